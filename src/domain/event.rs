@@ -1,0 +1,276 @@
+//! The envelope: a CloudEvents 1.0 event in structured JSON, one line, the same bytes in S3,
+//! PostgreSQL and Kafka (law 8). Written once by [`encode`], read by [`Envelope::parse`].
+//!
+//! `data` is kept as given. `metadata` is a caller's JSON object carried as text, because a
+//! CloudEvents attribute may not be an object.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::ops::Range;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::ids::{CommandId, EventId, EventType, StreamName, Version};
+
+/// CloudEvents `source` of every event.
+pub const SOURCE: &str = "/oms";
+
+/// An event before it is recorded.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its type.
+    pub event_type: EventType,
+    /// Schema version of `data`.
+    pub schema_version: u32,
+    /// Its content, as given.
+    pub data: Box<RawValue>,
+    /// A caller's remarks: the text of a JSON object.
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// What all events of one command share.
+#[derive(Debug, Clone)]
+pub struct Provenance {
+    /// The command that caused them.
+    pub command_id: CommandId,
+    /// The larger story it belongs to; the command id when the caller named none.
+    pub correlation_id: String,
+    /// The authenticated principal, or `anonymous`.
+    pub actor: String,
+    /// The client's idempotency key, with the hash of the request it came with.
+    pub idempotency: Option<Idempotency>,
+    /// When they were recorded.
+    pub time: Timestamp,
+}
+
+/// A client's promise that a request with this key is always the same request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// As the client gave it.
+    pub key: String,
+    /// Hash of what was asked; tells a repeated request from another one under the same key.
+    pub request_hash: u64,
+}
+
+/// Events as they will be stored: one line each, every line ending in `\n`.
+#[derive(Debug, Clone)]
+pub struct EncodedEvents {
+    /// All lines.
+    pub bytes: Bytes,
+    /// Each event's bytes in `bytes`, without the line's end.
+    pub spans: Vec<Range<u32>>,
+}
+
+impl EncodedEvents {
+    /// The bytes of event `i`.
+    pub fn event(&self, i: usize) -> Bytes {
+        let span = &self.spans[i];
+        self.bytes.slice(span.start as usize..span.end as usize)
+    }
+}
+
+/// Encodes `events` as versions `after`+1, `after`+2, … of `stream`.
+///
+/// `ids` gives each event its id, in order.
+pub fn encode(
+    stream: &StreamName,
+    after: Version,
+    events: &[NewEvent],
+    provenance: &Provenance,
+    mut ids: impl FnMut() -> EventId,
+) -> EncodedEvents {
+    let data_bytes: usize = events.iter().map(|e| e.data.get().len()).sum();
+    let mut out = Vec::with_capacity(data_bytes + events.len() * 640);
+    let mut spans = Vec::with_capacity(events.len());
+    let time = format_time(provenance.time);
+    for (i, event) in events.iter().enumerate() {
+        let start = out.len();
+        write_event(&mut out, stream, after.plus(i + 1), event, provenance, &time, ids());
+        spans.push(start as u32..out.len() as u32);
+        out.push(b'\n');
+    }
+    EncodedEvents { bytes: out.into(), spans }
+}
+
+fn write_event(
+    out: &mut Vec<u8>,
+    stream: &StreamName,
+    version: Version,
+    event: &NewEvent,
+    provenance: &Provenance,
+    time: &str,
+    id: EventId,
+) {
+    // Writing to a Vec cannot fail, so the results of `write!` carry nothing.
+    let _ = write!(out, r#"{{"specversion":"1.0","id":"{id}","source":"{SOURCE}","type":""#);
+    out.extend_from_slice(event.event_type.as_str().as_bytes());
+    let _ = write!(
+        out,
+        r#"","subject":"{stream}","time":"{time}","datacontenttype":"application/json","streamtype":"{}","streamid":"{}","streamversion":{version},"commandid":"{}","correlationid":"#,
+        stream.stream_type(),
+        stream.id(),
+        provenance.command_id,
+    );
+    write_json_string(out, &provenance.correlation_id);
+    out.extend_from_slice(br#","actor":"#);
+    write_json_string(out, &provenance.actor);
+    let _ = write!(out, r#","schemaversion":{}"#, event.schema_version);
+    if let Some(idempotency) = &provenance.idempotency {
+        out.extend_from_slice(br#","idempotencykey":"#);
+        write_json_string(out, &idempotency.key);
+        let _ = write!(out, r#","requesthash":"{:016x}""#, idempotency.request_hash);
+    }
+    if let Some(metadata) = &event.metadata {
+        out.extend_from_slice(br#","metadata":"#);
+        write_json_string(out, metadata.get());
+    }
+    out.extend_from_slice(br#","data":"#);
+    write_on_one_line(out, event.data.get());
+    out.push(b'}');
+}
+
+fn write_json_string(out: &mut Vec<u8>, text: &str) {
+    // Serialising a str into a Vec has no way to fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// Copies JSON text; line ends between tokens become spaces, since an event is one line. Inside
+/// strings JSON allows no raw line ends, so nothing but white space is touched.
+fn write_on_one_line(out: &mut Vec<u8>, json: &str) {
+    let start = out.len();
+    out.extend_from_slice(json.as_bytes());
+    for byte in &mut out[start..] {
+        if matches!(*byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+}
+
+fn format_time(time: Timestamp) -> String {
+    format!("{time:.6}")
+}
+
+/// A stored event, read without copying what need not be copied.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Envelope<'a> {
+    /// The event's id.
+    pub id: EventId,
+    /// Its type.
+    #[serde(rename = "type", borrow)]
+    pub event_type: Cow<'a, str>,
+    /// When it was recorded.
+    pub time: Timestamp,
+    /// Type of its stream.
+    #[serde(rename = "streamtype", borrow)]
+    pub stream_type: Cow<'a, str>,
+    /// Id of its stream: encoded components.
+    #[serde(rename = "streamid", borrow)]
+    pub stream_id: Cow<'a, str>,
+    /// Its number in its stream.
+    #[serde(rename = "streamversion")]
+    pub version: Version,
+    /// The command that caused it.
+    #[serde(rename = "commandid")]
+    pub command_id: CommandId,
+    /// The larger story it belongs to.
+    #[serde(rename = "correlationid", borrow)]
+    pub correlation_id: Cow<'a, str>,
+    /// Who caused it.
+    #[serde(borrow)]
+    pub actor: Cow<'a, str>,
+    /// Schema version of `data`.
+    #[serde(rename = "schemaversion")]
+    pub schema_version: u32,
+    /// The client's idempotency key.
+    #[serde(rename = "idempotencykey", borrow, default)]
+    pub idempotency_key: Option<Cow<'a, str>>,
+    /// Hash of the request that came with the key, 16 hex digits.
+    #[serde(rename = "requesthash", borrow, default)]
+    pub request_hash: Option<Cow<'a, str>>,
+    /// A caller's remarks: the text of a JSON object.
+    #[serde(borrow, default)]
+    pub metadata: Option<Cow<'a, str>>,
+    /// The content, as given.
+    #[serde(borrow)]
+    pub data: &'a RawValue,
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads one event's bytes.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// The stream it belongs to.
+    pub fn stream(&self) -> StreamName {
+        StreamName::from_stored(&self.stream_type, &self.stream_id)
+    }
+
+    /// The idempotency key and the hash of its request, when the client gave one.
+    pub fn idempotency(&self) -> Option<Idempotency> {
+        let key = self.idempotency_key.as_ref()?.to_string();
+        let request_hash = u64::from_str_radix(self.request_hash.as_deref()?, 16).ok()?;
+        Some(Idempotency { key, request_hash })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::StreamType;
+    use uuid::Uuid;
+
+    fn sample(data: &str, metadata: Option<&str>) -> EncodedEvents {
+        let stream = StreamName::new(&StreamType::new("order").unwrap(), &["a b"]).unwrap();
+        let event = NewEvent {
+            event_type: EventType::new("OrderPlaced").unwrap(),
+            schema_version: 1,
+            data: RawValue::from_string(data.to_owned()).unwrap(),
+            metadata: metadata.map(|m| RawValue::from_string(m.to_owned()).unwrap()),
+        };
+        let provenance = Provenance {
+            command_id: CommandId(Uuid::from_u128(7)),
+            correlation_id: "story \"1\"".into(),
+            actor: "ann".into(),
+            idempotency: Some(Idempotency { key: "k\n1".into(), request_hash: 0xab }),
+            time: "2026-01-02T03:04:05.678901Z".parse().unwrap(),
+        };
+        encode(&stream, Version(4), &[event.clone(), event], &provenance, || {
+            EventId(Uuid::from_u128(9))
+        })
+    }
+
+    #[test]
+    fn law_8_one_envelope_golden_bytes() {
+        let encoded = sample(r#"{"n":1.50}"#, None);
+        let expected = concat!(
+            r#"{"specversion":"1.0","id":"00000000-0000-0000-0000-000000000009","source":"/oms","#,
+            r#""type":"OrderPlaced","subject":"order/a%20b","time":"2026-01-02T03:04:05.678901Z","#,
+            r#""datacontenttype":"application/json","streamtype":"order","streamid":"a%20b","#,
+            r#""streamversion":5,"commandid":"00000000-0000-0000-0000-000000000007","#,
+            r#""correlationid":"story \"1\"","actor":"ann","schemaversion":1,"#,
+            r#""idempotencykey":"k\n1","requesthash":"00000000000000ab","data":{"n":1.50}}"#
+        );
+        assert_eq!(std::str::from_utf8(&encoded.event(0)).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_event_is_one_line_and_reads_back() {
+        let encoded = sample("{\r\n \"s\": \"a\\nb\",\n \"n\": 1 }", Some("{\"src\":\n\"x\"}"));
+        let lines: Vec<&[u8]> = encoded.bytes.split_inclusive(|b| *b == b'\n').collect();
+        assert_eq!(lines.len(), 2);
+        let second = encoded.event(1);
+        let envelope = Envelope::parse(&second).unwrap();
+        assert_eq!(envelope.version, Version(6));
+        assert_eq!(envelope.stream().as_str(), "order/a%20b");
+        assert_eq!(envelope.idempotency().unwrap().request_hash, 0xab);
+        let data: serde_json::Value = serde_json::from_str(envelope.data.get()).unwrap();
+        assert_eq!(data["s"], "a\nb");
+        let metadata: serde_json::Value =
+            serde_json::from_str(envelope.metadata.as_deref().unwrap()).unwrap();
+        assert_eq!(metadata["src"], "x");
+    }
+}

@@ -1,0 +1,434 @@
+//! Names of things: streams, versions, commands, partitions, positions.
+//!
+//! Every id is a newtype that can only be built from valid text, so code that holds one need not
+//! check it again. Ids are components: where several make up a stream id each is percent-encoded
+//! and joined with `/`, which none of them contains after encoding.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Longest id component in bytes: keeps S3 keys (limit 1,024 bytes) and index entries bounded.
+pub const MAX_COMPONENT_BYTES: usize = 200;
+
+/// Stream types owned by the ontology; programs with their own domain may not append to them.
+pub const RESERVED_STREAM_TYPES: [&str; 3] = ["database", "class", "instance"];
+
+/// Everything outside `A-Za-z0-9-_.~:@` is encoded in a component of a stream id. `.` and `..`
+/// as whole components are refused by [`StreamName::new`], since S3 clients normalise them.
+const COMPONENT: &AsciiSet = &CONTROLS
+    .add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'\'').add(b'(').add(b')').add(b'*')
+    .add(b'+').add(b',').add(b'/').add(b';').add(b'<').add(b'=').add(b'>').add(b'?').add(b'[')
+    .add(b'\\').add(b']').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}').add(b'!').add(b'$');
+
+/// An id that breaks its rule; the text says which rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {rule}")]
+pub struct InvalidId {
+    /// What was being named, for example `class id`.
+    pub what: &'static str,
+    /// The rule that was broken, as a sentence's end.
+    pub rule: &'static str,
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            #[doc = concat!("Parses a ", $what, "; the error names the rule that was broken.")]
+            pub fn new(text: &str) -> Result<Self, InvalidId> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(InvalidId { what: $what, rule: $rule })
+                }
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::new(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// A database: `[a-z][a-z0-9_-]{2,49}`.
+    DatabaseName,
+    "database name",
+    |t| (3..=50).contains(&t.len())
+        && t.as_bytes()[0].is_ascii_lowercase()
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-'),
+    "must match [a-z][a-z0-9_-]{2,49}"
+);
+
+text_id!(
+    /// An ontology class: `[A-Za-z][A-Za-z0-9_:-]{0,99}`.
+    ClassId,
+    "class id",
+    |t| (1..=100).contains(&t.len())
+        && t.as_bytes()[0].is_ascii_alphabetic()
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-')),
+    "must match [A-Za-z][A-Za-z0-9_:-]{0,99}"
+);
+
+text_id!(
+    /// An instance: 1 to 200 bytes, not `.` or `..`, without control characters or `/`.
+    InstanceId,
+    "instance id",
+    is_component,
+    "must be 1 to 200 bytes without control characters or '/', and not '.' or '..'"
+);
+
+text_id!(
+    /// The type of a stream: `[a-z][a-z0-9_-]{0,49}`.
+    StreamType,
+    "stream type",
+    |t| (1..=50).contains(&t.len())
+        && t.as_bytes()[0].is_ascii_lowercase()
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-'),
+    "must match [a-z][a-z0-9_-]{0,49}"
+);
+
+text_id!(
+    /// The type of an event: `[A-Za-z][A-Za-z0-9_.:-]{0,99}`.
+    EventType,
+    "event type",
+    |t| (1..=100).contains(&t.len())
+        && t.as_bytes()[0].is_ascii_alphabetic()
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-')),
+    "must match [A-Za-z][A-Za-z0-9_.:-]{0,99}"
+);
+
+fn is_component(text: &str) -> bool {
+    (1..=MAX_COMPONENT_BYTES).contains(&text.len())
+        && text != "."
+        && text != ".."
+        && !text.chars().any(|c| c.is_control() || c == '/')
+}
+
+/// A stream: one aggregate's events, named `type/id`. The id of an ontology stream is made of
+/// percent-encoded components joined by `/`; a plain stream's id is one such component.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamName {
+    name: Arc<str>,
+    type_bytes: u16,
+}
+
+impl StreamName {
+    /// Names a stream of `stream_type` by id components; each is checked and encoded.
+    pub fn new(stream_type: &StreamType, components: &[&str]) -> Result<Self, InvalidId> {
+        if components.is_empty() || !components.iter().all(|c| is_component(c)) {
+            return Err(InvalidId {
+                what: "stream id",
+                rule: "must be 1 to 200 bytes without control characters or '/', and not '.' or '..'",
+            });
+        }
+        let mut name = String::with_capacity(64);
+        name.push_str(stream_type.as_str());
+        for component in components {
+            name.push('/');
+            name.extend(utf8_percent_encode(component, COMPONENT));
+        }
+        Ok(Self { name: name.into(), type_bytes: stream_type.as_str().len() as u16 })
+    }
+
+    /// Rebuilds a stream from an envelope's `streamtype` and `streamid`, as stored.
+    pub fn from_stored(stream_type: &str, stream_id: &str) -> Self {
+        let mut name = String::with_capacity(stream_type.len() + 1 + stream_id.len());
+        name.push_str(stream_type);
+        name.push('/');
+        name.push_str(stream_id);
+        Self { name: name.into(), type_bytes: stream_type.len() as u16 }
+    }
+
+    /// The stream of a database.
+    pub fn database(db: &DatabaseName) -> Self {
+        Self::of("database", &[db.as_str()])
+    }
+
+    /// The stream of an ontology class.
+    pub fn class(db: &DatabaseName, class: &ClassId) -> Self {
+        Self::of("class", &[db.as_str(), class.as_str()])
+    }
+
+    /// The stream of an instance.
+    pub fn instance(db: &DatabaseName, class: &ClassId, id: &InstanceId) -> Self {
+        Self::of("instance", &[db.as_str(), class.as_str(), id.as_str()])
+    }
+
+    fn of(stream_type: &str, components: &[&str]) -> Self {
+        let mut id = String::with_capacity(64);
+        for (i, component) in components.iter().enumerate() {
+            if i > 0 {
+                id.push('/');
+            }
+            id.extend(utf8_percent_encode(component, COMPONENT));
+        }
+        Self::from_stored(stream_type, &id)
+    }
+
+    /// The whole name, `type/id`.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// The type part.
+    pub fn stream_type(&self) -> &str {
+        &self.name[..usize::from(self.type_bytes)]
+    }
+
+    /// The id part: encoded components joined by `/`.
+    pub fn id(&self) -> &str {
+        &self.name[usize::from(self.type_bytes) + 1..]
+    }
+
+    /// The id's components, decoded.
+    pub fn components(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.id().split('/').map(|c| percent_decode_str(c).decode_utf8_lossy())
+    }
+
+    /// The key under which indexes know this stream.
+    pub fn key(&self) -> StreamKey {
+        let digest = Sha256::digest(self.name.as_bytes());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        StreamKey(u128::from_be_bytes(bytes))
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// First 128 bits of the SHA-256 of a stream's name. Stands for the stream in indexes: two streams
+/// would have to collide on 128 bits of a cryptographic hash to be confused, and a read would
+/// still notice, since every event carries its stream's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamKey(pub u128);
+
+impl StreamKey {
+    /// The partition this stream lives in, of `partitions` (at least 1). Part of the storage
+    /// format: it must never change for an existing store.
+    pub fn partition(self, partitions: u16) -> PartitionId {
+        PartitionId(((self.0 >> 64) as u64 % u64::from(partitions.max(1))) as u16)
+    }
+}
+
+/// A shard of the log; a stream lives in exactly one, by hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PartitionId(pub u16);
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An event's number in its stream, from 1; as the version of a stream, the number of its last
+/// event, 0 when there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The version of a stream that has no events.
+    pub const NONE: Version = Version(0);
+
+    /// The version after `events` more events.
+    pub fn plus(self, events: usize) -> Version {
+        Version(self.0 + events as u64)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A commit object's number in its partition, from 0.
+pub type Offset = u64;
+
+/// The number of the current hand-off; grows by one at each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+/// Where an event is in the log: partition, commit object, place in the object. As text
+/// `partition/offset/index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// Shard of the log.
+    pub partition: PartitionId,
+    /// Number of the commit object in its partition.
+    pub offset: Offset,
+    /// Place among the object's events, from 0.
+    pub index: u32,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.partition, self.offset, self.index)
+    }
+}
+
+impl FromStr for Position {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = InvalidId { what: "position", rule: "must be partition/offset/index" };
+        let mut parts = text.split('/');
+        let (Some(p), Some(o), Some(i), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(invalid);
+        };
+        match (p.parse(), o.parse(), i.parse()) {
+            (Ok(p), Ok(offset), Ok(index)) => Ok(Self { partition: PartitionId(p), offset, index }),
+            _ => Err(invalid),
+        }
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// One intention of a caller; a retry carries the same one.
+    CommandId
+);
+uuid_id!(
+    /// One event, UUIDv7.
+    EventId
+);
+uuid_id!(
+    /// One incarnation of a log writer (an EventStoreActor of one process).
+    WriterId
+);
+
+/// UUIDv5 name space of command ids that are derived from a client's idempotency key.
+const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_6964_656d_706f_7465_6e63_7931);
+
+impl CommandId {
+    /// The command id that stands for a client's idempotency key: the same principal and key
+    /// always give the same id, in every process.
+    pub fn from_idempotency_key(principal: &str, key: &str) -> Self {
+        let name = format!("{}:{principal}:{key}", principal.len());
+        Self(Uuid::new_v5(&IDEMPOTENCY_NAMESPACE, name.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_components_and_never_joined_ambiguously() {
+        let t = StreamType::new("order").unwrap();
+        let a = StreamName::new(&t, &["a", "b"]).unwrap();
+        assert_eq!(a.as_str(), "order/a/b");
+        assert!(StreamName::new(&t, &["a/b"]).is_err());
+        let odd = StreamName::new(&t, &["50% off & ünïcode"]).unwrap();
+        assert_eq!(odd.components().next().unwrap(), "50% off & ünïcode");
+        assert!(odd.as_str().is_ascii());
+        assert!(StreamName::new(&t, &[".."]).is_err());
+        assert_eq!(StreamName::from_stored(odd.stream_type(), odd.id()), odd);
+    }
+
+    #[test]
+    fn partition_of_a_stream_is_part_of_the_format() {
+        let t = StreamType::new("order").unwrap();
+        let name = StreamName::new(&t, &["1"]).unwrap();
+        // Golden: changing this breaks every existing store.
+        assert_eq!(name.key().partition(4), PartitionId(GOLDEN_PARTITION));
+    }
+    const GOLDEN_PARTITION: u16 = 0;
+
+    #[test]
+    fn bad_ids_are_refused() {
+        for bad in ["", "ab", "Abc", "1abc", "a b", &"a".repeat(51)] {
+            assert!(DatabaseName::new(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "1x", "a/b", "a b"] {
+            assert!(ClassId::new(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", ".", "..", "a/b", "a\nb", &"x".repeat(201)] {
+            assert!(InstanceId::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(InstanceId::new("Amélie (2001)").is_ok());
+    }
+
+    #[test]
+    fn positions_read_back_as_written() {
+        let p: Position = "3/1045/2".parse().unwrap();
+        assert_eq!(p.to_string(), "3/1045/2");
+        for bad in ["", "1/2", "1/2/3/4", "-1/2/3", "a/b/c"] {
+            assert!(bad.parse::<Position>().is_err());
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Why a command was refused. A refusal is the domain's answer, not a failure of the system:
+//! nothing happened, and the same command would be refused again.
+
+use serde::Serialize;
+
+use super::ids::Version;
+
+/// What kind of refusal it is; decides the HTTP status and is stable for clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request contradicts itself or the ontology: 422.
+    Invalid,
+    /// The thing does not exist: 404.
+    NotFound,
+    /// The thing exists already, or its state forbids the command: 409.
+    Conflict,
+    /// The caller's expected version is not the current one: 412.
+    VersionMismatch {
+        /// The current version.
+        actual: Version,
+    },
+}
+
+/// One thing wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Path of the field, for example `data.address.zip` or `properties[2].constraints.min`.
+    pub field: String,
+    /// Stable code, for example `required`, `type`, `pattern`.
+    pub code: &'static str,
+    /// What is wrong and what would be right, for a person.
+    pub message: String,
+}
+
+/// A refused command.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Decides the status.
+    pub kind: RefusalKind,
+    /// Stable code, for example `class_not_found`.
+    pub code: &'static str,
+    /// For a person: what was refused and why.
+    pub message: String,
+    /// The fields at fault, when the refusal is about fields.
+    pub violations: Vec<Violation>,
+}
+
+impl Refusal {
+    /// 404.
+    pub fn not_found(code: &'static str, message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::NotFound, code, message: message.into(), violations: vec![] }
+    }
+
+    /// 409.
+    pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Conflict, code, message: message.into(), violations: vec![] }
+    }
+
+    /// 422, about the command as a whole.
+    pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Invalid, code, message: message.into(), violations: vec![] }
+    }
+
+    /// 422, naming the fields at fault.
+    pub fn violations(violations: Vec<Violation>) -> Self {
+        let fields: Vec<&str> = violations.iter().map(|v| v.field.as_str()).take(5).collect();
+        let more = violations.len().saturating_sub(fields.len());
+        let mut message = format!("invalid: {}", fields.join(", "));
+        if more > 0 {
+            message.push_str(&format!(" and {more} more"));
+        }
+        Self { kind: RefusalKind::Invalid, code: "validation_failed", message, violations }
+    }
+
+    /// 412.
+    pub fn version_mismatch(expected: Version, actual: Version) -> Self {
+        Self {
+            kind: RefusalKind::VersionMismatch { actual },
+            code: "version_mismatch",
+            message: format!("expected version {expected}, but the current version is {actual}"),
+            violations: vec![],
+        }
+    }
+}

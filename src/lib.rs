@@ -1,0 +1,2 @@
+//! `oms`: an event-sourced ontology service.
+pub mod domain;
