@@ -43,8 +43,7 @@ pub trait DomainEvent: Sized {
     fn data(&self) -> Result<Box<RawValue>, serde_json::Error>;
 
     /// Reads stored data back, upcasting older schema versions.
-    fn decode(event_type: &str, schema_version: u32, data: &RawValue)
-    -> Result<Self, DecodeError>;
+    fn decode(event_type: &str, schema_version: u32, data: &RawValue) -> Result<Self, DecodeError>;
 }
 
 /// A consistency boundary: one stream, one state.

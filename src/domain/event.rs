@@ -88,11 +88,22 @@ pub fn encode(
     let time = format_time(provenance.time);
     for (i, event) in events.iter().enumerate() {
         let start = out.len();
-        write_event(&mut out, stream, after.plus(i + 1), event, provenance, &time, ids());
+        write_event(
+            &mut out,
+            stream,
+            after.plus(i + 1),
+            event,
+            provenance,
+            &time,
+            ids(),
+        );
         spans.push(start as u32..out.len() as u32);
         out.push(b'\n');
     }
-    EncodedEvents { bytes: out.into(), spans }
+    EncodedEvents {
+        bytes: out.into(),
+        spans,
+    }
 }
 
 fn write_event(
@@ -105,7 +116,10 @@ fn write_event(
     id: EventId,
 ) {
     // Writing to a Vec cannot fail, so the results of `write!` carry nothing.
-    let _ = write!(out, r#"{{"specversion":"1.0","id":"{id}","source":"{SOURCE}","type":""#);
+    let _ = write!(
+        out,
+        r#"{{"specversion":"1.0","id":"{id}","source":"{SOURCE}","type":""#
+    );
     out.extend_from_slice(event.event_type.as_str().as_bytes());
     let _ = write!(
         out,
@@ -235,12 +249,19 @@ mod tests {
             command_id: CommandId(Uuid::from_u128(7)),
             correlation_id: "story \"1\"".into(),
             actor: "ann".into(),
-            idempotency: Some(Idempotency { key: "k\n1".into(), request_hash: 0xab }),
+            idempotency: Some(Idempotency {
+                key: "k\n1".into(),
+                request_hash: 0xab,
+            }),
             time: "2026-01-02T03:04:05.678901Z".parse().unwrap(),
         };
-        encode(&stream, Version(4), &[event.clone(), event], &provenance, || {
-            EventId(Uuid::from_u128(9))
-        })
+        encode(
+            &stream,
+            Version(4),
+            &[event.clone(), event],
+            &provenance,
+            || EventId(Uuid::from_u128(9)),
+        )
     }
 
     #[test]
@@ -259,7 +280,10 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_and_reads_back() {
-        let encoded = sample("{\r\n \"s\": \"a\\nb\",\n \"n\": 1 }", Some("{\"src\":\n\"x\"}"));
+        let encoded = sample(
+            "{\r\n \"s\": \"a\\nb\",\n \"n\": 1 }",
+            Some("{\"src\":\n\"x\"}"),
+        );
         let lines: Vec<&[u8]> = encoded.bytes.split_inclusive(|b| *b == b'\n').collect();
         assert_eq!(lines.len(), 2);
         let second = encoded.event(1);

@@ -49,28 +49,52 @@ pub struct Refusal {
 impl Refusal {
     /// 404.
     pub fn not_found(code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::NotFound, code, message: message.into(), violations: vec![] }
+        Self {
+            kind: RefusalKind::NotFound,
+            code,
+            message: message.into(),
+            violations: vec![],
+        }
     }
 
     /// 409.
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::Conflict, code, message: message.into(), violations: vec![] }
+        Self {
+            kind: RefusalKind::Conflict,
+            code,
+            message: message.into(),
+            violations: vec![],
+        }
     }
 
     /// 422, about the command as a whole.
     pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::Invalid, code, message: message.into(), violations: vec![] }
+        Self {
+            kind: RefusalKind::Invalid,
+            code,
+            message: message.into(),
+            violations: vec![],
+        }
     }
 
     /// 422, naming the fields at fault.
     pub fn violations(violations: Vec<Violation>) -> Self {
-        let fields: Vec<&str> = violations.iter().map(|v| v.field.as_str()).take(5).collect();
+        let fields: Vec<&str> = violations
+            .iter()
+            .map(|v| v.field.as_str())
+            .take(5)
+            .collect();
         let more = violations.len().saturating_sub(fields.len());
         let mut message = format!("invalid: {}", fields.join(", "));
         if more > 0 {
             message.push_str(&format!(" and {more} more"));
         }
-        Self { kind: RefusalKind::Invalid, code: "validation_failed", message, violations }
+        Self {
+            kind: RefusalKind::Invalid,
+            code: "validation_failed",
+            message,
+            violations,
+        }
     }
 
     /// 412.
