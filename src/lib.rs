@@ -1,2 +1,6 @@
-//! `oms`: an event-sourced ontology service.
+//! `oms`: an event-sourced ontology service. S3 holds the events and is the single source of
+//! truth, PostgreSQL is the outbox and the read model, Kafka is the transport.
+
 pub mod domain;
+pub mod log;
+pub mod migration;

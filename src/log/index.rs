@@ -1,0 +1,430 @@
+//! The stream index of one partition: head version and places of the events of every stream, and
+//! the outcomes of recent commands. A cache of the log: delete it and it is rebuilt by reading.
+//!
+//! Memory is what grows with history, so it is laid out for it: an event costs one 12-byte
+//! [`Entry`] in an append-only arena (plus 4 bytes a commit), a stream one slot of 24 bytes. The
+//! entries of a stream are chained backwards from its head, so reading the newest events, which is
+//! what everyone does, touches only those.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use super::object::{CommitKind, CommitObject, CorruptObject};
+use crate::domain::event::Envelope;
+use crate::domain::ids::{CommandId, Offset, StreamKey, Version};
+
+/// End of a chain.
+const NO_ENTRY: u32 = u32::MAX;
+
+/// Outcomes kept for commands without an idempotency key: enough to settle what was in flight
+/// when an actor or a connection died; their ids are never used again after that.
+const RECENT_COMMANDS: usize = 16_384;
+
+/// Outcomes kept for commands with an idempotency key, per partition (about 100 bytes each), and
+/// at most as long as [`KEYED_COMMANDS_MS`].
+const RECENT_KEYED_COMMANDS: usize = 500_000;
+
+/// How long an idempotency key is remembered: 24 hours, in milliseconds.
+const KEYED_COMMANDS_MS: i64 = 24 * 3600 * 1000;
+
+/// Where one event lies.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// First byte in its commit object.
+    start: u32,
+    /// Length in bytes.
+    len: u32,
+    /// The stream's event before it, in the arena.
+    prev: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    head: u32,
+    last: u32,
+}
+
+/// Where an event of a stream lies in the partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// Its number in its stream.
+    pub version: Version,
+    /// Its commit object.
+    pub offset: Offset,
+    /// Its place among the object's events.
+    pub index: u32,
+    /// First byte in the object.
+    pub start: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// What became of a committed command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandOutcome {
+    /// The stream it changed.
+    pub stream: StreamKeyBytes,
+    /// Version of its last event.
+    pub version: Version,
+    /// Number of its events.
+    pub events: u32,
+    /// Commit object that holds them.
+    pub offset: Offset,
+    /// Place of its first event in the object.
+    pub index: u32,
+    /// Hash of the request, when it came with an idempotency key.
+    pub request_hash: Option<u64>,
+    /// When it was recorded, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// A [`StreamKey`] in a form that serialises everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamKeyBytes(pub [u8; 16]);
+
+impl From<StreamKey> for StreamKeyBytes {
+    fn from(key: StreamKey) -> Self {
+        Self(key.0.to_be_bytes())
+    }
+}
+
+impl From<StreamKeyBytes> for StreamKey {
+    fn from(bytes: StreamKeyBytes) -> Self {
+        StreamKey(u128::from_be_bytes(bytes.0))
+    }
+}
+
+/// What the index takes in of one commit object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitSummary {
+    /// The object's offset.
+    pub offset: Offset,
+    /// First byte of its first event.
+    pub first_start: u32,
+    /// Stream and length of each event, in order; each event ends with one line end.
+    pub events: Vec<(StreamKeyBytes, u32)>,
+    /// The commands in it.
+    pub commands: Vec<(CommandId, CommandOutcome)>,
+}
+
+impl CommitSummary {
+    /// Reads a summary out of a commit object. `head` gives a stream's version before the object:
+    /// the versions in the object must go on from there without a gap.
+    pub fn of(
+        object: &CommitObject,
+        head: impl Fn(StreamKey) -> Version,
+    ) -> Result<Self, CorruptObject> {
+        let mut summary = Self {
+            offset: object.header.offset,
+            first_start: object
+                .lines
+                .first()
+                .map_or(object.bytes.len() as u32, |l| l.start),
+            events: Vec::with_capacity(object.event_count()),
+            commands: Vec::new(),
+        };
+        if object.header.kind == CommitKind::Control {
+            return Ok(summary);
+        }
+        let mut heads: HashMap<StreamKey, Version> = HashMap::new();
+        for (i, line) in object.lines.iter().enumerate() {
+            let bytes = &object.bytes[line.start as usize..line.end as usize];
+            let event = Envelope::parse(bytes).map_err(|e| {
+                CorruptObject(format!("offset {} line {i}: {e}", object.header.offset))
+            })?;
+            let key = event.stream().key();
+            let before = heads.get(&key).copied().unwrap_or_else(|| head(key));
+            if event.version != before.plus(1) {
+                return Err(CorruptObject(format!(
+                    "offset {} line {i}: stream {} is at version {before}, the event says {}",
+                    object.header.offset,
+                    event.stream(),
+                    event.version
+                )));
+            }
+            heads.insert(key, event.version);
+            summary.events.push((key.into(), line.end - line.start));
+            match summary.commands.last_mut() {
+                Some((id, outcome)) if *id == event.command_id => {
+                    outcome.version = event.version;
+                    outcome.events += 1;
+                }
+                _ => summary.commands.push((
+                    event.command_id,
+                    CommandOutcome {
+                        stream: key.into(),
+                        version: event.version,
+                        events: 1,
+                        offset: object.header.offset,
+                        index: i as u32,
+                        request_hash: event.idempotency().map(|k| k.request_hash),
+                        at_ms: event.time.as_millisecond(),
+                    },
+                )),
+            }
+        }
+        Ok(summary)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct StreamIndex {
+    streams: HashMap<StreamKey, Slot, BuildKeyHasher>,
+    entries: Vec<Entry>,
+    /// First entry of each commit; its length is the number of commits.
+    commits: Vec<u32>,
+    commands: HashMap<CommandId, CommandOutcome>,
+    recent: VecDeque<CommandId>,
+    recent_keyed: VecDeque<(i64, CommandId)>,
+}
+
+impl StreamIndex {
+    /// Number of commits taken in: the next offset.
+    pub fn next_offset(&self) -> Offset {
+        self.commits.len() as Offset
+    }
+
+    /// Number of streams.
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Number of events.
+    pub fn event_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Version of a stream; [`Version::NONE`] when it has no events.
+    pub fn head(&self, stream: StreamKey) -> Version {
+        Version(self.streams.get(&stream).map_or(0, |s| u64::from(s.head)))
+    }
+
+    /// What became of a command, if it is recent.
+    pub fn command(&self, id: CommandId) -> Option<&CommandOutcome> {
+        self.commands.get(&id)
+    }
+
+    /// The places of a stream's events `from..=to`, in order.
+    pub fn locate(&self, stream: StreamKey, from: Version, to: Version) -> Vec<Location> {
+        let Some(slot) = self.streams.get(&stream) else {
+            return Vec::new();
+        };
+        let to = to.0.min(u64::from(slot.head));
+        let from = from.0.max(1);
+        if from > to {
+            return Vec::new();
+        }
+        let mut found = Vec::with_capacity((to - from + 1) as usize);
+        let (mut at, mut version) = (slot.last, u64::from(slot.head));
+        while version >= from && at != NO_ENTRY {
+            let entry = self.entries[at as usize];
+            if version <= to {
+                let offset = self.commits.partition_point(|first| *first <= at) as u64 - 1;
+                found.push(Location {
+                    version: Version(version),
+                    offset,
+                    index: at - self.commits[offset as usize],
+                    start: entry.start,
+                    len: entry.len,
+                });
+            }
+            at = entry.prev;
+            version -= 1;
+        }
+        found.reverse();
+        found
+    }
+
+    /// Takes in the next commit. The summary's offset MUST be [`StreamIndex::next_offset`].
+    pub fn apply(&mut self, summary: &CommitSummary) {
+        debug_assert_eq!(summary.offset, self.next_offset());
+        self.commits.push(self.entries.len() as u32);
+        let mut start = summary.first_start;
+        for &(key, len) in &summary.events {
+            let at = self.entries.len() as u32;
+            let slot = self.streams.entry(key.into()).or_insert(Slot {
+                head: 0,
+                last: NO_ENTRY,
+            });
+            self.entries.push(Entry {
+                start,
+                len,
+                prev: slot.last,
+            });
+            slot.head += 1;
+            slot.last = at;
+            start += len + 1;
+        }
+        for &(id, outcome) in &summary.commands {
+            self.remember(id, outcome);
+        }
+    }
+
+    fn remember(&mut self, id: CommandId, outcome: CommandOutcome) {
+        if self.commands.insert(id, outcome).is_some() {
+            return;
+        }
+        if outcome.request_hash.is_some() {
+            self.recent_keyed.push_back((outcome.at_ms, id));
+            while self.recent_keyed.front().is_some_and(|(at, _)| {
+                outcome.at_ms - at > KEYED_COMMANDS_MS
+                    || self.recent_keyed.len() > RECENT_KEYED_COMMANDS
+            }) {
+                if let Some((_, old)) = self.recent_keyed.pop_front() {
+                    self.commands.remove(&old);
+                }
+            }
+        } else {
+            self.recent.push_back(id);
+            if self.recent.len() > RECENT_COMMANDS
+                && let Some(old) = self.recent.pop_front()
+            {
+                self.commands.remove(&old);
+            }
+        }
+    }
+
+    /// Bytes of memory held, roughly: for the metric.
+    pub fn memory_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+            + self.commits.capacity() * size_of::<u32>()
+            + self.streams.capacity() * (size_of::<(StreamKey, Slot)>() + 1)
+            + self.commands.capacity() * (size_of::<(CommandId, CommandOutcome)>() + 1)
+    }
+}
+
+/// Stream keys are parts of a SHA-256: any 64 bits of them are a good hash already.
+#[derive(Debug, Clone, Copy, Default)]
+struct BuildKeyHasher;
+
+impl std::hash::BuildHasher for BuildKeyHasher {
+    type Hasher = KeyHasher;
+    fn build_hasher(&self) -> KeyHasher {
+        KeyHasher(0)
+    }
+}
+
+struct KeyHasher(u64);
+
+impl std::hash::Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = self.0.rotate_left(5) ^ u64::from_le_bytes(word);
+        }
+    }
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn key(n: u8) -> StreamKey {
+        StreamKey(u128::from(n) << 64 | u128::from(n))
+    }
+
+    fn commit(offset: Offset, events: &[(u8, u32)], keyed: bool) -> CommitSummary {
+        CommitSummary {
+            offset,
+            first_start: 100,
+            events: events
+                .iter()
+                .map(|(k, len)| (key(*k).into(), *len))
+                .collect(),
+            commands: events
+                .first()
+                .map(|(k, _)| {
+                    let outcome = CommandOutcome {
+                        stream: key(*k).into(),
+                        version: Version(1),
+                        events: 1,
+                        offset,
+                        index: 0,
+                        request_hash: keyed.then_some(1),
+                        at_ms: offset as i64,
+                    };
+                    (CommandId(Uuid::from_u128(u128::from(offset))), outcome)
+                })
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn events_are_found_where_they_lie() {
+        let mut index = StreamIndex::default();
+        index.apply(&commit(0, &[], false));
+        index.apply(&commit(1, &[(1, 10), (2, 20), (1, 30)], false));
+        index.apply(&commit(2, &[(1, 40)], false));
+        assert_eq!(index.head(key(1)), Version(3));
+        assert_eq!(index.head(key(9)), Version::NONE);
+        let all = index.locate(key(1), Version(0), Version(u64::MAX));
+        let at = |version, offset, i, start, len| Location {
+            version: Version(version),
+            offset,
+            index: i,
+            start,
+            len,
+        };
+        assert_eq!(
+            all,
+            [
+                at(1, 1, 0, 100, 10),
+                at(2, 1, 2, 132, 30),
+                at(3, 2, 0, 100, 40)
+            ]
+        );
+        assert_eq!(index.locate(key(1), Version(2), Version(2)), all[1..2]);
+        assert!(index.locate(key(1), Version(4), Version(9)).is_empty());
+    }
+
+    #[test]
+    fn law_13_remembered_commands_are_bounded() {
+        let mut index = StreamIndex::default();
+        for offset in 0..(RECENT_COMMANDS as u64 + 10) {
+            index.apply(&commit(offset, &[(1, 1)], false));
+        }
+        assert_eq!(index.commands.len(), RECENT_COMMANDS);
+        assert!(index.command(CommandId(Uuid::from_u128(3))).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_is_found_as_a_plain_list_would_have_it(
+            commits in prop::collection::vec(prop::collection::vec((0u8..5, 1u32..99), 0..6), 0..30),
+            from in 0u64..20,
+            to in 0u64..20,
+        ) {
+            let mut index = StreamIndex::default();
+            let mut model: Vec<Vec<Location>> = vec![Vec::new(); 5];
+            for (offset, events) in commits.iter().enumerate() {
+                index.apply(&commit(offset as u64, events, false));
+                let mut start = 100;
+                for (i, (k, len)) in events.iter().enumerate() {
+                    let stream = &mut model[usize::from(*k)];
+                    let version = Version(stream.len() as u64 + 1);
+                    stream.push(Location { version, offset: offset as u64, index: i as u32, start, len: *len });
+                    start += len + 1;
+                }
+            }
+            for (k, stream) in model.iter().enumerate() {
+                prop_assert_eq!(index.head(key(k as u8)), Version(stream.len() as u64));
+                let expected: Vec<Location> = stream.iter()
+                    .filter(|l| (from.max(1)..=to).contains(&l.version.0)).copied().collect();
+                prop_assert_eq!(index.locate(key(k as u8), Version(from), Version(to)), expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Where everything lies in the bucket. Numbers are zero-padded, so S3's byte order is log order.
+//!
+//! ```text
+//! events/{partition:04}/{offset:020}.ndjson      the log: put-if-absent, never rewritten
+//! meta/store.json                                format and number of partitions
+//! index/{partition:04}/{from:020}-{to:020}.seg   derived
+//! snapshots/{type}/{id}/{bucket:020}.json        derived
+//! probe/{uuid}                                   removed after the start-up probe
+//! ```
+
+use crate::domain::ids::{Offset, PartitionId, StreamName};
+
+/// Description of the store; written once.
+pub const STORE: &str = "meta/store.json";
+
+/// Prefix of everything the log may never lose.
+pub const EVENTS: &str = "events/";
+
+/// A commit object.
+pub fn commit(partition: PartitionId, offset: Offset) -> String {
+    format!("events/{:04}/{offset:020}.ndjson", partition.0)
+}
+
+/// All commit objects of a partition.
+pub fn commits(partition: PartitionId) -> String {
+    format!("events/{:04}/", partition.0)
+}
+
+/// The offset in a commit object's key.
+pub fn parse_commit(key: &str) -> Option<Offset> {
+    key.rsplit('/')
+        .next()?
+        .strip_suffix(".ndjson")?
+        .parse()
+        .ok()
+}
+
+/// A segment of a partition's index that covers the commits `from..to`.
+pub fn segment(partition: PartitionId, from: Offset, to: Offset) -> String {
+    format!("index/{:04}/{from:020}-{to:020}.seg", partition.0)
+}
+
+/// All index segments of a partition.
+pub fn segments(partition: PartitionId) -> String {
+    format!("index/{:04}/", partition.0)
+}
+
+/// The commits a segment's key says it covers, as `(from, to)`.
+pub fn parse_segment(key: &str) -> Option<(Offset, Offset)> {
+    let (from, to) = key
+        .rsplit('/')
+        .next()?
+        .strip_suffix(".seg")?
+        .split_once('-')?;
+    Some((from.parse().ok()?, to.parse().ok()?))
+}
+
+/// The snapshot of a stream's state taken at its `bucket`-th hundred of versions.
+pub fn snapshot(stream: &StreamName, bucket: u64) -> String {
+    format!("snapshots/{stream}/{bucket:020}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_back_and_sort_as_the_log() {
+        let a = commit(PartitionId(3), 9);
+        let b = commit(PartitionId(3), 10);
+        assert!(a < b && a.starts_with(&commits(PartitionId(3))));
+        assert_eq!(parse_commit(&b), Some(10));
+        assert_eq!(
+            parse_segment(&segment(PartitionId(1), 5, 1029)),
+            Some((5, 1029))
+        );
+        assert_eq!(parse_segment("index/0001/rubbish"), None);
+    }
+}

@@ -1,0 +1,21 @@
+//! The log, pure: what a commit object is, what a partition knows about its streams, and which
+//! command of a batch may commit. No I/O: [`crate::store`] moves the bytes, and
+//! `actors::event_store` drives the protocol.
+//!
+//! ```text
+//! partition 2:  [0 control][1 events][2 events][3 events] …   immutable, gap-free, hash-chained
+//!                             │ line 0: header (offset, prev, writer, batch, epoch, kind)
+//!                             │ line 1…: one event each, CloudEvents JSON
+//! ```
+//!
+//! * [`object`]: bytes ⇄ commit object
+//! * [`index`]: stream → head version and the places of its events; recent commands
+//! * [`partition`]: the commit protocol's decisions
+//! * [`segment`]: checkpoint of the index
+//! * [`keys`]: where everything lies in the bucket
+
+pub mod index;
+pub mod keys;
+pub mod object;
+pub mod partition;
+pub mod segment;

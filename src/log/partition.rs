@@ -1,0 +1,440 @@
+//! The commit protocol of one partition, as decisions. The shell (`actors::event_store`) does the
+//! I/O between them:
+//!
+//! 1. [`PartitionLog::form`] checks queued appends against the stream heads and puts those that
+//!    may commit into one object for offset *n*.
+//! 2. The shell puts that object with `If-None-Match: *` until it knows who owns offset *n*.
+//! 3. [`PartitionLog::settle`] takes the owner in: ours → committed; a rival's → its events are
+//!    applied, and our appends are checked again for *n*+1.
+//!
+//! An append whose outcome stays unknown is simply dropped: offset *n* is still the next one, so
+//! whatever lands there, however late, is read before anything else is written.
+
+use std::collections::VecDeque;
+
+use hashbrown::{HashMap, HashSet};
+use jiff::Timestamp;
+
+use super::index::{CommandOutcome, CommitSummary, StreamIndex};
+use super::object::{
+    CommitHeader, CommitKind, CommitObject, ControlRecord, CorruptObject, FORMAT, ObjectHash,
+};
+use crate::domain::event::EncodedEvents;
+use crate::domain::ids::{
+    CommandId, Epoch, Offset, PartitionId, Position, StreamKey, Version, WriterId,
+};
+use crate::migration::lead::{Lead, Leadership};
+
+/// One command's events, on their way into the log.
+#[derive(Debug)]
+pub struct Append<T> {
+    /// The stream.
+    pub stream: StreamKey,
+    /// The version the events were decided on.
+    pub expected: Version,
+    /// The epoch they were decided under.
+    pub epoch: Epoch,
+    /// The command.
+    pub command: CommandId,
+    /// Hash of the request, when it came with an idempotency key.
+    pub request_hash: Option<u64>,
+    /// The events, encoded as versions `expected`+1, ….
+    pub events: EncodedEvents,
+    /// Whoever waits for the verdict.
+    pub reply: T,
+}
+
+/// What became of an append. Every one of them is determinate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its events are in the log.
+    Committed {
+        /// Position of its first event.
+        position: Position,
+        /// Version of its last event.
+        version: Version,
+    },
+    /// The stream has moved on; nothing was written.
+    Conflict {
+        /// The stream's version.
+        actual: Version,
+    },
+    /// The command was committed before; nothing was written again.
+    Repeated(CommandOutcome),
+    /// The idempotency key was used for another request.
+    KeyReused(CommandOutcome),
+    /// S3 does not lead, or not under the append's epoch; nothing was written.
+    Fenced(Leadership),
+}
+
+/// How much one commit object may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Events.
+    pub events: usize,
+    /// Bytes of events. An append larger than this still travels, alone.
+    pub bytes: usize,
+}
+
+/// Appends that travel in one commit object.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// The object, ready to be put.
+    pub object: CommitObject,
+    appends: Vec<Append<T>>,
+}
+
+impl<T> Batch<T> {
+    /// Number of commands in it.
+    pub fn commands(&self) -> usize {
+        self.appends.len()
+    }
+
+    /// Gives up on the batch: whoever waits must be told that the outcome is unknown.
+    pub fn abandon(self) -> impl Iterator<Item = T> {
+        self.appends.into_iter().map(|a| a.reply)
+    }
+}
+
+/// What [`PartitionLog::settle`] decided.
+#[derive(Debug)]
+pub struct Settled<T> {
+    /// Verdicts that are final.
+    pub verdicts: Vec<(T, Verdict)>,
+    /// Appends to be formed again, before anything queued later.
+    pub again: Vec<Append<T>>,
+    /// Whether a rival owned the offset.
+    pub lost_race: bool,
+}
+
+/// A partition as far as it has been read: its end, its leadership, its index.
+#[derive(Debug)]
+pub struct PartitionLog {
+    id: PartitionId,
+    prev: ObjectHash,
+    leadership: Option<Leadership>,
+    index: StreamIndex,
+    unsaved: Vec<CommitSummary>,
+    /// Set while the state is being changed; an incarnation that finds it set starts afresh.
+    torn: bool,
+}
+
+impl PartitionLog {
+    /// A partition of which nothing has been read.
+    pub fn new(id: PartitionId) -> Self {
+        Self {
+            id,
+            prev: ObjectHash::NONE,
+            leadership: None,
+            index: StreamIndex::default(),
+            unsaved: Vec::new(),
+            torn: false,
+        }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// The offset after the last commit read.
+    pub fn next_offset(&self) -> Offset {
+        self.index.next_offset()
+    }
+
+    /// Hash of the last commit read.
+    pub fn prev(&self) -> ObjectHash {
+        self.prev
+    }
+
+    /// The last control record read; `None` before the first.
+    pub fn leadership(&self) -> Option<Leadership> {
+        self.leadership
+    }
+
+    /// The stream index.
+    pub fn index(&self) -> &StreamIndex {
+        &self.index
+    }
+
+    /// Whether a change was cut short by a panic, so that the state cannot be trusted.
+    pub fn is_torn(&self) -> bool {
+        self.torn
+    }
+
+    /// Number of commits that no checkpoint covers yet.
+    pub fn unsaved(&self) -> usize {
+        self.unsaved.len()
+    }
+
+    /// The summaries of the commits that no checkpoint covers yet.
+    pub fn unsaved_commits(&self) -> &[CommitSummary] {
+        &self.unsaved
+    }
+
+    /// A checkpoint now covers everything before `offset`.
+    pub fn saved_up_to(&mut self, offset: Offset) {
+        self.unsaved.retain(|c| c.offset >= offset);
+    }
+
+    /// Takes in commits that a checkpoint covers, in place of reading them.
+    pub fn restore(&mut self, commits: &[CommitSummary], prev: ObjectHash, leadership: Leadership) {
+        for commit in commits {
+            self.index.apply(commit);
+        }
+        self.prev = prev;
+        self.leadership = Some(leadership);
+    }
+
+    /// Takes in the next object of the log, after checking that it is the next one: its place, its
+    /// `prev`, and that its events go on from the stream heads.
+    pub fn apply(&mut self, object: &CommitObject) -> Result<(), CorruptObject> {
+        let summary = self.check(object)?;
+        self.take_in(object, summary)
+    }
+
+    fn check(&self, object: &CommitObject) -> Result<CommitSummary, CorruptObject> {
+        let header = &object.header;
+        if header.partition != self.id || header.offset != self.next_offset() {
+            return Err(CorruptObject(format!(
+                "expected partition {} offset {}, the header says partition {} offset {}",
+                self.id,
+                self.next_offset(),
+                header.partition,
+                header.offset
+            )));
+        }
+        if header.prev != self.prev {
+            return Err(CorruptObject(format!(
+                "hash chain broken at partition {} offset {}: expected prev {}, found {}",
+                self.id, header.offset, self.prev, header.prev
+            )));
+        }
+        CommitSummary::of(object, |stream| self.index.head(stream))
+    }
+
+    fn take_in(
+        &mut self,
+        object: &CommitObject,
+        summary: CommitSummary,
+    ) -> Result<(), CorruptObject> {
+        let control = object.control_record()?;
+        self.torn = true;
+        self.index.apply(&summary);
+        self.unsaved.push(summary);
+        self.prev = object.hash();
+        if let Some(record) = control {
+            self.leadership = Some(Leadership {
+                lead: record.lead,
+                epoch: record.epoch,
+            });
+        }
+        self.torn = false;
+        Ok(())
+    }
+
+    /// A control object for the next offset.
+    pub fn control(&self, stamp: Stamp, record: ControlRecord) -> CommitObject {
+        CommitObject::control(
+            self.header(stamp, record.epoch, 1, CommitKind::Control),
+            record,
+        )
+    }
+
+    fn header(&self, stamp: Stamp, epoch: Epoch, count: u32, kind: CommitKind) -> CommitHeader {
+        CommitHeader {
+            format: FORMAT,
+            partition: self.id,
+            offset: self.next_offset(),
+            epoch,
+            writer: stamp.writer,
+            batch: stamp.batch,
+            prev: self.prev,
+            at: stamp.at,
+            count,
+            kind,
+        }
+    }
+
+    /// Takes appends from the front of `queue`: into the batch those that may commit, into the
+    /// verdicts those that may not. Appends that wait for another one in this very batch, or for
+    /// room, stay in the queue in their order.
+    pub fn form<T>(
+        &self,
+        queue: &mut VecDeque<Append<T>>,
+        limits: BatchLimits,
+        stamp: Stamp,
+    ) -> (Vec<(T, Verdict)>, Option<Batch<T>>) {
+        let mut verdicts = Vec::new();
+        let mut appends: Vec<Append<T>> = Vec::new();
+        let mut heads: HashMap<StreamKey, Version> = HashMap::new();
+        let mut commands: HashSet<CommandId> = HashSet::new();
+        let mut waiting = VecDeque::new();
+        let (mut events, mut bytes) = (0, 0);
+        while let Some(append) = queue.pop_front() {
+            if let Some(verdict) = self.refusal(&append) {
+                verdicts.push((append.reply, verdict));
+                continue;
+            }
+            // Conflicts with an append of this batch are not facts yet: judge it when they are.
+            let pending = heads.get(&append.stream).copied();
+            if pending.is_some_and(|head| head != append.expected)
+                || commands.contains(&append.command)
+            {
+                waiting.push_back(append);
+                continue;
+            }
+            if pending.is_none() {
+                let actual = self.index.head(append.stream);
+                if actual != append.expected {
+                    verdicts.push((append.reply, Verdict::Conflict { actual }));
+                    continue;
+                }
+            }
+            let (n, size) = (append.events.spans.len(), append.events.bytes.len());
+            if !appends.is_empty() && (events + n > limits.events || bytes + size > limits.bytes) {
+                queue.push_front(append);
+                break;
+            }
+            events += n;
+            bytes += size;
+            heads.insert(append.stream, append.expected.plus(n));
+            commands.insert(append.command);
+            appends.push(append);
+        }
+        while let Some(append) = waiting.pop_back() {
+            queue.push_front(append);
+        }
+        let Some(leadership) = self.leadership.filter(|_| !appends.is_empty()) else {
+            return (verdicts, None);
+        };
+        let header = self.header(stamp, leadership.epoch, events as u32, CommitKind::Events);
+        let parts: Vec<&EncodedEvents> = appends.iter().map(|a| &a.events).collect();
+        let object = CommitObject::build(header, &parts);
+        (verdicts, Some(Batch { object, appends }))
+    }
+
+    /// A verdict that holds whatever else is in the batch.
+    fn refusal<T>(&self, append: &Append<T>) -> Option<Verdict> {
+        if let Some(outcome) = self.index.command(append.command) {
+            return Some(if outcome.request_hash == append.request_hash {
+                Verdict::Repeated(*outcome)
+            } else {
+                Verdict::KeyReused(*outcome)
+            });
+        }
+        let authority = Leadership {
+            lead: Lead::S3,
+            epoch: append.epoch,
+        };
+        let leadership = self.leadership?;
+        (leadership != authority).then_some(Verdict::Fenced(leadership))
+    }
+
+    /// Takes in the object that owns the batch's offset.
+    pub fn settle<T>(
+        &mut self,
+        batch: Batch<T>,
+        owner: &Owner,
+    ) -> Result<Settled<T>, (CorruptObject, Batch<T>)> {
+        let rival = match owner {
+            Owner::Us => None,
+            Owner::Found(found) => {
+                let ours = found.header.writer == batch.object.header.writer
+                    && found.header.batch == batch.object.header.batch;
+                (!ours).then_some(found)
+            }
+        };
+        if let Some(found) = rival {
+            return match self.apply(found) {
+                Ok(()) => Ok(Settled {
+                    verdicts: vec![],
+                    again: batch.appends,
+                    lost_race: true,
+                }),
+                Err(corrupt) => Err((corrupt, batch)),
+            };
+        }
+        let summary = summary_of(&batch);
+        if let Err(corrupt) = self.take_in(&batch.object, summary) {
+            return Err((corrupt, batch));
+        }
+        let mut index = 0;
+        let verdicts = batch
+            .appends
+            .into_iter()
+            .map(|append| {
+                let events = append.events.spans.len();
+                let position = batch.object.position(index);
+                index += events;
+                let version = append.expected.plus(events);
+                (append.reply, Verdict::Committed { position, version })
+            })
+            .collect();
+        Ok(Settled {
+            verdicts,
+            again: Vec::new(),
+            lost_race: false,
+        })
+    }
+}
+
+/// The summary of a batch of our own, without parsing what we have just encoded.
+fn summary_of<T>(batch: &Batch<T>) -> CommitSummary {
+    let header = &batch.object.header;
+    let mut summary = CommitSummary {
+        offset: header.offset,
+        first_start: batch.object.lines.first().map_or(0, |l| l.start),
+        events: Vec::with_capacity(batch.object.lines.len()),
+        commands: Vec::with_capacity(batch.appends.len()),
+    };
+    let mut index = 0;
+    for append in &batch.appends {
+        let events = append.events.spans.len();
+        summary.events.extend(
+            append
+                .events
+                .spans
+                .iter()
+                .map(|span| (append.stream.into(), span.end - span.start)),
+        );
+        summary.commands.push((
+            append.command,
+            CommandOutcome {
+                stream: append.stream.into(),
+                version: append.expected.plus(events),
+                events: events as u32,
+                offset: header.offset,
+                index,
+                request_hash: append.request_hash,
+                at_ms: header.at.as_millisecond(),
+            },
+        ));
+        index += events as u32;
+    }
+    summary
+}
+
+/// What marks an object as one writer's one batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// Who writes.
+    pub writer: WriterId,
+    /// The writer's number for the batch; never used twice.
+    pub batch: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Who owns an offset.
+#[derive(Debug)]
+pub enum Owner {
+    /// The put answered that it created the object.
+    Us,
+    /// The object was there; this is it.
+    Found(CommitObject),
+}
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;

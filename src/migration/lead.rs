@@ -1,0 +1,42 @@
+//! The lead: the store whose write is the commit point.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ids::Epoch;
+
+/// The store that decides whether a write happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lead {
+    /// A PostgreSQL transaction is the commit point.
+    Postgres,
+    /// A put-if-absent on S3 is the commit point.
+    S3,
+}
+
+impl Lead {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lead::Postgres => "postgres",
+            Lead::S3 => "s3",
+        }
+    }
+}
+
+/// Who leads, and since which hand-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leadership {
+    /// The leading store.
+    pub lead: Lead,
+    /// The hand-off that made it so.
+    pub epoch: Epoch,
+}
+
+impl Leadership {
+    /// A new store in which S3 leads from the first event.
+    pub const GENESIS_S3: Leadership = Leadership {
+        lead: Lead::S3,
+        epoch: Epoch(1),
+    };
+}
