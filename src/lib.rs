@@ -3,4 +3,6 @@
 
 pub mod domain;
 pub mod log;
+pub mod metrics;
 pub mod migration;
+pub mod store;

@@ -1,0 +1,183 @@
+//! Every metric: declared once with unit and help, set through the functions below. No label is
+//! unbounded: stream ids and types of programs with their own domain never become labels.
+
+use std::time::Duration;
+
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::store::error::StoreErrorKind;
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Distribution.
+    Histogram,
+}
+
+/// A declared metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Name, as exported.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Unit.
+    pub unit: Unit,
+    /// Help text.
+    pub help: &'static str,
+}
+
+macro_rules! metrics_table {
+    ($($const:ident = $name:literal, $kind:ident, $unit:ident, $help:literal;)*) => {
+        $(#[doc = $help] pub const $const: &str = $name;)*
+        /// Every metric the service exports.
+        pub const ALL: &[Metric] = &[
+            $(Metric { name: $name, kind: Kind::$kind, unit: Unit::$unit, help: $help },)*
+        ];
+    };
+}
+
+metrics_table! {
+    WRITES = "event_store_writes_total", Counter, Count, "Events committed, by aggregate and event type";
+    READS = "event_store_reads_total", Counter, Count, "Reads of the event store, by aggregate type and operation";
+    WRITE_SECONDS = "event_store_write_duration_seconds", Histogram, Seconds, "From a command's arrival at its aggregate to its durable commit";
+    READ_SECONDS = "event_store_read_duration_seconds", Histogram, Seconds, "Reads of the event store, by operation";
+    STORAGE_BYTES = "event_store_storage_bytes", Gauge, Bytes, "Bytes of commit objects in the bucket, as far as this process has read the log";
+    EVENTS_PER_AGGREGATE = "event_store_events_per_aggregate", Gauge, Count, "Mean number of events per stream, by aggregate type, of the writes this process has seen";
+    MIGRATION_MODE = "event_store_migration_mode", Gauge, Count, "0 legacy, 1 dual_write, 2 s3_only";
+    ERRORS = "event_store_errors_total", Counter, Count, "Failed operations of the event store, by operation and error type";
+    LEAD = "oms_lead", Gauge, Count, "1 for the store that leads the partition";
+    EPOCH = "oms_epoch", Gauge, Count, "Epoch of the partition";
+    BATCH_EVENTS = "oms_commit_batch_events", Histogram, Count, "Events per commit object";
+    BATCH_BYTES = "oms_commit_batch_bytes", Histogram, Bytes, "Bytes per commit object";
+    COMMITS = "oms_commits_total", Counter, Count, "Commit objects written by this process; events per PUT is the rate of event_store_writes_total over this";
+    RACES_LOST = "oms_conditional_put_conflicts_total", Counter, Count, "Conditional puts another writer won";
+    SETTLED = "oms_indeterminate_settled_total", Counter, Count, "Puts of unknown outcome that were settled by reading back, by outcome";
+    VERSION_CONFLICTS = "oms_concurrency_conflicts_total", Counter, Count, "Appends refused because the stream had moved on";
+    LOG_HEAD = "oms_log_next_offset", Gauge, Count, "Next offset of the partition";
+    INDEX_BYTES = "oms_stream_index_bytes", Gauge, Bytes, "Memory of the stream index, by partition";
+    OUTBOX_WATERMARK_LAG = "oms_outbox_watermark_lag_commits", Gauge, Count, "Commits not yet in the outbox, by partition";
+    OUTBOX_DEPTH = "oms_outbox_depth", Gauge, Count, "Rows waiting in the outbox";
+    OUTBOX_OLDEST = "oms_outbox_oldest_seconds", Gauge, Seconds, "Age of the oldest row waiting in the outbox";
+    DEAD_LETTERS = "oms_dead_letters", Gauge, Count, "Rows the broker will never take, waiting for an operator";
+    PUBLISHED = "oms_relay_published_total", Counter, Count, "Messages acknowledged by the broker, by topic";
+    PUBLISH_FAILED = "oms_relay_failures_total", Counter, Count, "Publishes that failed, by cause";
+    RELAY_SECONDS = "oms_relay_lag_seconds", Histogram, Seconds, "From an event's recording to the broker's acknowledgement";
+    PROJECTION_LAG = "oms_projection_lag_commits", Gauge, Count, "Commits not yet projected, by partition";
+    PROJECTED = "oms_projection_events_total", Counter, Count, "Events taken into the read model";
+    PROJECTION_POISON = "oms_projection_parked_events", Gauge, Count, "Events the projection could not take in and parked";
+    RESTARTS = "oms_actor_restarts_total", Counter, Count, "Restarts of actors, by actor and cause";
+    ESCALATIONS = "oms_actor_escalations_total", Counter, Count, "Actors that failed beyond their limit, by actor";
+    LIVE_AGGREGATES = "oms_live_aggregates", Gauge, Count, "Aggregates in memory";
+    MAILBOX_WAIT = "oms_mailbox_wait_seconds", Histogram, Seconds, "From sending a command to an aggregate to its start";
+    ADMISSION_REJECTS = "oms_admission_rejects_total", Counter, Count, "Requests refused because a limit was reached, by limit";
+    DEPENDENCY_STARTED = "oms_dependency_started_total", Counter, Count, "Calls begun, by dependency and operation";
+    DEPENDENCY_SUCCEEDED = "oms_dependency_succeeded_total", Counter, Count, "Calls that succeeded, by dependency and operation";
+    DEPENDENCY_FAILED = "oms_dependency_failed_total", Counter, Count, "Calls that failed, by dependency, operation and kind";
+    DEPENDENCY_SECONDS = "oms_dependency_seconds", Histogram, Seconds, "Duration of calls, by dependency and operation";
+    HTTP_REQUESTS = "oms_http_requests_total", Counter, Count, "HTTP requests, by method, route and status";
+    HTTP_SECONDS = "oms_http_request_seconds", Histogram, Seconds, "HTTP requests, by route";
+    FALLBACK_READS = "oms_fallback_reads_total", Counter, Count, "Reads served by another source than the first, by from, to and reason";
+}
+
+/// Bounds of durations in seconds: 0.25 ms to 10 s, fine where the targets lie.
+const SECONDS: &[f64] = &[
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Bounds of events per commit object.
+const EVENTS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0,
+];
+/// Bounds of bytes per commit object.
+const BYTES: &[f64] = &[1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6];
+
+/// Installs the recorder of this process and describes every metric; a second call (several
+/// services in one test process) gives the handle of the first.
+pub fn install() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
+    static HANDLE: parking_lot::Mutex<Option<PrometheusHandle>> = parking_lot::Mutex::new(None);
+    let mut handle = HANDLE.lock();
+    if let Some(handle) = handle.as_ref() {
+        return Ok(handle.clone());
+    }
+    let installed = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(BATCH_EVENTS.into()), EVENTS)?
+        .set_buckets_for_metric(Matcher::Full(BATCH_BYTES.into()), BYTES)?
+        .install_recorder()?;
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.unit, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
+            Kind::Histogram => describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+    }
+    *handle = Some(installed.clone());
+    Ok(installed)
+}
+
+/// The label of a stream type: the ontology's own, or `stream` for all others.
+pub fn aggregate_label(stream_type: &str) -> &'static str {
+    match stream_type {
+        "database" => "database",
+        "class" => "class",
+        "instance" => "instance",
+        _ => "stream",
+    }
+}
+
+/// The label of an event type: the ontology's own, or `other`.
+pub fn event_label(event_type: &str) -> &'static str {
+    const OWN: [&str; 8] = [
+        "DatabaseCreated",
+        "DatabaseDeleted",
+        "ClassCreated",
+        "ClassUpdated",
+        "ClassDeleted",
+        "InstanceCreated",
+        "InstanceUpdated",
+        "InstanceDeleted",
+    ];
+    OWN.into_iter()
+        .find(|own| *own == event_type)
+        .unwrap_or("other")
+}
+
+/// A call to a dependency began.
+pub fn dependency_started(dependency: &'static str, operation: &'static str) {
+    counter!(DEPENDENCY_STARTED, "dependency" => dependency, "operation" => operation).increment(1);
+}
+
+/// A call to a dependency ended.
+pub fn dependency_ended(
+    dependency: &'static str,
+    operation: &'static str,
+    elapsed: Duration,
+    error: Option<StoreErrorKind>,
+) {
+    histogram!(DEPENDENCY_SECONDS, "dependency" => dependency, "operation" => operation)
+        .record(elapsed.as_secs_f64());
+    match error {
+        None => {
+            counter!(DEPENDENCY_SUCCEEDED, "dependency" => dependency, "operation" => operation)
+                .increment(1);
+        }
+        Some(kind) => {
+            counter!(DEPENDENCY_FAILED, "dependency" => dependency, "operation" => operation,
+                "kind" => kind.as_str())
+            .increment(1);
+            counter!(ERRORS, "operation" => operation, "error_type" => kind.as_str()).increment(1);
+        }
+    }
+}
+
+/// Sets a gauge of one partition.
+pub fn partition_gauge(name: &'static str, partition: crate::domain::ids::PartitionId, value: f64) {
+    gauge!(name, "partition" => partition.to_string()).set(value);
+}

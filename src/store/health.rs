@@ -1,0 +1,104 @@
+//! What is known of a dependency from the calls made to it: no call of its own is made.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// Whether a dependency answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DependencyState {
+    /// Nothing was asked of it yet.
+    Unknown,
+    /// The last call succeeded.
+    Up,
+    /// The last call failed.
+    Down,
+}
+
+/// A dependency as last seen.
+#[derive(Debug, Clone, Serialize)]
+pub struct DependencyStatus {
+    /// Whether it answers.
+    pub state: DependencyState,
+    /// Smoothed time of a successful call, in milliseconds.
+    pub latency_ms: f64,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// Why the last call failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    status: DependencyStatus,
+    down_at: Option<Instant>,
+}
+
+/// The health of one dependency, updated by whoever calls it.
+#[derive(Debug)]
+pub struct Health {
+    seen: Mutex<Seen>,
+    clock: fn() -> Timestamp,
+}
+
+impl Health {
+    /// Nothing known yet; `clock` stamps changes.
+    pub fn new(clock: fn() -> Timestamp) -> Self {
+        let status = DependencyStatus {
+            state: DependencyState::Unknown,
+            latency_ms: 0.0,
+            since: clock(),
+            error: None,
+        };
+        Self {
+            seen: Mutex::new(Seen {
+                status,
+                down_at: None,
+            }),
+            clock,
+        }
+    }
+
+    /// A call succeeded after `elapsed`.
+    pub fn succeeded(&self, elapsed: Duration) {
+        let mut seen = self.seen.lock();
+        let sample = elapsed.as_secs_f64() * 1e3;
+        let smooth = &mut seen.status.latency_ms;
+        *smooth = if *smooth == 0.0 {
+            sample
+        } else {
+            *smooth * 0.9 + sample * 0.1
+        };
+        if seen.status.state != DependencyState::Up {
+            seen.status.state = DependencyState::Up;
+            seen.status.since = (self.clock)();
+            seen.status.error = None;
+            seen.down_at = None;
+        }
+    }
+
+    /// A call failed because of the dependency, not because of what was asked.
+    pub fn failed(&self, error: &dyn std::fmt::Display) {
+        let mut seen = self.seen.lock();
+        if seen.status.state != DependencyState::Down {
+            seen.status.state = DependencyState::Down;
+            seen.status.since = (self.clock)();
+            seen.down_at = Some(Instant::now());
+        }
+        seen.status.error = Some(error.to_string());
+    }
+
+    /// The dependency as last seen.
+    pub fn status(&self) -> DependencyStatus {
+        self.seen.lock().status.clone()
+    }
+
+    /// How long it has been down; `None` while it is not.
+    pub fn down_for(&self) -> Option<Duration> {
+        self.seen.lock().down_at.map(|at| at.elapsed())
+    }
+}

@@ -1,0 +1,19 @@
+//! Ports and adapters. A port is a trait that says what the service needs of a store; an adapter
+//! speaks to a real one. Actors hold `Arc<dyn Port>`; only `boot` sees adapters.
+//!
+//! * [`object_store`]: the port to S3; adapters [`s3`] (rust-s3) and [`memory`] (tests' oracle)
+//! * [`event_log`]: the partitioned log on top of it
+//! * [`faulty`]: a decorator that makes a store fail on purpose
+//! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
+
+pub mod error;
+pub mod event_log;
+pub mod faulty;
+pub mod health;
+pub mod io_runtime;
+pub mod memory;
+pub mod metered;
+pub mod object_cache;
+pub mod object_store;
+pub mod probe;
+pub mod s3;

@@ -1,0 +1,75 @@
+//! What an answer of rust-s3 means, by the facts of S3: 409 and 429 ask for another try, a 5xx or
+//! a broken connection says nothing about whether a write happened.
+
+use s3::error::S3Error;
+
+use crate::store::error::{Determinacy, StoreError, StoreErrorKind};
+
+/// Whether the server answered with `status`.
+pub fn is_status(error: &S3Error, status: u16) -> bool {
+    matches!(error, S3Error::HttpFailWithBody(s, _) if *s == status)
+}
+
+/// A failed write.
+pub fn classify_write(operation: &'static str, error: &S3Error) -> StoreError {
+    let (kind, determinacy) = classify(error);
+    StoreError {
+        determinacy,
+        kind,
+        store: "s3",
+        operation,
+        message: message(error),
+        retry_after: None,
+    }
+}
+
+/// A failed read; reads change nothing, so they are always determinate.
+pub fn classify_read(operation: &'static str, error: &S3Error) -> StoreError {
+    StoreError {
+        determinacy: Determinacy::Determinate,
+        ..classify_write(operation, error)
+    }
+}
+
+fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
+    use Determinacy::{Determinate, Indeterminate};
+    use StoreErrorKind as Kind;
+    match error {
+        S3Error::HttpFailWithBody(status, _) => match status {
+            401 | 403 => (Kind::Denied, Determinate),
+            404 => (Kind::NotFound, Determinate),
+            // A delete raced with the put: nothing was decided.
+            409 => (Kind::Conflict, Determinate),
+            412 => (Kind::Conflict, Determinate),
+            429 | 503 => (Kind::Throttled, Determinate),
+            400..=499 => (Kind::Invalid, Determinate),
+            _ => (Kind::Unavailable, Indeterminate),
+        },
+        S3Error::Reqwest(e) if e.is_timeout() => (Kind::Timeout, Indeterminate),
+        // The connection was never made, so the request was never sent.
+        S3Error::Reqwest(e) if e.is_connect() => (Kind::Unavailable, Determinate),
+        S3Error::Reqwest(_) | S3Error::Io(_) | S3Error::Http(_) | S3Error::HttpFail => {
+            (Kind::Unavailable, Indeterminate)
+        }
+        S3Error::Credentials(_) => (Kind::Denied, Determinate),
+        _ => (Kind::Invalid, Determinate),
+    }
+}
+
+/// The error with its causes, cut to what a log line bears.
+fn message(error: &S3Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    if let Some((end, _)) = text.char_indices().nth(500) {
+        text.truncate(end);
+    }
+    text
+}
