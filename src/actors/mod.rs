@@ -1,0 +1,2 @@
+//! The actors.
+pub mod supervision;

@@ -1,0 +1,149 @@
+//! Restart policies: one table for all actors, printed at start.
+
+use std::time::Duration;
+
+/// The kinds of actors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorKind {
+    /// One per live entity.
+    Aggregate,
+    /// One per partition of the log.
+    EventStore,
+    /// Tails the log into the outbox.
+    Outbox,
+    /// Publishes the outbox.
+    Relay,
+    /// Keeps the read model.
+    Projection,
+    /// Owns mode, lead and epoch.
+    MigrationMode,
+}
+
+impl ActorKind {
+    /// As metric label and in paths.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Aggregate => "aggregate",
+            Self::EventStore => "event_store",
+            Self::Outbox => "outbox",
+            Self::Relay => "relay",
+            Self::Projection => "projection",
+            Self::MigrationMode => "migration_mode",
+        }
+    }
+
+    /// The actor's policy.
+    pub fn policy(self) -> &'static Policy {
+        // The table has a row for every kind; a test holds it to that.
+        POLICIES
+            .iter()
+            .find(|p| p.kind == self)
+            .unwrap_or(&POLICIES[0])
+    }
+}
+
+/// What follows when an actor fails beyond its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Escalation {
+    /// Forget this one actor; whoever needs the entity next gets a fresh one.
+    DropEntity,
+    /// End the process with [`EXIT_ESCALATED`]: the orchestrator starts a fresh one.
+    EndProcess,
+}
+
+/// Exit code of a process that ended because an actor failed beyond its limit.
+pub const EXIT_ESCALATED: i32 = 70;
+
+/// How one kind of actor is restarted.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Whom it is for.
+    pub kind: ActorKind,
+    /// Whether an orderly stop is the actor's right; if not it counts as a failure.
+    pub may_stop: bool,
+    /// More failures than this within `window` escalate.
+    pub max_restarts: usize,
+    /// The window: a true sliding one.
+    pub window: Duration,
+    /// Pause before the first restart; doubles with every further failure in the window.
+    pub backoff_min: Duration,
+    /// Longest pause.
+    pub backoff_max: Duration,
+    /// What follows beyond the limit.
+    pub escalation: Escalation,
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// The table. Backoffs are short where a caller waits and long where a dependency may need time;
+/// a limit of 10 in 60 s lets a flapping dependency pass and catches a bug that never ends.
+pub const POLICIES: [Policy; 6] = [
+    Policy {
+        kind: ActorKind::Aggregate,
+        may_stop: true,
+        max_restarts: 3,
+        window: ms(30_000),
+        backoff_min: ms(5),
+        backoff_max: ms(1_000),
+        escalation: Escalation::DropEntity,
+    },
+    Policy {
+        kind: ActorKind::EventStore,
+        may_stop: false,
+        max_restarts: 10,
+        window: ms(60_000),
+        backoff_min: ms(10),
+        backoff_max: ms(5_000),
+        escalation: Escalation::EndProcess,
+    },
+    Policy {
+        kind: ActorKind::Outbox,
+        may_stop: false,
+        max_restarts: 10,
+        window: ms(60_000),
+        backoff_min: ms(50),
+        backoff_max: ms(5_000),
+        escalation: Escalation::EndProcess,
+    },
+    Policy {
+        kind: ActorKind::Relay,
+        may_stop: false,
+        max_restarts: 10,
+        window: ms(60_000),
+        backoff_min: ms(50),
+        backoff_max: ms(5_000),
+        escalation: Escalation::EndProcess,
+    },
+    Policy {
+        kind: ActorKind::Projection,
+        may_stop: false,
+        max_restarts: 10,
+        window: ms(60_000),
+        backoff_min: ms(50),
+        backoff_max: ms(10_000),
+        escalation: Escalation::EndProcess,
+    },
+    Policy {
+        kind: ActorKind::MigrationMode,
+        may_stop: false,
+        max_restarts: 5,
+        window: ms(60_000),
+        backoff_min: ms(100),
+        backoff_max: ms(2_000),
+        escalation: Escalation::EndProcess,
+    },
+];
+
+impl Policy {
+    /// The pause before the restart after the `failures`-th failure in the window (from 1), before
+    /// jitter.
+    pub fn backoff(&self, failures: usize) -> Duration {
+        let doublings = failures.saturating_sub(1).min(16) as u32;
+        self.backoff_min
+            .saturating_mul(1 << doublings)
+            .min(self.backoff_max)
+    }
+}
