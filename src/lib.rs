@@ -6,4 +6,5 @@ pub mod domain;
 pub mod log;
 pub mod metrics;
 pub mod migration;
+pub mod service;
 pub mod store;

@@ -32,15 +32,21 @@ pub struct DecodeError {
 }
 
 /// One kind of fact of one aggregate.
-pub trait DomainEvent: Sized {
+pub trait DomainEvent: Sized + Send + 'static {
     /// Schema version that [`DomainEvent::data`] writes; older ones are upcast by `decode`.
     const SCHEMA_VERSION: u32 = 1;
 
     /// The event's type, as stored.
-    fn event_type(&self) -> &'static str;
+    fn event_type(&self) -> &str;
 
     /// The event's data, as stored.
     fn data(&self) -> Result<Box<RawValue>, serde_json::Error>;
+
+    /// A caller's remarks on this very event: the text of a JSON object. Events of the ontology
+    /// carry their command's instead.
+    fn metadata(&self) -> Option<&RawValue> {
+        None
+    }
 
     /// Reads stored data back, upcasting older schema versions.
     fn decode(event_type: &str, schema_version: u32, data: &RawValue) -> Result<Self, DecodeError>;
@@ -50,10 +56,12 @@ pub trait DomainEvent: Sized {
 ///
 /// `Default` is the state of a stream without events. The state is serialisable because snapshots
 /// store it.
-pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + 'static {
+pub trait Aggregate:
+    Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// What callers ask for, with everything from outside the aggregate that the decision needs
     /// (for an instance: its class as it stands).
-    type Command;
+    type Command: Send + Sync + 'static;
     /// What may follow.
     type Event: DomainEvent;
 

@@ -6,6 +6,7 @@
 //! [`instance`] are the three aggregates of the ontology.
 
 pub mod aggregate;
+pub mod class;
 pub mod event;
 pub mod ids;
 pub mod refusal;

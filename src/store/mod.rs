@@ -6,14 +6,17 @@
 //! * [`faulty`]: a decorator that makes a store fail on purpose
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
+pub mod delivery;
 pub mod error;
 pub mod event_log;
 pub mod faulty;
 pub mod health;
 pub mod io_runtime;
+pub mod log_heads;
 pub mod memory;
 pub mod metered;
 pub mod object_cache;
 pub mod object_store;
 pub mod probe;
+pub mod read_model;
 pub mod s3;

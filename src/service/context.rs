@@ -1,0 +1,40 @@
+//! Who asks, and under which promises.
+
+use tokio::time::Instant;
+
+use crate::domain::event::Idempotency;
+use crate::domain::ids::{CommandId, Version};
+use crate::domain::time::new_uuid;
+
+/// The circumstances of one request.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// The authenticated principal, or `anonymous`.
+    pub principal: String,
+    /// The larger story the request belongs to: the client's trace, else the request id.
+    pub correlation_id: String,
+    /// The client's promise that this is always the same request.
+    pub idempotency: Option<Idempotency>,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+impl RequestContext {
+    /// The command id of this request: derived from the idempotency key where there is one, so
+    /// that a retry through any process is recognised, else fresh.
+    pub fn command_id(&self) -> CommandId {
+        match &self.idempotency {
+            Some(idempotency) => CommandId::from_idempotency_key(&self.principal, &idempotency.key),
+            None => CommandId(new_uuid()),
+        }
+    }
+}
+
+/// Which version the caller expects the thing to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Any.
+    Any,
+    /// Exactly this one, from `If-Match` or `if_version`.
+    Exactly(Version),
+}

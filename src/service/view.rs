@@ -1,0 +1,89 @@
+//! What callers get to see. Serialised as it stands; the OpenAPI document is made from it.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::domain::ids::{CommandId, Position, Version};
+use crate::migration::stage::Stage;
+
+/// A resource as it stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Resource {
+    /// Database name, class id or instance id.
+    pub id: String,
+    /// Version of its stream.
+    pub version: Version,
+    /// Its content: the database's description, the class's definition, the instance's data.
+    pub data: Box<RawValue>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// The answer to a write.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// Database name, class id, instance id or stream name.
+    pub id: String,
+    /// The command.
+    pub command_id: CommandId,
+    /// Version of the stream after the command.
+    pub version: Version,
+    /// Where its last event lies; `None` when the command asked for what already was.
+    pub position: Option<Position>,
+    /// The stage it was committed in.
+    pub stage: Stage,
+    /// The resource after the command, as JSON; `None` for deletions and plain appends.
+    pub data: Option<Box<RawValue>>,
+    /// Whether the command made the resource (201) or changed it (200).
+    pub created: bool,
+    /// Whether this is the recorded answer to a repeated request.
+    pub replayed: bool,
+}
+
+/// One item of a batch.
+#[derive(Debug, Clone)]
+pub struct BatchItem {
+    /// The instance, where it is known.
+    pub id: Option<String>,
+    /// What became of it.
+    pub outcome: Result<Written, super::error::ServiceError>,
+}
+
+/// A page of anything.
+#[derive(Debug, Clone, Serialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// How many there are in all, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// Ask with this for what follows; `None` at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// An event as callers see it: its envelope plus `position`.
+#[derive(Debug, Clone)]
+pub struct EventView {
+    /// Where it lies.
+    pub position: Position,
+    /// Its envelope, as stored.
+    pub envelope: bytes::Bytes,
+}
+
+impl Serialize for EventView {
+    /// The envelope's bytes untouched, with `position` as one more member at their end.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::Error;
+        let text = std::str::from_utf8(&self.envelope).map_err(S::Error::custom)?;
+        let open = text
+            .strip_suffix('}')
+            .ok_or_else(|| S::Error::custom("an envelope is a JSON object"))?;
+        let whole = format!(r#"{open},"position":"{}"}}"#, self.position);
+        RawValue::from_string(whole)
+            .map_err(S::Error::custom)?
+            .serialize(serializer)
+    }
+}
