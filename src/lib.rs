@@ -2,6 +2,7 @@
 //! truth, PostgreSQL is the outbox and the read model, Kafka is the transport.
 
 pub mod actors;
+pub mod config;
 pub mod domain;
 pub mod log;
 pub mod metrics;
