@@ -266,3 +266,15 @@ pub fn rejected(limit: &'static str) {
 pub fn live_aggregates(aggregate: &'static str, live: usize) {
     gauge!(LIVE_AGGREGATES, "aggregate_type" => aggregate).set(live as f64);
 }
+
+/// A read was answered, `operation` being how.
+pub fn read(stream_type: &str, operation: &'static str) {
+    counter!(READS, "aggregate_type" => aggregate_label(stream_type), "operation" => operation)
+        .increment(1);
+}
+
+/// The same, with how long it took.
+pub fn read_took(stream_type: &str, operation: &'static str, elapsed: Duration) {
+    read(stream_type, operation);
+    histogram!(READ_SECONDS, "operation" => operation).record(elapsed.as_secs_f64());
+}

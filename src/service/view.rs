@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::ids::{CommandId, Position, Version};
 use crate::migration::stage::Stage;
+use crate::store::event_log::StoredEvent;
 
 /// A resource as it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -71,6 +72,15 @@ pub struct EventView {
     pub position: Position,
     /// Its envelope, as stored.
     pub envelope: bytes::Bytes,
+}
+
+impl From<StoredEvent> for EventView {
+    fn from(event: StoredEvent) -> Self {
+        Self {
+            position: event.position,
+            envelope: event.bytes,
+        }
+    }
 }
 
 impl Serialize for EventView {

@@ -30,7 +30,7 @@ use crate::metrics;
 pub struct RegistrySettings {
     /// Entities of one type in memory at most; about 1 kB each plus their state.
     pub max_live: usize,
-    /// Calls on one entity at a time; more are told to come back (429).
+    /// Commands on one entity at a time; more are told to come back (429).
     pub per_entity: u32,
     /// An entity nobody has called for this long is let go.
     pub idle_after: Duration,
@@ -40,7 +40,7 @@ impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             max_live: 100_000,
-            // Calls on one entity run one by one: 32 puts of 15 ms are half a second of waiting.
+            // Commands on one entity run one by one: 32 puts of 15 ms are half a second of waiting.
             per_entity: 32,
             idle_after: Duration::from_secs(60),
         }
@@ -51,6 +51,8 @@ struct Slot<A: Aggregate + Unpin> {
     actor: Addr<AggregateActor<A>>,
     node: Arc<Node>,
     leases: u32,
+    /// Leases that are for commands.
+    commands: u32,
     last_used: Instant,
     generation: u64,
 }
@@ -86,6 +88,13 @@ struct Lease<A: Aggregate + Unpin> {
     key: StreamKey,
     generation: u64,
     actor: Addr<AggregateActor<A>>,
+    purpose: Purpose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Command,
+    Look,
 }
 
 impl<A: Aggregate + Unpin> Drop for Lease<A> {
@@ -94,6 +103,7 @@ impl<A: Aggregate + Unpin> Drop for Lease<A> {
             && slot.generation == self.generation
         {
             slot.leases -= 1;
+            slot.commands -= u32::from(self.purpose == Purpose::Command);
             slot.last_used = Instant::now();
         }
     }
@@ -130,7 +140,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
         let deadline = execute.deadline;
         let command_id = execute.command_id;
         for _ in 0..2 {
-            let lease = self.lease(stream)?;
+            let lease = self.lease(stream, Purpose::Command)?;
             let message = ExecuteMessage {
                 execute: execute.clone(),
                 sent: Instant::now(),
@@ -153,7 +163,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
     /// The state of an entity.
     pub async fn look(&self, stream: &StreamName, look: Look) -> Result<Seen<A>, CallError> {
         for _ in 0..2 {
-            let lease = self.lease(stream)?;
+            let lease = self.lease(stream, Purpose::Look)?;
             let message = LookMessage {
                 look,
                 kind: std::marker::PhantomData,
@@ -169,7 +179,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
         Err(CallError::DeadlineExceeded)
     }
 
-    fn lease(&self, stream: &StreamName) -> Result<Lease<A>, CallError> {
+    fn lease(&self, stream: &StreamName, purpose: Purpose) -> Result<Lease<A>, CallError> {
         let key = stream.key();
         let inner = &self.inner;
         let mut slots = inner.slots.lock();
@@ -187,7 +197,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
         let Some(slot) = slots.get_mut(&key) else {
             return Err(CallError::Internal("slot vanished under its lock".into()));
         };
-        if slot.leases >= inner.settings.per_entity {
+        if purpose == Purpose::Command && slot.commands >= inner.settings.per_entity {
             metrics::rejected("per_entity");
             return Err(CallError::Overloaded {
                 limit: "per_entity",
@@ -195,11 +205,13 @@ impl<A: Aggregate + Unpin> Registry<A> {
             });
         }
         slot.leases += 1;
+        slot.commands += u32::from(purpose == Purpose::Command);
         Ok(Lease {
             inner: inner.clone(),
             key,
             generation: slot.generation,
             actor: slot.actor.clone(),
+            purpose,
         })
     }
 
@@ -234,6 +246,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
             actor,
             node,
             leases: 0,
+            commands: 0,
             last_used: Instant::now(),
             generation,
         }
