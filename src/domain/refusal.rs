@@ -97,6 +97,14 @@ impl Refusal {
         }
     }
 
+    /// 422: the idempotency key stands for another request.
+    pub fn key_reused() -> Self {
+        Self::invalid(
+            "idempotency_key_reused",
+            "this idempotency key was used for another request",
+        )
+    }
+
     /// 412.
     pub fn version_mismatch(expected: Version, actual: Version) -> Self {
         Self {

@@ -331,42 +331,52 @@ impl<A: Aggregate> Entity<A> {
         });
     }
 
-    /// The answer to a command that is in the log already.
     async fn recorded(
-        &mut self,
+        &self,
         execute: &Execute<A>,
         outcome: CommandOutcome,
         stage: Stage,
     ) -> Result<Executed<A>, CallError> {
-        let same = outcome.request_hash == execute.idempotency.as_ref().map(|i| i.request_hash)
-            && outcome.stream == self.stream.key().into();
-        if !same {
-            return Err(Refusal::invalid(
-                "idempotency_key_reused",
-                "this idempotency key was used for another request",
-            )
-            .into());
-        }
-        let store = self.deps.path.store();
-        let (state, version) = if outcome.version == self.version && self.loaded {
-            (self.state.clone(), self.version)
-        } else {
-            let every = self.deps.snapshot_every;
-            let folded = fold(store, &self.stream, outcome.version, every).await?;
-            (Arc::new(folded.state), folded.version)
-        };
-        Ok(Executed {
-            state,
-            version,
-            position: Some(Position {
-                partition: store.log().partition_of(&self.stream),
-                offset: outcome.offset,
-                index: outcome.index + outcome.events - 1,
-            }),
-            stage,
-            replayed: true,
-        })
+        let current = self.loaded.then(|| (self.state.clone(), self.version));
+        let idempotency = execute.idempotency.as_ref();
+        recorded(&self.deps, &self.stream, idempotency, outcome, stage, current).await
     }
+}
+
+/// The answer to a command that is in the log already: the state as it was right after it, taken
+/// from `current` where that is the version, else folded.
+pub async fn recorded<A: Aggregate>(
+    deps: &EntityDeps,
+    stream: &StreamName,
+    idempotency: Option<&Idempotency>,
+    outcome: CommandOutcome,
+    stage: Stage,
+    current: Option<(Arc<A>, Version)>,
+) -> Result<Executed<A>, CallError> {
+    let same = outcome.request_hash == idempotency.map(|i| i.request_hash)
+        && outcome.stream == stream.key().into();
+    if !same {
+        return Err(Refusal::key_reused().into());
+    }
+    let store = deps.path.store();
+    let (state, version) = match current {
+        Some((state, version)) if version == outcome.version => (state, version),
+        _ => {
+            let folded = fold(store, stream, outcome.version, deps.snapshot_every).await?;
+            (Arc::new(folded.state), folded.version)
+        }
+    };
+    Ok(Executed {
+        state,
+        version,
+        position: Some(Position {
+            partition: store.log().partition_of(stream),
+            offset: outcome.offset,
+            index: outcome.index + outcome.events - 1,
+        }),
+        stage,
+        replayed: true,
+    })
 }
 
 fn outcome_unknown<A: Aggregate>(execute: &Execute<A>, message: String) -> CallError {
