@@ -4,6 +4,7 @@
 pub mod actors;
 pub mod config;
 pub mod domain;
+pub mod embedded;
 pub mod log;
 pub mod metrics;
 pub mod migration;
