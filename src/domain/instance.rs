@@ -51,6 +51,11 @@ impl Instance {
             .filter(|live| live.class_incarnation == class_incarnation)
     }
 
+    /// The instance as its last event left it, whichever incarnation of its class that was in.
+    pub fn latest(&self) -> Option<&LiveInstance> {
+        self.live.as_ref()
+    }
+
     /// The instance as a command sees it that was made for this incarnation of the class.
     fn seen(&self, class_incarnation: Version) -> Result<Option<&LiveInstance>, Refusal> {
         match &self.live {

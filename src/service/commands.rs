@@ -18,7 +18,7 @@ use crate::domain::class::{Class, ClassCommand, ClassDefinition, EffectiveClass,
 use crate::domain::database::DatabaseCommand;
 use crate::domain::event::NewEvent;
 use crate::domain::ids::{
-    ClassId, CommandId, DatabaseName, InstanceId, RESERVED_STREAM_TYPES, StreamName, Version,
+    ClassId, CommandId, DatabaseName, InstanceId, RESERVED_STREAM_TYPES, StreamName,
 };
 use crate::domain::instance::{Instance, InstanceCommand};
 use crate::domain::refusal::{Refusal, Violation};
@@ -174,7 +174,11 @@ impl Service {
                 self.parts.classes.execute(&stream, execute).await?
             }
         };
-        let resource = Resource::class_state(&id, &done.state, done.version)?;
+        let resource = done
+            .state
+            .latest()
+            .map(|live| Resource::class(&id, live, done.version))
+            .transpose()?;
         Ok(written(id.as_str(), circumstances, done, resource, create))
     }
 
@@ -257,7 +261,6 @@ impl Service {
     ) -> Result<Written, ServiceError> {
         let stream = StreamName::instance(db, class, &id);
         let created = matches!(change, Change::Create(_));
-        let deleted = matches!(change, Change::Delete);
         let done = match self.recall::<Instance>(circumstances, &stream).await? {
             Some(done) => done,
             None => {
@@ -269,11 +272,11 @@ impl Service {
                 self.parts.instances.execute(&stream, execute).await?
             }
         };
-        let resource = if deleted {
-            None
-        } else {
-            Resource::instance_state(&id, &done.state, done.version)?
-        };
+        let resource = done
+            .state
+            .latest()
+            .map(|live| Resource::instance(&id, live, done.version))
+            .transpose()?;
         Ok(written(id.as_str(), circumstances, done, resource, created))
     }
 
@@ -418,7 +421,7 @@ fn written<A>(
         position: done.position,
         stage: done.stage,
         data: resource.map(|r| r.data),
-        created: created && done.version > Version::NONE,
+        created,
         replayed: done.replayed,
     }
 }

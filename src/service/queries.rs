@@ -101,7 +101,7 @@ impl Service {
         class: &ClassId,
     ) -> Result<Answer<Resource>, ServiceError> {
         let context = self.class_context(db, class).await?;
-        Ok(from_aggregate(Resource::class(class, &context)?))
+        Ok(from_aggregate(Resource::class(class, &context.live, context.version)?))
     }
 
     /// Classes of a database by id.
@@ -131,7 +131,7 @@ impl Service {
             let found = self.parts.read_model.instance(db, class, id).await?;
             return found
                 .map(|resource| self.from_read_model(resource))
-                .ok_or_else(|| Instance::not_found(id).into());
+                .ok_or_else(|| no_instance(id).into());
         }
         let stream = StreamName::instance(db, class, id);
         let seen = self
@@ -140,7 +140,7 @@ impl Service {
         let live = seen
             .state
             .live(context.incarnation)
-            .ok_or_else(|| Instance::not_found(id))?;
+            .ok_or_else(|| no_instance(id))?;
         Ok(from_aggregate(Resource::instance(id, live, seen.version)?))
     }
 
@@ -170,7 +170,7 @@ impl Service {
         let live = folded
             .state
             .live(context.incarnation)
-            .ok_or_else(|| Instance::not_found(id))?;
+            .ok_or_else(|| no_instance(id))?;
         Ok(Answer {
             value: Resource::instance(id, live, folded.version)?,
             source: "log",
@@ -370,6 +370,10 @@ impl Service {
             lag_commits: Some(self.parts.projected.lag(self.parts.entities.path.store().heads())),
         }
     }
+}
+
+fn no_instance(id: &InstanceId) -> Refusal {
+    Refusal::not_found("instance_not_found", format!("there is no instance `{id}`"))
 }
 
 fn from_aggregate<T>(value: T) -> Answer<T> {

@@ -42,6 +42,11 @@ impl Class {
             .filter(|live| live.database_incarnation == database_incarnation)
     }
 
+    /// The class as its last event left it, whichever incarnation of the database that was in.
+    pub fn latest(&self) -> Option<&LiveClass> {
+        self.live.as_ref()
+    }
+
     /// The class as a command sees it that was made for this incarnation of the database.
     fn seen(&self, database_incarnation: Version) -> Result<Option<&LiveClass>, Refusal> {
         match &self.live {
