@@ -128,7 +128,12 @@ impl Inner {
                 if errors::is_schema_missing(&e) {
                     self.migrated.store(false, Ordering::Release);
                 }
-                Err(errors::working(operation, &e))
+                let error = errors::working(operation, &e);
+                if error.is_indeterminate() {
+                    // The connection is lost or about to be; nobody else should be given it.
+                    drop(Object::take(client));
+                }
+                Err(error)
             }
             Err(_) => {
                 // The connection is in the middle of something that nobody waits for any more.
