@@ -1,2 +1,3 @@
 //! The actors.
+pub mod relay;
 pub mod supervision;

@@ -5,6 +5,7 @@
 //! * [`event_log`]: the partitioned log on top of it
 //! * [`faulty`]: a decorator that makes a store fail on purpose
 //! * [`postgres`]: the pool, the schema, and the adapters that use them
+//! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
 pub mod backoff;
@@ -14,6 +15,7 @@ pub mod event_log;
 pub mod faulty;
 pub mod health;
 pub mod io_runtime;
+pub mod kafka;
 pub mod log_heads;
 pub mod memory;
 pub mod metered;
@@ -23,3 +25,4 @@ pub mod postgres;
 pub mod probe;
 pub mod read_model;
 pub mod s3;
+pub mod transport;

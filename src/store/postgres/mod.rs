@@ -6,8 +6,11 @@
 //! dropped while the service ran is made again the same way (law 11).
 
 mod errors;
+mod leases;
 mod migrate;
+pub mod outbox;
 mod pool;
+mod rows;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
