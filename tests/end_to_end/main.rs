@@ -1,7 +1,9 @@
 //! The service as its users meet it: started by its command, spoken to over HTTP, its events read
 //! back with ordinary S3 and Kafka clients.
 
-mod support;
+mod kafka;
+mod load;
+mod service;
 
 use std::time::Duration;
 
@@ -9,9 +11,9 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use support::Service;
-use support::kafka::Broker;
-use support::load::{CLASS, DB, Load, check_feed, check_kafka};
+use kafka::Broker;
+use service::{PATIENCE, Service};
+use load::{CLASS, DB, Load, check_feed, check_kafka};
 
 const TOPICS: [&str; 4] = ["oms.database", "oms.class", "oms.instance", "oms.stream"];
 
@@ -158,7 +160,7 @@ async fn one_story_from_command_to_query() {
     let bucket = bucket(&service);
     let mut stored = read_log(&bucket).await;
     assert_eq!(stored.len(), feed.len());
-    let consumed = broker.consume(&TOPICS, support::PATIENCE, |c| {
+    let consumed = broker.consume(&TOPICS, PATIENCE, |c| {
         let wanted: Vec<_> = feed.iter().map(|e| e["id"].as_str()).collect();
         let came: Vec<_> = c.iter().map(|m| Some(m.headers["ce_id"].as_str())).collect();
         wanted.iter().all(|id| came.contains(id))
@@ -216,7 +218,7 @@ async fn laws_2_5_9_hold_while_the_process_is_killed_under_load() {
         .collect();
     let mut missing = wanted.clone();
     let mut looked_at = 0;
-    let consumed = broker.consume(&TOPICS, support::PATIENCE, |consumed| {
+    let consumed = broker.consume(&TOPICS, PATIENCE, |consumed| {
         for message in &consumed[looked_at..] {
             missing.remove(&message.headers["ce_id"]);
         }
@@ -336,7 +338,7 @@ async fn the_live_feed_goes_on_where_it_was_left() {
     let mut read_until = async |text: &mut String, i: u64| {
         let mark = format!(r#""data":{{"i":{i}}}"#);
         while !text.contains(&mark) {
-            let chunk = tokio::time::timeout(support::PATIENCE, live.next()).await;
+            let chunk = tokio::time::timeout(PATIENCE, live.next()).await;
             text.push_str(std::str::from_utf8(&chunk.expect("in time").expect("more").expect("bytes")).expect("text"));
         }
     };
@@ -354,7 +356,7 @@ async fn the_live_feed_goes_on_where_it_was_left() {
     let mut resumed = open(Some(last)).await;
     let mut text = String::new();
     while !text.contains(r#""data":{"i":3}"#) {
-        let chunk = tokio::time::timeout(support::PATIENCE, resumed.next()).await;
+        let chunk = tokio::time::timeout(PATIENCE, resumed.next()).await;
         text.push_str(std::str::from_utf8(&chunk.expect("in time").expect("more").expect("bytes")).expect("text"));
     }
     assert!(!text.contains(r#""data":{"i":2}"#), "nothing comes twice");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::kafka::Consumed;
+use crate::kafka::Consumed;
 
 /// The database and the class that the load writes to.
 pub const DB: &str = "loadtest";
