@@ -6,5 +6,6 @@ pub mod domain;
 pub mod log;
 pub mod metrics;
 pub mod migration;
+pub mod projection;
 pub mod service;
 pub mod store;
