@@ -8,6 +8,7 @@
 mod errors;
 mod migrate;
 mod pool;
+pub mod read_model;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

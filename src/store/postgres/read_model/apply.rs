@@ -9,7 +9,8 @@ use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
 use super::super::Work;
-use super::{is_gone, sql::table};
+use super::is_gone;
+use super::sql::{system_time, table};
 use crate::projection::changes::{ParkedEvent, State};
 use crate::store::read_model::{Applied, Batch, Generation, Move};
 
@@ -155,9 +156,9 @@ async fn upsert(
     let data: Vec<Option<&str>> = states.iter().map(|s| s.data.as_deref()).collect();
     let created: Vec<Option<SystemTime>> = states
         .iter()
-        .map(|s| s.created_at.map(SystemTime::from))
+        .map(|s| s.created_at.map(system_time))
         .collect();
-    let updated: Vec<SystemTime> = states.iter().map(|s| s.updated_at.into()).collect();
+    let updated: Vec<SystemTime> = states.iter().map(|s| system_time(s.updated_at)).collect();
     let mut params: Vec<&(dyn ToSql + Sync)> = keys.iter().map(|(_, values)| *values).collect();
     params.extend([
         &versions as &(dyn ToSql + Sync),

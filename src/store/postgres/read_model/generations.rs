@@ -1,7 +1,7 @@
 //! Which copies of the read model there are; building one beside the other and swapping them.
 
-use deadpool_postgres::Object;
-use tokio_postgres::{Error, GenericClient, Row, Transaction};
+use deadpool_postgres::{GenericClient, Object, Transaction};
+use tokio_postgres::{Error, Row};
 
 use super::super::Work;
 use super::sql::table;
@@ -43,7 +43,7 @@ pub(super) fn open(
 ) -> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, Generations> + Send + 'static {
     move |client| {
         Box::pin(async move {
-            let found = find(client, partitions).await?;
+            let found = find(&*client, partitions).await?;
             if let Some(live) = found.live
                 && found.broken.is_empty()
             {

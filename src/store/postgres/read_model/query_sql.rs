@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::sql::{Param, Sql, table};
+use super::sql::{Param, Sql, system_time, table};
 use crate::store::read_model::Generation;
 use crate::store::read_model::cursor::{After, Term, terms};
 use crate::store::read_model::field::{Field, Order, Test};
@@ -92,7 +92,7 @@ fn condition(sql: &mut Sql, filter: &Filter) -> String {
 
 fn time(value: &Value) -> Option<Param> {
     let time: jiff::Timestamp = value.as_str()?.parse().ok()?;
-    Some(Param::Time(time.into()))
+    Some(Param::Time(system_time(time)))
 }
 
 /// A test of a column. It is never missing, and its values have one type, which `param` makes;

@@ -1,8 +1,9 @@
 //! A statement under construction: text of ours, values of anybody's. Whatever comes from a caller
 //! becomes a parameter; the only names put into the text are those of a generation's tables.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -60,4 +61,15 @@ impl Sql {
 /// The name of a generation's table.
 pub(super) fn table(generation: Generation, name: &'static str) -> String {
     format!("rm_{}_{name}", generation.0)
+}
+
+/// A time as the driver takes it, to the microsecond that PostgreSQL keeps.
+pub(super) fn system_time(time: Timestamp) -> SystemTime {
+    let micros = time.as_microsecond();
+    let distance = Duration::from_micros(micros.unsigned_abs());
+    if micros < 0 {
+        SystemTime::UNIX_EPOCH - distance
+    } else {
+        SystemTime::UNIX_EPOCH + distance
+    }
 }
