@@ -8,5 +8,6 @@ pub mod embedded;
 pub mod log;
 pub mod metrics;
 pub mod migration;
+pub mod projection;
 pub mod service;
 pub mod store;

@@ -19,11 +19,18 @@ pub(super) struct Migration {
 }
 
 /// Every step, in order. A file that was released is never changed: a new one corrects it.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "delivery",
-    sql: include_str!("sql/0001_delivery.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "delivery",
+        sql: include_str!("sql/0001_delivery.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "read model",
+        sql: include_str!("sql/0002_read_model.sql"),
+    },
+];
 
 /// Name of the lock that serialises everyone who migrates this schema.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('oms.migrate.' || $1::text, 0))";

@@ -10,6 +10,7 @@ mod leases;
 mod migrate;
 pub mod outbox;
 mod pool;
+pub mod read_model;
 mod rows;
 
 use std::sync::Arc;
