@@ -12,6 +12,8 @@ pub enum RefusalKind {
     Invalid,
     /// The thing does not exist: 404.
     NotFound,
+    /// The service is set up not to do this: 403.
+    Forbidden,
     /// The thing exists already, or its state forbids the command: 409.
     Conflict,
     /// The caller's expected version is not the current one: 412.
@@ -51,6 +53,16 @@ impl Refusal {
     pub fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             kind: RefusalKind::NotFound,
+            code,
+            message: message.into(),
+            violations: vec![],
+        }
+    }
+
+    /// 403.
+    pub fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind: RefusalKind::Forbidden,
             code,
             message: message.into(),
             violations: vec![],

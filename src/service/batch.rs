@@ -148,7 +148,9 @@ fn item<'a>(
     let (id, change) = match operation {
         BatchOperation::Create(new) => {
             circumstances.metadata = new.metadata;
-            let id = new.id.map_or_else(|| made_id(circumstances.command_id), Ok)?;
+            let id = new
+                .id
+                .map_or_else(|| made_id(circumstances.command_id), Ok)?;
             (id, Change::Create(new.data))
         }
         BatchOperation::Update {

@@ -123,7 +123,9 @@ impl Service {
     ) -> Result<Option<(LiveClass, Version)>, ServiceError> {
         let stream = StreamName::class(db, class);
         for catch_up in [false, true] {
-            let seen = self.look::<Class>(&self.parts.classes, &stream, catch_up).await?;
+            let seen = self
+                .look::<Class>(&self.parts.classes, &stream, catch_up)
+                .await?;
             if let Some(live) = seen.state.live(database_incarnation) {
                 return Ok(Some((live.clone(), seen.version)));
             }

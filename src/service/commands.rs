@@ -122,7 +122,8 @@ impl Service {
         definition: ClassDefinition,
     ) -> Result<Written, ServiceError> {
         let circumstances = Circumstances::of(ctx, ExpectedVersion::Any);
-        self.define_class(&circumstances, &db, definition, true).await
+        self.define_class(&circumstances, &db, definition, true)
+            .await
     }
 
     /// Replaces a class's definition; `definition.id` names the class.
@@ -134,7 +135,8 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let circumstances = Circumstances::of(ctx, expected);
-        self.define_class(&circumstances, &db, definition, false).await
+        self.define_class(&circumstances, &db, definition, false)
+            .await
     }
 
     async fn define_class(
@@ -218,9 +220,12 @@ impl Service {
             metadata: new.metadata,
             ..Circumstances::of(ctx, ExpectedVersion::Any)
         };
-        let id = new.id.map_or_else(|| made_id(circumstances.command_id), Ok)?;
+        let id = new
+            .id
+            .map_or_else(|| made_id(circumstances.command_id), Ok)?;
         let change = Change::Create(new.data);
-        self.change_instance(&circumstances, &db, &class, id, change).await
+        self.change_instance(&circumstances, &db, &class, id, change)
+            .await
     }
 
     /// Merge-patches an instance (RFC 7396).
@@ -235,7 +240,8 @@ impl Service {
     ) -> Result<Written, ServiceError> {
         let circumstances = Circumstances::of(ctx, expected);
         let change = Change::Update(patch);
-        self.change_instance(&circumstances, &db, &class, id, change).await
+        self.change_instance(&circumstances, &db, &class, id, change)
+            .await
     }
 
     /// Deletes an instance.
@@ -248,7 +254,8 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let circumstances = Circumstances::of(ctx, expected);
-        self.change_instance(&circumstances, &db, &class, id, Change::Delete).await
+        self.change_instance(&circumstances, &db, &class, id, Change::Delete)
+            .await
     }
 
     pub(super) async fn change_instance(

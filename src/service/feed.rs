@@ -53,7 +53,10 @@ impl FeedCursor {
             .and_then(|bytes| postcard::from_bytes::<Self>(&bytes).ok())
             .filter(|c| c.form == FORM && c.next.len() == usize::from(partitions))
             .ok_or_else(|| {
-                Refusal::invalid("invalid_cursor", "the cursor is not one this feed has given")
+                Refusal::invalid(
+                    "invalid_cursor",
+                    "the cursor is not one this feed has given",
+                )
             })
     }
 
@@ -180,7 +183,10 @@ mod tests {
         assert_eq!(FeedCursor::parse(Some(&text), 3).unwrap(), cursor);
         assert!(FeedCursor::parse(Some(&text), 4).is_err());
         assert!(FeedCursor::parse(Some("rubbish"), 3).is_err());
-        assert_eq!(FeedCursor::parse(None, 3).unwrap(), FeedCursor::beginning(3));
+        assert_eq!(
+            FeedCursor::parse(None, 3).unwrap(),
+            FeedCursor::beginning(3)
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::Addr;
 use tokio::time::Instant;
 
 use self::class_context::ClassContexts;
@@ -29,7 +30,7 @@ use self::error::ServiceError;
 use crate::actors::aggregate::entity::EntityDeps;
 use crate::actors::aggregate::registry::Registry;
 use crate::actors::aggregate::{Look, Seen};
-use crate::actors::projection::progress::ProjectionProgress;
+use crate::actors::projection::{ProjectionActor, ProjectionProgress};
 use crate::actors::supervision::tree::Tree;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::class::Class;
@@ -59,7 +60,9 @@ pub struct Parts {
     /// What queries read.
     pub read_model: Arc<dyn ReadModel>,
     /// How far the read model is.
-    pub projected: ProjectionProgress,
+    pub projected: Arc<ProjectionProgress>,
+    /// Keeps the read model.
+    pub projection: Addr<ProjectionActor>,
     /// The outbox.
     pub delivery: Arc<dyn DeliveryStore>,
     /// Every actor.

@@ -9,7 +9,7 @@ use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
 use super::feed::{FeedCursor, read_page};
 use super::view::{EventView, Page, Resource};
-use crate::actors::aggregate::fold::{fold};
+use crate::actors::aggregate::fold::fold;
 use crate::domain::ids::{
     ClassId, CommandId, DatabaseName, InstanceId, Position, StreamName, Version,
 };
@@ -17,7 +17,7 @@ use crate::domain::instance::Instance;
 use crate::domain::refusal::Refusal;
 use crate::metrics;
 use crate::store::event_log::StoredEvent;
-use crate::store::read_model::InstanceQuery;
+use crate::store::read_model::{InstanceQuery, ListQuery};
 
 /// Where a read of current state is answered from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,18 +80,19 @@ impl Service {
     /// One database.
     pub async fn database(&self, name: &DatabaseName) -> Result<Answer<Resource>, ServiceError> {
         let (database, version) = self.live_database(name).await?;
-        Ok(from_aggregate(Resource::database(name, &database, version)?))
+        Ok(from_aggregate(Resource::database(
+            name, &database, version,
+        )?))
     }
 
     /// Databases by name.
     pub async fn databases(
         &self,
-        limit: usize,
-        cursor: Option<&str>,
+        page: &ListQuery,
     ) -> Result<Answer<Page<Resource>>, ServiceError> {
         metrics::read("database", "list");
-        let page = self.parts.read_model.databases(limit, cursor).await?;
-        Ok(self.from_read_model(page))
+        let page = self.parts.read_model.databases(page).await?;
+        Ok(self.from_read_model(page.into()))
     }
 
     /// One class.
@@ -101,20 +102,23 @@ impl Service {
         class: &ClassId,
     ) -> Result<Answer<Resource>, ServiceError> {
         let context = self.class_context(db, class).await?;
-        Ok(from_aggregate(Resource::class(class, &context.live, context.version)?))
+        Ok(from_aggregate(Resource::class(
+            class,
+            &context.live,
+            context.version,
+        )?))
     }
 
     /// Classes of a database by id.
     pub async fn classes(
         &self,
         db: &DatabaseName,
-        limit: usize,
-        cursor: Option<&str>,
+        page: &ListQuery,
     ) -> Result<Answer<Page<Resource>>, ServiceError> {
         self.live_database(db).await?;
         metrics::read("class", "list");
-        let page = self.parts.read_model.classes(db, limit, cursor).await?;
-        Ok(self.from_read_model(page))
+        let page = self.parts.read_model.classes(db, page).await?;
+        Ok(self.from_read_model(page.into()))
     }
 
     /// One instance as it stands.
@@ -130,12 +134,16 @@ impl Service {
             metrics::read("instance", "get");
             let found = self.parts.read_model.instance(db, class, id).await?;
             return found
-                .map(|resource| self.from_read_model(resource))
+                .map(|record| self.from_read_model(record.into()))
                 .ok_or_else(|| no_instance(id).into());
         }
         let stream = StreamName::instance(db, class, id);
         let seen = self
-            .look(&self.parts.instances, &stream, consistency == Consistency::Strong)
+            .look(
+                &self.parts.instances,
+                &stream,
+                consistency == Consistency::Strong,
+            )
             .await?;
         let live = seen
             .state
@@ -189,7 +197,13 @@ impl Service {
         let (mut before, mut after) = (0, head.0 + 1);
         while after - before > 1 {
             let middle = Version(before + (after - before) / 2);
-            let events = self.parts.entities.path.store().read(stream, middle, middle).await?;
+            let events = self
+                .parts
+                .entities
+                .path
+                .store()
+                .read(stream, middle, middle)
+                .await?;
             let recorded = events.first().map(StoredEvent::recorded_at).transpose()?;
             if recorded.is_some_and(|at| at <= time) {
                 before = middle.0;
@@ -209,8 +223,9 @@ impl Service {
     ) -> Result<Answer<Page<Resource>>, ServiceError> {
         self.class_context(db, class).await?;
         metrics::read("instance", "query");
-        let page = self.parts.read_model.instances(db, class, query).await?;
-        Ok(self.from_read_model(page))
+        let query = query.bind(db, class)?;
+        let page = self.parts.read_model.instances(&query).await?;
+        Ok(self.from_read_model(page.into()))
     }
 
     /// A stream's events from a version on, whichever kind of stream it is. A stream without
@@ -363,11 +378,18 @@ impl Service {
         })
     }
 
+    /// Commits the read model has not taken in yet.
+    pub(super) fn lag_commits(&self) -> u64 {
+        let store = self.parts.entities.path.store();
+        let partitions = store.log().partitions();
+        self.parts.projected.lag_commits(store.heads(), partitions)
+    }
+
     fn from_read_model<T>(&self, value: T) -> Answer<T> {
         Answer {
             value,
             source: "read_model",
-            lag_commits: Some(self.parts.projected.lag(self.parts.entities.path.store().heads())),
+            lag_commits: Some(self.lag_commits()),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::ids::{ClassId, CommandId, DatabaseName, InstanceId, Position,
 use crate::domain::instance::LiveInstance;
 use crate::migration::stage::Stage;
 use crate::store::event_log::StoredEvent;
+use crate::store::read_model::{Record, RecordPage};
 
 /// A resource as it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -51,11 +52,7 @@ impl Resource {
     }
 
     /// A class.
-    pub fn class(
-        id: &ClassId,
-        live: &LiveClass,
-        version: Version,
-    ) -> Result<Self, ServiceError> {
+    pub fn class(id: &ClassId, live: &LiveClass, version: Version) -> Result<Self, ServiceError> {
         Ok(Self {
             id: id.to_string(),
             version,
@@ -78,6 +75,28 @@ impl Resource {
             created_at: live.created_at,
             updated_at: live.updated_at,
         })
+    }
+}
+
+impl From<Record> for Resource {
+    fn from(record: Record) -> Self {
+        Self {
+            id: record.id,
+            version: record.version,
+            data: record.data,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+impl From<RecordPage> for Page<Resource> {
+    fn from(page: RecordPage) -> Self {
+        Self {
+            items: page.items.into_iter().map(Resource::from).collect(),
+            total: page.total,
+            next_cursor: page.next_cursor,
+        }
     }
 }
 

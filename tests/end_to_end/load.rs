@@ -137,7 +137,8 @@ impl Load {
                         body: json!({"id": id, "data": {"n": 0, "name": "new"}}),
                         key: format!("{c}-{i}"),
                     };
-                    self.expect(&format!("instance/{DB}/{CLASS}/{id}"), 1, command).await;
+                    self.expect(&format!("instance/{DB}/{CLASS}/{id}"), 1, command)
+                        .await;
                     self.set(&id, 0);
                 }
                 // A change to it.
@@ -149,7 +150,8 @@ impl Load {
                         body: json!({"n": i, "name": null}),
                         key: format!("{c}-{i}"),
                     };
-                    self.expect(&format!("instance/{DB}/{CLASS}/{id}"), 1, command).await;
+                    self.expect(&format!("instance/{DB}/{CLASS}/{id}"), 1, command)
+                        .await;
                     self.set(&id, i as i64);
                 }
                 // A batch: a change to it and three new ones.
@@ -213,7 +215,10 @@ impl Load {
         loop {
             let sent = self
                 .http
-                .request(command.method.parse().expect("a method"), format!("{}{}", self.url, command.path))
+                .request(
+                    command.method.parse().expect("a method"),
+                    format!("{}{}", self.url, command.path),
+                )
                 .header("Idempotency-Key", &command.key)
                 .json(&command.body)
                 .send()
@@ -225,7 +230,9 @@ impl Load {
                     let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
                     let whole = status != 207
                         || body["items"].as_array().is_some_and(|items| {
-                            items.iter().all(|i| i["status"].as_u64().is_some_and(|s| s < 300))
+                            items
+                                .iter()
+                                .all(|i| i["status"].as_u64().is_some_and(|s| s < 300))
                         });
                     match status {
                         200..300 if whole => {
@@ -268,8 +275,14 @@ pub fn check_feed(feed: &[Value], acknowledged: &Acknowledged) {
         let stream = stream_of(event);
         let next = versions.entry(stream.clone()).or_default();
         *next += 1;
-        assert_eq!(event["streamversion"], *next, "law 5: {stream} has a gap or a repeat");
-        assert!(ids.insert(event["id"].as_str().expect("an id")), "law 2: an event twice");
+        assert_eq!(
+            event["streamversion"], *next,
+            "law 5: {stream} has a gap or a repeat"
+        );
+        assert!(
+            ids.insert(event["id"].as_str().expect("an id")),
+            "law 2: an event twice"
+        );
     }
     for (stream, positions) in &acknowledged.streams {
         assert_eq!(
@@ -279,8 +292,14 @@ pub fn check_feed(feed: &[Value], acknowledged: &Acknowledged) {
         );
     }
     let known: HashSet<&str> = acknowledged.streams.keys().map(String::as_str).collect();
-    for stream in versions.keys().filter(|s| s.starts_with("instance/") || s.starts_with("load/")) {
-        assert!(known.contains(stream.as_str()), "{stream} was never acknowledged");
+    for stream in versions
+        .keys()
+        .filter(|s| s.starts_with("instance/") || s.starts_with("load/"))
+    {
+        assert!(
+            known.contains(stream.as_str()),
+            "{stream} was never acknowledged"
+        );
     }
 }
 
@@ -291,17 +310,31 @@ pub fn check_kafka(consumed: &[Consumed], feed: &[Value]) {
     let mut came: HashMap<String, Value> = HashMap::new();
     for message in consumed {
         let event: Value = serde_json::from_slice(&message.value).expect("an envelope");
-        let (stream, version) = (stream_of(&event), event["streamversion"].as_u64().expect("n"));
+        let (stream, version) = (
+            stream_of(&event),
+            event["streamversion"].as_u64().expect("n"),
+        );
         let seen = newest.entry(stream.clone()).or_default();
-        assert!(version <= *seen + 1, "law 9: {stream} {version} came right after {seen}");
+        assert!(
+            version <= *seen + 1,
+            "law 9: {stream} {version} came right after {seen}"
+        );
         *seen = (*seen).max(version);
-        assert_eq!(message.headers["ce_id"], event["id"].as_str().expect("an id"));
+        assert_eq!(
+            message.headers["ce_id"],
+            event["id"].as_str().expect("an id")
+        );
         came.insert(event["id"].as_str().expect("an id").to_owned(), event);
     }
     for event in feed {
         let mut bare = event.clone();
         bare.as_object_mut().expect("an object").remove("position");
         let id = bare["id"].as_str().expect("an id");
-        assert_eq!(came.get(id), Some(&bare), "law 9: {} did not come", event["position"]);
+        assert_eq!(
+            came.get(id),
+            Some(&bare),
+            "law 9: {} did not come",
+            event["position"]
+        );
     }
 }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use kafka::Broker;
-use service::{PATIENCE, Service};
 use load::{CLASS, DB, Load, check_feed, check_kafka};
+use service::{PATIENCE, Service};
 
 const TOPICS: [&str; 4] = ["oms.database", "oms.class", "oms.instance", "oms.stream"];
 
@@ -38,7 +38,10 @@ fn bucket(service: &Service) -> Box<s3::Bucket> {
 
 /// Reads the whole log with nothing but an S3 client: laws 5 and 8 as a stranger would check them.
 async fn read_log(bucket: &s3::Bucket) -> Vec<Value> {
-    let pages = bucket.list("events/".into(), None).await.expect("a listing");
+    let pages = bucket
+        .list("events/".into(), None)
+        .await
+        .expect("a listing");
     let keys: Vec<String> = pages
         .into_iter()
         .flat_map(|page| page.contents)
@@ -47,13 +50,24 @@ async fn read_log(bucket: &s3::Bucket) -> Vec<Value> {
     let mut events = Vec::new();
     let mut chain: std::collections::HashMap<String, (u64, String)> = Default::default();
     for key in keys {
-        let body = bucket.get_object(&key).await.expect("an object").into_bytes();
+        let body = bucket
+            .get_object(&key)
+            .await
+            .expect("an object")
+            .into_bytes();
         let mut lines = std::str::from_utf8(&body).expect("text").lines();
         let header: Value = serde_json::from_str(lines.next().expect("a header")).expect("JSON");
         let partition = key.split('/').nth(1).expect("a partition").to_owned();
         let (next, prev) = chain.entry(partition).or_insert((0, "0".repeat(64)));
-        assert_eq!(header["offset"], *next, "law 5: {key}: offsets are 0, 1, 2, …");
-        assert_eq!(header["prev"], prev.as_str(), "law 5: {key}: the hash chain holds");
+        assert_eq!(
+            header["offset"], *next,
+            "law 5: {key}: offsets are 0, 1, 2, …"
+        );
+        assert_eq!(
+            header["prev"],
+            prev.as_str(),
+            "law 5: {key}: the hash chain holds"
+        );
         *next += 1;
         *prev = hex::encode(Sha256::digest(&body));
         if header["kind"] == "events" {
@@ -93,10 +107,17 @@ async fn one_story_from_command_to_query() {
     let broker = Broker::start();
     let service = Service::start(&[("KAFKA_BOOTSTRAP_SERVERS", &broker.bootstrap())], &[]).await;
     let (status, made) = service
-        .send("POST", "/api/v1/databases", Some(json!({"name": "films", "description": "all"})))
+        .send(
+            "POST",
+            "/api/v1/databases",
+            Some(json!({"name": "films", "description": "all"})),
+        )
         .await;
     assert_eq!((status, &made["version"]), (201, &json!(1)), "{made}");
-    assert_eq!((&made["mode"], &made["lead"]), (&json!("s3_only"), &json!("s3")));
+    assert_eq!(
+        (&made["mode"], &made["lead"]),
+        (&json!("s3_only"), &json!("s3"))
+    );
     assert_eq!(made["stored_in"], json!(["s3"]));
     let classes = "/api/v1/databases/films/classes";
     for class in [
@@ -119,10 +140,20 @@ async fn one_story_from_command_to_query() {
     for (data, code, field) in [
         (json!({"year": 1999}), "required", "data.title"),
         (json!({"title": "A", "year": "1999"}), "type", "data.year"),
-        (json!({"title": "A", "colour": "red"}), "unknown_property", "data.colour"),
-        (json!({"title": "A", "directed_by": "bob"}), "target_not_found", "data.directed_by"),
+        (
+            json!({"title": "A", "colour": "red"}),
+            "unknown_property",
+            "data.colour",
+        ),
+        (
+            json!({"title": "A", "directed_by": "bob"}),
+            "target_not_found",
+            "data.directed_by",
+        ),
     ] {
-        let (status, problem) = service.send("POST", &films, Some(json!({"data": data}))).await;
+        let (status, problem) = service
+            .send("POST", &films, Some(json!({"data": data})))
+            .await;
         assert_eq!(status, 422, "{problem}");
         assert_eq!(problem["violations"][0]["code"], code, "{problem}");
         assert_eq!(problem["violations"][0]["field"], field, "{problem}");
@@ -131,7 +162,11 @@ async fn one_story_from_command_to_query() {
     let (status, created) = service.send("POST", &films, Some(film)).await;
     assert_eq!(status, 201, "{created}");
     let (status, patched) = service
-        .send("PATCH", &format!("{films}/f1"), Some(json!({"year": 2000, "site": "https://a.example"})))
+        .send(
+            "PATCH",
+            &format!("{films}/f1"),
+            Some(json!({"year": 2000, "site": "https://a.example"})),
+        )
         .await;
     assert_eq!((status, &patched["version"]), (200, &json!(2)), "{patched}");
     assert_eq!(patched["data"]["year"], 2000);
@@ -151,9 +186,17 @@ async fn one_story_from_command_to_query() {
         .expect("an answer");
     assert_eq!(found.status(), 200, "{:?}", found.text().await);
     let found: Value = found.json().await.expect("JSON");
-    assert_eq!((&found["total"], &found["items"][0]["id"]), (&json!(1), &json!("f1")));
+    assert_eq!(
+        (&found["total"], &found["items"][0]["id"]),
+        (&json!(1), &json!("f1"))
+    );
     let history = service.get(&format!("{films}/f1/history")).await;
-    let types: Vec<&Value> = history["items"].as_array().expect("items").iter().map(|e| &e["type"]).collect();
+    let types: Vec<&Value> = history["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|e| &e["type"])
+        .collect();
     assert_eq!(types, ["InstanceCreated", "InstanceUpdated"]);
     // The same facts in S3, in the feed and in Kafka; a message's S3 address fetches that event.
     let feed = service.whole_feed().await;
@@ -162,27 +205,50 @@ async fn one_story_from_command_to_query() {
     assert_eq!(stored.len(), feed.len());
     let consumed = broker.consume(&TOPICS, PATIENCE, |c| {
         let wanted: Vec<_> = feed.iter().map(|e| e["id"].as_str()).collect();
-        let came: Vec<_> = c.iter().map(|m| Some(m.headers["ce_id"].as_str())).collect();
+        let came: Vec<_> = c
+            .iter()
+            .map(|m| Some(m.headers["ce_id"].as_str()))
+            .collect();
         wanted.iter().all(|id| came.contains(id))
     });
     check_kafka(&consumed, &feed);
-    for message in consumed.iter().filter(|m| feed.iter().any(|e| e["id"] == m.headers["ce_id"])) {
+    for message in consumed
+        .iter()
+        .filter(|m| feed.iter().any(|e| e["id"] == m.headers["ce_id"]))
+    {
         let number = |name: &str| message.headers[name].parse::<u64>().expect("a number");
         let (start, length) = (number("s3_offset"), number("s3_length"));
         let ranged = bucket
             .get_object_range(&message.headers["s3_key"], start, Some(start + length - 1))
             .await
             .expect("a range");
-        assert_eq!(ranged.bytes().as_ref(), message.value, "law 8: {:?}", message.headers);
-        assert_eq!(hex::encode(Sha256::digest(&message.value)), message.headers["s3_sha256"]);
+        assert_eq!(
+            ranged.bytes().as_ref(),
+            message.value,
+            "law 8: {:?}",
+            message.headers
+        );
+        assert_eq!(
+            hex::encode(Sha256::digest(&message.value)),
+            message.headers["s3_sha256"]
+        );
     }
     for event in &mut stored {
         let in_feed = feed.iter().any(|e| e["id"] == event["id"]);
         assert!(in_feed, "{event}");
     }
     // Deleting a class takes its instances with it; the history stays.
-    assert_eq!(service.send("DELETE", &format!("{classes}/Film"), None).await.0, 200);
-    assert_eq!(service.send("GET", &format!("{films}/f1"), None).await.0, 404);
+    assert_eq!(
+        service
+            .send("DELETE", &format!("{classes}/Film"), None)
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        service.send("GET", &format!("{films}/f1"), None).await.0,
+        404
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,10 +273,18 @@ async fn laws_2_5_9_hold_while_the_process_is_killed_under_load() {
     running.await.expect("every client's checks hold");
     let feed = service.whole_feed().await;
     let acknowledged = std::mem::take(&mut *load.acknowledged.lock().expect("lock"));
-    assert!(feed.len() > 100, "only {} events: not much of a load", feed.len());
+    assert!(
+        feed.len() > 100,
+        "only {} events: not much of a load",
+        feed.len()
+    );
     check_feed(&feed, &acknowledged);
     let stored = read_log(&bucket(&service)).await;
-    assert_eq!(stored.len(), feed.len(), "the log and the feed hold the same events");
+    assert_eq!(
+        stored.len(),
+        feed.len(),
+        "the log and the feed hold the same events"
+    );
     projected(&service, &acknowledged.values).await;
     let wanted: std::collections::HashSet<String> = feed
         .iter()
@@ -278,7 +352,10 @@ async fn law_11_a_dropped_database_is_rebuilt_from_the_log() {
     load.run(4, 20).await;
     let acknowledged = std::mem::take(&mut *load.acknowledged.lock().expect("lock"));
     projected(&service, &acknowledged.values).await;
-    let url = service.endpoints()["postgres"].as_str().expect("an URL").to_owned();
+    let url = service.endpoints()["postgres"]
+        .as_str()
+        .expect("an URL")
+        .to_owned();
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
         .await
         .expect("a connection");
@@ -339,7 +416,10 @@ async fn the_live_feed_goes_on_where_it_was_left() {
         let mark = format!(r#""data":{{"i":{i}}}"#);
         while !text.contains(&mark) {
             let chunk = tokio::time::timeout(PATIENCE, live.next()).await;
-            text.push_str(std::str::from_utf8(&chunk.expect("in time").expect("more").expect("bytes")).expect("text"));
+            text.push_str(
+                std::str::from_utf8(&chunk.expect("in time").expect("more").expect("bytes"))
+                    .expect("text"),
+            );
         }
     };
     read_until(&mut text, 1).await;
@@ -357,7 +437,10 @@ async fn the_live_feed_goes_on_where_it_was_left() {
     let mut text = String::new();
     while !text.contains(r#""data":{"i":3}"#) {
         let chunk = tokio::time::timeout(PATIENCE, resumed.next()).await;
-        text.push_str(std::str::from_utf8(&chunk.expect("in time").expect("more").expect("bytes")).expect("text"));
+        text.push_str(
+            std::str::from_utf8(&chunk.expect("in time").expect("more").expect("bytes"))
+                .expect("text"),
+        );
     }
     assert!(!text.contains(r#""data":{"i":2}"#), "nothing comes twice");
 }
@@ -368,7 +451,13 @@ fn postmaster(service: &Service) -> i32 {
         for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
             if entry.file_name() == "postmaster.pid" {
                 let text = std::fs::read_to_string(entry.path()).expect("postmaster.pid");
-                return text.lines().next().expect("a pid").trim().parse().expect("a pid");
+                return text
+                    .lines()
+                    .next()
+                    .expect("a pid")
+                    .trim()
+                    .parse()
+                    .expect("a pid");
             }
             if entry.path().is_dir() {
                 folders.push(entry.path());

@@ -80,7 +80,11 @@ impl Service {
             if self.port == 0
                 && let Some(url) = self.endpoint_url(&endpoints)
             {
-                self.port = url.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
+                self.port = url
+                    .rsplit(':')
+                    .next()
+                    .and_then(|p| p.parse().ok())
+                    .expect("a port");
                 self.url = url;
             }
             if self.port != 0
@@ -89,7 +93,11 @@ impl Service {
             {
                 return;
             }
-            if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().expect("status")) {
+            if let Some(status) = self
+                .child
+                .as_mut()
+                .and_then(|c| c.try_wait().expect("status"))
+            {
                 panic!("oms ended with {status}:\n{}", self.log_tail());
             }
             assert!(Instant::now() < deadline, "not ready:\n{}", self.log_tail());
@@ -110,8 +118,8 @@ impl Service {
 
     /// The end of what it logged.
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.data_dir.path().join("service.log"))
-            .unwrap_or_default();
+        let log =
+            std::fs::read_to_string(self.data_dir.path().join("service.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
@@ -149,14 +157,23 @@ impl Service {
             if let Some(status) = child.try_wait().expect("status") {
                 return status.code().unwrap_or(-1);
             }
-            assert!(Instant::now() < deadline, "does not end:\n{}", self.log_tail());
+            assert!(
+                Instant::now() < deadline,
+                "does not end:\n{}",
+                self.log_tail()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// A request that must succeed; its body.
     pub async fn get(&self, path: &str) -> Value {
-        let answer = self.http.get(self.at(path)).send().await.expect("an answer");
+        let answer = self
+            .http
+            .get(self.at(path))
+            .send()
+            .await
+            .expect("an answer");
         let status = answer.status();
         let body = answer.text().await.expect("a body");
         assert!(status.is_success(), "GET {path}: {status} {body}");

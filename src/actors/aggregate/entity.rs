@@ -339,7 +339,15 @@ impl<A: Aggregate> Entity<A> {
     ) -> Result<Executed<A>, CallError> {
         let current = self.loaded.then(|| (self.state.clone(), self.version));
         let idempotency = execute.idempotency.as_ref();
-        recorded(&self.deps, &self.stream, idempotency, outcome, stage, current).await
+        recorded(
+            &self.deps,
+            &self.stream,
+            idempotency,
+            outcome,
+            stage,
+            current,
+        )
+        .await
     }
 }
 

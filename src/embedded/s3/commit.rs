@@ -191,9 +191,9 @@ impl Writer {
             while jobs.peek().is_some() {
                 let mut batch = Vec::with_capacity(jobs.len());
                 let mut bytes = 0;
-                while let Some(job) = jobs.next_if(|job| {
-                    bytes == 0 || bytes + job.record.len() <= MAX_BATCH_BYTES
-                }) {
+                while let Some(job) =
+                    jobs.next_if(|job| bytes == 0 || bytes + job.record.len() <= MAX_BATCH_BYTES)
+                {
                     bytes += job.record.len();
                     batch.push(job);
                 }

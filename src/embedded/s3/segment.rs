@@ -99,7 +99,9 @@ impl Segment {
     /// Bytes of the file.
     pub fn file_len(&self) -> Result<u64, LogStoreError> {
         let metadata = self.file.metadata();
-        Ok(metadata.map_err(LogStoreError::io("inspect", &self.path))?.len())
+        Ok(metadata
+            .map_err(LogStoreError::io("inspect", &self.path))?
+            .len())
     }
 
     /// Reads `len` bytes at `offset`.

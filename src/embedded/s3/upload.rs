@@ -69,7 +69,12 @@ pub async fn take_in(
                     ));
                 }
             }
-            _ => return Err(s3_error!(InvalidDigest, "Content-MD5 is not the base64 of an MD5")),
+            _ => {
+                return Err(s3_error!(
+                    InvalidDigest,
+                    "Content-MD5 is not the base64 of an MD5"
+                ));
+            }
         }
     }
     check(&sent_checksums(input, trailers), &pieces)?;
@@ -139,8 +144,7 @@ fn check(sent: &Checksum, pieces: &[Bytes]) -> S3Result<()> {
 
 /// The headers kept with the object.
 pub fn attributes(input: &mut PutObjectInput) -> Attributes {
-    let mut metadata: Vec<(String, String)> =
-        input.metadata.take().into_iter().flatten().collect();
+    let mut metadata: Vec<(String, String)> = input.metadata.take().into_iter().flatten().collect();
     metadata.sort_unstable();
     Attributes {
         content_type: input.content_type.take(),

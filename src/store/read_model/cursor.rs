@@ -58,12 +58,7 @@ pub fn terms(field: &Field) -> &'static [Term] {
 }
 
 impl Cursor {
-    pub(super) fn new(
-        fingerprint: u64,
-        keys: Vec<String>,
-        id: String,
-        total: Option<u64>,
-    ) -> Self {
+    pub(super) fn new(fingerprint: u64, keys: Vec<String>, id: String, total: Option<u64>) -> Self {
         Self {
             fingerprint: format!("{fingerprint:016x}"),
             keys,

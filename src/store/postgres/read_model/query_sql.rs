@@ -136,9 +136,7 @@ fn property(sql: &mut Sql, path: &[String], test: &Test) -> String {
         Test::In(values) if values.iter().all(is_scalar) && walks_objects(path) => {
             any_of(values.iter().map(|v| contains(sql, nest(path, v.clone()))))
         }
-        Test::Contains(value)
-            if is_scalar(value) && !value.is_string() && walks_objects(path) =>
-        {
+        Test::Contains(value) if is_scalar(value) && !value.is_string() && walks_objects(path) => {
             contains(sql, nest(path, Value::Array(vec![value.clone()])))
         }
         _ => {
@@ -162,7 +160,12 @@ fn unindexed(sql: &mut Sql, field: &str, test: &Test) -> String {
         }
         Test::Order(order, Value::String(text)) => {
             let text = sql.text(text);
-            ordered(&is("string"), &format!("({field} #>> '{{}}') COLLATE \"C\""), *order, &text)
+            ordered(
+                &is("string"),
+                &format!("({field} #>> '{{}}') COLLATE \"C\""),
+                *order,
+                &text,
+            )
         }
         Test::Order(order, number) => {
             // Among numbers jsonb's own order is that of exact decimals.
@@ -185,7 +188,10 @@ fn unindexed(sql: &mut Sql, field: &str, test: &Test) -> String {
         }
         Test::StartsWith(prefix) => {
             let prefix = sql.text(prefix);
-            format!("({} AND starts_with({field} #>> '{{}}', {prefix}))", is("string"))
+            format!(
+                "({} AND starts_with({field} #>> '{{}}', {prefix}))",
+                is("string")
+            )
         }
         Test::Exists(true) => format!("{field} IS NOT NULL"),
         Test::Exists(false) => format!("{field} IS NULL"),
@@ -293,7 +299,10 @@ mod tests {
     fn bound(spec: Value) -> ClassQuery {
         InstanceQuery::parse(serde_json::from_value(spec).unwrap())
             .unwrap()
-            .bind(&DatabaseName::new("films").unwrap(), &ClassId::new("Film").unwrap())
+            .bind(
+                &DatabaseName::new("films").unwrap(),
+                &ClassId::new("Film").unwrap(),
+            )
             .unwrap()
     }
 
@@ -312,7 +321,10 @@ mod tests {
         ] {
             assert_eq!(filter("a.b", op, value), "i.data @> $1");
         }
-        assert_eq!(filter("a", "in", json!([1, "x"])), "(i.data @> $1 OR i.data @> $2)");
+        assert_eq!(
+            filter("a", "in", json!([1, "x"])),
+            "(i.data @> $1 OR i.data @> $2)"
+        );
         assert_eq!(filter("a", "in", json!([])), "false");
         // A number in a path may be a place in an array, and parts are not the whole.
         assert_eq!(filter("a.0", "eq", json!(1)), "(i.data #> $1) = $2");
@@ -331,7 +343,11 @@ mod tests {
             .iter()
             .flat_map(|op| [(evil, op), ("id", op)])
             .map(|(field, op)| {
-                let value = if *op == "in" { json!([evil]) } else { json!(evil) };
+                let value = if *op == "in" {
+                    json!([evil])
+                } else {
+                    json!(evil)
+                };
                 json!({"field": field, "op": op, "value": value})
             })
             .collect();

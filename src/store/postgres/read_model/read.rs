@@ -49,7 +49,9 @@ impl PostgresReadModel {
                 let after = sql.text(page.after.as_deref().unwrap_or_default());
                 let limit = page.limit + 1;
                 sql.push(&select_databases(generation));
-                sql.push(&format!(" AND d.name > {after} ORDER BY d.name LIMIT {limit}"));
+                sql.push(&format!(
+                    " AND d.name > {after} ORDER BY d.name LIMIT {limit}"
+                ));
                 sql
             })
             .await?;
