@@ -44,7 +44,7 @@ pub enum LogStoreError {
 
 impl LogStoreError {
     /// Wraps an I/O error with what was attempted.
-    pub fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { what, path, source }
     }

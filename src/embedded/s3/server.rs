@@ -88,14 +88,18 @@ impl S3Server {
             .enable_all()
             .build()
             .map_err(EmbeddedError::io("start a runtime for", dir))?;
-        match runtime.block_on(store.create_bucket(bucket, now_ms())) {
-            Ok(()) | Err(ChangeError::BucketExists) => {}
-            Err(e) => return Err(EmbeddedError::Bucket(e)),
-        }
         let (stop, stopped) = watch::channel(false);
+        let (made, ready) = std::sync::mpsc::sync_channel(1);
+        let (making, name) = (store.clone(), bucket.to_owned());
         let thread = std::thread::Builder::new()
             .name("s3-endpoint".into())
             .spawn(move || {
+                let bucket = runtime.block_on(making.create_bucket(&name, now_ms()));
+                drop(making);
+                // Nobody listens when `start` has failed; then there is nothing to serve either.
+                if made.send(bucket).is_err() {
+                    return;
+                }
                 // On a worker: what it spawns then stays close.
                 let serving = runtime.spawn(serve(listener, service, stopped));
                 if let Err(error) = runtime.block_on(serving) {
@@ -104,6 +108,11 @@ impl S3Server {
                 runtime.shutdown_timeout(GRACE);
             })
             .map_err(EmbeddedError::io("start a thread for", dir))?;
+        match ready.recv() {
+            Ok(Ok(()) | Err(ChangeError::BucketExists)) => {}
+            Ok(Err(e)) => return Err(EmbeddedError::Bucket(e)),
+            Err(_) => return Err(EmbeddedError::Bucket(ChangeError::Closed)),
+        }
         Ok(Self {
             endpoint: S3Endpoint {
                 endpoint: format!("http://{address}"),
@@ -168,6 +177,11 @@ fn listen(dir: &Path) -> Result<TcpListener, EmbeddedError> {
     Ok(listener)
 }
 
+/// Returns when the endpoint is to stop; its owner being gone says the same.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    stopped.wait_for(|stop| *stop).await.ok();
+}
+
 async fn serve(listener: TcpListener, service: S3Service, mut stopped: watch::Receiver<bool>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -188,7 +202,7 @@ async fn serve(listener: TcpListener, service: S3Service, mut stopped: watch::Re
             },
             // How a connection ended is its client's concern.
             Some(_) = connections.join_next() => {}
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = told(&mut stopped) => break,
         }
     }
     drop(listener);
@@ -208,7 +222,7 @@ async fn connection(
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended.map_err(io::Error::other),
-        _ = stopped.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+        () = told(&mut stopped) => connection.as_mut().graceful_shutdown(),
     }
     connection.await.map_err(io::Error::other)
 }

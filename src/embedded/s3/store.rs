@@ -363,3 +363,7 @@ pub fn lock(path: &Path) -> Result<File, LogStoreError> {
         Err(TryLockError::Error(e)) => Err(LogStoreError::io("lock", path)(e)),
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
