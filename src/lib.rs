@@ -2,6 +2,8 @@
 //! truth, PostgreSQL is the outbox and the read model, Kafka is the transport.
 
 pub mod actors;
+pub mod boot;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod log;
@@ -9,3 +11,4 @@ pub mod metrics;
 pub mod migration;
 pub mod service;
 pub mod store;
+pub mod telemetry;
