@@ -2,6 +2,8 @@
 //! truth, PostgreSQL is the outbox and the read model, Kafka is the transport.
 
 pub mod actors;
+pub mod boot;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod embedded;
@@ -11,3 +13,4 @@ pub mod migration;
 pub mod projection;
 pub mod service;
 pub mod store;
+pub mod telemetry;

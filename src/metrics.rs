@@ -80,6 +80,7 @@ metrics_table! {
     PROJECTION_POISON = "oms_projection_parked_events", Gauge, Count, "Events the projection could not take in and parked";
     RESTARTS = "oms_actor_restarts_total", Counter, Count, "Restarts of actors, by actor and cause";
     ESCALATIONS = "oms_actor_escalations_total", Counter, Count, "Actors that failed beyond their limit, by actor";
+    PANICS = "oms_panics_total", Counter, Count, "Panics, in an actor or elsewhere";
     LIVE_AGGREGATES = "oms_live_aggregates", Gauge, Count, "Aggregates in memory";
     MAILBOX_WAIT = "oms_mailbox_wait_seconds", Histogram, Seconds, "From sending a command to an aggregate to its start";
     ADMISSION_REJECTS = "oms_admission_rejects_total", Counter, Count, "Requests refused because a limit was reached, by limit";
