@@ -3,6 +3,7 @@
 
 pub mod actors;
 pub mod domain;
+pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod migration;

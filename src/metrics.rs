@@ -181,3 +181,18 @@ pub fn dependency_ended(
 pub fn partition_gauge(name: &'static str, partition: crate::domain::ids::PartitionId, value: f64) {
     gauge!(name, "partition" => partition.to_string()).set(value);
 }
+
+/// Counts requests of one route with one outcome; kept by the caller, which has few of them.
+pub fn http_requests(method: &'static str, route: &'static str, status: u16) -> metrics::Counter {
+    counter!(HTTP_REQUESTS, "method" => method, "route" => route, "status" => status.to_string())
+}
+
+/// Times requests of one route; kept by the caller.
+pub fn http_seconds(route: &'static str) -> metrics::Histogram {
+    histogram!(HTTP_SECONDS, "route" => route)
+}
+
+/// A request was refused because `limit` was reached.
+pub fn admission_rejected(limit: &'static str) {
+    counter!(ADMISSION_REJECTS, "limit" => limit).increment(1);
+}
