@@ -258,11 +258,6 @@ pub fn mailbox_wait(waited: Duration) {
     histogram!(MAILBOX_WAIT).record(waited.as_secs_f64());
 }
 
-/// A request was refused because a limit was reached.
-pub fn rejected(limit: &'static str) {
-    counter!(ADMISSION_REJECTS, "limit" => limit).increment(1);
-}
-
 /// Number of entities in memory, by type.
 pub fn live_aggregates(aggregate: &'static str, live: usize) {
     gauge!(LIVE_AGGREGATES, "aggregate_type" => aggregate).set(live as f64);
@@ -278,4 +273,19 @@ pub fn read(stream_type: &str, operation: &'static str) {
 pub fn read_took(stream_type: &str, operation: &'static str, elapsed: Duration) {
     read(stream_type, operation);
     histogram!(READ_SECONDS, "operation" => operation).record(elapsed.as_secs_f64());
+}
+
+/// Counts requests of one route with one outcome; kept by the caller, which has few of them.
+pub fn http_requests(method: &'static str, route: &'static str, status: u16) -> metrics::Counter {
+    counter!(HTTP_REQUESTS, "method" => method, "route" => route, "status" => status.to_string())
+}
+
+/// Times requests of one route; kept by the caller.
+pub fn http_seconds(route: &'static str) -> metrics::Histogram {
+    histogram!(HTTP_SECONDS, "route" => route)
+}
+
+/// A request was refused because `limit` was reached.
+pub fn admission_rejected(limit: &'static str) {
+    counter!(ADMISSION_REJECTS, "limit" => limit).increment(1);
 }

@@ -185,7 +185,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
         let mut slots = inner.slots.lock();
         if !slots.contains_key(&key) {
             if slots.len() >= inner.settings.max_live && !inner.make_room(&mut slots) {
-                metrics::rejected("live_aggregates");
+                metrics::admission_rejected("live_aggregates");
                 return Err(CallError::Overloaded {
                     limit: "live_aggregates",
                     entitys_own: false,
@@ -198,7 +198,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
             return Err(CallError::Internal("slot vanished under its lock".into()));
         };
         if purpose == Purpose::Command && slot.commands >= inner.settings.per_entity {
-            metrics::rejected("per_entity");
+            metrics::admission_rejected("per_entity");
             return Err(CallError::Overloaded {
                 limit: "per_entity",
                 entitys_own: true,

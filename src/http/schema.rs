@@ -1,0 +1,253 @@
+//! Shapes for the OpenAPI document of what other modules own: they serialise themselves and know
+//! nothing of OpenAPI. Nothing here is ever built.
+#![allow(dead_code, reason = "described, never built")]
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// One thing wrong with one field.
+#[derive(ToSchema)]
+pub struct Violation {
+    /// Path of the field, for example `data.address.zip`.
+    #[schema(example = "data.address.zip")]
+    field: String,
+    /// Stable code, for example `required`, `type`, `pattern`.
+    #[schema(example = "required")]
+    code: String,
+    /// What is wrong and what would be right.
+    message: String,
+}
+
+/// The mode of the migration.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = MigrationMode)]
+pub enum Mode {
+    /// PostgreSQL alone.
+    Legacy,
+    /// Both stores, one of them leading.
+    DualWrite,
+    /// S3 alone.
+    S3Only,
+}
+
+/// A store of events.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = Store)]
+pub enum Lead {
+    /// PostgreSQL.
+    Postgres,
+    /// S3.
+    S3,
+}
+
+/// A resource as it stands.
+#[derive(ToSchema)]
+pub struct Resource {
+    /// Database name, class id or instance id.
+    id: String,
+    /// Version of its stream.
+    version: u64,
+    /// Its content: the database's description, the class's definition, the instance's properties.
+    #[schema(value_type = Object)]
+    data: (),
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: (),
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: (),
+}
+
+/// A page of resources.
+#[derive(ToSchema)]
+pub struct ResourcePage {
+    /// The resources.
+    items: Vec<Resource>,
+    /// How many there are in all, where that is known.
+    total: Option<u64>,
+    /// Ask with this for what follows; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// An event: its CloudEvents envelope as stored, plus `position`.
+#[derive(ToSchema)]
+pub struct Event {
+    #[schema(example = "1.0")]
+    specversion: String,
+    /// The event's id.
+    #[schema(value_type = String, format = "uuid")]
+    id: (),
+    #[schema(example = "/oms")]
+    source: String,
+    /// Its type, for example `InstanceCreated`.
+    r#type: String,
+    /// The stream: `type/id`.
+    subject: String,
+    /// When it was recorded.
+    #[schema(value_type = String, format = DateTime)]
+    time: (),
+    datacontenttype: String,
+    /// Type of its stream.
+    streamtype: String,
+    /// Id of its stream: percent-encoded components joined by `/`.
+    streamid: String,
+    /// Its number in its stream, from 1.
+    streamversion: u64,
+    /// The command that caused it.
+    #[schema(value_type = String, format = "uuid")]
+    commandid: (),
+    /// The larger story it belongs to.
+    correlationid: String,
+    /// Who caused it.
+    actor: String,
+    /// Schema version of `data`.
+    schemaversion: u32,
+    /// The client's idempotency key.
+    idempotencykey: Option<String>,
+    /// Hash of the request that came with the key.
+    requesthash: Option<String>,
+    /// A caller's remarks: the text of a JSON object.
+    metadata: Option<String>,
+    /// The content.
+    #[schema(value_type = Object)]
+    data: (),
+    /// Where it lies: `partition/offset/index`.
+    #[schema(example = "3/1045/2")]
+    position: String,
+}
+
+/// A page of events.
+#[derive(ToSchema)]
+pub struct EventPage {
+    /// The events.
+    items: Vec<Event>,
+    /// How many there are in all, where that is known.
+    total: Option<u64>,
+    /// Ask with this for what follows; of the feed of everything it is always there.
+    next_cursor: Option<String>,
+}
+
+/// An ontology class.
+#[derive(ToSchema)]
+pub struct ClassDefinition {
+    /// `[A-Za-z][A-Za-z0-9_:-]{0,99}`.
+    #[schema(example = "Movie")]
+    id: String,
+    /// For people.
+    label: String,
+    /// For people.
+    description: Option<String>,
+    /// Id of the class it specialises.
+    parent_class: Option<String>,
+    /// Whether it has no instances of its own.
+    r#abstract: Option<bool>,
+    /// Its properties.
+    properties: Option<Vec<PropertyDefinition>>,
+    /// Its relationships.
+    relationships: Option<Vec<RelationshipDefinition>>,
+    /// Anything its author wants to keep with it.
+    #[schema(value_type = Option<Object>)]
+    metadata: (),
+}
+
+/// A property of a class.
+#[derive(ToSchema)]
+pub struct PropertyDefinition {
+    /// Its name in `data`.
+    name: String,
+    /// Its type.
+    r#type: String,
+    /// For people.
+    label: Option<String>,
+    /// Whether every instance must have it.
+    required: Option<bool>,
+    /// What it is when an instance does not give it.
+    #[schema(value_type = Option<Object>)]
+    default: (),
+    /// Rules beyond the type.
+    #[schema(value_type = Option<Object>)]
+    constraints: (),
+}
+
+/// A relationship of a class.
+#[derive(ToSchema)]
+pub struct RelationshipDefinition {
+    /// Its name in `data`.
+    predicate: String,
+    /// Id of the class it leads to.
+    target: String,
+    /// For people.
+    label: Option<String>,
+    /// How many of the target an instance may have, and the other way round.
+    cardinality: String,
+    /// Name of the way back.
+    inverse: Option<String>,
+}
+
+/// A dependency as last seen.
+#[derive(ToSchema)]
+pub struct Dependency {
+    /// `unknown`, `up` or `down`.
+    state: String,
+    /// Smoothed time of a successful call, in milliseconds.
+    latency_ms: f64,
+    /// Since when it is in this state.
+    #[schema(value_type = String, format = DateTime)]
+    since: (),
+    /// Why the last call failed.
+    error: Option<String>,
+}
+
+/// The dependencies as last seen.
+#[derive(ToSchema)]
+pub struct Dependencies {
+    s3: Dependency,
+    postgres: Dependency,
+    kafka: Dependency,
+}
+
+/// How the service is.
+#[derive(ToSchema)]
+pub struct Health {
+    /// `ok`, `degraded` (serves writes, but something lags behind) or `unavailable`.
+    status: String,
+    migration_mode: Mode,
+    /// Which store leads.
+    lead: Lead,
+    /// Since which hand-off.
+    epoch: u64,
+    dependencies: Dependencies,
+    /// Version of the program.
+    version: String,
+}
+
+/// An actor and those below it.
+#[derive(ToSchema)]
+#[schema(no_recursion)]
+pub struct Actor {
+    /// Where it stands, for example `event_store/2`.
+    path: String,
+    /// Last part of the path.
+    name: String,
+    /// What it is.
+    kind: String,
+    /// `running`, `backoff`, `stopped` or `escalated`.
+    state: String,
+    /// How often it was restarted.
+    restarts: u64,
+    /// Why it was restarted last: `cause`, `message`, `at`.
+    #[schema(value_type = Option<Object>)]
+    last_failure: (),
+    /// How often it was run; grows while it lives.
+    polls: u64,
+    /// Actors below it.
+    children: Vec<Actor>,
+}
+
+/// The supervision tree.
+#[derive(ToSchema)]
+pub struct ActorTree {
+    root: Actor,
+}
