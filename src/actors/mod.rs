@@ -1,2 +1,3 @@
 //! The actors.
+pub mod projection;
 pub mod supervision;
