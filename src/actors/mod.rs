@@ -15,6 +15,7 @@ pub mod arbiters;
 pub mod error;
 pub mod event_store;
 pub mod migration_mode;
+pub mod projection;
 pub mod relay;
 pub mod supervision;
 pub mod write_path;
