@@ -2,10 +2,16 @@
 //! truth, PostgreSQL is the outbox and the read model, Kafka is the transport.
 
 pub mod actors;
+pub mod boot;
+pub mod cli;
+pub mod config;
 pub mod domain;
+pub mod embedded;
 pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod migration;
+pub mod projection;
 pub mod service;
 pub mod store;
+pub mod telemetry;

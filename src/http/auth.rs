@@ -159,9 +159,7 @@ impl Authenticator {
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ")
-        && !token.is_empty()
-        && token.len() <= MAX_TOKEN_BYTES)
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty() && token.len() <= MAX_TOKEN_BYTES)
         .then_some(token)
 }
 

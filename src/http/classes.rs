@@ -77,8 +77,11 @@ pub async fn replace(
     let location = location(&path.db);
     if command.body.id != path.class {
         let message = "the id in the body must be the one in the path";
-        return Err(Problem::new(problem::VALIDATION_FAILED, message)
-            .field("id", "id_mismatch", message));
+        return Err(Problem::new(problem::VALIDATION_FAILED, message).field(
+            "id",
+            "id_mismatch",
+            message,
+        ));
     }
     let written = state
         .service

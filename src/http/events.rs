@@ -176,8 +176,14 @@ mod tests {
     fn types_are_checked() {
         assert_eq!(event_types(Some("A, B,")).unwrap(), ["A", "B"]);
         assert!(event_types(None).unwrap().is_empty());
-        assert_eq!(event_types(Some("a b")).unwrap_err().code(), "invalid_query");
+        assert_eq!(
+            event_types(Some("a b")).unwrap_err().code(),
+            "invalid_query"
+        );
         let many = vec!["A"; MAX_TYPES + 1].join(",");
-        assert_eq!(event_types(Some(&many)).unwrap_err().code(), "invalid_query");
+        assert_eq!(
+            event_types(Some(&many)).unwrap_err().code(),
+            "invalid_query"
+        );
     }
 }

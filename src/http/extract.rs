@@ -193,11 +193,7 @@ impl<T: DeserializeOwned> FromRequest for Params<T> {
     }
 }
 
-async fn read_body(
-    req: &HttpRequest,
-    payload: Payload,
-    edge: &Edge,
-) -> Result<Bytes, Problem> {
+async fn read_body(req: &HttpRequest, payload: Payload, edge: &Edge) -> Result<Bytes, Problem> {
     check_media_type(req.headers())?;
     let limit = edge.settings.max_body_bytes;
     let announced = req

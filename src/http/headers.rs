@@ -1,8 +1,6 @@
 //! What request headers mean: preconditions, idempotency, correlation, positions.
 
-use actix_web::http::header::{
-    HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
-};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use sha2::{Digest, Sha256};
 
 use super::problem::{self, Problem};
@@ -205,7 +203,10 @@ pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(value) = one(headers, &MIN_POSITION)? else {
         return Ok(None);
     };
-    let position = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    let position = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     position.map(Some).ok_or_else(|| {
         Problem::new(
             problem::INVALID_HEADER,
@@ -232,10 +233,7 @@ pub fn trace_id(headers: &HeaderMap) -> Option<&str> {
     let (version, trace, span, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |part: &str, length: usize| {
-        part.len() == length
-            && part
-                .bytes()
-                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
     let nonzero = |part: &str| part.bytes().any(|b| b != b'0');
     let valid = hex(version, 2)
@@ -268,7 +266,15 @@ mod tests {
         assert_eq!(read("\"3\"").unwrap(), Precondition::Version(Version(3)));
         assert_eq!(read("*").unwrap(), Precondition::Exists);
         for bad in [
-            "3", "W/\"3\"", "\"3\", \"4\"", "\"\"x", "\"abc\"", "\"-1\"", "\"+1\"", "", "\"",
+            "3",
+            "W/\"3\"",
+            "\"3\", \"4\"",
+            "\"\"x",
+            "\"abc\"",
+            "\"-1\"",
+            "\"+1\"",
+            "",
+            "\"",
             "\"99999999999999999999\"",
         ] {
             assert_eq!(read(bad).unwrap_err().code(), "invalid_if_match", "{bad:?}");
@@ -283,10 +289,7 @@ mod tests {
         use Precondition::{Absent, Exists, None, Version as Exactly};
         let v = Exactly(Version(3));
         let ok = |r: Result<ExpectedVersion, Problem>| r.ok();
-        let (any, three) = (
-            ExpectedVersion::Any,
-            ExpectedVersion::Exactly(Version(3)),
-        );
+        let (any, three) = (ExpectedVersion::Any, ExpectedVersion::Exactly(Version(3)));
         assert_eq!(ok(None.for_change()), Some(any));
         assert_eq!(ok(Exists.for_change()), Some(any));
         assert_eq!(ok(v.for_change()), Some(three));
@@ -351,9 +354,7 @@ mod tests {
         assert!(!id(""));
         assert!(!id("a b"));
         assert!(!id(&"x".repeat(MAX_REQUEST_ID_BYTES + 1)));
-        let trace = |value: &str| {
-            trace_id(&headers(&[(TRACEPARENT, value)])).map(str::to_owned)
-        };
+        let trace = |value: &str| trace_id(&headers(&[(TRACEPARENT, value)])).map(str::to_owned);
         let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(
             trace(valid).as_deref(),

@@ -108,7 +108,11 @@ pub async fn list(
     let query = instance_query(QueryBody {
         limit: params.limit,
         cursor: params.cursor,
-        sort: sort.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect(),
+        sort: sort
+            .split(',')
+            .filter(|s| !s.is_empty())
+            .map(str::to_owned)
+            .collect(),
         ..QueryBody::default()
     })?;
     await_position(&req, &caller, &state.service).await?;

@@ -196,9 +196,7 @@ where
                     response
                 }
                 Ok(Err(error)) => ServiceResponse::from_err(error, request),
-                Err(_panic) => {
-                    ServiceResponse::from_err(Problem::crashed(), request)
-                }
+                Err(_panic) => ServiceResponse::from_err(Problem::crashed(), request),
             };
             finish(&mut response, method, &route, request_id, began);
             drop(place);

@@ -252,8 +252,7 @@ mod tests {
 
     #[actix_web::test]
     async fn streams_of_the_ontology_have_several_parts_and_others_one() {
-        let of =
-            |t, id| async move { take::<StreamPath>(&[("type", t), ("id", id)]).await };
+        let of = |t, id| async move { take::<StreamPath>(&[("type", t), ("id", id)]).await };
         let plain = of("order", "a b").await.unwrap();
         assert_eq!(plain.stream.as_str(), "order/a%20b");
         assert_eq!(of("order", "a%2Fb").await.unwrap_err().code(), "invalid_id");

@@ -413,7 +413,10 @@ mod tests {
             assert_eq!((got, body["code"].as_str().unwrap()), (status, code));
             assert_eq!(body["status"], status);
             assert_eq!(body["type"], format!("urn:oms:problem:{code}"));
-            assert_eq!(response.headers().get(header::CONTENT_TYPE).unwrap(), PROBLEM_JSON);
+            assert_eq!(
+                response.headers().get(header::CONTENT_TYPE).unwrap(),
+                PROBLEM_JSON
+            );
             // Law 13: whoever is told to go away for now is told when to come back.
             assert_eq!(
                 response.headers().contains_key(header::RETRY_AFTER),

@@ -74,7 +74,10 @@ impl<'a> WriteAnswer<'a> {
 }
 
 /// Serialises an answer.
-pub fn json(mut response: HttpResponseBuilder, body: &impl Serialize) -> Result<HttpResponse, Problem> {
+pub fn json(
+    mut response: HttpResponseBuilder,
+    body: &impl Serialize,
+) -> Result<HttpResponse, Problem> {
     let mut bytes = Vec::with_capacity(1_024);
     serde_json::to_writer(&mut bytes, body).map_err(|e| Problem::internal(e.to_string()))?;
     Ok(response.insert_header((CONTENT_TYPE, JSON)).body(bytes))
@@ -112,10 +115,7 @@ pub fn written(
     json(response, &WriteAnswer::of(written))
 }
 
-fn read_headers<T>(
-    response: &mut HttpResponseBuilder,
-    answer: &Answer<T>,
-) -> Result<(), Problem> {
+fn read_headers<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) -> Result<(), Problem> {
     response.insert_header((READ_SOURCE, HeaderValue::from_static(answer.source)));
     if let Some(lag) = answer.lag_commits {
         response.insert_header((READ_LAG, HeaderValue::from(lag)));
@@ -186,8 +186,10 @@ mod tests {
 
     #[actix_web::test]
     async fn a_write_is_answered_with_its_receipt() {
-        let response = written(&receipt(), |id| format!("/x/{}", super::super::path::segment(id)))
-            .unwrap();
+        let response = written(&receipt(), |id| {
+            format!("/x/{}", super::super::path::segment(id))
+        })
+        .unwrap();
         assert_eq!(response.status(), 201);
         let headers = response.headers();
         assert_eq!(headers.get(LOCATION).unwrap(), "/x/a%20b");

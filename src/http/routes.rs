@@ -210,8 +210,8 @@ fn other_methods(methods: &[(Method, Access)]) -> Route {
     web::route().to(move |req: HttpRequest| {
         let names = names.clone();
         async move {
-            let allow = HeaderValue::try_from(&names)
-                .map_err(|e| Problem::internal(e.to_string()))?;
+            let allow =
+                HeaderValue::try_from(&names).map_err(|e| Problem::internal(e.to_string()))?;
             if req.method() == Method::OPTIONS {
                 return Ok(HttpResponse::NoContent()
                     .insert_header((ALLOW, allow))

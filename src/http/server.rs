@@ -75,8 +75,7 @@ fn missing(path: &Path, what: &str) -> io::Error {
 }
 
 fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> =
-        rustls_pemfile::certs(&mut open(path)?).collect::<Result<_, _>>()?;
+    let certificates: Vec<_> = rustls_pemfile::certs(&mut open(path)?).collect::<Result<_, _>>()?;
     if certificates.is_empty() {
         return Err(missing(path, "certificate"));
     }

@@ -100,7 +100,11 @@ pub async fn append(
         .append_events(&command.ctx, path.stream, events, expected)
         .await?;
     respond::written(&written, |_| {
-        format!("/api/v1/streams/{}/{}/events", path.r#type, segment(&path.id))
+        format!(
+            "/api/v1/streams/{}/{}/events",
+            path.r#type,
+            segment(&path.id)
+        )
     })
 }
 
@@ -200,7 +204,11 @@ mod tests {
 
     #[test]
     fn bad_events_are_refused_by_their_place() {
-        let field = |text: &str| read_body(text).unwrap_err().body().violations[0].field.clone();
+        let field = |text: &str| {
+            read_body(text).unwrap_err().body().violations[0]
+                .field
+                .clone()
+        };
         assert_eq!(field(r#"{"events":[]}"#), "events");
         assert_eq!(
             field(r#"{"events":[{"type":"A","data":1},{"type":"1","data":1}]}"#),

@@ -12,8 +12,10 @@
 //! * [`index`]: stream → head version and the places of its events; recent commands
 //! * [`partition`]: the commit protocol's decisions
 //! * [`segment`]: checkpoint of the index
+//! * [`audit`]: whether a partition is what the laws say
 //! * [`keys`]: where everything lies in the bucket
 
+pub mod audit;
 pub mod index;
 pub mod keys;
 pub mod object;

@@ -49,6 +49,15 @@ pub struct StoredEvent {
     pub bytes: Bytes,
 }
 
+impl StoredEvent {
+    /// When it was recorded.
+    pub fn recorded_at(&self) -> Result<Timestamp, StoreError> {
+        Envelope::parse(&self.bytes)
+            .map(|event| event.time)
+            .map_err(|e| StoreError::corrupt("s3", "read event", e.to_string()))
+    }
+}
+
 /// See the module.
 pub struct EventLog {
     store: Arc<dyn ObjectStore>,

@@ -58,7 +58,10 @@ async fn answer(settings: HttpSettings, request: TestRequest) -> (u16, Value) {
     assert!(response.headers().contains_key(REQUEST_ID));
     let status = response.status().as_u16();
     if status >= 400 {
-        assert_eq!(response.headers().get(CONTENT_TYPE).unwrap(), "application/problem+json");
+        assert_eq!(
+            response.headers().get(CONTENT_TYPE).unwrap(),
+            "application/problem+json"
+        );
     }
     (status, read_body_json(response).await)
 }
@@ -89,17 +92,13 @@ async fn a_command_reaches_its_handler_with_its_circumstances() {
     assert_eq!(body["principal"], "anonymous", "X-Actor is not believed");
     assert_eq!(body["correlation"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(body["key"], "k");
-    assert_eq!(
-        body["hash"],
-        request_hash("POST", "/orders", br#"{"n":7}"#)
-    );
+    assert_eq!(body["hash"], request_hash("POST", "/orders", br#"{"n":7}"#));
 }
 
 #[actix_web::test]
 async fn a_clients_request_id_comes_back_and_names_the_story() {
     let request = post(r#"{"n":7}"#).insert_header((REQUEST_ID, "mine-1"));
-    let response =
-        call_service(&app!(HttpSettings::default()), request.to_request()).await;
+    let response = call_service(&app!(HttpSettings::default()), request.to_request()).await;
     assert_eq!(response.headers().get(REQUEST_ID).unwrap(), "mine-1");
     let body: Value = read_body_json(response).await;
     assert_eq!(body["correlation"], "mine-1");
@@ -111,9 +110,18 @@ async fn bad_bodies_are_refused_for_what_they_are() {
     assert_eq!(code(post("")).await, is(400, "malformed_json"));
     assert_eq!(code(post("[]")).await, is(422, "validation_failed"));
     assert_eq!(code(post("{}")).await, is(422, "validation_failed"));
-    assert_eq!(code(post(r#"{"n":"x"}"#)).await, is(422, "validation_failed"));
-    assert_eq!(code(post(r#"{"n":1,"m":2}"#)).await, is(422, "validation_failed"));
-    assert_eq!(code(post(r#"{"n":1,"n":2}"#)).await, is(400, "duplicate_key"));
+    assert_eq!(
+        code(post(r#"{"n":"x"}"#)).await,
+        is(422, "validation_failed")
+    );
+    assert_eq!(
+        code(post(r#"{"n":1,"m":2}"#)).await,
+        is(422, "validation_failed")
+    );
+    assert_eq!(
+        code(post(r#"{"n":1,"n":2}"#)).await,
+        is(400, "duplicate_key")
+    );
     let bomb: &'static str = Box::leak("[".repeat(100_000).into_boxed_str());
     assert_eq!(code(post(bomb)).await, is(400, "json_too_deep"));
     assert_eq!(

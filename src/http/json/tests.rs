@@ -36,7 +36,15 @@ fn violation(text: &str) -> (String, &'static str) {
 
 #[test]
 fn malformed_text_is_named_by_line_and_column() {
-    for bad in ["", "{", "nul", "{\"a\":1,}", "{\"a\":1} x", "\"\\q\"", "[1 2]"] {
+    for bad in [
+        "",
+        "{",
+        "nul",
+        "{\"a\":1,}",
+        "{\"a\":1} x",
+        "\"\\q\"",
+        "[1 2]",
+    ] {
         let problem = parse::<Value>(bad.as_bytes()).unwrap_err();
         assert_eq!(problem.code(), "malformed_json", "{bad}");
         assert_eq!(problem.body().status, 400);

@@ -75,7 +75,12 @@ fn every_operation_is_described_in_full() {
         }
         // Every parameter of the path template is described.
         let parameters = operation["parameters"].as_array().unwrap();
-        for name in route.path.split('{').skip(1).filter_map(|p| p.split('}').next()) {
+        for name in route
+            .path
+            .split('{')
+            .skip(1)
+            .filter_map(|p| p.split('}').next())
+        {
             let named = |p: &&Value| p["name"] == name && p["in"] == "path";
             assert!(parameters.iter().any(|p| named(&p)), "{at}: {name}");
         }
@@ -135,10 +140,18 @@ async fn every_route_but_the_public_ones_wants_its_role() {
 #[actix_web::test]
 async fn what_is_not_there_is_a_problem_too() {
     let app = app!();
-    for path in ["/nothing", "/api/v1/databases/", "/api/v2", "/docs/nothing.js"] {
+    for path in [
+        "/nothing",
+        "/api/v1/databases/",
+        "/api/v2",
+        "/docs/nothing.js",
+    ] {
         let response = call_service(&app, request("GET", path).to_request()).await;
         assert_eq!(response.status(), 404, "{path}");
-        assert_eq!(response.headers().get(CONTENT_TYPE).unwrap(), "application/problem+json");
+        assert_eq!(
+            response.headers().get(CONTENT_TYPE).unwrap(),
+            "application/problem+json"
+        );
         assert!(response.headers().contains_key(REQUEST_ID));
         let body: Value = read_body_json(response).await;
         assert_eq!(problem_code(&body), "route_not_found");
@@ -150,7 +163,10 @@ async fn wrong_methods_are_told_the_right_ones() {
     let app = app!();
     let response = call_service(&app, request("PATCH", "/api/v1/databases").to_request()).await;
     assert_eq!(response.status(), 405);
-    assert_eq!(response.headers().get(ALLOW).unwrap(), "POST, GET, HEAD, OPTIONS");
+    assert_eq!(
+        response.headers().get(ALLOW).unwrap(),
+        "POST, GET, HEAD, OPTIONS"
+    );
     let body: Value = read_body_json(response).await;
     assert_eq!(problem_code(&body), "method_not_allowed");
     let response = call_service(&app, request("OPTIONS", "/api/v1/events").to_request()).await;
@@ -197,7 +213,10 @@ async fn head_is_get_without_its_body() {
     let app = app!();
     let response = call_service(&app, request("HEAD", "/health/live").to_request()).await;
     assert_eq!(response.status(), 200);
-    assert_eq!(response.headers().get(CONTENT_TYPE).unwrap(), "application/json");
+    assert_eq!(
+        response.headers().get(CONTENT_TYPE).unwrap(),
+        "application/json"
+    );
 }
 
 #[actix_web::test]
@@ -209,7 +228,10 @@ async fn the_documentation_is_served_from_here() {
     assert_eq!(response.status(), 200);
     let page = String::from_utf8(read_body(response).await.to_vec()).unwrap();
     assert!(page.contains("swagger-ui"));
-    assert!(!page.contains("https://"), "nothing is fetched from elsewhere");
+    assert!(
+        !page.contains("https://"),
+        "nothing is fetched from elsewhere"
+    );
     let start = call_service(
         &app,
         request("GET", "/docs/swagger-initializer.js").to_request(),

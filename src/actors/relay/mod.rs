@@ -1,0 +1,2 @@
+//! RelayActor
+pub mod queue;

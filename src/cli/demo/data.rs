@@ -1,0 +1,108 @@
+//! The real data that the demo loads; `data/README.md` names origin and licence.
+
+use anyhow::Context;
+use serde_json::{Map, Value};
+
+const EARTHQUAKES: &str = include_str!("../../../data/earthquakes.jsonl");
+const WILDLIFE_STRIKES: &str = include_str!("../../../data/wildlife-strikes.jsonl");
+
+/// One record: an instance to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its id in the source.
+    pub id: String,
+    /// Its fields; a missing value is left out.
+    pub data: Map<String, Value>,
+}
+
+/// Records of one kind.
+#[derive(Debug, Clone)]
+pub struct DataSet {
+    /// Class that is made for them.
+    pub class: &'static str,
+    /// For people.
+    pub label: &'static str,
+    /// Where they come from.
+    pub description: &'static str,
+    /// The records.
+    pub records: Vec<Record>,
+}
+
+/// Both data sets, together `limit` records at most: as large a share of each.
+pub fn load(limit: Option<usize>) -> anyhow::Result<Vec<DataSet>> {
+    let mut sets = vec![
+        DataSet {
+            class: "Earthquake",
+            label: "Earthquake",
+            description: "Seismic events of one week, U.S. Geological Survey (public domain)",
+            records: parse(EARTHQUAKES)?,
+        },
+        DataSet {
+            class: "WildlifeStrike",
+            label: "Wildlife strike",
+            description: "Wildlife strikes on aircraft, U.S. FAA (public domain)",
+            records: parse(WILDLIFE_STRIKES)?,
+        },
+    ];
+    let total: usize = sets.iter().map(|s| s.records.len()).sum();
+    if let Some(limit) = limit {
+        for set in &mut sets {
+            let share = set.records.len() * limit / total;
+            set.records.truncate(share.max(1));
+        }
+    }
+    Ok(sets)
+}
+
+/// Line 0 lists the field names, of which the first is the id; every further line is a record.
+fn parse(text: &str) -> anyhow::Result<Vec<Record>> {
+    let mut lines = text.lines();
+    let fields: Vec<String> = serde_json::from_str(lines.next().context("no field names")?)?;
+    lines
+        .enumerate()
+        .map(|(i, line)| {
+            let values: Vec<Value> = serde_json::from_str(line)?;
+            anyhow::ensure!(
+                values.len() == fields.len(),
+                "record {i} has {} values",
+                values.len()
+            );
+            let mut named = fields.iter().cloned().zip(values);
+            let (_, id) = named.next().context("a record without fields")?;
+            let id = id.as_str().context("an id that is not a text")?.to_owned();
+            let data = named.filter(|(_, value)| !value.is_null()).collect();
+            Ok(Record { id, data })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_data_is_whole_and_its_ids_are_unique() {
+        for set in load(None).unwrap() {
+            let ids: HashSet<&str> = set.records.iter().map(|r| r.id.as_str()).collect();
+            assert_eq!(ids.len(), set.records.len(), "{}", set.class);
+            assert!(ids.len() > 1000, "{}", set.class);
+            let fields = |r: &Record| r.data.len();
+            let (least, most) = (
+                set.records.iter().map(fields).min(),
+                set.records.iter().map(fields).max(),
+            );
+            assert!(least < most, "no record of {} misses a value", set.class);
+        }
+    }
+
+    #[test]
+    fn a_limit_takes_a_share_of_each() {
+        let sets = load(Some(100)).unwrap();
+        let sizes: Vec<usize> = sets.iter().map(|s| s.records.len()).collect();
+        assert!(
+            sizes.iter().all(|n| *n > 0) && sizes.iter().sum::<usize>() <= 100,
+            "{sizes:?}"
+        );
+    }
+}

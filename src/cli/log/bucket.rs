@@ -1,0 +1,132 @@
+//! The bucket that the configuration means, opened for reading.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::TryStreamExt;
+
+use crate::config::Config;
+use crate::config::endpoints::Endpoints;
+use crate::domain::ids::{Offset, PartitionId};
+use crate::domain::time::{Clock, SystemClock};
+use crate::log::keys;
+use crate::log::object::CommitObject;
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::event_log::{EventLog, describe_store};
+use crate::store::object_store::{ObjectStore, list_all};
+use crate::store::s3::{S3ObjectStore, S3Settings};
+
+/// Tries of one read; with doubling pauses about six seconds in all, enough for a restart.
+const TRIES: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    /// The log in it.
+    pub log: EventLog,
+}
+
+/// Why a walk stopped before its end.
+#[derive(Debug)]
+pub enum Stopped {
+    /// This object is missing, damaged or not what it must be.
+    Broken {
+        /// Its offset.
+        offset: Offset,
+        /// What is wrong.
+        what: String,
+    },
+    /// The store does not answer.
+    Store(StoreError),
+}
+
+/// The bucket's address: the configured one, else that of the embedded store, which a running
+/// service has written down.
+pub fn settings(config: &Config) -> anyhow::Result<S3Settings> {
+    if let Some(settings) = config.s3.settings() {
+        return Ok(settings);
+    }
+    let endpoints = Endpoints::read(&config.data_dir)?;
+    let s3 = endpoints.and_then(|e| e.s3).with_context(|| {
+        format!(
+            "no s3.endpoint is configured, and no service with an embedded store has run in {}",
+            config.data_dir.display()
+        )
+    })?;
+    Ok(s3.settings(config.s3.request_timeout))
+}
+
+impl Bucket {
+    /// Opens the bucket; fails when there is no log in it, and makes none.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        Self::connect(&settings(config)?).await
+    }
+
+    /// The same, by its address.
+    pub async fn connect(settings: &S3Settings) -> anyhow::Result<Self> {
+        let store: Arc<dyn ObjectStore> = Arc::new(S3ObjectStore::new(settings)?);
+        Self::of(store, &settings.bucket).await
+    }
+
+    async fn of(store: Arc<dyn ObjectStore>, name: &str) -> anyhow::Result<Self> {
+        store
+            .get(keys::STORE)
+            .await?
+            .with_context(|| format!("there is no log in the bucket {name}"))?;
+        let description = describe_store(&*store, 1, SystemClock.now()).await?;
+        // Everything is read once: nothing to cache.
+        let log = EventLog::new(store.clone(), name.to_owned(), description.partitions, 0);
+        Ok(Self { store, log })
+    }
+
+    /// Offsets of a partition, as listed.
+    pub async fn offsets(&self, partition: PartitionId) -> Result<Vec<Offset>, StoreError> {
+        let objects = list_all(&*self.store, &keys::commits(partition), None).await?;
+        let offsets = objects.iter().filter_map(|o| keys::parse_commit(&o.key));
+        Ok(offsets.collect())
+    }
+
+    /// Hands every object of a partition up to `to` to `take`, in order.
+    pub async fn walk(
+        &self,
+        partition: PartitionId,
+        to: Offset,
+        mut take: impl FnMut(&CommitObject) -> Result<(), String>,
+    ) -> Result<(), Stopped> {
+        let mut next = 0;
+        let mut tries = 0;
+        while next < to {
+            let mut objects = std::pin::pin!(self.log.commits(partition, next, to));
+            let error = loop {
+                match objects.try_next().await {
+                    Ok(Some(object)) => {
+                        take(&object).map_err(|what| Stopped::Broken { offset: next, what })?;
+                        next += 1;
+                        tries = 0;
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(error) => break error,
+                }
+            };
+            if error.kind == StoreErrorKind::Corrupt {
+                let what = error.message;
+                return Err(Stopped::Broken { offset: next, what });
+            }
+            tries += 1;
+            if !error.is_transient() || tries == TRIES {
+                return Err(Stopped::Store(error));
+            }
+            tokio::time::sleep(FIRST_PAUSE * 2u32.pow(tries - 1)).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Bucket {
+    pub(super) async fn in_memory(store: Arc<dyn ObjectStore>) -> anyhow::Result<Self> {
+        Self::of(store, "test").await
+    }
+}

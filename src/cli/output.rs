@@ -1,0 +1,107 @@
+//! How results are shown: text and tables for people, JSON for scripts. Results go to standard
+//! output, everything else to standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::problems::ConfigError;
+
+/// Which of the two is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// JSON.
+    pub json: bool,
+}
+
+impl Output {
+    /// Shows a result: `value` as one line of JSON, or the text made from it.
+    pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
+        if self.json {
+            self.text(&(serde_json::to_string(value)? + "\n"))
+        } else {
+            let text = text();
+            self.text(&text)?;
+            if !text.ends_with('\n') && !text.is_empty() {
+                self.text("\n")?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Writes to standard output.
+    pub fn text(self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    /// Tells what is going on; nothing when a script listens.
+    pub fn note(self, text: &str) {
+        if !self.json {
+            // Nothing can be done when even this cannot be said.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    /// Tells why a command failed.
+    pub fn error(self, error: &anyhow::Error) {
+        let text = if self.json {
+            let problems = error.downcast_ref::<ConfigError>().map(|e| &e.problems);
+            serde_json::json!({ "error": format!("{error:#}"), "problems": problems }).to_string()
+        } else {
+            format!("oms: {error:#}")
+        };
+        // Nothing can be done when even this cannot be said.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Whether a person watches: progress is drawn, and not as lines.
+    pub fn is_live(self) -> bool {
+        !self.json && io::stderr().is_terminal()
+    }
+}
+
+/// A table without lines.
+pub fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    let text = table.to_string();
+    let lines = text.lines().map(str::trim_end);
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// The member `key` of a JSON object as text; `-` when it is not there.
+pub fn field(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_shown_plainly_and_missing_ones_as_a_dash() {
+        let value = serde_json::json!({ "a": "x", "b": 1.50, "c": null });
+        let shown: Vec<String> = ["a", "b", "c", "d"].map(|k| field(&value, k)).into();
+        assert_eq!(shown, ["x", "1.5", "-", "-"]);
+        let table = table(["name", "value"], [["a".to_owned(), "1".to_owned()]]);
+        assert_eq!(table.lines().count(), 2);
+    }
+}

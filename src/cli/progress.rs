@@ -1,0 +1,67 @@
+//! Progress: a bar on a terminal, a plain line now and then otherwise, nothing for scripts.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::Output;
+
+/// Between two plain lines: a log of a long run stays readable.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Progress {
+    bar: ProgressBar,
+    output: Output,
+    what: String,
+    done: u64,
+    total: u64,
+    last_line: Instant,
+}
+
+impl Progress {
+    /// Begins to show `what` of `total` steps.
+    pub fn new(output: Output, what: &str, total: u64) -> Self {
+        let bar = if output.is_live() {
+            ProgressBar::new(total)
+        } else {
+            ProgressBar::hidden()
+        };
+        let template = "{msg:24} [{bar:30}] {pos}/{len}  {per_sec}  {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(what.to_owned());
+        Self {
+            bar,
+            output,
+            what: what.to_owned(),
+            done: 0,
+            total,
+            last_line: Instant::now(),
+        }
+    }
+
+    /// `steps` more are done.
+    pub fn advance(&mut self, steps: u64) {
+        self.done += steps;
+        self.bar.inc(steps);
+        if !self.output.is_live() && self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            self.line();
+        }
+    }
+
+    /// All is done that will be.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+        self.line();
+    }
+
+    fn line(&self) {
+        let Self {
+            what, done, total, ..
+        } = self;
+        self.output.note(&format!("{what}: {done}/{total}"));
+    }
+}

@@ -1,0 +1,312 @@
+//! Talking to a running service.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, RETRY_AFTER};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::config::DEFAULT_DATA_DIR;
+use crate::config::endpoints::Endpoints;
+use crate::config::http::DEFAULT_PORT;
+
+/// No command waits longer for one answer; the service gives up after 30 s itself.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A service on this machine or near it answers at once or is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which service.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Remote {
+    /// The service [default: as endpoints.json in the data directory says, else
+    /// http://127.0.0.1:8000]
+    #[arg(long, env = "OMS_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// Bearer token
+    #[arg(long, env = "OMS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Trust this certificate authority (PEM) too
+    #[arg(long, env = "OMS_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Data directory of a service on this machine, whose endpoints.json names its URL
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+}
+
+/// Why there is no answer to use.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// No connection, or it broke.
+    #[error("cannot reach {url}: {message}")]
+    Unreachable {
+        /// The service.
+        url: String,
+        /// Why.
+        message: String,
+    },
+    /// 4xx.
+    #[error("refused ({status} {code}): {message}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// The problem's stable code.
+        code: String,
+        /// For a person.
+        message: String,
+    },
+    /// 429 and 5xx.
+    #[error("unavailable ({status} {code}): {message}")]
+    Unavailable {
+        /// The status.
+        status: StatusCode,
+        /// The problem's stable code.
+        code: String,
+        /// For a person.
+        message: String,
+        /// When to come back, if the service said so.
+        retry_after: Option<Duration>,
+    },
+    /// An answer that is not what it should be.
+    #[error("{url} answered oddly: {message}")]
+    Odd {
+        /// What was asked.
+        url: String,
+        /// What is odd.
+        message: String,
+    },
+}
+
+/// A client of one service.
+#[derive(Debug, Clone)]
+pub struct Api {
+    http: reqwest::Client,
+    base: String,
+    token: Option<String>,
+}
+
+/// An answer with its status.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status, 2xx.
+    pub status: StatusCode,
+    /// The body; null when there is none.
+    pub body: Value,
+}
+
+impl Remote {
+    /// A client of the service that is meant.
+    pub fn connect(&self) -> anyhow::Result<Api> {
+        let base = match &self.url {
+            Some(url) => url.clone(),
+            None => match Endpoints::read(&self.data_dir)? {
+                Some(endpoints) => endpoints.http,
+                None => format!("http://127.0.0.1:{DEFAULT_PORT}"),
+            },
+        };
+        let ca = self.ca.as_ref().map(std::fs::read).transpose()?;
+        Api::new(&base, self.token.clone(), ca.as_deref())
+    }
+}
+
+impl Api {
+    /// A client of the service at `base`.
+    pub fn new(base: &str, token: Option<String>, ca: Option<&[u8]>) -> anyhow::Result<Self> {
+        let mut http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("oms/", env!("CARGO_PKG_VERSION")));
+        if let Some(pem) = ca {
+            http = http.add_root_certificate(reqwest::Certificate::from_pem(pem)?);
+        }
+        Ok(Self {
+            http: http.build()?,
+            base: base.trim_end_matches('/').to_owned(),
+            token,
+        })
+    }
+
+    /// The service's URL.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Asks; `path` begins with `/`.
+    pub async fn get(&self, path: &str) -> Result<Value, ApiError> {
+        let request = self.request(Method::GET, path);
+        self.send(request).await.map(|answer| answer.body)
+    }
+
+    /// Orders.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        let request = self.request(Method::POST, path).json(body);
+        self.send(request).await.map(|answer| answer.body)
+    }
+
+    /// A request to be filled in and given to [`Api::send`].
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .header(ACCEPT, "application/json");
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// Sends a request and reads its answer.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, ApiError> {
+        let (status, retry_after, text) = self.exchange(request).await?;
+        let body = serde_json::from_str(&text);
+        if status.is_success() {
+            let body = match body {
+                Ok(body) => body,
+                Err(_) if text.is_empty() => Value::Null,
+                Err(e) => {
+                    return Err(ApiError::Odd {
+                        url: self.base.clone(),
+                        message: format!("{status}, and its body is not JSON: {e}"),
+                    });
+                }
+            };
+            return Ok(Answer { status, body });
+        }
+        Err(failure(status, retry_after, &body.unwrap_or_default()))
+    }
+
+    /// The body of a page that is plain text.
+    pub async fn text(&self, path: &str) -> Result<String, ApiError> {
+        let (status, retry_after, text) = self.exchange(self.request(Method::GET, path)).await?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        let body = serde_json::from_str(&text).unwrap_or_default();
+        Err(failure(status, retry_after, &body))
+    }
+
+    /// Status, `Retry-After` and body, whatever they are.
+    pub async fn exchange(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(StatusCode, Option<Duration>, String), ApiError> {
+        let unreachable = |e: reqwest::Error| ApiError::Unreachable {
+            url: self.base.clone(),
+            message: innermost(&e),
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let text = response.text().await.map_err(unreachable)?;
+        Ok((status, retry_after, text))
+    }
+}
+
+fn failure(status: StatusCode, retry_after: Option<Duration>, problem: &Value) -> ApiError {
+    let text = |key: &str| problem.get(key).and_then(Value::as_str).map(str::to_owned);
+    let code = text("code").unwrap_or_else(|| "-".to_owned());
+    let mut message = text("detail")
+        .or_else(|| text("title"))
+        .unwrap_or_else(|| "no further word".to_owned());
+    let violations = ["violations", "errors"]
+        .iter()
+        .find_map(|key| problem.get(key)?.as_array());
+    for violation in violations.into_iter().flatten().take(10) {
+        let part = |key: &str| super::output::field(violation, key);
+        message.push_str(&format!("\n  {}: {}", part("field"), part("message")));
+    }
+    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+        ApiError::Refused {
+            status,
+            code,
+            message,
+        }
+    } else {
+        ApiError::Unavailable {
+            status,
+            code,
+            message,
+            retry_after,
+        }
+    }
+}
+
+/// reqwest's own text names the URL and not the cause.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// `text` as one component of a path.
+pub fn component(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Serves one canned answer on a real socket and gives back what was asked.
+    async fn answered(head: &str, body: &str) -> (Result<Answer, ApiError>, String) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let response = format!(
+            "HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let n = socket.read(&mut request).await.unwrap();
+            socket.write_all(response.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&request[..n]).into_owned()
+        };
+        let api = Api::new(&base, Some("secret".into()), None).unwrap();
+        tokio::join!(api.send(api.request(Method::GET, "/x")), server)
+    }
+
+    #[tokio::test]
+    async fn answers_become_values_refusals_or_calls_to_try_again() {
+        let (answer, request) = answered("200 OK", r#"{"a":1}"#).await;
+        assert_eq!(answer.unwrap().body["a"], 1);
+        assert!(
+            request.contains("authorization: Bearer secret"),
+            "{request}"
+        );
+
+        let problem = r#"{"code":"class_not_found","detail":"no such class"}"#;
+        let (refused, _) = answered("404 Not Found", problem).await;
+        let refused = refused.unwrap_err();
+        assert!(
+            matches!(&refused, ApiError::Refused { code, .. } if code == "class_not_found"),
+            "{refused}"
+        );
+
+        let (busy, _) = answered("503 Service Unavailable\r\nretry-after: 2", "{}").await;
+        let busy = busy.unwrap_err();
+        assert!(
+            matches!(busy, ApiError::Unavailable { retry_after: Some(d), .. } if d.as_secs() == 2),
+            "{busy}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_not_there_is_named() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let api = Api::new(&base, None, None).unwrap();
+        let error = api.get("/health").await.unwrap_err();
+        assert!(matches!(error, ApiError::Unreachable { .. }));
+        assert!(error.to_string().contains(&base), "{error}");
+    }
+}

@@ -1,0 +1,79 @@
+//! The actors: how many threads and how many of them live.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::problems::Problems;
+use super::{cores, duration};
+
+/// About 0.1 GB plus the entities' own state.
+const MAX_LIVE_AGGREGATES: usize = 100_000;
+
+/// Longer than a user's pause between two steps; coming back costs one read of the stream.
+const IDLE_AFTER: Duration = Duration::from_secs(60);
+
+/// Callers of one entity are served one after the other: the 33rd would wait for 32 commits.
+const PER_ENTITY_LIMIT: usize = 32;
+
+/// Folding a hundred events takes less time than the request that fetches them.
+const SNAPSHOT_EVERY: u64 = 100;
+
+/// See the module.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ActorsConfig {
+    /// Threads that run aggregates: half the cores, at least two.
+    pub entity_arbiters: usize,
+    /// Most aggregates in memory; the least recently used make room.
+    pub max_live_aggregates: usize,
+    /// An aggregate nobody asked for this long is dropped from memory.
+    #[serde(with = "duration")]
+    pub idle_after: Duration,
+    /// Callers of one aggregate at once; one more is answered 429.
+    pub per_entity_limit: usize,
+    /// Versions between two snapshots of an aggregate.
+    pub snapshot_every: u64,
+}
+
+impl Default for ActorsConfig {
+    fn default() -> Self {
+        Self {
+            entity_arbiters: (cores() / 2).max(2),
+            max_live_aggregates: MAX_LIVE_AGGREGATES,
+            idle_after: IDLE_AFTER,
+            per_entity_limit: PER_ENTITY_LIMIT,
+            snapshot_every: SNAPSHOT_EVERY,
+        }
+    }
+}
+
+impl ActorsConfig {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        problems.require(
+            (1..=256).contains(&self.entity_arbiters),
+            "actors.entity_arbiters",
+            "must be between 1 and 256",
+        );
+        problems.require(
+            self.max_live_aggregates > 0,
+            "actors.max_live_aggregates",
+            "must be at least 1",
+        );
+        problems.require(
+            !self.idle_after.is_zero(),
+            "actors.idle_after",
+            "must be longer than 0",
+        );
+        problems.require(
+            self.per_entity_limit > 0,
+            "actors.per_entity_limit",
+            "must be at least 1",
+        );
+        problems.require(
+            self.snapshot_every > 0,
+            "actors.snapshot_every",
+            "must be at least 1",
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! Where values come from, weakest first: the file, the predecessor's variables, our own
+//! variables, flags. Each value remembers its origin, so that an error can name it.
+
+use std::path::{Path, PathBuf};
+
+use figment::providers::Serialized;
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::legacy_env;
+use super::problems::{Problem, Problems};
+
+/// Begins the name of every variable of ours; `__` also stands between section and key.
+pub const PREFIX: &str = "OMS__";
+
+/// The file that is read when none is named and it is there.
+pub const DEFAULT_FILE: &str = "oms.toml";
+
+/// One value under its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// For example `http.port`.
+    pub key: String,
+    /// As text; JSON where it is a list or a table.
+    pub value: String,
+    /// For example "environment variable OMS__HTTP__PORT".
+    pub origin: String,
+}
+
+impl Setting {
+    /// A value given by a flag.
+    pub fn flag(key: &str, flag: &str, value: impl ToString) -> Self {
+        Self {
+            key: key.to_owned(),
+            value: value.to_string(),
+            origin: format!("flag {flag}"),
+        }
+    }
+
+    /// A value given by a variable.
+    pub(super) fn variable(key: impl Into<String>, name: &str, value: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.into(),
+            origin: format!("environment variable {name}"),
+        }
+    }
+}
+
+/// Everything a configuration is made from; the defaults come with the types.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file to read. Without one [`DEFAULT_FILE`] is read if it is there.
+    pub file: Option<PathBuf>,
+    /// The environment's variables.
+    pub env: Vec<(String, String)>,
+    /// Flags.
+    pub flags: Vec<Setting>,
+}
+
+impl Sources {
+    /// The environment of this process, and nothing else.
+    pub fn process() -> Self {
+        let text = |s: std::ffi::OsString| s.to_string_lossy().into_owned();
+        let env = std::env::vars_os();
+        Self {
+            env: env.map(|(name, value)| (text(name), text(value))).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Provider for Setting {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let nested = figment::util::nest(&self.key, value_of(&self.value));
+        let dict = nested.into_dict().unwrap_or_default();
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+/// Texts stay as they are, so that a key made of digits keeps its zeros; whoever wants a number
+/// reads it out of the text. Lists and tables are written as JSON.
+fn value_of(text: &str) -> Value {
+    if text.starts_with(['[', '{'])
+        && let Ok(json) = serde_json::from_str(text)
+    {
+        return from_json(json);
+    }
+    Value::from(text)
+}
+
+fn from_json(json: serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::Empty(Tag::Default, figment::value::Empty::None),
+        Json::Bool(b) => Value::from(b),
+        Json::Number(n) => Value::from(n.to_string()),
+        Json::String(s) => Value::from(s),
+        Json::Array(items) => Value::from(items.into_iter().map(from_json).collect::<Vec<_>>()),
+        Json::Object(members) => Value::from(
+            members
+                .into_iter()
+                .map(|(k, v)| (k, from_json(v)))
+                .collect::<Dict>(),
+        ),
+    }
+}
+
+/// Puts the layers on top of each other. What cannot even be read is noted.
+pub(super) fn assemble(sources: &Sources, problems: &mut Problems) -> Figment {
+    let mut figment = Figment::new();
+    let file = match &sources.file {
+        Some(path) => Some(path.as_path()),
+        None => Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()),
+    };
+    if let Some(path) = file {
+        match read_file(path) {
+            Ok(table) => figment = figment.merge(File { path, table }),
+            Err(message) => problems.0.push(Problem {
+                key: path.display().to_string(),
+                message,
+                origin: None,
+            }),
+        }
+    }
+    let own = sources.env.iter().filter_map(|(name, value)| {
+        let key = name.strip_prefix(PREFIX)?;
+        let key = key.split("__").collect::<Vec<_>>().join(".").to_lowercase();
+        Some(Setting::variable(key, name, value))
+    });
+    for setting in legacy_env::settings(&sources.env)
+        .into_iter()
+        .chain(own)
+        .filter(|setting| !setting.value.is_empty())
+        .chain(sources.flags.iter().cloned())
+    {
+        figment = figment.merge(setting);
+    }
+    figment
+}
+
+/// The parser's own text for an error shows the line it happened in, which may hold a secret.
+fn read_file(path: &Path) -> Result<toml::Table, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
+    text.parse::<toml::Table>().map_err(|e| {
+        let upto = e.span().map_or(0, |span| span.start.min(text.len()));
+        let line = 1 + text.as_bytes()[..upto]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
+        format!("line {line}: {}", e.message())
+    })
+}
+
+struct File<'a> {
+    path: &'a Path,
+    table: toml::Table,
+}
+
+impl Provider for File<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(format!("file {}", self.path.display()))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Serialized::defaults(&self.table).data()
+    }
+}

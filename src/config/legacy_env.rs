@@ -1,0 +1,139 @@
+//! The names of the predecessor's environment variables.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::layers::Setting;
+
+/// Variables that mean exactly one of our keys.
+const SIMPLE: [(&str, &str); 7] = [
+    ("MINIO_ENDPOINT_URL", "s3.endpoint"),
+    ("MINIO_ACCESS_KEY", "s3.access_key"),
+    ("MINIO_SECRET_KEY", "s3.secret_key"),
+    ("EVENT_STORE_BUCKET", "s3.bucket"),
+    ("KAFKA_BOOTSTRAP_SERVERS", "kafka.bootstrap"),
+    ("MESSAGE_RELAY_BATCH_SIZE", "relay.batch_size"),
+    ("OMS_PORT", "http.port"),
+];
+
+/// What the predecessor's variables say, in our keys.
+pub(super) fn settings(env: &[(String, String)]) -> Vec<Setting> {
+    let get = |name: &str| {
+        env.iter()
+            .find(|(n, value)| n == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    };
+    let mut settings: Vec<Setting> = SIMPLE
+        .iter()
+        .filter_map(|(name, key)| Some(Setting::variable(*key, name, get(name)?)))
+        .collect();
+    if let Some(level) = get("LOG_LEVEL") {
+        // Python's names.
+        let level = match level.to_lowercase().as_str() {
+            "warning" => "warn".to_owned(),
+            "critical" => "error".to_owned(),
+            other => other.to_owned(),
+        };
+        settings.push(Setting::variable("telemetry.log_level", "LOG_LEVEL", level));
+    }
+    if let Some(interval) = get("MESSAGE_RELAY_POLL_INTERVAL") {
+        // A bare number was in seconds.
+        let bare = interval.parse::<u32>().is_ok();
+        let value = format!("{interval}{}", if bare { "s" } else { "" });
+        let name = "MESSAGE_RELAY_POLL_INTERVAL";
+        settings.push(Setting::variable("relay.poll_interval", name, value));
+    }
+    if let Some(url) = get("POSTGRES_URL") {
+        // SQLAlchemy's spelling of the driver.
+        let url = match url.strip_prefix("postgresql+asyncpg://") {
+            Some(rest) => format!("postgresql://{rest}"),
+            None => url.to_owned(),
+        };
+        settings.push(Setting::variable("postgres.url", "POSTGRES_URL", url));
+    } else if let Some(host) = get("POSTGRES_HOST") {
+        let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+        let mut url = String::from("postgres://");
+        if let Some(user) = get("POSTGRES_USER") {
+            url.push_str(&encode(user).to_string());
+            if let Some(password) = get("POSTGRES_PASSWORD") {
+                url.push_str(&format!(":{}", encode(password)));
+            }
+            url.push('@');
+        }
+        url.push_str(&format!(
+            "{host}:{}",
+            get("POSTGRES_PORT").unwrap_or("5432")
+        ));
+        if let Some(db) = get("POSTGRES_DB") {
+            url.push_str(&format!("/{}", encode(db)));
+        }
+        settings.push(Setting::variable("postgres.url", "POSTGRES_HOST", url));
+    }
+    settings.extend(mode(get("ENABLE_S3_EVENT_STORE"), get("ENABLE_DUAL_WRITE")));
+    settings
+}
+
+/// The two flags of the predecessor. As there, only the word `true` counts, and dual write is on
+/// unless switched off.
+fn mode(s3: Option<&str>, dual: Option<&str>) -> Option<Setting> {
+    let on = |flag: &str| flag.eq_ignore_ascii_case("true");
+    let value = match (on(s3?), dual.is_none_or(on)) {
+        (false, _) => "legacy",
+        (true, true) => "dual_write",
+        (true, false) => "s3_only",
+    };
+    let names = "ENABLE_S3_EVENT_STORE, ENABLE_DUAL_WRITE";
+    Some(Setting::variable("migration.mode", names, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(env: &[(&str, &str)], key: &str) -> Option<String> {
+        let env: Vec<_> = env
+            .iter()
+            .map(|(n, v)| (n.to_string(), v.to_string()))
+            .collect();
+        let all = settings(&env);
+        all.into_iter().find(|s| s.key == key).map(|s| s.value)
+    }
+
+    #[test]
+    fn the_predecessors_flags_choose_the_mode_they_chose_there() {
+        let mode = |env: &[(&str, &str)]| value(env, "migration.mode");
+        let s3 = "ENABLE_S3_EVENT_STORE";
+        let dual = "ENABLE_DUAL_WRITE";
+        assert_eq!(mode(&[]), None);
+        assert_eq!(mode(&[(dual, "true")]), None);
+        assert_eq!(mode(&[(s3, "false"), (dual, "true")]).unwrap(), "legacy");
+        assert_eq!(mode(&[(s3, "1")]).unwrap(), "legacy");
+        assert_eq!(mode(&[(s3, "true")]).unwrap(), "dual_write");
+        assert_eq!(mode(&[(s3, "True"), (dual, "false")]).unwrap(), "s3_only");
+    }
+
+    #[test]
+    fn postgres_in_parts_becomes_one_url_whatever_the_password_is_made_of() {
+        let env = [
+            ("POSTGRES_HOST", "db"),
+            ("POSTGRES_USER", "me"),
+            ("POSTGRES_PASSWORD", "p@ss/w:rd"),
+            ("POSTGRES_DB", "app"),
+        ];
+        let url = value(&env, "postgres.url").unwrap();
+        let config: tokio_postgres::Config = url.parse().unwrap();
+        assert_eq!(config.get_password(), Some(&b"p@ss/w:rd"[..]));
+        assert_eq!(config.get_dbname(), Some("app"));
+        let whole = [
+            ("POSTGRES_URL", "postgres://other/x"),
+            ("POSTGRES_HOST", "db"),
+        ];
+        assert_eq!(value(&whole, "postgres.url").unwrap(), "postgres://other/x");
+    }
+
+    #[test]
+    fn seconds_stay_seconds() {
+        let interval = |v| value(&[("MESSAGE_RELAY_POLL_INTERVAL", v)], "relay.poll_interval");
+        assert_eq!(interval("5").unwrap(), "5s");
+        assert_eq!(interval("250ms").unwrap(), "250ms");
+    }
+}

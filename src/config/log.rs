@@ -1,0 +1,115 @@
+//! The log in the bucket: how commits are formed and read.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+use super::problems::Problems;
+
+/// Four writers with a put in flight each: enough to keep two to eight cores busy. Fixed when a
+/// store is made.
+const PARTITIONS: u16 = 4;
+/// Keys hold four digits; a put in flight and an index each must stay affordable.
+const MAX_PARTITIONS: u16 = 1024;
+
+/// Bounds how long a conflict takes to re-check; at 1 KiB an event the bytes limit comes first.
+const BATCH_EVENTS: usize = 4096;
+
+/// Well below the 8 MiB up to which S3 servers take a plain put at full speed.
+const BATCH_BYTES: usize = 4 << 20;
+/// Upper limit of [`LogConfig::batch_bytes`].
+pub const MAX_BATCH_BYTES: usize = 4 << 20;
+
+/// Long enough for three lost puts (3 s each) to be settled.
+const APPEND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Tailers are woken by commits of this process; this finds those of others.
+const TAIL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A start reads at most this many objects a partition: about a second's worth.
+const CHECKPOINT_COMMITS: u64 = 1024;
+
+/// Some thousand recent objects: what tailers and readers ask for right after a commit.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// See the module.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Partitions of a new store; an existing store keeps its own number.
+    pub partitions: u16,
+    /// Most events in a commit object.
+    pub batch_events: usize,
+    /// Most bytes in a commit object.
+    pub batch_bytes: usize,
+    /// How long a commit waits for company. With 0 whatever arrives during a put forms the next
+    /// one, which already batches under load.
+    #[serde(with = "duration")]
+    pub linger: Duration,
+    /// An append that took this long is answered "unknown".
+    #[serde(with = "duration")]
+    pub append_deadline: Duration,
+    /// How often tailers look for commits of other processes.
+    #[serde(with = "duration")]
+    pub tail_interval: Duration,
+    /// Commits of a partition between two checkpoints of its index.
+    pub checkpoint_commits: u64,
+    /// Bytes of recent commit objects kept in memory.
+    pub cache_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            partitions: PARTITIONS,
+            batch_events: BATCH_EVENTS,
+            batch_bytes: BATCH_BYTES,
+            linger: Duration::ZERO,
+            append_deadline: APPEND_DEADLINE,
+            tail_interval: TAIL_INTERVAL,
+            checkpoint_commits: CHECKPOINT_COMMITS,
+            cache_bytes: CACHE_BYTES,
+        }
+    }
+}
+
+impl LogConfig {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        problems.require(
+            (1..=MAX_PARTITIONS).contains(&self.partitions),
+            "log.partitions",
+            "must be between 1 and 1024",
+        );
+        problems.require(
+            (1..=100_000).contains(&self.batch_events),
+            "log.batch_events",
+            "must be between 1 and 100000",
+        );
+        problems.require(
+            (65_536..=MAX_BATCH_BYTES).contains(&self.batch_bytes),
+            "log.batch_bytes",
+            "must be between 65536 and 4194304",
+        );
+        problems.require(
+            self.linger <= Duration::from_secs(1),
+            "log.linger",
+            "must be at most 1s: every write waits that long",
+        );
+        problems.require(
+            !self.append_deadline.is_zero(),
+            "log.append_deadline",
+            "must be longer than 0",
+        );
+        problems.require(
+            self.tail_interval >= Duration::from_millis(10),
+            "log.tail_interval",
+            "must be at least 10ms: every look is a request to S3",
+        );
+        problems.require(
+            self.checkpoint_commits > 0,
+            "log.checkpoint_commits",
+            "must be at least 1",
+        );
+    }
+}

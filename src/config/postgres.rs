@@ -1,0 +1,173 @@
+//! PostgreSQL: the outbox and the read model.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio_postgres::config::Host;
+
+use super::duration;
+use super::problems::Problems;
+use super::secret::{REDACTED, TextVisitor};
+
+/// Between the 4 that saturate a small server and the 16 that saturate two cores.
+const MAX_CONNECTIONS: usize = 8;
+
+/// Far above any statement of ours: what runs longer is stuck.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection string. `Debug`, `Display` and `Serialize` leave the password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectionString(String);
+
+impl ConnectionString {
+    /// Takes a URL (`postgres://user:password@host/db`) or key-value pairs (`host=… user=…`).
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The string itself, password included.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConnectionString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(config) = self.0.parse::<tokio_postgres::Config>() else {
+            return f.write_str(REDACTED);
+        };
+        let hosts: Vec<String> = config
+            .get_hosts()
+            .iter()
+            .enumerate()
+            .map(|(i, host)| {
+                let ports = config.get_ports();
+                let port = ports.get(i).or(ports.first()).copied().unwrap_or(5432);
+                match host {
+                    Host::Tcp(name) => format!("{name}:{port}"),
+                    Host::Unix(path) => format!("{}:{port}", path.display()),
+                }
+            })
+            .collect();
+        f.write_str("postgres://")?;
+        if let Some(user) = config.get_user() {
+            f.write_str(user)?;
+            if config.get_password().is_some() {
+                write!(f, ":{REDACTED}")?;
+            }
+            f.write_str("@")?;
+        }
+        f.write_str(&hosts.join(","))?;
+        match config.get_dbname() {
+            Some(name) => write!(f, "/{name}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for ConnectionString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ConnectionString {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConnectionString {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_any(TextVisitor)
+            .map(ConnectionString)
+    }
+}
+
+/// See the module. Without `url` the service runs a private server in the data directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Where the server is and how to get in.
+    pub url: Option<ConnectionString>,
+    /// Schema of everything of ours; made when it is missing.
+    pub schema: String,
+    /// Most connections of this process.
+    pub max_connections: usize,
+    /// The server ends a statement that runs this long.
+    #[serde(with = "duration")]
+    pub statement_timeout: Duration,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            schema: "oms".into(),
+            max_connections: MAX_CONNECTIONS,
+            statement_timeout: STATEMENT_TIMEOUT,
+        }
+    }
+}
+
+impl PostgresConfig {
+    /// Whether the service runs its own server.
+    pub fn is_embedded(&self) -> bool {
+        self.url.is_none()
+    }
+
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if let Some(url) = &self.url {
+            // The parser's own message may quote the string, and with it the password.
+            match url.expose().parse::<tokio_postgres::Config>() {
+                Ok(parsed) if !parsed.get_hosts().is_empty() => {}
+                Ok(_) => problems.add("postgres.url", "names no host"),
+                Err(_) => problems.add(
+                    "postgres.url",
+                    "must be a URL such as postgres://user:password@host:5432/db, or key=value pairs",
+                ),
+            }
+        }
+        let bytes = self.schema.as_bytes();
+        let fit = bytes.len() <= 63
+            && bytes.first().is_some_and(u8::is_ascii_lowercase)
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_');
+        problems.require(
+            fit && !self.schema.starts_with("pg_"),
+            "postgres.schema",
+            "must be a lower-case name of at most 63 letters, digits and `_` that does not begin with pg_",
+        );
+        problems.require(
+            (2..=1000).contains(&self.max_connections),
+            "postgres.max_connections",
+            "must be between 2 and 1000",
+        );
+        problems.require(
+            self.statement_timeout >= Duration::from_millis(100),
+            "postgres.statement_timeout",
+            "must be at least 100ms",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_string_is_shown_without_its_password() {
+        for text in [
+            "postgres://me:hunter2@db.example:5433/app",
+            "host=db.example port=5433 user=me password='hunter2' dbname=app",
+        ] {
+            let shown = ConnectionString::new(text).to_string();
+            assert_eq!(shown, "postgres://me:[redacted]@db.example:5433/app");
+        }
+        let broken = ConnectionString::new("postgres://me:hunter2@[");
+        assert_eq!(format!("{broken:?}"), REDACTED);
+    }
+}

@@ -1,0 +1,60 @@
+//! The relay: from the outbox to Kafka.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+use super::problems::Problems;
+
+/// Large enough that the broker, not PostgreSQL, is the limit (measured from 500 on).
+const BATCH_SIZE: usize = 500;
+
+/// The safety net under the in-process wake-up: finds what another process put there.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A message the broker refused ten times is refused for good. Outages do not count.
+const MAX_ATTEMPTS: u32 = 10;
+
+/// See the module.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelayConfig {
+    /// Rows taken at once.
+    pub batch_size: usize,
+    /// How often the outbox is looked at without being woken.
+    #[serde(with = "duration")]
+    pub poll_interval: Duration,
+    /// Refusals by the broker after which a message becomes a dead letter.
+    pub max_attempts: u32,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: BATCH_SIZE,
+            poll_interval: POLL_INTERVAL,
+            max_attempts: MAX_ATTEMPTS,
+        }
+    }
+}
+
+impl RelayConfig {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        problems.require(
+            (1..=10_000).contains(&self.batch_size),
+            "relay.batch_size",
+            "must be between 1 and 10000",
+        );
+        problems.require(
+            self.poll_interval >= Duration::from_millis(5),
+            "relay.poll_interval",
+            "must be at least 5ms",
+        );
+        problems.require(
+            self.max_attempts > 0,
+            "relay.max_attempts",
+            "must be at least 1",
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! The event store's bucket.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+use super::problems::Problems;
+use super::secret::Secret;
+use crate::store::s3::S3Settings;
+
+/// The predecessor's bucket.
+pub const DEFAULT_BUCKET: &str = "spice-event-store";
+
+/// What servers other than AWS expect when nobody named a region.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// Far above a slow put, and a third of the deadline of an append, so that a lost request leaves
+/// time to settle what became of it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// See the module. With neither `endpoint` nor `region` the embedded store is used.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Config {
+    /// URL of the server; leave it out for AWS.
+    pub endpoint: Option<String>,
+    /// Region; alone it means AWS.
+    pub region: Option<String>,
+    /// Bucket; made when it is missing.
+    pub bucket: String,
+    /// Access key; without it credentials come from the environment, profile or instance.
+    pub access_key: Option<Secret>,
+    /// Secret key; goes with `access_key`.
+    pub secret_key: Option<Secret>,
+    /// Address the bucket in the path; every server takes that, AWS prefers the host name. The
+    /// default is `true` with an `endpoint` and `false` for AWS.
+    pub path_style: Option<bool>,
+    /// A single request may take this long.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+}
+
+impl Default for S3Config {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            region: None,
+            bucket: DEFAULT_BUCKET.into(),
+            access_key: None,
+            secret_key: None,
+            path_style: None,
+            request_timeout: REQUEST_TIMEOUT,
+        }
+    }
+}
+
+impl S3Config {
+    /// Whether the service runs its own store.
+    pub fn is_embedded(&self) -> bool {
+        self.endpoint.is_none() && self.region.is_none()
+    }
+
+    /// Settings of the client; `None` when the embedded store is to be used.
+    pub fn settings(&self) -> Option<S3Settings> {
+        if self.is_embedded() {
+            return None;
+        }
+        Some(S3Settings {
+            endpoint: self.endpoint.clone(),
+            region: self
+                .region
+                .clone()
+                .unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+            bucket: self.bucket.clone(),
+            access_key: self.access_key.as_ref().map(|s| s.expose().to_owned()),
+            secret_key: self.secret_key.as_ref().map(|s| s.expose().to_owned()),
+            path_style: self.path_style.unwrap_or(self.endpoint.is_some()),
+            request_timeout: self.request_timeout,
+        })
+    }
+
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if let Some(endpoint) = &self.endpoint {
+            let fit = url::Url::parse(endpoint)
+                .is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.host().is_some());
+            problems.require(fit, "s3.endpoint", "must be a URL with http or https");
+        }
+        let name = self.bucket.as_bytes();
+        let fit = (3..=63).contains(&name.len())
+            && name
+                .iter()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'));
+        problems.require(
+            fit,
+            "s3.bucket",
+            "must have 3 to 63 of: lower-case letters, digits, `-`, `.`",
+        );
+        match (&self.access_key, &self.secret_key) {
+            (Some(_), None) => problems.add("s3.secret_key", "is missing: it goes with access_key"),
+            (None, Some(_)) => problems.add("s3.access_key", "is missing: it goes with secret_key"),
+            _ => {}
+        }
+        problems.require(
+            !self.request_timeout.is_zero(),
+            "s3.request_timeout",
+            "must be longer than 0",
+        );
+    }
+}

@@ -1,0 +1,203 @@
+use super::*;
+use crate::config::auth::TokenRole;
+use crate::config::layers::Setting;
+use crate::config::roles::Role;
+
+fn sources(file: &str, env: &[(&str, &str)], flags: &[Setting]) -> (tempfile::TempDir, Sources) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("oms.toml");
+    std::fs::write(&path, file).unwrap();
+    let env = env.iter().map(|(n, v)| (n.to_string(), v.to_string()));
+    let sources = Sources {
+        file: Some(path),
+        env: env.collect(),
+        flags: flags.to_vec(),
+    };
+    (dir, sources)
+}
+
+fn load(file: &str, env: &[(&str, &str)], flags: &[Setting]) -> Result<Config, ConfigError> {
+    let (_dir, sources) = sources(file, env, flags);
+    Config::load(&sources)
+}
+
+fn keys(error: &ConfigError) -> Vec<&str> {
+    error.problems.iter().map(|p| p.key.as_str()).collect()
+}
+
+#[test]
+fn the_defaults_are_valid_and_embedded() {
+    let config = load("", &[], &[]).unwrap();
+    assert!(config.s3.is_embedded() && config.s3.settings().is_none());
+    assert!(config.postgres.is_embedded() && config.kafka.is_embedded());
+    assert!(config.http.is_loopback());
+}
+
+#[test]
+fn each_layer_wins_over_the_one_below() {
+    let file = "[http]\nport = 1\n[relay]\nbatch_size = 7";
+    let old = ("OMS_PORT", "2");
+    let own = ("OMS__HTTP__PORT", "3");
+    let flag = Setting::flag("http.port", "--port", 4);
+    let port = |env: &[_], flags: &[_]| load(file, env, flags).unwrap().http.port;
+    assert_eq!(port(&[], &[]), 1);
+    assert_eq!(port(&[old], &[]), 2);
+    assert_eq!(port(&[old, own], &[]), 3);
+    assert_eq!(port(&[old, own], &[flag]), 4);
+    assert_eq!(load(file, &[old], &[]).unwrap().relay.batch_size, 7);
+}
+
+#[test]
+fn the_environment_reaches_lists_tables_and_texts_made_of_digits() {
+    let hash = "ab".repeat(32);
+    let tokens = format!(r#"[{{"name":"ops","roles":["read","admin"],"sha256":"{hash}"}}]"#);
+    let env = [
+        ("OMS__AUTH__TOKENS", tokens.as_str()),
+        (
+            "OMS__KAFKA__OPTIONS",
+            r#"{"linger.ms":0,"sasl.username":"007"}"#,
+        ),
+        ("OMS__S3__ACCESS_KEY", "007"),
+        ("OMS__S3__SECRET_KEY", "008"),
+        ("OMS__ROLES", "api, relay"),
+        ("OMS__CHAOS__ENABLED", "true"),
+        ("OMS__LOG__LINGER", "2ms"),
+        ("OMS__HTTP__HOST", "0.0.0.0"),
+        ("OMS__S3__REGION", ""),
+    ];
+    let config = load("", &env, &[]).unwrap();
+    assert_eq!(
+        config.auth.tokens[0].roles,
+        [TokenRole::Read, TokenRole::Admin]
+    );
+    assert_eq!(config.kafka.options.0["linger.ms"], "0");
+    assert_eq!(config.kafka.options.0["sasl.username"], "007");
+    assert_eq!(config.s3.access_key.as_ref().unwrap().expose(), "007");
+    assert!(config.roles.has(Role::Relay) && !config.roles.has(Role::Projection));
+    assert!(config.chaos.enabled && !config.http.is_loopback());
+    assert_eq!(config.log.linger, std::time::Duration::from_millis(2));
+    assert!(config.s3.is_embedded(), "an empty variable is not a value");
+}
+
+#[test]
+fn every_error_is_listed_at_once_with_its_key_and_origin() {
+    let file = r#"
+        [http]
+        port = "many"
+        prot = 1
+        [log]
+        linger = 5
+        batch_events = 0
+        [auth]
+        tokens = [{ name = "a", roles = ["owner"], sha256 = "x" }]
+        [migration]
+        mode = "legacy"
+    "#;
+    let env = [
+        ("OMS__RELAY__BATCH_SIZE", "0"),
+        ("OMS__NOWHERE__KEY", "1"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "nohost"),
+    ];
+    let flags = [Setting::flag("roles", "--roles", "api,cook")];
+    let error = load(file, &env, &flags).unwrap_err();
+    let found = keys(&error);
+    for key in [
+        "http.port",
+        "http.prot",
+        "log.linger",
+        "log.batch_events",
+        "auth.tokens.0.roles.0",
+        "auth.tokens.0.sha256",
+        "migration.mode",
+        "relay.batch_size",
+        "nowhere",
+        "kafka.bootstrap",
+        "roles",
+    ] {
+        assert!(found.contains(&key), "{key} is not in {found:?}");
+    }
+    let origin = |key: &str| {
+        let problem = error.problems.iter().find(|p| p.key == key).unwrap();
+        problem.origin.clone().unwrap_or_default()
+    };
+    assert!(origin("http.port").ends_with("oms.toml"));
+    assert!(origin("log.batch_events").ends_with("oms.toml"));
+    assert_eq!(
+        origin("relay.batch_size"),
+        "environment variable OMS__RELAY__BATCH_SIZE"
+    );
+    assert_eq!(
+        origin("kafka.bootstrap"),
+        "environment variable KAFKA_BOOTSTRAP_SERVERS"
+    );
+    assert_eq!(origin("roles"), "flag --roles");
+    assert!(error.to_string().contains("only `s3_only`"), "{error}");
+}
+
+#[test]
+fn without_tokens_only_loopback_may_be_bound() {
+    let bind = |host: &str| load(&format!("[http]\nhost = \"{host}\""), &[], &[]);
+    for host in ["127.0.0.1", "::1", "localhost"] {
+        assert!(bind(host).is_ok(), "{host}");
+    }
+    for host in ["0.0.0.0", "::", "192.168.1.1"] {
+        assert_eq!(keys(&bind(host).unwrap_err()), ["http.host"], "{host}");
+    }
+}
+
+#[test]
+fn secrets_are_in_no_error_and_no_print() {
+    let secret = "hunter2";
+    let file = format!(
+        r#"
+        [s3]
+        endpoint = "http://127.0.0.1:9000"
+        access_key = "me"
+        secret_key = "{secret}"
+        [postgres]
+        url = "postgres://me:{secret}@db/app"
+        [kafka]
+        bootstrap = "broker:9092"
+        options = {{ "sasl.password" = "{secret}" }}
+        "#
+    );
+    let config = load(&file, &[], &[]).unwrap();
+    for shown in [
+        config.to_toml().unwrap(),
+        format!("{config:?}"),
+        serde_json::to_string(&config).unwrap(),
+    ] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    let broken = [
+        format!("[s3]\nsecret_key = \"{secret}"),
+        format!("[postgres]\nurl = \"postgres://me:{secret}@[\""),
+        format!("[kafka]\noptions = {{ \"sasl.password\" = [\"{secret}\"] }}"),
+        format!("[s3]\nsecret_key = [\"{secret}\"]"),
+    ];
+    for file in broken {
+        let error = load(&file, &[], &[]).unwrap_err().to_string();
+        assert!(!error.contains(secret), "{error}");
+    }
+}
+
+#[test]
+fn what_is_printed_reads_back() {
+    let config = load("[log]\npartitions = 8\nlinger = \"1ms\"", &[], &[]).unwrap();
+    let printed = config.to_toml().unwrap();
+    let again = load(&printed, &[], &[]).unwrap();
+    assert_eq!(again.to_toml().unwrap(), printed);
+    assert_eq!(again.log.partitions, 8);
+}
+
+#[test]
+fn a_file_that_was_named_must_be_there() {
+    let sources = Sources {
+        file: Some("no-such-file.toml".into()),
+        ..Sources::default()
+    };
+    assert_eq!(
+        keys(&Config::load(&sources).unwrap_err()),
+        ["no-such-file.toml"]
+    );
+}

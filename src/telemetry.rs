@@ -1,0 +1,93 @@
+//! Logs, and what is done when something panics.
+
+use std::backtrace::Backtrace;
+use std::backtrace::BacktraceStatus;
+use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
+
+use metrics::counter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::actors::supervision::guard;
+use crate::config::telemetry::{LogFormat, TelemetryConfig};
+use crate::metrics::PANICS;
+
+/// Why the logs could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is not understood.
+    #[error("telemetry.log_level: {0}")]
+    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// This process has logs already.
+    #[error("logs are set up twice: {0}")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Sends logs to standard error (standard output is for results) and installs the panic hook.
+pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&config.log_level)?;
+    let terminal = io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let format = config.log_format.unwrap_or(if terminal {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    });
+    match format {
+        LogFormat::Text => subscriber.with_ansi(terminal).finish().try_init()?,
+        LogFormat::Json => subscriber
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .finish()
+            .try_init()?,
+    }
+    std::panic::set_hook(Box::new(on_panic));
+    Ok(())
+}
+
+/// Names the actor that panicked, tells its guard where, counts, logs. Runs while the thread
+/// unwinds, so it must not panic itself.
+fn on_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let place = panic.location().map_or_else(
+        || "unknown place".to_owned(),
+        |l| format!("{}:{}", l.file(), l.line()),
+    );
+    guard::note_panic(place.clone());
+    let actor = guard::current_actor();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    counter!(PANICS, "in" => if actor.is_some() { "actor" } else { "other" }).increment(1);
+    let actor = actor.as_deref().unwrap_or("none");
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        tracing::error!(%place, actor, thread, backtrace = %trace, "panicked: {message}");
+    } else {
+        tracing::error!(%place, actor, thread, "panicked: {message}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    #[test]
+    fn a_panic_is_counted_by_where_it_happened() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(on_panic));
+        metrics::with_local_recorder(&recorder, || {
+            let caught = std::panic::catch_unwind(|| panic!("on purpose"));
+            assert!(caught.is_err());
+        });
+        std::panic::set_hook(before);
+        let line = format!("{PANICS}{{in=\"other\"}} 1");
+        assert!(handle.render().contains(&line), "{}", handle.render());
+    }
+}
