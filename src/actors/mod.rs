@@ -16,6 +16,7 @@ pub mod error;
 pub mod event_store;
 pub mod migration_mode;
 pub mod relay;
+pub mod projection;
 pub mod supervision;
 pub mod write_path;
 pub mod write_side;

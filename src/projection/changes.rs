@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::payload::{self, Fact};
 use crate::domain::event::Envelope;
 use crate::domain::ids::{Position, RESERVED_STREAM_TYPES, Version};
-use crate::log::object::CommitObject;
 
 /// Longest reason kept with a parked event, in bytes: a person reads it.
 const MAX_REASON_BYTES: usize = 1000;
@@ -92,17 +91,6 @@ impl Changes {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.databases.is_empty() && self.classes.is_empty() && self.instances.is_empty()
-    }
-
-    /// Takes in every event of a commit object; gives those that cannot be.
-    pub fn take_commit(&mut self, object: &CommitObject) -> Vec<ParkedEvent> {
-        (0..object.event_count())
-            .filter_map(|i| {
-                let line = object.line(i);
-                let reason = self.take(&line).err()?;
-                Some(ParkedEvent::new(object.position(i), &line, reason))
-            })
-            .collect()
     }
 
     /// Takes in one event. Events of plain streams mean nothing here; the error says why an event

@@ -80,13 +80,15 @@ pub struct Batch {
 }
 
 /// What became of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
     /// It is in the read model.
     Yes,
     /// Nothing happened: the generation is gone, or is not where the batch begins, since somebody
     /// else moved it on.
     Moved,
+    /// Nothing happened: the store cannot hold something in it. Says what, for a person.
+    Unfit(String),
 }
 
 /// A resource as the read model has it.

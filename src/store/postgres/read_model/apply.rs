@@ -17,6 +17,10 @@ use crate::store::read_model::{Applied, Batch, Generation, Move};
 /// What every thing's row has besides its key.
 const STATE_COLUMNS: &str = "version, incarnation, parent, data, created_at, updated_at";
 
+/// No fsync of its own: should the server crash, the last batches are undone together with their
+/// offsets and taken in again from the log.
+const UNHURRIED: &str = "SET LOCAL synchronous_commit = off";
+
 /// Takes a batch in.
 pub(super) fn apply(
     batch: Batch,
@@ -24,6 +28,7 @@ pub(super) fn apply(
     move |client| {
         Box::pin(async move {
             let transaction = client.transaction().await?;
+            transaction.batch_execute(UNHURRIED).await?;
             if !begins_here(&transaction, batch.generation, &batch.moves).await? {
                 return Ok(Applied::Moved);
             }
@@ -31,12 +36,23 @@ pub(super) fn apply(
                 Ok(()) => {}
                 // Swapped away and dropped: nobody reads it any more.
                 Err(e) if is_gone(&e) => return Ok(Applied::Moved),
-                Err(e) => return Err(e),
+                Err(e) => match unfit(&e) {
+                    Some(reason) => return Ok(Applied::Unfit(reason)),
+                    None => return Err(e),
+                },
             }
             transaction.commit().await?;
             Ok(Applied::Yes)
         })
     }
+}
+
+/// What PostgreSQL says of values it cannot hold: jsonb knows no U+0000 and no numbers without
+/// bound, and everything has a largest size.
+fn unfit(error: &Error) -> Option<String> {
+    let error = error.as_db_error()?;
+    let code = error.code().code();
+    (code.starts_with("22") || code == "54000").then(|| format!("{} ({code})", error.message()))
 }
 
 async fn begins_here(

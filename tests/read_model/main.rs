@@ -1,0 +1,9 @@
+//! The read model and its projection, against a real PostgreSQL.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod oracle;
+mod projection;
+mod queries;
+mod world;
