@@ -362,9 +362,14 @@ mod tests {
                 "validation_failed",
             ),
             (
-                refused(Refusal::conflict("chaos_disabled", "m")),
+                refused(Refusal::forbidden("chaos_disabled", "m")),
                 403,
                 "chaos_disabled",
+            ),
+            (
+                refused(Refusal::invalid("invalid_cursor", "m")),
+                400,
+                "invalid_cursor",
             ),
             (
                 ServiceError::Overloaded {

@@ -225,3 +225,90 @@ pub struct Actor {
 pub struct ActorTree {
     root: Actor,
 }
+
+/// How a partition's delivery stands.
+#[derive(ToSchema)]
+pub struct PartitionDelivery {
+    partition: u16,
+    /// Offset after the last commit taken into the outbox.
+    watermark: u64,
+    /// Offset before which every event was delivered.
+    delivered: u64,
+    /// Commits not yet taken in, where the log's head is known.
+    lag: Option<u64>,
+    /// The node that publishes it.
+    lease_owner: Option<String>,
+    /// Until when.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    lease_until: (),
+}
+
+/// Outbox depth, age, watermarks.
+#[derive(ToSchema)]
+pub struct Delivery {
+    /// Rows waiting.
+    depth: u64,
+    /// Age of the oldest row waiting, in seconds.
+    oldest_seconds: Option<f64>,
+    /// Rows the broker will never take.
+    dead_letters: u64,
+    /// Each partition that was ever taken in.
+    partitions: Vec<PartitionDelivery>,
+}
+
+/// A row of the outbox that the broker will never take.
+#[derive(ToSchema)]
+pub struct DeadLetter {
+    /// Names it for requeue and discard.
+    id: i64,
+    /// Where the event lies.
+    position: String,
+    /// The event.
+    #[schema(value_type = String, format = "uuid")]
+    event_id: (),
+    /// Its stream, `type/id`.
+    stream: String,
+    /// Its number in its stream.
+    version: u64,
+    /// The topic that refused it.
+    topic: String,
+    /// How often it was tried.
+    attempts: u32,
+    /// What the broker said last.
+    last_error: String,
+    /// When it came into the outbox.
+    #[schema(value_type = String, format = DateTime)]
+    created: (),
+    /// When it was given up.
+    #[schema(value_type = String, format = DateTime)]
+    died: (),
+}
+
+/// How far a projection is in one partition.
+#[derive(ToSchema)]
+pub struct PartitionProgress {
+    partition: u16,
+    /// The offset after the last commit taken in.
+    next_offset: u64,
+    /// Commits not yet taken in.
+    lag_commits: u64,
+}
+
+/// A projection.
+#[derive(ToSchema)]
+pub struct Projection {
+    name: String,
+    /// `live` or `rebuilding`.
+    state: String,
+    /// The generation that queries read.
+    generation: i64,
+    /// How far it is.
+    partitions: Vec<PartitionProgress>,
+    /// Commits not yet taken in, of all partitions.
+    lag_commits: u64,
+    /// Events it could not take in and parked.
+    parked_events: u64,
+    /// How far the rebuild is, while there is one: `done`, `total`, `rate`, `eta_seconds`.
+    #[schema(value_type = Option<Object>)]
+    rebuild: (),
+}
