@@ -16,6 +16,7 @@ use crate::actors::supervision::tree::{KillHow, NodeView};
 use crate::migration::lead::Lead;
 use crate::migration::stage::Mode;
 use crate::store::delivery::DeadLetter;
+use crate::store::read_model::ProjectionStatus;
 
 /// The supervision tree.
 #[derive(Debug, Serialize)]
@@ -78,7 +79,7 @@ pub async fn kill(
 
 /// How far delivery is: outbox depth, age, watermarks.
 #[utoipa::path(get, path = "/api/v1/admin/outbox", operation_id = "getOutbox", tag = "admin",
-    responses((status = 200, description = "Depth, age, watermarks", body = Object)))]
+    responses((status = 200, description = "Depth, age, watermarks", body = schema::Delivery)))]
 pub async fn outbox(state: web::Data<HttpState>, caller: Caller) -> Result<HttpResponse, Problem> {
     let status = caller.within(state.service.delivery()).await?;
     respond::json(HttpResponse::Ok(), &status)
@@ -100,7 +101,7 @@ pub struct DeadParams {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeadLetterPage {
     /// The letters, oldest first.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::DeadLetter>)]
     items: Vec<DeadLetter>,
     /// Ask with this for what follows; null at the end.
     next_cursor: Option<String>,
@@ -127,13 +128,8 @@ pub async fn dead_letters(
     let read = state.service.dead_letters(limit, after);
     let items = caller.within(read).await?;
     let last = items.last().filter(|_| items.len() == limit);
-    let next_cursor = last.and_then(dead_letter_id).map(|id| id.to_string());
+    let next_cursor = last.map(|letter| letter.id.to_string());
     respond::json(HttpResponse::Ok(), &DeadLetterPage { items, next_cursor })
-}
-
-/// A letter's id, as callers see it.
-fn dead_letter_id(letter: &DeadLetter) -> Option<i64> {
-    serde_json::to_value(letter).ok()?.get("id")?.as_i64()
 }
 
 /// Puts a dead letter back into the outbox.
@@ -162,25 +158,24 @@ pub async fn discard(
 
 /// The projections.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Projections<T> {
+pub struct Projections {
     /// Each with how far it is.
-    #[schema(value_type = Vec<Object>)]
-    items: Vec<T>,
+    #[schema(value_type = Vec<schema::Projection>)]
+    items: Vec<ProjectionStatus>,
     /// Always null: there are few.
-    #[schema(value_type = Option<String>)]
-    next_cursor: (),
+    next_cursor: Option<String>,
 }
 
 /// The projections and how far each is.
 #[utoipa::path(get, path = "/api/v1/admin/projections", operation_id = "listProjections",
     tag = "admin",
-    responses((status = 200, description = "All of them", body = Projections<String>)))]
+    responses((status = 200, description = "All of them", body = Projections)))]
 pub async fn projections(
     state: web::Data<HttpState>,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let items = caller.within(state.service.projections()).await?;
-    let next_cursor = ();
+    let next_cursor = None;
     respond::json(HttpResponse::Ok(), &Projections { items, next_cursor })
 }
 

@@ -129,61 +129,35 @@ pub struct EventPage {
     next_cursor: Option<String>,
 }
 
-/// An ontology class.
+/// One condition.
 #[derive(ToSchema)]
-pub struct ClassDefinition {
-    /// `[A-Za-z][A-Za-z0-9_:-]{0,99}`.
-    #[schema(example = "Movie")]
-    id: String,
-    /// For people.
-    label: String,
-    /// For people.
-    description: Option<String>,
-    /// Id of the class it specialises.
-    parent_class: Option<String>,
-    /// Whether it has no instances of its own.
-    r#abstract: Option<bool>,
-    /// Its properties.
-    properties: Option<Vec<PropertyDefinition>>,
-    /// Its relationships.
-    relationships: Option<Vec<RelationshipDefinition>>,
-    /// Anything its author wants to keep with it.
-    #[schema(value_type = Option<Object>)]
-    metadata: (),
+pub struct Filter {
+    /// `id`, `version`, `created_at`, `updated_at`, or a property's path, `address.city`.
+    #[schema(example = "year")]
+    field: String,
+    /// `eq`, `ne`, `gt`, `gte`, `lt`, `lte`, `in`, `contains`, `starts_with` or `exists`.
+    #[schema(example = "gte")]
+    op: String,
+    /// What to compare with: a list for `in`; may be left out for `exists`, where it means true.
+    #[schema(value_type = Option<Value>)]
+    value: (),
 }
 
-/// A property of a class.
+/// What to look for; every part may be left out.
 #[derive(ToSchema)]
-pub struct PropertyDefinition {
-    /// Its name in `data`.
-    name: String,
-    /// Its type.
-    r#type: String,
-    /// For people.
-    label: Option<String>,
-    /// Whether every instance must have it.
-    required: Option<bool>,
-    /// What it is when an instance does not give it.
-    #[schema(value_type = Option<Object>)]
-    default: (),
-    /// Rules beyond the type.
-    #[schema(value_type = Option<Object>)]
-    constraints: (),
-}
-
-/// A relationship of a class.
-#[derive(ToSchema)]
-pub struct RelationshipDefinition {
-    /// Its name in `data`.
-    predicate: String,
-    /// Id of the class it leads to.
-    target: String,
-    /// For people.
-    label: Option<String>,
-    /// How many of the target an instance may have, and the other way round.
-    cardinality: String,
-    /// Name of the way back.
-    inverse: Option<String>,
+pub struct InstanceQuery {
+    /// All must hold, at most 50.
+    filters: Option<Vec<Filter>>,
+    /// At most 8 fields, most significant first; `-` before one sorts it descending.
+    #[schema(example = json!(["-year", "title"]))]
+    sort: Option<Vec<String>>,
+    /// Properties to give back, by path; all when absent.
+    select: Option<Vec<String>>,
+    /// Items on the page.
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before, asked with the same filters and sort.
+    cursor: Option<String>,
 }
 
 /// A dependency as last seen.
@@ -250,4 +224,91 @@ pub struct Actor {
 #[derive(ToSchema)]
 pub struct ActorTree {
     root: Actor,
+}
+
+/// How a partition's delivery stands.
+#[derive(ToSchema)]
+pub struct PartitionDelivery {
+    partition: u16,
+    /// Offset after the last commit taken into the outbox.
+    watermark: u64,
+    /// Offset before which every event was delivered.
+    delivered: u64,
+    /// Commits not yet taken in, where the log's head is known.
+    lag: Option<u64>,
+    /// The node that publishes it.
+    lease_owner: Option<String>,
+    /// Until when.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    lease_until: (),
+}
+
+/// Outbox depth, age, watermarks.
+#[derive(ToSchema)]
+pub struct Delivery {
+    /// Rows waiting.
+    depth: u64,
+    /// Age of the oldest row waiting, in seconds.
+    oldest_seconds: Option<f64>,
+    /// Rows the broker will never take.
+    dead_letters: u64,
+    /// Each partition that was ever taken in.
+    partitions: Vec<PartitionDelivery>,
+}
+
+/// A row of the outbox that the broker will never take.
+#[derive(ToSchema)]
+pub struct DeadLetter {
+    /// Names it for requeue and discard.
+    id: i64,
+    /// Where the event lies.
+    position: String,
+    /// The event.
+    #[schema(value_type = String, format = "uuid")]
+    event_id: (),
+    /// Its stream, `type/id`.
+    stream: String,
+    /// Its number in its stream.
+    version: u64,
+    /// The topic that refused it.
+    topic: String,
+    /// How often it was tried.
+    attempts: u32,
+    /// What the broker said last.
+    last_error: String,
+    /// When it came into the outbox.
+    #[schema(value_type = String, format = DateTime)]
+    created: (),
+    /// When it was given up.
+    #[schema(value_type = String, format = DateTime)]
+    died: (),
+}
+
+/// How far a projection is in one partition.
+#[derive(ToSchema)]
+pub struct PartitionProgress {
+    partition: u16,
+    /// The offset after the last commit taken in.
+    next_offset: u64,
+    /// Commits not yet taken in.
+    lag_commits: u64,
+}
+
+/// A projection.
+#[derive(ToSchema)]
+pub struct Projection {
+    name: String,
+    /// `live` or `rebuilding`.
+    state: String,
+    /// The generation that queries read.
+    generation: i64,
+    /// How far it is.
+    partitions: Vec<PartitionProgress>,
+    /// Commits not yet taken in, of all partitions.
+    lag_commits: u64,
+    /// Events it could not take in and parked.
+    parked_events: u64,
+    /// How far the rebuild is, while there is one: `done`, `total`, `rate`, `eta_seconds`.
+    #[schema(value_type = Option<Object>)]
+    rebuild: (),
 }
