@@ -93,6 +93,17 @@ impl Changes {
         self.databases.is_empty() && self.classes.is_empty() && self.instances.is_empty()
     }
 
+    /// Forgets all content, and with it whether things are there: what is left is what later
+    /// events build on.
+    pub fn without_content(mut self) -> Self {
+        let databases = self.databases.values_mut();
+        let classes = self.classes.values_mut();
+        for state in databases.chain(classes).chain(self.instances.values_mut()) {
+            state.data = None;
+        }
+        self
+    }
+
     /// Takes in one event. Events of plain streams mean nothing here; the error says why an event
     /// of the ontology cannot be taken in.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), String> {

@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod actor;
+mod history;
+mod measure;
 mod oracle;
 mod projection;
 mod queries;

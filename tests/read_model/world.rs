@@ -87,7 +87,8 @@ impl Writer {
         }
     }
 
-    fn now(&self) -> jiff::Timestamp {
+    /// When the last event was recorded.
+    pub fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::from_second(1_700_000_000 + self.second).expect("a time")
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 pub use self::gather::BatchLimits;
 pub use self::progress::ProjectionProgress;
-use self::projector::Projector;
+pub use self::projector::Projector;
 use super::supervision::guard::{GuardSettings, start_guarded};
 use crate::projection::changes::ParkedEvent;
 use crate::store::error::StoreError;

@@ -11,13 +11,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use metrics::{counter, gauge};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::gather::{BatchLimits, Gathered, Stretch, gather};
 use super::{ProjectionDeps, TAKE_OVER_AFTER};
-use crate::domain::ids::{Offset, PartitionId};
+use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::metrics::{PROJECTED, PROJECTION_LAG, PROJECTION_POISON, partition_gauge};
 use crate::projection::changes::{Changes, ParkedEvent};
 use crate::store::backoff::Backoff;
@@ -40,7 +41,7 @@ const FOLLOW: Duration = Duration::from_millis(100);
 const TURN: (u64, u64) = (16, 1024);
 
 /// See the module.
-pub(super) struct Projector {
+pub struct Projector {
     deps: ProjectionDeps,
     changed: Arc<Notify>,
     turn: u64,
@@ -204,15 +205,11 @@ impl Projector {
         let reading = gather(self.deps.log.clone(), stretches, limits);
         let gathered = self.deps.io.run("s3", "project", reading).await?;
         self.adapt(asked, &gathered);
-        let (events, bad) = (gathered.count, gathered.parked.len());
+        let events = gathered.count;
         let moves = gathered.moves.clone();
-        let parked = match self.take_in(state.generation, gathered).await? {
-            Some(parked) => parked,
-            None => return Ok(Step::Rival),
+        let Some(parked) = self.take_in(state.generation, gathered).await? else {
+            return Ok(Step::Rival);
         };
-        if parked > bad {
-            tracing::debug!(parked, "the store refused events");
-        }
         for stretch in moves {
             if let Some(next) = state.next.get_mut(usize::from(stretch.partition.0)) {
                 *next = stretch.to;
@@ -300,12 +297,14 @@ impl Projector {
         Ok(Some(parked.len()))
     }
 
-    /// Takes in every event the store can, halving whatever it refuses, and gives those it cannot.
-    /// The offsets stay: taking events in twice changes nothing.
+    /// Takes in every event the store can, halving whatever it refuses, and gives those it cannot:
+    /// of them it takes in that they happened, but not their content, so that the next event of
+    /// the stream makes its state whole again. The offsets stay: taking events in twice changes
+    /// nothing.
     async fn find_culprits(
         &self,
         generation: Generation,
-        events: &[(crate::domain::ids::Position, bytes::Bytes)],
+        events: &[(Position, Bytes)],
     ) -> Result<Option<Vec<ParkedEvent>>, StoreError> {
         let mut culprits = Vec::new();
         let mut stretches = vec![events];
@@ -318,27 +317,39 @@ impl Projector {
             if changes.is_empty() {
                 continue;
             }
-            let batch = Batch {
-                generation,
-                moves: Vec::new(),
-                changes,
-                parked: Vec::new(),
+            let reason = match self.take_events(generation, changes.clone()).await? {
+                Applied::Yes => continue,
+                Applied::Moved => return Ok(None),
+                Applied::Unfit(reason) => reason,
             };
-            match (self.deps.model.apply(batch).await?, stretch) {
-                (Applied::Yes, _) => {}
-                (Applied::Moved, _) => return Ok(None),
-                (Applied::Unfit(reason), [(position, event)]) => {
-                    culprits.push(ParkedEvent::new(*position, event, reason));
+            if let [(position, event)] = stretch {
+                culprits.push(ParkedEvent::new(*position, event, reason));
+                let bare = changes.without_content();
+                if self.take_events(generation, bare).await? == Applied::Moved {
+                    return Ok(None);
                 }
-                (Applied::Unfit(_), _) => {
-                    let (former, latter) = stretch.split_at(stretch.len() / 2);
-                    // Older events first: a state that says less builds on them.
-                    stretches.push(latter);
-                    stretches.push(former);
-                }
+            } else {
+                let (former, latter) = stretch.split_at(stretch.len() / 2);
+                // Older events first: a state that says less builds on them.
+                stretches.push(latter);
+                stretches.push(former);
             }
         }
         Ok(Some(culprits))
+    }
+
+    async fn take_events(
+        &self,
+        generation: Generation,
+        changes: Changes,
+    ) -> Result<Applied, StoreError> {
+        let batch = Batch {
+            generation,
+            moves: Vec::new(),
+            changes,
+            parked: Vec::new(),
+        };
+        self.deps.model.apply(batch).await
     }
 
     /// Watches somebody else do the work, until the log goes on and nobody does.
