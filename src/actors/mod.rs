@@ -1,3 +1,4 @@
 //! The actors.
+pub mod outbox;
 pub mod relay;
 pub mod supervision;
