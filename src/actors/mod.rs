@@ -16,6 +16,8 @@ pub mod error;
 pub mod event_store;
 pub mod migration_mode;
 pub mod projection;
+//! The actors.
+pub mod outbox;
 pub mod relay;
 pub mod supervision;
 pub mod write_path;

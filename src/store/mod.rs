@@ -9,6 +9,7 @@
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
 pub mod backoff;
+pub mod delivered;
 pub mod delivery;
 pub mod error;
 pub mod event_log;

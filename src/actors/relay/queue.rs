@@ -223,11 +223,18 @@ impl SendQueue {
 
     /// The rows that will probably be sent after what is in flight.
     pub fn preview(&self) -> Vec<&OutboxRow> {
-        let ready = self.lanes.values().flat_map(|lane| {
-            let ready = lane.rows.values().filter(|e| e.state == State::Waiting);
-            ready.map(|e| &e.row)
-        });
-        ready.take(self.limits.wave_rows).collect()
+        let entries = self.lanes.values().flat_map(|lane| lane.rows.values());
+        let waiting = entries
+            .filter(|e| e.state == State::Waiting)
+            .map(|e| &e.row);
+        let mut bytes = 0;
+        waiting
+            .take(self.limits.wave_rows)
+            .take_while(|row| {
+                bytes += row.len as usize;
+                bytes <= self.limits.wave_bytes
+            })
+            .collect()
     }
 
     fn due(&self, now: Timestamp) -> Option<Position> {

@@ -183,7 +183,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (1_usize..8).prop_map(Step::Read),
+        4 => (1..=LIMITS.window / 2).prop_map(Step::Read),
         6 => (0_usize..8, any::<bool>(), any::<bool>())
             .prop_map(|(fail_at, stored, persisted)| Step::Send { fail_at, stored, persisted }),
         3 => Just(Step::Delete),
@@ -249,11 +249,11 @@ fn law_3_a_refused_row_holds_its_own_stream_only() {
         .collect();
     let poison = HashSet::from([rows[0].position]);
     let mut model = Model::new(rows, poison);
-    model.read(12);
+    model.read(LIMITS.window / 2);
     for _ in 0..6 {
         model.send(usize::MAX, true, true);
         model.delete();
-        model.read(12);
+        model.read(LIMITS.window / 2);
     }
     let left: Vec<u64> = model.outbox.keys().map(|p| p.offset).collect();
     assert_eq!(left, [0, 3, 6], "only the stream of the refused row waits");
