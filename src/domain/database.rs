@@ -141,3 +141,89 @@ impl Aggregate for Database {
 pub fn not_found() -> Refusal {
     Refusal::not_found("database_not_found", "there is no such database")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::testing::{Stream, golden, meta};
+    use proptest::prelude::*;
+
+    fn create(description: Option<&str>) -> DatabaseCommand {
+        DatabaseCommand::Create {
+            description: description.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_database_is_created_deleted_and_created_anew() {
+        let mut database = Stream::<Database>::given([create(Some("films"))]);
+        let live = database.state.live().unwrap();
+        assert_eq!(live.description.as_deref(), Some("films"));
+        assert_eq!(
+            (live.incarnation, live.created_at),
+            (Version(1), meta(1).time)
+        );
+        assert_eq!(database.refuses(&create(None)), "database_exists");
+
+        let deleted = database.when(&DatabaseCommand::Delete).unwrap();
+        assert_eq!(deleted, [DatabaseEvent::Deleted]);
+        assert!(database.state.live().is_none());
+        assert_eq!(
+            database.refuses(&DatabaseCommand::Delete),
+            "database_not_found"
+        );
+
+        database.when(&create(None)).unwrap();
+        let live = database.state.live().unwrap();
+        assert_eq!(
+            (live.incarnation, live.description.as_deref()),
+            (Version(3), None)
+        );
+        database.folds_alike();
+    }
+
+    #[test]
+    fn descriptions_are_bounded() {
+        let mut database = Stream::<Database>::new();
+        for bad in ["x".repeat(MAX_DESCRIPTION_CHARS + 1), "\0".to_owned()] {
+            assert_eq!(database.refuses(&create(Some(&bad))), "validation_failed");
+        }
+        let most = "ü".repeat(MAX_DESCRIPTION_CHARS);
+        assert_eq!(database.when(&create(Some(&most))).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn law_8_golden_bytes_of_database_events() {
+        let created = |description: Option<&str>| {
+            DatabaseEvent::Created(DatabaseCreated {
+                description: description.map(str::to_owned),
+            })
+        };
+        golden(
+            created(Some("films")),
+            "DatabaseCreated",
+            r#"{"description":"films"}"#,
+        );
+        golden(created(None), "DatabaseCreated", "{}");
+        golden(DatabaseEvent::Deleted, "DatabaseDeleted", "{}");
+    }
+
+    proptest! {
+        #[test]
+        fn law_6_any_history_of_a_database_folds_alike(
+            commands in prop::collection::vec(prop::option::of(".{0,5}"), 0..20),
+        ) {
+            let mut database = Stream::<Database>::new();
+            for description in commands {
+                let command = match description {
+                    Some(text) => create(Some(&text)),
+                    None => DatabaseCommand::Delete,
+                };
+                let before = database.state.clone();
+                let accepted = database.when(&command).is_ok();
+                prop_assert_eq!(accepted, before != database.state);
+            }
+            database.folds_alike();
+        }
+    }
+}

@@ -282,3 +282,7 @@ fn changed_names(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec
 fn not_found() -> Refusal {
     Refusal::not_found("instance_not_found", "there is no such instance")
 }
+
+#[cfg(test)]
+#[path = "instance_tests.rs"]
+mod tests;

@@ -18,3 +18,6 @@ pub mod plain;
 pub mod property;
 pub mod refusal;
 pub mod time;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -289,3 +289,7 @@ fn check_links(ids: &[Value], at: &Path<'_>, report: &mut Report) {
     }
     check_unique(ids, at, report);
 }
+
+#[cfg(test)]
+#[path = "effective_tests.rs"]
+mod tests;

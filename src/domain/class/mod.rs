@@ -18,3 +18,6 @@ pub use self::definition::{
     Cardinality, ClassDefinition, PropertyDefinition, RelationshipDefinition,
 };
 pub use self::effective::{EffectiveClass, LinkTarget};
+
+#[cfg(test)]
+mod tests;
