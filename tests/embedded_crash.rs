@@ -45,8 +45,17 @@ fn data_dir() -> tempfile::TempDir {
 /// Runs one of the ignored tests as a child that is killed with us.
 fn child(test: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
-    command.env(DIR, dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args([
+        "--exact",
+        test,
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    command
+        .env(DIR, dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     command
 }
 
@@ -70,7 +79,9 @@ fn say_ready(what: &str) {
 }
 
 fn dir_of_child() -> PathBuf {
-    std::env::var_os(DIR).expect("only run by the tests above").into()
+    std::env::var_os(DIR)
+        .expect("only run by the tests above")
+        .into()
 }
 
 #[test]
@@ -125,12 +136,18 @@ async fn law_2_kill_9_loses_no_acknowledged_object() {
     assert!(acknowledged.len() >= 2_400);
     for (key, body) in &acknowledged {
         let stored = store.get(key).await.unwrap();
-        assert!(stored.as_ref() == Some(body), "{key} was acknowledged, found is {stored:?}");
+        assert!(
+            stored.as_ref() == Some(body),
+            "{key} was acknowledged, found is {stored:?}"
+        );
     }
     // What was under way may be there too, whole, but nothing else.
     let all = list_all(&store, "", None).await.unwrap();
     let more = all.len() - acknowledged.len();
-    assert!(more <= WRITERS * KILLS as usize, "{more} were never acknowledged");
+    assert!(
+        more <= WRITERS * KILLS as usize,
+        "{more} were never acknowledged"
+    );
 }
 
 #[test]
@@ -144,7 +161,10 @@ fn child_with_a_full_disk() {
     let acknowledged = runtime.block_on(async {
         let mut acknowledged = 0;
         let failed = loop {
-            match store.put_if_absent(&format!("{acknowledged:04}"), body.clone()).await {
+            match store
+                .put_if_absent(&format!("{acknowledged:04}"), body.clone())
+                .await
+            {
                 Ok(created) => assert_eq!(created, Created::Yes),
                 Err(e) => break e,
             }
@@ -153,8 +173,14 @@ fn child_with_a_full_disk() {
         assert!(failed.is_indeterminate(), "{failed}");
         // No write is taken any more, and each says that it did not happen.
         for n in 0..10 {
-            let refused = store.put(&format!("late/{n}"), Bytes::new()).await.unwrap_err();
-            assert!(!refused.is_indeterminate() && refused.is_transient(), "{refused}");
+            let refused = store
+                .put(&format!("late/{n}"), Bytes::new())
+                .await
+                .unwrap_err();
+            assert!(
+                !refused.is_indeterminate() && refused.is_transient(),
+                "{refused}"
+            );
             assert!(store.delete("0000").await.is_err());
         }
         // Reads go on.
@@ -178,26 +204,49 @@ async fn law_2_a_full_disk_poisons_the_store() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said} {}", String::from_utf8_lossy(&output.stderr));
-    let acknowledged: usize = said.split_once("ready ").unwrap().1.lines().next().unwrap().parse().unwrap();
+    assert!(
+        output.status.success(),
+        "{said} {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let acknowledged: usize = said
+        .split_once("ready ")
+        .unwrap()
+        .1
+        .lines()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(acknowledged > 10);
     // With room again, a restart finds all that was acknowledged and takes writes.
     let server = S3Server::start(dir.path(), "full").unwrap();
     let store = client(server.endpoint());
     let kept = list_all(&store, "", None).await.unwrap();
-    assert!((acknowledged..=acknowledged + 1).contains(&kept.len()), "{} kept", kept.len());
+    assert!(
+        (acknowledged..=acknowledged + 1).contains(&kept.len()),
+        "{} kept",
+        kept.len()
+    );
     assert!(kept.iter().all(|o| o.size == 10_000));
     probe(&store, new_uuid()).await.unwrap();
 }
 
 async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
     tokio::spawn(connection);
     client
 }
 
 async fn rows(url: &str) -> i64 {
-    connect(url).await.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0)
+    connect(url)
+        .await
+        .query_one("SELECT count(*) FROM t", &[])
+        .await
+        .unwrap()
+        .get(0)
 }
 
 fn postmaster(dir: &Path) -> i32 {
@@ -212,7 +261,10 @@ fn wait_gone(pid: i32) {
         if stat.contains(") Z ") || stat.is_empty() {
             return;
         }
-        assert!(Instant::now() < deadline, "process {pid} is still there: {stat}");
+        assert!(
+            Instant::now() < deadline,
+            "process {pid} is still there: {stat}"
+        );
         std::thread::yield_now();
     }
 }
@@ -230,7 +282,10 @@ async fn postgres_ends_with_its_owner_and_starts_again() {
     let dir = data.path().join("postgres");
     let (mut owner, url) = spawn_ready("child_postgres", &dir);
     let client = connect(&url).await;
-    client.batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await.unwrap();
+    client
+        .batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
+        .await
+        .unwrap();
     // A server left over by an owner that was killed goes by itself …
     let orphan = postmaster(&dir);
     owner.kill().unwrap();
@@ -254,7 +309,10 @@ async fn postgres_ends_with_its_owner_and_starts_again() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    client
+        .batch_execute("INSERT INTO t VALUES (2)")
+        .await
+        .unwrap();
     drop(client);
     let pid = postmaster(&dir);
     assert_ne!(pid, first);
@@ -272,12 +330,20 @@ async fn postgres_ends_with_its_owner_and_starts_again() {
     };
     assert_eq!(durable, "ononon");
     let wrong = server.url().replacen("oms:", "oms:x", 1);
-    assert!(tokio_postgres::connect(&wrong, tokio_postgres::NoTls).await.is_err());
+    assert!(
+        tokio_postgres::connect(&wrong, tokio_postgres::NoTls)
+            .await
+            .is_err()
+    );
     server.stop();
 }
 
 fn kill_9(pid: i32) {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
 }
 
 #[test]
@@ -291,7 +357,10 @@ fn postgres_says_which_folder_keeps_it_out() {
     fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let refused = PostgresServer::start(&closed.path().join("postgres")).map(|_| ());
     let text = refused.unwrap_err().to_string();
-    assert!(text.contains(closed.path().to_str().unwrap()) && text.contains("chmod"), "{text}");
+    assert!(
+        text.contains(closed.path().to_str().unwrap()) && text.contains("chmod"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -304,31 +373,55 @@ async fn the_whole_stack_starts_is_locked_and_starts_again() {
     let stack = EmbeddedStack::start(dir.path(), Parts::ALL).unwrap();
     let endpoints = stack.endpoints().clone();
     let second = EmbeddedStack::start(dir.path(), Parts::ALL).map(|_| ());
-    assert!(matches!(second, Err(EmbeddedError::InUse(_))), "a second process is told");
+    assert!(
+        matches!(second, Err(EmbeddedError::InUse(_))),
+        "a second process is told"
+    );
 
     let path = dir.path().join("endpoints.json");
-    stack.write_endpoints(&path, "http://127.0.0.1:8000").unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    stack
+        .write_endpoints(&path, "http://127.0.0.1:8000")
+        .unwrap();
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     let written: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert_eq!(written["http"], "http://127.0.0.1:8000");
     assert_eq!(written["postgres"], endpoints.postgres.clone().unwrap());
     let s3: S3Endpoint = serde_json::from_value(written["s3"].clone()).unwrap();
     let kafka = written["kafka"].as_str().unwrap();
     for secret in ["s3/secret_key", "s3/access_key", "postgres/password"] {
-        let mode = fs::metadata(dir.path().join(secret)).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join(secret))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
 
-    client(&s3).put("k", Bytes::from_static(b"v")).await.unwrap();
+    client(&s3)
+        .put("k", Bytes::from_static(b"v"))
+        .await
+        .unwrap();
     let postgres = connect(endpoints.postgres.as_ref().unwrap()).await;
-    postgres.batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await.unwrap();
+    postgres
+        .batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
+        .await
+        .unwrap();
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", kafka).set("enable.idempotence", "true");
+    config
+        .set("bootstrap.servers", kafka)
+        .set("enable.idempotence", "true");
     let producer: FutureProducer = config.create().unwrap();
     let record = FutureRecord::to("oms.instance").key("k").payload("message");
-    producer.send(record, Duration::from_secs(10)).await.unwrap();
+    producer
+        .send(record, Duration::from_secs(10))
+        .await
+        .unwrap();
     let consumer: BaseConsumer = config.create().unwrap();
-    let topic = consumer.fetch_metadata(Some("oms.instance"), Duration::from_secs(10)).unwrap();
+    let topic = consumer
+        .fetch_metadata(Some("oms.instance"), Duration::from_secs(10))
+        .unwrap();
     assert!(topic.topics()[0].partitions().len() > 1);
     drop((postgres, producer, consumer));
     stack.stop();
@@ -336,7 +429,9 @@ async fn the_whole_stack_starts_is_locked_and_starts_again() {
     let begun = Instant::now();
     let stack = EmbeddedStack::start(dir.path(), Parts::ALL).unwrap();
     println!("a warm start took {:?}", begun.elapsed());
-    assert!(stack.endpoints().s3 == endpoints.s3 && stack.endpoints().postgres == endpoints.postgres);
+    assert!(
+        stack.endpoints().s3 == endpoints.s3 && stack.endpoints().postgres == endpoints.postgres
+    );
     let kept = client(&s3).get("k").await.unwrap();
     assert_eq!(kept, Some(Bytes::from_static(b"v")));
     assert_eq!(rows(endpoints.postgres.as_ref().unwrap()).await, 1);

@@ -38,13 +38,21 @@ impl Signing {
     ) -> Response {
         // 2026-11-24T12:00:00.123Z, less what SigV4 leaves out.
         let time = SystemClock.now().to_string();
-        let time: String = time[..19].chars().filter(|c| !"-:".contains(*c)).chain(['Z']).collect();
+        let time: String = time[..19]
+            .chars()
+            .filter(|c| !"-:".contains(*c))
+            .chain(['Z'])
+            .collect();
         let day = &time[..8];
         let host = self.at.endpoint.strip_prefix("http://").unwrap();
         let hash = hex::encode(Sha256::digest(body));
         let mut signed: Vec<(String, String)> = headers
             .iter()
-            .chain(&[("host", host), ("x-amz-date", &*time), ("x-amz-content-sha256", &*hash)])
+            .chain(&[
+                ("host", host),
+                ("x-amz-date", &*time),
+                ("x-amz-content-sha256", &*hash),
+            ])
             .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
             .collect();
         signed.sort_unstable();
@@ -58,7 +66,9 @@ impl Signing {
         let secret = format!("AWS4{}", self.at.secret_key);
         let key = [day, &self.at.region, "s3", "aws4_request"]
             .iter()
-            .fold(secret.into_bytes(), |key: Vec<u8>, part| hmac(&key, part.as_bytes()).to_vec());
+            .fold(secret.into_bytes(), |key: Vec<u8>, part| {
+                hmac(&key, part.as_bytes()).to_vec()
+            });
         let signature = hex::encode(hmac(&key, to_sign.as_bytes()));
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
@@ -69,12 +79,25 @@ impl Signing {
         for (name, value) in signed {
             request = request.header(name, value);
         }
-        request.header("authorization", authorization).send().await.unwrap()
+        request
+            .header("authorization", authorization)
+            .send()
+            .await
+            .unwrap()
     }
 
-    async fn status(&self, method: Method, key: &str, headers: &[(&str, &str)], body: &[u8]) -> u16 {
+    async fn status(
+        &self,
+        method: Method,
+        key: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> u16 {
         let path = format!("/{BUCKET}/{key}");
-        self.send(method, &path, "", headers, body).await.status().as_u16()
+        self.send(method, &path, "", headers, body)
+            .await
+            .status()
+            .as_u16()
     }
 
     async fn put(&self, key: &str, headers: &[(&str, &str)], body: &[u8]) -> u16 {
@@ -88,7 +111,15 @@ impl Signing {
 
     async fn list(&self, query: &str) -> String {
         let query = format!("{query}list-type=2");
-        let answer = self.send(Method::GET, &format!("/{BUCKET}"), &sorted(&query), &[], b"").await;
+        let answer = self
+            .send(
+                Method::GET,
+                &format!("/{BUCKET}"),
+                &sorted(&query),
+                &[],
+                b"",
+            )
+            .await;
         assert_eq!(answer.status(), 200, "{query}");
         answer.text().await.unwrap()
     }
@@ -120,14 +151,22 @@ fn start() -> (tempfile::TempDir, S3Server, Signing) {
 }
 
 fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
-    answer.headers().get(name).map_or("", |v| v.to_str().unwrap())
+    answer
+        .headers()
+        .get(name)
+        .map_or("", |v| v.to_str().unwrap())
 }
 
 #[tokio::test]
 async fn only_who_has_the_keys_comes_in() {
     let (_dir, _server, mut s3) = start();
     assert_eq!(s3.put("k", &[], b"x").await, 200);
-    let unsigned = s3.http.get(format!("{}/{BUCKET}/k", s3.at.endpoint)).send().await.unwrap();
+    let unsigned = s3
+        .http
+        .get(format!("{}/{BUCKET}/k", s3.at.endpoint))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(unsigned.status(), StatusCode::FORBIDDEN);
     s3.at.secret_key = s3.at.secret_key.chars().rev().collect();
     assert_eq!(s3.get("k", &[]).await.status(), StatusCode::FORBIDDEN);
@@ -140,15 +179,25 @@ async fn digests_are_checked_before_anything_is_stored() {
     let right = STANDARD.encode(Md5::checksum(b"body"));
     let wrong = STANDARD.encode(Md5::checksum(b"other"));
     assert_eq!(s3.put("k", &[("content-md5", &wrong)], b"body").await, 400);
-    assert_eq!(s3.put("k", &[("content-md5", "nonsense")], b"body").await, 400);
+    assert_eq!(
+        s3.put("k", &[("content-md5", "nonsense")], b"body").await,
+        400
+    );
     let crc = STANDARD.encode(crc32fast::hash(b"other").to_be_bytes());
-    assert_eq!(s3.put("k", &[("x-amz-checksum-crc32", &crc)], b"body").await, 400);
+    assert_eq!(
+        s3.put("k", &[("x-amz-checksum-crc32", &crc)], b"body")
+            .await,
+        400
+    );
     assert_eq!(s3.get("k", &[]).await.status(), 404, "nothing was stored");
     let crc = STANDARD.encode(crc32fast::hash(b"body").to_be_bytes());
     let both = [("content-md5", &*right), ("x-amz-checksum-crc32", &*crc)];
     assert_eq!(s3.put("k", &both, b"body").await, 200);
     let answer = s3.get("k", &[]).await;
-    assert_eq!(header(&answer, "etag"), format!("\"{}\"", hex::encode(Md5::checksum(b"body"))));
+    assert_eq!(
+        header(&answer, "etag"),
+        format!("\"{}\"", hex::encode(Md5::checksum(b"body")))
+    );
     assert_eq!(answer.bytes().await.unwrap(), "body");
 }
 
@@ -172,17 +221,44 @@ async fn what_is_not_done_is_refused_and_leaves_nothing() {
         assert_eq!(s3.put("k", &[(name, value)], b"x").await, 501, "{name}");
     }
     let path = format!("/{BUCKET}/k");
-    let queries = [(Method::POST, "uploads="), (Method::PUT, "partNumber=1&uploadId=u"), (Method::GET, "versionId=v")];
+    let queries = [
+        (Method::POST, "uploads="),
+        (Method::PUT, "partNumber=1&uploadId=u"),
+        (Method::GET, "versionId=v"),
+    ];
     for (method, query) in queries {
         let answer = s3.send(method, &path, query, &[], b"").await;
         assert_eq!(answer.status(), 501, "{query}");
     }
     let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    let answer = s3.send(Method::PUT, &format!("/{BUCKET}"), "versioning=", &[], versioning.as_bytes()).await;
+    let answer = s3
+        .send(
+            Method::PUT,
+            &format!("/{BUCKET}"),
+            "versioning=",
+            &[],
+            versioning.as_bytes(),
+        )
+        .await;
     assert_eq!(answer.status(), 501);
-    assert_eq!(s3.put("a%01b", &[], b"x").await, 400, "a key that XML cannot carry");
+    assert_eq!(
+        s3.put("a%01b", &[], b"x").await,
+        400,
+        "a key that XML cannot carry"
+    );
     assert_eq!(elements(&s3.list("").await, "Key"), Vec::<String>::new());
-    assert_eq!(s3.put("k", &[("x-amz-acl", "private"), ("x-amz-storage-class", "STANDARD")], b"x").await, 200);
+    assert_eq!(
+        s3.put(
+            "k",
+            &[
+                ("x-amz-acl", "private"),
+                ("x-amz-storage-class", "STANDARD")
+            ],
+            b"x"
+        )
+        .await,
+        200
+    );
 }
 
 #[tokio::test]
@@ -203,10 +279,17 @@ async fn ranges_in_all_forms() {
         assert_eq!(answer.text().await.unwrap(), expected, "{range}");
     }
     for range in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
-        assert_eq!(s3.get("k", &[("range", range)]).await.status(), 416, "{range}");
+        assert_eq!(
+            s3.get("k", &[("range", range)]).await.status(),
+            416,
+            "{range}"
+        );
     }
     assert_eq!(s3.put("empty", &[], b"").await, 200);
-    assert_eq!(s3.get("empty", &[("range", "bytes=0-")]).await.status(), 416);
+    assert_eq!(
+        s3.get("empty", &[("range", "bytes=0-")]).await.status(),
+        416
+    );
 }
 
 #[tokio::test]
@@ -230,7 +313,10 @@ async fn headers_are_kept_and_conditions_hold() {
     assert_eq!(answer.text().await.unwrap(), "one");
     let path = format!("/{BUCKET}/k");
     let head = s3.send(Method::HEAD, &path, "", &[], b"").await;
-    assert_eq!((head.status(), header(&head, "content-length")), (StatusCode::OK, "3"));
+    assert_eq!(
+        (head.status(), header(&head, "content-length")),
+        (StatusCode::OK, "3")
+    );
     assert_eq!(header(&head, "x-amz-meta-writer"), "w 1");
     let other = "\"00000000000000000000000000000000\"";
     for (name, value, expected) in [
@@ -242,14 +328,22 @@ async fn headers_are_kept_and_conditions_hold() {
         ("if-unmodified-since", &modified, 200),
         ("if-unmodified-since", "Thu, 01 Dec 1994 16:00:00 GMT", 412),
     ] {
-        assert_eq!(s3.get("k", &[(name, value)]).await.status(), expected, "{name}: {value}");
+        assert_eq!(
+            s3.get("k", &[(name, value)]).await.status(),
+            expected,
+            "{name}: {value}"
+        );
     }
     assert_eq!(s3.put("k", &[("if-none-match", "*")], b"two").await, 412);
     assert_eq!(s3.put("k", &[("if-match", other)], b"two").await, 412);
     assert_eq!(s3.put("absent", &[("if-match", &etag)], b"two").await, 404);
     assert_eq!(s3.put("k", &[("if-match", &etag)], b"two").await, 200);
     assert_eq!(s3.put("k", &[("if-match", &etag)], b"three").await, 412);
-    assert_eq!(s3.status(Method::DELETE, "k", &[("if-match", &etag)], b"").await, 412);
+    assert_eq!(
+        s3.status(Method::DELETE, "k", &[("if-match", &etag)], b"")
+            .await,
+        412
+    );
     assert_eq!(s3.get("k", &[]).await.text().await.unwrap(), "two");
     assert_eq!(s3.status(Method::DELETE, "k", &[], b"").await, 204);
     assert_eq!(s3.status(Method::DELETE, "k", &[], b"").await, 204);
@@ -270,8 +364,14 @@ async fn listings_with_delimiter_pages_and_encoding() {
     let page = s3.list("delimiter=%2F&prefix=c%2F&").await;
     assert_eq!(elements(&page, "Key"), ["c/y"]);
     assert_eq!(elements(&page, "CommonPrefixes"), ["<Prefix>c/x/</Prefix>"]);
-    assert_eq!(elements(&s3.list("prefix=d&encoding-type=url&").await, "Key"), ["d%20e"]);
-    assert_eq!(elements(&s3.list("start-after=a%2F2&").await, "Key"), ["b", "c/x/1", "c/y", "d e"]);
+    assert_eq!(
+        elements(&s3.list("prefix=d&encoding-type=url&").await, "Key"),
+        ["d%20e"]
+    );
+    assert_eq!(
+        elements(&s3.list("start-after=a%2F2&").await, "Key"),
+        ["b", "c/x/1", "c/y", "d e"]
+    );
     let (mut keys, mut prefixes, mut token) = (Vec::new(), 0, String::new());
     loop {
         let page = s3.list(&format!("delimiter=%2F&max-keys=1&{token}")).await;
@@ -283,31 +383,64 @@ async fn listings_with_delimiter_pages_and_encoding() {
         }
         assert_eq!(elements(&page, "IsTruncated"), ["true"]);
     }
-    assert_eq!((keys, prefixes), (vec!["b".to_owned(), "d e".to_owned()], 2));
-    assert_eq!(elements(&s3.list("max-keys=0&").await, "IsTruncated"), ["false"]);
+    assert_eq!(
+        (keys, prefixes),
+        (vec!["b".to_owned(), "d e".to_owned()], 2)
+    );
+    assert_eq!(
+        elements(&s3.list("max-keys=0&").await, "IsTruncated"),
+        ["false"]
+    );
     let path = format!("/{BUCKET}");
-    let bad = s3.send(Method::GET, &path, "continuation-token=%25&list-type=2", &[], b"").await;
+    let bad = s3
+        .send(
+            Method::GET,
+            &path,
+            "continuation-token=%25&list-type=2",
+            &[],
+            b"",
+        )
+        .await;
     assert_eq!(bad.status(), 400);
 }
 
 #[tokio::test]
 async fn buckets_and_deleting_many() {
     let (_dir, _server, s3) = start();
-    let status = async |method: Method, path: &str| s3.send(method, path, "", &[], b"").await.status();
+    let status =
+        async |method: Method, path: &str| s3.send(method, path, "", &[], b"").await.status();
     assert_eq!(status(Method::PUT, "/another-one").await, 200);
     assert_eq!(status(Method::PUT, "/another-one").await, 409);
     assert_eq!(status(Method::HEAD, "/another-one").await, 200);
     assert_eq!(status(Method::HEAD, "/nowhere").await, 404);
     assert_eq!(status(Method::GET, "/nowhere/key").await, 404);
-    assert_eq!(s3.send(Method::PUT, "/nowhere/key", "", &[], b"x").await.status(), 404);
-    let buckets = s3.send(Method::GET, "/", "", &[], b"").await.text().await.unwrap();
+    assert_eq!(
+        s3.send(Method::PUT, "/nowhere/key", "", &[], b"x")
+            .await
+            .status(),
+        404
+    );
+    let buckets = s3
+        .send(Method::GET, "/", "", &[], b"")
+        .await
+        .text()
+        .await
+        .unwrap();
     assert_eq!(elements(&buckets, "Name"), ["another-one", BUCKET]);
     for key in ["a", "b", "c"] {
         assert_eq!(s3.put(key, &[], b"x").await, 200);
     }
     let wanted = "<Delete><Object><Key>a</Key></Object><Object><Key>never</Key></Object>\
                   <Object><Key>c</Key><VersionId>v</VersionId></Object></Delete>";
-    let answer = s3.send(Method::POST, &format!("/{BUCKET}"), "delete=", &[], wanted.as_bytes()).await;
+    let answer = s3
+        .send(
+            Method::POST,
+            &format!("/{BUCKET}"),
+            "delete=",
+            &[],
+            wanted.as_bytes(),
+        )
+        .await;
     assert_eq!(answer.status(), 200);
     let answer = answer.text().await.unwrap();
     let deleted = elements(&answer, "Deleted");
@@ -328,7 +461,8 @@ async fn address_and_keys_survive_a_restart() {
     assert_eq!(s3.get("k", &[]).await.text().await.unwrap(), "kept");
     server.stop();
     // Somebody else has the port now: another is taken, and kept.
-    let taken = std::net::TcpListener::bind(s3.at.endpoint.strip_prefix("http://").unwrap()).unwrap();
+    let taken =
+        std::net::TcpListener::bind(s3.at.endpoint.strip_prefix("http://").unwrap()).unwrap();
     let server = S3Server::start(dir.path(), BUCKET).unwrap();
     let moved = server.endpoint().clone();
     assert!(moved.endpoint != s3.at.endpoint && moved.secret_key == s3.at.secret_key);

@@ -160,10 +160,10 @@ async fn ranges(store: &dyn ObjectStore, root: &str) {
 async fn odd_keys_list_in_byte_order(store: &dyn ObjectStore, root: &str) {
     let root = format!("{root}odd/");
     let mut keys: Vec<String> = [
-        "a", "a/b", "a/b/", "a//b", "a b", "a+b", "a%20b", "a%2Fb", "a?b", "a&b=c", "a:b", "a#b", "a~b",
-        "a'b", "a\"b", "a<b>", "a\tb", "é", "z", "Z", "日本", "😀", "a=b", "a@b", "a*b", "a!b", "a(b)",
-        "a,b", "a;b", "a[b]", "a{b}", "a|b", "a^b", "a`b", "a\\b", "a$b", "-", "_", "0", "00", "~", "a.b",
-        "a..b",
+        "a", "a/b", "a/b/", "a//b", "a b", "a+b", "a%20b", "a%2Fb", "a?b", "a&b=c", "a:b", "a#b",
+        "a~b", "a'b", "a\"b", "a<b>", "a\tb", "é", "z", "Z", "日本", "😀", "a=b", "a@b", "a*b",
+        "a!b", "a(b)", "a,b", "a;b", "a[b]", "a{b}", "a|b", "a^b", "a`b", "a\\b", "a$b", "-", "_",
+        "0", "00", "~", "a.b", "a..b",
     ]
     .iter()
     .map(|name| format!("{root}{name}"))
@@ -182,7 +182,11 @@ async fn odd_keys_list_in_byte_order(store: &dyn ObjectStore, root: &str) {
         let stored = store.get(key).await.unwrap();
         assert_eq!(stored.as_deref(), Some(key.as_bytes()), "{key:?}");
         let after = names(store.list(&root, Some(key), 3).await.unwrap());
-        assert_eq!(after, keys[i + 1..].iter().take(3).cloned().collect::<Vec<_>>(), "{key:?}");
+        assert_eq!(
+            after,
+            keys[i + 1..].iter().take(3).cloned().collect::<Vec<_>>(),
+            "{key:?}"
+        );
     }
     // Between keys, before all, behind all, and outside the prefix.
     let under_a = format!("{root}a/");
@@ -204,10 +208,17 @@ async fn long_listings(store: &Arc<dyn ObjectStore>, root: &str) {
     let wanted: Vec<_> = expected.clone().into_iter().collect();
     for few in wanted.chunks(64) {
         let puts = few.iter().map(|(key, len)| {
-            let (store, key, body) = (store.clone(), key.clone(), Bytes::from(vec![b'x'; *len as usize]));
+            let (store, key, body) = (
+                store.clone(),
+                key.clone(),
+                Bytes::from(vec![b'x'; *len as usize]),
+            );
             tokio::spawn(async move { store.put(&key, body).await.unwrap() })
         });
-        join_all(puts).await.into_iter().for_each(|put| put.unwrap());
+        join_all(puts)
+            .await
+            .into_iter()
+            .for_each(|put| put.unwrap());
     }
     let all = list_all(&**store, &root, None).await.unwrap();
     let listed: Vec<_> = all.into_iter().map(|o| (o.key, o.size)).collect();
@@ -216,7 +227,10 @@ async fn long_listings(store: &Arc<dyn ObjectStore>, root: &str) {
     let rest = list_all(&**store, &root, Some(middle)).await.unwrap();
     assert_eq!(rest.len(), OBJECTS - OBJECTS / 2 - 1);
     assert_eq!(rest[0].key, wanted[OBJECTS / 2 + 1].0);
-    assert_eq!(store.list(&root, None, 1).await.unwrap()[0].key, wanted[0].0);
+    assert_eq!(
+        store.list(&root, None, 1).await.unwrap()[0].key,
+        wanted[0].0
+    );
     assert_eq!(store.list(&root, None, 1000).await.unwrap().len(), 1000);
 }
 

@@ -114,7 +114,9 @@ pub enum EmbeddedError {
         source: io::Error,
     },
     /// Another process runs on the data directory.
-    #[error("the data directory {0} is in use by another process; stop it or choose another with --data-dir")]
+    #[error(
+        "the data directory {0} is in use by another process; stop it or choose another with --data-dir"
+    )]
     InUse(PathBuf),
     /// The S3 store.
     #[error("embedded S3: {0}")]

@@ -92,7 +92,9 @@ fn installed() -> Vec<PathBuf> {
 
 /// The major version in what `postgres --version` prints.
 fn major_version(text: &str) -> Option<u32> {
-    let version = text.split_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
+    let version = text
+        .split_whitespace()
+        .find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
     let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
 }

@@ -83,7 +83,7 @@ impl Cluster {
             port: 0,
             dir,
         };
-        cluster.account.check_reach(&cluster.dir)?;
+        cluster.account.open_way(&cluster.dir)?;
         if version.is_none() {
             cluster.initdb().await?;
         }
@@ -121,7 +121,10 @@ impl Cluster {
         }
         self.account.apply(&mut command);
         // Our own folder may be closed to that account.
-        command.env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
+        command
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null());
         command
     }
 
@@ -261,7 +264,9 @@ impl Cluster {
             let len = file.metadata()?.len();
             // Put aside meanwhile: all of it is new.
             let from = if from > len { 0 } else { from };
-            file.seek(SeekFrom::Start(from.max(len.saturating_sub(LOG_TAIL_BYTES))))?;
+            file.seek(SeekFrom::Start(
+                from.max(len.saturating_sub(LOG_TAIL_BYTES)),
+            ))?;
             let mut tail = Vec::new();
             file.read_to_end(&mut tail)?;
             Ok(tail)
@@ -309,7 +314,9 @@ impl Cluster {
         let outcome = async {
             let exists = "SELECT 1 FROM pg_database WHERE datname = $1";
             if client.query_opt(exists, &[&DATABASE]).await?.is_none() {
-                client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+                client
+                    .batch_execute(&format!("CREATE DATABASE {DATABASE}"))
+                    .await?;
             }
             Ok(())
         };

@@ -51,7 +51,9 @@ pub enum PostgresError {
         found: u32,
     },
     /// Root, and nobody to run it as.
-    #[error("PostgreSQL does not run as root and there is neither an account `postgres` nor `nobody`")]
+    #[error(
+        "PostgreSQL does not run as root and there is neither an account `postgres` nor `nobody`"
+    )]
     NoAccount,
     /// The account cannot reach the data directory.
     #[error(

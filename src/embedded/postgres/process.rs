@@ -75,7 +75,10 @@ pub async fn end(mut child: Child) {
         if timeout(patience, child.wait()).await.is_ok() {
             return;
         }
-        tracing::warn!(signal = signal.as_str(), "the embedded PostgreSQL does not end");
+        tracing::warn!(
+            signal = signal.as_str(),
+            "the embedded PostgreSQL does not end"
+        );
     }
 }
 
@@ -126,10 +129,16 @@ pub async fn clear_the_way(data: &Path) -> Result<(), EmbeddedError> {
         return Ok(());
     }
     if !works_in(pid, data) {
-        tracing::warn!(pid = pid.as_raw(), "the pid file of the embedded PostgreSQL names another program; removing it");
+        tracing::warn!(
+            pid = pid.as_raw(),
+            "the pid file of the embedded PostgreSQL names another program; removing it"
+        );
         return fs::remove_file(&pid_file).map_err(EmbeddedError::io("remove", &pid_file));
     }
-    tracing::warn!(pid = pid.as_raw(), "an embedded PostgreSQL of an earlier run is still there; ending it");
+    tracing::warn!(
+        pid = pid.as_raw(),
+        "an embedded PostgreSQL of an earlier run is still there; ending it"
+    );
     for (signal, patience) in [
         (Signal::SIGINT, FAST_SHUTDOWN),
         (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN),
@@ -157,7 +166,10 @@ fn is_alive(pid: Pid) -> bool {
     }
     // Ended, but its parent has not asked how: it holds nothing any more.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+    let state = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.trim_start().chars().next());
     state != Some('Z')
 }
 

@@ -118,7 +118,7 @@ impl Record {
     }
 
     /// Bytes as written.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.frame.len() + self.body_len as usize
     }
 }
@@ -160,8 +160,8 @@ pub fn segment_header(number: u32, first_batch: u64) -> [u8; SEGMENT_HEADER] {
 /// Reads a segment's header: its number and first batch. `None` when it is torn or not ours.
 pub fn parse_segment_header(bytes: &[u8]) -> Option<(u32, u64)> {
     let header: &[u8; SEGMENT_HEADER] = bytes.first_chunk()?;
-    let sound = header[..8] == SEGMENT_MAGIC
-        && u32_at(header, 28) == Some(crc32fast::hash(&header[..28]));
+    let sound =
+        header[..8] == SEGMENT_MAGIC && u32_at(header, 28) == Some(crc32fast::hash(&header[..28]));
     sound.then_some((u32_at(header, 8)?, u64_at(header, 16)?))
 }
 
@@ -276,7 +276,10 @@ mod tests {
         let mut payload = Vec::new();
         for record in &records {
             payload.extend_from_slice(&record.frame);
-            record.body.iter().for_each(|b| payload.extend_from_slice(b));
+            record
+                .body
+                .iter()
+                .for_each(|b| payload.extend_from_slice(b));
         }
         let found = parse_payload(&payload, 2, 100).unwrap();
         assert_eq!(
@@ -284,7 +287,7 @@ mod tests {
             (&put, &body[..], 100)
         );
         assert_eq!(found[1].head, delete);
-        assert_eq!(found[1].offset, 100 + records[0].len() as u64);
+        assert_eq!(found[1].offset, 100 + records[0].size() as u64);
         let copied = Record::copied(found[0].head_bytes, body.clone());
         assert_eq!(copied.frame, records[0].frame);
         for i in 0..payload.len() {

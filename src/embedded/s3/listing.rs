@@ -80,7 +80,9 @@ pub fn list(store: &LogStore, input: ListObjectsV2Input) -> S3Result<ListObjects
                 size: Some(entry.body_len.into()),
                 e_tag: Some(etag(&entry.etag)),
                 last_modified: Some(timestamp(entry.modified_ms)),
-                storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+                storage_class: Some(ObjectStorageClass::from_static(
+                    ObjectStorageClass::STANDARD,
+                )),
                 ..Default::default()
             }),
             Listed::CommonPrefix(prefix) => common_prefixes.push(CommonPrefix {

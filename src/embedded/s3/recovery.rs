@@ -239,8 +239,8 @@ fn replay_segments(
 /// live in each.
 fn check_complete(dir: &Path, index: &mut Index) -> Result<(), LogStoreError> {
     let newest = index.segments.keys().next_back().copied().unwrap_or(0);
-    let missing = (1..newest)
-        .find(|n| !index.segments.contains_key(n) && !index.removed.contains(n));
+    let missing =
+        (1..newest).find(|n| !index.segments.contains_key(n) && !index.removed.contains(n));
     if let Some(number) = missing {
         return Err(LogStoreError::Missing {
             dir: dir.to_owned(),

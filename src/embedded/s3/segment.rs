@@ -99,7 +99,9 @@ impl Segment {
     /// Bytes of the file.
     pub fn file_len(&self) -> Result<u64, LogStoreError> {
         let metadata = self.file.metadata();
-        Ok(metadata.map_err(LogStoreError::io("inspect", &self.path))?.len())
+        Ok(metadata
+            .map_err(LogStoreError::io("inspect", &self.path))?
+            .len())
     }
 
     /// Reads `len` bytes at `offset`.
@@ -111,7 +113,7 @@ impl Segment {
 
     /// Appends a batch without making it durable; returns its length.
     pub fn append(&self, sequence: u64, records: &[Record]) -> io::Result<u64> {
-        let payload: usize = records.iter().map(Record::len).sum();
+        let payload: usize = records.iter().map(Record::size).sum();
         let header = BatchHeader {
             sequence,
             payload_len: u32::try_from(payload).map_err(io::Error::other)?,

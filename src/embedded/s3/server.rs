@@ -68,7 +68,10 @@ impl S3Server {
             .local_addr()
             .map_err(EmbeddedError::io("listen for", dir))?;
         let mut s3 = S3ServiceBuilder::new(Endpoint::new(store.clone(), REGION.into()));
-        s3.set_auth(SimpleAuth::from_single(access_key.clone(), secret_key.clone()));
+        s3.set_auth(SimpleAuth::from_single(
+            access_key.clone(),
+            secret_key.clone(),
+        ));
         s3.set_access(Access);
         let service = s3.build();
 

@@ -90,10 +90,7 @@ fn unreadable(error: LogStoreError) -> S3Error {
 fn no_versions(version: Option<&String>) -> S3Result<()> {
     match version.map(String::as_str) {
         None | Some("null") => Ok(()),
-        Some(_) => Err(s3_error!(
-            NotImplemented,
-            "this endpoint keeps no versions"
-        )),
+        Some(_) => Err(s3_error!(NotImplemented, "this endpoint keeps no versions")),
     }
 }
 
@@ -128,8 +125,7 @@ fn put_condition(input: &PutObjectInput) -> S3Result<Condition> {
 
 /// XML 1.0 cannot say these, so a key with one could never be listed.
 fn check_key(key: &str) -> S3Result<()> {
-    let unsayable =
-        |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    let unsayable = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
     if key.contains(unsayable) {
         return Err(s3_error!(
             InvalidArgument,

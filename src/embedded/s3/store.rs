@@ -117,7 +117,9 @@ impl Stored {
     fn read(&self, from: u32, len: u32) -> Result<Bytes, LogStoreError> {
         let at = u64::from(self.entry.offset) + u64::from(from);
         let bytes = self.segment.read(at, len as usize);
-        Ok(bytes.map_err(LogStoreError::io("read", &self.segment.path))?.into())
+        Ok(bytes
+            .map_err(LogStoreError::io("read", &self.segment.path))?
+            .into())
     }
 
     fn parse(&self, frame: &[u8]) -> Result<Attributes, LogStoreError> {

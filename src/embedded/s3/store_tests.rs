@@ -15,7 +15,9 @@ use super::*;
 const BUCKET: &str = "bucket";
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
 }
 
 fn small() -> Options {
@@ -202,7 +204,10 @@ fn compaction_gives_back_space() {
     crash(dir.path());
     let store = LogStore::open(dir.path(), small()).unwrap();
     assert_eq!(get(&store, "kept"), Some(b"first".to_vec()));
-    assert_eq!(get(&store, "derived"), Some(199_u32.to_le_bytes().repeat(50)));
+    assert_eq!(
+        get(&store, "derived"),
+        Some(199_u32.to_le_bytes().repeat(50))
+    );
 }
 
 #[test]
@@ -254,7 +259,11 @@ fn a_flipped_byte_in_the_middle_is_reported_with_its_place() {
         damaged[at] ^= 0x10;
         fs::write(&path, &damaged).unwrap();
         match LogStore::open(dir.path(), Options::default()).map(|_| ()) {
-            Err(LogStoreError::Damaged { path: named, offset, .. }) => {
+            Err(LogStoreError::Damaged {
+                path: named,
+                offset,
+                ..
+            }) => {
                 assert_eq!(named, path);
                 // The batch that holds the byte.
                 let batch = memchr::memmem::rfind(&whole[..=at], b"OMSB").unwrap_or(0);
@@ -262,7 +271,11 @@ fn a_flipped_byte_in_the_middle_is_reported_with_its_place() {
             }
             other => panic!("byte {at}: {other:?}"),
         }
-        assert_eq!(fs::read(&path).unwrap(), damaged, "nothing is repaired away");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            damaged,
+            "nothing is repaired away"
+        );
     }
 }
 
@@ -292,14 +305,25 @@ fn lost_files_and_lost_ends_are_reported() {
         }
         fs::remove_file(&segments(dir.path())[lost]).unwrap();
         let opened = LogStore::open(dir.path(), small()).map(|_| ());
-        assert!(matches!(opened, Err(LogStoreError::Missing { .. })), "{opened:?}");
+        assert!(
+            matches!(opened, Err(LogStoreError::Missing { .. })),
+            "{opened:?}"
+        );
     }
     // The end of the newest segment was durable: the checkpoint says so.
     let newest = all.last().unwrap();
     let len = fs::metadata(newest).unwrap().len();
-    fs::OpenOptions::new().write(true).open(newest).unwrap().set_len(len - 1).unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(newest)
+        .unwrap()
+        .set_len(len - 1)
+        .unwrap();
     let opened = LogStore::open(dir.path(), small()).map(|_| ());
-    assert!(matches!(opened, Err(LogStoreError::Damaged { .. })), "{opened:?}");
+    assert!(
+        matches!(opened, Err(LogStoreError::Damaged { .. })),
+        "{opened:?}"
+    );
 }
 
 #[test]
@@ -331,7 +355,10 @@ fn one_process_at_a_time() {
     let dir = twenty(small());
     let store = LogStore::open(dir.path(), small()).unwrap();
     let second = LogStore::open(dir.path(), small()).map(|_| ());
-    assert!(matches!(second, Err(LogStoreError::Locked { .. })), "{second:?}");
+    assert!(
+        matches!(second, Err(LogStoreError::Locked { .. })),
+        "{second:?}"
+    );
     assert_twenty(&store);
     drop(store);
     assert_twenty(&LogStore::open(dir.path(), small()).unwrap());
@@ -367,7 +394,9 @@ fn conditions_see_what_is_before_them_in_the_same_batch() {
             ]
         );
         assert_eq!(get(&store, "k"), Some(b"two".to_vec()));
-        let nowhere = store.put("nowhere", "k", upload(b""), Condition::None).await;
+        let nowhere = store
+            .put("nowhere", "k", upload(b""), Condition::None)
+            .await;
         assert_eq!(nowhere, Err(ChangeError::NoSuchBucket));
     });
 }

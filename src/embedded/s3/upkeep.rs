@@ -215,13 +215,20 @@ pub fn compact(shared: &Arc<Shared>, number: u32) -> Result<(), CompactionError>
         live == 0
     };
     if !emptied {
-        tracing::error!(segment = number, "a compacted segment is still in use; it stays");
+        tracing::error!(
+            segment = number,
+            "a compacted segment is still in use; it stays"
+        );
         return Ok(());
     }
     // Readers that already found an object in it hold the file open.
     fs::remove_file(&segment.path).map_err(LogStoreError::io("remove", &segment.path))?;
     sync_dir(&shared.dir)?;
-    tracing::info!(segment = number, bytes = len, "compacted a segment of the embedded S3 store");
+    tracing::info!(
+        segment = number,
+        bytes = len,
+        "compacted a segment of the embedded S3 store"
+    );
     Ok(())
 }
 
@@ -258,7 +265,7 @@ impl Step {
         change: Change,
         record: Record,
     ) -> Result<(), ChangeError> {
-        self.bytes += record.len();
+        self.bytes += record.size();
         let (reply, answer) = oneshot::channel();
         self.replies.push(answer);
         shared.queue.submit(Job {
