@@ -7,8 +7,8 @@
 //! consumer that must see everything fills gaps from the log, or is given a real broker.
 //!
 //! Also known: topics are made by their first use, with four partitions (`CreateTopics` is not
-//! answered); transactions are accepted and mean nothing; timestamps of messages are the
-//! producer's or a constant; the first join of a consumer group takes three seconds.
+//! answered); transactions are accepted and mean nothing; append times are a constant; the first
+//! join of a consumer group takes three seconds.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;

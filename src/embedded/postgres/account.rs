@@ -2,7 +2,7 @@
 //! hands its cluster to an account of its own.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use nix::unistd::{Gid, Uid, User, chown, geteuid};
@@ -60,11 +60,14 @@ impl Account {
             .map_err(|e| EmbeddedError::io("give away", path)(e.into()))
     }
 
-    /// Checks that the account can reach `dir`: it must be allowed to search every folder above.
-    pub fn check_reach(&self, dir: &Path) -> Result<(), EmbeddedError> {
+    /// Lets the account through `dir`, which is ours, and checks that it may search every folder
+    /// above, which is for their owners to say.
+    pub fn open_way(&self, dir: &Path) -> Result<(), EmbeddedError> {
         let Self::Other { name, uid, gid } = self else {
             return Ok(());
         };
+        let search = fs::Permissions::from_mode(0o711);
+        fs::set_permissions(dir, search).map_err(EmbeddedError::io("open", dir))?;
         for above in dir.ancestors().filter(|p| !p.as_os_str().is_empty()) {
             let metadata = fs::metadata(above).map_err(EmbeddedError::io("inspect", above))?;
             let bit = if metadata.uid() == *uid {

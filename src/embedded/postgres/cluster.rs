@@ -83,7 +83,7 @@ impl Cluster {
             port: 0,
             dir,
         };
-        cluster.account.check_reach(&cluster.dir)?;
+        cluster.account.open_way(&cluster.dir)?;
         if version.is_none() {
             cluster.initdb().await?;
         }

@@ -156,6 +156,13 @@ pub fn load(dir: &Path) -> Option<Loaded> {
     loaded
 }
 
+/// The bucket whose objects are being read.
+struct Reading {
+    name: Box<str>,
+    created_ms: i64,
+    objects: Vec<(Key, Entry)>,
+}
+
 fn read(mut input: impl Read) -> Option<Loaded> {
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic).ok()?;
@@ -166,7 +173,7 @@ fn read(mut input: impl Read) -> Option<Loaded> {
     let mut chunk = Vec::new();
     let mut begin = None;
     let mut index = Index::default();
-    let mut bucket: Option<(Box<str>, i64, Vec<(Key, Entry)>)> = None;
+    let mut bucket: Option<Reading> = None;
     loop {
         let mut prefix = [0; 8];
         input.read_exact(&mut prefix).ok()?;
@@ -183,17 +190,14 @@ fn read(mut input: impl Read) -> Option<Loaded> {
         len += 8 + chunk_len as u64;
         let chunk: Chunk<'_> = postcard::from_bytes(&chunk).ok()?;
         if !matches!(chunk, Chunk::Objects(_))
-            && let Some((name, created_ms, objects)) = bucket.take()
+            && let Some(read) = bucket.take()
         {
             // Sorted, so the tree is built in one go.
-            let objects = objects.into_iter().collect();
-            index.buckets.insert(
-                name,
-                Bucket {
-                    created_ms,
-                    objects,
-                },
-            );
+            let bucket = Bucket {
+                created_ms: read.created_ms,
+                objects: read.objects.into_iter().collect(),
+            };
+            index.buckets.insert(read.name, bucket);
         }
         match chunk {
             Chunk::Begin { end, removed } => {
@@ -201,11 +205,15 @@ fn read(mut input: impl Read) -> Option<Loaded> {
                 begin = Some(end);
             }
             Chunk::Bucket { name, created_ms } => {
-                bucket = Some((name.into(), created_ms, Vec::new()));
+                bucket = Some(Reading {
+                    name: name.into(),
+                    created_ms,
+                    objects: Vec::new(),
+                });
             }
             Chunk::Objects(objects) => {
-                let (_, _, all) = bucket.as_mut()?;
-                all.extend(objects.into_iter().map(|(k, e)| (Key(k.into()), e)));
+                let objects = objects.into_iter().map(|(k, e)| (Key(k.into()), e));
+                bucket.as_mut()?.objects.extend(objects);
             }
             Chunk::End => {
                 let end = begin?;

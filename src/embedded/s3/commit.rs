@@ -124,7 +124,7 @@ impl Queue {
         if waiting.closed {
             return Err(ChangeError::Closed);
         }
-        let len = job.record.len();
+        let len = job.record.size();
         if waiting.bytes + len > MAX_WAITING_BYTES && !waiting.jobs.is_empty() {
             return Err(ChangeError::Busy);
         }
@@ -192,9 +192,9 @@ impl Writer {
                 let mut batch = Vec::with_capacity(jobs.len());
                 let mut bytes = 0;
                 while let Some(job) =
-                    jobs.next_if(|job| bytes == 0 || bytes + job.record.len() <= MAX_BATCH_BYTES)
+                    jobs.next_if(|job| bytes == 0 || bytes + job.record.size() <= MAX_BATCH_BYTES)
                 {
-                    bytes += job.record.len();
+                    bytes += job.record.size();
                     batch.push(job);
                 }
                 self.commit(batch);
@@ -243,7 +243,7 @@ impl Writer {
         for (reply, outcome) in others {
             answer(reply, outcome);
         }
-        let bytes = records.iter().map(|r| r.len() as u64).sum();
+        let bytes = records.iter().map(|r| r.size() as u64).sum();
         let records = records.len() as u64;
         self.shared.upkeep.written(records, bytes, self.end);
     }
@@ -285,7 +285,7 @@ impl Writer {
         written: Vec<(Change, oneshot::Sender<Result<(), ChangeError>>)>,
         records: &[Record],
     ) -> Vec<oneshot::Sender<Result<(), ChangeError>>> {
-        let payload: u64 = records.iter().map(|r| r.len() as u64).sum();
+        let payload: u64 = records.iter().map(|r| r.size() as u64).sum();
         let mut offset = self.end.offset - payload;
         let mut replies = Vec::with_capacity(written.len());
         let mut index = self.shared.index.write();
@@ -312,7 +312,7 @@ impl Writer {
                     index.removed.insert(segment);
                 }
             }
-            offset += record.len() as u64;
+            offset += record.size() as u64;
             replies.push(reply);
         }
         if let Some(state) = index.segments.get_mut(&self.end.segment) {

@@ -118,7 +118,7 @@ impl Record {
     }
 
     /// Bytes as written.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.frame.len() + self.body_len as usize
     }
 }
@@ -287,7 +287,7 @@ mod tests {
             (&put, &body[..], 100)
         );
         assert_eq!(found[1].head, delete);
-        assert_eq!(found[1].offset, 100 + records[0].len() as u64);
+        assert_eq!(found[1].offset, 100 + records[0].size() as u64);
         let copied = Record::copied(found[0].head_bytes, body.clone());
         assert_eq!(copied.frame, records[0].frame);
         for i in 0..payload.len() {

@@ -11,7 +11,7 @@
 //! * [`index`], [`checkpoint`], [`recovery`]: what is in them
 //! * [`commit`]: the one writer; [`upkeep`]: checkpoints and compaction; [`store`]: all of it
 //! * [`service`], [`listing`], [`upload`], [`access`]: the protocol
-//! * [`server`]: listening
+//! * [`server`] listens
 
 pub mod access;
 pub mod attributes;

@@ -113,7 +113,7 @@ impl Segment {
 
     /// Appends a batch without making it durable; returns its length.
     pub fn append(&self, sequence: u64, records: &[Record]) -> io::Result<u64> {
-        let payload: usize = records.iter().map(Record::len).sum();
+        let payload: usize = records.iter().map(Record::size).sum();
         let header = BatchHeader {
             sequence,
             payload_len: u32::try_from(payload).map_err(io::Error::other)?,

@@ -265,7 +265,7 @@ impl Step {
         change: Change,
         record: Record,
     ) -> Result<(), ChangeError> {
-        self.bytes += record.len();
+        self.bytes += record.size();
         let (reply, answer) = oneshot::channel();
         self.replies.push(answer);
         shared.queue.submit(Job {

@@ -30,18 +30,15 @@ fn sent_checksums(input: &PutObjectInput, trailers: Option<&TrailingHeaders>) ->
     let from_trailer = |name: &str| {
         trailers?.read(|headers| Some(headers.get(name)?.to_str().ok()?.to_owned()))?
     };
-    let mut sent = Checksum::default();
-    sent.checksum_crc32 =
-        (input.checksum_crc32.clone()).or_else(|| from_trailer("x-amz-checksum-crc32"));
-    sent.checksum_crc32c =
-        (input.checksum_crc32c.clone()).or_else(|| from_trailer("x-amz-checksum-crc32c"));
-    sent.checksum_crc64nvme =
-        (input.checksum_crc64nvme.clone()).or_else(|| from_trailer("x-amz-checksum-crc64nvme"));
-    sent.checksum_sha1 =
-        (input.checksum_sha1.clone()).or_else(|| from_trailer("x-amz-checksum-sha1"));
-    sent.checksum_sha256 =
-        (input.checksum_sha256.clone()).or_else(|| from_trailer("x-amz-checksum-sha256"));
-    sent
+    let either = |header: &Option<String>, name| header.clone().or_else(|| from_trailer(name));
+    Checksum {
+        checksum_crc32: either(&input.checksum_crc32, "x-amz-checksum-crc32"),
+        checksum_crc32c: either(&input.checksum_crc32c, "x-amz-checksum-crc32c"),
+        checksum_crc64nvme: either(&input.checksum_crc64nvme, "x-amz-checksum-crc64nvme"),
+        checksum_sha1: either(&input.checksum_sha1, "x-amz-checksum-sha1"),
+        checksum_sha256: either(&input.checksum_sha256, "x-amz-checksum-sha256"),
+        ..Checksum::default()
+    }
 }
 
 /// Reads the body of `input` to its end and checks it.
@@ -119,12 +116,16 @@ async fn read_all(body: Option<StreamingBlob>, declared: Option<i64>) -> S3Resul
 }
 
 fn check(sent: &Checksum, pieces: &[Bytes]) -> S3Result<()> {
-    let mut hasher = ChecksumHasher::default();
-    hasher.crc32 = sent.checksum_crc32.as_ref().map(|_| Default::default());
-    hasher.crc32c = sent.checksum_crc32c.as_ref().map(|_| Default::default());
-    hasher.crc64nvme = sent.checksum_crc64nvme.as_ref().map(|_| Default::default());
-    hasher.sha1 = sent.checksum_sha1.as_ref().map(|_| Default::default());
-    hasher.sha256 = sent.checksum_sha256.as_ref().map(|_| Default::default());
+    fn wanted<T: Default>(sent: &Option<String>) -> Option<T> {
+        sent.as_ref().map(|_| T::default())
+    }
+    let mut hasher = ChecksumHasher {
+        crc32: wanted(&sent.checksum_crc32),
+        crc32c: wanted(&sent.checksum_crc32c),
+        crc64nvme: wanted(&sent.checksum_crc64nvme),
+        sha1: wanted(&sent.checksum_sha1),
+        sha256: wanted(&sent.checksum_sha256),
+    };
     pieces.iter().for_each(|piece| hasher.update(piece));
     let received = hasher.finalize();
     let same = received.checksum_crc32 == sent.checksum_crc32
