@@ -1,0 +1,53 @@
+# shellcheck shell=sh
+# Compilers.
+
+: "${root:?}"
+
+ensure_compiler() {
+    missing=
+    { have cc || have gcc; } || missing="$missing gcc libc6-dev"
+    { have c++ || have g++; } || missing="$missing g++"
+    have make || missing="$missing make"
+    # librdkafka's build is configured by a bash script.
+    have bash || missing="$missing bash"
+    [ -n "$missing" ] || return 0
+    can_install || die "please install:$missing"
+    # shellcheck disable=SC2086 # a list of packages
+    apt_install $missing
+}
+
+# The oldest Rust that builds us.
+rust_wanted() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml"; }
+
+rust_found() { cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p'; }
+
+ensure_rust() {
+    # Where rustup puts it; a shell that was not restarted since does not know.
+    have cargo || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+    wanted=$(rust_wanted)
+    at_least "$(rust_found)" "$wanted" && return 0
+    if ! have rustup && can_install; then
+        apt_update
+        if at_least "$(apt_candidate cargo)" "$wanted"; then
+            apt_install cargo rustc
+        elif [ -n "$(apt_candidate rustup)" ]; then
+            apt_install rustup
+        fi
+    fi
+    if ! at_least "$(rust_found)" "$wanted" && have rustup; then
+        say "installing Rust by rustup"
+        {
+            rustup toolchain install --profile minimal --component clippy,rustfmt stable &&
+                rustup default stable
+        } >&2 || die "rustup failed"
+    fi
+    found=$(rust_found)
+    at_least "$found" "$wanted" ||
+        die "Rust $wanted or newer is needed (found: ${found:-none}); install it with rustup and come back"
+}
+
+# Where cargo puts what it builds.
+target_dir() {
+    cargo metadata --format-version 1 --no-deps --manifest-path "$root/Cargo.toml" |
+        sed 's/.*"target_directory":"\([^"]*\)".*/\1/'
+}
