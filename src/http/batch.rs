@@ -18,7 +18,8 @@ use super::path::ClassPath;
 use super::problem::{self, Problem, ProblemBody};
 use super::respond;
 use crate::domain::ids::{CommandId, InstanceId, Position, Version};
-use crate::service::commands::{BatchOperation, NewInstance};
+use crate::service::batch::BatchOperation;
+use crate::service::commands::NewInstance;
 use crate::service::context::ExpectedVersion;
 use crate::service::view::BatchItem;
 

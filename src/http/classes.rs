@@ -12,10 +12,11 @@ use super::respond::{self, WriteAnswer, await_position};
 use super::schema;
 use crate::domain::class::ClassDefinition;
 use crate::domain::ids::{DatabaseName, StreamName};
+use crate::store::read_model::ListQuery;
 
 /// Creates a class.
 #[utoipa::path(post, path = "/api/v1/databases/{db}/classes", operation_id = "createClass",
-    tag = "classes", params(DatabasePath), request_body = schema::ClassDefinition,
+    tag = "classes", params(DatabasePath), request_body = ClassDefinition,
     responses((status = 201, description = "Created", body = WriteAnswer)))]
 pub async fn create(
     state: web::Data<HttpState>,
@@ -42,11 +43,10 @@ pub async fn list(
     path: DatabasePath,
     Params(page): Params<PageParams>,
 ) -> Result<HttpResponse, Problem> {
-    let limit = page_limit(page.limit)?;
+    let limit = Some(page_limit(page.limit)? as i64);
+    let query = ListQuery::classes(&path.db, limit, page.cursor.as_deref())?;
     await_position(&req, &caller, &state.service).await?;
-    let read = state
-        .service
-        .classes(&path.db, limit, page.cursor.as_deref());
+    let read = state.service.classes(&path.db, &query);
     respond::page(&caller.within(read).await?)
 }
 
@@ -66,7 +66,7 @@ pub async fn get(
 
 /// Replaces a class's definition.
 #[utoipa::path(put, path = "/api/v1/databases/{db}/classes/{class}", operation_id = "replaceClass",
-    tag = "classes", params(ClassPath), request_body = schema::ClassDefinition,
+    tag = "classes", params(ClassPath), request_body = ClassDefinition,
     responses((status = 200, description = "Replaced", body = WriteAnswer)))]
 pub async fn replace(
     state: web::Data<HttpState>,

@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::respond::{self, WriteAnswer, await_position};
 use super::schema;
 use crate::domain::ids::{DatabaseName, StreamName};
+use crate::store::read_model::ListQuery;
 
 /// Items of a page when the caller does not say.
 pub const DEFAULT_LIMIT: usize = 100;
@@ -81,9 +82,10 @@ pub async fn list(
     caller: Caller,
     Params(page): Params<PageParams>,
 ) -> Result<HttpResponse, Problem> {
-    let limit = page_limit(page.limit)?;
+    let limit = Some(page_limit(page.limit)? as i64);
+    let query = ListQuery::databases(limit, page.cursor.as_deref())?;
     await_position(&req, &caller, &state.service).await?;
-    let read = state.service.databases(limit, page.cursor.as_deref());
+    let read = state.service.databases(&query);
     respond::page(&caller.within(read).await?)
 }
 

@@ -8,17 +8,18 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::HttpState;
+use super::databases::page_limit;
 use super::events::{self, HistoryParams};
 use super::extract::{BareCommand, Caller, Command, Params};
 use super::headers::min_position;
 use super::path::{ClassPath, InstancePath, segment};
 use super::problem::{self, Problem};
-use super::query::{QueryBody, instance_query};
 use super::respond::{self, WriteAnswer, await_position};
 use super::schema;
 use crate::domain::ids::{ClassId, DatabaseName, InstanceId, StreamName, Version};
 use crate::service::commands::NewInstance;
 use crate::service::queries::{Consistency, PointInTime};
+use crate::store::read_model::InstanceQuery;
 
 /// A new instance.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -104,17 +105,8 @@ pub async fn list(
     path: ClassPath,
     Params(params): Params<ListParams>,
 ) -> Result<HttpResponse, Problem> {
-    let sort = params.sort.as_deref().unwrap_or_default();
-    let query = instance_query(QueryBody {
-        limit: params.limit,
-        cursor: params.cursor,
-        sort: sort
-            .split(',')
-            .filter(|s| !s.is_empty())
-            .map(str::to_owned)
-            .collect(),
-        ..QueryBody::default()
-    })?;
+    let limit = Some(page_limit(params.limit)? as i64);
+    let query = InstanceQuery::list(params.sort.as_deref(), limit, params.cursor)?;
     await_position(&req, &caller, &state.service).await?;
     let read = state.service.instances(&path.db, &path.class, &query);
     respond::page(&caller.within(read).await?)

@@ -70,21 +70,18 @@ codes! {
     DEADLINE_EXCEEDED = "deadline_exceeded", 503, "The deadline passed before anything was done";
 }
 
-/// Refusals whose code, not their kind, decides the status: they are about the caller's
-/// permission, which the domain knows nothing of.
-const REFUSED_BY_CODE: &[(&str, u16, &str)] = &[(
-    "chaos_disabled",
-    403,
-    "Killing actors is not enabled on this service",
-)];
+/// Refusals whose code, not their kind, decides the status: a cursor is wrong as text, whoever
+/// finds out.
+const REFUSED_BY_CODE: &[Code] = &[INVALID_CURSOR];
 
 /// Status and title of a refusal of the domain.
 pub fn refusal_row(refusal: &Refusal) -> (u16, &'static str) {
-    if let Some((_, status, title)) = REFUSED_BY_CODE.iter().find(|r| r.0 == refusal.code) {
-        return (*status, title);
+    if let Some(row) = REFUSED_BY_CODE.iter().find(|r| r.code == refusal.code) {
+        return (row.status, row.title);
     }
     match refusal.kind {
         RefusalKind::Invalid => (422, "The request contradicts itself or the ontology"),
+        RefusalKind::Forbidden => (403, "The service does not allow it"),
         RefusalKind::NotFound => (404, "It does not exist"),
         RefusalKind::Conflict => (409, "The current state forbids it"),
         RefusalKind::VersionMismatch { .. } => (412, "The version has moved on"),

@@ -129,61 +129,35 @@ pub struct EventPage {
     next_cursor: Option<String>,
 }
 
-/// An ontology class.
+/// One condition.
 #[derive(ToSchema)]
-pub struct ClassDefinition {
-    /// `[A-Za-z][A-Za-z0-9_:-]{0,99}`.
-    #[schema(example = "Movie")]
-    id: String,
-    /// For people.
-    label: String,
-    /// For people.
-    description: Option<String>,
-    /// Id of the class it specialises.
-    parent_class: Option<String>,
-    /// Whether it has no instances of its own.
-    r#abstract: Option<bool>,
-    /// Its properties.
-    properties: Option<Vec<PropertyDefinition>>,
-    /// Its relationships.
-    relationships: Option<Vec<RelationshipDefinition>>,
-    /// Anything its author wants to keep with it.
-    #[schema(value_type = Option<Object>)]
-    metadata: (),
+pub struct Filter {
+    /// `id`, `version`, `created_at`, `updated_at`, or a property's path, `address.city`.
+    #[schema(example = "year")]
+    field: String,
+    /// `eq`, `ne`, `gt`, `gte`, `lt`, `lte`, `in`, `contains`, `starts_with` or `exists`.
+    #[schema(example = "gte")]
+    op: String,
+    /// What to compare with: a list for `in`; may be left out for `exists`, where it means true.
+    #[schema(value_type = Option<Value>)]
+    value: (),
 }
 
-/// A property of a class.
+/// What to look for; every part may be left out.
 #[derive(ToSchema)]
-pub struct PropertyDefinition {
-    /// Its name in `data`.
-    name: String,
-    /// Its type.
-    r#type: String,
-    /// For people.
-    label: Option<String>,
-    /// Whether every instance must have it.
-    required: Option<bool>,
-    /// What it is when an instance does not give it.
-    #[schema(value_type = Option<Object>)]
-    default: (),
-    /// Rules beyond the type.
-    #[schema(value_type = Option<Object>)]
-    constraints: (),
-}
-
-/// A relationship of a class.
-#[derive(ToSchema)]
-pub struct RelationshipDefinition {
-    /// Its name in `data`.
-    predicate: String,
-    /// Id of the class it leads to.
-    target: String,
-    /// For people.
-    label: Option<String>,
-    /// How many of the target an instance may have, and the other way round.
-    cardinality: String,
-    /// Name of the way back.
-    inverse: Option<String>,
+pub struct InstanceQuery {
+    /// All must hold, at most 50.
+    filters: Option<Vec<Filter>>,
+    /// At most 8 fields, most significant first; `-` before one sorts it descending.
+    #[schema(example = json!(["-year", "title"]))]
+    sort: Option<Vec<String>>,
+    /// Properties to give back, by path; all when absent.
+    select: Option<Vec<String>>,
+    /// Items on the page.
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before, asked with the same filters and sort.
+    cursor: Option<String>,
 }
 
 /// A dependency as last seen.
