@@ -1,6 +1,8 @@
 //! What the tests start by themselves.
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
 
+pub mod kafka;
+pub mod log;
 pub mod postgres;
 
 use std::time::Duration;

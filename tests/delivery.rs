@@ -1,0 +1,589 @@
+//! From the log to Kafka: a real PostgreSQL, the real Kafka protocol, every failure on the way.
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use oms::actors::outbox::{OutboxDeps, Tailer};
+use oms::actors::relay::{Publisher, QueueLimits, RelayDeps, RelaySettings};
+use oms::domain::ids::{Offset, PartitionId, Position, StreamName};
+use oms::domain::time::SystemClock;
+use oms::migration::stage::Mode;
+use oms::store::delivered;
+use oms::store::delivery::*;
+use oms::store::error::{StoreError, StoreErrorKind};
+use oms::store::health::Health;
+use oms::store::kafka::{KafkaSettings, KafkaTransport};
+use oms::store::object_store::ObjectStore;
+use oms::store::postgres::PostgresSettings;
+use oms::store::postgres::outbox::PostgresOutbox;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use tokio::sync::oneshot;
+
+use support::kafka::{Broker, Consumed};
+use support::log::{Log, order};
+use support::{eventually, postgres};
+
+const PARTITIONS: u16 = 3;
+const TOPIC: &str = "oms.stream";
+
+struct World {
+    log: Log,
+    outbox: Arc<PostgresOutbox>,
+    broker: Broker,
+    recorded: Arc<Notify>,
+}
+
+impl World {
+    async fn new(settings: &PostgresSettings) -> Self {
+        Self {
+            log: Log::new(PARTITIONS).await,
+            outbox: Arc::new(PostgresOutbox::new(postgres::connect(settings))),
+            broker: Broker::start(),
+            recorded: Arc::new(Notify::new()),
+        }
+    }
+
+    fn tail(&self, store: Arc<dyn DeliveryStore>) -> Task {
+        let deps = self.outbox_deps(store);
+        Task::run(move || Tailer::new(deps).run())
+    }
+
+    fn outbox_deps(&self, store: Arc<dyn DeliveryStore>) -> OutboxDeps {
+        OutboxDeps {
+            log: self.log.log.clone(),
+            heads: self.log.heads.clone(),
+            store,
+            objects: self.log.objects.clone(),
+            topics: KafkaSettings::default().topics(),
+            mode: Mode::S3Only,
+            recorded: self.recorded.clone(),
+            look_every: Duration::from_millis(100),
+        }
+    }
+
+    fn publish(&self, store: Arc<dyn DeliveryStore>, kafka: KafkaSettings) -> Task {
+        let deps = self.relay_deps(store, kafka);
+        Task::run(move || Publisher::new(deps).run())
+    }
+
+    fn relay_deps(&self, store: Arc<dyn DeliveryStore>, kafka: KafkaSettings) -> RelayDeps {
+        let health = Arc::new(Health::new(support::now));
+        let transport = KafkaTransport::new(kafka, support::io(), health).expect("settings");
+        RelayDeps {
+            store,
+            transport: Arc::new(transport),
+            log: self.log.log.clone(),
+            objects: self.log.objects.clone(),
+            clock: Arc::new(SystemClock),
+            recorded: self.recorded.clone(),
+            node: "node".into(),
+            settings: RelaySettings {
+                limits: QueueLimits {
+                    window: 200,
+                    wave_rows: 40,
+                    retry_min: Duration::from_millis(20),
+                    retry_max: Duration::from_millis(50),
+                    ..QueueLimits::default()
+                },
+                sweep: Duration::from_millis(300),
+                report: Duration::from_millis(100),
+                ..RelaySettings::default()
+            },
+        }
+    }
+
+    async fn run(&self) -> (Task, Task) {
+        let tailer = self.tail(self.outbox.clone());
+        let publisher = self.publish(self.outbox.clone(), self.broker.settings());
+        (tailer, publisher)
+    }
+
+    /// Waits until everything was taken in and the outbox is empty.
+    async fn delivered(&self) -> DeliveryStatus {
+        eventually("everything is delivered", || async {
+            let status = self.outbox.status().await.ok()?.with_heads(&self.log.heads);
+            let taken_in = status.partitions.len() == usize::from(PARTITIONS)
+                && status.partitions.iter().all(|p| p.lag.unwrap_or(0) == 0);
+            (taken_in && status.depth == 0).then_some(status)
+        })
+        .await
+    }
+
+    /// Law 9: every committed event is in Kafka, byte for byte, and of each stream they were seen
+    /// for the first time in order. Answers how often each was seen.
+    async fn check(&self, except: &[usize]) -> HashMap<Vec<u8>, usize> {
+        let consumed = self.broker.read(TOPIC).await;
+        let mut streams: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
+        let mut times: HashMap<Vec<u8>, usize> = HashMap::new();
+        for message in consumed {
+            let seen = times.entry(message.value.clone()).or_default();
+            *seen += 1;
+            if *seen == 1 {
+                streams.entry(message.key).or_default().push(message.value);
+            }
+        }
+        let mut expected: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
+        for (i, (stream, _, bytes)) in self.log.written().await.into_iter().enumerate() {
+            if !except.contains(&i) {
+                expected
+                    .entry(stream.id().to_owned())
+                    .or_default()
+                    .push(bytes.to_vec());
+            }
+        }
+        assert_eq!(streams.len(), expected.len());
+        for (stream, events) in expected {
+            let found = streams.remove(&stream).unwrap_or_default();
+            assert_eq!(found.len(), events.len(), "events of stream {stream}");
+            assert!(found == events, "order of stream {stream}");
+        }
+        times
+    }
+}
+
+/// A loop on a thread of its own, as on an arbiter; it ends with its owner, at any point.
+struct Task {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Task {
+    fn run<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build();
+            runtime.expect("a runtime").block_on(async {
+                tokio::select! {
+                    () = make() => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(
+                std::thread::panicking() || ended.is_ok(),
+                "the loop panicked"
+            );
+        }
+    }
+}
+
+fn orders(n: usize) -> Vec<StreamName> {
+    (0..n).map(order).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_every_event_reaches_kafka_in_stream_order() {
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    for i in 0..20 {
+        world.log.append(&orders(10), &format!("round {i}")).await;
+    }
+    world.delivered().await;
+    let times = world.check(&[]).await;
+    assert!(
+        times.values().all(|n| *n == 1),
+        "nothing went wrong, so nothing was sent twice"
+    );
+    let message: Consumed = world.broker.read(TOPIC).await.remove(0);
+    let key = message.header("s3_key").expect("s3_key");
+    let number = |name: &str| -> u64 { message.header(name).expect(name).parse().expect(name) };
+    let range = number("s3_offset")..number("s3_offset") + number("s3_length");
+    let bytes = world
+        .log
+        .objects
+        .get_range(key, range)
+        .await
+        .expect("read")
+        .expect("there");
+    assert_eq!(bytes, message.value, "the headers say where the event lies");
+    let saved = eventually("delivered watermarks in the bucket", || async {
+        let saved = delivered::load(&*world.log.objects).await.ok()?;
+        (0..PARTITIONS)
+            .all(|p| {
+                saved.get(&PartitionId(p)) == Some(&world.log.heads.next_offset(PartitionId(p)))
+            })
+            .then_some(saved)
+    })
+    .await;
+    assert_eq!(saved.len(), usize::from(PARTITIONS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_other_processes_are_found() {
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    for _ in 0..30 {
+        world.log.append_quietly(&orders(5), "x").await;
+    }
+    eventually("found", || async {
+        let seen = world.broker.read(TOPIC).await.len();
+        (seen >= 150).then_some(())
+    })
+    .await;
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_two_tailers_make_one_row_of_each_event() {
+    let world = World::new(&postgres::fresh()).await;
+    let tailers: Vec<Task> = (0..3).map(|_| world.tail(world.outbox.clone())).collect();
+    for i in 0..60 {
+        world.log.append(&orders(7), &format!("{i}")).await;
+    }
+    eventually("all taken in", || async {
+        let status = world
+            .outbox
+            .status()
+            .await
+            .ok()?
+            .with_heads(&world.log.heads);
+        let done = status.partitions.iter().all(|p| p.lag.unwrap_or(0) == 0);
+        (done && status.partitions.len() == usize::from(PARTITIONS)).then_some(())
+    })
+    .await;
+    drop(tailers);
+    let after = (0..PARTITIONS).map(|p| (PartitionId(p), None)).collect();
+    let rows = world.outbox.pending(after, 10_000).await.expect("rows");
+    assert_eq!(rows.len(), 60 * 7);
+    assert!(rows.is_sorted_by_key(|r| r.position));
+    let ids: std::collections::HashSet<_> = rows.iter().map(|r| r.event_id).collect();
+    assert_eq!(ids.len(), rows.len());
+}
+
+/// An outbox in which deletions do not happen while told so: the crash between the broker's
+/// acknowledgement and the deletion.
+struct Undeleting {
+    inner: Arc<PostgresOutbox>,
+    broken: AtomicBool,
+}
+
+#[async_trait]
+impl DeliveryStore for Undeleting {
+    async fn delivered(&self, positions: Vec<Position>) -> Result<(), StoreError> {
+        if self.broken.load(Ordering::SeqCst) {
+            let kind = StoreErrorKind::Unavailable;
+            return Err(StoreError::indeterminate(
+                kind,
+                "postgres",
+                "delivered",
+                "injected",
+            ));
+        }
+        self.inner.delivered(positions).await
+    }
+    async fn watermarks(
+        &self,
+    ) -> Result<std::collections::BTreeMap<PartitionId, Offset>, StoreError> {
+        self.inner.watermarks().await
+    }
+    async fn begin(&self, starts: Vec<(PartitionId, Offset)>) -> Result<(), StoreError> {
+        self.inner.begin(starts).await
+    }
+    async fn record(&self, groups: Vec<CommitGroup>) -> Result<Vec<PartitionId>, StoreError> {
+        self.inner.record(groups).await
+    }
+    async fn pending(
+        &self,
+        after: Vec<(PartitionId, Option<Position>)>,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.inner.pending(after, limit).await
+    }
+    async fn refused(&self, rows: Vec<Refused>) -> Result<(), StoreError> {
+        self.inner.refused(rows).await
+    }
+    async fn lease(
+        &self,
+        node: &str,
+        partitions: u16,
+        ttl: Duration,
+    ) -> Result<Vec<PartitionId>, StoreError> {
+        self.inner.lease(node, partitions, ttl).await
+    }
+    async fn release(&self, node: &str) -> Result<(), StoreError> {
+        self.inner.release(node).await
+    }
+    async fn delivered_watermarks(
+        &self,
+    ) -> Result<std::collections::BTreeMap<PartitionId, Offset>, StoreError> {
+        self.inner.delivered_watermarks().await
+    }
+    async fn status(&self) -> Result<DeliveryStatus, StoreError> {
+        self.inner.status().await
+    }
+    async fn dead_letters(
+        &self,
+        limit: usize,
+        after: Option<i64>,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.inner.dead_letters(limit, after).await
+    }
+    async fn requeue(&self, id: i64) -> Result<bool, StoreError> {
+        self.inner.requeue(id).await
+    }
+    async fn discard(&self, id: i64) -> Result<bool, StoreError> {
+        self.inner.discard(id).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_a_crash_between_acknowledgement_and_deletion_doubles_and_never_loses() {
+    let world = World::new(&postgres::fresh()).await;
+    let store = Arc::new(Undeleting {
+        inner: world.outbox.clone(),
+        broken: AtomicBool::new(true),
+    });
+    let _tailer = world.tail(world.outbox.clone());
+    let first = world.publish(store.clone(), world.broker.settings());
+    for i in 0..10 {
+        world.log.append(&orders(6), &format!("{i}")).await;
+    }
+    eventually("a wave in Kafka", || async {
+        (!world.broker.read(TOPIC).await.is_empty()).then_some(())
+    })
+    .await;
+    drop(first);
+    store.broken.store(false, Ordering::SeqCst);
+    let _second = world.publish(store.clone(), world.broker.settings());
+    world.delivered().await;
+    let times = world.check(&[]).await;
+    assert!(
+        times.values().any(|n| *n > 1),
+        "the crash did not happen where it should"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_3_a_broker_outage_costs_no_attempt() {
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    world.log.append(&orders(10), "before").await;
+    world.delivered().await;
+    world
+        .broker
+        .order(|cluster| cluster.broker_down(-1).expect("down"));
+    for i in 0..5 {
+        world
+            .log
+            .append(&orders(10), &format!("while down {i}"))
+            .await;
+    }
+    // Longer than a wave may take, so that waves do fail meanwhile.
+    tokio::time::sleep(world.broker.settings().delivery_timeout.mul_f64(1.5)).await;
+    let during = world.outbox.status().await.expect("status");
+    assert_eq!((during.depth, during.dead_letters), (50, 0));
+    world
+        .broker
+        .order(|cluster| cluster.broker_up(-1).expect("up"));
+    let after = world.delivered().await;
+    assert_eq!(after.dead_letters, 0);
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_order_survives_every_produce_error() {
+    use RDKafkaRespErr::*;
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    world.log.append(&orders(12), "first").await;
+    world.delivered().await;
+    let bursts: [&[RDKafkaRespErr]; 6] = [
+        &[
+            RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+            RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        ],
+        &[RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__TRANSPORT],
+        &[RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER],
+        // Refused batches of innocent messages: nothing may die of that.
+        &[
+            RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+            RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        ],
+        &[
+            RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            RD_KAFKA_RESP_ERR_INVALID_MSG,
+        ],
+        &[
+            RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
+        ],
+    ];
+    for (i, burst) in bursts.into_iter().cycle().take(12).enumerate() {
+        world
+            .broker
+            .order(move |cluster| cluster.request_errors(RDKafkaApiKey::Produce, burst));
+        for j in 0..4 {
+            world
+                .log
+                .append(&orders(12), &format!("burst {i} {j}"))
+                .await;
+        }
+        if i % 3 == 2 {
+            world.delivered().await;
+        }
+    }
+    let status = world.delivered().await;
+    assert_eq!(status.dead_letters, 0);
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_3_a_poison_message_is_parked_and_its_stream_goes_on() {
+    let world = World::new(&postgres::fresh()).await;
+    let _tailer = world.tail(world.outbox.clone());
+    let mut small = world.broker.settings();
+    small
+        .extra
+        .insert("message.max.bytes".into(), "20000".into());
+    let publisher = world.publish(world.outbox.clone(), small);
+    world.log.append(&orders(3), "fine").await;
+    world.log.append(&[order(1)], &"x".repeat(30_000)).await;
+    world.log.append(&orders(3), "behind").await;
+    let dead = eventually("parked", || async {
+        let dead = world.outbox.dead_letters(10, None).await.ok()?;
+        dead.into_iter().next()
+    })
+    .await;
+    assert_eq!(dead.stream, "order/1");
+    assert_eq!(dead.version.0, 2);
+    assert_eq!(dead.topic, TOPIC);
+    assert_eq!(dead.attempts, QueueLimits::default().max_attempts);
+    assert!(!dead.last_error.is_empty());
+    let status = world.delivered().await;
+    assert_eq!(status.dead_letters, 1);
+    world.check(&[3]).await;
+    let held = world.log.log.partition_of(&order(1));
+    let watermarks = world
+        .outbox
+        .delivered_watermarks()
+        .await
+        .expect("watermarks");
+    assert_eq!(
+        watermarks[&held], dead.position.offset,
+        "a dead letter is not delivered"
+    );
+
+    drop(publisher);
+    let _larger = world.publish(world.outbox.clone(), world.broker.settings());
+    assert!(world.outbox.requeue(dead.id).await.expect("requeued"));
+    assert!(!world.outbox.requeue(dead.id).await.expect("gone"));
+    eventually("delivered after all", || async {
+        (world.broker.read(TOPIC).await.len() == 7).then_some(())
+    })
+    .await;
+    assert_eq!(world.delivered().await.dead_letters, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_large_bodies_travel_by_reference() {
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    world
+        .log
+        .append(
+            &[order(1)],
+            &"y".repeat(RelaySettings::default().inline_limit),
+        )
+        .await;
+    world.delivered().await;
+    let message = world.broker.read(TOPIC).await.remove(0);
+    assert!(message.value.is_empty());
+    assert_eq!(message.header("claim_check"), Some("true"));
+    let (_, _, bytes) = world.log.written().await.remove(0);
+    let hash = hex::encode(Sha256::digest(&bytes));
+    assert_eq!(message.header("s3_sha256"), Some(hash.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_10_postgres_may_stop_in_the_middle() {
+    let cluster = postgres::Cluster::start();
+    let world = World::new(&cluster.fresh()).await;
+    let _running = world.run().await;
+    for round in 0..3 {
+        for i in 0..10 {
+            world
+                .log
+                .append(&orders(8), &format!("up {round} {i}"))
+                .await;
+        }
+        cluster.stop();
+        for i in 0..5 {
+            world
+                .log
+                .append(&orders(8), &format!("down {round} {i}"))
+                .await;
+        }
+        assert!(world.outbox.status().await.is_err(), "it is down");
+        cluster.resume();
+    }
+    world.delivered().await;
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_10_everything_starts_with_postgres_down() {
+    let cluster = postgres::Cluster::start();
+    cluster.stop();
+    let world = World::new(&cluster.fresh()).await;
+    let _running = world.run().await;
+    world.log.append(&orders(8), "down").await;
+    assert!(world.outbox.status().await.is_err_and(|e| e.is_transient()));
+    cluster.resume();
+    world.delivered().await;
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_11_a_dropped_database_republishes_no_history() {
+    let settings = postgres::fresh();
+    let world = World::new(&settings).await;
+    let _running = world.run().await;
+    for i in 0..20 {
+        world.log.append(&orders(5), &format!("history {i}")).await;
+    }
+    world.delivered().await;
+    eventually("delivered watermarks in the bucket", || async {
+        let saved = delivered::load(&*world.log.objects).await.ok()?;
+        let whole =
+            |p| saved.get(&PartitionId(p)) == Some(&world.log.heads.next_offset(PartitionId(p)));
+        (0..PARTITIONS).all(whole).then_some(())
+    })
+    .await;
+    let name = settings.url.rsplit('/').next().expect("name");
+    postgres::shared()
+        .administer(&format!("DROP DATABASE {name} WITH (FORCE)"))
+        .await;
+    for i in 0..20 {
+        world
+            .log
+            .append(&orders(5), &format!("afterwards {i}"))
+            .await;
+    }
+    world.delivered().await;
+    let times = world.check(&[]).await;
+    let history = world.log.written().await;
+    for (_, _, bytes) in &history[..100] {
+        assert_eq!(times[bytes.as_ref()], 1, "history was published again");
+    }
+}
