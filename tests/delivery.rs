@@ -10,13 +10,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use oms::actors::outbox::{OutboxDeps, Tailer};
 use oms::actors::relay::{Publisher, QueueLimits, RelayDeps, RelaySettings};
+use oms::actors::supervision::guard::{GuardSettings, OnEscalation};
+use oms::actors::supervision::policy::ActorKind;
+use oms::actors::supervision::tree::{KillHow, Tree};
 use oms::domain::ids::{Offset, PartitionId, Position, StreamName};
 use oms::domain::time::SystemClock;
 use oms::migration::stage::Mode;
 use oms::store::delivered;
 use oms::store::delivery::*;
 use oms::store::error::{StoreError, StoreErrorKind};
-use oms::store::health::Health;
+use oms::store::health::{DependencyState, Health};
 use oms::store::kafka::{KafkaSettings, KafkaTransport};
 use oms::store::object_store::ObjectStore;
 use oms::store::postgres::PostgresSettings;
@@ -38,6 +41,7 @@ struct World {
     outbox: Arc<PostgresOutbox>,
     broker: Broker,
     recorded: Arc<Notify>,
+    kafka: Arc<Health>,
 }
 
 impl World {
@@ -47,6 +51,7 @@ impl World {
             outbox: Arc::new(PostgresOutbox::new(postgres::connect(settings))),
             broker: Broker::start(),
             recorded: Arc::new(Notify::new()),
+            kafka: Arc::new(Health::new(support::now)),
         }
     }
 
@@ -74,7 +79,7 @@ impl World {
     }
 
     fn relay_deps(&self, store: Arc<dyn DeliveryStore>, kafka: KafkaSettings) -> RelayDeps {
-        let health = Arc::new(Health::new(support::now));
+        let health = self.kafka.clone();
         let transport = KafkaTransport::new(kafka, support::io(), health).expect("settings");
         RelayDeps {
             store,
@@ -389,8 +394,10 @@ async fn law_3_a_broker_outage_costs_no_attempt() {
             .append(&orders(10), &format!("while down {i}"))
             .await;
     }
-    // Longer than a wave may take, so that waves do fail meanwhile.
-    tokio::time::sleep(world.broker.settings().delivery_timeout.mul_f64(1.5)).await;
+    eventually("a wave fails", || async {
+        (world.kafka.status().state == DependencyState::Down).then_some(())
+    })
+    .await;
     let during = world.outbox.status().await.expect("status");
     assert_eq!((during.depth, during.dead_letters), (50, 0));
     world
@@ -586,4 +593,50 @@ async fn law_11_a_dropped_database_republishes_no_history() {
     for (_, _, bytes) in &history[..100] {
         assert_eq!(times[bytes.as_ref()], 1, "history was published again");
     }
+}
+
+#[test]
+fn law_12_the_actors_may_be_killed_at_any_point() {
+    let io = tokio::runtime::Runtime::new().expect("a runtime");
+    let world = io.block_on(World::new(&postgres::fresh()));
+    let _system = actix::System::new();
+    let arbiter = actix::Arbiter::new();
+    let tree = Tree::default();
+    let guard = |path: &str, kind| {
+        let node = tree.add(path, kind);
+        let end_process: OnEscalation = Arc::new(|node| panic!("{} escalated", node.path));
+        (node.clone(), GuardSettings::new(node, end_process))
+    };
+    let (outbox_node, settings) = guard("outbox", ActorKind::Outbox);
+    let deps = world.outbox_deps(world.outbox.clone());
+    let _outbox = oms::actors::outbox::start(&arbiter.handle(), settings, deps);
+    let (relay_node, settings) = guard("relay", ActorKind::Relay);
+    let deps = {
+        let _inside = io.enter();
+        world.relay_deps(world.outbox.clone(), world.broker.settings())
+    };
+    let _relay = oms::actors::relay::start(&arbiter.handle(), settings, deps);
+    io.block_on(async {
+        for i in 0..5_u64 {
+            for j in 0..10 {
+                world.log.append(&orders(8), &format!("{i} {j}")).await;
+            }
+            let how = if i % 2 == 0 {
+                KillHow::Panic
+            } else {
+                KillHow::Stop
+            };
+            for node in [&outbox_node, &relay_node] {
+                node.kill(how);
+                eventually("restarted", || async {
+                    (node.restarts() > i).then_some(())
+                })
+                .await;
+            }
+        }
+        world.delivered().await;
+        world.check(&[]).await;
+    });
+    assert_eq!((outbox_node.restarts(), relay_node.restarts()), (5, 5));
+    arbiter.stop();
 }
