@@ -1,8 +1,13 @@
 //! From the log to Kafka: a real PostgreSQL, the real Kafka protocol, every failure on the way.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -297,9 +302,7 @@ impl DeliveryStore for Undeleting {
         }
         self.inner.delivered(positions).await
     }
-    async fn watermarks(
-        &self,
-    ) -> Result<std::collections::BTreeMap<PartitionId, Offset>, StoreError> {
+    async fn watermarks(&self) -> Result<BTreeMap<PartitionId, Offset>, StoreError> {
         self.inner.watermarks().await
     }
     async fn begin(&self, starts: Vec<(PartitionId, Offset)>) -> Result<(), StoreError> {
@@ -329,9 +332,7 @@ impl DeliveryStore for Undeleting {
     async fn release(&self, node: &str) -> Result<(), StoreError> {
         self.inner.release(node).await
     }
-    async fn delivered_watermarks(
-        &self,
-    ) -> Result<std::collections::BTreeMap<PartitionId, Offset>, StoreError> {
+    async fn delivered_watermarks(&self) -> Result<BTreeMap<PartitionId, Offset>, StoreError> {
         self.inner.delivered_watermarks().await
     }
     async fn status(&self) -> Result<DeliveryStatus, StoreError> {
@@ -593,6 +594,27 @@ async fn law_11_a_dropped_database_republishes_no_history() {
     for (_, _, bytes) in &history[..100] {
         assert_eq!(times[bytes.as_ref()], 1, "history was published again");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_11_a_new_outbox_does_not_write_over_what_it_will_begin_with() {
+    let world = World::new(&postgres::fresh()).await;
+    let known: BTreeMap<PartitionId, Offset> =
+        (0..PARTITIONS).map(|p| (PartitionId(p), 1)).collect();
+    delivered::save(&*world.log.objects, known.clone(), support::now())
+        .await
+        .expect("saved");
+    let mut deps = world.relay_deps(world.outbox.clone(), world.broker.settings());
+    deps.settings.report = Duration::ZERO;
+    let mut publisher = Publisher::new(deps);
+    for _ in 0..3 {
+        publisher.step().await.expect("nothing to do");
+    }
+    let saved = delivered::load(&*world.log.objects).await.expect("read");
+    assert_eq!(saved, known);
+    let mut tailer = Tailer::new(world.outbox_deps(world.outbox.clone()));
+    while tailer.round().await.expect("tailed") {}
+    assert_eq!(world.outbox.watermarks().await.expect("watermarks"), known);
 }
 
 #[test]

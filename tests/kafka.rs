@@ -1,4 +1,9 @@
 //! The transport's promises, against the real protocol.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

@@ -1,4 +1,9 @@
 //! What the outbox promises to whoever uses it, against a real PostgreSQL.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
