@@ -7,200 +7,29 @@
 
 mod support;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use oms::actors::outbox::{OutboxDeps, Tailer};
-use oms::actors::relay::{Publisher, QueueLimits, RelayDeps, RelaySettings};
+use oms::actors::outbox::Tailer;
+use oms::actors::relay::{Publisher, QueueLimits, RelaySettings};
 use oms::actors::supervision::guard::{GuardSettings, OnEscalation};
 use oms::actors::supervision::policy::ActorKind;
 use oms::actors::supervision::tree::{KillHow, Tree};
-use oms::domain::ids::{Offset, PartitionId, Position, StreamName};
-use oms::domain::time::SystemClock;
-use oms::migration::stage::Mode;
+use oms::domain::ids::{Offset, PartitionId};
 use oms::store::delivered;
-use oms::store::delivery::*;
-use oms::store::error::{StoreError, StoreErrorKind};
-use oms::store::health::{DependencyState, Health};
-use oms::store::kafka::{KafkaSettings, KafkaTransport};
+use oms::store::delivery::DeliveryStore;
+use oms::store::health::DependencyState;
 use oms::store::object_store::ObjectStore;
-use oms::store::postgres::PostgresSettings;
-use oms::store::postgres::outbox::PostgresOutbox;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
-use tokio::sync::oneshot;
 
-use support::kafka::{Broker, Consumed};
-use support::log::{Log, order};
+use support::kafka::Consumed;
+use support::log::order;
+use support::undeleting::Undeleting;
+use support::world::{PARTITIONS, TOPIC, Task, World, orders};
 use support::{eventually, postgres};
-
-const PARTITIONS: u16 = 3;
-const TOPIC: &str = "oms.stream";
-
-struct World {
-    log: Log,
-    outbox: Arc<PostgresOutbox>,
-    broker: Broker,
-    recorded: Arc<Notify>,
-    kafka: Arc<Health>,
-}
-
-impl World {
-    async fn new(settings: &PostgresSettings) -> Self {
-        Self {
-            log: Log::new(PARTITIONS).await,
-            outbox: Arc::new(PostgresOutbox::new(postgres::connect(settings))),
-            broker: Broker::start(),
-            recorded: Arc::new(Notify::new()),
-            kafka: Arc::new(Health::new(support::now)),
-        }
-    }
-
-    fn tail(&self, store: Arc<dyn DeliveryStore>) -> Task {
-        let deps = self.outbox_deps(store);
-        Task::run(move || Tailer::new(deps).run())
-    }
-
-    fn outbox_deps(&self, store: Arc<dyn DeliveryStore>) -> OutboxDeps {
-        OutboxDeps {
-            log: self.log.log.clone(),
-            heads: self.log.heads.clone(),
-            store,
-            objects: self.log.objects.clone(),
-            topics: KafkaSettings::default().topics(),
-            mode: Mode::S3Only,
-            recorded: self.recorded.clone(),
-            look_every: Duration::from_millis(100),
-        }
-    }
-
-    fn publish(&self, store: Arc<dyn DeliveryStore>, kafka: KafkaSettings) -> Task {
-        let deps = self.relay_deps(store, kafka);
-        Task::run(move || Publisher::new(deps).run())
-    }
-
-    fn relay_deps(&self, store: Arc<dyn DeliveryStore>, kafka: KafkaSettings) -> RelayDeps {
-        let health = self.kafka.clone();
-        let transport = KafkaTransport::new(kafka, support::io(), health).expect("settings");
-        RelayDeps {
-            store,
-            transport: Arc::new(transport),
-            log: self.log.log.clone(),
-            objects: self.log.objects.clone(),
-            clock: Arc::new(SystemClock),
-            recorded: self.recorded.clone(),
-            node: "node".into(),
-            settings: RelaySettings {
-                limits: QueueLimits {
-                    window: 200,
-                    wave_rows: 40,
-                    retry_min: Duration::from_millis(20),
-                    retry_max: Duration::from_millis(50),
-                    ..QueueLimits::default()
-                },
-                sweep: Duration::from_millis(300),
-                report: Duration::from_millis(100),
-                ..RelaySettings::default()
-            },
-        }
-    }
-
-    async fn run(&self) -> (Task, Task) {
-        let tailer = self.tail(self.outbox.clone());
-        let publisher = self.publish(self.outbox.clone(), self.broker.settings());
-        (tailer, publisher)
-    }
-
-    /// Waits until everything was taken in and the outbox is empty.
-    async fn delivered(&self) -> DeliveryStatus {
-        eventually("everything is delivered", || async {
-            let status = self.outbox.status().await.ok()?.with_heads(&self.log.heads);
-            let taken_in = status.partitions.len() == usize::from(PARTITIONS)
-                && status.partitions.iter().all(|p| p.lag.unwrap_or(0) == 0);
-            (taken_in && status.depth == 0).then_some(status)
-        })
-        .await
-    }
-
-    /// Law 9: every committed event is in Kafka, byte for byte, and of each stream they were seen
-    /// for the first time in order. Answers how often each was seen.
-    async fn check(&self, except: &[usize]) -> HashMap<Vec<u8>, usize> {
-        let consumed = self.broker.read(TOPIC).await;
-        let mut streams: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
-        let mut times: HashMap<Vec<u8>, usize> = HashMap::new();
-        for message in consumed {
-            let seen = times.entry(message.value.clone()).or_default();
-            *seen += 1;
-            if *seen == 1 {
-                streams.entry(message.key).or_default().push(message.value);
-            }
-        }
-        let mut expected: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
-        for (i, (stream, _, bytes)) in self.log.written().await.into_iter().enumerate() {
-            if !except.contains(&i) {
-                expected
-                    .entry(stream.id().to_owned())
-                    .or_default()
-                    .push(bytes.to_vec());
-            }
-        }
-        assert_eq!(streams.len(), expected.len());
-        for (stream, events) in expected {
-            let found = streams.remove(&stream).unwrap_or_default();
-            assert_eq!(found.len(), events.len(), "events of stream {stream}");
-            assert!(found == events, "order of stream {stream}");
-        }
-        times
-    }
-}
-
-/// A loop on a thread of its own, as on an arbiter; it ends with its owner, at any point.
-struct Task {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Task {
-    fn run<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build();
-            runtime.expect("a runtime").block_on(async {
-                tokio::select! {
-                    () = make() => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let ended = thread.join();
-            assert!(
-                std::thread::panicking() || ended.is_ok(),
-                "the loop panicked"
-            );
-        }
-    }
-}
-
-fn orders(n: usize) -> Vec<StreamName> {
-    (0..n).map(order).collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_every_event_reaches_kafka_in_stream_order() {
@@ -279,78 +108,6 @@ async fn law_9_two_tailers_make_one_row_of_each_event() {
     assert!(rows.is_sorted_by_key(|r| r.position));
     let ids: std::collections::HashSet<_> = rows.iter().map(|r| r.event_id).collect();
     assert_eq!(ids.len(), rows.len());
-}
-
-/// An outbox in which deletions do not happen while told so: the crash between the broker's
-/// acknowledgement and the deletion.
-struct Undeleting {
-    inner: Arc<PostgresOutbox>,
-    broken: AtomicBool,
-}
-
-#[async_trait]
-impl DeliveryStore for Undeleting {
-    async fn delivered(&self, positions: Vec<Position>) -> Result<(), StoreError> {
-        if self.broken.load(Ordering::SeqCst) {
-            let kind = StoreErrorKind::Unavailable;
-            return Err(StoreError::indeterminate(
-                kind,
-                "postgres",
-                "delivered",
-                "injected",
-            ));
-        }
-        self.inner.delivered(positions).await
-    }
-    async fn watermarks(&self) -> Result<BTreeMap<PartitionId, Offset>, StoreError> {
-        self.inner.watermarks().await
-    }
-    async fn begin(&self, starts: Vec<(PartitionId, Offset)>) -> Result<(), StoreError> {
-        self.inner.begin(starts).await
-    }
-    async fn record(&self, groups: Vec<CommitGroup>) -> Result<Vec<PartitionId>, StoreError> {
-        self.inner.record(groups).await
-    }
-    async fn pending(
-        &self,
-        after: Vec<(PartitionId, Option<Position>)>,
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, StoreError> {
-        self.inner.pending(after, limit).await
-    }
-    async fn refused(&self, rows: Vec<Refused>) -> Result<(), StoreError> {
-        self.inner.refused(rows).await
-    }
-    async fn lease(
-        &self,
-        node: &str,
-        partitions: u16,
-        ttl: Duration,
-    ) -> Result<Vec<PartitionId>, StoreError> {
-        self.inner.lease(node, partitions, ttl).await
-    }
-    async fn release(&self, node: &str) -> Result<(), StoreError> {
-        self.inner.release(node).await
-    }
-    async fn delivered_watermarks(&self) -> Result<BTreeMap<PartitionId, Offset>, StoreError> {
-        self.inner.delivered_watermarks().await
-    }
-    async fn status(&self) -> Result<DeliveryStatus, StoreError> {
-        self.inner.status().await
-    }
-    async fn dead_letters(
-        &self,
-        limit: usize,
-        after: Option<i64>,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        self.inner.dead_letters(limit, after).await
-    }
-    async fn requeue(&self, id: i64) -> Result<bool, StoreError> {
-        self.inner.requeue(id).await
-    }
-    async fn discard(&self, id: i64) -> Result<bool, StoreError> {
-        self.inner.discard(id).await
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,8 @@
 pub mod kafka;
 pub mod log;
 pub mod postgres;
+pub mod undeleting;
+pub mod world;
 
 use std::time::Duration;
 
