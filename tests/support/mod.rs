@@ -1,7 +1,11 @@
 //! What the tests start by themselves.
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
 
+pub mod kafka;
+pub mod log;
 pub mod postgres;
+pub mod undeleting;
+pub mod world;
 
 use std::time::Duration;
 

@@ -137,6 +137,10 @@ impl Publisher {
 
     /// Publishes for ever.
     pub async fn run(mut self) {
+        if let Err(error) = self.deps.transport.declare().await {
+            // Publishing asks for the topics again.
+            tracing::warn!(%error, "the topics are not there yet");
+        }
         loop {
             match self.step().await {
                 Ok(true) => self.backoff.reset(),
@@ -391,16 +395,19 @@ impl Publisher {
         gauge!(OUTBOX_DEPTH).set(status.depth as f64);
         gauge!(OUTBOX_OLDEST).set(status.oldest_seconds.unwrap_or(0.0));
         gauge!(DEAD_LETTERS).set(status.dead_letters as f64);
-        let ours = self
-            .lease
-            .as_ref()
-            .is_some_and(|l| l.partitions.contains(&PartitionId(0)));
         let delivered: BTreeMap<PartitionId, Offset> = status
             .partitions
             .iter()
             .map(|p| (p.partition, p.delivered))
             .collect();
-        if ours && delivered != self.saved {
+        // One node writes for all. An outbox that has not begun everywhere is a new one: it is
+        // about to begin with the very document that would be written over.
+        let first = self
+            .lease
+            .as_ref()
+            .is_some_and(|l| l.partitions.contains(&PartitionId(0)));
+        let begun = delivered.len() == usize::from(self.deps.log.partitions());
+        if first && begun && delivered != self.saved {
             let now = self.deps.clock.now();
             match delivered::save(&*self.deps.objects, delivered.clone(), now).await {
                 Ok(()) => self.saved = delivered,

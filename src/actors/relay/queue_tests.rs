@@ -279,3 +279,27 @@ fn rows_behind_a_hold_do_not_fill_the_window() {
     );
     assert_eq!(model.outbox.len(), 40);
 }
+
+#[test]
+fn law_9_what_was_delivered_past_a_failure_is_sent_again() {
+    let mut queue = SendQueue::new(LIMITS);
+    queue.assign(&[PartitionId(0)]);
+    let rows: Vec<OutboxRow> = (0..4).map(|i| row(0, i, (i / 3) as u8, i + 1)).collect();
+    let positions: Vec<Position> = rows.iter().map(|r| r.position).collect();
+    queue.loaded(rows, at(0));
+    assert_eq!(queue.next_wave(at(0)).len(), 4);
+    assert!(queue.next_wave(at(0)).is_empty(), "one wave at a time");
+    let verdicts = [
+        Verdict::Delivered,
+        Verdict::Failed,
+        Verdict::Delivered,
+        Verdict::Delivered,
+    ];
+    let settled = queue.settle(verdicts.to_vec(), at(0));
+    assert_eq!(settled.delivered, [positions[0], positions[3]]);
+    let again = queue.next_wave(at(0));
+    assert_eq!(
+        again.iter().map(|r| r.position).collect::<Vec<_>>(),
+        positions[1..3]
+    );
+}

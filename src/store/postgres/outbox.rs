@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use tokio_postgres::Row;
+use tokio_postgres::{IsolationLevel, Row};
 
 use super::rows::{
     DEAD_COLUMNS, RowColumns, decode_dead_letter, decode_row, partition_of, position_columns,
@@ -336,8 +336,16 @@ impl DeliveryStore for PostgresOutbox {
             .postgres
             .run(OPERATION, |client| {
                 Box::pin(async move {
-                    let backlog = client.query_one(BACKLOG, &[]).await?;
-                    let partitions = client.query(DELIVERED_WATERMARKS, &[]).await?;
+                    // One snapshot, or a commit taken in between the two reads would look delivered.
+                    let snapshot = client
+                        .build_transaction()
+                        .isolation_level(IsolationLevel::RepeatableRead)
+                        .read_only(true)
+                        .start()
+                        .await?;
+                    let backlog = snapshot.query_one(BACKLOG, &[]).await?;
+                    let partitions = snapshot.query(DELIVERED_WATERMARKS, &[]).await?;
+                    snapshot.commit().await?;
                     Ok((backlog, partitions))
                 })
             })

@@ -1,0 +1,421 @@
+//! From the log to Kafka: a real PostgreSQL, the real Kafka protocol, every failure on the way.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use oms::actors::outbox::Tailer;
+use oms::actors::relay::{Publisher, QueueLimits, RelaySettings};
+use oms::actors::supervision::guard::{GuardSettings, OnEscalation};
+use oms::actors::supervision::policy::ActorKind;
+use oms::actors::supervision::tree::{KillHow, Tree};
+use oms::domain::ids::{Offset, PartitionId};
+use oms::store::delivered;
+use oms::store::delivery::DeliveryStore;
+use oms::store::health::DependencyState;
+use oms::store::object_store::ObjectStore;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use sha2::{Digest, Sha256};
+
+use support::kafka::Consumed;
+use support::log::order;
+use support::undeleting::Undeleting;
+use support::world::{PARTITIONS, TOPIC, Task, World, orders};
+use support::{eventually, postgres};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_every_event_reaches_kafka_in_stream_order() {
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    for i in 0..20 {
+        world.log.append(&orders(10), &format!("round {i}")).await;
+    }
+    world.delivered().await;
+    let times = world.check(&[]).await;
+    assert!(
+        times.values().all(|n| *n == 1),
+        "nothing went wrong, so nothing was sent twice"
+    );
+    let message: Consumed = world.broker.read(TOPIC).await.remove(0);
+    let key = message.header("s3_key").expect("s3_key");
+    let number = |name: &str| -> u64 { message.header(name).expect(name).parse().expect(name) };
+    let range = number("s3_offset")..number("s3_offset") + number("s3_length");
+    let bytes = world
+        .log
+        .objects
+        .get_range(key, range)
+        .await
+        .expect("read")
+        .expect("there");
+    assert_eq!(bytes, message.value, "the headers say where the event lies");
+    let saved = eventually("delivered watermarks in the bucket", || async {
+        let saved = delivered::load(&*world.log.objects).await.ok()?;
+        (0..PARTITIONS)
+            .all(|p| {
+                saved.get(&PartitionId(p)) == Some(&world.log.heads.next_offset(PartitionId(p)))
+            })
+            .then_some(saved)
+    })
+    .await;
+    assert_eq!(saved.len(), usize::from(PARTITIONS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_other_processes_are_found() {
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    for _ in 0..30 {
+        world.log.append_quietly(&orders(5), "x").await;
+    }
+    eventually("found", || async {
+        let seen = world.broker.read(TOPIC).await.len();
+        (seen >= 150).then_some(())
+    })
+    .await;
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_two_tailers_make_one_row_of_each_event() {
+    let world = World::new(&postgres::fresh()).await;
+    let tailers: Vec<Task> = (0..3).map(|_| world.tail(world.outbox.clone())).collect();
+    for i in 0..60 {
+        world.log.append(&orders(7), &format!("{i}")).await;
+    }
+    eventually("all taken in", || async {
+        let status = world
+            .outbox
+            .status()
+            .await
+            .ok()?
+            .with_heads(&world.log.heads);
+        let done = status.partitions.iter().all(|p| p.lag.unwrap_or(0) == 0);
+        (done && status.partitions.len() == usize::from(PARTITIONS)).then_some(())
+    })
+    .await;
+    drop(tailers);
+    let after = (0..PARTITIONS).map(|p| (PartitionId(p), None)).collect();
+    let rows = world.outbox.pending(after, 10_000).await.expect("rows");
+    assert_eq!(rows.len(), 60 * 7);
+    assert!(rows.is_sorted_by_key(|r| r.position));
+    let ids: std::collections::HashSet<_> = rows.iter().map(|r| r.event_id).collect();
+    assert_eq!(ids.len(), rows.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_a_crash_between_acknowledgement_and_deletion_doubles_and_never_loses() {
+    let world = World::new(&postgres::fresh()).await;
+    let store = Arc::new(Undeleting {
+        inner: world.outbox.clone(),
+        broken: AtomicBool::new(true),
+    });
+    let _tailer = world.tail(world.outbox.clone());
+    let first = world.publish(store.clone(), world.broker.settings());
+    for i in 0..10 {
+        world.log.append(&orders(6), &format!("{i}")).await;
+    }
+    eventually("a wave in Kafka", || async {
+        (!world.broker.read(TOPIC).await.is_empty()).then_some(())
+    })
+    .await;
+    drop(first);
+    store.broken.store(false, Ordering::SeqCst);
+    let _second = world.publish(store.clone(), world.broker.settings());
+    world.delivered().await;
+    let times = world.check(&[]).await;
+    assert!(
+        times.values().any(|n| *n > 1),
+        "the crash did not happen where it should"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_3_a_broker_outage_costs_no_attempt() {
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    world.log.append(&orders(10), "before").await;
+    world.delivered().await;
+    world
+        .broker
+        .order(|cluster| cluster.broker_down(-1).expect("down"));
+    for i in 0..5 {
+        world
+            .log
+            .append(&orders(10), &format!("while down {i}"))
+            .await;
+    }
+    eventually("a wave fails", || async {
+        (world.kafka.status().state == DependencyState::Down).then_some(())
+    })
+    .await;
+    let during = world.outbox.status().await.expect("status");
+    assert_eq!((during.depth, during.dead_letters), (50, 0));
+    world
+        .broker
+        .order(|cluster| cluster.broker_up(-1).expect("up"));
+    let after = world.delivered().await;
+    assert_eq!(after.dead_letters, 0);
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_order_survives_every_produce_error() {
+    use RDKafkaRespErr::*;
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    world.log.append(&orders(12), "first").await;
+    world.delivered().await;
+    let bursts: [&[RDKafkaRespErr]; 6] = [
+        &[
+            RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+            RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        ],
+        &[RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__TRANSPORT],
+        &[RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER],
+        // Refused batches of innocent messages: nothing may die of that.
+        &[
+            RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+            RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        ],
+        &[
+            RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            RD_KAFKA_RESP_ERR_INVALID_MSG,
+        ],
+        &[
+            RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
+        ],
+    ];
+    for (i, burst) in bursts.into_iter().cycle().take(12).enumerate() {
+        world
+            .broker
+            .order(move |cluster| cluster.request_errors(RDKafkaApiKey::Produce, burst));
+        for j in 0..4 {
+            world
+                .log
+                .append(&orders(12), &format!("burst {i} {j}"))
+                .await;
+        }
+        if i % 3 == 2 {
+            world.delivered().await;
+        }
+    }
+    let status = world.delivered().await;
+    assert_eq!(status.dead_letters, 0);
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_3_a_poison_message_is_parked_and_its_stream_goes_on() {
+    let world = World::new(&postgres::fresh()).await;
+    let _tailer = world.tail(world.outbox.clone());
+    let mut small = world.broker.settings();
+    small
+        .extra
+        .insert("message.max.bytes".into(), "20000".into());
+    let publisher = world.publish(world.outbox.clone(), small);
+    world.log.append(&orders(3), "fine").await;
+    world.log.append(&[order(1)], &"x".repeat(30_000)).await;
+    world.log.append(&orders(3), "behind").await;
+    let dead = eventually("parked", || async {
+        let dead = world.outbox.dead_letters(10, None).await.ok()?;
+        dead.into_iter().next()
+    })
+    .await;
+    assert_eq!(dead.stream, "order/1");
+    assert_eq!(dead.version.0, 2);
+    assert_eq!(dead.topic, TOPIC);
+    assert_eq!(dead.attempts, QueueLimits::default().max_attempts);
+    assert!(!dead.last_error.is_empty());
+    let status = world.delivered().await;
+    assert_eq!(status.dead_letters, 1);
+    world.check(&[3]).await;
+    let held = world.log.log.partition_of(&order(1));
+    let watermarks = world
+        .outbox
+        .delivered_watermarks()
+        .await
+        .expect("watermarks");
+    assert_eq!(
+        watermarks[&held], dead.position.offset,
+        "a dead letter is not delivered"
+    );
+
+    drop(publisher);
+    let _larger = world.publish(world.outbox.clone(), world.broker.settings());
+    assert!(world.outbox.requeue(dead.id).await.expect("requeued"));
+    assert!(!world.outbox.requeue(dead.id).await.expect("gone"));
+    eventually("delivered after all", || async {
+        (world.broker.read(TOPIC).await.len() == 7).then_some(())
+    })
+    .await;
+    assert_eq!(world.delivered().await.dead_letters, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_large_bodies_travel_by_reference() {
+    let world = World::new(&postgres::fresh()).await;
+    let _running = world.run().await;
+    world
+        .log
+        .append(
+            &[order(1)],
+            &"y".repeat(RelaySettings::default().inline_limit),
+        )
+        .await;
+    world.delivered().await;
+    let message = world.broker.read(TOPIC).await.remove(0);
+    assert!(message.value.is_empty());
+    assert_eq!(message.header("claim_check"), Some("true"));
+    let (_, _, bytes) = world.log.written().await.remove(0);
+    let hash = hex::encode(Sha256::digest(&bytes));
+    assert_eq!(message.header("s3_sha256"), Some(hash.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_10_postgres_may_stop_in_the_middle() {
+    let cluster = postgres::Cluster::start();
+    let world = World::new(&cluster.fresh()).await;
+    let _running = world.run().await;
+    for round in 0..3 {
+        for i in 0..10 {
+            world
+                .log
+                .append(&orders(8), &format!("up {round} {i}"))
+                .await;
+        }
+        cluster.stop();
+        for i in 0..5 {
+            world
+                .log
+                .append(&orders(8), &format!("down {round} {i}"))
+                .await;
+        }
+        assert!(world.outbox.status().await.is_err(), "it is down");
+        cluster.resume();
+    }
+    world.delivered().await;
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_10_everything_starts_with_postgres_down() {
+    let cluster = postgres::Cluster::start();
+    cluster.stop();
+    let world = World::new(&cluster.fresh()).await;
+    let _running = world.run().await;
+    world.log.append(&orders(8), "down").await;
+    assert!(world.outbox.status().await.is_err_and(|e| e.is_transient()));
+    cluster.resume();
+    world.delivered().await;
+    world.check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_11_a_dropped_database_republishes_no_history() {
+    let settings = postgres::fresh();
+    let world = World::new(&settings).await;
+    let _running = world.run().await;
+    for i in 0..20 {
+        world.log.append(&orders(5), &format!("history {i}")).await;
+    }
+    world.delivered().await;
+    eventually("delivered watermarks in the bucket", || async {
+        let saved = delivered::load(&*world.log.objects).await.ok()?;
+        let whole =
+            |p| saved.get(&PartitionId(p)) == Some(&world.log.heads.next_offset(PartitionId(p)));
+        (0..PARTITIONS).all(whole).then_some(())
+    })
+    .await;
+    let name = settings.url.rsplit('/').next().expect("name");
+    postgres::shared()
+        .administer(&format!("DROP DATABASE {name} WITH (FORCE)"))
+        .await;
+    for i in 0..20 {
+        world
+            .log
+            .append(&orders(5), &format!("afterwards {i}"))
+            .await;
+    }
+    world.delivered().await;
+    let times = world.check(&[]).await;
+    let history = world.log.written().await;
+    for (_, _, bytes) in &history[..100] {
+        assert_eq!(times[bytes.as_ref()], 1, "history was published again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_11_a_new_outbox_does_not_write_over_what_it_will_begin_with() {
+    let world = World::new(&postgres::fresh()).await;
+    let known: BTreeMap<PartitionId, Offset> =
+        (0..PARTITIONS).map(|p| (PartitionId(p), 1)).collect();
+    delivered::save(&*world.log.objects, known.clone(), support::now())
+        .await
+        .expect("saved");
+    let mut deps = world.relay_deps(world.outbox.clone(), world.broker.settings());
+    deps.settings.report = Duration::ZERO;
+    let mut publisher = Publisher::new(deps);
+    for _ in 0..3 {
+        publisher.step().await.expect("nothing to do");
+    }
+    let saved = delivered::load(&*world.log.objects).await.expect("read");
+    assert_eq!(saved, known);
+    let mut tailer = Tailer::new(world.outbox_deps(world.outbox.clone()));
+    while tailer.round().await.expect("tailed") {}
+    assert_eq!(world.outbox.watermarks().await.expect("watermarks"), known);
+}
+
+#[test]
+fn law_12_the_actors_may_be_killed_at_any_point() {
+    let io = tokio::runtime::Runtime::new().expect("a runtime");
+    let world = io.block_on(World::new(&postgres::fresh()));
+    let _system = actix::System::new();
+    let arbiter = actix::Arbiter::new();
+    let tree = Tree::default();
+    let guard = |path: &str, kind| {
+        let node = tree.add(path, kind);
+        let end_process: OnEscalation = Arc::new(|node| panic!("{} escalated", node.path));
+        (node.clone(), GuardSettings::new(node, end_process))
+    };
+    let (outbox_node, settings) = guard("outbox", ActorKind::Outbox);
+    let deps = world.outbox_deps(world.outbox.clone());
+    let _outbox = oms::actors::outbox::start(&arbiter.handle(), settings, deps);
+    let (relay_node, settings) = guard("relay", ActorKind::Relay);
+    let deps = {
+        let _inside = io.enter();
+        world.relay_deps(world.outbox.clone(), world.broker.settings())
+    };
+    let _relay = oms::actors::relay::start(&arbiter.handle(), settings, deps);
+    io.block_on(async {
+        for i in 0..5_u64 {
+            for j in 0..10 {
+                world.log.append(&orders(8), &format!("{i} {j}")).await;
+            }
+            let how = if i % 2 == 0 {
+                KillHow::Panic
+            } else {
+                KillHow::Stop
+            };
+            for node in [&outbox_node, &relay_node] {
+                node.kill(how);
+                eventually("restarted", || async {
+                    (node.restarts() > i).then_some(())
+                })
+                .await;
+            }
+        }
+        world.delivered().await;
+        world.check(&[]).await;
+    });
+    assert_eq!((outbox_node.restarts(), relay_node.restarts()), (5, 5));
+    arbiter.stop();
+}
