@@ -180,10 +180,25 @@ mod tests {
 
     fn life() -> Vec<String> {
         vec![
-            event(FILM, 1, "InstanceCreated", r#"{"data":{"n":1},"class_incarnation":4}"#),
-            event(FILM, 2, "InstanceUpdated", r#"{"data":{"n":2},"changed":["n"]}"#),
+            event(
+                FILM,
+                1,
+                "InstanceCreated",
+                r#"{"data":{"n":1},"class_incarnation":4}"#,
+            ),
+            event(
+                FILM,
+                2,
+                "InstanceUpdated",
+                r#"{"data":{"n":2},"changed":["n"]}"#,
+            ),
             event(FILM, 3, "InstanceDeleted", "{}"),
-            event(FILM, 4, "InstanceCreated", r#"{"data":{"n":3},"class_incarnation":7}"#),
+            event(
+                FILM,
+                4,
+                "InstanceCreated",
+                r#"{"data":{"n":3},"class_incarnation":7}"#,
+            ),
         ]
     }
 
@@ -201,7 +216,12 @@ mod tests {
         let data = |n| Some(format!(r#"{{"n":{n}}}"#));
         assert_eq!(
             seen,
-            [(data(1), 1, 4), (data(2), 1, 4), (None, 1, 4), (data(3), 4, 7)]
+            [
+                (data(1), 1, 4),
+                (data(2), 1, 4),
+                (None, 1, 4),
+                (data(3), 4, 7)
+            ]
         );
         // Older events again change nothing.
         let before = changes.clone();
@@ -216,7 +236,10 @@ mod tests {
         let mut changes = Changes::default();
         changes.take(life()[1].as_bytes()).unwrap();
         let state = changes.instances.values().next().unwrap();
-        assert_eq!((state.incarnation, state.parent, state.created_at), (None, None, None));
+        assert_eq!(
+            (state.incarnation, state.parent, state.created_at),
+            (None, None, None)
+        );
     }
 
     #[test]
@@ -225,10 +248,19 @@ mod tests {
         for (bad, reason) in [
             ("not json".to_owned(), "envelope"),
             (event(FILM, 1, "InstanceMoved", "{}"), "not known"),
-            (event(FILM, 1, "InstanceCreated", r#"{"data":{}}"#), "class_incarnation"),
-            (event(FILM, 1, "InstanceUpdated", r#"{"data":[]}"#), "no JSON object"),
+            (
+                event(FILM, 1, "InstanceCreated", r#"{"data":{}}"#),
+                "class_incarnation",
+            ),
+            (
+                event(FILM, 1, "InstanceUpdated", r#"{"data":[]}"#),
+                "no JSON object",
+            ),
             (event(FILM, 1, "ClassDeleted", "{}"), "in stream"),
-            (event(("class", "films"), 1, "ClassDeleted", "{}"), "in stream"),
+            (
+                event(("class", "films"), 1, "ClassDeleted", "{}"),
+                "in stream",
+            ),
             (
                 life()[2].replace(r#""schemaversion":1"#, r#""schemaversion":2"#),
                 "schema version 2",

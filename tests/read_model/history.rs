@@ -120,7 +120,8 @@ impl History {
             self.next_version(&format!("{db}/{class}"));
             writer.class_event(&db, &class, "ClassDeleted", &json!({}));
             self.classes.remove(&key);
-            self.instances.retain(|(d, c, _), _| (d, c) != (&db, &class));
+            self.instances
+                .retain(|(d, c, _), _| (d, c) != (&db, &class));
         } else if rare {
             let version = self.next_version(&format!("{db}/{class}"));
             let definition = json!({"id": class, "label": version});
@@ -148,7 +149,13 @@ impl History {
         if !self.instances.contains_key(&key) {
             writer.create(at, id, &data, incarnation);
             let seen = json!([version, data, writer.now(), writer.now()]);
-            self.instances.insert(key, Thing { incarnation: version, seen });
+            self.instances.insert(
+                key,
+                Thing {
+                    incarnation: version,
+                    seen,
+                },
+            );
         } else if self.rng.random_bool(0.25) {
             writer.delete(at, id);
             self.instances.remove(&key);

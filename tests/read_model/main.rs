@@ -5,7 +5,6 @@ mod support;
 
 mod actor;
 mod history;
-mod measure;
 mod oracle;
 mod projection;
 mod queries;

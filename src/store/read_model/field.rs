@@ -113,7 +113,10 @@ impl Op {
 
     /// The operator of a name.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, op)| *op)
+        Self::ALL
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, op)| *op)
     }
 }
 
@@ -155,9 +158,7 @@ impl Test {
                 }
                 _ => Err(format!("must be an array of at most {MAX_IN} values")),
             },
-            Op::StartsWith | Op::Contains
-                if !matches!(field, Field::Id | Field::Path(_)) =>
-            {
+            Op::StartsWith | Op::Contains if !matches!(field, Field::Id | Field::Path(_)) => {
                 Err("this field is no string and no array".into())
             }
             Op::StartsWith => match value {

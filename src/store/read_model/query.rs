@@ -155,11 +155,13 @@ impl InstanceQuery {
                 .iter()
                 .take(MAX_SELECT)
                 .enumerate()
-                .filter_map(|(i, path)| match wrong.field(format!("select[{i}]"), path)? {
-                    Field::Path(parts) => Some(parts),
-                    // Always returned.
-                    _ => None,
-                })
+                .filter_map(
+                    |(i, path)| match wrong.field(format!("select[{i}]"), path)? {
+                        Field::Path(parts) => Some(parts),
+                        // Always returned.
+                        _ => None,
+                    },
+                )
                 .collect()
         });
         let limit = wrong.limit(spec.limit);
@@ -450,7 +452,10 @@ mod tests {
         );
         let many = |n: usize| vec![json!({"field": "a", "op": "exists"}); n];
         assert!(parse(json!({"filters": many(MAX_FILTERS)})).is_ok());
-        assert_eq!(fields(json!({"filters": many(MAX_FILTERS + 1)})), ["filters"]);
+        assert_eq!(
+            fields(json!({"filters": many(MAX_FILTERS + 1)})),
+            ["filters"]
+        );
         assert_eq!(fields(json!({"limit": MAX_LIMIT + 1})), ["limit"]);
         let values: Vec<usize> = (0..=MAX_IN).collect();
         let too_many = json!({"filters": [{"field": "a", "op": "in", "value": values}]});
@@ -468,16 +473,31 @@ mod tests {
         };
         let good = ["1", "1999", "", "2", "0", "Alien"];
         let next = |sort, cursor| InstanceQuery::list(sort, Some(5), Some(cursor)).unwrap();
-        let bound = next(Some("-year, title"), cursor(&good)).bind(&db, &a).unwrap();
+        let bound = next(Some("-year, title"), cursor(&good))
+            .bind(&db, &a)
+            .unwrap();
         let after = bound.after.unwrap();
         assert_eq!((after.id.as_str(), after.total), ("x", Some(7)));
         assert_eq!(after.keys, good);
         let code = |r: Result<ClassQuery, Refusal>| r.unwrap_err().code;
         let refused = "invalid_cursor";
-        assert_eq!(code(next(Some("-year,title"), cursor(&good)).bind(&db, &b)), refused);
-        assert_eq!(code(next(Some("year,title"), cursor(&good)).bind(&db, &a)), refused);
-        for bad in [&good[..5], &["1", "1e5", "", "2", "0", "x"], &["x", "1", "", "2", "0", "x"]] {
-            assert_eq!(code(next(Some("-year,title"), cursor(bad)).bind(&db, &a)), refused);
+        assert_eq!(
+            code(next(Some("-year,title"), cursor(&good)).bind(&db, &b)),
+            refused
+        );
+        assert_eq!(
+            code(next(Some("year,title"), cursor(&good)).bind(&db, &a)),
+            refused
+        );
+        for bad in [
+            &good[..5],
+            &["1", "1e5", "", "2", "0", "x"],
+            &["x", "1", "", "2", "0", "x"],
+        ] {
+            assert_eq!(
+                code(next(Some("-year,title"), cursor(bad)).bind(&db, &a)),
+                refused
+            );
         }
         for bad in ["", "?", "bm90IGpzb24"] {
             let refusal = InstanceQuery::list(None, None, Some(bad.into())).unwrap_err();
@@ -493,9 +513,15 @@ mod tests {
     #[test]
     fn select_keeps_what_was_asked_for() {
         let spec = json!({"select": ["a.b", "a.c", "d", "id", "nope.x"]});
-        let (db, class) = (DatabaseName::new("dbx").unwrap(), ClassId::new("C").unwrap());
+        let (db, class) = (
+            DatabaseName::new("dbx").unwrap(),
+            ClassId::new("C").unwrap(),
+        );
         let query = parse(spec).unwrap().bind(&db, &class).unwrap();
         let data = json!({"a": {"b": 1, "c": null, "x": 2}, "d": [3], "nope": 4});
-        assert_eq!(query.project(data), json!({"a": {"b": 1, "c": null}, "d": [3]}));
+        assert_eq!(
+            query.project(data),
+            json!({"a": {"b": 1, "c": null}, "d": [3]})
+        );
     }
 }

@@ -92,7 +92,15 @@ async fn write(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Error
         }
         let keys: [(&str, &(dyn ToSql + Sync)); 3] =
             [("db", &dbs), ("class", &classes), ("id", &ids)];
-        upsert(transaction, generation, "instances", "jsonb", &keys, &states).await?;
+        upsert(
+            transaction,
+            generation,
+            "instances",
+            "jsonb",
+            &keys,
+            &states,
+        )
+        .await?;
     }
     if !changes.classes.is_empty() {
         let states: Vec<&State> = changes.classes.values().collect();
@@ -128,7 +136,11 @@ async fn upsert(
     // Databases belong to nothing.
     let has_parent = name != "databases";
     let without_parent = STATE_COLUMNS.replace("parent, ", "");
-    let columns = if has_parent { STATE_COLUMNS } else { &without_parent };
+    let columns = if has_parent {
+        STATE_COLUMNS
+    } else {
+        &without_parent
+    };
     let n = keys.len();
     let key_arrays: Vec<String> = (1..=n).map(|i| format!("${i}::text[]")).collect();
     let table = table(generation, name);
