@@ -146,7 +146,8 @@ impl History {
         let at = (db.as_str(), class.as_str());
         let version = self.next_version(&format!("{db}/{class}/{id}"));
         let data = json!({"n": version, "tags": ["a", self.rng.random_range(0..9)]});
-        if !self.instances.contains_key(&key) {
+        let exists = self.instances.contains_key(&key);
+        if !exists {
             writer.create(at, id, &data, incarnation);
             let seen = json!([version, data, writer.now(), writer.now()]);
             self.instances.insert(

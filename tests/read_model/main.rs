@@ -1,5 +1,7 @@
 //! The read model and its projection, against a real PostgreSQL.
 
+#![allow(clippy::expect_used, reason = "helpers of tests fail like tests")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use oms::actors::projection::{ProjectionDeps, Projector};
 use oms::domain::ids::{PartitionId, Position};
+use oms::projection::changes::Changes;
 use oms::store::log_heads::LogHeads;
 use oms::store::postgres::PostgresSettings;
-use oms::store::read_model::{Generations, InstanceQuery, ReadModel};
+use oms::store::read_model::{Applied, Batch, Generations, InstanceQuery, Move, ReadModel};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -108,6 +110,56 @@ async fn replaying_changes_nothing() {
         let sql = format!("UPDATE read_model_positions SET next_offset = {from}");
         execute(&settings, sql.leak()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn older_events_and_batches_that_begin_elsewhere_change_nothing() {
+    let model = model(&postgres::fresh());
+    let (mut writer, mut history) = (Writer::new().await, History::new());
+    history.go_on(&mut writer, 400).await;
+    let deps = writer.deps(model.clone());
+    let running = project(&deps);
+    caught_up(&deps, &writer).await;
+    running.abort();
+    let _ = running.await;
+    let mut older = Changes::default();
+    for partition in writer.log.partition_ids() {
+        let half = writer.heads.next_offset(partition) / 2;
+        let commits: Vec<_> = writer.log.commits(partition, 0, half).collect().await;
+        for commit in commits {
+            let commit = commit.expect("read");
+            for i in 0..commit.event_count() {
+                older.take(&commit.line(i)).expect("an event");
+            }
+        }
+    }
+    assert!(older.instances.len() > 5);
+    let live = generations(&*model).await.live;
+    let batch = |moves| Batch {
+        generation: live.generation,
+        moves,
+        changes: older.clone(),
+        parked: vec![],
+    };
+    let applied = model.apply(batch(vec![])).await.expect("applied");
+    assert_eq!(applied, Applied::Yes);
+    assert_eq!(everything(&*model).await, history.expected());
+    let (partition, at) = (PartitionId(0), live.next[0]);
+    for from in [0, at - 1, at + 1] {
+        let elsewhere = vec![Move {
+            partition,
+            from,
+            to: at + 5,
+        }];
+        let applied = model.apply(batch(elsewhere)).await.expect("answered");
+        assert_eq!(applied, Applied::Moved, "{from}");
+    }
+    assert_eq!(generations(&*model).await.live.next, live.next);
+    // A copy that is behind does not take over.
+    let building = model.begin_rebuild().await.expect("begun");
+    assert!(!model.swap(building).await.expect("answered"));
+    assert!(!model.swap(live.generation).await.expect("answered"));
+    assert_eq!(everything(&*model).await, history.expected());
 }
 
 #[tokio::test(flavor = "multi_thread")]
