@@ -37,11 +37,18 @@ fn law_12_a_killed_projection_goes_on_where_the_model_is() {
             history.go_on(&mut writer, 200).await;
             writer.create_database("zoo");
             let last = writer.commit().await.expect("a position");
-            assert!(deps.progress.wait_for(last, Instant::now() + DEADLINE).await);
+            assert!(
+                deps.progress
+                    .wait_for(last, Instant::now() + DEADLINE)
+                    .await
+            );
         }
         assert_eq!(node.restarts(), 2);
         let before = address.send(Status).await.expect("alive").expect("status");
-        assert_eq!((before.lag_commits, before.state), (0, ProjectionState::Live));
+        assert_eq!(
+            (before.lag_commits, before.state),
+            (0, ProjectionState::Live)
+        );
         let building = address.send(Rebuild).await.expect("alive").expect("begun");
         let after = eventually("the swap", || async {
             let status = address.send(Status).await.expect("alive").expect("status");

@@ -120,7 +120,8 @@ impl History {
             self.next_version(&format!("{db}/{class}"));
             writer.class_event(&db, &class, "ClassDeleted", &json!({}));
             self.classes.remove(&key);
-            self.instances.retain(|(d, c, _), _| (d, c) != (&db, &class));
+            self.instances
+                .retain(|(d, c, _), _| (d, c) != (&db, &class));
         } else if rare {
             let version = self.next_version(&format!("{db}/{class}"));
             let definition = json!({"id": class, "label": version});
@@ -145,10 +146,17 @@ impl History {
         let at = (db.as_str(), class.as_str());
         let version = self.next_version(&format!("{db}/{class}/{id}"));
         let data = json!({"n": version, "tags": ["a", self.rng.random_range(0..9)]});
-        if !self.instances.contains_key(&key) {
+        let exists = self.instances.contains_key(&key);
+        if !exists {
             writer.create(at, id, &data, incarnation);
             let seen = json!([version, data, writer.now(), writer.now()]);
-            self.instances.insert(key, Thing { incarnation: version, seen });
+            self.instances.insert(
+                key,
+                Thing {
+                    incarnation: version,
+                    seen,
+                },
+            );
         } else if self.rng.random_bool(0.25) {
             writer.delete(at, id);
             self.instances.remove(&key);

@@ -1,11 +1,12 @@
 //! The read model and its projection, against a real PostgreSQL.
 
+#![allow(clippy::expect_used, reason = "helpers of tests fail like tests")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
 mod actor;
 mod history;
-mod measure;
 mod oracle;
 mod projection;
 mod queries;

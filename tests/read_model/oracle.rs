@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 
 use oms::store::read_model::field::{Field, Order, Test};
 use oms::store::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
-use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 /// An instance.
@@ -55,7 +54,11 @@ fn value(field: &Field, row: &Row) -> Option<Value> {
 fn operand(field: &Field, value: &Value) -> Value {
     match (field, value) {
         (Field::CreatedAt | Field::UpdatedAt, Value::String(text)) => {
-            json!(text.parse::<jiff::Timestamp>().expect("a time").as_microsecond())
+            json!(
+                text.parse::<jiff::Timestamp>()
+                    .expect("a time")
+                    .as_microsecond()
+            )
         }
         _ => value.clone(),
     }
@@ -64,7 +67,9 @@ fn operand(field: &Field, value: &Value) -> Value {
 fn matches(filter: &Filter, row: &Row) -> bool {
     let found = value(&filter.field, row);
     let is = |other: &Value| {
-        found.as_ref().is_some_and(|f| equal(f, &operand(&filter.field, other)))
+        found
+            .as_ref()
+            .is_some_and(|f| equal(f, &operand(&filter.field, other)))
     };
     match &filter.test {
         Test::Eq(other) => is(other),
@@ -98,11 +103,14 @@ fn matches(filter: &Filter, row: &Row) -> bool {
     }
 }
 
-fn decimal(value: &Value) -> Decimal {
-    let text = value.to_string();
-    text.parse()
-        .or_else(|_| Decimal::from_scientific(&text))
-        .expect("a number")
+/// A number exactly, in units of 10^-10: all that the tests use fits.
+fn decimal(value: &Value) -> i128 {
+    let text = value.to_string().to_lowercase();
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits: i128 = format!("{whole}{fraction}").parse().expect("a number");
+    let power = 10 + exponent.parse::<i32>().expect("an exponent") - fraction.len() as i32;
+    digits * 10_i128.pow(power.try_into().expect("a number of at most ten places"))
 }
 
 fn equal(a: &Value, b: &Value) -> bool {
@@ -132,7 +140,11 @@ fn compare(key: &SortKey, a: &Row, b: &Row) -> Ordering {
         (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
         _ => Ordering::Equal,
     });
-    if key.descending { order.reverse() } else { order }
+    if key.descending {
+        order.reverse()
+    } else {
+        order
+    }
 }
 
 fn rank(value: &Value) -> u8 {

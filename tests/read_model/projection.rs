@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use oms::actors::projection::{ProjectionDeps, Projector};
 use oms::domain::ids::{PartitionId, Position};
+use oms::projection::changes::Changes;
 use oms::store::log_heads::LogHeads;
 use oms::store::postgres::PostgresSettings;
-use oms::store::read_model::{Generations, InstanceQuery, ReadModel};
+use oms::store::read_model::{Applied, Batch, Generations, InstanceQuery, Move, ReadModel};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -28,7 +30,10 @@ async fn caught_up(deps: &ProjectionDeps, writer: &Writer) {
             offset: next - 1,
             index: 0,
         };
-        let reached = deps.progress.wait_for(last, Instant::now() + DEADLINE).await;
+        let reached = deps
+            .progress
+            .wait_for(last, Instant::now() + DEADLINE)
+            .await;
         assert!(reached, "partition {partition} did not reach {next}");
     }
 }
@@ -77,8 +82,11 @@ async fn law_11_the_read_model_is_the_fold_of_the_log_and_can_be_dropped() {
     };
     eventually("the model is rebuilt", healed).await;
     assert_eq!(everything(&*model).await, expected);
-    for damage in ["DROP SCHEMA oms CASCADE", "DO $$ BEGIN EXECUTE 'DROP TABLE rm_' ||
-        (SELECT generation FROM read_model_generations) || '_classes'; END $$"] {
+    for damage in [
+        "DROP SCHEMA oms CASCADE",
+        "DO $$ BEGIN EXECUTE 'DROP TABLE rm_' ||
+        (SELECT generation FROM read_model_generations) || '_classes'; END $$",
+    ] {
         execute(&settings, damage).await;
         eventually("the model is rebuilt", healed).await;
         assert_eq!(everything(&*model).await, expected, "{damage}");
@@ -105,6 +113,56 @@ async fn replaying_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn older_events_and_batches_that_begin_elsewhere_change_nothing() {
+    let model = model(&postgres::fresh());
+    let (mut writer, mut history) = (Writer::new().await, History::new());
+    history.go_on(&mut writer, 400).await;
+    let deps = writer.deps(model.clone());
+    let running = project(&deps);
+    caught_up(&deps, &writer).await;
+    running.abort();
+    let _ = running.await;
+    let mut older = Changes::default();
+    for partition in writer.log.partition_ids() {
+        let half = writer.heads.next_offset(partition) / 2;
+        let commits: Vec<_> = writer.log.commits(partition, 0, half).collect().await;
+        for commit in commits {
+            let commit = commit.expect("read");
+            for i in 0..commit.event_count() {
+                older.take(&commit.line(i)).expect("an event");
+            }
+        }
+    }
+    assert!(older.instances.len() > 5);
+    let live = generations(&*model).await.live;
+    let batch = |moves| Batch {
+        generation: live.generation,
+        moves,
+        changes: older.clone(),
+        parked: vec![],
+    };
+    let applied = model.apply(batch(vec![])).await.expect("applied");
+    assert_eq!(applied, Applied::Yes);
+    assert_eq!(everything(&*model).await, history.expected());
+    let (partition, at) = (PartitionId(0), live.next[0]);
+    for from in [0, at - 1, at + 1] {
+        let elsewhere = vec![Move {
+            partition,
+            from,
+            to: at + 5,
+        }];
+        let applied = model.apply(batch(elsewhere)).await.expect("answered");
+        assert_eq!(applied, Applied::Moved, "{from}");
+    }
+    assert_eq!(generations(&*model).await.live.next, live.next);
+    // A copy that is behind does not take over.
+    let building = model.begin_rebuild().await.expect("begun");
+    assert!(!model.swap(building).await.expect("answered"));
+    assert!(!model.swap(live.generation).await.expect("answered"));
+    assert_eq!(everything(&*model).await, history.expected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn partitions_in_any_order_give_the_same_and_show_nothing_that_is_not() {
     let (mut writer, mut history) = (Writer::new().await, History::new());
     history.go_on(&mut writer, 600).await;
@@ -125,7 +183,11 @@ async fn partitions_in_any_order_give_the_same_and_show_nothing_that_is_not() {
                 offset: next - 1,
                 index: 0,
             };
-            assert!(deps.progress.wait_for(last, Instant::now() + DEADLINE).await);
+            assert!(
+                deps.progress
+                    .wait_for(last, Instant::now() + DEADLINE)
+                    .await
+            );
             // Whatever is seen of a class is seen under a database that is seen.
             let seen = everything(&*model).await;
             for name in seen.as_object().expect("an object").keys() {
@@ -191,7 +253,10 @@ async fn a_rebuild_goes_on_beside_writes_and_reads_and_then_takes_over() {
     )
     .await;
     let building = deps.model.begin_rebuild().await.expect("begun");
-    assert_eq!(deps.model.begin_rebuild().await.expect("the same"), building);
+    assert_eq!(
+        deps.model.begin_rebuild().await.expect("the same"),
+        building
+    );
     let mut seen_building = false;
     let query = InstanceQuery::default()
         .bind(&db("films"), &class("Film"))
@@ -244,7 +309,10 @@ async fn a_rebuild_survives_a_crash_in_its_middle() {
         let _ = running.await;
     }
     assert_eq!(
-        generations(&*deps.model).await.building.map(|b| b.generation),
+        generations(&*deps.model)
+            .await
+            .building
+            .map(|b| b.generation),
         Some(building)
     );
     let running = project(&deps);
@@ -266,10 +334,22 @@ async fn law_3_a_poison_event_is_parked_and_the_rest_goes_on() {
     writer.films().await;
     let good = |n: i64| json!({"data": {"n": n}, "class_incarnation": 1});
     let bad = [
-        ("nul", "InstanceCreated", r#"{"data":{"s":"\u0000"},"class_incarnation":1}"#),
-        ("huge", "InstanceCreated", r#"{"data":{"n":1e400000},"class_incarnation":1}"#),
+        (
+            "nul",
+            "InstanceCreated",
+            r#"{"data":{"s":"\u0000"},"class_incarnation":1}"#,
+        ),
+        (
+            "huge",
+            "InstanceCreated",
+            r#"{"data":{"n":1e400000},"class_incarnation":1}"#,
+        ),
         ("type", "InstanceMoved", "{}"),
-        ("shape", "InstanceCreated", r#"{"data":7,"class_incarnation":1}"#),
+        (
+            "shape",
+            "InstanceCreated",
+            r#"{"data":7,"class_incarnation":1}"#,
+        ),
     ];
     for (id, event_type, data) in bad {
         writer.instance_event(at, &format!("before-{id}"), "InstanceCreated", &good(1));
@@ -300,7 +380,11 @@ async fn law_3_a_poison_event_is_parked_and_the_rest_goes_on() {
         streams,
         ["huge", "nul", "shape", "type"].map(|id| format!("instance/films/Film/{id}"))
     );
-    assert!(parked.iter().all(|p| !p.reason.is_empty() && !p.event_type.is_empty()));
+    assert!(
+        parked
+            .iter()
+            .all(|p| !p.reason.is_empty() && !p.event_type.is_empty())
+    );
     assert_eq!(generations(&*model).await.live.parked, 4);
     assert!(metrics.render().contains("oms_projection_parked_events"));
     // What follows in the same streams is seen, where it is known what it belongs to.
@@ -309,7 +393,12 @@ async fn law_3_a_poison_event_is_parked_and_the_rest_goes_on() {
     }
     writer.commit().await;
     caught_up(&deps, &writer).await;
-    for (id, expected) in [("nul", true), ("huge", true), ("type", false), ("shape", false)] {
+    for (id, expected) in [
+        ("nul", true),
+        ("huge", true),
+        ("type", false),
+        ("shape", false),
+    ] {
         assert_eq!(there(id.to_owned()).await, expected, "{id}");
     }
     running.abort();
@@ -325,7 +414,12 @@ async fn law_10_postgres_may_be_down_at_the_start_and_in_between() {
     let deps = writer.deps(model.clone());
     let running = project(&deps);
     history.go_on(&mut writer, 50).await;
-    assert!(model.generations(PARTITIONS).await.is_err_and(|e| e.is_transient()));
+    assert!(
+        model
+            .generations(PARTITIONS)
+            .await
+            .is_err_and(|e| e.is_transient())
+    );
     cluster.resume();
     caught_up(&deps, &writer).await;
     cluster.stop();

@@ -20,7 +20,16 @@ use crate::world::{PARTITIONS, class, db, model};
 /// One of everything that JSON has, and what is easily mixed up.
 fn values() -> Vec<Value> {
     let mut values: Vec<Value> = [
-        "0", "1", "1.0", "1.50", "-2", "1e2", "100", "12345678901234567890.5", "0.1",
+        "0",
+        "1",
+        "1.0",
+        "1.50",
+        "-2",
+        "1e2",
+        "100",
+        "12345678901234567890.5",
+        "12345678901234567890.4",
+        "0.1",
     ]
     .iter()
     .map(|number| serde_json::from_str(number).expect("a number"))
@@ -98,8 +107,12 @@ async fn filled(rows: &[Row]) -> Arc<PostgresReadModel> {
     }
     let key = |class: &str, id: &str| ("films".to_owned(), class.to_owned(), id.to_owned());
     for row in rows {
-        changes.instances.insert(key("Film", &row.id), state(row, 1));
-        changes.instances.insert(key("Other", &row.id), state(row, 1));
+        changes
+            .instances
+            .insert(key("Film", &row.id), state(row, 1));
+        changes
+            .instances
+            .insert(key("Other", &row.id), state(row, 1));
         let stale = format!("stale-{}", row.id);
         changes.instances.insert(key("Film", &stale), state(row, 2));
     }
@@ -130,10 +143,29 @@ async fn ids(model: &PostgresReadModel, query: &ClassQuery) -> Vec<String> {
 }
 
 const FIELDS: [&str; 11] = [
-    "a", "n", "b.c", "a.k", "a.0", "a.k.k", "id", "version", "created_at", "updated_at", "nope",
+    "a",
+    "n",
+    "b.c",
+    "a.k",
+    "a.0",
+    "a.k.k",
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "nope",
 ];
 const OPS: [&str; 10] = [
-    "eq", "ne", "gt", "gte", "lt", "lte", "in", "contains", "starts_with", "exists",
+    "eq",
+    "ne",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "in",
+    "contains",
+    "starts_with",
+    "exists",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +202,10 @@ async fn every_operator_means_what_the_oracle_says() {
                 let found: Vec<String> = page.items.into_iter().map(|r| r.id).collect();
                 assert_eq!(found, expected, "{field} {op} {operand}");
                 assert_eq!(page.total, Some(expected.len() as u64));
-                assert_eq!(model.count(&query).await.expect("count"), expected.len() as u64);
+                assert_eq!(
+                    model.count(&query).await.expect("count"),
+                    expected.len() as u64
+                );
                 asked += 1;
                 if !expected.is_empty() && expected.len() < rows.len() {
                     hits.insert((field, op));
@@ -248,14 +283,24 @@ async fn law_13_a_page_of_large_rows_ends_early_and_nothing_is_left_out() {
     loop {
         let page = model.instances(&bound(spec.clone())).await.expect("read");
         pages.push(page.items.len());
-        visited.extend(page.items.into_iter().map(|r| (r.id, r.data.get().to_owned())));
+        visited.extend(
+            page.items
+                .into_iter()
+                .map(|r| (r.id, r.data.get().to_owned())),
+        );
         spec.cursor = page.next_cursor;
         if spec.cursor.is_none() {
             break;
         }
     }
-    assert!(pages.len() > 2 && pages.iter().all(|n| *n <= 10), "{pages:?}");
-    let expected: Vec<_> = large.iter().map(|r| (r.id.clone(), "{}".to_owned())).collect();
+    assert!(
+        pages.len() > 2 && pages.iter().all(|n| *n <= 10),
+        "{pages:?}"
+    );
+    let expected: Vec<_> = large
+        .iter()
+        .map(|r| (r.id.clone(), "{}".to_owned()))
+        .collect();
     assert_eq!(visited, expected);
 }
 
@@ -263,7 +308,9 @@ async fn law_13_a_page_of_large_rows_ends_early_and_nothing_is_left_out() {
 async fn what_does_not_exist_has_no_rows() {
     let model = filled(&rows()).await;
     let query = |name: &str, id: &str| {
-        InstanceQuery::default().bind(&db(name), &class(id)).expect("bound")
+        InstanceQuery::default()
+            .bind(&db(name), &class(id))
+            .expect("bound")
     };
     assert!(!ids(&model, &query("films", "Film")).await.is_empty());
     assert_eq!(ids(&model, &query("films", "Nope")).await, [""; 0]);

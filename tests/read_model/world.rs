@@ -121,7 +121,9 @@ impl Writer {
             time: self.now(),
         };
         let version = self.versions.entry(stream.clone()).or_default();
-        let encoded = encode(stream, *version, &[event], &provenance, || EventId(new_uuid()));
+        let encoded = encode(stream, *version, &[event], &provenance, || {
+            EventId(new_uuid())
+        });
         *version = version.plus(1);
         let version = version.0;
         let partition = self.log.partition_of(stream);
@@ -148,7 +150,11 @@ impl Writer {
     }
 
     pub fn delete_database(&mut self, name: &str) {
-        self.event(&StreamName::database(&db(name)), "DatabaseDeleted", &json!({}));
+        self.event(
+            &StreamName::database(&db(name)),
+            "DatabaseDeleted",
+            &json!({}),
+        );
     }
 
     pub fn create_class(&mut self, name: &str, id: &str, database_incarnation: u64) -> u64 {

@@ -79,7 +79,10 @@ mod tests {
         progress.publish(&[9, 8]);
         assert!(waiter.await.unwrap());
         assert!(!progress.wait_for(at("1/8/0"), deadline).await, "not there");
-        assert!(!progress.wait_for(at("2/0/0"), deadline).await, "no such partition");
+        assert!(
+            !progress.wait_for(at("2/0/0"), deadline).await,
+            "no such partition"
+        );
         assert_eq!(Instant::now(), deadline);
     }
 }

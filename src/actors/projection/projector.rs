@@ -16,7 +16,7 @@ use metrics::{counter, gauge};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::gather::{BatchLimits, Gathered, Stretch, gather};
+use super::gather::{Gathered, Stretch, gather};
 use super::{ProjectionDeps, TAKE_OVER_AFTER};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::metrics::{PROJECTED, PROJECTION_LAG, PROJECTION_POISON, partition_gauge};
@@ -60,9 +60,9 @@ enum Step {
 
 /// What ended a wait.
 enum Woken {
-    ByLog,
-    ByChange,
-    ByTime,
+    Log,
+    Change,
+    Time,
 }
 
 impl Projector {
@@ -112,9 +112,9 @@ impl Projector {
                 Step::Idle => {
                     backoff.reset();
                     match self.woken(wake, self.deps.settings.poll).await {
-                        Woken::ByLog => {}
-                        Woken::ByChange => return Ok(()),
-                        Woken::ByTime => self.look_for_commits(&generations.live.next).await?,
+                        Woken::Log => {}
+                        Woken::Change => return Ok(()),
+                        Woken::Time => self.look_for_commits(&generations.live.next).await?,
                     }
                 }
             }
@@ -146,12 +146,12 @@ impl Projector {
     async fn woken(&self, wake: &mut watch::Receiver<u64>, wait: Duration) -> Woken {
         tokio::select! {
             changed = wake.changed() => match changed {
-                Ok(()) => Woken::ByLog,
+                Ok(()) => Woken::Log,
                 // Nobody will ever write to the heads again.
-                Err(_) => { sleep(wait).await; Woken::ByTime }
+                Err(_) => { sleep(wait).await; Woken::Time }
             },
-            () = self.changed.notified() => Woken::ByChange,
-            () = sleep(wait) => Woken::ByTime,
+            () = self.changed.notified() => Woken::Change,
+            () = sleep(wait) => Woken::Time,
         }
     }
 
@@ -366,7 +366,7 @@ impl Projector {
             // Without lag a wake-up is news; with lag it is only more of it.
             if behind {
                 let _ = timeout(wait, self.changed.notified()).await;
-            } else if let Woken::ByTime = self.woken(wake, wait).await {
+            } else if let Woken::Time = self.woken(wake, wait).await {
                 self.look_for_commits(&seen.live.next).await?;
             }
             let now = self.look().await?;

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -42,6 +43,10 @@ pub struct After {
 pub enum Term {
     /// A small integer: the value's type.
     Rank,
+    /// An integer.
+    Integer,
+    /// A time, as microseconds since 1970.
+    Micros,
     /// An exact decimal.
     Number,
     /// Text, compared by bytes.
@@ -52,7 +57,8 @@ pub enum Term {
 pub fn terms(field: &Field) -> &'static [Term] {
     match field {
         Field::Id => &[Term::Text],
-        Field::Version | Field::CreatedAt | Field::UpdatedAt => &[Term::Number],
+        Field::Version => &[Term::Integer],
+        Field::CreatedAt | Field::UpdatedAt => &[Term::Micros],
         Field::Path(_) => &[Term::Rank, Term::Number, Term::Text],
     }
 }
@@ -90,6 +96,8 @@ impl Cursor {
             .collect();
         let comparable = |(term, key): (&Term, &String)| match term {
             Term::Rank => key.parse::<i32>().is_ok(),
+            Term::Integer => key.parse::<i64>().is_ok(),
+            Term::Micros => micros(key).is_some(),
             Term::Number => is_decimal(key),
             Term::Text => !key.contains('\0'),
         };
@@ -106,6 +114,11 @@ impl Cursor {
             total: self.total,
         })
     }
+}
+
+/// The time of a [`Term::Micros`].
+pub fn micros(key: &str) -> Option<Timestamp> {
+    Timestamp::from_microsecond(key.parse().ok()?).ok()
 }
 
 fn is_decimal(text: &str) -> bool {

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use deadpool_postgres::Object;
 use futures_util::TryStreamExt;
-use futures_util::future::try_join;
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -122,22 +121,16 @@ impl PostgresReadModel {
         &self,
         query: &ClassQuery,
     ) -> Result<RecordPage, StoreError> {
-        let counted = query.after.as_ref().and_then(|a| a.total);
-        let page = |generation| query_sql::page(generation, query);
-        let (mut rows, total) = match counted {
-            Some(total) => (self.rows("query_instances", page).await?, total),
-            None => {
-                self.with_live("query_instances", |generation| {
-                    let (page, count) = (page(generation), query_sql::count(generation, query));
-                    move |client: &Object| {
-                        Box::pin(async move {
-                            try_join(rows(client, &page), count_rows(client, &count)).await
-                        })
-                    }
-                })
-                .await?
-            }
+        // The first page counts; the cursor carries the figure to all others.
+        let total = match query.after.as_ref().and_then(|a| a.total) {
+            Some(total) => total,
+            None => self.count_instances(query).await?,
         };
+        let mut rows = self
+            .rows("query_instances", |generation| {
+                query_sql::page(generation, query, total)
+            })
+            .await?;
         let next_cursor = cut(&mut rows, query.limit)
             .map(|last| -> Result<String, StoreError> {
                 let keys = (query_sql::FIXED_COLUMNS..last.len())
