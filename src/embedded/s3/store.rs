@@ -54,11 +54,11 @@ pub struct Options {
     /// A segment that has grown to this is followed by a new one. 64 MiB: compaction of one is
     /// done in a moment, and a terabyte is 16,000 files.
     pub segment_bytes: u64,
-    /// Records after which a checkpoint is taken, at the least. 200,000 are read back in a
-    /// fraction of a second.
+    /// Records after which a checkpoint is taken, at the least. 200,000 are read back in about a
+    /// second on a machine that is busy with other things.
     pub checkpoint_records: u64,
-    /// Bytes after which a checkpoint is taken, at the least. 256 MiB are read back in a fraction
-    /// of a second.
+    /// Bytes after which a checkpoint is taken, at the least. 256 MiB: four segments, a second or
+    /// two of a disk's reading.
     pub checkpoint_bytes: u64,
 }
 
