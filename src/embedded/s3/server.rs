@@ -23,8 +23,8 @@ use super::store::{LogStore, Options};
 use crate::embedded::files::{keep_port, kept_port, secret};
 use crate::embedded::{EmbeddedError, S3Endpoint};
 
-/// Threads that serve, at most: one serves some 15,000 requests a second, and the one writer
-/// behind them is the limit before four are.
+/// Threads that serve, at most: a small PUT costs one about 50 µs, so the one writer behind them
+/// is the limit before four are.
 const MAX_THREADS: usize = 4;
 
 /// Connections open at once; more wait to be accepted. The service's own pool has a few dozen.
