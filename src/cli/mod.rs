@@ -12,6 +12,7 @@ mod bench;
 mod config;
 mod dead;
 mod demo;
+mod endpoints;
 mod events;
 mod exit;
 mod flags;
