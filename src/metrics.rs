@@ -8,6 +8,11 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::domain::ids::PartitionId;
+use crate::log::object::CommitObject;
+use crate::log::partition::{Owner, PartitionLog};
+use crate::migration::lead::Lead;
+use crate::migration::stage::Stage;
 use crate::store::error::StoreErrorKind;
 
 /// What a metric is.
@@ -179,6 +184,108 @@ pub fn dependency_ended(
 }
 
 /// Sets a gauge of one partition.
-pub fn partition_gauge(name: &'static str, partition: crate::domain::ids::PartitionId, value: f64) {
+pub fn partition_gauge(name: &'static str, partition: PartitionId, value: f64) {
     gauge!(name, "partition" => partition.to_string()).set(value);
+}
+
+/// A put whose outcome was unknown for a while is known now.
+pub fn put_settled(owner: &Owner, object: &CommitObject) {
+    let ours = match owner {
+        Owner::Us => true,
+        Owner::Found(found) => {
+            found.header.writer == object.header.writer && found.header.batch == object.header.batch
+        }
+    };
+    let outcome = if ours { "committed" } else { "lost_race" };
+    counter!(SETTLED, "outcome" => outcome).increment(1);
+}
+
+/// Another writer won a conditional put.
+pub fn race_lost() {
+    counter!(RACES_LOST).increment(1);
+}
+
+/// A commit object of ours is in the log.
+pub fn committed(object: &CommitObject) {
+    counter!(COMMITS).increment(1);
+    histogram!(BATCH_EVENTS).record(object.event_count() as f64);
+    histogram!(BATCH_BYTES).record(object.bytes.len() as f64);
+    partition_gauge(
+        LOG_HEAD,
+        object.header.partition,
+        object.header.offset as f64 + 1.0,
+    );
+}
+
+/// An append was refused because its stream had moved on.
+pub fn version_conflict() {
+    counter!(VERSION_CONFLICTS).increment(1);
+}
+
+/// Sizes of a partition, as far as it was read.
+pub fn index_size(log: &PartitionLog) {
+    partition_gauge(LOG_HEAD, log.id(), log.next_offset() as f64);
+    partition_gauge(INDEX_BYTES, log.id(), log.index().memory_bytes() as f64);
+}
+
+/// The stage of a partition.
+pub fn stage(partition: PartitionId, stage: &Stage) {
+    gauge!(MIGRATION_MODE).set(stage.mode.gauge());
+    let leads = |lead: Lead| f64::from(u8::from(stage.leadership.lead == lead));
+    for lead in [Lead::S3, Lead::Postgres] {
+        gauge!(LEAD, "partition" => partition.to_string(), "store" => lead.as_str())
+            .set(leads(lead));
+    }
+    partition_gauge(EPOCH, partition, stage.leadership.epoch.0 as f64);
+}
+
+/// A command was committed.
+pub fn command_committed<'a>(
+    stream_type: &str,
+    event_types: impl Iterator<Item = &'a str>,
+    elapsed: Duration,
+) {
+    let aggregate = aggregate_label(stream_type);
+    histogram!(WRITE_SECONDS, "aggregate_type" => aggregate).record(elapsed.as_secs_f64());
+    for event_type in event_types {
+        counter!(WRITES, "aggregate_type" => aggregate, "event_type" => event_label(event_type))
+            .increment(1);
+    }
+}
+
+/// A command waited this long in its entity's mailbox.
+pub fn mailbox_wait(waited: Duration) {
+    histogram!(MAILBOX_WAIT).record(waited.as_secs_f64());
+}
+
+/// Number of entities in memory, by type.
+pub fn live_aggregates(aggregate: &'static str, live: usize) {
+    gauge!(LIVE_AGGREGATES, "aggregate_type" => aggregate).set(live as f64);
+}
+
+/// A read was answered, `operation` being how.
+pub fn read(stream_type: &str, operation: &'static str) {
+    counter!(READS, "aggregate_type" => aggregate_label(stream_type), "operation" => operation)
+        .increment(1);
+}
+
+/// The same, with how long it took.
+pub fn read_took(stream_type: &str, operation: &'static str, elapsed: Duration) {
+    read(stream_type, operation);
+    histogram!(READ_SECONDS, "operation" => operation).record(elapsed.as_secs_f64());
+}
+
+/// Counts requests of one route with one outcome; kept by the caller, which has few of them.
+pub fn http_requests(method: &'static str, route: &'static str, status: u16) -> metrics::Counter {
+    counter!(HTTP_REQUESTS, "method" => method, "route" => route, "status" => status.to_string())
+}
+
+/// Times requests of one route; kept by the caller.
+pub fn http_seconds(route: &'static str) -> metrics::Histogram {
+    histogram!(HTTP_SECONDS, "route" => route)
+}
+
+/// A request was refused because `limit` was reached.
+pub fn admission_rejected(limit: &'static str) {
+    counter!(ADMISSION_REJECTS, "limit" => limit).increment(1);
 }

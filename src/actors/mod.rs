@@ -1,2 +1,26 @@
-//! The actors.
+//! The actors: thin actix shells over plain state machines.
+//!
+//! | actor | how many | owns | a restart in place |
+//! |---|---|---|---|
+//! | [`aggregate`] | one per live entity | folded state, version | reads snapshot and events again |
+//! | [`event_store`] | one per partition | the batch being formed, the put in flight | reads the tail; settles what was in flight |
+//! | [`outbox`] | one per process | the cursor of the tail into the outbox | watermarks are the truth |
+//! | [`relay`] | one per process, partitions by lease | publishes in flight | rows and leases are the truth |
+//! | [`projection`] | one per process | the cursor of the read model | its position is stored with the data |
+//! | [`migration_mode`] | one | which stage each partition is in | reads the control records |
+//!
+//! Policies are in [`supervision::policy`], limits in each actor's file. A write walks through
+//! [`aggregate::registry`] → [`aggregate`] → [`write_path`] → [`event_store`], and nothing of it
+//! walks back but the verdict.
+
+pub mod aggregate;
+pub mod arbiters;
+pub mod error;
+pub mod event_store;
+pub mod migration_mode;
+pub mod outbox;
+pub mod projection;
+pub mod relay;
 pub mod supervision;
+pub mod write_path;
+pub mod write_side;

@@ -59,6 +59,10 @@ pub trait DomainEvent: Sized + Send + 'static {
 pub trait Aggregate:
     Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static
 {
+    /// Form of the state in snapshots; raised whenever it changes, which makes older snapshots
+    /// unused and nothing worse.
+    const SNAPSHOT_FORMAT: u32 = 1;
+
     /// What callers ask for, with everything from outside the aggregate that the decision needs
     /// (for an instance: its class as it stands).
     type Command: Send + Sync + 'static;

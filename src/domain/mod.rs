@@ -2,12 +2,22 @@
 //! no clock of its own.
 //!
 //! [`ids`] names things, [`event`] is the envelope that S3, PostgreSQL and Kafka all carry,
-//! [`aggregate`] is the contract of everything that decides, and [`database`], [`class`] and
-//! [`instance`] are the three aggregates of the ontology.
+//! [`aggregate`] is the contract of everything that decides, [`database`], [`class`] and
+//! [`instance`] are the three aggregates of the ontology, and [`plain`] is the one of streams that
+//! belong to other programs. [`property`] knows the types that data can have.
 
 pub mod aggregate;
 pub mod class;
+pub mod codec;
+pub mod database;
 pub mod event;
 pub mod ids;
+pub mod instance;
+pub mod merge_patch;
+pub mod plain;
+pub mod property;
 pub mod refusal;
 pub mod time;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -12,6 +12,8 @@ pub enum RefusalKind {
     Invalid,
     /// The thing does not exist: 404.
     NotFound,
+    /// The service is set up not to do this: 403.
+    Forbidden,
     /// The thing exists already, or its state forbids the command: 409.
     Conflict,
     /// The caller's expected version is not the current one: 412.
@@ -57,6 +59,16 @@ impl Refusal {
         }
     }
 
+    /// 403.
+    pub fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind: RefusalKind::Forbidden,
+            code,
+            message: message.into(),
+            violations: vec![],
+        }
+    }
+
     /// 409.
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -95,6 +107,14 @@ impl Refusal {
             message,
             violations,
         }
+    }
+
+    /// 422: the idempotency key stands for another request.
+    pub fn key_reused() -> Self {
+        Self::invalid(
+            "idempotency_key_reused",
+            "this idempotency key was used for another request",
+        )
     }
 
     /// 412.

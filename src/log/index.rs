@@ -179,6 +179,7 @@ pub struct StreamIndex {
     commands: HashMap<CommandId, CommandOutcome>,
     recent: VecDeque<CommandId>,
     recent_keyed: VecDeque<(i64, CommandId)>,
+    stored_bytes: u64,
 }
 
 impl StreamIndex {
@@ -258,9 +259,15 @@ impl StreamIndex {
             slot.last = at;
             start += len + 1;
         }
+        self.stored_bytes += u64::from(start);
         for &(id, outcome) in &summary.commands {
             self.remember(id, outcome);
         }
+    }
+
+    /// Bytes of the commit objects taken in.
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
     }
 
     fn remember(&mut self, id: CommandId, outcome: CommandOutcome) {

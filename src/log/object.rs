@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{Epoch, Offset, PartitionId, Position, WriterId};
-use crate::migration::lead::Lead;
+use crate::migration::lead::{Lead, Leadership};
 
 /// Format of commit objects written by this program.
 pub const FORMAT: u32 = 1;
@@ -93,12 +93,21 @@ pub struct CommitHeader {
 }
 
 /// The line of a control object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ControlRecord {
     /// Which store leads from here on.
     pub lead: Lead,
     /// The epoch that begins here.
     pub epoch: Epoch,
+}
+
+impl From<ControlRecord> for Leadership {
+    fn from(record: ControlRecord) -> Self {
+        Self {
+            lead: record.lead,
+            epoch: record.epoch,
+        }
+    }
 }
 
 /// Bytes that are not the commit object they should be.

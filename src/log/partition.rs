@@ -23,7 +23,8 @@ use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{
     CommandId, Epoch, Offset, PartitionId, Position, StreamKey, Version, WriterId,
 };
-use crate::migration::lead::{Lead, Leadership};
+use crate::migration::fence::may_append_in_s3;
+use crate::migration::lead::Leadership;
 
 /// One command's events, on their way into the log.
 #[derive(Debug)]
@@ -323,12 +324,10 @@ impl PartitionLog {
                 Verdict::KeyReused(*outcome)
             });
         }
-        let authority = Leadership {
-            lead: Lead::S3,
-            epoch: append.epoch,
-        };
         let leadership = self.leadership?;
-        (leadership != authority).then_some(Verdict::Fenced(leadership))
+        may_append_in_s3(Some(leadership), append.epoch)
+            .is_err()
+            .then_some(Verdict::Fenced(leadership))
     }
 
     /// Takes in the object that owns the batch's offset.

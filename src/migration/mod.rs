@@ -1,6 +1,29 @@
-//! Which store leads, pure. The `s3_only` stage is built; the other stages of the migration join
-//! on the same words: a stage says who leads and under which epoch, and every write names the
-//! epoch it was decided under.
+//! The road from events in PostgreSQL to events in S3 and back, as decisions. Pure: whoever does
+//! the I/O (`actors::migration_mode`, the model in `tests/handoff_model.rs`) asks here what to do
+//! next, so what is model-checked is what runs.
+//!
+//! ```text
+//!  legacy ⇄ dual_write/postgres ⇄ dual_write/s3 ⇄ s3_only
+//!         a                     b               c          only b moves the lead
+//! ```
+//!
+//! A partition is ONE log; the stores differ only in where it ends, and one is always a prefix of
+//! the other. What decides who may append:
+//!
+//! * to PostgreSQL: the partition's row, read in the append's own transaction;
+//! * to S3: the last control record before the append's offset.
+//!
+//! * [`lead`], [`stage`], [`edge`]: the words, the road, the way along it
+//! * [`record`]: the row, and every change it may make
+//! * [`handoff`]: what to do next; [`fence`]: who may append
+//! * [`gate`]: what must be proved first; [`guardrail`]: what leads back; [`ramp`]: which partitions
 
+pub mod edge;
+pub mod fence;
+pub mod gate;
+pub mod guardrail;
+pub mod handoff;
 pub mod lead;
+pub mod ramp;
+pub mod record;
 pub mod stage;

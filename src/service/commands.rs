@@ -1,15 +1,30 @@
-//! Writes.
+//! Writes. Each first looks whether it is a repeated command whose outcome is recorded, then
+//! gathers what the decision needs from other aggregates, then goes to its own.
 
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Service;
+use super::class_context::ClassContext;
 use super::context::{ExpectedVersion, RequestContext};
 use super::error::ServiceError;
-use super::view::{BatchItem, Written};
-use crate::domain::class::ClassDefinition;
+use super::view::{Resource, Written};
+use crate::actors::aggregate::entity::{Execute, Executed, recorded};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::class::{Class, ClassCommand, ClassDefinition, EffectiveClass, LinkTarget};
+use crate::domain::database::DatabaseCommand;
 use crate::domain::event::NewEvent;
-use crate::domain::ids::{ClassId, DatabaseName, InstanceId, StreamName};
+use crate::domain::ids::{
+    ClassId, CommandId, DatabaseName, InstanceId, RESERVED_STREAM_TYPES, StreamName,
+};
+use crate::domain::instance::{Instance, InstanceCommand};
+use crate::domain::refusal::{Refusal, Violation};
+
+/// Link targets looked up at a time.
+const LINKS_AT_ONCE: usize = 16;
 
 /// What to create as an instance.
 #[derive(Debug, Clone)]
@@ -22,27 +37,39 @@ pub struct NewInstance {
     pub metadata: Option<Box<RawValue>>,
 }
 
-/// One operation of a batch on the instances of a class.
-#[derive(Debug, Clone)]
-pub enum BatchOperation {
-    /// Create.
-    Create(NewInstance),
-    /// Merge-patch (RFC 7396).
-    Update {
-        /// Which.
-        id: InstanceId,
-        /// The patch.
-        patch: Map<String, Value>,
-        /// On which version.
-        expected: ExpectedVersion,
-    },
-    /// Delete.
-    Delete {
-        /// Which.
-        id: InstanceId,
-        /// On which version.
-        expected: ExpectedVersion,
-    },
+/// What every command has.
+pub(super) struct Circumstances<'a> {
+    pub ctx: &'a RequestContext,
+    pub command_id: CommandId,
+    pub expected: ExpectedVersion,
+    pub metadata: Option<Box<RawValue>>,
+}
+
+impl<'a> Circumstances<'a> {
+    pub fn of(ctx: &'a RequestContext, expected: ExpectedVersion) -> Self {
+        Self {
+            ctx,
+            command_id: ctx.command_id(),
+            expected,
+            metadata: None,
+        }
+    }
+
+    fn execute<A: Aggregate>(&self, command: A::Command) -> Execute<A> {
+        Execute {
+            command: Arc::new(command),
+            expected: match self.expected {
+                ExpectedVersion::Any => None,
+                ExpectedVersion::Exactly(version) => Some(version),
+            },
+            command_id: self.command_id,
+            correlation_id: self.ctx.correlation_id.clone(),
+            actor: self.ctx.principal.clone(),
+            idempotency: self.ctx.idempotency.clone(),
+            metadata: self.metadata.clone(),
+            deadline: self.ctx.deadline,
+        }
+    }
 }
 
 impl Service {
@@ -53,7 +80,20 @@ impl Service {
         name: DatabaseName,
         description: Option<String>,
     ) -> Result<Written, ServiceError> {
-        todo!()
+        let circumstances = Circumstances::of(ctx, ExpectedVersion::Any);
+        let stream = StreamName::database(&name);
+        let command = DatabaseCommand::Create { description };
+        let done = self
+            .parts
+            .databases
+            .execute(&stream, circumstances.execute(command))
+            .await?;
+        let resource = done
+            .state
+            .live()
+            .map(|live| Resource::database(&name, live, done.version))
+            .transpose()?;
+        Ok(written(name.as_str(), &circumstances, done, resource, true))
     }
 
     /// Deletes a database and, with it, everything in it.
@@ -63,7 +103,15 @@ impl Service {
         name: DatabaseName,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
-        todo!()
+        let circumstances = Circumstances::of(ctx, expected);
+        let stream = StreamName::database(&name);
+        let command = DatabaseCommand::Delete;
+        let done = self
+            .parts
+            .databases
+            .execute(&stream, circumstances.execute(command))
+            .await?;
+        Ok(written(name.as_str(), &circumstances, done, None, false))
     }
 
     /// Creates a class.
@@ -73,7 +121,9 @@ impl Service {
         db: DatabaseName,
         definition: ClassDefinition,
     ) -> Result<Written, ServiceError> {
-        todo!()
+        let circumstances = Circumstances::of(ctx, ExpectedVersion::Any);
+        self.define_class(&circumstances, &db, definition, true)
+            .await
     }
 
     /// Replaces a class's definition; `definition.id` names the class.
@@ -84,7 +134,54 @@ impl Service {
         definition: ClassDefinition,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
-        todo!()
+        let circumstances = Circumstances::of(ctx, expected);
+        self.define_class(&circumstances, &db, definition, false)
+            .await
+    }
+
+    async fn define_class(
+        &self,
+        circumstances: &Circumstances<'_>,
+        db: &DatabaseName,
+        definition: ClassDefinition,
+        create: bool,
+    ) -> Result<Written, ServiceError> {
+        let id = definition.id.clone();
+        let stream = StreamName::class(db, &id);
+        let done = match self.recall::<Class>(circumstances, &stream).await? {
+            Some(done) => done,
+            None => {
+                let (database, _) = self.live_database(db).await?;
+                let database_incarnation = database.incarnation;
+                definition.validate()?;
+                let ancestors = self
+                    .ancestors(db, database_incarnation, &definition, &mut Vec::new())
+                    .await?;
+                let mut chain = vec![&definition];
+                chain.extend(ancestors.iter().map(|a| &**a));
+                EffectiveClass::resolve(&chain)?;
+                let definition = Arc::new(definition);
+                let command = if create {
+                    ClassCommand::Create {
+                        database_incarnation,
+                        definition,
+                    }
+                } else {
+                    ClassCommand::Update {
+                        database_incarnation,
+                        definition,
+                    }
+                };
+                let execute = circumstances.execute(command);
+                self.parts.classes.execute(&stream, execute).await?
+            }
+        };
+        let resource = done
+            .state
+            .latest()
+            .map(|live| Resource::class(&id, live, done.version))
+            .transpose()?;
+        Ok(written(id.as_str(), circumstances, done, resource, create))
     }
 
     /// Deletes a class and, with it, its instances.
@@ -95,7 +192,20 @@ impl Service {
         class: ClassId,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
-        todo!()
+        let circumstances = Circumstances::of(ctx, expected);
+        let stream = StreamName::class(&db, &class);
+        let done = match self.recall::<Class>(&circumstances, &stream).await? {
+            Some(done) => done,
+            None => {
+                let (database, _) = self.live_database(&db).await?;
+                let command = ClassCommand::Delete {
+                    database_incarnation: database.incarnation,
+                };
+                let execute = circumstances.execute(command);
+                self.parts.classes.execute(&stream, execute).await?
+            }
+        };
+        Ok(written(class.as_str(), &circumstances, done, None, false))
     }
 
     /// Creates an instance.
@@ -106,7 +216,16 @@ impl Service {
         class: ClassId,
         new: NewInstance,
     ) -> Result<Written, ServiceError> {
-        todo!()
+        let circumstances = Circumstances {
+            metadata: new.metadata,
+            ..Circumstances::of(ctx, ExpectedVersion::Any)
+        };
+        let id = new
+            .id
+            .map_or_else(|| made_id(circumstances.command_id), Ok)?;
+        let change = Change::Create(new.data);
+        self.change_instance(&circumstances, &db, &class, id, change)
+            .await
     }
 
     /// Merge-patches an instance (RFC 7396).
@@ -119,7 +238,10 @@ impl Service {
         patch: Map<String, Value>,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
-        todo!()
+        let circumstances = Circumstances::of(ctx, expected);
+        let change = Change::Update(patch);
+        self.change_instance(&circumstances, &db, &class, id, change)
+            .await
     }
 
     /// Deletes an instance.
@@ -131,19 +253,89 @@ impl Service {
         id: InstanceId,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
-        todo!()
+        let circumstances = Circumstances::of(ctx, expected);
+        self.change_instance(&circumstances, &db, &class, id, Change::Delete)
+            .await
     }
 
-    /// Runs up to 1,000 operations on a class's instances, each on its own: one result for each,
-    /// in order.
-    pub async fn batch(
+    pub(super) async fn change_instance(
         &self,
-        ctx: &RequestContext,
-        db: DatabaseName,
-        class: ClassId,
-        operations: Vec<BatchOperation>,
-    ) -> Result<Vec<BatchItem>, ServiceError> {
-        todo!()
+        circumstances: &Circumstances<'_>,
+        db: &DatabaseName,
+        class: &ClassId,
+        id: InstanceId,
+        change: Change,
+    ) -> Result<Written, ServiceError> {
+        let stream = StreamName::instance(db, class, &id);
+        let created = matches!(change, Change::Create(_));
+        let done = match self.recall::<Instance>(circumstances, &stream).await? {
+            Some(done) => done,
+            None => {
+                let context = self.class_context(db, class).await?;
+                if let Change::Create(data) | Change::Update(data) = &change {
+                    self.check_links(db, &context, data).await?;
+                }
+                let execute = circumstances.execute(change.command(&context));
+                self.parts.instances.execute(&stream, execute).await?
+            }
+        };
+        let resource = done
+            .state
+            .latest()
+            .map(|live| Resource::instance(&id, live, done.version))
+            .transpose()?;
+        Ok(written(id.as_str(), circumstances, done, resource, created))
+    }
+
+    /// Every instance that `data` refers to must be there: 422 `target_not_found` otherwise. The
+    /// target may be deleted right after; a link says what was so when it was made.
+    async fn check_links(
+        &self,
+        db: &DatabaseName,
+        context: &ClassContext,
+        data: &Map<String, Value>,
+    ) -> Result<(), ServiceError> {
+        let targets = context.effective.link_targets(data);
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let missing: Vec<Violation> = stream::iter(targets)
+            .map(|target| async move {
+                let found = self.target_exists(db, &target).await?;
+                Ok::<_, ServiceError>((!found).then(|| Violation {
+                    message: format!("there is no {} `{}`", target.class, target.id),
+                    field: target.field,
+                    code: "target_not_found",
+                }))
+            })
+            .buffered(LINKS_AT_ONCE)
+            .try_filter_map(|missing| async move { Ok(missing) })
+            .try_collect()
+            .await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::violations(missing).into())
+    }
+
+    async fn target_exists(
+        &self,
+        db: &DatabaseName,
+        target: &LinkTarget,
+    ) -> Result<bool, ServiceError> {
+        let context = match self.class_context(db, &target.class).await {
+            Ok(context) => context,
+            Err(ServiceError::Refused(_)) => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        let stream = StreamName::instance(db, &target.class, &target.id);
+        for catch_up in [false, true] {
+            let seen = self.look(&self.parts.instances, &stream, catch_up).await?;
+            if seen.state.live(context.incarnation).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Appends events to a plain stream, all or none.
@@ -154,6 +346,89 @@ impl Service {
         events: Vec<NewEvent>,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
-        todo!()
+        if RESERVED_STREAM_TYPES.contains(&stream.stream_type()) {
+            return Err(Refusal::invalid(
+                "reserved_stream_type",
+                format!(
+                    "streams of type {} belong to the ontology",
+                    stream.stream_type()
+                ),
+            )
+            .into());
+        }
+        let circumstances = Circumstances::of(ctx, expected);
+        let execute = circumstances.execute(events);
+        let done = self.parts.streams.execute(&stream, execute).await?;
+        Ok(written(stream.as_str(), &circumstances, done, None, true))
+    }
+
+    /// The recorded outcome of a command that was committed before, so that a repeated request
+    /// gets its answer even when what it was about has changed since.
+    async fn recall<A: Aggregate>(
+        &self,
+        circumstances: &Circumstances<'_>,
+        stream: &StreamName,
+    ) -> Result<Option<Executed<A>>, ServiceError> {
+        let Some(idempotency) = &circumstances.ctx.idempotency else {
+            return Ok(None);
+        };
+        let deps = &self.parts.entities;
+        let Some((_, outcome)) = deps.path.store().command(circumstances.command_id) else {
+            return Ok(None);
+        };
+        let stage = deps.path.stage(stream, None).await?;
+        let done = recorded(deps, stream, Some(idempotency), outcome, stage, None).await?;
+        Ok(Some(done))
+    }
+}
+
+/// What is to happen to an instance.
+pub(super) enum Change {
+    Create(Map<String, Value>),
+    Update(Map<String, Value>),
+    Delete,
+}
+
+impl Change {
+    fn command(self, context: &ClassContext) -> InstanceCommand {
+        let class_incarnation = context.incarnation;
+        let class = context.effective.clone();
+        match self {
+            Self::Create(data) => InstanceCommand::Create {
+                class,
+                class_incarnation,
+                data: Arc::new(data),
+            },
+            Self::Update(patch) => InstanceCommand::Update {
+                class,
+                class_incarnation,
+                patch: Arc::new(patch),
+            },
+            Self::Delete => InstanceCommand::Delete { class_incarnation },
+        }
+    }
+}
+
+/// The id of an instance whose creator named none: a retry makes the same one.
+pub(super) fn made_id(command: CommandId) -> Result<InstanceId, ServiceError> {
+    InstanceId::new(&command.to_string()).map_err(|e| ServiceError::Internal(e.to_string()))
+}
+
+fn written<A>(
+    id: &str,
+    circumstances: &Circumstances<'_>,
+    done: Executed<A>,
+    resource: Option<Resource>,
+    created: bool,
+) -> Written {
+    Written {
+        id: id.to_owned(),
+        command_id: circumstances.command_id,
+        version: done.version,
+        position: done.position,
+        stage: done.stage,
+        data: resource.map(|r| r.data),
+        created,
+        replayed: done.replayed,
     }
 }

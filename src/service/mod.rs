@@ -2,18 +2,115 @@
 //! queries to the read model or to the log; [`error`] is everything a caller can be told.
 //!
 //! * [`context`]: who asks, and under which promises
-//! * [`commands`]: writes
-//! * [`queries`]: reads
+//! * [`commands`], [`batch`]: writes; [`class_context`] is what a write to an instance must know
+//! * [`queries`], [`feed`]: reads
 //! * [`operations`]: what operators see and do
 //! * [`view`]: what callers get to see
-//! * [`error`]: refusals and failures
+//! * [`error`], [`call`]: refusals and failures
 
+pub mod batch;
+mod call;
+pub mod class_context;
 pub mod commands;
 pub mod context;
 pub mod error;
+pub mod feed;
 pub mod operations;
 pub mod queries;
 pub mod view;
 
-/// Everything the service can do. Cheap to share; made by `boot`.
-pub struct Service {}
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use tokio::time::Instant;
+
+use self::class_context::ClassContexts;
+use self::error::ServiceError;
+use crate::actors::aggregate::entity::EntityDeps;
+use crate::actors::aggregate::registry::Registry;
+use crate::actors::aggregate::{Look, Seen};
+use crate::actors::projection::{ProjectionActor, ProjectionProgress};
+use crate::actors::supervision::tree::Tree;
+use crate::domain::aggregate::Aggregate;
+use crate::domain::class::Class;
+use crate::domain::database::Database;
+use crate::domain::ids::StreamName;
+use crate::domain::instance::Instance;
+use crate::domain::plain::PlainStream;
+use crate::store::delivery::DeliveryStore;
+use crate::store::health::Health;
+use crate::store::read_model::ReadModel;
+
+/// How long a read waits for an entity to be loaded.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the service stands on; put together by `boot`.
+pub struct Parts {
+    /// Live databases.
+    pub databases: Registry<Database>,
+    /// Live classes.
+    pub classes: Registry<Class>,
+    /// Live instances.
+    pub instances: Registry<Instance>,
+    /// Live plain streams.
+    pub streams: Registry<PlainStream>,
+    /// The write path and what goes with it.
+    pub entities: Arc<EntityDeps>,
+    /// What queries read.
+    pub read_model: Arc<dyn ReadModel>,
+    /// How far the read model is.
+    pub projected: Arc<ProjectionProgress>,
+    /// Keeps the read model.
+    pub projection: Addr<ProjectionActor>,
+    /// The outbox.
+    pub delivery: Arc<dyn DeliveryStore>,
+    /// Every actor.
+    pub tree: Arc<Tree>,
+    /// How the dependencies are.
+    pub health: DependencyHealth,
+    /// Whether actors may be killed on request.
+    pub chaos: bool,
+}
+
+/// The health of each dependency, as those who call it see it.
+#[derive(Clone)]
+pub struct DependencyHealth {
+    /// The event store.
+    pub s3: Arc<Health>,
+    /// The outbox and the read model.
+    pub postgres: Arc<Health>,
+    /// The transport.
+    pub kafka: Arc<Health>,
+}
+
+/// Everything the service can do. Cheap to share.
+pub struct Service {
+    parts: Parts,
+    contexts: ClassContexts,
+}
+
+impl Service {
+    /// The service on its parts.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            contexts: ClassContexts::default(),
+        }
+    }
+
+    async fn look<A: Aggregate + Unpin>(
+        &self,
+        registry: &Registry<A>,
+        stream: &StreamName,
+        catch_up: bool,
+    ) -> Result<Seen<A>, ServiceError> {
+        let look = Look {
+            deadline: Instant::now() + READ_DEADLINE,
+            catch_up,
+        };
+        let seen = registry.look(stream, look).await?;
+        crate::metrics::read(stream.stream_type(), "get");
+        Ok(seen)
+    }
+}

@@ -1,15 +1,20 @@
 //! What operators see and do.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::Service;
-use super::error::ServiceError;
+use super::error::{RETRY_AFTER, ServiceError};
+use crate::actors::projection;
 use crate::actors::supervision::tree::{KillHow, NodeView};
+use crate::domain::refusal::Refusal;
 use crate::migration::lead::Lead;
-use crate::migration::stage::Mode;
+use crate::migration::stage::{Mode, Stage};
 use crate::store::delivery::{DeadLetter, DeliveryStatus};
-use crate::store::health::DependencyStatus;
+use crate::store::health::{DependencyState, DependencyStatus};
 use crate::store::read_model::ProjectionStatus;
+use crate::store::read_model::status::ONTOLOGY;
 
 /// The dependencies as last seen.
 #[derive(Debug, Clone, Serialize)]
@@ -39,30 +44,96 @@ pub struct HealthReport {
     pub version: &'static str,
 }
 
+/// How long S3 may fail before the service says that it is unavailable: shorter outages are
+/// bridged by the writes' own retries.
+const S3_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Children of one branch of the tree shown at most: there may be a hundred thousand entities.
+const MAX_CHILDREN: usize = 100;
+
 impl Service {
     /// How the service is; `status: "unavailable"` is answered with 503.
     pub fn health(&self) -> HealthReport {
-        todo!()
+        let health = &self.parts.health;
+        let dependencies = Dependencies {
+            s3: health.s3.status(),
+            postgres: health.postgres.status(),
+            kafka: health.kafka.status(),
+        };
+        let down = |status: &DependencyStatus| status.state == DependencyState::Down;
+        let s3_gone = health.s3.down_for().is_some_and(|d| d > S3_PATIENCE);
+        let status = if !self.is_ready() || s3_gone {
+            "unavailable"
+        } else if [
+            &dependencies.s3,
+            &dependencies.postgres,
+            &dependencies.kafka,
+        ]
+        .into_iter()
+        .any(down)
+        {
+            "degraded"
+        } else {
+            "ok"
+        };
+        let stage = self.least_advanced_stage();
+        HealthReport {
+            status,
+            migration_mode: stage.map_or(Mode::S3Only, |s| s.mode),
+            lead: stage.map_or(Lead::S3, |s| s.leadership.lead),
+            epoch: stage.map_or(0, |s| s.leadership.epoch.0),
+            dependencies,
+            version: env!("CARGO_PKG_VERSION"),
+        }
     }
 
-    /// Whether requests should be sent here.
+    /// The stage of the partition that is furthest behind on the road to S3.
+    fn least_advanced_stage(&self) -> Option<Stage> {
+        let path = &self.parts.entities.path;
+        path.store()
+            .log()
+            .partition_ids()
+            .filter_map(|p| path.stage_of(p))
+            .min_by(|a, b| a.mode.gauge().total_cmp(&b.mode.gauge()))
+    }
+
+    /// Whether requests should be sent here: every partition is open and has a known leader.
     pub fn is_ready(&self) -> bool {
-        todo!()
+        let path = &self.parts.entities.path;
+        path.store().is_open()
+            && path
+                .store()
+                .log()
+                .partition_ids()
+                .all(|p| path.stage_of(p).is_some())
     }
 
     /// The supervision tree.
     pub fn actors(&self) -> NodeView {
-        todo!()
+        self.parts.tree.view(MAX_CHILDREN)
     }
 
-    /// Kills an actor; refused unless chaos is enabled.
+    /// Kills an actor; 403 `chaos_disabled` unless chaos is enabled, 404 `actor_not_found`.
     pub fn kill_actor(&self, path: &str, how: KillHow) -> Result<(), ServiceError> {
-        todo!()
+        if !self.parts.chaos {
+            return Err(Refusal::forbidden(
+                "chaos_disabled",
+                "killing actors needs `chaos.enabled`",
+            )
+            .into());
+        }
+        let node = self.parts.tree.find(path).ok_or_else(|| {
+            Refusal::not_found("actor_not_found", format!("there is no actor at {path}"))
+        })?;
+        tracing::warn!(%path, ?how, "killing an actor on request");
+        node.kill(how);
+        Ok(())
     }
 
     /// Outbox depth, age, watermarks.
     pub async fn delivery(&self) -> Result<DeliveryStatus, ServiceError> {
-        todo!()
+        let status = self.parts.delivery.status().await?;
+        Ok(status.with_heads(self.parts.entities.path.store().heads()))
     }
 
     /// Dead letters, oldest first.
@@ -71,26 +142,57 @@ impl Service {
         limit: usize,
         after: Option<i64>,
     ) -> Result<Vec<DeadLetter>, ServiceError> {
-        todo!()
+        Ok(self.parts.delivery.dead_letters(limit, after).await?)
     }
 
     /// Puts a dead letter back into the outbox; 404 `dead_letter_not_found`.
     pub async fn requeue_dead_letter(&self, id: i64) -> Result<(), ServiceError> {
-        todo!()
+        let found = self.parts.delivery.requeue(id).await?;
+        found.then_some(()).ok_or_else(|| no_dead_letter(id))
     }
 
     /// Removes a dead letter for good; 404 `dead_letter_not_found`.
     pub async fn discard_dead_letter(&self, id: i64) -> Result<(), ServiceError> {
-        todo!()
+        let found = self.parts.delivery.discard(id).await?;
+        found.then_some(()).ok_or_else(|| no_dead_letter(id))
     }
 
     /// The projections.
     pub async fn projections(&self) -> Result<Vec<ProjectionStatus>, ServiceError> {
-        todo!()
+        match self.parts.projection.send(projection::Status).await {
+            Ok(status) => Ok(vec![status?]),
+            Err(_) => Err(projection_gone()),
+        }
     }
 
     /// Begins to rebuild a projection beside the live one; 404 `projection_not_found`.
     pub async fn rebuild_projection(&self, name: &str) -> Result<(), ServiceError> {
-        todo!()
+        if name != ONTOLOGY {
+            let message = format!("there is no projection {name}; there is {ONTOLOGY}");
+            return Err(Refusal::not_found("projection_not_found", message).into());
+        }
+        match self.parts.projection.send(projection::Rebuild).await {
+            Ok(begun) => {
+                begun?;
+                Ok(())
+            }
+            Err(_) => Err(projection_gone()),
+        }
+    }
+}
+
+fn no_dead_letter(id: i64) -> ServiceError {
+    Refusal::not_found(
+        "dead_letter_not_found",
+        format!("there is no dead letter {id}"),
+    )
+    .into()
+}
+
+fn projection_gone() -> ServiceError {
+    ServiceError::Unavailable {
+        dependency: "projection",
+        message: "the projection is being restarted".into(),
+        retry_after: RETRY_AFTER,
     }
 }

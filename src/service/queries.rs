@@ -3,21 +3,32 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout};
 
 use super::Service;
-use super::error::ServiceError;
+use super::error::{RETRY_AFTER, ServiceError};
+use super::feed::{FeedCursor, read_page};
 use super::view::{EventView, Page, Resource};
+use crate::actors::aggregate::fold::fold;
 use crate::domain::ids::{
     ClassId, CommandId, DatabaseName, InstanceId, Position, StreamName, Version,
 };
-use crate::store::read_model::InstanceQuery;
+use crate::domain::instance::Instance;
+use crate::domain::refusal::Refusal;
+use crate::metrics;
+use crate::store::event_log::StoredEvent;
+use crate::store::read_model::{InstanceQuery, ListQuery};
 
 /// Where a read of current state is answered from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// The aggregate itself: sees every acknowledged write of any process.
+    /// The aggregate, after reading what other processes have written: sees every write that was
+    /// acknowledged anywhere before the read.
     Strong,
-    /// The read model: may lag behind by [`Answer::lag_commits`].
+    /// The aggregate as this process knows it: sees every write acknowledged by this process, and
+    /// those of others within `log.tail_interval`.
+    Aggregate,
+    /// The read model: lags behind by [`Answer::lag_commits`].
     ReadModel,
 }
 
@@ -68,16 +79,20 @@ pub struct CommandStatus {
 impl Service {
     /// One database.
     pub async fn database(&self, name: &DatabaseName) -> Result<Answer<Resource>, ServiceError> {
-        todo!()
+        let (database, version) = self.live_database(name).await?;
+        Ok(from_aggregate(Resource::database(
+            name, &database, version,
+        )?))
     }
 
     /// Databases by name.
     pub async fn databases(
         &self,
-        limit: usize,
-        cursor: Option<&str>,
+        page: &ListQuery,
     ) -> Result<Answer<Page<Resource>>, ServiceError> {
-        todo!()
+        metrics::read("database", "list");
+        let page = self.parts.read_model.databases(page).await?;
+        Ok(self.from_read_model(page.into()))
     }
 
     /// One class.
@@ -86,17 +101,24 @@ impl Service {
         db: &DatabaseName,
         class: &ClassId,
     ) -> Result<Answer<Resource>, ServiceError> {
-        todo!()
+        let context = self.class_context(db, class).await?;
+        Ok(from_aggregate(Resource::class(
+            class,
+            &context.live,
+            context.version,
+        )?))
     }
 
     /// Classes of a database by id.
     pub async fn classes(
         &self,
         db: &DatabaseName,
-        limit: usize,
-        cursor: Option<&str>,
+        page: &ListQuery,
     ) -> Result<Answer<Page<Resource>>, ServiceError> {
-        todo!()
+        self.live_database(db).await?;
+        metrics::read("class", "list");
+        let page = self.parts.read_model.classes(db, page).await?;
+        Ok(self.from_read_model(page.into()))
     }
 
     /// One instance as it stands.
@@ -107,7 +129,27 @@ impl Service {
         id: &InstanceId,
         consistency: Consistency,
     ) -> Result<Answer<Resource>, ServiceError> {
-        todo!()
+        let context = self.class_context(db, class).await?;
+        if consistency == Consistency::ReadModel {
+            metrics::read("instance", "get");
+            let found = self.parts.read_model.instance(db, class, id).await?;
+            return found
+                .map(|record| self.from_read_model(record.into()))
+                .ok_or_else(|| no_instance(id).into());
+        }
+        let stream = StreamName::instance(db, class, id);
+        let seen = self
+            .look(
+                &self.parts.instances,
+                &stream,
+                consistency == Consistency::Strong,
+            )
+            .await?;
+        let live = seen
+            .state
+            .live(context.incarnation)
+            .ok_or_else(|| no_instance(id))?;
+        Ok(from_aggregate(Resource::instance(id, live, seen.version)?))
     }
 
     /// One instance as it was.
@@ -118,7 +160,58 @@ impl Service {
         id: &InstanceId,
         when: PointInTime,
     ) -> Result<Answer<Resource>, ServiceError> {
-        todo!()
+        let context = self.class_context(db, class).await?;
+        let stream = StreamName::instance(db, class, id);
+        let head = self.known_head(&stream).await?;
+        let version = match when {
+            PointInTime::Version(version) if version <= head => version,
+            PointInTime::Version(version) => {
+                let message = format!("{id} has no version {version}; its last is {head}");
+                return Err(Refusal::not_found("version_not_found", message).into());
+            }
+            PointInTime::Time(time) => self.version_at(&stream, head, time).await?,
+        };
+        let every = self.parts.entities.snapshot_every;
+        let store = self.parts.entities.path.store();
+        let folded = fold::<Instance>(store, &stream, version, every).await?;
+        metrics::read("instance", "point_in_time");
+        let live = folded
+            .state
+            .live(context.incarnation)
+            .ok_or_else(|| no_instance(id))?;
+        Ok(Answer {
+            value: Resource::instance(id, live, folded.version)?,
+            source: "log",
+            lag_commits: None,
+        })
+    }
+
+    /// The last version recorded at or before `time`, found by halving: times do not go back
+    /// along a stream as long as the writers' clocks agree.
+    async fn version_at(
+        &self,
+        stream: &StreamName,
+        head: Version,
+        time: Timestamp,
+    ) -> Result<Version, ServiceError> {
+        let (mut before, mut after) = (0, head.0 + 1);
+        while after - before > 1 {
+            let middle = Version(before + (after - before) / 2);
+            let events = self
+                .parts
+                .entities
+                .path
+                .store()
+                .read(stream, middle, middle)
+                .await?;
+            let recorded = events.first().map(StoredEvent::recorded_at).transpose()?;
+            if recorded.is_some_and(|at| at <= time) {
+                before = middle.0;
+            } else {
+                after = middle.0;
+            }
+        }
+        Ok(Version(before))
     }
 
     /// Instances of a class that match a query (an empty one lists them all).
@@ -128,17 +221,11 @@ impl Service {
         class: &ClassId,
         query: &InstanceQuery,
     ) -> Result<Answer<Page<Resource>>, ServiceError> {
-        todo!()
-    }
-
-    /// How many instances of a class match a query.
-    pub async fn count_instances(
-        &self,
-        db: &DatabaseName,
-        class: &ClassId,
-        query: &InstanceQuery,
-    ) -> Result<Answer<u64>, ServiceError> {
-        todo!()
+        self.class_context(db, class).await?;
+        metrics::read("instance", "query");
+        let query = query.bind(db, class)?;
+        let page = self.parts.read_model.instances(&query).await?;
+        Ok(self.from_read_model(page.into()))
     }
 
     /// A stream's events from a version on, whichever kind of stream it is. A stream without
@@ -150,7 +237,53 @@ impl Service {
         limit: usize,
         direction: Direction,
     ) -> Result<Answer<Page<EventView>>, ServiceError> {
-        todo!()
+        let head = self.known_head(stream).await?;
+        if head == Version::NONE {
+            let message = format!("{stream} has no events");
+            return Err(Refusal::not_found("stream_not_found", message).into());
+        }
+        let count = limit.max(1) as u64;
+        let (first, last, next) = match direction {
+            Direction::Forward => {
+                let first = from.unwrap_or(Version(1)).0.max(1);
+                let last = head.0.min(first.saturating_add(count - 1));
+                (first, last, (last < head.0).then_some(last + 1))
+            }
+            Direction::Backward => {
+                let last = from.unwrap_or(head).0.min(head.0);
+                let first = last.saturating_sub(count - 1).max(1);
+                (first, last, (first > 1).then_some(first - 1))
+            }
+        };
+        let begun = Instant::now();
+        let store = self.parts.entities.path.store();
+        let events = store.read(stream, Version(first), Version(last)).await?;
+        metrics::read_took(stream.stream_type(), "stream", begun.elapsed());
+        let mut items: Vec<EventView> = events.into_iter().map(EventView::from).collect();
+        if direction == Direction::Backward {
+            items.reverse();
+        }
+        Ok(Answer {
+            value: Page {
+                items,
+                total: Some(head.0),
+                next_cursor: next.map(|v| v.to_string()),
+            },
+            source: "log",
+            lag_commits: None,
+        })
+    }
+
+    /// A stream's version, looking at what others have written when it seems to have no events.
+    async fn known_head(&self, stream: &StreamName) -> Result<Version, ServiceError> {
+        let store = self.parts.entities.path.store();
+        match store.head(stream) {
+            Some(head) if head > Version::NONE => Ok(head),
+            _ => {
+                store.catch_up(stream).await?;
+                Ok(store.head(stream).unwrap_or(Version::NONE))
+            }
+        }
     }
 
     /// The feed of everything: events after a cursor (from the beginning without one), of the
@@ -162,7 +295,12 @@ impl Service {
         limit: usize,
         types: &[String],
     ) -> Result<Page<EventView>, ServiceError> {
-        todo!()
+        let store = self.parts.entities.path.store();
+        let cursor = FeedCursor::parse(after, store.log().partitions())?;
+        let begun = Instant::now();
+        let page = read_page(store.log(), store.heads(), cursor, limit, types).await?;
+        metrics::read_took("all", "feed", begun.elapsed());
+        Ok(page)
     }
 
     /// The cursor that stands right after this event, for the `id:` of a server-sent event; given
@@ -172,7 +310,10 @@ impl Service {
         before: Option<&str>,
         event: Position,
     ) -> Result<String, ServiceError> {
-        todo!()
+        let partitions = self.parts.entities.path.store().log().partitions();
+        let mut cursor = FeedCursor::parse(before, partitions)?;
+        cursor.pass(event);
+        cursor.text()
     }
 
     /// Returns when something was committed after this feed cursor, or after `wait`.
@@ -181,21 +322,86 @@ impl Service {
         after: Option<&str>,
         wait: Duration,
     ) -> Result<(), ServiceError> {
-        todo!()
+        let store = self.parts.entities.path.store();
+        let cursor = FeedCursor::parse(after, store.log().partitions())?;
+        let mut changes = store.heads().subscribe();
+        let more = async {
+            while !cursor.is_behind(store.heads()) {
+                if changes.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        // That nothing came in time is an answer too.
+        let _ = timeout(wait, more).await;
+        Ok(())
     }
 
     /// What became of a command; 404 `command_not_found` when it is not known.
     pub async fn command(&self, id: CommandId) -> Result<CommandStatus, ServiceError> {
-        todo!()
+        let found = self.parts.entities.path.store().command(id);
+        let Some((partition, outcome)) = found else {
+            let message = format!(
+                "command {id} is not among the recent ones: it was refused, never arrived, or is old"
+            );
+            return Err(Refusal::not_found("command_not_found", message).into());
+        };
+        Ok(CommandStatus {
+            command_id: id,
+            version: outcome.version,
+            position: Position {
+                partition,
+                offset: outcome.offset,
+                index: outcome.index,
+            },
+            at: Timestamp::from_millisecond(outcome.at_ms)
+                .map_err(|e| ServiceError::Internal(e.to_string()))?,
+            events: outcome.events,
+        })
     }
 
-    /// Waits (bounded) until the read model has taken in this position; `Overloaded`-like 503
-    /// `Unavailable` when it has not within the bound.
+    /// Waits (bounded) until the read model has taken in this position; 503 when it has not
+    /// within the bound.
     pub async fn wait_for_position(
         &self,
         position: Position,
         wait: Duration,
     ) -> Result<(), ServiceError> {
-        todo!()
+        let deadline = Instant::now() + wait;
+        if self.parts.projected.wait_for(position, deadline).await {
+            return Ok(());
+        }
+        Err(ServiceError::Unavailable {
+            dependency: "read_model",
+            message: format!("the read model has not reached {position} yet"),
+            retry_after: RETRY_AFTER,
+        })
+    }
+
+    /// Commits the read model has not taken in yet.
+    pub(super) fn lag_commits(&self) -> u64 {
+        let store = self.parts.entities.path.store();
+        let partitions = store.log().partitions();
+        self.parts.projected.lag_commits(store.heads(), partitions)
+    }
+
+    fn from_read_model<T>(&self, value: T) -> Answer<T> {
+        Answer {
+            value,
+            source: "read_model",
+            lag_commits: Some(self.lag_commits()),
+        }
+    }
+}
+
+fn no_instance(id: &InstanceId) -> Refusal {
+    Refusal::not_found("instance_not_found", format!("there is no instance `{id}`"))
+}
+
+fn from_aggregate<T>(value: T) -> Answer<T> {
+    Answer {
+        value,
+        source: "aggregate",
+        lag_commits: None,
     }
 }

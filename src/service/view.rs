@@ -2,10 +2,16 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
-use crate::domain::ids::{CommandId, Position, Version};
+use super::error::ServiceError;
+use crate::domain::class::LiveClass;
+use crate::domain::database::LiveDatabase;
+use crate::domain::ids::{ClassId, CommandId, DatabaseName, InstanceId, Position, Version};
+use crate::domain::instance::LiveInstance;
 use crate::migration::stage::Stage;
+use crate::store::event_log::StoredEvent;
+use crate::store::read_model::{Record, RecordPage};
 
 /// A resource as it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -20,6 +26,82 @@ pub struct Resource {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl Resource {
+    /// A database.
+    pub fn database(
+        name: &DatabaseName,
+        live: &LiveDatabase,
+        version: Version,
+    ) -> Result<Self, ServiceError> {
+        #[derive(Serialize)]
+        struct Data<'a> {
+            description: Option<&'a str>,
+        }
+        let data = Data {
+            description: live.description.as_deref(),
+        };
+        Ok(Self {
+            id: name.to_string(),
+            version,
+            data: raw(&data)?,
+            created_at: live.created_at,
+            updated_at: live.updated_at,
+        })
+    }
+
+    /// A class.
+    pub fn class(id: &ClassId, live: &LiveClass, version: Version) -> Result<Self, ServiceError> {
+        Ok(Self {
+            id: id.to_string(),
+            version,
+            data: raw(&live.definition)?,
+            created_at: live.created_at,
+            updated_at: live.updated_at,
+        })
+    }
+
+    /// An instance.
+    pub fn instance(
+        id: &InstanceId,
+        live: &LiveInstance,
+        version: Version,
+    ) -> Result<Self, ServiceError> {
+        Ok(Self {
+            id: id.to_string(),
+            version,
+            data: raw(&live.data)?,
+            created_at: live.created_at,
+            updated_at: live.updated_at,
+        })
+    }
+}
+
+impl From<Record> for Resource {
+    fn from(record: Record) -> Self {
+        Self {
+            id: record.id,
+            version: record.version,
+            data: record.data,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+impl From<RecordPage> for Page<Resource> {
+    fn from(page: RecordPage) -> Self {
+        Self {
+            items: page.items.into_iter().map(Resource::from).collect(),
+            total: page.total,
+            next_cursor: page.next_cursor,
+        }
+    }
+}
+
+fn raw(value: &impl Serialize) -> Result<Box<RawValue>, ServiceError> {
+    to_raw_value(value).map_err(|e| ServiceError::Internal(e.to_string()))
 }
 
 /// The answer to a write.
@@ -49,7 +131,7 @@ pub struct BatchItem {
     /// The instance, where it is known.
     pub id: Option<String>,
     /// What became of it.
-    pub outcome: Result<Written, super::error::ServiceError>,
+    pub outcome: Result<Written, ServiceError>,
 }
 
 /// A page of anything.
@@ -71,6 +153,15 @@ pub struct EventView {
     pub position: Position,
     /// Its envelope, as stored.
     pub envelope: bytes::Bytes,
+}
+
+impl From<StoredEvent> for EventView {
+    fn from(event: StoredEvent) -> Self {
+        Self {
+            position: event.position,
+            envelope: event.bytes,
+        }
+    }
 }
 
 impl Serialize for EventView {

@@ -49,6 +49,15 @@ pub struct StoredEvent {
     pub bytes: Bytes,
 }
 
+impl StoredEvent {
+    /// When it was recorded.
+    pub fn recorded_at(&self) -> Result<Timestamp, StoreError> {
+        Envelope::parse(&self.bytes)
+            .map(|event| event.time)
+            .map_err(|e| StoreError::corrupt("s3", "read event", e.to_string()))
+    }
+}
+
 /// See the module.
 pub struct EventLog {
     store: Arc<dyn ObjectStore>,
@@ -204,6 +213,24 @@ impl EventLog {
                     })
             })
             .buffered(READ_AHEAD)
+    }
+
+    /// The offset after the last commit of a partition, known to be at least `from`. Costs one
+    /// request when nothing was added.
+    pub async fn reach(&self, partition: PartitionId, from: Offset) -> Result<Offset, StoreError> {
+        if self.commit(partition, from).await?.is_none() {
+            return Ok(from);
+        }
+        let mut next = from + 1;
+        loop {
+            let after = keys::commit(partition, next - 1);
+            let prefix = keys::commits(partition);
+            let page = self.store.list(&prefix, Some(&after), 1000).await?;
+            match page.last().and_then(|o| keys::parse_commit(&o.key)) {
+                Some(last) => next = last + 1,
+                None => return Ok(next),
+            }
+        }
     }
 
     /// Opens a partition: the newest index segments, then the commits after them.

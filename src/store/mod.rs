@@ -4,19 +4,26 @@
 //! * [`object_store`]: the port to S3; adapters [`s3`] (rust-s3) and [`memory`] (tests' oracle)
 //! * [`event_log`]: the partitioned log on top of it
 //! * [`faulty`]: a decorator that makes a store fail on purpose
+//! * [`postgres`]: the pool, the schema, and the adapters that use them
+//! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
+pub mod backoff;
+pub mod delivered;
 pub mod delivery;
 pub mod error;
 pub mod event_log;
 pub mod faulty;
 pub mod health;
 pub mod io_runtime;
+pub mod kafka;
 pub mod log_heads;
 pub mod memory;
 pub mod metered;
 pub mod object_cache;
 pub mod object_store;
+pub mod postgres;
 pub mod probe;
 pub mod read_model;
 pub mod s3;
+pub mod transport;

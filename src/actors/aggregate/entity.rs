@@ -1,0 +1,395 @@
+//! What an AggregateActor does, without actix: know the state, decide a command on it, get the
+//! facts into the leading store, take them in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::fold::{Folded, SnapshotEvery, apply_stored, fold, fold_on, save_snapshot};
+use super::{Look, Seen};
+use crate::actors::error::CallError;
+use crate::actors::event_store::{AppendError, AppendRequest};
+use crate::actors::write_path::WritePath;
+use crate::domain::aggregate::{Aggregate, DomainEvent};
+use crate::domain::event::{EncodedEvents, Idempotency, NewEvent, Provenance, encode};
+use crate::domain::ids::{CommandId, EventId, EventType, Position, StreamName, Version};
+use crate::domain::refusal::Refusal;
+use crate::domain::time::{Clock, new_uuid};
+use crate::log::index::CommandOutcome;
+use crate::log::partition::Verdict;
+use crate::metrics;
+use crate::migration::stage::Stage;
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::io_runtime::IoRuntime;
+
+/// Times a command is decided anew because another process wrote to its stream in between.
+/// Somebody who loses more often than that shares a stream with a writer he should be routed to.
+const MAX_DECISIONS: usize = 4;
+
+/// Pause before an append of unknown outcome is sent again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What every entity needs.
+pub struct EntityDeps {
+    /// Where appends go.
+    pub path: WritePath,
+    /// Where snapshots are written in the background.
+    pub io: IoRuntime,
+    /// Stamps events.
+    pub clock: Arc<dyn Clock>,
+    /// How often snapshots are taken.
+    pub snapshot_every: SnapshotEvery,
+}
+
+/// A command with its circumstances.
+pub struct Execute<A: Aggregate> {
+    /// What to do.
+    pub command: Arc<A::Command>,
+    /// The version the caller expects, if it named one.
+    pub expected: Option<Version>,
+    /// The command's id.
+    pub command_id: CommandId,
+    /// The larger story.
+    pub correlation_id: String,
+    /// Who asks.
+    pub actor: String,
+    /// The client's idempotency key, with the hash of the request.
+    pub idempotency: Option<Idempotency>,
+    /// A caller's remarks for every event that has none of its own.
+    pub metadata: Option<Box<RawValue>>,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+impl<A: Aggregate> Clone for Execute<A> {
+    fn clone(&self) -> Self {
+        Self {
+            command: self.command.clone(),
+            expected: self.expected,
+            command_id: self.command_id,
+            correlation_id: self.correlation_id.clone(),
+            actor: self.actor.clone(),
+            idempotency: self.idempotency.clone(),
+            metadata: self.metadata.clone(),
+            deadline: self.deadline,
+        }
+    }
+}
+
+/// A command's result.
+#[derive(Debug, Clone)]
+pub struct Executed<A> {
+    /// The state after the command.
+    pub state: Arc<A>,
+    /// The version after the command.
+    pub version: Version,
+    /// Where its last event lies; `None` when nothing had to change.
+    pub position: Option<Position>,
+    /// The stage it was committed in.
+    pub stage: Stage,
+    /// Whether this is the recorded outcome of an earlier try.
+    pub replayed: bool,
+}
+
+/// See the module.
+pub struct Entity<A: Aggregate> {
+    stream: StreamName,
+    deps: Arc<EntityDeps>,
+    state: Arc<A>,
+    version: Version,
+    loaded: bool,
+}
+
+impl<A: Aggregate> Entity<A> {
+    /// An entity of which nothing is known yet.
+    pub fn new(stream: StreamName, deps: Arc<EntityDeps>) -> Self {
+        Self {
+            stream,
+            deps,
+            state: Arc::new(A::default()),
+            version: Version::NONE,
+            loaded: false,
+        }
+    }
+
+    /// The state, for whoever asks.
+    pub async fn look(&mut self, look: &Look) -> Result<Seen<A>, CallError> {
+        let work = async {
+            if look.catch_up {
+                self.deps.path.store().catch_up(&self.stream).await?;
+            }
+            self.load().await
+        };
+        timeout_at(look.deadline, work)
+            .await
+            .map_err(|_| CallError::DeadlineExceeded)??;
+        Ok(Seen {
+            state: self.state.clone(),
+            version: self.version,
+        })
+    }
+
+    /// Runs one command to its end.
+    pub async fn execute(&mut self, execute: Execute<A>) -> Result<Executed<A>, CallError> {
+        let begun = Instant::now();
+        if begun >= execute.deadline {
+            return Err(CallError::DeadlineExceeded);
+        }
+        let mut not_this = None;
+        // Set once an append may have happened: from then on "the deadline passed" means unknown.
+        let mut unknown: Option<String> = None;
+        let mut decisions = 0;
+        loop {
+            let ready = timeout_at(execute.deadline, async {
+                let stage = self.deps.path.stage(&self.stream, not_this).await?;
+                self.load().await?;
+                Ok::<_, CallError>(stage)
+            })
+            .await;
+            let stage = match (ready, &unknown) {
+                (Ok(Ok(stage)), _) => stage,
+                (Ok(Err(e)), None) => return Err(e),
+                (Ok(Err(e)), Some(_)) => return Err(outcome_unknown(&execute, e.to_string())),
+                (Err(_), None) => return Err(CallError::DeadlineExceeded),
+                (Err(_), Some(why)) => return Err(outcome_unknown(&execute, why.clone())),
+            };
+            if let Some((_, outcome)) = self.deps.path.store().command(execute.command_id) {
+                return self.recorded(&execute, outcome, stage).await;
+            }
+            if let Some(expected) = execute.expected
+                && expected != self.version
+            {
+                return Err(Refusal::version_mismatch(expected, self.version).into());
+            }
+            let events = self.state.decide(&execute.command)?;
+            if events.is_empty() {
+                return Ok(self.executed(None, stage, false));
+            }
+            let encoded = self.encode(&events, &execute)?;
+            let request = AppendRequest {
+                stream: self.stream.clone(),
+                expected: self.version,
+                epoch: stage.leadership.epoch,
+                command: execute.command_id,
+                request_hash: execute.idempotency.as_ref().map(|i| i.request_hash),
+                events: encoded.clone(),
+                deadline: execute.deadline,
+            };
+            match self.deps.path.append(stage, request).await {
+                Ok(Verdict::Committed { position, version }) => {
+                    self.take_in(&events, &encoded, version)?;
+                    metrics::command_committed(
+                        self.stream.stream_type(),
+                        events.iter().map(DomainEvent::event_type),
+                        begun.elapsed(),
+                    );
+                    let last = Position {
+                        index: position.index + events.len() as u32 - 1,
+                        ..position
+                    };
+                    return Ok(self.executed(Some(last), stage, false));
+                }
+                Ok(Verdict::Repeated(outcome) | Verdict::KeyReused(outcome)) => {
+                    return self.recorded(&execute, outcome, stage).await;
+                }
+                Ok(Verdict::Conflict { actual }) => {
+                    decisions += 1;
+                    if decisions >= MAX_DECISIONS {
+                        return Err(Refusal::version_mismatch(self.version, actual).into());
+                    }
+                }
+                Ok(Verdict::Fenced(_)) => not_this = Some(stage),
+                Err(AppendError::NotWritten(e)) => {
+                    return match unknown {
+                        None => Err(e.into()),
+                        Some(_) => Err(outcome_unknown(&execute, e.to_string())),
+                    };
+                }
+                Err(AppendError::Unknown(why)) => {
+                    unknown = Some(why);
+                    let pause = ASK_AGAIN.mul_f64(rand::rng().random_range(0.5..1.5));
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn executed(&self, position: Option<Position>, stage: Stage, replayed: bool) -> Executed<A> {
+        Executed {
+            state: self.state.clone(),
+            version: self.version,
+            position,
+            stage,
+            replayed,
+        }
+    }
+
+    /// Brings the state to the stream's head, as far as this process knows the log.
+    async fn load(&mut self) -> Result<(), CallError> {
+        let store = self.deps.path.store();
+        let head = store.head(&self.stream).ok_or_else(|| {
+            StoreError::determinate(
+                StoreErrorKind::Unavailable,
+                "s3",
+                "load aggregate",
+                "the log is not open yet",
+            )
+        })?;
+        if self.loaded && self.version == head {
+            return Ok(());
+        }
+        let folded = if self.loaded {
+            let mut folded = Folded {
+                state: (*self.state).clone(),
+                version: self.version,
+            };
+            fold_on(store, &self.stream, &mut folded, head).await?;
+            folded
+        } else {
+            fold(store, &self.stream, head, self.deps.snapshot_every).await?
+        };
+        self.state = Arc::new(folded.state);
+        self.version = folded.version;
+        self.loaded = true;
+        Ok(())
+    }
+
+    fn encode(
+        &self,
+        events: &[A::Event],
+        execute: &Execute<A>,
+    ) -> Result<EncodedEvents, CallError> {
+        let internal = |e: &dyn std::fmt::Display| CallError::Internal(e.to_string());
+        let new: Vec<NewEvent> = events
+            .iter()
+            .map(|event| {
+                Ok(NewEvent {
+                    event_type: EventType::new(event.event_type()).map_err(|e| internal(&e))?,
+                    schema_version: A::Event::SCHEMA_VERSION,
+                    data: event.data().map_err(|e| internal(&e))?,
+                    metadata: event
+                        .metadata()
+                        .map(ToOwned::to_owned)
+                        .or_else(|| execute.metadata.clone()),
+                })
+            })
+            .collect::<Result<_, CallError>>()?;
+        let provenance = Provenance {
+            command_id: execute.command_id,
+            correlation_id: execute.correlation_id.clone(),
+            actor: execute.actor.clone(),
+            idempotency: execute.idempotency.clone(),
+            time: self.deps.clock.now(),
+        };
+        Ok(encode(
+            &self.stream,
+            self.version,
+            &new,
+            &provenance,
+            || EventId(new_uuid()),
+        ))
+    }
+
+    /// Takes in what was just committed, from its stored form: live and rebuilt state are made by
+    /// the same code from the same bytes.
+    fn take_in(
+        &mut self,
+        events: &[A::Event],
+        encoded: &EncodedEvents,
+        version: Version,
+    ) -> Result<(), CallError> {
+        let before = self.version;
+        // Until all of it is taken in, the state is not to be trusted.
+        self.loaded = false;
+        let state = Arc::make_mut(&mut self.state);
+        for i in 0..events.len() {
+            apply_stored(state, &encoded.event(i))?;
+        }
+        self.version = version;
+        self.loaded = true;
+        let every = self.deps.snapshot_every;
+        if every.is_due(before, version) {
+            self.snapshot();
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) {
+        let (deps, stream) = (self.deps.clone(), self.stream.clone());
+        let (state, version) = (self.state.clone(), self.version);
+        self.deps.io.spawn(async move {
+            let store = deps.path.store();
+            if let Err(error) =
+                save_snapshot(store, &stream, &state, version, deps.snapshot_every).await
+            {
+                // Derived: the next activation reads events instead.
+                tracing::warn!(%stream, %version, %error, "no snapshot");
+            }
+        });
+    }
+
+    async fn recorded(
+        &self,
+        execute: &Execute<A>,
+        outcome: CommandOutcome,
+        stage: Stage,
+    ) -> Result<Executed<A>, CallError> {
+        let current = self.loaded.then(|| (self.state.clone(), self.version));
+        let idempotency = execute.idempotency.as_ref();
+        recorded(
+            &self.deps,
+            &self.stream,
+            idempotency,
+            outcome,
+            stage,
+            current,
+        )
+        .await
+    }
+}
+
+/// The answer to a command that is in the log already: the state as it was right after it, taken
+/// from `current` where that is the version, else folded.
+pub async fn recorded<A: Aggregate>(
+    deps: &EntityDeps,
+    stream: &StreamName,
+    idempotency: Option<&Idempotency>,
+    outcome: CommandOutcome,
+    stage: Stage,
+    current: Option<(Arc<A>, Version)>,
+) -> Result<Executed<A>, CallError> {
+    let same = outcome.request_hash == idempotency.map(|i| i.request_hash)
+        && outcome.stream == stream.key().into();
+    if !same {
+        return Err(Refusal::key_reused().into());
+    }
+    let store = deps.path.store();
+    let (state, version) = match current {
+        Some((state, version)) if version == outcome.version => (state, version),
+        _ => {
+            let folded = fold(store, stream, outcome.version, deps.snapshot_every).await?;
+            (Arc::new(folded.state), folded.version)
+        }
+    };
+    Ok(Executed {
+        state,
+        version,
+        position: Some(Position {
+            partition: store.log().partition_of(stream),
+            offset: outcome.offset,
+            index: outcome.index + outcome.events - 1,
+        }),
+        stage,
+        replayed: true,
+    })
+}
+
+fn outcome_unknown<A: Aggregate>(execute: &Execute<A>, message: String) -> CallError {
+    CallError::OutcomeUnknown {
+        command_id: execute.command_id,
+        message,
+    }
+}

@@ -1,0 +1,132 @@
+//! One actor per live entity: commands on one entity run one after the other, each decided on the
+//! state its predecessor left. The work is in [`entity`]; this is the actix shell around it, and
+//! [`registry`] is how callers get at it.
+
+pub mod entity;
+pub mod fold;
+pub mod registry;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::time::Instant;
+
+use self::entity::{Entity, Execute, Executed};
+use super::error::CallError;
+use crate::domain::aggregate::Aggregate;
+use crate::domain::ids::Version;
+use crate::metrics;
+
+/// See the module.
+pub struct AggregateActor<A: Aggregate> {
+    make: Arc<dyn Fn() -> Entity<A> + Send + Sync>,
+    /// Taken out while a command runs; the command's future gives it back.
+    entity: Option<Entity<A>>,
+}
+
+impl<A: Aggregate> AggregateActor<A> {
+    /// An actor around the entity that `make` makes, at each start anew.
+    pub fn new(make: Arc<dyn Fn() -> Entity<A> + Send + Sync>) -> Self {
+        let entity = Some(make());
+        Self { make, entity }
+    }
+}
+
+impl<A: Aggregate + Unpin> Actor for AggregateActor<A> {
+    type Context = Context<Self>;
+}
+
+impl<A: Aggregate + Unpin> Supervised for AggregateActor<A> {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        *self = Self::new(self.make.clone());
+    }
+}
+
+/// A command on its way to its entity.
+pub struct ExecuteMessage<A: Aggregate> {
+    /// What to do.
+    pub execute: Execute<A>,
+    /// When it was sent.
+    pub sent: Instant,
+}
+
+impl<A: Aggregate> Message for ExecuteMessage<A> {
+    type Result = Result<Executed<A>, CallError>;
+}
+
+/// Asks an entity for its state.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// Whether to read what other processes have written first.
+    pub catch_up: bool,
+}
+
+/// What an entity is.
+#[derive(Debug, Clone)]
+pub struct Seen<A> {
+    /// Its state.
+    pub state: Arc<A>,
+    /// Its version.
+    pub version: Version,
+}
+
+/// [`Look`] as a message to an actor of `A`.
+pub struct LookMessage<A> {
+    /// What is asked.
+    pub look: Look,
+    /// The kind of entity.
+    pub kind: std::marker::PhantomData<A>,
+}
+
+impl<A: Aggregate> Message for LookMessage<A> {
+    type Result = Result<Seen<A>, CallError>;
+}
+
+impl<A: Aggregate + Unpin> Handler<ExecuteMessage<A>> for AggregateActor<A> {
+    type Result = AtomicResponse<Self, Result<Executed<A>, CallError>>;
+
+    fn handle(&mut self, message: ExecuteMessage<A>, _: &mut Self::Context) -> Self::Result {
+        metrics::mailbox_wait(message.sent.elapsed());
+        let entity = self.entity.take();
+        let work = async move {
+            // Only an incarnation that was killed loses its entity, and it handles no message.
+            let Some(mut entity) = entity else {
+                return (None, Err(CallError::Internal("entity in use".into())));
+            };
+            let outcome = entity.execute(message.execute).await;
+            (Some(entity), outcome)
+        };
+        AtomicResponse::new(Box::pin(work.into_actor(self).map(
+            |(entity, outcome), actor, _| {
+                actor.entity = entity;
+                outcome
+            },
+        )))
+    }
+}
+
+impl<A: Aggregate + Unpin> Handler<LookMessage<A>> for AggregateActor<A> {
+    type Result = AtomicResponse<Self, Result<Seen<A>, CallError>>;
+
+    fn handle(&mut self, message: LookMessage<A>, _: &mut Self::Context) -> Self::Result {
+        let entity = self.entity.take();
+        let work = async move {
+            let Some(mut entity) = entity else {
+                return (None, Err(CallError::Internal("entity in use".into())));
+            };
+            let outcome = entity.look(&message.look).await;
+            (Some(entity), outcome)
+        };
+        AtomicResponse::new(Box::pin(work.into_actor(self).map(
+            |(entity, outcome), actor, _| {
+                actor.entity = entity;
+                outcome
+            },
+        )))
+    }
+}

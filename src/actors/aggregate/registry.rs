@@ -1,0 +1,312 @@
+//! How callers get at an entity: a lease on its actor, started on demand, kept while anyone holds
+//! a lease, let go when idle or when there are too many.
+//!
+//! A lease is taken and given back under the same lock that passivation looks under, so no call
+//! ever meets an actor on its way out. Should one be gone all the same (it failed beyond its
+//! limit), the call is repeated once on a fresh actor: safe, since commands carry their ids.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::Addr;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::entity::{Entity, EntityDeps, Execute, Executed};
+use super::{AggregateActor, ExecuteMessage, Look, LookMessage, Seen};
+use crate::actors::arbiters::Arbiters;
+use crate::actors::error::CallError;
+use crate::actors::supervision::guard::{GuardSettings, OnEscalation, start_guarded};
+use crate::actors::supervision::policy::ActorKind;
+use crate::actors::supervision::tree::{Node, Tree};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::ids::{StreamKey, StreamName};
+use crate::metrics;
+
+/// How many entities live, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct RegistrySettings {
+    /// Entities of one type in memory at most; about 1 kB each plus their state.
+    pub max_live: usize,
+    /// Commands on one entity at a time; more are told to come back (429).
+    pub per_entity: u32,
+    /// An entity nobody has called for this long is let go.
+    pub idle_after: Duration,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self {
+            max_live: 100_000,
+            // Commands on one entity run one by one: 32 puts of 15 ms are half a second of waiting.
+            per_entity: 32,
+            idle_after: Duration::from_secs(60),
+        }
+    }
+}
+
+struct Slot<A: Aggregate + Unpin> {
+    actor: Addr<AggregateActor<A>>,
+    node: Arc<Node>,
+    leases: u32,
+    /// Leases that are for commands.
+    commands: u32,
+    last_used: Instant,
+    generation: u64,
+}
+
+type Slots<A> = HashMap<StreamKey, Slot<A>>;
+
+struct Inner<A: Aggregate + Unpin> {
+    label: &'static str,
+    slots: Mutex<Slots<A>>,
+    generations: AtomicU64,
+    settings: RegistrySettings,
+    deps: Arc<EntityDeps>,
+    arbiters: Arc<Arbiters>,
+    tree: Arc<Tree>,
+}
+
+/// The live entities of one type. Cheap to clone.
+pub struct Registry<A: Aggregate + Unpin> {
+    inner: Arc<Inner<A>>,
+}
+
+impl<A: Aggregate + Unpin> Clone for Registry<A> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+/// The right to call an entity; it stays while this is held.
+struct Lease<A: Aggregate + Unpin> {
+    inner: Arc<Inner<A>>,
+    key: StreamKey,
+    generation: u64,
+    actor: Addr<AggregateActor<A>>,
+    purpose: Purpose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Command,
+    Look,
+}
+
+impl<A: Aggregate + Unpin> Drop for Lease<A> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.inner.slots.lock().get_mut(&self.key)
+            && slot.generation == self.generation
+        {
+            slot.leases -= 1;
+            slot.commands -= u32::from(self.purpose == Purpose::Command);
+            slot.last_used = Instant::now();
+        }
+    }
+}
+
+impl<A: Aggregate + Unpin> Registry<A> {
+    /// A registry without entities; `label` names the type in metrics.
+    pub fn new(
+        label: &'static str,
+        settings: RegistrySettings,
+        deps: Arc<EntityDeps>,
+        arbiters: Arc<Arbiters>,
+        tree: Arc<Tree>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                label,
+                slots: Mutex::new(HashMap::new()),
+                generations: AtomicU64::new(0),
+                settings,
+                deps,
+                arbiters,
+                tree,
+            }),
+        }
+    }
+
+    /// Runs a command on an entity.
+    pub async fn execute(
+        &self,
+        stream: &StreamName,
+        execute: Execute<A>,
+    ) -> Result<Executed<A>, CallError> {
+        let deadline = execute.deadline;
+        let command_id = execute.command_id;
+        for _ in 0..2 {
+            let lease = self.lease(stream, Purpose::Command)?;
+            let message = ExecuteMessage {
+                execute: execute.clone(),
+                sent: Instant::now(),
+            };
+            // The entity keeps to the deadline itself and knows better what became of the command;
+            // this one is for an entity that is not run at all.
+            let answer = tokio::time::timeout_at(deadline + GRACE, lease.actor.send(message)).await;
+            match answer {
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(_)) => self.let_go(stream.key(), lease.generation),
+                Err(_) => break,
+            }
+        }
+        Err(CallError::OutcomeUnknown {
+            command_id,
+            message: "the entity's actor does not answer".into(),
+        })
+    }
+
+    /// The state of an entity.
+    pub async fn look(&self, stream: &StreamName, look: Look) -> Result<Seen<A>, CallError> {
+        for _ in 0..2 {
+            let lease = self.lease(stream, Purpose::Look)?;
+            let message = LookMessage {
+                look,
+                kind: std::marker::PhantomData,
+            };
+            let answer =
+                tokio::time::timeout_at(look.deadline + GRACE, lease.actor.send(message)).await;
+            match answer {
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(_)) => self.let_go(stream.key(), lease.generation),
+                Err(_) => break,
+            }
+        }
+        Err(CallError::DeadlineExceeded)
+    }
+
+    fn lease(&self, stream: &StreamName, purpose: Purpose) -> Result<Lease<A>, CallError> {
+        let key = stream.key();
+        let inner = &self.inner;
+        let mut slots = inner.slots.lock();
+        if !slots.contains_key(&key) {
+            if slots.len() >= inner.settings.max_live && !inner.make_room(&mut slots) {
+                metrics::admission_rejected("live_aggregates");
+                return Err(CallError::Overloaded {
+                    limit: "live_aggregates",
+                    entitys_own: false,
+                });
+            }
+            let slot = self.activate(stream);
+            slots.insert(key, slot);
+        }
+        let Some(slot) = slots.get_mut(&key) else {
+            return Err(CallError::Internal("slot vanished under its lock".into()));
+        };
+        if purpose == Purpose::Command && slot.commands >= inner.settings.per_entity {
+            metrics::admission_rejected("per_entity");
+            return Err(CallError::Overloaded {
+                limit: "per_entity",
+                entitys_own: true,
+            });
+        }
+        slot.leases += 1;
+        slot.commands += u32::from(purpose == Purpose::Command);
+        Ok(Lease {
+            inner: inner.clone(),
+            key,
+            generation: slot.generation,
+            actor: slot.actor.clone(),
+            purpose,
+        })
+    }
+
+    fn activate(&self, stream: &StreamName) -> Slot<A> {
+        let inner = &self.inner;
+        let generation = inner.generations.fetch_add(1, Ordering::Relaxed);
+        let node = inner
+            .tree
+            .add(format!("aggregate/{stream}"), ActorKind::Aggregate);
+        let key = stream.key();
+        let escalated: OnEscalation = {
+            let registry = Arc::downgrade(inner);
+            Arc::new(move |_| {
+                if let Some(inner) = registry.upgrade() {
+                    Registry { inner }.let_go(key, generation);
+                }
+            })
+        };
+        let guard = GuardSettings {
+            node: node.clone(),
+            policy: ActorKind::Aggregate.policy(),
+            on_escalation: escalated,
+        };
+        let make: Arc<dyn Fn() -> Entity<A> + Send + Sync> = {
+            let (stream, deps) = (stream.clone(), inner.deps.clone());
+            Arc::new(move || Entity::new(stream.clone(), deps.clone()))
+        };
+        let actor = start_guarded(&inner.arbiters.entity(key), guard, move || {
+            AggregateActor::new(make)
+        });
+        Slot {
+            actor,
+            node,
+            leases: 0,
+            commands: 0,
+            last_used: Instant::now(),
+            generation,
+        }
+    }
+
+    /// Forgets an actor that is gone, unless another has taken its place.
+    fn let_go(&self, key: StreamKey, generation: u64) {
+        let mut slots = self.inner.slots.lock();
+        if slots
+            .get(&key)
+            .is_some_and(|slot| slot.generation == generation)
+            && let Some(slot) = slots.remove(&key)
+        {
+            self.inner.tree.remove(&slot.node);
+        }
+    }
+
+    /// Lets go of every entity that nobody has called lately. Called at a coarse interval.
+    pub fn sweep(&self) {
+        let inner = &self.inner;
+        let now = Instant::now();
+        let mut slots = inner.slots.lock();
+        slots.retain(|_, slot| {
+            let keep = slot.leases > 0 || now - slot.last_used < inner.settings.idle_after;
+            if !keep {
+                inner.tree.remove(&slot.node);
+            }
+            keep
+        });
+        metrics::live_aggregates(inner.label, slots.len());
+    }
+
+    /// Number of entities in memory.
+    pub fn live(&self) -> usize {
+        self.inner.slots.lock().len()
+    }
+}
+
+/// How long beyond its deadline a call waits for an entity to say what became of it.
+const GRACE: Duration = Duration::from_millis(500);
+
+impl<A: Aggregate + Unpin> Inner<A> {
+    /// Lets go of the entities used longest ago, a sixteenth of them at a time, so that a full
+    /// registry is not searched at every activation. False when all are in use.
+    fn make_room(&self, slots: &mut Slots<A>) -> bool {
+        let mut idle: Vec<(Instant, StreamKey)> = slots
+            .iter()
+            .filter(|(_, slot)| slot.leases == 0)
+            .map(|(key, slot)| (slot.last_used, *key))
+            .collect();
+        let some = (slots.len() / 16).max(1).min(idle.len());
+        if some == 0 {
+            return false;
+        }
+        idle.select_nth_unstable(some - 1);
+        for (_, key) in &idle[..some] {
+            if let Some(slot) = slots.remove(key) {
+                self.tree.remove(&slot.node);
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,239 @@
+//! The event store with S3 leading: one writer per partition, behind one handle.
+//!
+//! The writer ([`actor`]) forms commit objects and puts them one after the other; the partition's
+//! index is shared for reading, so reads never queue behind writes.
+
+pub mod actor;
+mod put;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use parking_lot::RwLock;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use self::actor::{AppendMessage, CatchUp, EventStoreActor, SaveCheckpoint};
+use crate::domain::event::EncodedEvents;
+use crate::domain::ids::{CommandId, Epoch, PartitionId, StreamName, Version};
+use crate::log::index::CommandOutcome;
+use crate::log::partition::{PartitionLog, Verdict};
+use crate::migration::lead::Leadership;
+use crate::store::error::StoreError;
+use crate::store::event_log::{EventLog, StoredEvent};
+use crate::store::log_heads::LogHeads;
+
+/// How the writers work.
+#[derive(Debug, Clone, Copy)]
+pub struct EventStoreSettings {
+    /// Events in one commit object at most.
+    pub batch_events: usize,
+    /// Bytes of events in one commit object at most.
+    pub batch_bytes: usize,
+    /// How long a batch waits for company before it is put; zero in most cases, since what arrives
+    /// during a put forms the next batch anyway.
+    pub linger: Duration,
+    /// How long a put is tried before whoever waits is told that its outcome is unknown.
+    pub append_deadline: Duration,
+    /// How often an idle writer looks whether another process has written.
+    pub tail_interval: Duration,
+    /// Commits between two checkpoints of the index.
+    pub checkpoint_commits: usize,
+    /// Who leads a store that has no events yet; `None` leaves an empty partition empty.
+    pub genesis: Option<Leadership>,
+}
+
+impl Default for EventStoreSettings {
+    fn default() -> Self {
+        Self {
+            // Far above what arrives during one put, far below what makes a put slow.
+            batch_events: 4096,
+            batch_bytes: 4 << 20,
+            linger: Duration::ZERO,
+            append_deadline: Duration::from_secs(10),
+            tail_interval: Duration::from_millis(500),
+            checkpoint_commits: 1024,
+            genesis: Some(Leadership::GENESIS_S3),
+        }
+    }
+}
+
+/// One command's events for the log.
+#[derive(Debug, Clone)]
+pub struct AppendRequest {
+    /// The stream.
+    pub stream: StreamName,
+    /// The version the events were decided on.
+    pub expected: Version,
+    /// The epoch they were decided under.
+    pub epoch: Epoch,
+    /// The command.
+    pub command: CommandId,
+    /// Hash of the request, when it came with an idempotency key.
+    pub request_hash: Option<u64>,
+    /// The events, encoded as versions `expected`+1, ….
+    pub events: EncodedEvents,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+/// Why an append has no verdict.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// It was not written.
+    #[error("not written: {0}")]
+    NotWritten(StoreError),
+    /// It may have been written: the same append, sent again, finds out.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}
+
+/// One partition, shared between its writer and everyone who reads.
+pub struct Partition {
+    /// Its number.
+    pub id: PartitionId,
+    /// What is known of it; `None` until it was opened.
+    pub log: RwLock<Option<PartitionLog>>,
+}
+
+struct Slot {
+    shared: Arc<Partition>,
+    writer: Addr<EventStoreActor>,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct EventStore {
+    slots: Arc<Vec<Slot>>,
+    log: Arc<EventLog>,
+    heads: Arc<LogHeads>,
+}
+
+impl EventStore {
+    /// The store whose writers are `writers`, in order of their partitions.
+    pub fn new(
+        log: Arc<EventLog>,
+        heads: Arc<LogHeads>,
+        writers: Vec<(Arc<Partition>, Addr<EventStoreActor>)>,
+    ) -> Self {
+        let slots = writers
+            .into_iter()
+            .map(|(shared, writer)| Slot { shared, writer })
+            .collect();
+        Self {
+            slots: Arc::new(slots),
+            log,
+            heads,
+        }
+    }
+
+    /// The log below.
+    pub fn log(&self) -> &Arc<EventLog> {
+        &self.log
+    }
+
+    /// How far each partition reaches.
+    pub fn heads(&self) -> &Arc<LogHeads> {
+        &self.heads
+    }
+
+    fn slot(&self, partition: PartitionId) -> &Slot {
+        // Partitions of streams are taken modulo the number of slots.
+        &self.slots[usize::from(partition.0)]
+    }
+
+    fn slot_of(&self, stream: &StreamName) -> &Slot {
+        self.slot(self.log.partition_of(stream))
+    }
+
+    /// Appends one command's events; waits for the verdict, at most until the request's deadline.
+    pub async fn append(&self, request: AppendRequest) -> Result<Verdict, AppendError> {
+        let slot = self.slot_of(&request.stream);
+        let (reply, verdict) = oneshot::channel();
+        let deadline = request.deadline;
+        // A writer that is gone drops the message and with it `reply`, which is noticed below.
+        slot.writer.do_send(AppendMessage { request, reply });
+        match tokio::time::timeout_at(deadline, verdict).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => Err(AppendError::Unknown("the writer was restarted".into())),
+            Err(_) => Err(AppendError::Unknown("no answer in time".into())),
+        }
+    }
+
+    /// Whether every partition was opened.
+    pub fn is_open(&self) -> bool {
+        self.slots.iter().all(|s| s.shared.log.read().is_some())
+    }
+
+    /// Version of a stream as this process knows it; `None` while its partition is not open.
+    pub fn head(&self, stream: &StreamName) -> Option<Version> {
+        let log = self.slot_of(stream).shared.log.read();
+        log.as_ref().map(|log| log.index().head(stream.key()))
+    }
+
+    /// What became of a recent command, whichever partition it is in.
+    pub fn command(&self, id: CommandId) -> Option<(PartitionId, CommandOutcome)> {
+        self.slots.iter().find_map(|slot| {
+            let log = slot.shared.log.read();
+            let outcome = log.as_ref()?.index().command(id).copied()?;
+            Some((slot.shared.id, outcome))
+        })
+    }
+
+    /// Who leads a partition by its last control record; `None` before the first, or while it is
+    /// not open.
+    pub fn leadership(&self, partition: PartitionId) -> Option<Leadership> {
+        self.slot(partition)
+            .shared
+            .log
+            .read()
+            .as_ref()?
+            .leadership()
+    }
+
+    /// Events `from..=to` of a stream, as far as this process knows the log.
+    pub async fn read(
+        &self,
+        stream: &StreamName,
+        from: Version,
+        to: Version,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let locations = {
+            let log = self.slot_of(stream).shared.log.read();
+            log.as_ref()
+                .map(|log| log.index().locate(stream.key(), from, to))
+                .ok_or_else(not_open)?
+        };
+        self.log.read_events(stream, &locations).await
+    }
+
+    /// Reads what other processes have committed to the stream's partition, so that what follows
+    /// sees every write acknowledged before this call.
+    pub async fn catch_up(&self, stream: &StreamName) -> Result<(), StoreError> {
+        let partition = self.log.partition_of(stream);
+        match self.slot(partition).writer.send(CatchUp).await {
+            Ok(caught_up) => caught_up,
+            Err(_) => Err(not_open()),
+        }
+    }
+
+    /// Stores a checkpoint of every partition's index; at shutdown.
+    pub async fn save_checkpoints(&self) {
+        for slot in self.slots.iter() {
+            // A writer that is gone has nothing to save; the next start reads the log instead.
+            if slot.writer.send(SaveCheckpoint).await.is_err() {
+                tracing::warn!(partition = %slot.shared.id, "no checkpoint: the writer is gone");
+            }
+        }
+    }
+}
+
+fn not_open() -> StoreError {
+    StoreError::determinate(
+        crate::store::error::StoreErrorKind::Unavailable,
+        "s3",
+        "open partition",
+        "the partition is not open yet",
+    )
+}

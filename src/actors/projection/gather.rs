@@ -1,0 +1,98 @@
+//! The next stretch of the log, read and folded: what one transaction will take in.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+
+use crate::domain::ids::{Offset, PartitionId, Position};
+use crate::projection::changes::{Changes, ParkedEvent};
+use crate::store::error::StoreError;
+use crate::store::event_log::EventLog;
+use crate::store::read_model::Move;
+
+/// How much one transaction takes in, about: a commit object is taken whole.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Events.
+    pub events: usize,
+    /// Bytes of commit objects.
+    pub bytes: usize,
+}
+
+/// A stretch of one partition to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stretch {
+    pub partition: PartitionId,
+    pub from: Offset,
+    pub to: Offset,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub moves: Vec<Move>,
+    pub changes: Changes,
+    pub parked: Vec<ParkedEvent>,
+    /// Every event that could be read, to look for the culprit when the store refuses the whole.
+    pub events: Vec<(Position, Bytes)>,
+    /// Events of any kind.
+    pub count: usize,
+    pub bytes: usize,
+}
+
+impl Gathered {
+    fn is_over(&self, limits: BatchLimits) -> bool {
+        self.count >= limits.events || self.bytes >= limits.bytes
+    }
+}
+
+/// Reads and folds the stretches until the limits are reached. Gives the thread away after every
+/// commit object.
+pub(super) async fn gather(
+    log: Arc<EventLog>,
+    stretches: Vec<Stretch>,
+    limits: BatchLimits,
+) -> Result<Gathered, StoreError> {
+    let mut gathered = Gathered::default();
+    for stretch in stretches {
+        if gathered.is_over(limits) {
+            break;
+        }
+        let mut commits = pin!(log.commits(stretch.partition, stretch.from, stretch.to));
+        let mut to = stretch.from;
+        while let Some(object) = commits.try_next().await? {
+            for i in 0..object.event_count() {
+                let (position, line) = (object.position(i), object.line(i));
+                match take(&mut gathered.changes, &line) {
+                    Ok(()) => gathered.events.push((position, line)),
+                    Err(reason) => {
+                        let parked = ParkedEvent::new(position, &line, reason);
+                        gathered.parked.push(parked);
+                    }
+                }
+            }
+            gathered.count += object.event_count();
+            gathered.bytes += object.bytes.len();
+            to = object.header.offset + 1;
+            if gathered.is_over(limits) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        gathered.moves.push(Move {
+            partition: stretch.partition,
+            from: stretch.from,
+            to,
+        });
+    }
+    Ok(gathered)
+}
+
+/// A bug that an event brings out parks that event; it does not stop all others.
+fn take(changes: &mut Changes, event: &[u8]) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| changes.take(event)))
+        .unwrap_or_else(|_| Err("the program panicked over it".into()))
+}

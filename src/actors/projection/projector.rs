@@ -1,0 +1,392 @@
+//! The loop that keeps the read model: reads the log from where the model is, folds a batch, has
+//! it taken in with its offsets. Everything it knows is in the store, so it may be cut off at any
+//! point and begun anew.
+//!
+//! Any number of processes may run one. Correctness is the store's: a batch is taken in only where
+//! the model is. Who finds that somebody else moved it on *follows*: it watches, and takes over
+//! when the log goes on and the model does not.
+//!
+//! A rebuild goes on beside the live model, a batch of one, a batch of the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use metrics::{counter, gauge};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::gather::{BatchLimits, Gathered, Stretch, gather};
+use super::{ProjectionDeps, TAKE_OVER_AFTER};
+use crate::domain::ids::{Offset, PartitionId, Position};
+use crate::metrics::{PROJECTED, PROJECTION_LAG, PROJECTION_POISON, partition_gauge};
+use crate::projection::changes::{Changes, ParkedEvent};
+use crate::store::backoff::Backoff;
+use crate::store::error::StoreError;
+use crate::store::read_model::{Applied, Batch, Generation, GenerationState, Generations};
+
+/// Pauses after a failure: the first is short, for a connection that was cut; the longest is what
+/// a recovered dependency may go unnoticed.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How often the generations are looked at again in any case: somebody else may have begun a
+/// rebuild.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often a follower looks while there is something to wait for.
+const FOLLOW: Duration = Duration::from_millis(100);
+
+/// Commits read ahead of one partition, at first and at most; in between it adapts, so that a
+/// batch is full and little is read in vain.
+const TURN: (u64, u64) = (16, 1024);
+
+/// See the module.
+pub struct Projector {
+    deps: ProjectionDeps,
+    changed: Arc<Notify>,
+    turn: u64,
+    /// The partition that is first in the next batch, so that a busy one starves none.
+    first: u16,
+}
+
+enum Step {
+    Worked,
+    Idle,
+    /// The generations are not what they were.
+    Stale,
+    /// Somebody else moves the model on.
+    Rival,
+}
+
+/// What ended a wait.
+enum Woken {
+    ByLog,
+    ByChange,
+    ByTime,
+}
+
+impl Projector {
+    /// `changed` is notified when the generations were changed by this process.
+    pub fn new(deps: ProjectionDeps, changed: Arc<Notify>) -> Self {
+        Self {
+            deps,
+            changed,
+            turn: TURN.0,
+            first: 0,
+        }
+    }
+
+    /// Runs for ever.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+        let mut wake = self.deps.heads.subscribe();
+        loop {
+            let error = match self.follow_log(&mut backoff, &mut wake).await {
+                Ok(()) => continue,
+                Err(error) => error,
+            };
+            let pause = backoff.pause();
+            if backoff.failures() == 1 {
+                tracing::warn!(%error, "the projection waits: a store fails");
+            } else {
+                tracing::debug!(%error, failures = backoff.failures(), "the projection still waits");
+            }
+            self.show_lag();
+            sleep(pause).await;
+        }
+    }
+
+    /// Works until the generations have to be looked at again.
+    async fn follow_log(
+        &mut self,
+        backoff: &mut Backoff,
+        wake: &mut watch::Receiver<u64>,
+    ) -> Result<(), StoreError> {
+        let mut generations = self.look().await?;
+        let looked = Instant::now();
+        while looked.elapsed() < LOOK_AGAIN {
+            match self.step(&mut generations).await? {
+                Step::Worked => backoff.reset(),
+                Step::Stale => return Ok(()),
+                Step::Rival => return self.follow_rival(wake).await,
+                Step::Idle => {
+                    backoff.reset();
+                    match self.woken(wake, self.deps.settings.poll).await {
+                        Woken::ByLog => {}
+                        Woken::ByChange => return Ok(()),
+                        Woken::ByTime => self.look_for_commits(&generations.live.next).await?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<Generations, StoreError> {
+        let partitions = self.deps.log.partitions();
+        let generations = self.deps.model.generations(partitions).await?;
+        self.publish(&generations.live);
+        Ok(generations)
+    }
+
+    fn publish(&self, live: &GenerationState) {
+        self.deps.progress.publish(&live.next);
+        gauge!(PROJECTION_POISON).set(live.parked as f64);
+        self.show_lag();
+    }
+
+    fn show_lag(&self) {
+        for partition in self.deps.log.partition_ids() {
+            let head = self.deps.heads.next_offset(partition);
+            let lag = head.saturating_sub(self.deps.progress.next_offset(partition));
+            partition_gauge(PROJECTION_LAG, partition, lag as f64);
+        }
+    }
+
+    async fn woken(&self, wake: &mut watch::Receiver<u64>, wait: Duration) -> Woken {
+        tokio::select! {
+            changed = wake.changed() => match changed {
+                Ok(()) => Woken::ByLog,
+                // Nobody will ever write to the heads again.
+                Err(_) => { sleep(wait).await; Woken::ByTime }
+            },
+            () = self.changed.notified() => Woken::ByChange,
+            () = sleep(wait) => Woken::ByTime,
+        }
+    }
+
+    /// Other processes commit too, and nobody wakes us for that.
+    async fn look_for_commits(&self, next: &[Offset]) -> Result<(), StoreError> {
+        for (partition, next) in (0..).map(PartitionId).zip(next) {
+            let known = self.deps.heads.next_offset(partition).max(*next);
+            let reached = self.deps.log.reach(partition, known).await?;
+            self.deps.heads.advance(partition, reached);
+        }
+        Ok(())
+    }
+
+    /// A batch of the live model, then one of the building one.
+    async fn step(&mut self, generations: &mut Generations) -> Result<Step, StoreError> {
+        let live = self.advance(&mut generations.live).await?;
+        if let Step::Rival | Step::Stale = live {
+            return Ok(live);
+        }
+        if let Step::Worked = live {
+            self.publish(&generations.live);
+        }
+        let Some(building) = &mut generations.building else {
+            return Ok(live);
+        };
+        let built = self.advance(building).await?;
+        let caught_up = building
+            .next
+            .iter()
+            .zip(&generations.live.next)
+            .all(|(building, live)| building >= live);
+        if caught_up && !matches!(built, Step::Rival) {
+            self.deps.model.swap(building.generation).await?;
+            return Ok(Step::Stale);
+        }
+        Ok(match (live, built) {
+            (_, Step::Rival) => Step::Rival,
+            (Step::Idle, Step::Idle) => Step::Idle,
+            _ => Step::Worked,
+        })
+    }
+
+    /// One batch into one generation.
+    async fn advance(&mut self, state: &mut GenerationState) -> Result<Step, StoreError> {
+        let stretches = self.stretches(&state.next);
+        if stretches.is_empty() {
+            return Ok(Step::Idle);
+        }
+        let limits = self.deps.settings.batch;
+        let asked: u64 = stretches.iter().map(|s| s.to - s.from).sum();
+        let reading = gather(self.deps.log.clone(), stretches, limits);
+        let gathered = self.deps.io.run("s3", "project", reading).await?;
+        self.adapt(asked, &gathered);
+        let events = gathered.count;
+        let moves = gathered.moves.clone();
+        let Some(parked) = self.take_in(state.generation, gathered).await? else {
+            return Ok(Step::Rival);
+        };
+        for stretch in moves {
+            if let Some(next) = state.next.get_mut(usize::from(stretch.partition.0)) {
+                *next = stretch.to;
+            }
+        }
+        state.parked += parked as u64;
+        counter!(PROJECTED).increment(events as u64);
+        Ok(Step::Worked)
+    }
+
+    /// What there is to read beyond `next`.
+    fn stretches(&mut self, next: &[Offset]) -> Vec<Stretch> {
+        let partitions = next.len() as u16;
+        let first = self.first;
+        self.first = (first + 1) % partitions.max(1);
+        (0..partitions)
+            .map(|i| PartitionId((first + i) % partitions))
+            .filter_map(|partition| {
+                let from = next[usize::from(partition.0)];
+                let head = self.deps.heads.next_offset(partition);
+                (from < head).then(|| Stretch {
+                    partition,
+                    from,
+                    to: head.min(from + self.turn),
+                })
+            })
+            .collect()
+    }
+
+    fn adapt(&mut self, asked: u64, gathered: &Gathered) {
+        let limits = self.deps.settings.batch;
+        let read: u64 = gathered.moves.iter().map(|m| m.to - m.from).sum();
+        let half_full = gathered.count > limits.events / 2 || gathered.bytes > limits.bytes / 2;
+        if read < asked {
+            self.turn = (self.turn / 2).max(1);
+        } else if !half_full {
+            self.turn = (self.turn * 2).min(TURN.1);
+        }
+    }
+
+    /// Has a batch taken in; gives the number of parked events, `None` when somebody else moved
+    /// the model on.
+    async fn take_in(
+        &self,
+        generation: Generation,
+        gathered: Gathered,
+    ) -> Result<Option<usize>, StoreError> {
+        let Gathered {
+            moves,
+            changes,
+            mut parked,
+            events,
+            ..
+        } = gathered;
+        let whole = Batch {
+            generation,
+            moves: moves.clone(),
+            changes,
+            parked: parked.clone(),
+        };
+        match self.deps.model.apply(whole).await? {
+            Applied::Yes => {}
+            Applied::Moved => return Ok(None),
+            Applied::Unfit(_) => {
+                match self.find_culprits(generation, &events).await? {
+                    Some(culprits) => parked.extend(culprits),
+                    None => return Ok(None),
+                }
+                let rest = Batch {
+                    generation,
+                    moves,
+                    changes: Changes::default(),
+                    parked: parked.clone(),
+                };
+                if self.deps.model.apply(rest).await? != Applied::Yes {
+                    return Ok(None);
+                }
+            }
+        }
+        for event in &parked {
+            tracing::error!(position = %event.position, stream = event.stream,
+                event_type = event.event_type, reason = event.reason,
+                "parked an event that the read model cannot take in");
+        }
+        Ok(Some(parked.len()))
+    }
+
+    /// Takes in every event the store can, halving whatever it refuses, and gives those it cannot:
+    /// of them it takes in that they happened, but not their content, so that the next event of
+    /// the stream makes its state whole again. The offsets stay: taking events in twice changes
+    /// nothing.
+    async fn find_culprits(
+        &self,
+        generation: Generation,
+        events: &[(Position, Bytes)],
+    ) -> Result<Option<Vec<ParkedEvent>>, StoreError> {
+        let mut culprits = Vec::new();
+        let mut stretches = vec![events];
+        while let Some(stretch) = stretches.pop() {
+            let mut changes = Changes::default();
+            for (_, event) in stretch {
+                // Each was folded before, so it can be again.
+                let _ = changes.take(event);
+            }
+            if changes.is_empty() {
+                continue;
+            }
+            let reason = match self.take_events(generation, changes.clone()).await? {
+                Applied::Yes => continue,
+                Applied::Moved => return Ok(None),
+                Applied::Unfit(reason) => reason,
+            };
+            if let [(position, event)] = stretch {
+                culprits.push(ParkedEvent::new(*position, event, reason));
+                let bare = changes.without_content();
+                if self.take_events(generation, bare).await? == Applied::Moved {
+                    return Ok(None);
+                }
+            } else {
+                let (former, latter) = stretch.split_at(stretch.len() / 2);
+                // Older events first: a state that says less builds on them.
+                stretches.push(latter);
+                stretches.push(former);
+            }
+        }
+        Ok(Some(culprits))
+    }
+
+    async fn take_events(
+        &self,
+        generation: Generation,
+        changes: Changes,
+    ) -> Result<Applied, StoreError> {
+        let batch = Batch {
+            generation,
+            moves: Vec::new(),
+            changes,
+            parked: Vec::new(),
+        };
+        self.deps.model.apply(batch).await
+    }
+
+    /// Watches somebody else do the work, until the log goes on and nobody does.
+    async fn follow_rival(&self, wake: &mut watch::Receiver<u64>) -> Result<(), StoreError> {
+        let mut seen = self.look().await?;
+        let mut moved = Instant::now();
+        loop {
+            let behind = seen.building.is_some() || !self.is_caught_up(&seen.live.next);
+            let wait = if behind {
+                FOLLOW
+            } else {
+                self.deps.settings.poll
+            };
+            // Without lag a wake-up is news; with lag it is only more of it.
+            if behind {
+                let _ = timeout(wait, self.changed.notified()).await;
+            } else if let Woken::ByTime = self.woken(wake, wait).await {
+                self.look_for_commits(&seen.live.next).await?;
+            }
+            let now = self.look().await?;
+            let same = now.live.generation == seen.live.generation
+                && now.live.next == seen.live.next
+                && now.building.as_ref().map(|b| &b.next)
+                    == seen.building.as_ref().map(|b| &b.next);
+            if !same || !behind {
+                moved = Instant::now();
+            } else if moved.elapsed() > TAKE_OVER_AFTER {
+                return Ok(());
+            }
+            seen = now;
+        }
+    }
+
+    fn is_caught_up(&self, next: &[Offset]) -> bool {
+        (0..)
+            .map(PartitionId)
+            .zip(next)
+            .all(|(partition, next)| *next >= self.deps.heads.next_offset(partition))
+    }
+}

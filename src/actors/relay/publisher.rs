@@ -1,0 +1,416 @@
+//! The publisher: from the outbox to Kafka.
+//!
+//! ```text
+//!   lease ─▶ read rows ─▶ choose a wave ─▶ fetch bodies ─▶ publish ─▶ settle ─▶ delete
+//!                 └────────── meanwhile for the next wave ──────────┘
+//! ```
+//!
+//! A row is deleted only after the broker acknowledged it, so a crash between the two publishes it
+//! twice and never loses it (law 9). What to send and what follows from the outcomes is decided by
+//! [`SendQueue`]; here is the I/O around it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use metrics::{counter, gauge, histogram};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::bodies;
+use super::message::message;
+use super::queue::{QueueLimits, SendQueue, Verdict};
+use crate::domain::ids::{Offset, PartitionId, Position};
+use crate::domain::time::Clock;
+use crate::metrics::{
+    DEAD_LETTERS, OUTBOX_DEPTH, OUTBOX_OLDEST, PUBLISH_FAILED, PUBLISHED, RELAY_SECONDS,
+};
+use crate::store::backoff::Backoff;
+use crate::store::delivered;
+use crate::store::delivery::{DeliveryStore, OutboxRow};
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::event_log::EventLog;
+use crate::store::object_store::ObjectStore;
+use crate::store::transport::{Message, Outcome, Transport};
+
+/// Pauses while PostgreSQL, S3 or the broker does not answer.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
+
+/// How often, times, pace. Times are bounds, not delays: the tailer wakes the publisher.
+#[derive(Debug, Clone, Copy)]
+pub struct RelaySettings {
+    /// Window, wave, attempts.
+    pub limits: QueueLimits,
+    /// A body larger than this travels by reference: brokers take 1 MB by default, headers
+    /// included.
+    pub inline_limit: usize,
+    /// How long a lease lasts; renewed at a third of it. Longer than a wave may take.
+    pub lease: Duration,
+    /// How often to look for rows that another process recorded.
+    pub poll: Duration,
+    /// How often to read from the beginning, for rows that came in behind the cursor: dead letters
+    /// put back.
+    pub sweep: Duration,
+    /// How often to measure the backlog and to write the delivered watermarks to the bucket.
+    pub report: Duration,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        Self {
+            limits: QueueLimits::default(),
+            inline_limit: 900 * 1024,
+            lease: Duration::from_secs(30),
+            poll: Duration::from_millis(200),
+            sweep: Duration::from_secs(5),
+            report: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the publisher works with.
+#[derive(Clone)]
+pub struct RelayDeps {
+    /// The outbox.
+    pub store: Arc<dyn DeliveryStore>,
+    /// The broker.
+    pub transport: Arc<dyn Transport>,
+    /// The log, for the events' bytes.
+    pub log: Arc<EventLog>,
+    /// The bucket, for the delivered watermarks.
+    pub objects: Arc<dyn ObjectStore>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Rung by the tailer when rows came in.
+    pub recorded: Arc<Notify>,
+    /// This process's name among those that publish; the same over restarts of the actor.
+    pub node: String,
+    /// How often, times, pace.
+    pub settings: RelaySettings,
+}
+
+/// See the module.
+pub struct Publisher {
+    deps: RelayDeps,
+    queue: SendQueue,
+    /// Bodies fetched ahead.
+    bodies: HashMap<Position, Bytes>,
+    backoff: Backoff,
+    lease: Option<Lease>,
+    swept: Instant,
+    reported: Option<Instant>,
+    saved: BTreeMap<PartitionId, Offset>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    partitions: Vec<PartitionId>,
+    taken: Instant,
+}
+
+/// A wave that is ready to be sent.
+#[derive(Default)]
+struct Wave {
+    messages: Vec<Message>,
+    /// Per row: the place of its message, or why it has none.
+    parts: Vec<Result<usize, Verdict>>,
+    /// Per message: when its event was recorded.
+    times: Vec<Timestamp>,
+}
+
+impl Publisher {
+    /// A publisher that holds nothing yet.
+    pub fn new(deps: RelayDeps) -> Self {
+        Self {
+            queue: SendQueue::new(deps.settings.limits),
+            deps,
+            bodies: HashMap::new(),
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            lease: None,
+            swept: Instant::now(),
+            reported: None,
+            saved: BTreeMap::new(),
+        }
+    }
+
+    /// Publishes for ever.
+    pub async fn run(mut self) {
+        loop {
+            match self.step().await {
+                Ok(true) => self.backoff.reset(),
+                Ok(false) => {
+                    self.backoff.reset();
+                    self.rest().await;
+                }
+                Err(error) => {
+                    let pause = self.backoff.pause();
+                    if self.backoff.failures() == 1 {
+                        tracing::warn!(%error, "delivery waits; nothing is lost");
+                    } else {
+                        tracing::debug!(%error, ?pause, "delivery still waits");
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// One wave, and meanwhile everything else. Answers whether there was anything to do.
+    pub async fn step(&mut self) -> Result<bool, StoreError> {
+        self.keep_lease().await?;
+        let now = self.deps.clock.now();
+        let rows = self.queue.next_wave(now);
+        let mut wave = self.compose(&rows).await;
+        let messages = std::mem::take(&mut wave.messages);
+        let transport = self.deps.transport.clone();
+        let publish = async {
+            if messages.is_empty() {
+                Vec::new()
+            } else {
+                transport.publish(messages).await
+            }
+        };
+        let (outcomes, kept) = tokio::join!(publish, self.keep_house());
+        let failure = self.settle(&rows, &wave, outcomes).await;
+        let read = kept?;
+        match failure? {
+            Some(error) => Err(error),
+            None => Ok(!rows.is_empty() || read > 0),
+        }
+    }
+
+    /// Until there may be something to do.
+    async fn rest(&self) {
+        let mut pause = self.deps.settings.poll;
+        if let Some(due) = self.queue.next_due() {
+            let wait = due.duration_since(self.deps.clock.now());
+            pause = pause.min(wait.try_into().unwrap_or(Duration::ZERO));
+        }
+        // At least something, so that a row that is due and cannot be sent makes no busy loop.
+        let pause = pause.max(Duration::from_millis(1));
+        let _ = tokio::time::timeout(pause, self.deps.recorded.notified()).await;
+    }
+
+    /// Takes or renews the lease when it is time. While it lasts, failing to renew it stops
+    /// nothing; when it has run out, everything of it is let go.
+    async fn keep_lease(&mut self) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let ttl = self.deps.settings.lease;
+        let age = self.lease.as_ref().map(|l| now - l.taken);
+        if age.is_some_and(|age| age < ttl / 3) {
+            return Ok(());
+        }
+        let partitions = self.deps.log.partitions();
+        match self
+            .deps
+            .store
+            .lease(&self.deps.node, partitions, ttl)
+            .await
+        {
+            Ok(held) => {
+                if self.lease.as_ref().is_none_or(|l| l.partitions != held) {
+                    tracing::info!(node = self.deps.node, partitions = ?held, "publishes");
+                    self.queue.assign(&held);
+                }
+                self.lease = Some(Lease {
+                    partitions: held,
+                    taken: now,
+                });
+                Ok(())
+            }
+            Err(_) if age.is_some_and(|age| age < ttl) => Ok(()),
+            Err(e) => {
+                self.lease = None;
+                self.queue.assign(&[]);
+                Err(e)
+            }
+        }
+    }
+
+    /// Everything but publishing: deletes what was delivered, reads on, fetches bodies ahead,
+    /// reports. Answers how many rows were read.
+    async fn keep_house(&mut self) -> Result<usize, StoreError> {
+        self.delete().await?;
+        if self.swept.elapsed() >= self.deps.settings.sweep {
+            self.swept = Instant::now();
+            self.queue.sweep();
+        }
+        let wants = self.queue.wants();
+        let mut read = 0;
+        if !wants.is_empty() {
+            let limit = self.queue.read_limit();
+            let rows = self.deps.store.pending(wants, limit).await?;
+            read = self.queue.loaded(rows, self.deps.clock.now());
+        }
+        self.fetch_ahead().await;
+        self.report().await?;
+        Ok(read)
+    }
+
+    async fn delete(&mut self) -> Result<(), StoreError> {
+        let gone = self.queue.undeleted();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.deps.store.delivered(gone.clone()).await?;
+        self.queue.deleted(&gone);
+        Ok(())
+    }
+
+    async fn fetch_ahead(&mut self) {
+        let next = self.queue.preview();
+        let wanted: HashSet<Position> = next.iter().map(|r| r.position).collect();
+        self.bodies.retain(|position, _| wanted.contains(position));
+        let missing: Vec<&OutboxRow> = next
+            .into_iter()
+            .filter(|r| !self.bodies.contains_key(&r.position))
+            .collect();
+        // What could not be fetched now is asked for again, and its failure seen, by its wave.
+        let fetched = bodies::load(&self.deps.log, &missing).await;
+        self.bodies.extend(
+            fetched
+                .into_iter()
+                .filter_map(|(position, body)| Some((position, body.ok()?))),
+        );
+    }
+
+    /// Puts the messages of a wave together. A row without its event is not sent, nor is what
+    /// follows it in its stream.
+    async fn compose(&mut self, rows: &[OutboxRow]) -> Wave {
+        let missing: Vec<&OutboxRow> = rows
+            .iter()
+            .filter(|r| !self.bodies.contains_key(&r.position))
+            .collect();
+        let mut fetched = bodies::load(&self.deps.log, &missing).await;
+        let mut wave = Wave::default();
+        let mut broken = HashSet::new();
+        for row in rows {
+            let ahead = self.bodies.remove(&row.position).map(Ok);
+            let body = ahead.or_else(|| fetched.remove(&row.position));
+            let part = match body {
+                _ if broken.contains(&row.stream) => Err(Verdict::Failed),
+                Some(Ok(bytes)) => self.message(row, bytes),
+                Some(Err(e)) if e.kind == StoreErrorKind::Corrupt => {
+                    Err(Verdict::Rejected(e.to_string()))
+                }
+                Some(Err(_)) | None => Err(Verdict::Failed),
+            };
+            wave.parts.push(match part {
+                Ok((message, time)) => {
+                    wave.messages.push(message);
+                    wave.times.push(time);
+                    Ok(wave.messages.len() - 1)
+                }
+                Err(verdict) => {
+                    broken.insert(row.stream.clone());
+                    Err(verdict)
+                }
+            });
+        }
+        wave
+    }
+
+    fn message(&self, row: &OutboxRow, bytes: Bytes) -> Result<(Message, Timestamp), Verdict> {
+        let limit = self.deps.settings.inline_limit;
+        message(row, bytes, self.deps.log.bucket(), limit).map_err(Verdict::Rejected)
+    }
+
+    /// Draws the consequences of a wave. Answers the failure to pause for, if there was one.
+    async fn settle(
+        &mut self,
+        rows: &[OutboxRow],
+        wave: &Wave,
+        outcomes: Vec<Outcome>,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let now = self.deps.clock.now();
+        let mut failure = None;
+        let mut verdicts = Vec::with_capacity(rows.len());
+        for (row, part) in rows.iter().zip(&wave.parts) {
+            let verdict = match part {
+                Err(verdict) => verdict.clone(),
+                Ok(i) => match outcomes.get(*i) {
+                    Some(Outcome::Delivered) => {
+                        let lag = wave
+                            .times
+                            .get(*i)
+                            .map_or(0.0, |t| now.duration_since(*t).as_secs_f64());
+                        histogram!(RELAY_SECONDS).record(lag.max(0.0));
+                        counter!(PUBLISHED, "topic" => row.topic.clone()).increment(1);
+                        Verdict::Delivered
+                    }
+                    Some(Outcome::Rejected(reason)) => Verdict::Rejected(reason.clone()),
+                    Some(Outcome::Failed(e)) => {
+                        failure.get_or_insert_with(|| e.clone());
+                        Verdict::Failed
+                    }
+                    None => Verdict::Failed,
+                },
+            };
+            match &verdict {
+                Verdict::Delivered => {}
+                Verdict::Rejected(_) => failed("rejected"),
+                Verdict::Failed => failed(failure.as_ref().map_or("body", |e| e.kind.as_str())),
+            }
+            if failure.is_none() && verdict == Verdict::Failed {
+                let message = "an event could not be read from the log";
+                failure = Some(StoreError::determinate(
+                    StoreErrorKind::Unavailable,
+                    "s3",
+                    "relay",
+                    message,
+                ));
+            }
+            verdicts.push(verdict);
+        }
+        // Beside a refusal, failures are its neighbours': the next wave is without it.
+        if verdicts.iter().any(|v| matches!(v, Verdict::Rejected(_))) {
+            failure = None;
+        }
+        let settlement = self.queue.settle(verdicts, now);
+        if !settlement.refused.is_empty() {
+            for refused in &settlement.refused {
+                tracing::warn!(position = %refused.position, attempts = refused.attempts,
+                    dead = refused.next_attempt.is_none(), reason = refused.reason,
+                    "the broker refuses an event");
+            }
+            self.deps.store.refused(settlement.refused).await?;
+        }
+        Ok(failure)
+    }
+
+    /// Sets the gauges and writes the delivered watermarks down, now and then.
+    async fn report(&mut self) -> Result<(), StoreError> {
+        let pause = self.deps.settings.report;
+        if self.reported.is_some_and(|at| at.elapsed() < pause) {
+            return Ok(());
+        }
+        self.reported = Some(Instant::now());
+        let status = self.deps.store.status().await?;
+        gauge!(OUTBOX_DEPTH).set(status.depth as f64);
+        gauge!(OUTBOX_OLDEST).set(status.oldest_seconds.unwrap_or(0.0));
+        gauge!(DEAD_LETTERS).set(status.dead_letters as f64);
+        let ours = self
+            .lease
+            .as_ref()
+            .is_some_and(|l| l.partitions.contains(&PartitionId(0)));
+        let delivered: BTreeMap<PartitionId, Offset> = status
+            .partitions
+            .iter()
+            .map(|p| (p.partition, p.delivered))
+            .collect();
+        if ours && delivered != self.saved {
+            let now = self.deps.clock.now();
+            match delivered::save(&*self.deps.objects, delivered.clone(), now).await {
+                Ok(()) => self.saved = delivered,
+                Err(error) => tracing::debug!(%error, "delivered watermarks are written later"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(cause: &'static str) {
+    counter!(PUBLISH_FAILED, "cause" => cause).increment(1);
+}

@@ -1,0 +1,263 @@
+//! From the constraints an author wrote to the typed ones that values are checked against: read
+//! once when a class is resolved, everything wrong reported with its path.
+
+use serde_json::{Map, Value};
+
+use super::check::{Path, Report, Shown, kind_of};
+use super::decimal::Limit;
+
+/// Most property types of a class, nested ones included: five for each of the 200 properties.
+pub const MAX_TYPES: usize = 1_000;
+/// Most patterns of a class. With [`super::text::MAX_PATTERN_PROGRAM_BYTES`] it bounds the memory
+/// and the time that one class can take up.
+pub const MAX_PATTERNS: usize = 64;
+/// How deep types nest in one another (arrays of objects of …).
+pub const MAX_TYPE_NESTING: usize = 8;
+/// Most entries of a list in a constraint, for example the values of an enum.
+pub const MAX_LIST: usize = 1_000;
+/// Most constraints of one property: over twice as many as any type knows.
+pub const MAX_CONSTRAINTS: usize = 32;
+
+/// What the compilation of one class has used up and found.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    /// What is wrong with the definition.
+    pub report: Report,
+    types: usize,
+    patterns: usize,
+    nesting: usize,
+}
+
+impl Compiler {
+    /// Counts one more type in; `false`, with a violation, when that is over a limit. Every
+    /// successful call is followed by [`Compiler::leave`].
+    pub(crate) fn enter(&mut self, at: &Path<'_>) -> bool {
+        if self.nesting == MAX_TYPE_NESTING {
+            let message = format_args!("types may nest {MAX_TYPE_NESTING} deep");
+            self.report.add(at, "depth", message);
+            return false;
+        }
+        if self.types == MAX_TYPES {
+            let message = format_args!("a class may have {MAX_TYPES} types, nested ones included");
+            self.report.add(at, "max_items", message);
+            return false;
+        }
+        self.types += 1;
+        self.nesting += 1;
+        true
+    }
+
+    pub(crate) fn leave(&mut self) {
+        self.nesting -= 1;
+    }
+}
+
+/// The constraints of one property while they are being read. Every key that is understood is
+/// taken; [`Constraints::finish`] reports the others.
+pub(crate) struct Constraints<'a> {
+    entries: Vec<Entry<'a>>,
+    at: &'a Path<'a>,
+    pub compiler: &'a mut Compiler,
+}
+
+struct Entry<'a> {
+    canonical: String,
+    given: &'a str,
+    value: &'a Value,
+    taken: bool,
+}
+
+impl<'a> Constraints<'a> {
+    /// Begins to read; `at` is the path of the constraints object.
+    pub fn new(
+        given: Option<&'a Map<String, Value>>,
+        at: &'a Path<'a>,
+        compiler: &'a mut Compiler,
+    ) -> Self {
+        let mut entries: Vec<Entry<'a>> = Vec::new();
+        if given.is_some_and(|g| g.len() > MAX_CONSTRAINTS) {
+            let message = format_args!("a property may have {MAX_CONSTRAINTS} constraints");
+            compiler.report.add(at, "max_items", message);
+        }
+        for (key, value) in given.into_iter().flatten().take(MAX_CONSTRAINTS) {
+            let canonical = canonical_key(key);
+            if entries.iter().any(|e| e.canonical == canonical) {
+                let message = format_args!("`{canonical}` is given twice");
+                compiler.report.add(&at.key(key), "duplicate", message);
+                continue;
+            }
+            entries.push(Entry {
+                canonical,
+                given: key,
+                value,
+                taken: false,
+            });
+        }
+        Self {
+            entries,
+            at,
+            compiler,
+        }
+    }
+
+    /// The path of the constraints object.
+    pub fn path(&self) -> &'a Path<'a> {
+        self.at
+    }
+
+    /// The value of `key`, if given, with the key as the author spelled it.
+    pub fn take(&mut self, key: &str) -> Option<(&'a str, &'a Value)> {
+        let entry = self.entries.iter_mut().find(|e| e.canonical == key)?;
+        entry.taken = true;
+        Some((entry.given, entry.value))
+    }
+
+    /// Reports what is wrong with `key`.
+    pub fn fault(&mut self, key: &str, code: &'static str, message: std::fmt::Arguments<'_>) {
+        let given = self.entries.iter().find(|e| e.canonical == key);
+        let at = self.at.key(given.map_or(key, |e| e.given));
+        self.compiler.report.add(&at, code, message);
+    }
+
+    /// The value of `key` as `parse` reads it; `expected` says what that takes.
+    pub fn parsed<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Option<T> {
+        let (_, value) = self.take(key)?;
+        let parsed = parse(value);
+        if parsed.is_none() {
+            let given = kind_of(value);
+            self.fault(
+                key,
+                "type",
+                format_args!("must be {expected} (it is {given})"),
+            );
+        }
+        parsed
+    }
+
+    /// A list of 1 to [`MAX_LIST`] entries that `parse` reads.
+    pub fn list<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&'a Value) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let expected = format!("a list of 1 to {MAX_LIST} entries, each {expected}");
+        self.parsed(key, &expected, |value| {
+            let entries = value.as_array()?;
+            if !(1..=MAX_LIST).contains(&entries.len()) {
+                return None;
+            }
+            entries.iter().map(parse).collect()
+        })
+    }
+
+    /// A list of strings.
+    pub fn strings(&mut self, key: &str) -> Option<Vec<&'a str>> {
+        self.list(key, "a string", Value::as_str)
+    }
+
+    /// A boolean; `false` when not given.
+    pub fn flag(&mut self, key: &str) -> bool {
+        self.parsed(key, "true or false", Value::as_bool)
+            .unwrap_or(false)
+    }
+
+    /// A number of things: a whole number from 0.
+    pub fn count(&mut self, key: &str) -> Option<u64> {
+        self.parsed(key, "a whole number from 0", Value::as_u64)
+    }
+
+    /// A number of any size.
+    pub fn number(&mut self, key: &str) -> Option<Limit> {
+        self.parsed(key, "a number within range", |value| match value {
+            Value::Number(number) => Limit::parse(number.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Reports a lower limit above the upper one.
+    pub fn in_order<T: PartialOrd>(
+        &mut self,
+        (low_key, low): (&str, Option<&T>),
+        (high_key, high): (&str, Option<&T>),
+    ) {
+        if let (Some(low), Some(high)) = (low, high)
+            && low > high
+        {
+            self.fault(
+                high_key,
+                "range",
+                format_args!("must not be less than `{low_key}`"),
+            );
+        }
+    }
+
+    /// Whether one more pattern may be compiled.
+    pub fn may_add_pattern(&mut self, key: &str) -> bool {
+        if self.compiler.patterns == MAX_PATTERNS {
+            let message = format_args!("a class may have {MAX_PATTERNS} patterns");
+            self.fault(key, "max_items", message);
+            return false;
+        }
+        self.compiler.patterns += 1;
+        true
+    }
+
+    /// Reports every key that nothing asked for; `kind` is the type they were given for.
+    pub fn finish(self, kind: &str) {
+        for entry in self.entries.iter().filter(|e| !e.taken) {
+            let message = format_args!("`{}` is not a constraint of {kind}", Shown(entry.given));
+            let at = self.at.key(entry.given);
+            self.compiler.report.add(&at, "unknown_constraint", message);
+        }
+    }
+}
+
+/// The one name under which a constraint is known here: snake_case for camelCase, and one word
+/// where JSON Schema or an older ontology has another.
+fn canonical_key(given: &str) -> String {
+    let mut key = String::with_capacity(given.len() + 4);
+    for c in given.chars() {
+        if c.is_ascii_uppercase() {
+            key.push('_');
+        }
+        key.push(c.to_ascii_lowercase());
+    }
+    let known = match key.as_str() {
+        "minimum" => "min",
+        "maximum" => "max",
+        "exclusive_minimum" => "exclusive_min",
+        "exclusive_maximum" => "exclusive_max",
+        "unique_items" => "unique",
+        "enum" | "allowed_values" => "values",
+        "target_class" | "link_target" => "target",
+        "allowed_mime_types" => "allowed_types",
+        "properties" => "schema",
+        _ => return key,
+    };
+    known.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_one_name() {
+        for (given, canonical) in [
+            ("min_length", "min_length"),
+            ("minLength", "min_length"),
+            ("requireHttps", "require_https"),
+            ("exclusiveMinimum", "exclusive_min"),
+            ("allowNil", "allow_nil"),
+            ("maximum", "max"),
+        ] {
+            assert_eq!(canonical_key(given), canonical);
+        }
+    }
+}

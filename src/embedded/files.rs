@@ -1,0 +1,80 @@
+//! Small files of the data directory: keys, ports, `endpoints.json`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rand::distr::{Alphanumeric, SampleString};
+
+use super::EmbeddedError;
+
+/// Only the owner reads what holds keys.
+const PRIVATE: u32 = 0o600;
+
+/// Replaces a file atomically and durably; only its owner can read it.
+pub fn write_private(path: &Path, contents: &[u8]) -> Result<(), EmbeddedError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = Path::new(&temporary);
+    let write = || -> io::Result<()> {
+        // Left over from an interrupted write, perhaps with another mode.
+        match fs::remove_file(temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(PRIVATE)
+            .open(temporary)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(temporary, path)?;
+        match path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().map_err(EmbeddedError::io("write", path))
+}
+
+/// A file's text; `None` when there is no such file.
+pub fn read_text(path: &Path) -> Result<Option<String>, EmbeddedError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(EmbeddedError::io("read", path)(e)),
+    }
+}
+
+/// Letters and digits nobody can guess.
+pub fn random_key(len: usize) -> String {
+    Alphanumeric.sample_string(&mut rand::rng(), len)
+}
+
+/// The secret kept at `path`, made on first use.
+pub fn secret(path: &Path, len: usize) -> Result<String, EmbeddedError> {
+    if let Some(text) = read_text(path)? {
+        let text = text.trim();
+        if !text.is_empty() {
+            return Ok(text.to_owned());
+        }
+    }
+    let secret = random_key(len);
+    write_private(path, secret.as_bytes())?;
+    Ok(secret)
+}
+
+/// The port kept at `path`, if there is one.
+pub fn kept_port(path: &Path) -> Result<Option<u16>, EmbeddedError> {
+    Ok(read_text(path)?.and_then(|text| text.trim().parse().ok()))
+}
+
+/// Keeps `port` at `path`.
+pub fn keep_port(path: &Path, port: u16) -> Result<(), EmbeddedError> {
+    if kept_port(path)? == Some(port) {
+        return Ok(());
+    }
+    write_private(path, port.to_string().as_bytes())
+}

@@ -1,0 +1,89 @@
+//! Kafka inside this process: librdkafka's own mock broker, which speaks the real protocol on
+//! loopback.
+//!
+//! **It forgets.** It keeps 5 MiB or 100,000 batches a partition and silently drops what is older,
+//! and all of it when the process ends; so do committed offsets of consumer groups. Nothing of the
+//! service depends on it: events are in the log, and the read model follows the log, not Kafka. A
+//! consumer that must see everything fills gaps from the log, or is given a real broker.
+//!
+//! Also known: topics are made by their first use, with four partitions (`CreateTopics` is not
+//! answered); transactions are accepted and mean nothing; append times are a constant; the first
+//! join of a consumer group takes three seconds.
+
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use rdkafka::error::KafkaError;
+use rdkafka::mocking::MockCluster;
+
+use super::EmbeddedError;
+
+/// One is enough: replicas in one process protect from nothing.
+const BROKERS: i32 = 1;
+
+/// The running broker; gone when dropped, and all messages with it.
+pub struct KafkaServer {
+    bootstrap: String,
+    stop: mpsc::Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl KafkaServer {
+    /// Starts a broker on a free port of loopback.
+    pub fn start() -> Result<Self, EmbeddedError> {
+        let (ready, started) = mpsc::sync_channel(1);
+        let (stop, stopped) = mpsc::channel::<()>();
+        // The cluster must not change threads, so it lives on one of its own.
+        let thread = std::thread::Builder::new()
+            .name("embedded-kafka".into())
+            .spawn(move || {
+                let cluster = match MockCluster::new(BROKERS) {
+                    Ok(cluster) => cluster,
+                    Err(error) => {
+                        // Nobody waits for it: nothing to tell.
+                        ready.send(Err(error)).ok();
+                        return;
+                    }
+                };
+                if ready.send(Ok(cluster.bootstrap_servers())).is_ok() {
+                    // A word or its owner's end: either stops it.
+                    stopped.recv().ok();
+                }
+            })
+            .map_err(|e| EmbeddedError::io("start", "a thread for Kafka".as_ref())(e))?;
+        let bootstrap = (started.recv())
+            .unwrap_or(Err(KafkaError::Canceled))
+            .map_err(EmbeddedError::Kafka)?;
+        Ok(Self {
+            bootstrap,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Its address, for `bootstrap.servers`.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Ends the broker; what it holds is gone.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        // Gone already: nothing to stop.
+        self.stop.send(()).ok();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the embedded Kafka panicked");
+        }
+    }
+}
+
+impl Drop for KafkaServer {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}

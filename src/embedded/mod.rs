@@ -1,0 +1,237 @@
+//! What `oms serve` starts by itself on loopback when nothing is configured: S3, PostgreSQL and
+//! Kafka, with their data in one folder.
+//!
+//! Embedded never means another code path: the service speaks to all three through the clients it
+//! uses in production, only the addresses differ. When the process ends nothing of S3 and
+//! PostgreSQL is lost, and everything of Kafka ([`kafka`]).
+//!
+//! ```text
+//! DATA/lock            one process at a time
+//! DATA/endpoints.json  where everything listens, with keys; mode 0600
+//! DATA/s3/             keys, port, store/ with the segments
+//! DATA/postgres/       password, port, the cluster
+//! ```
+
+pub mod files;
+pub mod kafka;
+pub mod postgres;
+pub mod s3;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+use self::kafka::KafkaServer;
+use self::postgres::PostgresServer;
+use self::s3::server::S3Server;
+
+/// Bucket of the embedded endpoint.
+pub const BUCKET: &str = "spice-event-store";
+
+/// Which parts to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// S3.
+    pub s3: bool,
+    /// PostgreSQL.
+    pub postgres: bool,
+    /// Kafka.
+    pub kafka: bool,
+}
+
+impl Parts {
+    /// All three.
+    pub const ALL: Self = Self {
+        s3: true,
+        postgres: true,
+        kafka: true,
+    };
+}
+
+/// Where the S3 endpoint is and how to get in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct S3Endpoint {
+    /// URL of the server.
+    pub endpoint: String,
+    /// Region name.
+    pub region: String,
+    /// Bucket name.
+    pub bucket: String,
+    /// Access key.
+    pub access_key: String,
+    /// Secret key.
+    pub secret_key: String,
+}
+
+/// Where the parts that were started listen. Holds secrets: not `Debug`.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// S3.
+    pub s3: Option<S3Endpoint>,
+    /// URL of the PostgreSQL database, with the password.
+    pub postgres: Option<String>,
+    /// Kafka's `bootstrap.servers`.
+    pub kafka: Option<String>,
+}
+
+/// What `endpoints.json` holds.
+#[derive(Serialize)]
+struct EndpointsFile<'a> {
+    http: &'a str,
+    #[serde(flatten)]
+    endpoints: &'a Endpoints,
+}
+
+impl Endpoints {
+    /// Writes `endpoints.json` at `path`, atomically and readable by its owner only, with the
+    /// service's own URL beside the parts'.
+    pub fn write(&self, path: &Path, http: &str) -> Result<(), EmbeddedError> {
+        let file = EndpointsFile {
+            http,
+            endpoints: self,
+        };
+        let mut text = serde_json::to_vec_pretty(&file)
+            .map_err(|e| EmbeddedError::io("write", path)(e.into()))?;
+        text.push(b'\n');
+        files::write_private(path, &text)
+    }
+}
+
+/// The embedded stack could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// The file system, the network or the system refused.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process runs on the data directory.
+    #[error(
+        "the data directory {0} is in use by another process; stop it or choose another with --data-dir"
+    )]
+    InUse(PathBuf),
+    /// The S3 store.
+    #[error("embedded S3: {0}")]
+    Store(#[from] s3::error::LogStoreError),
+    /// The bucket could not be made.
+    #[error("embedded S3: cannot make the bucket: {0}")]
+    Bucket(s3::error::ChangeError),
+    /// PostgreSQL.
+    #[error("embedded PostgreSQL: {0}")]
+    Postgres(#[from] postgres::PostgresError),
+    /// Kafka.
+    #[error("embedded Kafka: {0}")]
+    Kafka(rdkafka::error::KafkaError),
+    /// The code that starts a part panicked.
+    #[error("starting {0} panicked")]
+    Panicked(&'static str),
+}
+
+impl EmbeddedError {
+    /// Wraps an I/O error with what was attempted.
+    pub fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+/// The running stack. Stops when dropped; [`EmbeddedStack::stop`] says when.
+pub struct EmbeddedStack {
+    endpoints: Endpoints,
+    s3: Option<S3Server>,
+    postgres: Option<PostgresServer>,
+    kafka: Option<KafkaServer>,
+    // Held, not read: the lock goes with it, last.
+    _lock: File,
+}
+
+impl EmbeddedStack {
+    /// Starts `parts` with their data in `data_dir`, which is made if need be, and waits until all
+    /// of them answer. Blocks; S3 and PostgreSQL start beside each other.
+    pub fn start(data_dir: &Path, parts: Parts) -> Result<Self, EmbeddedError> {
+        fs::create_dir_all(data_dir).map_err(EmbeddedError::io("create", data_dir))?;
+        let dir = fs::canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
+        let lock = lock(&dir)?;
+        let (s3, postgres, kafka) = thread::scope(|scope| {
+            let postgres = parts
+                .postgres
+                .then(|| scope.spawn(|| PostgresServer::start(&dir.join("postgres"))));
+            let s3 = parts.s3.then(|| S3Server::start(&dir.join("s3"), BUCKET));
+            let kafka = parts.kafka.then(KafkaServer::start);
+            let postgres = postgres.map(|started| {
+                (started.join()).unwrap_or(Err(EmbeddedError::Panicked("PostgreSQL")))
+            });
+            (s3, postgres, kafka)
+        });
+        let (s3, postgres, kafka) = (s3.transpose()?, postgres.transpose()?, kafka.transpose()?);
+        let endpoints = Endpoints {
+            s3: s3.as_ref().map(|s3| s3.endpoint().clone()),
+            postgres: postgres.as_ref().map(|p| p.url().to_owned()),
+            kafka: kafka.as_ref().map(|k| k.bootstrap().to_owned()),
+        };
+        Ok(Self {
+            endpoints,
+            s3,
+            postgres,
+            kafka,
+            _lock: lock,
+        })
+    }
+
+    /// Where the parts listen.
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// Writes `endpoints.json`; see [`Endpoints::write`].
+    pub fn write_endpoints(&self, path: &Path, http: &str) -> Result<(), EmbeddedError> {
+        self.endpoints.write(path, http)
+    }
+
+    /// Stops the parts: the transport, then the outbox, then the log, so that none outlives what
+    /// it takes its data from. Blocks until all are gone.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        if let Some(kafka) = self.kafka.take() {
+            kafka.stop();
+        }
+        if let Some(postgres) = self.postgres.take() {
+            postgres.stop();
+        }
+        if let Some(s3) = self.s3.take() {
+            s3.stop();
+        }
+    }
+}
+
+impl Drop for EmbeddedStack {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, EmbeddedError> {
+    let path = dir.join("lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(EmbeddedError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(EmbeddedError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(e)) => Err(EmbeddedError::io("lock", &path)(e)),
+    }
+}

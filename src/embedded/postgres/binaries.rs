@@ -1,0 +1,113 @@
+//! Finding PostgreSQL's server programs on this machine.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::PostgresError;
+
+/// Names the folder of `postgres` and `initdb`; it wins over what is found.
+pub const BIN_VARIABLE: &str = "OMS_POSTGRES_BIN";
+
+/// Where distributions keep versions side by side: Debian and Ubuntu, then Red Hat's.
+const VERSIONED: &[&str] = &["/usr/lib/postgresql", "/usr"];
+
+/// The server programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binaries {
+    /// Their folder.
+    pub dir: PathBuf,
+    /// Their major version.
+    pub major: u32,
+}
+
+impl Binaries {
+    /// The programs in `dir`, if they are there and run.
+    fn in_dir(dir: &Path) -> Option<Self> {
+        // A link on PATH may be to `postgres` alone; where it leads lie the others.
+        let server = fs::canonicalize(dir.join("postgres")).ok()?;
+        let dir = server.parent()?.to_owned();
+        if !dir.join("initdb").is_file() {
+            return None;
+        }
+        let output = Command::new(&server).arg("--version").output().ok()?;
+        let major = major_version(&String::from_utf8_lossy(&output.stdout))?;
+        Some(Self { dir, major })
+    }
+
+    /// A program's path.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The programs to use: those of `wanted_major` if a cluster is there already, since no other
+    /// version opens it. In order: the folder in [`BIN_VARIABLE`], PATH, the newest installed.
+    pub fn find(wanted_major: Option<u32>) -> Result<Self, PostgresError> {
+        if let Some(dir) = env::var_os(BIN_VARIABLE) {
+            let dir = PathBuf::from(dir);
+            let found = Self::in_dir(&dir).ok_or(PostgresError::NotInNamedFolder { dir })?;
+            return match wanted_major {
+                Some(major) if major != found.major => Err(PostgresError::OtherVersion {
+                    cluster: major,
+                    found: found.major,
+                }),
+                _ => Ok(found),
+            };
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let mut other = None;
+        for dir in env::split_paths(&path).chain(installed()) {
+            let Some(found) = Self::in_dir(&dir) else {
+                continue;
+            };
+            if wanted_major.is_none_or(|major| major == found.major) {
+                return Ok(found);
+            }
+            other = other.or(Some(found.major));
+        }
+        match (other, wanted_major) {
+            (Some(found), Some(cluster)) => Err(PostgresError::OtherVersion { cluster, found }),
+            _ => Err(PostgresError::NotInstalled),
+        }
+    }
+}
+
+/// Folders of programs that are installed outside PATH, the newest version first.
+fn installed() -> Vec<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    for root in VERSIONED {
+        // No such folder: nothing is installed there.
+        for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if let Ok(version) = name.trim_start_matches("pgsql-").parse() {
+                found.push((version, entry.path().join("bin")));
+            }
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, dir)| dir).collect()
+}
+
+/// The major version in what `postgres --version` prints.
+fn major_version(text: &str) -> Option<u32> {
+    let version = text
+        .split_whitespace()
+        .find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_distributions_print_them() {
+        let debian = "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n";
+        assert_eq!(major_version(debian), Some(15));
+        assert_eq!(major_version("postgres (PostgreSQL) 18beta1\n"), Some(18));
+        assert_eq!(major_version("nonsense"), None);
+    }
+}

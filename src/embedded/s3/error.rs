@@ -1,0 +1,80 @@
+//! What can go wrong with the log store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The store could not be opened, read or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum LogStoreError {
+    /// The file system refused.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process has the folder.
+    #[error("{path} is in use by another process")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Data that was durable is not what was written. Nothing is skipped: the operator decides.
+    #[error("{path} is damaged at byte {offset}: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A file that must be there is not.
+    #[error("segment {number} of {dir} is missing")]
+    Missing {
+        /// The store's folder.
+        dir: PathBuf,
+        /// The segment's number.
+        number: u32,
+    },
+}
+
+impl LogStoreError {
+    /// Wraps an I/O error with what was attempted.
+    pub fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+/// A change that was not made, or not known to be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// A condition did not hold. Nothing changed.
+    #[error("the condition does not hold")]
+    PreconditionFailed,
+    /// `If-Match` on a key that is not there. Nothing changed.
+    #[error("no such key")]
+    NoSuchKey,
+    /// The bucket is not there. Nothing changed.
+    #[error("no such bucket")]
+    NoSuchBucket,
+    /// The bucket is there already.
+    #[error("the bucket exists")]
+    BucketExists,
+    /// Too much is waiting to be written. Nothing changed; come back.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// The store takes no writes since an earlier one failed. Nothing changed.
+    #[error("the store takes no writes until a restart: {0}")]
+    Poisoned(String),
+    /// The write may or may not survive.
+    #[error("the write failed on its way to the disk: {0}")]
+    Unknown(String),
+    /// The store is stopping. Nothing changed.
+    #[error("the store is stopping")]
+    Closed,
+}

@@ -1,0 +1,285 @@
+//! What goes on beside the writing: checkpoints of the index, and compaction.
+//!
+//! **Compaction.** Derived objects (`index/`, `snapshots/`) are overwritten, so segments fill with
+//! records nobody wants. A segment that is mostly dead is read, what still counts in it is written
+//! again at the log's end by the one writer (which checks that it still counts), the segment is
+//! declared removed by a record, a checkpoint is taken, and only then the file goes. At any
+//! interruption the log reads back to the same index. Deletes are kept unless the segment is the
+//! oldest: an older segment may hold the put they undo.
+
+use std::fs;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::checkpoint::{self, LogEnd};
+use super::commit::{Change, Job};
+use super::error::{ChangeError, LogStoreError};
+use super::frame::{Found, Head, Record, SEGMENT_HEADER};
+use super::recovery::entry_of;
+use super::segment::{Segment, Tail, sync_dir};
+use super::store::Shared;
+
+/// Bytes handed to the writer at once while compacting: little beside what clients write, and
+/// far below what may wait.
+const COMPACTION_STEP_BYTES: usize = 4 << 20;
+
+/// A segment is compacted when less than one part in this many of it is live. Each byte kept is
+/// thus written at most 4/3 times, and a store is at most about four times what is in it.
+const LIVE_FRACTION: u64 = 4;
+
+#[derive(Debug)]
+struct State {
+    end: LogEnd,
+    /// Written since the last checkpoint.
+    records: u64,
+    bytes: u64,
+    checkpoint_bytes: u64,
+    stop: bool,
+}
+
+/// What the writer tells the keeper.
+#[derive(Debug)]
+pub struct Upkeep {
+    state: Mutex<State>,
+    wake: Condvar,
+    checkpoint_records: u64,
+    checkpoint_file_bytes: u64,
+}
+
+impl Upkeep {
+    /// Begins at `end`, with `records` read that no checkpoint has.
+    pub fn new(
+        end: LogEnd,
+        records: u64,
+        checkpoint_bytes: u64,
+        options: &super::store::Options,
+    ) -> Self {
+        Self {
+            state: Mutex::new(State {
+                end,
+                records,
+                bytes: 0,
+                checkpoint_bytes,
+                stop: false,
+            }),
+            wake: Condvar::new(),
+            checkpoint_records: options.checkpoint_records,
+            checkpoint_file_bytes: options.checkpoint_bytes,
+        }
+    }
+
+    /// A batch was written; the log now ends at `end`.
+    pub fn written(&self, records: u64, bytes: u64, end: LogEnd) {
+        let mut state = self.state.lock();
+        state.end = end;
+        state.records += records;
+        state.bytes += bytes;
+        if self.is_due(&state) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// What is read back at an opening stays in proportion to the checkpoint that is loaded then,
+    /// and checkpoints cost less than the writes they follow.
+    fn is_due(&self, state: &State) -> bool {
+        let grown = state.checkpoint_bytes.max(self.checkpoint_file_bytes);
+        // An entry is about 100 bytes in the checkpoint.
+        state.records > (state.checkpoint_bytes / 400).max(self.checkpoint_records)
+            || state.bytes > grown
+    }
+
+    /// Ends the keeper.
+    pub fn stop(&self) {
+        self.state.lock().stop = true;
+        self.wake.notify_all();
+    }
+
+    fn stopped(&self) -> bool {
+        self.state.lock().stop
+    }
+
+    /// Waits until there is something to do; `false` to end.
+    fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.stop && !self.is_due(&state) {
+            self.wake.wait(&mut state);
+        }
+        !state.stop
+    }
+
+    /// Takes a checkpoint if anything was written since the last.
+    pub fn checkpoint(&self, shared: &Shared) -> Result<(), LogStoreError> {
+        let (end, records, bytes) = {
+            let state = self.state.lock();
+            (state.end, state.records, state.bytes)
+        };
+        if records == 0 {
+            return Ok(());
+        }
+        let saved = checkpoint::save(&shared.dir, &shared.index, end);
+        let mut state = self.state.lock();
+        // After a failure too: the next try comes when as much was written again.
+        state.records = state.records.saturating_sub(records);
+        state.bytes = state.bytes.saturating_sub(bytes);
+        state.checkpoint_bytes = saved?;
+        Ok(())
+    }
+}
+
+/// The keeper's thread.
+pub fn run(shared: &Arc<Shared>) {
+    while shared.upkeep.wait() {
+        if let Err(error) = shared.upkeep.checkpoint(shared) {
+            tracing::warn!(%error, "cannot write the index checkpoint of the embedded S3 store");
+            continue;
+        }
+        for number in mostly_dead(shared) {
+            if shared.upkeep.stopped() {
+                return;
+            }
+            match compact(shared, number) {
+                Ok(()) => {}
+                Err(CompactionError::Change(ChangeError::Closed)) => return,
+                Err(error) => {
+                    tracing::warn!(%error, segment = number, "cannot compact a segment of the embedded S3 store");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Segments worth compacting, oldest first.
+pub fn mostly_dead(shared: &Shared) -> Vec<u32> {
+    let index = shared.index.read();
+    let newest = index.segments.keys().next_back().copied();
+    (index.segments.iter())
+        .filter(|(number, _)| Some(**number) != newest)
+        .filter(|(_, state)| state.live * LIVE_FRACTION < state.len)
+        .map(|(number, _)| *number)
+        .collect()
+}
+
+/// A compaction that did not finish; nothing is lost by it.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactionError {
+    /// Files.
+    #[error(transparent)]
+    Store(#[from] LogStoreError),
+    /// The writer.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// A record cannot be encoded.
+    #[error("cannot encode a record: {0}")]
+    Encode(#[from] postcard::Error),
+}
+
+/// Moves what still counts out of segment `number` and removes it.
+pub fn compact(shared: &Arc<Shared>, number: u32) -> Result<(), CompactionError> {
+    let (segment, len, oldest) = {
+        let index = shared.index.read();
+        let Some(state) = index.segments.get(&number) else {
+            return Ok(());
+        };
+        let oldest = index.segments.keys().next() == Some(&number);
+        (state.segment.clone(), state.len, oldest)
+    };
+    let mut step = Step::default();
+    let first_batch = Segment::open(&shared.dir, number)?.1.unwrap_or(0);
+    segment.scan(SEGMENT_HEADER as u64, first_batch, Tail::Whole, |found| {
+        if let Some(change) = still_counts(number, &found, oldest) {
+            let body = bytes::Bytes::copy_from_slice(found.body);
+            step.submit(shared, change, Record::copied(found.head_bytes, body))?;
+        }
+        if step.bytes >= COMPACTION_STEP_BYTES {
+            step.wait()?;
+        }
+        Ok::<(), CompactionError>(())
+    })?;
+    let removed = Head::SegmentRemoved { segment: number };
+    let change = Change::Keep {
+        removes: Some(number),
+    };
+    step.wait()?;
+    step.submit(shared, change, Record::new(&removed, Vec::new())?)?;
+    step.wait()?;
+    shared.upkeep.checkpoint(shared)?;
+    let emptied = {
+        let mut index = shared.index.write();
+        let live = index.segments.get(&number).map_or(0, |s| s.live);
+        if live == 0 {
+            index.segments.remove(&number);
+        }
+        live == 0
+    };
+    if !emptied {
+        tracing::error!(
+            segment = number,
+            "a compacted segment is still in use; it stays"
+        );
+        return Ok(());
+    }
+    // Readers that already found an object in it hold the file open.
+    fs::remove_file(&segment.path).map_err(LogStoreError::io("remove", &segment.path))?;
+    sync_dir(&shared.dir)?;
+    tracing::info!(
+        segment = number,
+        bytes = len,
+        "compacted a segment of the embedded S3 store"
+    );
+    Ok(())
+}
+
+fn still_counts(segment: u32, found: &Found<'_>, oldest: bool) -> Option<Change> {
+    Some(match &found.head {
+        Head::Put(put) => Change::Move {
+            bucket: put.bucket.to_owned(),
+            key: put.key.to_owned(),
+            entry: entry_of(segment, found)?,
+        },
+        Head::Delete { .. } if oldest => return None,
+        Head::Delete { bucket, key } => Change::KeepDelete {
+            bucket: (*bucket).to_owned(),
+            key: (*key).to_owned(),
+        },
+        Head::CreateBucket { .. } => Change::Keep { removes: None },
+        Head::SegmentRemoved { segment } => Change::Keep {
+            removes: Some(*segment),
+        },
+    })
+}
+
+/// Changes handed to the writer that were not answered yet.
+#[derive(Default)]
+struct Step {
+    bytes: usize,
+    replies: Vec<oneshot::Receiver<Result<(), ChangeError>>>,
+}
+
+impl Step {
+    fn submit(
+        &mut self,
+        shared: &Shared,
+        change: Change,
+        record: Record,
+    ) -> Result<(), ChangeError> {
+        self.bytes += record.size();
+        let (reply, answer) = oneshot::channel();
+        self.replies.push(answer);
+        shared.queue.submit(Job {
+            change,
+            record,
+            reply,
+        })
+    }
+
+    fn wait(&mut self) -> Result<(), ChangeError> {
+        self.bytes = 0;
+        for reply in self.replies.drain(..) {
+            reply.blocking_recv().unwrap_or(Err(ChangeError::Closed))?;
+        }
+        Ok(())
+    }
+}

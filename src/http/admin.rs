@@ -1,0 +1,218 @@
+//! `/api/v1/admin`: what operators see and do.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::HttpState;
+use super::databases::page_limit;
+use super::extract::{Caller, Command, Params};
+use super::path::{DeadLetterPath, ProjectionPath};
+use super::problem::{self, Problem};
+use super::respond;
+use super::schema;
+use crate::actors::supervision::tree::{KillHow, NodeView};
+use crate::migration::lead::Lead;
+use crate::migration::stage::Mode;
+use crate::store::delivery::DeadLetter;
+use crate::store::read_model::ProjectionStatus;
+
+/// The supervision tree.
+#[derive(Debug, Serialize)]
+struct ActorTree {
+    root: NodeView,
+}
+
+/// The supervision tree: every actor, its state, its restarts, its last failure.
+#[utoipa::path(get, path = "/api/v1/admin/actors", operation_id = "getActors", tag = "admin",
+    responses((status = 200, description = "The tree", body = schema::ActorTree)))]
+pub async fn actors(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
+    let root = state.service.actors();
+    respond::json(HttpResponse::Ok(), &ActorTree { root })
+}
+
+/// Which actor to kill, and how.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    /// Where it stands in the tree.
+    #[schema(example = "event_store/2")]
+    path: String,
+    /// `panic`: as if it had panicked; `stop`: as if it had stopped of its own accord; `hang`: it
+    /// is not run for a while.
+    #[schema(value_type = String, example = "panic")]
+    how: KillHow,
+}
+
+/// What was asked for has begun.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Accepted {
+    /// `accepted`.
+    #[schema(value_type = String, example = "accepted")]
+    status: &'static str,
+}
+
+fn accepted() -> Result<HttpResponse, Problem> {
+    let body = Accepted { status: "accepted" };
+    respond::json(HttpResponse::build(StatusCode::ACCEPTED), &body)
+}
+
+/// Kills an actor, to see it come back; 403 unless `chaos.enabled`.
+#[utoipa::path(post, path = "/api/v1/admin/actors/kill", operation_id = "killActor", tag = "admin",
+    request_body = Kill,
+    responses((status = 202, description = "The order is given", body = Accepted)))]
+pub async fn kill(
+    state: web::Data<HttpState>,
+    command: Command<Kill>,
+) -> Result<HttpResponse, Problem> {
+    let Kill { path, how } = command.body;
+    tracing::warn!(
+        actor = path,
+        principal = command.ctx.principal,
+        "{} orders {path} to be killed: {how:?}",
+        command.ctx.principal
+    );
+    state.service.kill_actor(&path, how)?;
+    accepted()
+}
+
+/// How far delivery is: outbox depth, age, watermarks.
+#[utoipa::path(get, path = "/api/v1/admin/outbox", operation_id = "getOutbox", tag = "admin",
+    responses((status = 200, description = "Depth, age, watermarks", body = schema::Delivery)))]
+pub async fn outbox(state: web::Data<HttpState>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let status = caller.within(state.service.delivery()).await?;
+    respond::json(HttpResponse::Ok(), &status)
+}
+
+/// Which dead letters.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeadParams {
+    /// Letters on the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of dead letters.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeadLetterPage {
+    /// The letters, oldest first.
+    #[schema(value_type = Vec<schema::DeadLetter>)]
+    items: Vec<DeadLetter>,
+    /// Ask with this for what follows; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// Rows of the outbox that the broker will never take, oldest first.
+#[utoipa::path(get, path = "/api/v1/admin/outbox/dead", operation_id = "listDeadLetters",
+    tag = "admin", params(DeadParams),
+    responses((status = 200, description = "A page", body = DeadLetterPage)))]
+pub async fn dead_letters(
+    state: web::Data<HttpState>,
+    caller: Caller,
+    Params(params): Params<DeadParams>,
+) -> Result<HttpResponse, Problem> {
+    let limit = page_limit(params.limit)?;
+    let after = match params.cursor.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(id)) => Some(id),
+        Some(Err(_)) => {
+            let message = "cursor must be the next_cursor of a page of dead letters";
+            return Err(Problem::new(problem::INVALID_CURSOR, message));
+        }
+    };
+    let read = state.service.dead_letters(limit, after);
+    let items = caller.within(read).await?;
+    let last = items.last().filter(|_| items.len() == limit);
+    let next_cursor = last.map(|letter| letter.id.to_string());
+    respond::json(HttpResponse::Ok(), &DeadLetterPage { items, next_cursor })
+}
+
+/// Puts a dead letter back into the outbox.
+#[utoipa::path(post, path = "/api/v1/admin/outbox/dead/{id}/requeue",
+    operation_id = "requeueDeadLetter", tag = "admin", params(DeadLetterPath),
+    responses((status = 202, description = "It will be published again", body = Accepted)))]
+pub async fn requeue(
+    state: web::Data<HttpState>,
+    path: DeadLetterPath,
+) -> Result<HttpResponse, Problem> {
+    state.service.requeue_dead_letter(path.id).await?;
+    accepted()
+}
+
+/// Removes a dead letter for good.
+#[utoipa::path(post, path = "/api/v1/admin/outbox/dead/{id}/discard",
+    operation_id = "discardDeadLetter", tag = "admin", params(DeadLetterPath),
+    responses((status = 202, description = "It is gone", body = Accepted)))]
+pub async fn discard(
+    state: web::Data<HttpState>,
+    path: DeadLetterPath,
+) -> Result<HttpResponse, Problem> {
+    state.service.discard_dead_letter(path.id).await?;
+    accepted()
+}
+
+/// The projections.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Projections {
+    /// Each with how far it is.
+    #[schema(value_type = Vec<schema::Projection>)]
+    items: Vec<ProjectionStatus>,
+    /// Always null: there are few.
+    next_cursor: Option<String>,
+}
+
+/// The projections and how far each is.
+#[utoipa::path(get, path = "/api/v1/admin/projections", operation_id = "listProjections",
+    tag = "admin",
+    responses((status = 200, description = "All of them", body = Projections)))]
+pub async fn projections(
+    state: web::Data<HttpState>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    let items = caller.within(state.service.projections()).await?;
+    let next_cursor = None;
+    respond::json(HttpResponse::Ok(), &Projections { items, next_cursor })
+}
+
+/// Rebuilds a projection beside the live one, then swaps them.
+#[utoipa::path(post, path = "/api/v1/admin/projections/{name}/rebuild",
+    operation_id = "rebuildProjection", tag = "admin", params(ProjectionPath),
+    responses((status = 202, description = "It has begun", body = Accepted)))]
+pub async fn rebuild(
+    state: web::Data<HttpState>,
+    path: ProjectionPath,
+) -> Result<HttpResponse, Problem> {
+    state.service.rebuild_projection(&path.name).await?;
+    accepted()
+}
+
+/// Where the migration stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Migration {
+    /// The mode.
+    #[schema(value_type = schema::Mode)]
+    mode: Mode,
+    /// Which store leads.
+    #[schema(value_type = schema::Lead)]
+    lead: Lead,
+    /// Since which hand-off.
+    epoch: u64,
+}
+
+/// Where the migration stands.
+#[utoipa::path(get, path = "/api/v1/admin/migration", operation_id = "getMigration", tag = "admin",
+    responses((status = 200, description = "Mode, lead, epoch", body = Migration)))]
+pub async fn migration(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
+    let health = state.service.health();
+    let body = Migration {
+        mode: health.migration_mode,
+        lead: health.lead,
+        epoch: health.epoch,
+    };
+    respond::json(HttpResponse::Ok(), &body)
+}

@@ -1,0 +1,189 @@
+//! `GET /api/v1/events`, the feed of everything, as pages or live; and the history of a resource.
+
+use actix_web::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::HttpState;
+use super::databases::page_limit;
+use super::extract::{Caller, Params};
+use super::headers::LAST_EVENT_ID;
+use super::problem::{self, Problem};
+use super::respond;
+use super::schema;
+use super::sse::Live;
+use super::streams::stream_cursor;
+use crate::domain::ids::{EventType, StreamName};
+use crate::metrics;
+use crate::service::error::RETRY_AFTER;
+use crate::service::queries::Direction;
+
+/// Media type of a live stream.
+const EVENT_STREAM: &str = "text/event-stream";
+/// Most event types to choose from the feed: each is compared with each event.
+const MAX_TYPES: usize = 50;
+
+/// Which part of a history.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HistoryParams {
+    /// Events on the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Answers with a page of a resource's events, oldest first.
+pub async fn history(
+    state: &HttpState,
+    caller: &Caller,
+    stream: StreamName,
+    page: &HistoryParams,
+) -> Result<HttpResponse, Problem> {
+    let from = stream_cursor(page.cursor.as_deref())?;
+    let limit = page_limit(page.limit)?;
+    let read = state
+        .service
+        .stream(&stream, from, limit, Direction::Forward);
+    respond::page(&caller.within(read).await?)
+}
+
+/// Which part of the feed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct FeedParams {
+    /// `next_cursor` of the page before, or the `id` of a live event; the beginning without it.
+    after: Option<String>,
+    /// Events on the page; of a live stream: events sent at once.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// Event types to give, separated by commas; all without it.
+    #[param(example = "InstanceCreated,InstanceUpdated")]
+    types: Option<String>,
+}
+
+fn event_types(text: Option<&str>) -> Result<Vec<String>, Problem> {
+    let names = text.unwrap_or_default().split(',').map(str::trim);
+    let types: Vec<String> = names.filter(|t| !t.is_empty()).map(str::to_owned).collect();
+    let invalid = |message: String| {
+        Problem::new(problem::INVALID_QUERY, format!("types: {message}"))
+            .field("types", "invalid", message)
+    };
+    if types.len() > MAX_TYPES {
+        return Err(invalid(format!("at most {MAX_TYPES}")));
+    }
+    for event_type in &types {
+        EventType::new(event_type).map_err(|e| invalid(format!("{event_type:?}: {e}")))?;
+    }
+    Ok(types)
+}
+
+/// The feed of everything. With `Accept: text/event-stream` it stays live: server-sent events
+/// whose `id` is a cursor, whose `event` is the event's type and whose `data` is the event;
+/// `Last-Event-ID` resumes.
+#[utoipa::path(get, path = "/api/v1/events", operation_id = "readFeed", tag = "events",
+    params(FeedParams,
+        ("Last-Event-ID" = Option<String>, Header, description = "Resumes a live stream")),
+    responses((status = 200, description = "A page of events, or a live stream", content(
+        (schema::EventPage = "application/json"),
+        (String = "text/event-stream")))))]
+pub async fn feed(
+    state: web::Data<HttpState>,
+    req: HttpRequest,
+    caller: Caller,
+    Params(params): Params<FeedParams>,
+) -> Result<HttpResponse, Problem> {
+    let types = event_types(params.types.as_deref())?;
+    let limit = page_limit(params.limit)?;
+    if !wants_stream(req.headers()) {
+        let read = state.service.feed(params.after.as_deref(), limit, &types);
+        return respond::json(HttpResponse::Ok(), &caller.within(read).await?);
+    }
+    let Some(place) = caller.edge.open_stream() else {
+        metrics::admission_rejected("live_streams");
+        let detail = "too many live streams are open; read pages instead";
+        return Err(Problem::new(problem::TOO_MANY_STREAMS, detail)
+            .subject("live_streams")
+            .retry_after(RETRY_AFTER));
+    };
+    let after = last_event_id(req.headers())?.or(params.after);
+    let live = Live::new(
+        state.service.clone(),
+        caller.edge.closing(),
+        place,
+        after,
+        limit,
+        types,
+    );
+    // The first page is read before the answer begins, so that a wrong cursor or a store that is
+    // down is told as a problem.
+    let live = live.open(&caller).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, EVENT_STREAM))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(live.into_stream()))
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|range| {
+            let media = range.split(';').next().unwrap_or_default();
+            media.trim().eq_ignore_ascii_case(EVENT_STREAM)
+        })
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(&LAST_EVENT_ID) else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok("") => Ok(None),
+        Ok(id) => Ok(Some(id.to_owned())),
+        Err(_) => Err(Problem::new(
+            problem::INVALID_CURSOR,
+            "Last-Event-ID is not the id of an event of this feed",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::HeaderValue;
+
+    #[test]
+    fn who_accepts_an_event_stream_gets_one() {
+        let wants = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            wants_stream(&headers)
+        };
+        assert!(wants("text/event-stream"));
+        assert!(wants("application/json;q=0.1, Text/Event-Stream; q=1"));
+        assert!(!wants("*/*"));
+        assert!(!wants("application/json"));
+    }
+
+    #[test]
+    fn types_are_checked() {
+        assert_eq!(event_types(Some("A, B,")).unwrap(), ["A", "B"]);
+        assert!(event_types(None).unwrap().is_empty());
+        assert_eq!(
+            event_types(Some("a b")).unwrap_err().code(),
+            "invalid_query"
+        );
+        let many = vec!["A"; MAX_TYPES + 1].join(",");
+        assert_eq!(
+            event_types(Some(&many)).unwrap_err().code(),
+            "invalid_query"
+        );
+    }
+}

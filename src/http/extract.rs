@@ -1,0 +1,284 @@
+//! What handlers take: the caller, a command with its body, the parameters of a query string.
+
+use std::future::{Future, Ready, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::edge::Edge;
+use super::headers::{Precondition, idempotency_key, request_hash};
+use super::json;
+use super::problem::{self, Problem};
+use crate::domain::event::Idempotency;
+use crate::service::context::RequestContext;
+use crate::service::error::ServiceError;
+
+/// Who asks, until when, as part of which story. Put into the request by the middleware.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Limits.
+    pub edge: Arc<Edge>,
+    principal: Arc<str>,
+    correlation_id: String,
+    deadline: Instant,
+}
+
+impl Caller {
+    /// A caller that the middleware has let in.
+    pub fn new(
+        edge: Arc<Edge>,
+        principal: Arc<str>,
+        correlation_id: String,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            edge,
+            principal,
+            correlation_id,
+            deadline,
+        }
+    }
+
+    /// The circumstances of a command, for the service.
+    pub fn context(self, idempotency: Option<Idempotency>) -> RequestContext {
+        RequestContext {
+            principal: self.principal.as_ref().to_owned(),
+            correlation_id: self.correlation_id,
+            idempotency,
+            deadline: self.deadline,
+        }
+    }
+
+    /// Time left until the deadline, at most `bound`.
+    pub fn patience(&self, bound: Duration) -> Duration {
+        bound.min(self.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits for a read no longer than the deadline. Not for writes: those are only given up by
+    /// who knows whether they happened.
+    pub async fn within<T>(
+        &self,
+        read: impl Future<Output = Result<T, ServiceError>>,
+    ) -> Result<T, Problem> {
+        match timeout_at(self.deadline, read).await {
+            Ok(result) => result.map_err(Problem::from),
+            Err(_) => Err(ServiceError::DeadlineExceeded.into()),
+        }
+    }
+}
+
+fn caller(req: &HttpRequest) -> Result<Caller, Problem> {
+    let caller = req.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Problem::internal("the route is not wrapped by the middleware"))
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(caller(req))
+    }
+}
+
+/// A command with a JSON object as its body.
+#[derive(Debug)]
+pub struct Command<T> {
+    /// Who asks, and under which promises.
+    pub ctx: RequestContext,
+    /// Under which conditions.
+    pub precondition: Precondition,
+    /// What is asked.
+    pub body: T,
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for Command<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let req = req.clone();
+        let payload = payload.take();
+        Box::pin(async move {
+            let caller = caller(&req)?;
+            // Headers first: what they already refuse need not be read.
+            let precondition = Precondition::from_headers(req.headers())?;
+            let key = idempotency_key(req.headers())?;
+            let bytes = read_body(&req, payload, &caller.edge).await?;
+            let body = json::parse_object(&bytes)?;
+            Ok(Self {
+                ctx: caller.context(promise(&req, key, &bytes)),
+                precondition,
+                body,
+            })
+        })
+    }
+}
+
+/// A command without a body. One that is sent all the same is not read.
+#[derive(Debug)]
+pub struct BareCommand {
+    /// Who asks, and under which promises.
+    pub ctx: RequestContext,
+    /// Under which conditions.
+    pub precondition: Precondition,
+}
+
+impl FromRequest for BareCommand {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        fn make(req: &HttpRequest) -> Result<BareCommand, Problem> {
+            let precondition = Precondition::from_headers(req.headers())?;
+            let key = idempotency_key(req.headers())?;
+            Ok(BareCommand {
+                ctx: caller(req)?.context(promise(req, key, b"")),
+                precondition,
+            })
+        }
+        ready(make(req))
+    }
+}
+
+fn promise(req: &HttpRequest, key: Option<&str>, body: &[u8]) -> Option<Idempotency> {
+    key.map(|key| Idempotency {
+        key: key.to_owned(),
+        request_hash: request_hash(req.method().as_str(), req.path(), body),
+    })
+}
+
+/// A JSON object that asks a question: no promises, no conditions.
+#[derive(Debug)]
+pub struct Question<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Question<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let req = req.clone();
+        let payload = payload.take();
+        Box::pin(async move {
+            let caller = caller(&req)?;
+            let bytes = read_body(&req, payload, &caller.edge).await?;
+            json::parse_object(&bytes).map(Self)
+        })
+    }
+}
+
+/// Parameters of the query string; unknown and repeated ones are refused by `T`.
+#[derive(Debug)]
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Params<T> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let read = web::Query::<T>::from_query(req.query_string());
+        ready(match read {
+            Ok(query) => Ok(Self(query.into_inner())),
+            Err(error) => Err(Problem::new(problem::INVALID_QUERY, error.to_string())),
+        })
+    }
+}
+
+async fn read_body(req: &HttpRequest, payload: Payload, edge: &Edge) -> Result<Bytes, Problem> {
+    check_media_type(req.headers())?;
+    let limit = edge.settings.max_body_bytes;
+    let announced = req
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    match timeout(edge.settings.body_timeout, collect(payload, limit)).await {
+        Ok(body) => body,
+        Err(_) => Err(Problem::new(
+            problem::BODY_TIMEOUT,
+            format!(
+                "the body did not arrive within {} s",
+                edge.settings.body_timeout.as_secs_f64()
+            ),
+        )),
+    }
+}
+
+async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| match error {
+            PayloadError::Overflow => too_large(limit),
+            other => Problem::new(problem::BODY_INCOMPLETE, other.to_string()),
+        })?;
+        if first.len() + rest.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        // Most bodies arrive in one piece, which is then not copied.
+        if first.is_empty() {
+            first = chunk;
+        } else {
+            rest.extend_from_slice(&chunk);
+        }
+    }
+    if rest.is_empty() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&rest);
+    Ok(whole.freeze())
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(
+        problem::BODY_TOO_LARGE,
+        format!("the limit is {limit} bytes"),
+    )
+}
+
+/// `application/json` or `application/<anything>+json` (such as `merge-patch+json`), in UTF-8,
+/// not compressed.
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let refuse = |detail: &str| Err(Problem::new(problem::UNSUPPORTED_MEDIA_TYPE, detail));
+    if let Some(encoding) = headers.get(CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return refuse("the body must not be compressed");
+    }
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return refuse("the body needs Content-Type: application/json");
+    };
+    let text = value.to_str().unwrap_or_default();
+    let mut parts = text.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let subtype = media.strip_prefix("application/").unwrap_or_default();
+    if subtype != "json" && !subtype.ends_with("+json") {
+        return refuse(&format!("{media:?} is not application/json"));
+    }
+    let charset = parts.find_map(|p| {
+        let (name, value) = p.split_once('=')?;
+        name.eq_ignore_ascii_case("charset").then_some(value)
+    });
+    match charset.map(|c| c.trim_matches('"')) {
+        Some(charset) if !charset.eq_ignore_ascii_case("utf-8") => {
+            refuse("JSON is UTF-8, no other character set is taken")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

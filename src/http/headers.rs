@@ -1,0 +1,381 @@
+//! What request headers mean: preconditions, idempotency, correlation, positions.
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use sha2::{Digest, Sha256};
+
+use super::problem::{self, Problem};
+use crate::domain::ids::{Position, Version};
+use crate::service::context::ExpectedVersion;
+
+/// Longest idempotency key in bytes; it is stored with every event of its command.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// Longest request id a client may bring: it goes into logs and, as the correlation id, into
+/// events.
+pub const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// `Idempotent-Replayed: true` on a recorded answer.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// `X-Request-Id`.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `X-Commit-Position` of a write.
+pub const COMMIT_POSITION: HeaderName = HeaderName::from_static("x-commit-position");
+/// `X-Min-Position` of a read.
+pub const MIN_POSITION: HeaderName = HeaderName::from_static("x-min-position");
+/// `X-Read-Source` of a read.
+pub const READ_SOURCE: HeaderName = HeaderName::from_static("x-read-source");
+/// `X-Read-Lag` of a read: commits the read model has not taken in.
+pub const READ_LAG: HeaderName = HeaderName::from_static("x-read-lag");
+/// `Last-Event-ID` of a resumed live stream.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// W3C trace context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The preconditions of a write, before the request is known to take them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// None.
+    None,
+    /// `If-Match: *`: it must exist.
+    Exists,
+    /// `If-Match: "<version>"`.
+    Version(Version),
+    /// `If-None-Match: *`: it must not exist.
+    Absent,
+}
+
+impl Precondition {
+    /// Reads them. Weak and list forms are refused rather than guessed at: a version is exact.
+    pub fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
+        let if_match = one(headers, &IF_MATCH)?;
+        let if_none_match = one(headers, &IF_NONE_MATCH)?;
+        match (if_match, if_none_match) {
+            (None, None) => Ok(Self::None),
+            (Some(value), None) if value.as_bytes() == b"*" => Ok(Self::Exists),
+            (Some(value), None) => strong_version(value).map(Self::Version),
+            (None, Some(value)) if value.as_bytes() == b"*" => Ok(Self::Absent),
+            (None, Some(_)) => Err(Problem::new(
+                problem::PRECONDITION_UNSUPPORTED,
+                "on a write If-None-Match can only be *",
+            )),
+            (Some(_), Some(_)) => Err(Problem::new(
+                problem::PRECONDITION_UNSUPPORTED,
+                "If-Match and If-None-Match exclude each other",
+            )),
+        }
+    }
+
+    /// For a write that makes something: it takes `If-None-Match: *`, which it implies anyway.
+    pub fn for_creation(self) -> Result<(), Problem> {
+        match self {
+            Self::None | Self::Absent => Ok(()),
+            Self::Exists | Self::Version(_) => Err(Problem::new(
+                problem::PRECONDITION_UNSUPPORTED,
+                "what is being created has no version to match",
+            )),
+        }
+    }
+
+    /// For a write to something that is there; that it must exist is implied anyway.
+    pub fn for_change(self) -> Result<ExpectedVersion, Problem> {
+        match self {
+            Self::None | Self::Exists => Ok(ExpectedVersion::Any),
+            Self::Version(version) => Ok(ExpectedVersion::Exactly(version)),
+            Self::Absent => Err(Problem::new(
+                problem::PRECONDITION_UNSUPPORTED,
+                "this changes what exists, so If-None-Match: * could never hold",
+            )),
+        }
+    }
+
+    /// For an append to a stream, which begins to exist with its first event.
+    pub fn for_append(self) -> Result<ExpectedVersion, Problem> {
+        match self {
+            Self::None => Ok(ExpectedVersion::Any),
+            Self::Version(version) => Ok(ExpectedVersion::Exactly(version)),
+            Self::Absent => Ok(ExpectedVersion::Exactly(Version::NONE)),
+            Self::Exists => Err(Problem::new(
+                problem::PRECONDITION_UNSUPPORTED,
+                "an append takes If-Match: \"<version>\", or If-None-Match: * for a new stream",
+            )),
+        }
+    }
+}
+
+/// The only value of a header that may be given once.
+fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Problem> {
+    let mut values = headers.get_all(name);
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Problem::new(
+            problem::INVALID_HEADER,
+            format!("{name} may be given once only"),
+        ));
+    }
+    Ok(first)
+}
+
+fn strong_version(value: &HeaderValue) -> Result<Version, Problem> {
+    let refuse = |detail: &str| Err(Problem::new(problem::INVALID_IF_MATCH, detail));
+    let Ok(text) = value.to_str() else {
+        return refuse("If-Match is not text");
+    };
+    let text = text.trim();
+    if text.starts_with("W/") {
+        return refuse("If-Match takes no weak tags: send the ETag as it was given");
+    }
+    if text.contains(',') {
+        return refuse("If-Match takes one version, not a list");
+    }
+    let digits = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+    match digits.map(parse_digits) {
+        Some(Some(version)) => Ok(Version(version)),
+        Some(None) => refuse("If-Match must hold a version: a whole number in double quotes"),
+        None => refuse("If-Match must be quoted, as in If-Match: \"3\""),
+    }
+}
+
+/// Digits only: `u64::from_str` also takes a plus sign.
+fn parse_digits(text: &str) -> Option<u64> {
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+/// Whether `If-None-Match` says that the caller has this version already (weak comparison, lists
+/// allowed: RFC 9110 13.1.2).
+pub fn has_version(headers: &HeaderMap, version: Version) -> bool {
+    let mut digits = itoa(version);
+    digits.insert(0, '"');
+    digits.push('"');
+    headers
+        .get_all(IF_NONE_MATCH)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == digits)
+}
+
+fn itoa(version: Version) -> String {
+    version.0.to_string()
+}
+
+/// The idempotency key, if there is one.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = one(headers, &IDEMPOTENCY_KEY)? else {
+        return Ok(None);
+    };
+    let refuse = |detail: &str| Err(Problem::new(problem::INVALID_IDEMPOTENCY_KEY, detail));
+    let Ok(key) = std::str::from_utf8(value.as_bytes()) else {
+        return refuse("it is not UTF-8");
+    };
+    if key.is_empty() {
+        return refuse("it is empty");
+    }
+    if key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
+        return refuse("it is longer than 255 bytes");
+    }
+    if key.chars().any(char::is_control) {
+        return refuse("it holds control characters");
+    }
+    Ok(Some(key))
+}
+
+/// What tells a repeated request from another one under the same key: 64 bits of the SHA-256 of
+/// method, path and body. Stored with events, so it must not change between releases.
+pub fn request_hash(method: &str, path: &str, body: &[u8]) -> u64 {
+    let mut hash = Sha256::new();
+    for part in [method.as_bytes(), path.as_bytes()] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.update(body);
+    let digest = hash.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    u64::from_be_bytes(first)
+}
+
+/// `X-Min-Position`.
+pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+    let Some(value) = one(headers, &MIN_POSITION)? else {
+        return Ok(None);
+    };
+    let position = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    position.map(Some).ok_or_else(|| {
+        Problem::new(
+            problem::INVALID_HEADER,
+            "X-Min-Position must be a position: partition/offset/index",
+        )
+    })
+}
+
+/// The client's request id, if it is fit to be logged and recorded.
+pub fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(&REQUEST_ID).filter(|value| {
+        (1..=MAX_REQUEST_ID_BYTES).contains(&value.len())
+            && value.as_bytes().iter().all(|b| {
+                b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+')
+            })
+    })
+}
+
+/// The trace id of a valid W3C `traceparent` (`00-<32 hex>-<16 hex>-<2 hex>`; later versions may
+/// append more).
+pub fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(&TRACEPARENT)?.to_str().ok()?;
+    let mut parts = text.split('-');
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let nonzero = |part: &str| part.bytes().any(|b| b != b'0');
+    let valid = hex(version, 2)
+        && version != "ff"
+        && (version != "00" || parts.next().is_none())
+        && hex(trace, 32)
+        && hex(span, 16)
+        && hex(flags, 2)
+        && nonzero(trace)
+        && nonzero(span);
+    valid.then_some(trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            headers.append(name.clone(), value);
+        }
+        headers
+    }
+
+    #[test]
+    fn if_match_is_one_quoted_version_and_nothing_else() {
+        let read = |value: &str| Precondition::from_headers(&headers(&[(IF_MATCH, value)]));
+        assert_eq!(read("\"3\"").unwrap(), Precondition::Version(Version(3)));
+        assert_eq!(read("*").unwrap(), Precondition::Exists);
+        for bad in [
+            "3",
+            "W/\"3\"",
+            "\"3\", \"4\"",
+            "\"\"x",
+            "\"abc\"",
+            "\"-1\"",
+            "\"+1\"",
+            "",
+            "\"",
+            "\"99999999999999999999\"",
+        ] {
+            assert_eq!(read(bad).unwrap_err().code(), "invalid_if_match", "{bad:?}");
+        }
+        let twice = headers(&[(IF_MATCH, "\"1\""), (IF_MATCH, "\"2\"")]);
+        let problem = Precondition::from_headers(&twice).unwrap_err();
+        assert_eq!(problem.code(), "invalid_header");
+    }
+
+    #[test]
+    fn each_kind_of_write_takes_the_preconditions_that_mean_something() {
+        use Precondition::{Absent, Exists, None, Version as Exactly};
+        let v = Exactly(Version(3));
+        let ok = |r: Result<ExpectedVersion, Problem>| r.ok();
+        let (any, three) = (ExpectedVersion::Any, ExpectedVersion::Exactly(Version(3)));
+        assert_eq!(ok(None.for_change()), Some(any));
+        assert_eq!(ok(Exists.for_change()), Some(any));
+        assert_eq!(ok(v.for_change()), Some(three));
+        assert_eq!(ok(Absent.for_change()), Option::None);
+        assert_eq!(ok(v.for_append()), Some(three));
+        assert_eq!(
+            ok(Absent.for_append()),
+            Some(ExpectedVersion::Exactly(Version::NONE))
+        );
+        assert_eq!(ok(Exists.for_append()), Option::None);
+        assert!(None.for_creation().is_ok() && Absent.for_creation().is_ok());
+        assert!(v.for_creation().is_err() && Exists.for_creation().is_err());
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly_over_lists() {
+        let has = |value: &str| has_version(&headers(&[(IF_NONE_MATCH, value)]), Version(3));
+        for yes in ["\"3\"", "W/\"3\"", "\"1\", \"3\"", "*"] {
+            assert!(has(yes), "{yes}");
+        }
+        for no in ["\"33\"", "3", "\"1\"", ""] {
+            assert!(!has(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn odd_idempotency_keys_are_refused() {
+        let read = |value: &str| {
+            idempotency_key(&headers(&[(IDEMPOTENCY_KEY, value)]))
+                .map(|k| k.map(str::to_owned))
+                .map_err(|p| p.code())
+        };
+        assert_eq!(read("pay #7 ü"), Ok(Some("pay #7 ü".to_owned())));
+        assert_eq!(read(&"x".repeat(255)), Ok(Some("x".repeat(255))));
+        let refused = Err("invalid_idempotency_key");
+        assert_eq!(read(""), refused);
+        assert_eq!(read(&"x".repeat(256)), refused);
+        assert_eq!(read("a\tb"), refused);
+        let mut raw = HeaderMap::new();
+        raw.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(b"\xff").unwrap());
+        assert!(idempotency_key(&raw).is_err());
+        let twice = headers(&[(IDEMPOTENCY_KEY, "a"), (IDEMPOTENCY_KEY, "b")]);
+        assert!(idempotency_key(&twice).is_err());
+    }
+
+    #[test]
+    fn the_request_hash_is_part_of_the_stored_format() {
+        // Golden: recorded answers of older events would not be recognised any more.
+        assert_eq!(
+            request_hash("POST", "/api/v1/databases", b"{}"),
+            0x0a6e_dc32_d701_3b2b
+        );
+        let hash = |m, p, b: &[u8]| request_hash(m, p, b);
+        assert_ne!(hash("POST", "/a", b"b"), hash("POST", "/ab", b""));
+        assert_ne!(hash("POST", "/a", b""), hash("PUT", "/a", b""));
+    }
+
+    #[test]
+    fn ids_from_clients_are_taken_only_when_harmless() {
+        let id = |value: &str| client_request_id(&headers(&[(REQUEST_ID, value)])).is_some();
+        assert!(id("req-7.a:b"));
+        assert!(!id(""));
+        assert!(!id("a b"));
+        assert!(!id(&"x".repeat(MAX_REQUEST_ID_BYTES + 1)));
+        let trace = |value: &str| trace_id(&headers(&[(TRACEPARENT, value)])).map(str::to_owned);
+        let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(
+            trace(valid).as_deref(),
+            Some("0af7651916cd43dd8448eb211c80319c")
+        );
+        for bad in [
+            "",
+            "00-0-0-0",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+        ] {
+            assert_eq!(trace(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn positions_are_checked() {
+        let read = |value: &str| min_position(&headers(&[(MIN_POSITION, value)]));
+        assert_eq!(read("1/2/3").unwrap().unwrap().to_string(), "1/2/3");
+        assert_eq!(read("1/2").unwrap_err().code(), "invalid_header");
+    }
+}

@@ -1,0 +1,258 @@
+//! What happens around every request of a resource, in this order: request id, admission, token
+//! and role, then the handler; then headers, metrics, log. A panic in a handler is one 500, not a
+//! lost connection.
+
+use std::cell::RefCell;
+use std::future::{Ready, ready};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
+use actix_web::http::Method;
+use actix_web::http::header::HeaderValue;
+use actix_web::{Error, HttpMessage, HttpResponse};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use metrics::{Counter, Histogram};
+use tokio::time::Instant;
+
+use super::auth::Access;
+use super::edge::Edge;
+use super::extract::Caller;
+use super::headers::{REQUEST_ID, client_request_id, trace_id};
+use super::problem::{self, Problem};
+use crate::metrics as oms_metrics;
+use crate::service::error::RETRY_AFTER;
+
+/// Wraps one resource.
+pub struct Around {
+    edge: Arc<Edge>,
+    pattern: &'static str,
+    access: Rc<[(Method, Access)]>,
+}
+
+impl Around {
+    /// Around the resource at `pattern`, whose methods ask for `access`. Methods it does not have
+    /// are public: the answer to them is 405 and tells nothing.
+    pub fn new(edge: Arc<Edge>, pattern: &'static str, access: Vec<(Method, Access)>) -> Self {
+        Self {
+            edge,
+            pattern,
+            access: access.into(),
+        }
+    }
+}
+
+impl<S> Transform<S, ServiceRequest> for Around
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
+    S::Future: 'static,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = Error;
+    type Transform = AroundService<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(AroundService {
+            service,
+            edge: self.edge.clone(),
+            access: self.access.clone(),
+            route: Rc::new(Route {
+                pattern: self.pattern,
+                seconds: oms_metrics::http_seconds(self.pattern),
+                requests: RefCell::default(),
+            }),
+        }))
+    }
+}
+
+/// A resource's metrics, looked up once per worker rather than once per request.
+struct Route {
+    pattern: &'static str,
+    seconds: Histogram,
+    requests: RefCell<Vec<((&'static str, u16), Counter)>>,
+}
+
+impl Route {
+    fn count(&self, method: &'static str, status: u16, began: Instant) {
+        self.seconds.record(began.elapsed().as_secs_f64());
+        let key = (method, status);
+        let mut requests = self.requests.borrow_mut();
+        // A handful of methods and statuses each: a list is faster than a map.
+        let known = requests.iter().find(|(k, _)| *k == key);
+        if let Some((_, counter)) = known {
+            counter.increment(1);
+        } else {
+            let counter = oms_metrics::http_requests(method, self.pattern, status);
+            counter.increment(1);
+            requests.push((key, counter));
+        }
+    }
+}
+
+/// The method as a label; unknown ones share one, since clients make them up.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// See [`Around`].
+pub struct AroundService<S> {
+    service: S,
+    edge: Arc<Edge>,
+    access: Rc<[(Method, Access)]>,
+    route: Rc<Route>,
+}
+
+impl<S> AroundService<S> {
+    fn access(&self, method: &Method) -> Access {
+        let wanted = if *method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        let found = self.access.iter().find(|(m, _)| m == wanted);
+        found.map_or(Access::Public, |(_, access)| *access)
+    }
+}
+
+impl<S> Service<ServiceRequest> for AroundService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
+    S::Future: 'static,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Error>>;
+
+    actix_web::dev::forward_ready!(service);
+
+    fn call(&self, req: ServiceRequest) -> Self::Future {
+        let began = Instant::now();
+        let method = method_label(req.method());
+        let access = self.access(req.method());
+        let route = self.route.clone();
+        let request_id = match client_request_id(req.headers()) {
+            Some(id) => id.clone(),
+            // Hex digits and a dash are always a valid header.
+            None => HeaderValue::try_from(self.edge.request_id())
+                .unwrap_or(HeaderValue::from_static("invalid")),
+        };
+
+        // Operators and probes are let in even when nobody else is.
+        let limited = matches!(access, Access::Read | Access::Write);
+        let place = if limited { self.edge.admit() } else { None };
+        let refused = if limited && place.is_none() {
+            oms_metrics::admission_rejected("requests_in_flight");
+            let detail = "too many requests are being handled; nothing was done";
+            let problem = Problem::new(problem::OVERLOADED, detail);
+            Some(
+                problem
+                    .subject("requests_in_flight")
+                    .retry_after(RETRY_AFTER),
+            )
+        } else {
+            match self.edge.auth.check(req.headers(), access) {
+                Ok(principal) => {
+                    let correlation = trace_id(req.headers())
+                        .or(request_id.to_str().ok())
+                        .unwrap_or_default();
+                    let caller = Caller::new(
+                        self.edge.clone(),
+                        principal,
+                        correlation.to_owned(),
+                        began + self.edge.settings.request_deadline,
+                    );
+                    req.extensions_mut().insert(caller);
+                    None
+                }
+                Err(problem) => Some(problem),
+            }
+        };
+        if let Some(problem) = refused {
+            let mut response = req.error_response(problem);
+            finish(&mut response, method, &route, request_id, began);
+            return ready(Ok(response)).boxed_local();
+        }
+
+        let request = req.request().clone();
+        let handled = AssertUnwindSafe(self.service.call(req)).catch_unwind();
+        async move {
+            let mut response = match handled.await {
+                Ok(Ok(response)) => {
+                    drop(request);
+                    response
+                }
+                Ok(Err(error)) => ServiceResponse::from_err(error, request),
+                Err(_panic) => ServiceResponse::from_err(Problem::crashed(), request),
+            };
+            finish(&mut response, method, &route, request_id, began);
+            drop(place);
+            Ok(response)
+        }
+        .boxed_local()
+    }
+}
+
+fn finish(
+    response: &mut ServiceResponse<BoxBody>,
+    method: &'static str,
+    route: &Route,
+    request_id: HeaderValue,
+    began: Instant,
+) {
+    as_problem(response);
+    let status = response.status();
+    route.count(method, status.as_u16(), began);
+    let problem = response.response().error();
+    if let Some(cause) = problem.and_then(|e| e.as_error::<Problem>()?.cause()) {
+        let (route, request_id) = (route.pattern, request_id.to_str().unwrap_or_default());
+        tracing::error!(
+            method,
+            route,
+            request_id,
+            cause,
+            "{method} {route} failed inside the service: {cause}"
+        );
+    }
+    tracing::debug!(
+        method,
+        path = response.request().path(),
+        status = status.as_u16(),
+        micros = began.elapsed().as_micros() as u64,
+        request_id = request_id.to_str().unwrap_or_default(),
+        "{method} {} {}",
+        route.pattern,
+        status.as_u16()
+    );
+    response.headers_mut().insert(REQUEST_ID, request_id);
+}
+
+/// Failures that actix itself found become problems too.
+fn as_problem(response: &mut ServiceResponse<BoxBody>) {
+    let foreign = match response.response().error() {
+        Some(error) if error.as_error::<Problem>().is_none() => error.to_string(),
+        _ => return,
+    };
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return;
+    }
+    let problem = match problem::ALL.iter().find(|c| c.status == status.as_u16()) {
+        Some(code) if status.is_client_error() => Problem::new(*code, foreign),
+        _ => Problem::internal(foreign),
+    };
+    *response.response_mut() = HttpResponse::from_error(problem);
+}

@@ -1,0 +1,67 @@
+//! The HTTP API: JSON in and out over [`Service`], failures as RFC 9457 problems.
+//!
+//! A request passes [`middleware`] (request id, admission, token, deadline), is matched by
+//! [`routes`] (the one table of them), has its ids, headers and body checked by [`path`],
+//! [`headers`], [`json`] and [`extract`], is handled by the file named after its resource, and is
+//! answered through [`respond`] or as a [`problem`].
+//!
+//! * [`edge`]: settings and limits; [`auth`]: tokens and roles
+//! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
+//! * [`streams`], [`events`], [`sse`], [`commands`]: the events behind it
+//! * [`admin`], [`health`]: operations
+//! * [`openapi`], [`schema`]: the description of it all
+//!
+//! What cannot be a problem: a head that is not HTTP, too long or too slow is answered by actix
+//! with an empty 400, 431 or 408 before there is a request.
+
+pub mod admin;
+pub mod auth;
+pub mod batch;
+pub mod classes;
+pub mod commands;
+pub mod databases;
+pub mod edge;
+pub mod events;
+pub mod extract;
+pub mod headers;
+pub mod health;
+pub mod instances;
+pub mod json;
+pub mod middleware;
+pub mod openapi;
+pub mod path;
+pub mod problem;
+pub mod query;
+pub mod respond;
+pub mod routes;
+pub mod schema;
+pub mod server;
+pub mod sse;
+pub mod streams;
+
+use std::sync::Arc;
+
+use actix_web::web;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+pub use auth::{Roles, Token};
+pub use edge::{Edge, HttpSettings, TlsFiles};
+pub use server::server;
+
+use crate::service::Service;
+
+/// What handlers share.
+pub struct HttpState {
+    /// The use cases.
+    pub service: Arc<Service>,
+    /// The metrics of this process, from `metrics::install`.
+    pub metrics: PrometheusHandle,
+    /// Settings and limits.
+    pub edge: Arc<Edge>,
+}
+
+/// Adds the whole API to an application.
+pub fn configure(cfg: &mut web::ServiceConfig, state: web::Data<HttpState>) {
+    routes::configure(cfg, &state.edge);
+    cfg.app_data(state);
+}

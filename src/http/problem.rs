@@ -1,0 +1,468 @@
+//! Every way to say no, in one table: what went wrong → status, stable code, RFC 9457 document.
+//! Handlers, extractors and the middleware answer failures with a [`Problem`] and nothing else.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::ids::{CommandId, InvalidId, Version};
+use crate::domain::refusal::{Refusal, RefusalKind, Violation};
+use crate::service::error::{RETRY_AFTER, ServiceError};
+
+/// Media type of every answer that is a failure.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code {
+    /// Stable code, for programs.
+    pub code: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// What it means, for people; the same for every occurrence.
+    pub title: &'static str,
+}
+
+macro_rules! codes {
+    ($($const:ident = $code:literal, $status:literal, $title:literal;)*) => {
+        $(#[doc = $title] pub const $const: Code =
+            Code { code: $code, status: $status, title: $title };)*
+        /// Every code that HTTP itself or a failure of the service gives. Refusals of the domain
+        /// bring their own code; their status follows their kind, see [`refusal_row`].
+        pub const ALL: &[Code] = &[$($const),*];
+    };
+}
+
+codes! {
+    MALFORMED_JSON = "malformed_json", 400, "The body is not JSON";
+    BODY_INCOMPLETE = "body_incomplete", 400, "The body ended early";
+    TOO_DEEP = "json_too_deep", 400, "The body is nested too deeply";
+    TOO_MANY_VALUES = "json_too_many_values", 400, "The body holds too many values";
+    DUPLICATE_KEY = "duplicate_key", 400, "An object of the body has the same key twice";
+    UNSUPPORTED_CHARACTER = "unsupported_character", 400, "A text of the body cannot be stored";
+    NUMBER_OUT_OF_RANGE = "number_out_of_range", 400, "A number of the body is too long";
+    INVALID_ID = "invalid_id", 400, "An id in the path breaks its rule";
+    INVALID_QUERY = "invalid_query", 400, "A parameter of the query string is wrong";
+    INVALID_CURSOR = "invalid_cursor", 400, "The cursor is not one that was given out";
+    INVALID_HEADER = "invalid_header", 400, "A header is wrong";
+    INVALID_IF_MATCH = "invalid_if_match", 400, "If-Match must be one quoted version";
+    INVALID_IDEMPOTENCY_KEY = "invalid_idempotency_key", 400, "The Idempotency-Key is wrong";
+    PRECONDITION_UNSUPPORTED = "precondition_not_supported", 400, "This request takes no such precondition";
+    UNAUTHENTICATED = "unauthenticated", 401, "A valid bearer token is needed";
+    FORBIDDEN = "forbidden", 403, "The token's roles do not allow this";
+    ROUTE_NOT_FOUND = "route_not_found", 404, "There is nothing at this path";
+    METHOD_NOT_ALLOWED = "method_not_allowed", 405, "This path does not take this method";
+    BODY_TIMEOUT = "body_timeout", 408, "The body did not arrive in time";
+    BODY_TOO_LARGE = "body_too_large", 413, "The body is too large";
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", 415, "The body must be JSON";
+    VALIDATION_FAILED = "validation_failed", 422, "The request contradicts its schema";
+    RATE_LIMITED = "rate_limited", 429, "The caller's own limit is reached";
+    INTERNAL = "internal", 500, "Internal error";
+    OVERLOADED = "overloaded", 503, "The service is at its limit";
+    TOO_MANY_STREAMS = "too_many_streams", 503, "Too many live streams are open";
+    UNAVAILABLE = "unavailable", 503, "A dependency does not serve";
+    OUTCOME_UNKNOWN = "outcome_unknown", 503, "It is not known whether the command happened";
+    DEADLINE_EXCEEDED = "deadline_exceeded", 503, "The deadline passed before anything was done";
+}
+
+/// Refusals whose code, not their kind, decides the status: a cursor is wrong as text, whoever
+/// finds out.
+const REFUSED_BY_CODE: &[Code] = &[INVALID_CURSOR];
+
+/// Status and title of a refusal of the domain.
+pub fn refusal_row(refusal: &Refusal) -> (u16, &'static str) {
+    if let Some(row) = REFUSED_BY_CODE.iter().find(|r| r.code == refusal.code) {
+        return (row.status, row.title);
+    }
+    match refusal.kind {
+        RefusalKind::Invalid => (422, "The request contradicts itself or the ontology"),
+        RefusalKind::Forbidden => (403, "The service does not allow it"),
+        RefusalKind::NotFound => (404, "It does not exist"),
+        RefusalKind::Conflict => (409, "The current state forbids it"),
+        RefusalKind::VersionMismatch { .. } => (412, "The version has moved on"),
+    }
+}
+
+/// The document, as sent.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// `urn:oms:problem:` and the code.
+    #[serde(rename = "type")]
+    pub problem_type: String,
+    /// What the code means, the same for every occurrence.
+    #[schema(value_type = String)]
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable code, for programs.
+    #[schema(value_type = String, example = "version_mismatch")]
+    pub code: &'static str,
+    /// What is wrong this time and what would be right.
+    pub detail: String,
+    /// The fields at fault, when it is about fields: `field` (a path), `code`, `message`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<super::schema::Violation>, required = false)]
+    pub violations: Vec<Violation>,
+    /// `version_mismatch`: the current version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub actual_version: Option<Version>,
+    /// Seconds after which asking again makes sense; also in `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    /// `outcome_unknown`: the command to ask about at `/api/v1/commands/{command_id}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub command_id: Option<CommandId>,
+    /// `unavailable`: which dependency; `overloaded`: which limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub subject: Option<&'static str>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    body: ProblemBody,
+    header: Option<(HeaderName, HeaderValue)>,
+    cause: Option<String>,
+}
+
+/// A failure on its way to the caller.
+#[derive(Debug)]
+pub struct Problem(Box<Inner>);
+
+impl Problem {
+    /// An occurrence of `code`; `detail` is what is wrong this time, for a person.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self::of(code.code, code.status, code.title, detail.into())
+    }
+
+    fn of(code: &'static str, status: u16, title: &'static str, detail: String) -> Self {
+        Self(Box::new(Inner {
+            body: ProblemBody {
+                problem_type: format!("urn:oms:problem:{code}"),
+                title,
+                status,
+                code,
+                detail,
+                violations: Vec::new(),
+                actual_version: None,
+                retry_after: None,
+                command_id: None,
+                subject: None,
+            },
+            header: None,
+            cause: None,
+        }))
+    }
+
+    /// A bug or damage: the caller learns that it failed, the log learns why.
+    pub fn internal(cause: impl Into<String>) -> Self {
+        let mut problem = Self::new(
+            INTERNAL,
+            "the request failed inside the service; nothing happened. The log has the cause \
+             under this answer's X-Request-Id",
+        );
+        problem.0.cause = Some(cause.into());
+        problem
+    }
+
+    /// A handler panicked. Unlike [`Problem::internal`] nobody knows how far it had got.
+    pub fn crashed() -> Self {
+        let mut problem = Self::new(
+            INTERNAL,
+            "the request failed inside the service; it may or may not have happened. Asking again \
+             with the same Idempotency-Key is safe",
+        );
+        problem.0.cause = Some("the handler panicked".to_owned());
+        problem
+    }
+
+    /// Names one field at fault.
+    pub fn field(
+        mut self,
+        field: impl Into<String>,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        self.0.body.violations.push(Violation {
+            field: field.into(),
+            code,
+            message: message.into(),
+        });
+        self
+    }
+
+    /// Adds a header to the answer.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.header = Some((name, value));
+        self
+    }
+
+    /// Says when asking again makes sense: whole seconds, at least one.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        self.0.body.retry_after = Some(seconds.max(1));
+        self
+    }
+
+    /// Names what the problem is about: a limit, a dependency.
+    pub fn subject(mut self, subject: &'static str) -> Self {
+        self.0.body.subject = Some(subject);
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.0.body.code
+    }
+
+    /// What the caller must not see and the log must: the cause of an internal error.
+    pub fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
+    /// The document alone, for an item of a batch or an event of a live stream.
+    pub fn into_body(self) -> ProblemBody {
+        self.0.body
+    }
+
+    /// The document alone.
+    pub fn body(&self) -> &ProblemBody {
+        &self.0.body
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.body.code, self.0.body.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (status, title) = refusal_row(&refusal);
+        let mut problem = Self::of(refusal.code, status, title, refusal.message);
+        problem.0.body.violations = refusal.violations;
+        if let RefusalKind::VersionMismatch { actual } = refusal.kind {
+            problem.0.body.actual_version = Some(actual);
+        }
+        problem
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let message = error.to_string();
+        match error {
+            ServiceError::Refused(refusal) => refusal.into(),
+            ServiceError::Overloaded {
+                limit,
+                callers_own,
+                retry_after,
+            } => Self::new(
+                if callers_own {
+                    RATE_LIMITED
+                } else {
+                    OVERLOADED
+                },
+                message,
+            )
+            .subject(limit)
+            .retry_after(retry_after),
+            ServiceError::Unavailable {
+                dependency,
+                retry_after,
+                ..
+            } => Self::new(UNAVAILABLE, message)
+                .subject(dependency)
+                .retry_after(retry_after),
+            ServiceError::OutcomeUnknown {
+                command_id,
+                retry_after,
+                ..
+            } => {
+                let mut problem = Self::new(OUTCOME_UNKNOWN, message).retry_after(retry_after);
+                problem.0.body.command_id = Some(command_id);
+                problem
+            }
+            ServiceError::DeadlineExceeded => {
+                Self::new(DEADLINE_EXCEEDED, message).retry_after(RETRY_AFTER)
+            }
+            ServiceError::Internal(cause) => Self::internal(cause),
+        }
+    }
+}
+
+/// An id in the path that breaks its rule; `field` is the path's own name for it.
+pub fn invalid_id(field: &'static str, error: &InvalidId) -> Problem {
+    Problem::new(INVALID_ID, format!("{field}: {error}")).field(field, "invalid_id", error.rule)
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.body.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
+        if let Some(seconds) = self.0.body.retry_after {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Some((name, value)) = &self.0.header {
+            response.insert_header((name.clone(), value.clone()));
+        }
+        // Plain strings and numbers: serialising them has no way to fail.
+        response.body(serde_json::to_vec(&self.0.body).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn answer(error: ServiceError) -> (u16, serde_json::Value, HttpResponse) {
+        let problem = Problem::from(error);
+        let response = problem.error_response();
+        let body = serde_json::to_value(problem.body()).unwrap();
+        (response.status().as_u16(), body, response)
+    }
+
+    #[test]
+    fn every_service_error_has_its_row() {
+        let id = CommandId(uuid::Uuid::from_u128(7));
+        let second = Duration::from_millis(1_200);
+        let refused = |r: Refusal| ServiceError::Refused(r);
+        let table: Vec<(ServiceError, u16, &str)> = vec![
+            (refused(Refusal::invalid("bad", "m")), 422, "bad"),
+            (
+                refused(Refusal::not_found("class_not_found", "m")),
+                404,
+                "class_not_found",
+            ),
+            (refused(Refusal::conflict("taken", "m")), 409, "taken"),
+            (
+                refused(Refusal::version_mismatch(Version(2), Version(5))),
+                412,
+                "version_mismatch",
+            ),
+            (
+                refused(Refusal::violations(vec![])),
+                422,
+                "validation_failed",
+            ),
+            (
+                refused(Refusal::forbidden("chaos_disabled", "m")),
+                403,
+                "chaos_disabled",
+            ),
+            (
+                refused(Refusal::invalid("invalid_cursor", "m")),
+                400,
+                "invalid_cursor",
+            ),
+            (
+                ServiceError::Overloaded {
+                    limit: "writes",
+                    callers_own: false,
+                    retry_after: second,
+                },
+                503,
+                "overloaded",
+            ),
+            (
+                ServiceError::Overloaded {
+                    limit: "stream",
+                    callers_own: true,
+                    retry_after: second,
+                },
+                429,
+                "rate_limited",
+            ),
+            (
+                ServiceError::Unavailable {
+                    dependency: "s3",
+                    message: "m".into(),
+                    retry_after: second,
+                },
+                503,
+                "unavailable",
+            ),
+            (
+                ServiceError::OutcomeUnknown {
+                    command_id: id,
+                    message: "m".into(),
+                    retry_after: second,
+                },
+                503,
+                "outcome_unknown",
+            ),
+            (ServiceError::DeadlineExceeded, 503, "deadline_exceeded"),
+            (ServiceError::Internal("secret".into()), 500, "internal"),
+        ];
+        for (error, status, code) in table {
+            let (got, body, response) = answer(error);
+            assert_eq!((got, body["code"].as_str().unwrap()), (status, code));
+            assert_eq!(body["status"], status);
+            assert_eq!(body["type"], format!("urn:oms:problem:{code}"));
+            assert_eq!(
+                response.headers().get(header::CONTENT_TYPE).unwrap(),
+                PROBLEM_JSON
+            );
+            // Law 13: whoever is told to go away for now is told when to come back.
+            assert_eq!(
+                response.headers().contains_key(header::RETRY_AFTER),
+                matches!(status, 503 | 429),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn extension_members_carry_what_the_caller_acts_on() {
+        let (_, body, _) = answer(Refusal::version_mismatch(Version(2), Version(5)).into());
+        assert_eq!(body["actual_version"], 5);
+        let (_, body, response) = answer(ServiceError::OutcomeUnknown {
+            command_id: CommandId(uuid::Uuid::from_u128(7)),
+            message: "m".into(),
+            retry_after: Duration::from_millis(1_200),
+        });
+        assert_eq!(body["command_id"], "00000000-0000-0000-0000-000000000007");
+        assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), "2");
+        let violation = Violation {
+            field: "data.age".into(),
+            code: "type",
+            message: "m".into(),
+        };
+        let (_, body, _) = answer(Refusal::violations(vec![violation]).into());
+        assert_eq!(body["violations"][0]["field"], "data.age");
+    }
+
+    #[test]
+    fn the_cause_of_an_internal_error_goes_to_the_log_only() {
+        let problem = Problem::from(ServiceError::Internal("row 7 is damaged".into()));
+        assert_eq!(problem.cause(), Some("row 7 is damaged"));
+        assert!(
+            !serde_json::to_string(problem.body())
+                .unwrap()
+                .contains("row 7")
+        );
+    }
+
+    #[test]
+    fn codes_are_unique_and_statuses_are_failures() {
+        let codes: HashSet<&str> = ALL.iter().map(|c| c.code).collect();
+        assert_eq!(codes.len(), ALL.len());
+        assert!(ALL.iter().all(|c| (400..600).contains(&c.status)));
+    }
+}

@@ -1,0 +1,232 @@
+//! Every route, in one table: from it the application is configured, tokens are checked and the
+//! OpenAPI document is made, so none of them can know of a route that the others do not.
+
+use std::sync::Arc;
+
+use actix_web::http::Method;
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
+use utoipa::OpenApi;
+
+use super::auth::Access;
+use super::edge::Edge;
+use super::middleware::Around;
+use super::problem::{self, Problem};
+use super::{
+    admin, batch, classes, commands, databases, events, health, instances, openapi, query, streams,
+};
+
+/// A route.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteSpec {
+    /// Its method.
+    pub method: &'static str,
+    /// Its path, with parameters in braces.
+    pub path: &'static str,
+    /// What it asks of the caller.
+    pub access: Access,
+}
+
+macro_rules! routes {
+    ($( $path:literal $([$guard:ident])? {
+        $( $method:ident $access:ident => $module:ident :: $handler:ident; )+
+    } )+) => {
+        /// Every route of the API.
+        pub const ROUTES: &[RouteSpec] = &[$($(RouteSpec {
+            method: stringify!($method),
+            path: $path,
+            access: Access::$access,
+        },)+)+];
+
+        /// The handlers' annotations, put together.
+        #[derive(OpenApi)]
+        #[openapi(paths($($($module::$handler),+),+))]
+        pub struct Document;
+
+        fn add_routes(cfg: &mut web::ServiceConfig, edge: &Arc<Edge>) {
+            $({
+                let methods = vec![$((Method::$method, Access::$access)),+];
+                let resource = web::resource($path)
+                    $(.guard(guard::$guard()))?
+                    $(.route(method(Method::$method).to($module::$handler)))+
+                    .default_service(other_methods(&methods));
+                cfg.service(resource.wrap(Around::new(edge.clone(), $path, methods)));
+            })+
+        }
+    };
+}
+
+routes! {
+    "/api/v1/databases" {
+        POST Write => databases::create;
+        GET Read => databases::list;
+    }
+    "/api/v1/databases/{db}" {
+        GET Read => databases::get;
+        DELETE Write => databases::delete;
+    }
+    "/api/v1/databases/{db}/history" {
+        GET Read => databases::history;
+    }
+    "/api/v1/databases/{db}/classes" {
+        POST Write => classes::create;
+        GET Read => classes::list;
+    }
+    "/api/v1/databases/{db}/classes/{class}" {
+        GET Read => classes::get;
+        PUT Write => classes::replace;
+        DELETE Write => classes::delete;
+    }
+    "/api/v1/databases/{db}/classes/{class}/history" {
+        GET Read => classes::history;
+    }
+    "/api/v1/databases/{db}/classes/{class}/instances" {
+        POST Write => instances::create;
+        GET Read => instances::list;
+    }
+    // Instances may be called `query` and `batch`: only a POST means these two.
+    "/api/v1/databases/{db}/classes/{class}/instances/query" [Post] {
+        POST Read => query::query;
+    }
+    "/api/v1/databases/{db}/classes/{class}/instances/batch" [Post] {
+        POST Write => batch::batch;
+    }
+    "/api/v1/databases/{db}/classes/{class}/instances/{id}" {
+        GET Read => instances::get;
+        PATCH Write => instances::patch;
+        DELETE Write => instances::delete;
+    }
+    "/api/v1/databases/{db}/classes/{class}/instances/{id}/history" {
+        GET Read => instances::history;
+    }
+    "/api/v1/streams/{type}/{id}/events" {
+        POST Write => streams::append;
+        GET Read => streams::read;
+    }
+    "/api/v1/events" {
+        GET Read => events::feed;
+    }
+    "/api/v1/commands/{command_id}" {
+        GET Read => commands::get;
+    }
+    "/api/v1/admin/migration" {
+        GET Admin => admin::migration;
+    }
+    "/api/v1/admin/actors" {
+        GET Admin => admin::actors;
+    }
+    "/api/v1/admin/actors/kill" {
+        POST Admin => admin::kill;
+    }
+    "/api/v1/admin/outbox" {
+        GET Admin => admin::outbox;
+    }
+    "/api/v1/admin/outbox/dead" {
+        GET Admin => admin::dead_letters;
+    }
+    "/api/v1/admin/outbox/dead/{id}/requeue" {
+        POST Admin => admin::requeue;
+    }
+    "/api/v1/admin/outbox/dead/{id}/discard" {
+        POST Admin => admin::discard;
+    }
+    "/api/v1/admin/projections" {
+        GET Admin => admin::projections;
+    }
+    "/api/v1/admin/projections/{name}/rebuild" {
+        POST Admin => admin::rebuild;
+    }
+    "/health" {
+        GET Public => health::health;
+    }
+    "/health/live" {
+        GET Public => health::live;
+    }
+    "/health/ready" {
+        GET Public => health::ready;
+    }
+    "/metrics" {
+        GET Public => health::metrics;
+    }
+}
+
+/// Adds every route, and the answer to everything else.
+pub fn configure(cfg: &mut web::ServiceConfig, edge: &Arc<Edge>) {
+    add_routes(cfg, edge);
+    let get = vec![(Method::GET, Access::Public)];
+    let hidden = |path: &'static str| {
+        let around = Around::new(edge.clone(), path, get.clone());
+        (
+            web::resource(path).default_service(other_methods(&get)),
+            around,
+        )
+    };
+    // Not described in the document: they are the document.
+    let (document, around) = hidden("/openapi.json");
+    cfg.service(
+        document
+            .route(method(Method::GET).to(openapi::json_document))
+            .wrap(around),
+    );
+    let (docs, around) = hidden("/docs/{tail:.*}");
+    cfg.service(
+        docs.route(method(Method::GET).to(openapi::docs))
+            .wrap(around),
+    );
+    for path in ["/", "/docs"] {
+        let (entrance, around) = hidden(path);
+        cfg.service(
+            entrance
+                .route(method(Method::GET).to(openapi::to_docs))
+                .wrap(around),
+        );
+    }
+    let around = Around::new(edge.clone(), "unmatched", vec![]);
+    cfg.service(
+        web::resource("/{unmatched:.*}")
+            .default_service(web::route().to(not_found))
+            .wrap(around),
+    );
+}
+
+/// A method's route; GET serves HEAD too, whose body the server leaves out.
+fn method(method: Method) -> Route {
+    if method == Method::GET {
+        web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+    } else {
+        web::method(method)
+    }
+}
+
+/// What a resource answers to methods it does not have: OPTIONS learns which it has, others are
+/// told so with 405.
+fn other_methods(methods: &[(Method, Access)]) -> Route {
+    let mut names: Vec<&str> = methods.iter().map(|(m, _)| m.as_str()).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.push("OPTIONS");
+    let names = names.join(", ");
+    web::route().to(move |req: HttpRequest| {
+        let names = names.clone();
+        async move {
+            let allow =
+                HeaderValue::try_from(&names).map_err(|e| Problem::internal(e.to_string()))?;
+            if req.method() == Method::OPTIONS {
+                return Ok(HttpResponse::NoContent()
+                    .insert_header((ALLOW, allow))
+                    .finish());
+            }
+            let detail = format!("{} takes {names}", req.path());
+            Err(Problem::new(problem::METHOD_NOT_ALLOWED, detail).with_header(ALLOW, allow))
+        }
+    })
+}
+
+async fn not_found(req: HttpRequest) -> Result<HttpResponse, Problem> {
+    let detail = format!("there is nothing at {}", req.path());
+    Err(Problem::new(problem::ROUTE_NOT_FOUND, detail))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! A live stream of events to one client. It holds one page at a time: the next is read only when
+//! the connection has taken the last, so a slow client costs one page of memory, not a queue.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::edge::Place;
+use super::extract::Caller;
+use super::problem::Problem;
+use crate::service::Service;
+use crate::service::error::ServiceError;
+use crate::service::view::{EventView, Page};
+
+/// Pause between signs of life. Half of the 30 s after which the strictest usual proxies cut a
+/// silent connection.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Most events sent at once, whatever the client asks for: bounds what a slow client holds.
+const MAX_AT_ONCE: usize = 100;
+/// Pause after an empty page that came at once: events of other types arrive all the time, and a
+/// stream that wants none of them must not spin.
+const IDLE_PAUSE: Duration = Duration::from_millis(20);
+/// Pause before a failed read is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// A live stream, see the module.
+pub struct Live {
+    service: Arc<Service>,
+    closing: watch::Receiver<bool>,
+    _place: Place,
+    cursor: Option<String>,
+    limit: usize,
+    types: Vec<String>,
+    pending: Option<Page<EventView>>,
+    last_sent: Instant,
+    ended: bool,
+}
+
+/// What a live stream does next.
+enum Step {
+    Send(String),
+    Again,
+}
+
+impl Live {
+    /// A stream of what was committed after `cursor`.
+    pub fn new(
+        service: Arc<Service>,
+        closing: watch::Receiver<bool>,
+        place: Place,
+        cursor: Option<String>,
+        limit: usize,
+        types: Vec<String>,
+    ) -> Self {
+        Self {
+            service,
+            closing,
+            _place: place,
+            cursor,
+            limit: limit.min(MAX_AT_ONCE),
+            types,
+            pending: None,
+            last_sent: Instant::now(),
+            ended: false,
+        }
+    }
+
+    /// Reads the first page, so that what is wrong from the start is told before the answer
+    /// begins.
+    pub async fn open(mut self, caller: &Caller) -> Result<Self, Problem> {
+        let read = self
+            .service
+            .feed(self.cursor.as_deref(), self.limit, &self.types);
+        self.pending = Some(caller.within(read).await?);
+        Ok(self)
+    }
+
+    /// The bytes of the answer's body, until shutdown or until the client goes.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, Problem>> {
+        unfold(self, |mut live| async {
+            let text = live.next().await?;
+            Some((Ok(Bytes::from(text)), live))
+        })
+    }
+
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if *self.closing.borrow() {
+                self.ended = true;
+                return Some(": the service is closing\nretry: 1000\n\n".to_owned());
+            }
+            let mut closing = self.closing.clone();
+            let step = tokio::select! {
+                step = self.step() => step,
+                told = closing.wait_for(|closing| *closing) => {
+                    // An error means that the sender is gone, and the service with it.
+                    self.ended = told.is_err();
+                    Step::Again
+                }
+            };
+            if let Step::Send(text) = step {
+                self.last_sent = Instant::now();
+                return Some(text);
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Step {
+        let page = match self.pending.take() {
+            Some(page) => Ok(page),
+            None => {
+                let after = self.cursor.as_deref();
+                self.service.feed(after, self.limit, &self.types).await
+            }
+        };
+        let failure = match page {
+            Ok(page) if page.items.is_empty() => {
+                if page.next_cursor.is_some() {
+                    self.cursor = page.next_cursor;
+                }
+                match self.wait().await {
+                    Ok(step) => return step,
+                    Err(error) => error,
+                }
+            }
+            Ok(page) => match self.render(page) {
+                Ok(text) => return Step::Send(text),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        self.failed(failure).await
+    }
+
+    /// Waits for news, or until a sign of life is due.
+    async fn wait(&self) -> Result<Step, ServiceError> {
+        let began = Instant::now();
+        let patience = HEARTBEAT.saturating_sub(self.last_sent.elapsed());
+        if !patience.is_zero() {
+            let after = self.cursor.as_deref();
+            self.service.wait_for_feed(after, patience).await?;
+            if began.elapsed() < IDLE_PAUSE {
+                sleep(IDLE_PAUSE).await;
+            }
+        }
+        Ok(if self.last_sent.elapsed() >= HEARTBEAT {
+            Step::Send(self.heartbeat("heartbeat"))
+        } else {
+            Step::Again
+        })
+    }
+
+    /// A comment; with the cursor as `id`, so that a client that resumes does not read again what
+    /// was not for it.
+    fn heartbeat(&self, comment: &str) -> String {
+        match &self.cursor {
+            Some(cursor) => format!(": {comment}\nid: {cursor}\n\n"),
+            None => format!(": {comment}\n\n"),
+        }
+    }
+
+    /// What passes is waited out, with the connection kept; what does not ends the stream, with
+    /// the reason as its last event.
+    async fn failed(&mut self, error: ServiceError) -> Step {
+        match error {
+            ServiceError::Unavailable { .. }
+            | ServiceError::Overloaded { .. }
+            | ServiceError::DeadlineExceeded => {
+                sleep(RETRY_PAUSE).await;
+                if self.last_sent.elapsed() >= HEARTBEAT {
+                    Step::Send(self.heartbeat("the log cannot be read now"))
+                } else {
+                    Step::Again
+                }
+            }
+            error => {
+                self.ended = true;
+                let problem = Problem::from(error);
+                if let Some(cause) = problem.cause() {
+                    tracing::error!(cause, "a live stream failed: {cause}");
+                }
+                let body = serde_json::to_string(problem.body()).unwrap_or_default();
+                Step::Send(format!("event: error\ndata: {body}\n\n"))
+            }
+        }
+    }
+
+    fn render(&mut self, page: Page<EventView>) -> Result<String, ServiceError> {
+        let size: usize = page.items.iter().map(|e| e.envelope.len() + 200).sum();
+        let mut out = String::with_capacity(size);
+        for event in &page.items {
+            // Each cursor follows from the one before it, so every partition's progress counts.
+            let id = self
+                .service
+                .cursor_after(self.cursor.as_deref(), event.position)?;
+            write_event(&mut out, &id, event)?;
+            self.cursor = Some(id);
+        }
+        if page.next_cursor.is_some() {
+            self.cursor = page.next_cursor;
+        }
+        Ok(out)
+    }
+}
+
+#[derive(Deserialize)]
+struct TypeOnly<'a> {
+    #[serde(rename = "type", borrow)]
+    event_type: Cow<'a, str>,
+}
+
+/// Writes one event. An event is one line of JSON, so its data needs no splitting.
+fn write_event(out: &mut String, id: &str, event: &EventView) -> Result<(), ServiceError> {
+    let internal = |e: serde_json::Error| ServiceError::Internal(e.to_string());
+    let head: TypeOnly<'_> = serde_json::from_slice(&event.envelope).map_err(internal)?;
+    let data = serde_json::to_string(event).map_err(internal)?;
+    // Writing to a String cannot fail, so the result carries nothing.
+    let _ = write!(
+        out,
+        "id: {id}\nevent: {}\ndata: {data}\n\n",
+        head.event_type
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_three_fields_and_an_empty_line() {
+        let event = EventView {
+            position: "1/2/3".parse().unwrap(),
+            envelope: Bytes::from_static(br#"{"id":"x","type":"A","data":{"s":"a\nb"}}"#),
+        };
+        let mut out = String::new();
+        write_event(&mut out, "c7", &event).unwrap();
+        assert_eq!(
+            out,
+            "id: c7\nevent: A\ndata: {\"id\":\"x\",\"type\":\"A\",\"data\":{\"s\":\"a\\nb\"},\"position\":\"1/2/3\"}\n\n"
+        );
+        assert_eq!(out.lines().count(), 4);
+    }
+}

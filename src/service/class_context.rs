@@ -1,0 +1,169 @@
+//! What a write to an instance must know of everything above it: the database's incarnation, the
+//! class's, and what the class with its ancestors demands.
+//!
+//! Kept in memory together with the versions of the streams it was made of. It is used only while
+//! those are still the streams' versions, which the stream index tells in less than a
+//! microsecond, so a change of a class is seen by the very next write in this process, and within
+//! `log.tail_interval` in others.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+
+use super::Service;
+use super::error::ServiceError;
+use crate::domain::class::{Class, ClassDefinition, EffectiveClass, LiveClass, lineage};
+use crate::domain::database::{self, LiveDatabase};
+use crate::domain::ids::{ClassId, DatabaseName, StreamName, Version};
+use crate::domain::refusal::Refusal;
+
+/// Classes kept; each is some kilobytes, and is rebuilt from its streams when it is not here.
+const MAX_CONTEXTS: usize = 10_000;
+
+/// See the module.
+#[derive(Debug)]
+pub struct ClassContext {
+    /// Version of the class's stream.
+    pub version: Version,
+    /// The class as it stands.
+    pub live: LiveClass,
+    /// The class's incarnation.
+    pub incarnation: Version,
+    /// What instances must be like.
+    pub effective: Arc<EffectiveClass>,
+    /// The streams this was made of, with their versions.
+    made_of: Vec<(StreamName, Version)>,
+}
+
+/// The contexts kept.
+pub struct ClassContexts {
+    kept: Cache<(DatabaseName, ClassId), Arc<ClassContext>>,
+}
+
+impl Default for ClassContexts {
+    fn default() -> Self {
+        Self {
+            kept: Cache::new(MAX_CONTEXTS),
+        }
+    }
+}
+
+impl Service {
+    /// The database, or 404.
+    pub(super) async fn live_database(
+        &self,
+        name: &DatabaseName,
+    ) -> Result<(LiveDatabase, Version), ServiceError> {
+        let stream = StreamName::database(name);
+        for catch_up in [false, true] {
+            let seen = self.look(&self.parts.databases, &stream, catch_up).await?;
+            if let Some(live) = seen.state.live() {
+                return Ok((live.clone(), seen.version));
+            }
+        }
+        Err(database::not_found().into())
+    }
+
+    /// The class with everything above it, or 404.
+    pub(super) async fn class_context(
+        &self,
+        db: &DatabaseName,
+        class: &ClassId,
+    ) -> Result<Arc<ClassContext>, ServiceError> {
+        let key = (db.clone(), class.clone());
+        let store = self.parts.entities.path.store();
+        if let Some(kept) = self.contexts.kept.get(&key)
+            && kept
+                .made_of
+                .iter()
+                .all(|(stream, version)| store.head(stream) == Some(*version))
+        {
+            return Ok(kept);
+        }
+        let context = Arc::new(self.load_class_context(db, class).await?);
+        self.contexts.kept.insert(key, context.clone());
+        Ok(context)
+    }
+
+    async fn load_class_context(
+        &self,
+        db: &DatabaseName,
+        class: &ClassId,
+    ) -> Result<ClassContext, ServiceError> {
+        let (database, database_version) = self.live_database(db).await?;
+        let (live, version) = self
+            .live_class(db, class, database.incarnation)
+            .await?
+            .ok_or_else(|| lineage::class_not_found(class))?;
+        let mut made_of = vec![
+            (StreamName::database(db), database_version),
+            (StreamName::class(db, class), version),
+        ];
+        let ancestors = self
+            .ancestors(db, database.incarnation, &live.definition, &mut made_of)
+            .await?;
+        let mut chain: Vec<&ClassDefinition> = vec![&live.definition];
+        chain.extend(ancestors.iter().map(|a| &**a));
+        let effective = Arc::new(EffectiveClass::resolve(&chain)?);
+        Ok(ClassContext {
+            version,
+            incarnation: live.incarnation,
+            live,
+            effective,
+            made_of,
+        })
+    }
+
+    /// A class in this incarnation of its database.
+    pub(super) async fn live_class(
+        &self,
+        db: &DatabaseName,
+        class: &ClassId,
+        database_incarnation: Version,
+    ) -> Result<Option<(LiveClass, Version)>, ServiceError> {
+        let stream = StreamName::class(db, class);
+        for catch_up in [false, true] {
+            let seen = self
+                .look::<Class>(&self.parts.classes, &stream, catch_up)
+                .await?;
+            if let Some(live) = seen.state.live(database_incarnation) {
+                return Ok(Some((live.clone(), seen.version)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The definitions of a class's ancestors, parent first; each one's stream and version is put
+    /// into `made_of`.
+    pub(super) async fn ancestors(
+        &self,
+        db: &DatabaseName,
+        database_incarnation: Version,
+        definition: &ClassDefinition,
+        made_of: &mut Vec<(StreamName, Version)>,
+    ) -> Result<Vec<Arc<ClassDefinition>>, ServiceError> {
+        let mut ancestors: Vec<Arc<ClassDefinition>> = Vec::new();
+        loop {
+            let child = ancestors.last().map_or(definition, |a| a);
+            let Some(parent) = child.parent_class.clone() else {
+                return Ok(ancestors);
+            };
+            let seen_before = parent == definition.id || ancestors.iter().any(|a| a.id == parent);
+            if seen_before {
+                let mut names = vec![&definition.id];
+                names.extend(ancestors.iter().map(|a| &a.id));
+                names.push(&parent);
+                return Err(lineage::cycle(&names).into());
+            }
+            if ancestors.len() + 1 >= lineage::MAX_CHAIN {
+                return Err(lineage::too_long(&definition.id).into());
+            }
+            let (live, version) = self
+                .live_class(db, &parent, database_incarnation)
+                .await?
+                .ok_or_else(|| Refusal::from(lineage::parent_not_found(&child.id, &parent)))?;
+            made_of.push((StreamName::class(db, &parent), version));
+            ancestors.push(live.definition);
+        }
+    }
+}

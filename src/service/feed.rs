@@ -1,0 +1,202 @@
+//! The feed of everything: the partitions merged by the time their commits were formed, with a
+//! cursor that says how far each of them was read.
+
+use std::pin::Pin;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::stream::{Peekable, Stream, StreamExt};
+use serde::{Deserialize, Serialize};
+
+use super::error::ServiceError;
+use super::view::{EventView, Page};
+use crate::domain::event::Envelope;
+use crate::domain::ids::{Offset, PartitionId, Position};
+use crate::domain::refusal::Refusal;
+use crate::log::object::{CommitKind, CommitObject};
+use crate::store::error::StoreError;
+use crate::store::event_log::EventLog;
+use crate::store::log_heads::LogHeads;
+
+/// Events looked at for one page at most, so that a filter which matches little cannot make one
+/// request read the whole log: the page is then short, and its cursor goes on from there.
+const MAX_SCANNED: usize = 20_000;
+
+/// Form of the cursor; a cursor of another form is refused.
+const FORM: u8 = 1;
+
+/// Where a reader of the feed stands: for each partition the next event to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedCursor {
+    form: u8,
+    /// Next commit and next event in it, by partition.
+    next: Vec<(Offset, u32)>,
+}
+
+impl FeedCursor {
+    /// The beginning of everything.
+    pub fn beginning(partitions: u16) -> Self {
+        Self {
+            form: FORM,
+            next: vec![(0, 0); usize::from(partitions)],
+        }
+    }
+
+    /// Reads a cursor given by a caller.
+    pub fn parse(text: Option<&str>, partitions: u16) -> Result<Self, Refusal> {
+        let Some(text) = text else {
+            return Ok(Self::beginning(partitions));
+        };
+        BASE64_URL_SAFE_NO_PAD
+            .decode(text)
+            .ok()
+            .and_then(|bytes| postcard::from_bytes::<Self>(&bytes).ok())
+            .filter(|c| c.form == FORM && c.next.len() == usize::from(partitions))
+            .ok_or_else(|| {
+                Refusal::invalid(
+                    "invalid_cursor",
+                    "the cursor is not one this feed has given",
+                )
+            })
+    }
+
+    /// The cursor as callers get it.
+    pub fn text(&self) -> Result<String, ServiceError> {
+        postcard::to_allocvec(self)
+            .map(|bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes))
+            .map_err(|e| ServiceError::Internal(e.to_string()))
+    }
+
+    /// Moves to right after an event.
+    pub fn pass(&mut self, event: Position) {
+        if let Some(next) = self.next.get_mut(usize::from(event.partition.0)) {
+            *next = (event.offset, event.index + 1);
+        }
+    }
+
+    fn pass_commit(&mut self, partition: usize, offset: Offset) {
+        self.next[partition] = (offset + 1, 0);
+    }
+
+    /// Whether the log is known to reach beyond this cursor.
+    pub fn is_behind(&self, heads: &LogHeads) -> bool {
+        self.next
+            .iter()
+            .zip(0..)
+            .any(|((offset, _), p)| *offset < heads.next_offset(PartitionId(p)))
+    }
+}
+
+type Commits<'a> = Peekable<
+    Pin<Box<dyn Stream<Item = Result<std::sync::Arc<CommitObject>, StoreError>> + Send + 'a>>,
+>;
+
+/// Reads the page after `cursor`: at most `limit` events, of the types in `types` (of all when
+/// empty).
+pub async fn read_page(
+    log: &EventLog,
+    heads: &LogHeads,
+    mut cursor: FeedCursor,
+    limit: usize,
+    types: &[String],
+) -> Result<Page<EventView>, ServiceError> {
+    let mut partitions: Vec<Commits<'_>> = cursor
+        .next
+        .iter()
+        .zip(0..)
+        .map(|(&(from, _), p)| {
+            let partition = PartitionId(p);
+            let to = heads.next_offset(partition).max(from);
+            let commits: Pin<Box<dyn Stream<Item = _> + Send>> =
+                Box::pin(log.commits(partition, from, to));
+            commits.peekable()
+        })
+        .collect();
+    let mut items = Vec::with_capacity(limit.min(256));
+    let mut scanned = 0;
+    'page: while items.len() < limit && scanned < MAX_SCANNED {
+        let Some(p) = oldest(&mut partitions).await? else {
+            break;
+        };
+        let Some(object) = partitions[p].next().await.transpose()? else {
+            break;
+        };
+        if object.header.kind == CommitKind::Events {
+            let first = cursor.next[p].1 as usize;
+            for i in first..object.lines.len() {
+                if items.len() == limit {
+                    break 'page;
+                }
+                scanned += 1;
+                let position = object.position(i);
+                let envelope = object.line(i);
+                if is_wanted(&envelope, types)? {
+                    items.push(EventView { position, envelope });
+                }
+                cursor.pass(position);
+            }
+        }
+        cursor.pass_commit(p, object.header.offset);
+    }
+    Ok(Page {
+        items,
+        total: None,
+        next_cursor: Some(cursor.text()?),
+    })
+}
+
+/// The partition whose next commit was formed first.
+async fn oldest(partitions: &mut [Commits<'_>]) -> Result<Option<usize>, ServiceError> {
+    let mut oldest = None;
+    for (p, commits) in partitions.iter_mut().enumerate() {
+        match Pin::new(commits).peek().await {
+            None => {}
+            Some(Err(e)) => return Err(e.clone().into()),
+            Some(Ok(object)) => {
+                let at = object.header.at;
+                if oldest.is_none_or(|(_, first)| at < first) {
+                    oldest = Some((p, at));
+                }
+            }
+        }
+    }
+    Ok(oldest.map(|(p, _)| p))
+}
+
+fn is_wanted(envelope: &[u8], types: &[String]) -> Result<bool, ServiceError> {
+    if types.is_empty() {
+        return Ok(true);
+    }
+    let event = Envelope::parse(envelope).map_err(|e| ServiceError::Internal(e.to_string()))?;
+    Ok(types.iter().any(|t| *t == event.event_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_read_back_and_others_are_refused() {
+        let mut cursor = FeedCursor::beginning(3);
+        cursor.pass("1/7/4".parse().unwrap());
+        let text = cursor.text().unwrap();
+        assert_eq!(FeedCursor::parse(Some(&text), 3).unwrap(), cursor);
+        assert!(FeedCursor::parse(Some(&text), 4).is_err());
+        assert!(FeedCursor::parse(Some("rubbish"), 3).is_err());
+        assert_eq!(
+            FeedCursor::parse(None, 3).unwrap(),
+            FeedCursor::beginning(3)
+        );
+    }
+
+    #[test]
+    fn a_cursor_knows_whether_there_is_more() {
+        let heads = LogHeads::new(2);
+        let mut cursor = FeedCursor::beginning(2);
+        assert!(!cursor.is_behind(&heads));
+        heads.advance(PartitionId(1), 1);
+        assert!(cursor.is_behind(&heads));
+        cursor.pass_commit(1, 0);
+        assert!(!cursor.is_behind(&heads));
+    }
+}

@@ -1,0 +1,381 @@
+//! Queries on instances as SQL. The meaning is that of [`crate::store::read_model::query`]; the
+//! integration tests hold the two together.
+
+use serde_json::{Map, Value};
+
+use super::sql::{Param, Sql, system_time, table};
+use crate::store::read_model::Generation;
+use crate::store::read_model::cursor::{After, Term, terms};
+use crate::store::read_model::field::{Field, Order, Test};
+use crate::store::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
+
+/// Columns before the sort terms in a page's rows.
+pub(super) const FIXED_COLUMNS: usize = 5;
+
+/// A page: `limit` + 1 rows of id, version, data, times and the sort terms as text. The row beyond
+/// the limit only says that there is more.
+pub(super) fn page(generation: Generation, query: &ClassQuery) -> Sql {
+    let mut sql = Sql::default();
+    // The terms' parameters come first in the text, but order does not matter to numbers.
+    let keys: Vec<(SortKey, Vec<String>)> = query
+        .sort
+        .iter()
+        .map(|key| (key.clone(), term_expressions(&mut sql, key)))
+        .collect();
+    sql.push("SELECT i.id, i.version, i.data::text, i.created_at, i.updated_at");
+    for expression in keys.iter().flat_map(|(_, expressions)| expressions) {
+        sql.push(&format!(", ({expression})::text"));
+    }
+    matching(&mut sql, generation, query);
+    if let Some(after) = &query.after {
+        let beyond = beyond(&mut sql, &keys, after);
+        sql.push(&format!(" AND ({beyond})"));
+    }
+    sql.push(" ORDER BY ");
+    for (key, expressions) in &keys {
+        let direction = direction(key);
+        for expression in expressions {
+            sql.push(&format!("{expression} {direction}, "));
+        }
+    }
+    let limit = sql.param(Param::Int(i64::from(query.limit) + 1));
+    sql.push(&format!("i.id LIMIT {limit}"));
+    sql
+}
+
+/// How many match, whatever the page.
+pub(super) fn count(generation: Generation, query: &ClassQuery) -> Sql {
+    let mut sql = Sql::default();
+    sql.push("SELECT count(*)");
+    matching(&mut sql, generation, query);
+    sql
+}
+
+fn matching(sql: &mut Sql, generation: Generation, query: &ClassQuery) {
+    let (db, class) = (sql.text(query.db.as_str()), sql.text(query.class.as_str()));
+    sql.push(&format!(
+        " FROM {} i WHERE i.db = {db} AND i.class = {class} AND i.data IS NOT NULL \
+         AND i.parent = ({})",
+        table(generation, "instances"),
+        class_incarnation(generation, &db, &class),
+    ));
+    for filter in &query.filters {
+        let condition = condition(sql, filter);
+        sql.push(&format!(" AND {condition}"));
+    }
+}
+
+/// The incarnation of an existing class of an existing database; no row otherwise.
+pub(super) fn class_incarnation(generation: Generation, db: &str, class: &str) -> String {
+    format!(
+        "SELECT c.incarnation FROM {} c JOIN {} d ON d.name = c.db AND d.incarnation = c.parent \
+         WHERE c.db = {db} AND c.id = {class} AND c.data IS NOT NULL AND d.data IS NOT NULL",
+        table(generation, "classes"),
+        table(generation, "databases"),
+    )
+}
+
+fn condition(sql: &mut Sql, filter: &Filter) -> String {
+    match &filter.field {
+        Field::Path(path) => property(sql, path, &filter.test),
+        Field::Id => own(sql, "i.id", &filter.test, |value| match value {
+            Value::String(text) => Some(Param::Text(text.clone())),
+            _ => None,
+        }),
+        Field::Version => own(sql, "i.version", &filter.test, |value| {
+            value.as_i64().map(Param::Int)
+        }),
+        Field::CreatedAt => own(sql, "i.created_at", &filter.test, time),
+        Field::UpdatedAt => own(sql, "i.updated_at", &filter.test, time),
+    }
+}
+
+fn time(value: &Value) -> Option<Param> {
+    let time: jiff::Timestamp = value.as_str()?.parse().ok()?;
+    Some(Param::Time(system_time(time)))
+}
+
+/// A test of a column. It is never missing, and its values have one type, which `param` makes;
+/// a value of another type, which parsing refuses, would equal nothing.
+fn own(
+    sql: &mut Sql,
+    column: &str,
+    test: &Test,
+    param: impl Fn(&Value) -> Option<Param>,
+) -> String {
+    let mut against = |operator: &str, value: &Value, otherwise: &str| match param(value) {
+        Some(value) => format!("{column} {operator} {}", sql.param(value)),
+        None => otherwise.to_owned(),
+    };
+    match test {
+        Test::Eq(value) => against("=", value, "false"),
+        Test::Ne(value) => against("<>", value, "true"),
+        Test::Order(order, value) => against(order.sql(), value, "false"),
+        Test::In(values) => any_of(values.iter().map(|value| against("=", value, "false"))),
+        Test::Contains(Value::String(part)) => format!("strpos({column}, {}) > 0", sql.text(part)),
+        Test::Contains(_) => "false".to_owned(),
+        Test::StartsWith(prefix) => format!("starts_with({column}, {})", sql.text(prefix)),
+        Test::Exists(there) => there.to_string(),
+    }
+}
+
+fn any_of(conditions: impl Iterator<Item = String>) -> String {
+    let conditions: Vec<String> = conditions.collect();
+    if conditions.is_empty() {
+        return "false".to_owned();
+    }
+    format!("({})", conditions.join(" OR "))
+}
+
+/// A test of a property. Conditions of the form `i.data @> …` can use the index.
+fn property(sql: &mut Sql, path: &[String], test: &Test) -> String {
+    match test {
+        Test::Eq(value) if is_scalar(value) && walks_objects(path) => {
+            contains(sql, nest(path, value.clone()))
+        }
+        Test::In(values) if values.iter().all(is_scalar) && walks_objects(path) => {
+            any_of(values.iter().map(|v| contains(sql, nest(path, v.clone()))))
+        }
+        Test::Contains(value) if is_scalar(value) && !value.is_string() && walks_objects(path) => {
+            contains(sql, nest(path, Value::Array(vec![value.clone()])))
+        }
+        _ => {
+            let at = sql.param(Param::Texts(path.to_vec()));
+            let field = format!("(i.data #> {at})");
+            unindexed(sql, &field, test)
+        }
+    }
+}
+
+fn unindexed(sql: &mut Sql, field: &str, test: &Test) -> String {
+    let is = |kind: &str| format!("jsonb_typeof{field} = '{kind}'");
+    match test {
+        Test::Eq(value) => format!("{field} = {}", sql.param(Param::Json(value.clone()))),
+        Test::Ne(value) => {
+            let value = sql.param(Param::Json(value.clone()));
+            format!("{field} IS DISTINCT FROM {value}")
+        }
+        Test::In(values) => {
+            format!("{field} = ANY({})", sql.param(Param::Jsons(values.clone())))
+        }
+        Test::Order(order, Value::String(text)) => {
+            let text = sql.text(text);
+            ordered(
+                &is("string"),
+                &format!("({field} #>> '{{}}') COLLATE \"C\""),
+                *order,
+                &text,
+            )
+        }
+        Test::Order(order, number) => {
+            // Among numbers jsonb's own order is that of exact decimals.
+            let number = sql.param(Param::Json(number.clone()));
+            ordered(&is("number"), field, *order, &number)
+        }
+        Test::Contains(Value::String(text)) => {
+            let text = sql.text(text);
+            format!(
+                "CASE jsonb_typeof{field} WHEN 'string' THEN strpos({field} #>> '{{}}', {text}) > 0 \
+                 WHEN 'array' THEN jsonb_exists({field}, {text}) ELSE false END"
+            )
+        }
+        Test::Contains(value) => {
+            let value = sql.param(Param::Json(value.clone()));
+            format!(
+                "EXISTS (SELECT FROM jsonb_array_elements(CASE jsonb_typeof{field} \
+                 WHEN 'array' THEN {field} ELSE '[]' END) e WHERE e = {value})"
+            )
+        }
+        Test::StartsWith(prefix) => {
+            let prefix = sql.text(prefix);
+            format!(
+                "({} AND starts_with({field} #>> '{{}}', {prefix}))",
+                is("string")
+            )
+        }
+        Test::Exists(true) => format!("{field} IS NOT NULL"),
+        Test::Exists(false) => format!("{field} IS NULL"),
+    }
+}
+
+fn ordered(guard: &str, left: &str, order: Order, right: &str) -> String {
+    format!("({guard} AND {left} {} {right})", order.sql())
+}
+
+fn contains(sql: &mut Sql, document: Value) -> String {
+    format!("i.data @> {}", sql.param(Param::Json(document)))
+}
+
+/// The smallest document that has `value` at `path`.
+fn nest(path: &[String], value: Value) -> Value {
+    path.iter().rev().fold(value, |inner, part| {
+        Value::Object(Map::from_iter([(part.clone(), inner)]))
+    })
+}
+
+/// Containment equals equality only for these: of an array or object it asks for a part.
+fn is_scalar(value: &Value) -> bool {
+    !value.is_array() && !value.is_object()
+}
+
+/// Whether no part of the path could mean a place in an array, which containment does not know.
+fn walks_objects(path: &[String]) -> bool {
+    let may_be_integer = |part: &String| {
+        let unsigned = part.trim_start().trim_start_matches(['+', '-']);
+        unsigned.starts_with(|c: char| c.is_ascii_digit())
+    };
+    !path.iter().any(may_be_integer)
+}
+
+/// The expressions a key sorts by; none is ever NULL.
+fn term_expressions(sql: &mut Sql, key: &SortKey) -> Vec<String> {
+    let path = match &key.field {
+        Field::Id => return vec!["i.id".into()],
+        Field::Version => return vec!["i.version::numeric".into()],
+        Field::CreatedAt => return vec![epoch("i.created_at")],
+        Field::UpdatedAt => return vec![epoch("i.updated_at")],
+        Field::Path(path) => path,
+    };
+    let at = sql.param(Param::Texts(path.clone()));
+    let field = format!("(i.data #> {at})");
+    // What lacks the field comes last whichever way the key goes.
+    let missing = if key.descending { -1 } else { 9 };
+    vec![
+        format!(
+            "CASE jsonb_typeof{field} WHEN 'number' THEN 1 WHEN 'string' THEN 2 \
+             WHEN 'boolean' THEN 3 WHEN 'null' THEN 4 WHEN 'array' THEN 5 WHEN 'object' THEN 6 \
+             ELSE {missing} END"
+        ),
+        format!("CASE jsonb_typeof{field} WHEN 'number' THEN {field}::numeric ELSE 0 END"),
+        format!(
+            "(CASE jsonb_typeof{field} WHEN 'string' THEN left({field} #>> '{{}}', {SORT_CHARS}) \
+             WHEN 'boolean' THEN {field} #>> '{{}}' ELSE '' END) COLLATE \"C\""
+        ),
+    ]
+}
+
+fn epoch(column: &str) -> String {
+    format!("extract(epoch FROM {column})::numeric")
+}
+
+fn direction(key: &SortKey) -> &'static str {
+    if key.descending { "DESC" } else { "ASC" }
+}
+
+/// Rows that come after the place where the page before ended: `a > $1 OR (a = $1 AND (b > $2 OR
+/// …))`, id last.
+fn beyond(sql: &mut Sql, keys: &[(SortKey, Vec<String>)], after: &After) -> String {
+    let mut steps = Vec::new();
+    let mut values = after.keys.iter();
+    for (key, expressions) in keys {
+        let operator = if key.descending { "<" } else { ">" };
+        let typed = terms(&key.field).iter().zip(expressions).zip(&mut values);
+        for ((term, expression), value) in typed {
+            let value = sql.text(value);
+            let value = match term {
+                Term::Rank => format!("{value}::int"),
+                Term::Number => format!("{value}::numeric"),
+                Term::Text => value,
+            };
+            steps.push((expression.clone(), operator, value));
+        }
+    }
+    let last = sql.text(&after.id);
+    steps
+        .into_iter()
+        .rev()
+        .fold(format!("i.id > {last}"), |rest, (left, operator, value)| {
+            format!("{left} {operator} {value} OR ({left} = {value} AND ({rest}))")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{ClassId, DatabaseName};
+    use crate::store::read_model::InstanceQuery;
+    use serde_json::json;
+
+    fn bound(spec: Value) -> ClassQuery {
+        InstanceQuery::parse(serde_json::from_value(spec).unwrap())
+            .unwrap()
+            .bind(
+                &DatabaseName::new("films").unwrap(),
+                &ClassId::new("Film").unwrap(),
+            )
+            .unwrap()
+    }
+
+    fn filter(field: &str, op: &str, value: Value) -> String {
+        let query = bound(json!({"filters": [{"field": field, "op": op, "value": value}]}));
+        condition(&mut Sql::default(), &query.filters[0])
+    }
+
+    #[test]
+    fn equality_and_membership_can_use_the_index() {
+        for (op, value) in [
+            ("eq", json!("x")),
+            ("eq", json!(1)),
+            ("eq", json!(null)),
+            ("contains", json!(1)),
+        ] {
+            assert_eq!(filter("a.b", op, value), "i.data @> $1");
+        }
+        assert_eq!(
+            filter("a", "in", json!([1, "x"])),
+            "(i.data @> $1 OR i.data @> $2)"
+        );
+        assert_eq!(filter("a", "in", json!([])), "false");
+        // A number in a path may be a place in an array, and parts are not the whole.
+        assert_eq!(filter("a.0", "eq", json!(1)), "(i.data #> $1) = $2");
+        assert_eq!(filter("a", "eq", json!([1])), "(i.data #> $1) = $2");
+        assert_eq!(
+            nest(&["a".into(), "b".into()], json!([1])),
+            json!({"a": {"b": [1]}})
+        );
+    }
+
+    #[test]
+    fn nothing_a_caller_sends_becomes_sql() {
+        let evil = "x'); DROP TABLE instances; --\" $1";
+        let ops = ["eq", "ne", "gt", "in", "contains", "starts_with"];
+        let filters: Vec<Value> = ops
+            .iter()
+            .flat_map(|op| [(evil, op), ("id", op)])
+            .map(|(field, op)| {
+                let value = if *op == "in" {
+                    json!([evil])
+                } else {
+                    json!(evil)
+                };
+                json!({"field": field, "op": op, "value": value})
+            })
+            .collect();
+        let spec = json!({"filters": filters, "sort": [evil, format!("-{evil}")]});
+        let first = bound(spec.clone());
+        let keys = ["2", "0", evil, "2", "0", evil].map(str::to_owned).to_vec();
+        let cursor = first.cursor(keys, evil.into(), 1);
+        let mut spec = spec;
+        spec["cursor"] = json!(cursor);
+        let sql = page(Generation(3), &bound(spec));
+        assert!(!sql.text.contains("DROP"), "{}", sql.text);
+        let carried = |p: &&Param| format!("{p:?}").contains("DROP TABLE");
+        assert!(sql.params.iter().filter(carried).count() >= 20);
+    }
+
+    #[test]
+    fn pages_go_on_after_the_last_row_in_every_direction() {
+        let mut spec = json!({"sort": ["-version", "id", "created_at"], "limit": 2});
+        let keys = ["7", "a", "1.5"].map(str::to_owned).to_vec();
+        spec["cursor"] = json!(bound(spec.clone()).cursor(keys, "a".into(), 9));
+        let sql = page(Generation(1), &bound(spec)).text;
+        assert!(sql.contains(
+            "AND (i.version::numeric < $3::numeric OR (i.version::numeric = $3::numeric AND \
+             (i.id > $4 OR (i.id = $4 AND ("
+        ));
+        assert!(sql.ends_with(
+            "ORDER BY i.version::numeric DESC, i.id ASC, \
+             extract(epoch FROM i.created_at)::numeric ASC, i.id LIMIT $7"
+        ));
+    }
+}

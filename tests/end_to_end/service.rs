@@ -1,0 +1,238 @@
+//! A service started as its users start it, and killed as chaos kills it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// Longest wait for anything a test waits for; far above what is normal, so that a busy machine
+/// does not fail a test and a hang does.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `oms serve`.
+pub struct Service {
+    child: Option<Child>,
+    data_dir: tempfile::TempDir,
+    env: Vec<(String, String)>,
+    args: Vec<String>,
+    port: u16,
+    /// Base URL.
+    pub url: String,
+    /// For requests.
+    pub http: reqwest::Client,
+}
+
+impl Service {
+    /// Starts a service on a data directory of its own, with these variables and flags besides.
+    pub async fn start(env: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut service = Self {
+            child: None,
+            data_dir: tempfile::tempdir().expect("a directory"),
+            env: env
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+            args: args.iter().map(|a| (*a).to_owned()).collect(),
+            port: 0,
+            url: String::new(),
+            http: reqwest::Client::builder()
+                .timeout(Duration::from_secs(40))
+                .build()
+                .expect("a client"),
+        };
+        share(service.data_dir.path());
+        service.restart().await;
+        service
+    }
+
+    /// Starts the process (again) and waits until it is ready.
+    pub async fn restart(&mut self) {
+        assert!(self.child.is_none(), "it is still running");
+        let endpoints = self.data_dir.path().join("endpoints.json");
+        if self.port == 0 && endpoints.exists() {
+            std::fs::remove_file(&endpoints).expect("removed");
+        }
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.data_dir.path().join("service.log"))
+            .expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_oms"))
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(self.data_dir.path())
+            .arg("--port")
+            .arg(self.port.to_string())
+            .args(&self.args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LOG_LEVEL", "info")
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("oms starts");
+        self.child = Some(child);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if self.port == 0
+                && let Some(url) = self.endpoint_url(&endpoints)
+            {
+                self.port = url
+                    .rsplit(':')
+                    .next()
+                    .and_then(|p| p.parse().ok())
+                    .expect("a port");
+                self.url = url;
+            }
+            if self.port != 0
+                && let Ok(answer) = self.http.get(self.at("/health/ready")).send().await
+                && answer.status().is_success()
+            {
+                return;
+            }
+            if let Some(status) = self
+                .child
+                .as_mut()
+                .and_then(|c| c.try_wait().expect("status"))
+            {
+                panic!("oms ended with {status}:\n{}", self.log_tail());
+            }
+            assert!(Instant::now() < deadline, "not ready:\n{}", self.log_tail());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn endpoint_url(&self, file: &Path) -> Option<String> {
+        let endpoints: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+        Some(endpoints["http"].as_str()?.trim_end_matches('/').to_owned())
+    }
+
+    /// `endpoints.json`.
+    pub fn endpoints(&self) -> Value {
+        let file = self.data_dir.path().join("endpoints.json");
+        serde_json::from_slice(&std::fs::read(file).expect("endpoints.json")).expect("JSON")
+    }
+
+    /// The end of what it logged.
+    pub fn log_tail(&self) -> String {
+        let log =
+            std::fs::read_to_string(self.data_dir.path().join("service.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// An URL of the service.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// Where it keeps its data.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.path().to_owned()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
+    /// Ends it as power loss would, for a process.
+    pub fn kill_9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("killed");
+            child.wait().expect("reaped");
+        }
+    }
+
+    /// Asks it to end and waits for it; its exit code.
+    pub async fn terminate(&mut self) -> i32 {
+        let mut child = self.child.take().expect("running");
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signalled");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().expect("status") {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(
+                Instant::now() < deadline,
+                "does not end:\n{}",
+                self.log_tail()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A request that must succeed; its body.
+    pub async fn get(&self, path: &str) -> Value {
+        let answer = self
+            .http
+            .get(self.at(path))
+            .send()
+            .await
+            .expect("an answer");
+        let status = answer.status();
+        let body = answer.text().await.expect("a body");
+        assert!(status.is_success(), "GET {path}: {status} {body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    /// A request whatever its answer; status and body.
+    pub async fn send(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let method = method.parse().expect("a method");
+        let mut request = self.http.request(method, self.at(path));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("a body");
+        (status, serde_json::from_str(&text).unwrap_or(json!(text)))
+    }
+
+    /// Every event of the feed.
+    pub async fn whole_feed(&self) -> Vec<Value> {
+        let mut events = Vec::new();
+        let mut after = String::new();
+        loop {
+            let page = self.get(&format!("/api/v1/events?limit=1000{after}")).await;
+            let items = page["items"].as_array().expect("items");
+            if items.is_empty() {
+                return events;
+            }
+            events.extend(items.iter().cloned());
+            after = format!("&after={}", page["next_cursor"].as_str().expect("a cursor"));
+        }
+    }
+
+    /// Waits until `probe` gives something.
+    pub async fn until<T>(&self, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "no {what}:\n{}", self.log_tail());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // The test is over, however it ended; nobody is left to be told.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The embedded PostgreSQL runs as a user of its own when we are root: let it through.
+fn share(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+}

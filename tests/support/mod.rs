@@ -1,0 +1,38 @@
+//! What the tests start by themselves.
+#![allow(dead_code, reason = "every test binary uses its own part of this")]
+
+pub mod postgres;
+
+use std::time::Duration;
+
+/// Longest wait for a condition; only a failing test waits this long.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` gives something.
+pub async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited in vain: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The I/O runtime of a test: the one it runs on.
+pub fn io() -> oms::store::io_runtime::IoRuntime {
+    oms::store::io_runtime::IoRuntime::new(tokio::runtime::Handle::current())
+}
+
+/// The wall clock.
+pub fn now() -> jiff::Timestamp {
+    use oms::domain::time::{Clock, SystemClock};
+    SystemClock.now()
+}
