@@ -12,7 +12,6 @@ mod bench;
 mod config;
 mod dead;
 mod demo;
-mod endpoints;
 mod events;
 mod exit;
 mod flags;

@@ -7,8 +7,8 @@ use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::endpoints::Endpoints;
 use crate::config::DEFAULT_DATA_DIR;
+use crate::config::endpoints::Endpoints;
 use crate::config::http::DEFAULT_PORT;
 
 /// No command waits longer for one answer; the service gives up after 30 s itself.
@@ -86,11 +86,9 @@ pub struct Api {
     token: Option<String>,
 }
 
-/// An answer with its status.
+/// The answer to a request that succeeded.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The status, 2xx.
-    pub status: StatusCode,
     /// The body; null when there is none.
     pub body: Value,
     /// Whether it is the recorded answer to a request that was made before.
@@ -188,11 +186,7 @@ impl Api {
                 }
             };
             let replayed = raw.replayed;
-            return Ok(Answer {
-                status,
-                body,
-                replayed,
-            });
+            return Ok(Answer { body, replayed });
         }
         Err(failure(status, raw.retry_after, &body.unwrap_or_default()))
     }

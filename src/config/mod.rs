@@ -4,12 +4,14 @@
 //! * [`layers`]: where values come from; [`legacy_env`] the predecessor's variables
 //! * [`problems`]: everything that is wrong, told at once
 //! * [`secret`]: values that are never shown
+//! * [`endpoints`]: where the parts of a running service are
 //! * one file for each section
 
 pub mod actors;
 pub mod auth;
 pub mod chaos;
 pub mod duration;
+pub mod endpoints;
 pub mod http;
 pub mod kafka;
 pub mod layers;

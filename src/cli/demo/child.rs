@@ -10,8 +10,8 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
-use crate::cli::endpoints::{self, Endpoints};
 use crate::cli::remote::Api;
+use crate::config::endpoints::{self, Endpoints};
 use crate::config::layers;
 
 /// The first start makes a PostgreSQL cluster; a busy machine takes its time for that.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Context;
-use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use super::plan::State;
@@ -11,6 +10,7 @@ use crate::cli::log::bucket::{Bucket, Stopped};
 use crate::cli::remote::{Api, component};
 use crate::domain::event::Envelope;
 use crate::domain::ids::{EventId, Offset, PartitionId};
+use crate::domain::property::decimal::Decimal;
 use crate::log::audit::PartitionAudit;
 use crate::log::object::{CommitKind, CommitObject, ObjectHash};
 
@@ -188,12 +188,8 @@ fn same_object(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
-            let number = |n: &serde_json::Number| -> Option<Decimal> {
-                let text = n.to_string();
-                let exact = text.parse().ok();
-                exact.or_else(|| Decimal::from_scientific(&text).ok())
-            };
-            a == b || (number(a).is_some() && number(a) == number(b))
+            let (a, b) = (a.to_string(), b.to_string());
+            a == b || Decimal::parse(&a).is_some_and(|a| Decimal::parse(&b) == Some(a))
         }
         (Value::Object(a), Value::Object(b)) => same_object(a, b),
         (Value::Array(a), Value::Array(b)) => {

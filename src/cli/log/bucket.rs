@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::TryStreamExt;
 
-use crate::cli::endpoints::Endpoints;
 use crate::config::Config;
+use crate::config::endpoints::Endpoints;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::time::{Clock, SystemClock};
 use crate::log::keys;
