@@ -1,6 +1,7 @@
 //! Every metric: declared once with unit and help, set through the functions below. No label is
 //! unbounded: stream ids and types of programs with their own domain never become labels.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{
@@ -8,6 +9,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::actors::event_store::PartitionSize;
 use crate::domain::ids::PartitionId;
 use crate::log::object::CommitObject;
 use crate::log::partition::{Owner, PartitionLog};
@@ -239,17 +241,48 @@ pub fn stage(partition: PartitionId, stage: &Stage) {
     partition_gauge(EPOCH, partition, stage.leadership.epoch.0 as f64);
 }
 
-/// A command was committed.
+/// Events and streams seen by this process, by aggregate label.
+static SEEN: [(&str, AtomicU64, AtomicU64); 4] = [
+    ("database", AtomicU64::new(0), AtomicU64::new(0)),
+    ("class", AtomicU64::new(0), AtomicU64::new(0)),
+    ("instance", AtomicU64::new(0), AtomicU64::new(0)),
+    ("stream", AtomicU64::new(0), AtomicU64::new(0)),
+];
+
+fn seen(aggregate: &'static str, events: u64, is_new: bool) {
+    let Some((_, total, streams)) = SEEN.iter().find(|(label, ..)| *label == aggregate) else {
+        return;
+    };
+    let total = total.fetch_add(events, Ordering::Relaxed) + events;
+    let streams = streams.fetch_add(u64::from(is_new), Ordering::Relaxed) + u64::from(is_new);
+    gauge!(EVENTS_PER_AGGREGATE, "aggregate_type" => aggregate)
+        .set(total as f64 / streams.max(1) as f64);
+}
+
+/// A command was committed; `is_new` if its stream had no events before.
 pub fn command_committed<'a>(
     stream_type: &str,
+    is_new: bool,
     event_types: impl Iterator<Item = &'a str>,
     elapsed: Duration,
 ) {
     let aggregate = aggregate_label(stream_type);
     histogram!(WRITE_SECONDS, "aggregate_type" => aggregate).record(elapsed.as_secs_f64());
+    let mut events = 0;
     for event_type in event_types {
+        events += 1;
         counter!(WRITES, "aggregate_type" => aggregate, "event_type" => event_label(event_type))
             .increment(1);
+    }
+    seen(aggregate, events, is_new);
+}
+
+/// Sizes of the event store.
+pub fn store_size(bucket: &str, partitions: &[PartitionSize]) {
+    let stored: u64 = partitions.iter().map(|p| p.stored_bytes).sum();
+    gauge!(STORAGE_BYTES, "bucket" => bucket.to_owned()).set(stored as f64);
+    for p in partitions {
+        partition_gauge(INDEX_BYTES, p.partition, p.index_bytes as f64);
     }
 }
 

@@ -8,7 +8,7 @@
 use oms::domain::class::{ClassDefinition, EffectiveClass};
 use oms::domain::property::KINDS;
 use oms::domain::refusal::{Refusal, Violation};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Constraints, accepted values, refused values.
 type Group = (
@@ -29,6 +29,7 @@ const STRING: &[Group] = &[
     ("{'pattern': '^[A-Z]{2}-\\\\d+$'}",
         &["'AB-1'", "'ZZ-0042'"],
         &["'ab-1' => pattern", "'AB-' => pattern", "'xAB-1' => pattern", "'' => pattern"]),
+    ("{'pattern': '^\\\\w{3,50}$'}", &["'ünïcode_1'"], &["'ab' => pattern", "'a-b' => pattern"]),
     ("{'pattern': 'ell'}", &["'hello'", "'ell'"], &["'help' => pattern"]),
     ("{'pattern': '^(a+)+$'}", &["'aaaa'"], &["'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab' => pattern"]),
     ("{'case': 'lower'}", &["'abc'", "'a1-ß'", "''"], &["'aBc' => case", "'Ä' => case"]),
@@ -91,11 +92,8 @@ const NUMBER: &[Group] = &[
     ("{'precision': 0}", &["3", "3.0"], &["3.5 => precision"]),
 ];
 
-const BOOLEAN: &[Group] = &[(
-    "{}",
-    &["true", "false"],
-    &["0 => type", "'true' => type", "null => type", "[] => type"],
-)];
+#[rustfmt::skip]
+const BOOLEAN: &[Group] = &[("{}", &["true", "false"], &["0 => type", "'true' => type", "null => type", "[] => type"])];
 
 #[rustfmt::skip]
 const DATE: &[Group] = &[
@@ -336,25 +334,11 @@ const LINK: &[Group] = &[
     ("{'target_class': 'Person'}", &["'ann'"], &["{'id': 'ann'} => type"]),
 ];
 
+#[rustfmt::skip]
 const TABLES: [(&str, &[Group]); 18] = [
-    ("string", STRING),
-    ("integer", INTEGER),
-    ("number", NUMBER),
-    ("boolean", BOOLEAN),
-    ("date", DATE),
-    ("datetime", DATETIME),
-    ("uuid", UUID),
-    ("url", URL),
-    ("email", EMAIL),
-    ("ip", IP),
-    ("money", MONEY),
-    ("coordinate", COORDINATE),
-    ("enum", ENUM),
-    ("array", ARRAY),
-    ("object", OBJECT),
-    ("file", FILE),
-    ("image", IMAGE),
-    ("link", LINK),
+    ("string", STRING), ("integer", INTEGER), ("number", NUMBER), ("boolean", BOOLEAN), ("date", DATE), ("datetime", DATETIME),
+    ("uuid", UUID), ("url", URL), ("email", EMAIL), ("ip", IP), ("money", MONEY), ("coordinate", COORDINATE),
+    ("enum", ENUM), ("array", ARRAY), ("object", OBJECT), ("file", FILE), ("image", IMAGE), ("link", LINK),
 ];
 
 /// Type, constraints, violations of the definition.
@@ -371,7 +355,7 @@ const BAD_CONSTRAINTS: &[(&str, &str, &str)] = &[
     ("string", "{'min_length': 3, 'minLength': 3}", "duplicate .constraints.minLength"),
     ("string", "{'pattern': '('}", "pattern .constraints.pattern"),
     ("string", "{'pattern': '(?=a)'}", "pattern .constraints.pattern"),
-    ("string", "{'pattern': '(.{100}){100}'}", "pattern .constraints.pattern"),
+    ("string", "{'pattern': '(\\\\w{100}){100}'}", "pattern .constraints.pattern"),
     ("string", "{'pattern': 1}", "type .constraints.pattern"),
     ("string", "{'format': 'phone'}", "type .constraints.format"),
     ("string", "{'case': 'title'}", "type .constraints.case"),
@@ -446,27 +430,29 @@ fn told(result: Result<(), Refusal>, root: &str) -> String {
     violations.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// Values with the violations expected of them.
+fn rows(
+    accepted: &'static [&str],
+    refused: &'static [&str],
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let accepted = accepted.iter().map(|value| (*value, ""));
+    accepted.chain(refused.iter().map(|row| row.rsplit_once(" => ").unwrap()))
+}
+
 #[test]
 fn every_value_is_accepted_or_refused_as_the_tables_say() {
     let mut wrong = Vec::new();
     for (kind, groups) in TABLES {
         for (constraints, accepted, refused) in groups {
             let definition = class_of(kind, constraints);
-            if let Err(refusal) = definition.validate() {
-                wrong.push(format!("{kind} {constraints}: {:?}", refusal.violations));
-                continue;
-            }
+            assert_eq!(definition.validate(), Ok(()), "{kind} {constraints}");
             let class = EffectiveClass::resolve(&[&definition]).unwrap();
-            let rows = accepted.iter().map(|value| (*value, ""));
-            let rows = rows.chain(refused.iter().map(|row| row.rsplit_once(" => ").unwrap()));
-            for (value, expected) in rows {
-                let mut data = serde_json::Map::new();
-                data.insert("p".to_owned(), parse(value));
+            for (value, expected) in rows(accepted, refused) {
+                let data = Map::from_iter([("p".to_owned(), parse(value))]);
                 let found = told(class.validate(&data), "data.p");
                 if found != expected {
-                    wrong.push(format!(
-                        "{kind} {constraints} {value}: `{found}`, not `{expected}`"
-                    ));
+                    let row = format!("{kind} {constraints} {value}");
+                    wrong.push(format!("{row}: `{found}`, not `{expected}`"));
                 }
             }
         }
@@ -480,11 +466,9 @@ fn senseless_constraints_are_refused_as_the_table_says() {
     for (kind, constraints, expected) in BAD_CONSTRAINTS {
         let definition = class_of(kind, constraints);
         let found = told(definition.validate(), "properties[0]");
-        if found != *expected {
-            wrong.push(format!("{kind} {constraints}: `{found}`, not `{expected}`"));
-        }
-        if EffectiveClass::resolve(&[&definition]).is_ok() {
-            wrong.push(format!("{kind} {constraints}: resolved all the same"));
+        if found != *expected || EffectiveClass::resolve(&[&definition]).is_ok() {
+            let row = format!("{kind} {constraints}");
+            wrong.push(format!("{row}: `{found}`, not `{expected}`"));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
@@ -499,22 +483,13 @@ fn every_type_has_a_table_and_every_table_a_type() {
 fn a_default_must_satisfy_its_own_property_as_any_value_must() {
     for (kind, groups) in TABLES {
         for (constraints, accepted, refused) in groups {
-            let rows = accepted.iter().map(|value| (*value, true));
-            let rows = rows.chain(
-                refused
-                    .iter()
-                    .map(|r| (r.rsplit_once(" => ").unwrap().0, false)),
-            );
-            for (value, accepted) in rows.filter(|(value, _)| *value != "null") {
+            for (value, expected) in rows(accepted, refused).filter(|(value, _)| *value != "null") {
                 let mut definition = class_of(kind, constraints);
                 definition.properties[0].default = Some(parse(value));
-                let links_to_a_class = constraints.contains("target");
-                let valid = definition.validate().is_ok();
-                assert_eq!(
-                    valid,
-                    accepted && !links_to_a_class,
-                    "{kind} {constraints} {value}"
-                );
+                // No default could promise that an instance of a certain class is there.
+                let sound = expected.is_empty() && !constraints.contains("target");
+                let row = format!("{kind} {constraints} {value}");
+                assert_eq!(definition.validate().is_ok(), sound, "{row}");
             }
         }
     }

@@ -60,12 +60,15 @@ fn an_instance_is_created_patched_and_deleted() {
             class_incarnation: Version(1),
         })]
     );
-    let patch = json!({"year": null, "language": "de", "cast": ["lorre"], "title": "M"});
+    let patch =
+        json!({"year": null, "language": "de", "cast": ["lorre"], "rating": 8, "title": "M"});
     assert_eq!(
         instance.when(&update(1, patch)).unwrap(),
         [InstanceEvent::Updated(InstanceUpdated {
-            data: data(json!({"title": "M", "language": "de", "cast": ["lorre"]})),
-            changed: ["cast", "language", "year"].map(str::to_owned).to_vec(),
+            data: data(json!({"title": "M", "language": "de", "cast": ["lorre"], "rating": 8})),
+            changed: ["cast", "language", "rating", "year"]
+                .map(str::to_owned)
+                .to_vec(),
         })]
     );
     let live = instance.state.live(Version(1)).unwrap();

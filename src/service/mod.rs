@@ -61,8 +61,8 @@ pub struct Parts {
     pub read_model: Arc<dyn ReadModel>,
     /// How far the read model is.
     pub projected: Arc<ProjectionProgress>,
-    /// Keeps the read model.
-    pub projection: Addr<ProjectionActor>,
+    /// Keeps the read model; `None` where another process does.
+    pub projection: Option<Addr<ProjectionActor>>,
     /// The outbox.
     pub delivery: Arc<dyn DeliveryStore>,
     /// Every actor.

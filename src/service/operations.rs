@@ -159,7 +159,10 @@ impl Service {
 
     /// The projections.
     pub async fn projections(&self) -> Result<Vec<ProjectionStatus>, ServiceError> {
-        match self.parts.projection.send(projection::Status).await {
+        let Some(projection) = &self.parts.projection else {
+            return Ok(vec![]);
+        };
+        match projection.send(projection::Status).await {
             Ok(status) => Ok(vec![status?]),
             Err(_) => Err(projection_gone()),
         }
@@ -171,7 +174,11 @@ impl Service {
             let message = format!("there is no projection {name}; there is {ONTOLOGY}");
             return Err(Refusal::not_found("projection_not_found", message).into());
         }
-        match self.parts.projection.send(projection::Rebuild).await {
+        let Some(projection) = &self.parts.projection else {
+            let message = "this process does not have the role `projection`";
+            return Err(Refusal::conflict("role_missing", message).into());
+        };
+        match projection.send(projection::Rebuild).await {
             Ok(begun) => {
                 begun?;
                 Ok(())

@@ -180,9 +180,11 @@ impl<A: Aggregate> Entity<A> {
             };
             match self.deps.path.append(stage, request).await {
                 Ok(Verdict::Committed { position, version }) => {
+                    let is_new = self.version == Version::NONE;
                     self.take_in(&events, &encoded, version)?;
                     metrics::command_committed(
                         self.stream.stream_type(),
+                        is_new,
                         events.iter().map(DomainEvent::event_type),
                         begun.elapsed(),
                     );

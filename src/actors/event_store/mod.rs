@@ -97,6 +97,17 @@ pub struct Partition {
     pub log: RwLock<Option<PartitionLog>>,
 }
 
+/// How large a partition is.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionSize {
+    /// Which.
+    pub partition: PartitionId,
+    /// Bytes of its commit objects.
+    pub stored_bytes: u64,
+    /// Bytes of memory of its index.
+    pub index_bytes: u64,
+}
+
 struct Slot {
     shared: Arc<Partition>,
     writer: Addr<EventStoreActor>,
@@ -216,6 +227,20 @@ impl EventStore {
             Ok(caught_up) => caught_up,
             Err(_) => Err(not_open()),
         }
+    }
+
+    /// Bytes of commit objects and of index, by partition, as far as this process has read.
+    pub fn sizes(&self) -> Vec<PartitionSize> {
+        let size = |slot: &Slot| {
+            let log = slot.shared.log.read();
+            let index = log.as_ref()?.index();
+            Some(PartitionSize {
+                partition: slot.shared.id,
+                stored_bytes: index.stored_bytes(),
+                index_bytes: index.memory_bytes() as u64,
+            })
+        };
+        self.slots.iter().filter_map(size).collect()
     }
 
     /// Stores a checkpoint of every partition's index; at shutdown.

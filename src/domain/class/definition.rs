@@ -49,7 +49,8 @@ pub struct PropertyDefinition {
     /// Its name in the data: `[A-Za-z_][A-Za-z0-9_]{0,99}`.
     #[schema(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,99}$", example = "name")]
     pub name: String,
-    /// Its type: one of [`KINDS`](crate::domain::property::KINDS).
+    /// Its type: `string`, `integer`, `number`, `boolean`, `date`, `datetime`, `uuid`, `url`,
+    /// `email`, `ip`, `money`, `coordinate`, `enum`, `array`, `object`, `file`, `image` or `link`.
     #[serde(rename = "type")]
     #[schema(example = "string")]
     pub kind: String,
@@ -64,7 +65,8 @@ pub struct PropertyDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     pub default: Option<Value>,
-    /// Limits to its values; which there are depends on the type.
+    /// Limits to its values; which there are depends on the type. For example `min_length`,
+    /// `pattern`, `min`, `max`, `values`, `items`, `target`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub constraints: Option<Map<String, Value>>,

@@ -5,12 +5,10 @@ use serde_json::{Map, Value};
 
 use super::check::{Path, Report, Shown, kind_of};
 use super::decimal::Limit;
+use super::pattern::MAX_PATTERN_COST;
 
 /// Most property types of a class, nested ones included: five for each of the 200 properties.
 pub const MAX_TYPES: usize = 1_000;
-/// Most patterns of a class. With [`super::text::MAX_PATTERN_PROGRAM_BYTES`] it bounds the memory
-/// and the time that one class can take up.
-pub const MAX_PATTERNS: usize = 64;
 /// How deep types nest in one another (arrays of objects of …).
 pub const MAX_TYPE_NESTING: usize = 8;
 /// Most entries of a list in a constraint, for example the values of an enum.
@@ -24,7 +22,7 @@ pub struct Compiler {
     /// What is wrong with the definition.
     pub report: Report,
     types: usize,
-    patterns: usize,
+    pattern_cost: usize,
     nesting: usize,
 }
 
@@ -197,15 +195,15 @@ impl<'a> Constraints<'a> {
         }
     }
 
-    /// Whether one more pattern may be compiled.
-    pub fn may_add_pattern(&mut self, key: &str) -> bool {
-        if self.compiler.patterns == MAX_PATTERNS {
-            let message = format_args!("a class may have {MAX_PATTERNS} patterns");
-            self.fault(key, "max_items", message);
-            return false;
+    /// Counts a pattern in; `false`, with a violation, when the class has too many.
+    pub fn may_spend_on_pattern(&mut self, cost: usize) -> bool {
+        self.compiler.pattern_cost += cost;
+        let within = self.compiler.pattern_cost <= MAX_PATTERN_COST;
+        if !within {
+            let message = format_args!("the patterns of the class are too many or too large");
+            self.fault("pattern", "max_items", message);
         }
-        self.compiler.patterns += 1;
-        true
+        within
     }
 
     /// Reports every key that nothing asked for; `kind` is the type they were given for.

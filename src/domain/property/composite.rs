@@ -184,8 +184,10 @@ impl ObjectType {
         this.max_properties = c.count("max_properties");
         let (min, max) = (this.min_properties.as_ref(), this.max_properties.as_ref());
         c.in_order(("min_properties", min), ("max_properties", max));
-        let missing = |name: &&Box<str>| !this.additional && !this.members.contains_key(*name);
-        if let Some(name) = this.required.iter().find(missing) {
+        let mut required = this.required.iter();
+        if !this.additional
+            && let Some(name) = required.find(|name| !this.members.contains_key(*name))
+        {
             let message = format_args!("`{}` is required but not allowed", Shown(name));
             c.fault("required", "unknown_property", message);
         }

@@ -3,22 +3,34 @@
 //! neither compiles nor allocates unless something is wrong.
 //!
 //! Validators only validate: data is stored as given, never trimmed, rounded or reordered. The
-//! code of a violation is the constraint's key, or one of `type`, `required`,
-//! `unknown_property`, `range`, `depth`, `characters` and `reserved_key`. Everything takes time
-//! linear in the data.
+//! code of a violation is the key of the constraint that is broken, or what holds for every value
+//! of the type: `type`, `required`, `unknown_property`, `duplicate`, `range`, `depth`,
+//! `characters`, `reserved_key`. Everything takes time linear in the data.
 //!
-//! | family | types |
+//! | type | constraints |
 //! |---|---|
-//! | [`text`] | `string` |
-//! | [`number`] | `integer`, `number` |
-//! | [`time`] | `date`, `datetime` |
-//! | [`identity`] | `uuid`, `link` |
-//! | [`network`] | `url`, `email`, `ip` |
-//! | [`money`], [`geo`] | `money`, `coordinate` |
-//! | [`enumeration`] | `enum` |
-//! | [`composite`] | `array`, `object` |
-//! | [`resource`] | `file`, `image` |
+//! | `string` | `min_length max_length pattern format case trim whitelist blacklist` |
+//! | `integer` | `min max exclusive_min exclusive_max multiple_of` |
+//! | `number` | the same and `precision` |
+//! | `boolean` | |
+//! | `date`, `datetime` | `min max` |
+//! | `uuid` | `version variant allow_nil` |
+//! | `url` | `schemes require_https allowed_domains blocked_domains max_length` |
+//! | `email` | `allowed_domains blocked_domains` |
+//! | `ip` | `version require_private require_public allowed_ranges blocked_ranges` |
+//! | `money` | `min_amount max_amount allowed_currencies decimal_places` |
+//! | `coordinate` | `bounding_box precision` |
+//! | `enum` | `values` (must be given) |
+//! | `array` | `items` (or `item_type item_constraints`) `min_items max_items unique` |
+//! | `object` | `schema required additional_properties min_properties max_properties` |
+//! | `file` | `require_https allowed_domains blocked_domains allowed_extensions allowed_types min_size max_size` |
+//! | `image` | the same and `min_width max_width min_height max_height` |
+//! | `link` | `target` |
+//!
+//! Keys may be given in camelCase as well, and some under JSON Schema's name (`minimum`,
+//! `uniqueItems`, `enum`, `properties`, …).
 
+pub mod address;
 pub mod check;
 pub mod compile;
 pub mod composite;
@@ -30,6 +42,7 @@ pub mod identity;
 pub mod money;
 pub mod network;
 pub mod number;
+pub mod pattern;
 pub mod resource;
 pub mod text;
 pub mod time;
@@ -86,7 +99,7 @@ pub enum PropertyType {
     /// `email`
     Email(network::EmailType),
     /// `ip`
-    Ip(network::IpType),
+    Ip(address::IpType),
     /// `money`
     Money(money::MoneyType),
     /// `coordinate`
@@ -138,7 +151,7 @@ impl PropertyType {
             "uuid" => Self::Uuid(identity::UuidType::compile(&mut c)),
             "url" => Self::Url(network::UrlType::compile(&mut c)),
             "email" => Self::Email(network::EmailType::compile(&mut c)),
-            "ip" => Self::Ip(network::IpType::compile(&mut c)),
+            "ip" => Self::Ip(address::IpType::compile(&mut c)),
             "money" => Self::Money(money::MoneyType::compile(&mut c)),
             "coordinate" => Self::Coordinate(geo::CoordinateType::compile(&mut c)),
             "enum" => Self::Enum(enumeration::EnumType::compile(&mut c)),

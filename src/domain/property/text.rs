@@ -3,27 +3,19 @@
 use std::fmt;
 
 use hashbrown::HashSet;
-use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::check::{Path, Report, Shown};
 use super::compile::Constraints;
-use super::{identity, network, time};
-
-/// Longest source of a pattern, in bytes: a screenful.
-pub const MAX_PATTERN_BYTES: usize = 1_000;
-/// Largest compiled pattern, in bytes: enough for `^\p{L}{1,20}$` and its like.
-pub const MAX_PATTERN_PROGRAM_BYTES: usize = 512 * 1024;
-/// Longest text that is matched against a pattern, in bytes. Matching is linear in the text, but
-/// each byte may cost as much as the pattern is large.
-pub const MAX_MATCHED_BYTES: usize = 16 * 1024;
+use super::pattern::Pattern;
+use super::{address, identity, network, time};
 
 /// Constraints of a `string`.
 #[derive(Debug, Clone, Default)]
 pub struct TextType {
     min_length: Option<u64>,
     max_length: Option<u64>,
-    pattern: Option<Regex>,
+    pattern: Option<Pattern>,
     format: Option<Format>,
     case: Option<Case>,
     trim: bool,
@@ -42,7 +34,7 @@ impl TextType {
         let this = Self {
             min_length: c.count("min_length"),
             max_length: c.count("max_length"),
-            pattern: compile_pattern(c),
+            pattern: Pattern::compile(c),
             format: c.parsed("format", &Format::choice(), |v| Format::named(v.as_str()?)),
             case: c.parsed("case", "`lower` or `upper`", |v| match v.as_str()? {
                 "lower" => Some(Case::Lower),
@@ -67,7 +59,7 @@ impl TextType {
             self.check_length(text, at, report);
         }
         if let Some(pattern) = &self.pattern {
-            check_pattern(pattern, text, at, report);
+            pattern.check(text, at, report);
         }
         if let Some(format) = self.format
             && !format.accepts(text)
@@ -125,48 +117,6 @@ pub(super) fn check_storable(text: &str, at: &Path<'_>, report: &mut Report) {
 fn strings(c: &mut Constraints<'_>, key: &str) -> Option<HashSet<Box<str>>> {
     let list = c.strings(key)?;
     Some(list.into_iter().map(Box::from).collect())
-}
-
-fn compile_pattern(c: &mut Constraints<'_>) -> Option<Regex> {
-    let source = c.parsed("pattern", "a regular expression", Value::as_str)?;
-    if source.len() > MAX_PATTERN_BYTES {
-        let message = format_args!("must have at most {MAX_PATTERN_BYTES} bytes");
-        c.fault("pattern", "max_length", message);
-        return None;
-    }
-    if !c.may_add_pattern("pattern") {
-        return None;
-    }
-    let compiled = RegexBuilder::new(source)
-        .size_limit(MAX_PATTERN_PROGRAM_BYTES)
-        .dfa_size_limit(MAX_PATTERN_PROGRAM_BYTES)
-        .build();
-    match compiled {
-        Ok(regex) => Some(regex),
-        Err(error) => {
-            // The error draws the pattern and points into it; its last line says what is wrong.
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default();
-            let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-            c.fault(
-                "pattern",
-                "pattern",
-                format_args!("does not compile: {reason}"),
-            );
-            None
-        }
-    }
-}
-
-fn check_pattern(pattern: &Regex, text: &str, at: &Path<'_>, report: &mut Report) {
-    if text.len() > MAX_MATCHED_BYTES {
-        let message =
-            format_args!("must have at most {MAX_MATCHED_BYTES} bytes to be matched to a pattern");
-        report.add(at, "max_length", message);
-    } else if !pattern.is_match(text) {
-        let message = format_args!("must match the pattern {}", Shown(pattern.as_str()));
-        report.add(at, "pattern", message);
-    }
 }
 
 /// A named shape of text.
@@ -240,9 +190,9 @@ impl Format {
             Format::Uuid => identity::parse_uuid(text).is_some(),
             Format::Email => network::parse_email(text).is_ok(),
             Format::Url => network::parse_url(text).is_ok(),
-            Format::Ip => network::parse_ip(text).is_some(),
-            Format::Ipv4 => network::parse_ip(text).is_some_and(|ip| ip.is_ipv4()),
-            Format::Ipv6 => network::parse_ip(text).is_some_and(|ip| ip.is_ipv6()),
+            Format::Ip => address::parse_ip(text).is_some(),
+            Format::Ipv4 => address::parse_ip(text).is_some_and(|ip| ip.is_ipv4()),
+            Format::Ipv6 => address::parse_ip(text).is_some_and(|ip| ip.is_ipv6()),
             Format::Hostname => network::is_hostname(text),
             Format::Slug => is_slug(text),
             Format::Alpha => all(char::is_alphabetic),

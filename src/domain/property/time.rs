@@ -121,7 +121,8 @@ pub(super) fn parse_datetime(text: &str) -> Option<Timestamp> {
     };
     let zulu = matches!(offset, b"Z" | b"z");
     let numeric = has_shape(offset, b"+dd:dd") || has_shape(offset, b"-dd:dd");
-    if !zulu && !(numeric && &offset[1..3] < b"24".as_slice()) {
+    let within_a_day = || &offset[1..3] < b"24".as_slice();
+    if !(zulu || numeric && within_a_day()) {
         return None;
     }
     text.parse().ok()

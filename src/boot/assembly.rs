@@ -1,0 +1,233 @@
+//! From adapters to actors to use cases.
+
+use std::sync::Arc;
+
+use actix::Addr;
+use tokio::sync::Notify;
+
+use super::housekeeping;
+use super::shutdown::Escalations;
+use super::stores::Stores;
+use crate::actors::aggregate::fold::SnapshotEvery;
+use crate::actors::aggregate::registry::{Registry, RegistrySettings};
+use crate::actors::arbiters::Arbiters;
+use crate::actors::event_store::{EventStore, EventStoreSettings};
+use crate::actors::outbox::{self, OutboxActor, OutboxDeps};
+use crate::actors::projection::{
+    self, BatchLimits, ProjectionDeps, ProjectionProgress, ProjectionSettings,
+};
+use crate::actors::relay::{self, QueueLimits, RelayActor, RelayDeps, RelaySettings};
+use crate::actors::supervision::guard::GuardSettings;
+use crate::actors::supervision::policy::{ActorKind, POLICIES};
+use crate::actors::supervision::tree::Tree;
+use crate::actors::write_side::{self, WriteSideDeps};
+use crate::config::Config;
+use crate::config::roles::Role;
+use crate::domain::aggregate::Aggregate;
+use crate::domain::time::{SystemClock, new_uuid};
+use crate::migration::stage::Mode;
+use crate::service::{Parts, Service};
+use crate::store::delivery::DeliveryStore;
+use crate::store::io_runtime::IoRuntime;
+use crate::store::kafka::KafkaTransport;
+use crate::store::postgres::outbox::PostgresOutbox;
+use crate::store::postgres::read_model::PostgresReadModel;
+use crate::store::read_model::ReadModel;
+
+/// The running service.
+pub struct Running {
+    /// The use cases.
+    pub service: Arc<Service>,
+    /// The event store.
+    pub store: EventStore,
+    /// The outbox's leases.
+    pub delivery: Arc<dyn DeliveryStore>,
+    /// The producer.
+    pub kafka: Arc<KafkaTransport>,
+    /// The threads of the actors.
+    pub arbiters: Arc<Arbiters>,
+    /// This process's name among those that publish.
+    pub node: String,
+    /// Held so that the actors run.
+    pub tailers: Tailers,
+}
+
+/// The actors of the background.
+#[derive(Default)]
+pub struct Tailers {
+    /// Takes the log into the outbox.
+    pub outbox: Option<Addr<OutboxActor>>,
+    /// Publishes the outbox.
+    pub relay: Option<Addr<RelayActor>>,
+}
+
+/// Starts everything.
+pub fn start(
+    config: &Config,
+    stores: Stores,
+    io: IoRuntime,
+    escalations: &Escalations,
+) -> Running {
+    for policy in &POLICIES {
+        tracing::debug!(?policy, "restart policy");
+    }
+    let arbiters = Arc::new(Arbiters::start(config.actors.entity_arbiters));
+    let tree = Arc::new(Tree::default());
+    let clock = Arc::new(SystemClock);
+    let write_side = write_side::start(
+        &arbiters,
+        WriteSideDeps {
+            log: stores.log.clone(),
+            event_store: event_store_settings(config),
+            snapshot_every: SnapshotEvery(config.actors.snapshot_every),
+            clock: clock.clone(),
+            io: io.clone(),
+            tree: tree.clone(),
+            end_process: escalations.on_escalation(),
+        },
+    );
+    let store = write_side.path.store().clone();
+    let guard =
+        |path: &str, kind| GuardSettings::new(tree.add(path, kind), escalations.on_escalation());
+
+    let node = new_uuid().to_string();
+    let delivery: Arc<dyn DeliveryStore> = Arc::new(PostgresOutbox::new(stores.postgres.clone()));
+    let mut tailers = Tailers::default();
+    if config.roles.has(Role::Relay) {
+        let recorded = Arc::new(Notify::new());
+        tailers.outbox = Some(outbox::start(
+            &arbiters.background(),
+            guard("outbox", ActorKind::Outbox),
+            OutboxDeps {
+                log: stores.log.clone(),
+                heads: store.heads().clone(),
+                store: delivery.clone(),
+                objects: stores.objects.clone(),
+                topics: stores.topics.clone(),
+                mode: Mode::S3Only,
+                recorded: recorded.clone(),
+                look_every: config.relay.poll_interval,
+            },
+        ));
+        tailers.relay = Some(relay::start(
+            &arbiters.background(),
+            guard("relay", ActorKind::Relay),
+            RelayDeps {
+                store: delivery.clone(),
+                transport: stores.kafka.clone(),
+                log: stores.log.clone(),
+                objects: stores.objects.clone(),
+                clock,
+                recorded,
+                node: node.clone(),
+                settings: relay_settings(config),
+            },
+        ));
+    }
+    let read_model: Arc<dyn ReadModel> = Arc::new(PostgresReadModel::new(stores.postgres.clone()));
+    let projected = Arc::new(ProjectionProgress::default());
+    let projection = config.roles.has(Role::Projection).then(|| {
+        projection::start(
+            &arbiters.background(),
+            guard("projection", ActorKind::Projection),
+            ProjectionDeps {
+                log: stores.log.clone(),
+                heads: store.heads().clone(),
+                model: read_model.clone(),
+                progress: projected.clone(),
+                io: io.clone(),
+                settings: ProjectionSettings {
+                    poll: config.projection.poll_interval,
+                    batch: BatchLimits {
+                        events: config.projection.batch_events,
+                        ..ProjectionSettings::default().batch
+                    },
+                },
+            },
+        )
+    });
+
+    let entities = Entities {
+        config,
+        write_side: &write_side,
+        arbiters: &arbiters,
+        tree: &tree,
+        io: &io,
+    };
+    let service = Arc::new(Service::new(Parts {
+        databases: entities.registry("database"),
+        classes: entities.registry("class"),
+        instances: entities.registry("instance"),
+        streams: entities.registry("stream"),
+        entities: write_side.entities.clone(),
+        read_model,
+        projected,
+        projection,
+        delivery: delivery.clone(),
+        tree: tree.clone(),
+        health: stores.health,
+        chaos: config.chaos.enabled,
+    }));
+    housekeeping::measure_store(&io, store.clone());
+    Running {
+        service,
+        store,
+        delivery,
+        kafka: stores.kafka,
+        arbiters,
+        node,
+        tailers,
+    }
+}
+
+struct Entities<'a> {
+    config: &'a Config,
+    write_side: &'a write_side::WriteSide,
+    arbiters: &'a Arc<Arbiters>,
+    tree: &'a Arc<Tree>,
+    io: &'a IoRuntime,
+}
+
+impl Entities<'_> {
+    fn registry<A: Aggregate + Unpin>(&self, label: &'static str) -> Registry<A> {
+        let actors = &self.config.actors;
+        let registry = Registry::new(
+            label,
+            RegistrySettings {
+                max_live: actors.max_live_aggregates,
+                per_entity: u32::try_from(actors.per_entity_limit).unwrap_or(u32::MAX),
+                idle_after: actors.idle_after,
+            },
+            self.write_side.entities.clone(),
+            self.arbiters.clone(),
+            self.tree.clone(),
+        );
+        housekeeping::sweep(self.io, registry.clone(), actors.idle_after);
+        registry
+    }
+}
+
+fn event_store_settings(config: &Config) -> EventStoreSettings {
+    let log = &config.log;
+    EventStoreSettings {
+        batch_events: log.batch_events,
+        batch_bytes: log.batch_bytes,
+        linger: log.linger,
+        append_deadline: log.append_deadline,
+        tail_interval: log.tail_interval,
+        checkpoint_commits: usize::try_from(log.checkpoint_commits).unwrap_or(usize::MAX),
+        ..EventStoreSettings::default()
+    }
+}
+
+fn relay_settings(config: &Config) -> RelaySettings {
+    RelaySettings {
+        limits: QueueLimits {
+            wave_rows: config.relay.batch_size,
+            max_attempts: config.relay.max_attempts,
+            ..QueueLimits::default()
+        },
+        poll: config.relay.poll_interval,
+        ..RelaySettings::default()
+    }
+}

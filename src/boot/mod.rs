@@ -1,0 +1,176 @@
+//! The composition root: the one place that knows every part. Puts the service together from its
+//! configuration, runs it until it is told to stop, and takes it apart in order.
+//!
+//! * [`stores`]: addresses → adapters in their decorators
+//! * [`assembly`]: adapters → actors → use cases
+//! * [`shutdown`]: when to stop, and in which order
+
+mod assembly;
+mod housekeeping;
+mod shutdown;
+mod stores;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use actix_web::web;
+use anyhow::Context;
+
+use self::shutdown::{Ending, Escalations};
+use crate::config::Config;
+use crate::config::endpoints::{Endpoints, S3Endpoint};
+use crate::embedded::{EmbeddedStack, Parts};
+use crate::http::{Edge, HttpSettings, HttpState, Roles, TlsFiles, Token};
+use crate::store::io_runtime::IoRuntime;
+
+/// Threads of the I/O runtime: they wait more than they work, and two keep one slow poll from
+/// stalling everyone else's.
+const IO_THREADS: usize = 2;
+
+/// Runs the service until it is told to stop; the exit code says why it ended: 0 when asked to,
+/// [`crate::actors::supervision::policy::EXIT_ESCALATED`] when an actor failed beyond its limit.
+pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let stack = start_embedded(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .thread_name("oms-io")
+        .enable_all()
+        .build()
+        .context("cannot start the I/O runtime")?;
+    let io = IoRuntime::new(runtime.handle().clone());
+    let ending = actix::System::new().block_on(run(&config, &stack, io))?;
+    // A call that does not end must not keep the process: its outcome is settled at the next start.
+    runtime.shutdown_timeout(shutdown::IO_PATIENCE);
+    stack.stop();
+    Ok(ending.exit_code())
+}
+
+fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedStack> {
+    let parts = Parts {
+        s3: config.s3.is_embedded(),
+        postgres: config.postgres.is_embedded(),
+        kafka: config.kafka.is_embedded(),
+    };
+    let stack = EmbeddedStack::start(&config.data_dir, parts)
+        .with_context(|| format!("cannot start on {}", config.data_dir.display()))?;
+    if parts.kafka {
+        tracing::info!(
+            "the embedded Kafka broker keeps 5 MiB per partition and forgets everything at exit; \
+             the log keeps every event"
+        );
+    }
+    Ok(stack)
+}
+
+async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::Result<Ending> {
+    let metrics = crate::metrics::install().context("cannot install the metrics")?;
+    let escalations = Escalations::default();
+    let stores = stores::connect(config, stack.endpoints(), &io).await?;
+    let running = assembly::start(config, stores, io, &escalations);
+    let edge = Arc::new(Edge::new(http_settings(config), tokens(config)));
+    let state = web::Data::new(HttpState {
+        service: running.service.clone(),
+        metrics,
+        edge: edge.clone(),
+    });
+    let (server, addresses) = crate::http::server(state)
+        .with_context(|| format!("cannot listen on {}:{}", config.http.host, config.http.port))?;
+    announce(config, stack, &addresses)?;
+    let handle = server.handle();
+    let serving = actix_rt::spawn(server);
+    let ending = escalations.wait_for_end().await;
+    tracing::info!(%ending, "stopping");
+    shutdown::in_order(running, edge, handle, ending.patience()).await;
+    if let Ok(Err(error)) = serving.await {
+        tracing::error!(%error, "the HTTP server ended with an error");
+    }
+    Ok(ending)
+}
+
+/// Says where everything is: in the log, and in `endpoints.json` for programs.
+fn announce(
+    config: &Config,
+    stack: &EmbeddedStack,
+    addresses: &[std::net::SocketAddr],
+) -> anyhow::Result<()> {
+    let scheme = if config.http.tls_cert.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let port = addresses.first().map_or(config.http.port, |a| a.port());
+    let host = match config.http.host.as_str() {
+        "0.0.0.0" | "::" | "localhost" => "127.0.0.1",
+        host => host,
+    };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    let http = format!("{scheme}://{host}:{port}");
+    let embedded = stack.endpoints();
+    let endpoints = Endpoints {
+        pid: std::process::id(),
+        http: http.clone(),
+        s3: embedded.s3.as_ref().map(|s3| S3Endpoint {
+            endpoint: s3.endpoint.clone(),
+            region: s3.region.clone(),
+            bucket: s3.bucket.clone(),
+            access_key: s3.access_key.clone(),
+            secret_key: s3.secret_key.clone(),
+        }),
+        postgres: embedded.postgres.clone(),
+        kafka: embedded.kafka.clone(),
+    };
+    endpoints
+        .write(&config.data_dir)
+        .with_context(|| format!("cannot write to {}", config.data_dir.display()))?;
+    for (part, place) in config.parts() {
+        tracing::info!(part, place);
+    }
+    tracing::info!(api = %http, docs = %format!("{http}/docs"),
+        endpoints = %config.data_dir.join("endpoints.json").display(), "serving");
+    Ok(())
+}
+
+fn http_settings(config: &Config) -> HttpSettings {
+    let http = &config.http;
+    let tls = match (&http.tls_cert, &http.tls_key) {
+        (Some(certificate), Some(key)) => Some(TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        }),
+        _ => None,
+    };
+    HttpSettings {
+        host: http.host.clone(),
+        port: http.port,
+        workers: http.workers,
+        max_body_bytes: http.max_body_bytes,
+        max_in_flight: http.max_in_flight,
+        request_deadline: http.request_deadline,
+        keep_alive: http.keep_alive,
+        tls,
+        ..HttpSettings::default()
+    }
+}
+
+fn tokens(config: &Config) -> Vec<Token> {
+    use crate::config::auth::TokenRole;
+    let known = config.auth.tokens.iter();
+    known
+        // A hash that is not one was refused when the configuration was checked.
+        .filter_map(|t| {
+            Some(Token {
+                name: t.name.as_str().into(),
+                sha256: t.hash()?,
+                roles: Roles {
+                    read: t.roles.contains(&TokenRole::Read),
+                    write: t.roles.contains(&TokenRole::Write),
+                    admin: t.roles.contains(&TokenRole::Admin),
+                },
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,155 @@
+//! When the service stops, and in which order: no new requests; requests in flight end; the index
+//! is checkpointed; leases are given up; the producer is closed; the threads end. Whatever does
+//! not end in time is left to the next start, which settles it.
+
+use std::fmt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::assembly::Running;
+use crate::actors::supervision::guard::OnEscalation;
+use crate::actors::supervision::policy::EXIT_ESCALATED;
+use crate::http::Edge;
+
+/// How long calls on the I/O runtime may take to end at exit.
+pub const IO_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long one step of an orderly end may take.
+const STEP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same after an actor failed beyond its limit: the orchestrator is to start afresh soon.
+const ESCALATED_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the service ends.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    /// SIGTERM or SIGINT.
+    Asked(&'static str),
+    /// An actor failed beyond its limit.
+    Escalated(String),
+}
+
+impl Ending {
+    /// For the operating system.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Asked(_) => ExitCode::SUCCESS,
+            Self::Escalated(_) => ExitCode::from(EXIT_ESCALATED as u8),
+        }
+    }
+
+    /// How long each step of stopping may take.
+    pub fn patience(&self) -> Duration {
+        match self {
+            Self::Asked(_) => STEP_PATIENCE,
+            Self::Escalated(_) => ESCALATED_PATIENCE,
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked(signal) => f.write_str(signal),
+            Self::Escalated(path) => write!(f, "{path} failed beyond its limit"),
+        }
+    }
+}
+
+/// Where guards report actors that failed beyond their limit.
+pub struct Escalations {
+    first: watch::Sender<Option<String>>,
+}
+
+impl Default for Escalations {
+    fn default() -> Self {
+        Self {
+            first: watch::Sender::new(None),
+        }
+    }
+}
+
+impl Escalations {
+    /// What a guard calls.
+    pub fn on_escalation(&self) -> OnEscalation {
+        let first = self.first.clone();
+        Arc::new(move |node| {
+            first.send_if_modified(|known| {
+                let is_first = known.is_none();
+                if is_first {
+                    *known = Some(node.path.clone());
+                }
+                is_first
+            });
+        })
+    }
+
+    /// Waits for a reason to end.
+    pub async fn wait_for_end(&self) -> Ending {
+        let mut first = self.first.subscribe();
+        let escalated = async {
+            match first.wait_for(Option::is_some).await {
+                Ok(path) => path.clone().unwrap_or_default(),
+                Err(_) => String::new(),
+            }
+        };
+        tokio::select! {
+            path = escalated => Ending::Escalated(path),
+            () = caught(SignalKind::terminate()) => Ending::Asked("SIGTERM"),
+            () = caught(SignalKind::interrupt()) => Ending::Asked("SIGINT"),
+        }
+    }
+}
+
+async fn caught(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot listen for a signal");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Stops everything in order; each step gets `patience`.
+pub async fn in_order(running: Running, edge: Arc<Edge>, http: ServerHandle, patience: Duration) {
+    edge.close_streams();
+    step("requests in flight", patience, http.stop(true)).await;
+    step("checkpoints", patience, running.store.save_checkpoints()).await;
+    let Running {
+        service,
+        delivery,
+        kafka,
+        arbiters,
+        node,
+        tailers,
+        store,
+    } = running;
+    drop((tailers, service, store));
+    step("leases", patience, async {
+        if let Err(error) = delivery.release(&node).await {
+            tracing::warn!(%error, "leases are left to expire");
+        }
+    })
+    .await;
+    step("producer", patience, kafka.close()).await;
+    match Arc::try_unwrap(arbiters) {
+        Ok(arbiters) => arbiters.stop(),
+        // Somebody still holds an entity; its thread ends with the process.
+        Err(_) => tracing::debug!("arbiters are left to the end of the process"),
+    }
+}
+
+async fn step(what: &'static str, patience: Duration, work: impl Future<Output = ()>) {
+    if timeout(patience, work).await.is_err() {
+        tracing::warn!(what, "did not end in time");
+    }
+}

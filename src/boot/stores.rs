@@ -1,0 +1,172 @@
+//! From addresses to adapters, each in its decorators. Only S3 has to be there: without its
+//! description of the store nothing can be put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::config::Config;
+use crate::domain::time::{Clock, SystemClock, new_uuid};
+use crate::embedded::Endpoints;
+use crate::service::DependencyHealth;
+use crate::store::event_log::{EventLog, describe_store};
+use crate::store::health::Health;
+use crate::store::io_runtime::IoRuntime;
+use crate::store::kafka::{KafkaSettings, KafkaTransport};
+use crate::store::metered::MeteredObjectStore;
+use crate::store::object_store::ObjectStore;
+use crate::store::postgres::{Postgres, PostgresSettings};
+use crate::store::probe::{ProbeError, probe};
+use crate::store::s3::{S3ObjectStore, S3Settings};
+
+/// Pause between two looks whether S3 answers.
+const S3_PAUSE: Duration = Duration::from_secs(1);
+
+/// Everything outside this process, ready to be called.
+pub struct Stores {
+    /// The bucket.
+    pub objects: Arc<dyn ObjectStore>,
+    /// The log in it.
+    pub log: Arc<EventLog>,
+    /// PostgreSQL; not connected to yet.
+    pub postgres: Postgres,
+    /// Kafka; not connected to yet.
+    pub kafka: Arc<KafkaTransport>,
+    /// The topics' names.
+    pub topics: crate::store::transport::TopicNames,
+    /// How they are.
+    pub health: DependencyHealth,
+}
+
+/// Makes the adapters; waits for S3 as long as it takes, and refuses a bucket that is not safe.
+pub async fn connect(
+    config: &Config,
+    embedded: &Endpoints,
+    io: &IoRuntime,
+) -> anyhow::Result<Stores> {
+    let now: fn() -> jiff::Timestamp = || SystemClock.now();
+    let health = DependencyHealth {
+        s3: Arc::new(Health::new(now)),
+        postgres: Arc::new(Health::new(now)),
+        kafka: Arc::new(Health::new(now)),
+    };
+    let settings = s3_settings(config, embedded)?;
+    let bucket = Arc::new(S3ObjectStore::new(&settings)?);
+    // metered ∘ I/O runtime ∘ rust-s3. Nothing retries here: who repeats what is the protocol's
+    // affair.
+    let objects: Arc<dyn ObjectStore> = Arc::new(MeteredObjectStore::new(
+        bucket.clone(),
+        io.clone(),
+        health.s3.clone(),
+    ));
+    let partitions = prepare_bucket(&bucket, &objects, config.log.partitions, io).await?;
+    if partitions != config.log.partitions {
+        tracing::info!(
+            partitions,
+            configured = config.log.partitions,
+            "the store keeps the number of partitions it was made with"
+        );
+    }
+    let log = Arc::new(EventLog::new(
+        objects.clone(),
+        settings.bucket.clone(),
+        partitions,
+        config.log.cache_bytes,
+    ));
+    let postgres = Postgres::new(
+        postgres_settings(config, embedded)?,
+        io.clone(),
+        health.postgres.clone(),
+    )?;
+    let kafka_settings = kafka_settings(config, embedded)?;
+    let topics = kafka_settings.topics();
+    let kafka = KafkaTransport::new(kafka_settings, io.clone(), health.kafka.clone())?;
+    Ok(Stores {
+        objects,
+        log,
+        postgres,
+        kafka: Arc::new(kafka),
+        topics,
+        health,
+    })
+}
+
+/// Makes sure of the bucket, proves that its put-if-absent is real, and reads how many partitions
+/// the store has.
+async fn prepare_bucket(
+    bucket: &Arc<S3ObjectStore>,
+    objects: &Arc<dyn ObjectStore>,
+    partitions: u16,
+    io: &IoRuntime,
+) -> anyhow::Result<u16> {
+    loop {
+        let (bucket, objects) = (bucket.clone(), objects.clone());
+        let attempt = io.run("s3", "prepare bucket", async move {
+            bucket.ensure_bucket().await?;
+            match probe(&*objects, new_uuid()).await {
+                Ok(()) => {}
+                Err(ProbeError::Store(e)) => return Err(e),
+                Err(unfit @ ProbeError::Unfit(_)) => return Ok(Err(unfit)),
+            }
+            Ok(Ok(describe_store(&*objects, partitions, SystemClock.now()).await?))
+        });
+        match attempt.await {
+            Ok(Ok(description)) => return Ok(description.partitions),
+            Ok(Err(unfit)) => return Err(unfit).context("the bucket cannot be used"),
+            Err(e) if e.is_transient() => {
+                tracing::warn!(error = %e, "waiting for S3");
+                tokio::time::sleep(S3_PAUSE).await;
+            }
+            Err(e) => return Err(e).context("the bucket cannot be used"),
+        }
+    }
+}
+
+fn s3_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<S3Settings> {
+    if let Some(settings) = config.s3.settings() {
+        return Ok(settings);
+    }
+    let s3 = embedded.s3.as_ref().context("no S3 was started")?;
+    Ok(S3Settings {
+        endpoint: Some(s3.endpoint.clone()),
+        region: s3.region.clone(),
+        bucket: s3.bucket.clone(),
+        access_key: Some(s3.access_key.clone()),
+        secret_key: Some(s3.secret_key.clone()),
+        path_style: true,
+        request_timeout: config.s3.request_timeout,
+    })
+}
+
+fn postgres_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<PostgresSettings> {
+    let url = match &config.postgres.url {
+        Some(url) => url.expose().to_owned(),
+        None => embedded
+            .postgres
+            .clone()
+            .context("no PostgreSQL was started")?,
+    };
+    Ok(PostgresSettings {
+        url,
+        schema: config.postgres.schema.clone(),
+        max_connections: config.postgres.max_connections,
+        statement_timeout: config.postgres.statement_timeout,
+        ..PostgresSettings::default()
+    })
+}
+
+fn kafka_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<KafkaSettings> {
+    let bootstrap = match &config.kafka.bootstrap {
+        Some(bootstrap) => bootstrap.clone(),
+        None => embedded.kafka.clone().context("no Kafka was started")?,
+    };
+    Ok(KafkaSettings {
+        bootstrap,
+        topic_prefix: config.kafka.topic_prefix.clone(),
+        partitions: config.kafka.partitions,
+        replication: config.kafka.replication,
+        extra: config.kafka.options.0.clone(),
+        ..KafkaSettings::default()
+    })
+}
