@@ -58,7 +58,7 @@ impl Broker {
     ) -> Vec<Consumed> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap())
-            .set("group.id", uuid::Uuid::new_v4().to_string())
+            .set("group.id", oms::domain::time::new_uuid().to_string())
             .set("auto.offset.reset", "earliest")
             .set("enable.auto.commit", "false")
             .create()
