@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, RETRY_AFTER};
+use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -86,13 +86,26 @@ pub struct Api {
     token: Option<String>,
 }
 
-/// An answer with its status.
+/// The answer to a request that succeeded.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The status, 2xx.
-    pub status: StatusCode,
     /// The body; null when there is none.
     pub body: Value,
+    /// Whether it is the recorded answer to a request that was made before.
+    pub replayed: bool,
+}
+
+/// An answer of any status.
+#[derive(Debug)]
+pub struct RawAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// When to come back, if the service said so.
+    pub retry_after: Option<Duration>,
+    /// See [`Answer::replayed`].
+    pub replayed: bool,
+    /// The body.
+    pub text: String,
 }
 
 impl Remote {
@@ -158,7 +171,8 @@ impl Api {
 
     /// Sends a request and reads its answer.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, ApiError> {
-        let (status, retry_after, text) = self.exchange(request).await?;
+        let raw = self.exchange(request).await?;
+        let (status, text) = (raw.status, raw.text);
         let body = serde_json::from_str(&text);
         if status.is_success() {
             let body = match body {
@@ -171,39 +185,43 @@ impl Api {
                     });
                 }
             };
-            return Ok(Answer { status, body });
+            let replayed = raw.replayed;
+            return Ok(Answer { body, replayed });
         }
-        Err(failure(status, retry_after, &body.unwrap_or_default()))
+        Err(failure(status, raw.retry_after, &body.unwrap_or_default()))
     }
 
     /// The body of a page that is plain text.
     pub async fn text(&self, path: &str) -> Result<String, ApiError> {
-        let (status, retry_after, text) = self.exchange(self.request(Method::GET, path)).await?;
-        if status.is_success() {
-            return Ok(text);
+        let raw = self.exchange(self.request(Method::GET, path)).await?;
+        if raw.status.is_success() {
+            return Ok(raw.text);
         }
-        let body = serde_json::from_str(&text).unwrap_or_default();
-        Err(failure(status, retry_after, &body))
+        let body = serde_json::from_str(&raw.text).unwrap_or_default();
+        Err(failure(raw.status, raw.retry_after, &body))
     }
 
-    /// Status, `Retry-After` and body, whatever they are.
-    pub async fn exchange(
-        &self,
-        request: reqwest::RequestBuilder,
-    ) -> Result<(StatusCode, Option<Duration>, String), ApiError> {
+    /// Sends a request; whatever is answered is an answer.
+    pub async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<RawAnswer, ApiError> {
         let unreachable = |e: reqwest::Error| ApiError::Unreachable {
             url: self.base.clone(),
             message: innermost(&e),
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok()
+        };
+        let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
+        let replayed = header("idempotent-replayed") == Some("true");
         let text = response.text().await.map_err(unreachable)?;
-        Ok((status, retry_after, text))
+        Ok(RawAnswer {
+            status,
+            retry_after: retry_after.map(Duration::from_secs),
+            replayed,
+            text,
+        })
     }
 }
 

@@ -25,8 +25,9 @@ impl Status {
         let api = self.remote.connect()?;
         // An unavailable service answers 503 with the same report.
         let request = api.request(Method::GET, "/health");
-        let (status, _, text) = api.exchange(request).await?;
-        let report: Value = serde_json::from_str(&text).map_err(|_| ApiError::Odd {
+        let answer = api.exchange(request).await?;
+        let status = answer.status;
+        let report: Value = serde_json::from_str(&answer.text).map_err(|_| ApiError::Odd {
             url: format!("{}/health", api.base()),
             message: format!("{status}, and its body is not JSON"),
         })?;

@@ -114,11 +114,14 @@ impl Default for KafkaConfig {
 }
 
 /// Options the service sets itself, since delivery depends on them.
-const OWN_OPTIONS: [&str; 4] = [
+const OWN_OPTIONS: [&str; 7] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "acks",
     "enable.idempotence",
+    "enable.gapless.guarantee",
+    "message.timeout.ms",
+    "transactional.id",
 ];
 
 impl KafkaConfig {

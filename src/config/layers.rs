@@ -110,6 +110,11 @@ fn from_json(json: serde_json::Value) -> Value {
     }
 }
 
+/// Whether an environment variable of this name has a say in the configuration.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX) || legacy_env::NAMES.contains(&name)
+}
+
 /// Puts the layers on top of each other. What cannot even be read is noted.
 pub(super) fn assemble(sources: &Sources, problems: &mut Problems) -> Figment {
     let mut figment = Figment::new();

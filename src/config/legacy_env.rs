@@ -15,9 +15,31 @@ const SIMPLE: [(&str, &str); 7] = [
     ("OMS_PORT", "http.port"),
 ];
 
+/// Every name that is looked at.
+pub(super) const NAMES: [&str; 17] = [
+    "MINIO_ENDPOINT_URL",
+    "MINIO_ACCESS_KEY",
+    "MINIO_SECRET_KEY",
+    "EVENT_STORE_BUCKET",
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "MESSAGE_RELAY_BATCH_SIZE",
+    "MESSAGE_RELAY_POLL_INTERVAL",
+    "OMS_PORT",
+    "LOG_LEVEL",
+    "POSTGRES_URL",
+    "POSTGRES_HOST",
+    "POSTGRES_PORT",
+    "POSTGRES_USER",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_DB",
+    "ENABLE_S3_EVENT_STORE",
+    "ENABLE_DUAL_WRITE",
+];
+
 /// What the predecessor's variables say, in our keys.
 pub(super) fn settings(env: &[(String, String)]) -> Vec<Setting> {
     let get = |name: &str| {
+        debug_assert!(NAMES.contains(&name), "{name} is not in the list");
         env.iter()
             .find(|(n, value)| n == name && !value.is_empty())
             .map(|(_, value)| value.as_str())

@@ -1,0 +1,169 @@
+//! A consumer of everything the service publishes, as any other program could be one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use crate::domain::event::Envelope;
+use crate::domain::ids::EventId;
+use crate::log::object::ObjectHash;
+
+/// How long one poll waits: also how long stopping takes.
+const POLL: Duration = Duration::from_millis(100);
+
+/// What was heard of one database.
+#[derive(Debug, Default, Clone)]
+pub struct Heard {
+    db: String,
+    /// Hash of each event's bytes.
+    pub events: HashMap<EventId, ObjectHash>,
+    /// Messages, repeats included.
+    pub messages: usize,
+    /// Messages that are no event.
+    pub unreadable: usize,
+    /// Events that came before one of their stream that precedes them.
+    pub out_of_order: usize,
+    heads: BTreeMap<String, u64>,
+}
+
+impl Heard {
+    /// Nothing yet.
+    pub fn of(db: &str) -> Self {
+        Self {
+            db: db.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in a message's value. A stream may begin anywhere and repeat, but not skip.
+    pub fn take(&mut self, bytes: &[u8]) {
+        let Ok(event) = Envelope::parse(bytes) else {
+            self.unreadable += 1;
+            return;
+        };
+        let stream = event.stream();
+        if stream.components().next().as_deref() != Some(&self.db) {
+            return;
+        }
+        self.messages += 1;
+        self.events.insert(event.id, ObjectHash::of(bytes));
+        let version = event.version.0;
+        let stream = stream.to_string();
+        let head = self.heads.entry(stream).or_insert(version);
+        if version > *head + 1 {
+            self.out_of_order += 1;
+        }
+        *head = version.max(*head);
+    }
+}
+
+/// See the module.
+pub struct Listener {
+    heard: Arc<Mutex<Heard>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Begins to listen for events of `db` in every topic with `prefix`, from the beginning.
+    pub fn start(bootstrap: &str, prefix: &str, group: &str, db: &str) -> anyhow::Result<Self> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("group.id", group)
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            // Topics are made by whoever publishes first: look for them often.
+            .set("topic.metadata.refresh.interval.ms", "500")
+            .create()?;
+        let topics = ["database", "class", "instance"].map(|t| format!("{prefix}.{t}"));
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics)?;
+        let heard = Arc::new(Mutex::new(Heard::of(db)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (shared, stopped) = (heard.clone(), stop.clone());
+        // A thread of its own: a consumer blocks when it is dropped.
+        let thread = std::thread::Builder::new()
+            .name("demo-kafka".to_owned())
+            .spawn(move || {
+                while !stopped.load(Ordering::Acquire) {
+                    // A broker that is not there yet, or not any more, is what this demo is about:
+                    // what was not heard is counted in the end.
+                    if let Some(Ok(message)) = consumer.poll(POLL) {
+                        shared.lock().take(message.payload().unwrap_or_default());
+                    }
+                }
+            })
+            .context("starting the consumer's thread")?;
+        Ok(Self {
+            heard,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// What was heard so far.
+    pub fn heard(&self) -> Heard {
+        self.heard.lock().clone()
+    }
+
+    /// How many of these events were heard so far.
+    pub fn count(&self, ids: impl Iterator<Item = EventId>) -> usize {
+        let heard = self.heard.lock();
+        ids.filter(|id| heard.events.contains_key(id)).count()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // It panicked: what it had heard is still there.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(stream: &str, version: u64, id: u128) -> Vec<u8> {
+        let id = uuid::Uuid::from_u128(id);
+        format!(
+            r#"{{"id":"{id}","type":"T","time":"2026-01-01T00:00:00Z","streamtype":"instance",
+            "streamid":"db/C/{stream}","streamversion":{version},"commandid":"{id}","correlationid":"c",
+            "actor":"a","schemaversion":1,"data":{{}}}}"#
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn law_9_repeats_are_allowed_and_skips_are_not() {
+        let mut heard = Heard::of("db");
+        heard.take(b"rubbish");
+        assert_eq!(std::mem::take(&mut heard.unreadable), 1);
+        for (stream, version, id) in [
+            ("a", 3, 1),
+            ("a", 4, 2),
+            ("b", 1, 3),
+            ("a", 3, 1),
+            ("a", 4, 2),
+        ] {
+            heard.take(&event(stream, version, id));
+        }
+        assert_eq!(
+            (heard.messages, heard.events.len(), heard.out_of_order),
+            (5, 3, 0)
+        );
+        heard.take(&event("a", 6, 4));
+        assert_eq!(heard.out_of_order, 1);
+    }
+}

@@ -1,0 +1,104 @@
+//! The proof: what was expected, what was found.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::cli::output::table;
+
+/// One line of the proof.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// What was checked.
+    pub what: &'static str,
+    /// What it had to be.
+    pub expected: String,
+    /// What it was.
+    pub found: String,
+    /// Whether that is as it must be.
+    pub holds: bool,
+}
+
+/// What the demo found.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Records loaded.
+    pub records: usize,
+    /// Seconds from the first request to the last answer, the kill included.
+    pub load_seconds: f64,
+    /// Records that were acknowledged when the process was killed.
+    pub killed_after: usize,
+    /// From the kill to ready again.
+    pub restart_ms: u128,
+    /// Requests that had to be sent again.
+    pub sent_again: usize,
+    /// Of those, requests whose first sending had been carried out.
+    pub replayed: usize,
+    /// The proof.
+    pub checks: Vec<Check>,
+    /// What cannot be proven here, and why.
+    pub remarks: Vec<String>,
+    /// Where the data is, if it is kept.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Report {
+    /// Notes that two things must be equal.
+    pub fn equal<T: PartialEq + ToString>(&mut self, what: &'static str, expected: T, found: T) {
+        self.checks.push(Check {
+            what,
+            holds: expected == found,
+            expected: expected.to_string(),
+            found: found.to_string(),
+        });
+    }
+
+    /// Whether everything holds.
+    pub fn holds(&self) -> bool {
+        !self.checks.is_empty() && self.checks.iter().all(|check| check.holds)
+    }
+
+    /// For people.
+    pub fn describe(&self) -> String {
+        let rows = self.checks.iter().map(|check| {
+            [
+                check.what.to_owned(),
+                check.expected.clone(),
+                check.found.clone(),
+                if check.holds { "yes" } else { "NO" }.to_owned(),
+            ]
+        });
+        let mut text = table(["what", "expected", "found", "holds"], rows);
+        for remark in &self.remarks {
+            text.push_str(&format!("\n{remark}\n"));
+        }
+        let verdict = if self.holds() {
+            "S3, Kafka and the read model hold the same facts."
+        } else {
+            "NOT PROVEN: see the lines above."
+        };
+        text.push_str(&format!("\n{verdict}\n"));
+        if let Some(dir) = &self.data_dir {
+            text.push_str(&format!(
+                "The data is kept; look around with: oms serve --data-dir {}\n",
+                dir.display()
+            ));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_checked_is_nothing_proven() {
+        let mut report = Report::default();
+        assert!(!report.holds());
+        report.equal("a", 1, 1);
+        assert!(report.holds());
+        report.equal("b", 1, 2);
+        assert!(!report.holds() && report.describe().contains("NOT PROVEN"));
+    }
+}
