@@ -9,7 +9,6 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::actors::event_store::PartitionSize;
 use crate::domain::ids::PartitionId;
 use crate::log::object::CommitObject;
 use crate::log::partition::{Owner, PartitionLog};
@@ -277,13 +276,9 @@ pub fn command_committed<'a>(
     seen(aggregate, events, is_new);
 }
 
-/// Sizes of the event store.
-pub fn store_size(bucket: &str, partitions: &[PartitionSize]) {
-    let stored: u64 = partitions.iter().map(|p| p.stored_bytes).sum();
-    gauge!(STORAGE_BYTES, "bucket" => bucket.to_owned()).set(stored as f64);
-    for p in partitions {
-        partition_gauge(INDEX_BYTES, p.partition, p.index_bytes as f64);
-    }
+/// Bytes of all commit objects in the bucket, as far as this process has read.
+pub fn stored_bytes(bucket: &str, bytes: u64) {
+    gauge!(STORAGE_BYTES, "bucket" => bucket.to_owned()).set(bytes as f64);
 }
 
 /// A command waited this long in its entity's mailbox.

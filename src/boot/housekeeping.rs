@@ -35,7 +35,12 @@ pub fn measure_store(io: &IoRuntime, store: EventStore) {
         let mut ticks = interval(MEASURE_EVERY);
         loop {
             ticks.tick().await;
-            metrics::store_size(store.log().bucket(), &store.sizes());
+            let sizes = store.sizes();
+            let stored = sizes.iter().map(|p| p.stored_bytes).sum();
+            metrics::stored_bytes(store.log().bucket(), stored);
+            for p in sizes {
+                metrics::partition_gauge(metrics::INDEX_BYTES, p.partition, p.index_bytes as f64);
+            }
         }
     });
 }
