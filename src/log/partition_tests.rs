@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::migration::lead::Lead;
 use crate::domain::event::{Idempotency, NewEvent, Provenance, encode};
 use crate::domain::ids::{EventId, EventType, StreamName, StreamType};
+use crate::migration::lead::Lead;
 
 const LIMITS: BatchLimits = BatchLimits {
     events: 8,
