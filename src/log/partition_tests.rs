@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::migration::lead::Lead;
 use crate::domain::event::{Idempotency, NewEvent, Provenance, encode};
 use crate::domain::ids::{EventId, EventType, StreamName, StreamType};
 use crate::migration::lead::Lead;

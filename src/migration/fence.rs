@@ -63,7 +63,11 @@ mod tests {
         let table: [(StageKind, &[Change], Result<(), Fenced>); 7] = [
             (StageKind::Legacy, &[], Ok(())),
             (StageKind::DualWritePostgres, &[], Ok(())),
-            (StageKind::DualWriteS3, &[], Err(Fenced::Led(led(Lead::S3, 4)))),
+            (
+                StageKind::DualWriteS3,
+                &[],
+                Err(Fenced::Led(led(Lead::S3, 4))),
+            ),
             (StageKind::S3Only, &[], Err(Fenced::Led(led(Lead::S3, 4)))),
             (
                 StageKind::DualWritePostgres,

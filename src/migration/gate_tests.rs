@@ -39,17 +39,31 @@ fn law_15_a_figure_beyond_its_threshold_fails_its_gate_and_no_other() {
     let table: [(&str, fn(&mut Figures, Duration)); 13] = [
         ("s3_probe", |f, _| f.s3_probe = Some(false)),
         ("same_history", |f, _| f.same_history = Some(false)),
-        ("verification_age_s", |f, d| f.verification_age = f.verification_age.map(|a| a + d)),
+        ("verification_age_s", |f, d| {
+            f.verification_age = f.verification_age.map(|a| a + d)
+        }),
         ("divergent_streams", |f, _| f.divergent_streams = Some(1)),
-        ("s3_success_share", |f, _| f.s3_success_share = f.s3_success_share.map(|s| s - 1e-6)),
+        ("s3_success_share", |f, _| {
+            f.s3_success_share = f.s3_success_share.map(|s| s - 1e-6)
+        }),
         ("shadow_mismatches", |f, _| f.shadow_mismatches = Some(1)),
         ("backfill_remaining", |f, _| f.backfill_remaining = Some(1)),
-        ("unmirrored", |f, _| f.unmirrored = f.unmirrored.map(|n| n + 1)),
-        ("s3_led_for_s", |f, d| f.s3_led_for = f.s3_led_for.map(|t| t - d)),
+        ("unmirrored", |f, _| {
+            f.unmirrored = f.unmirrored.map(|n| n + 1)
+        }),
+        ("s3_led_for_s", |f, d| {
+            f.s3_led_for = f.s3_led_for.map(|t| t - d)
+        }),
         ("fallback_reads", |f, _| f.fallback_reads = Some(1)),
-        ("relay_lag_s", |f, d| f.relay_lag = f.relay_lag.map(|t| t + d)),
-        ("mirror_behind", |f, _| f.mirror_behind = f.mirror_behind.map(|n| n + 1)),
-        ("postgres_reachable", |f, _| f.postgres_reachable = Some(false)),
+        ("relay_lag_s", |f, d| {
+            f.relay_lag = f.relay_lag.map(|t| t + d)
+        }),
+        ("mirror_behind", |f, _| {
+            f.mirror_behind = f.mirror_behind.map(|n| n + 1)
+        }),
+        ("postgres_reachable", |f, _| {
+            f.postgres_reachable = Some(false)
+        }),
     ];
     for gate in GATES {
         let spoil = table.iter().find(|(name, _)| *name == gate.name);

@@ -83,7 +83,10 @@ impl fmt::Display for Breach {
             window_s,
             ..
         } = self;
-        write!(f, "{what}: {figure:.4} over {window_s} s, budget {limit:.4}")
+        write!(
+            f,
+            "{what}: {figure:.4} over {window_s} s, budget {limit:.4}"
+        )
     }
 }
 

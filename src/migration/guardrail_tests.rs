@@ -64,7 +64,14 @@ fn a_breach_that_lasts_leads_back_and_one_that_ends_does_not() {
         for now in 1..=1 + lasts {
             many(&mut rail, now, 200, 100, FAST);
             let last = budget(rail.judge(now)).0;
-            assert_eq!(last, if now == 1 + patience { "walk back" } else { "alert" });
+            assert_eq!(
+                last,
+                if now == 1 + patience {
+                    "walk back"
+                } else {
+                    "alert"
+                }
+            );
         }
         let later = 1 + lasts + settings().window.as_secs();
         assert_eq!(budget(rail.judge(later)).0, expected);

@@ -102,7 +102,12 @@ mod tests {
             (&pg, DualWriteS3, Share::All, &[0, 1, 2, 3]),
             (&some, DualWriteS3, Share::All, &[0, 2, 3]),
             (&ahead, DualWriteS3, Share::All, &[0, 1, 3]),
-            (&pg, DualWriteS3, Share::Partitions(ids(&[2, 0, 2])), &[0, 2]),
+            (
+                &pg,
+                DualWriteS3,
+                Share::Partitions(ids(&[2, 0, 2])),
+                &[0, 2],
+            ),
             (&some, DualWriteS3, Share::Partitions(ids(&[1])), &[]),
             (&pg, DualWriteS3, Share::Percent(1), &[0]),
             (&pg, DualWriteS3, Share::Percent(25), &[0]),

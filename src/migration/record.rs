@@ -103,9 +103,8 @@ impl MigrationRow {
         step: Step,
         revision: u64,
     ) -> Result<Self, InvalidRow> {
-        let stage = StageKind::of(mode, lead).ok_or_else(|| {
-            InvalidRow(format!("{} with lead {}", mode.as_str(), lead.as_str()))
-        })?;
+        let stage = StageKind::of(mode, lead)
+            .ok_or_else(|| InvalidRow(format!("{} with lead {}", mode.as_str(), lead.as_str())))?;
         if step != Step::Steady && !RULES.iter().any(|r| r.from == (stage, step)) {
             return Err(InvalidRow(format!("step {step} in stage {stage}")));
         }
@@ -127,7 +126,7 @@ impl MigrationRow {
 
     /// The row after a change; `None` when the change is not one of this row's.
     pub fn after(&self, change: Change) -> Option<Self> {
-        let rule = change.rule();
+        let rule = RULES.iter().find(|rule| rule.change == change)?;
         (rule.from == (self.stage, self.step)).then(|| Self {
             stage: rule.to.0,
             step: rule.to.1,
@@ -189,12 +188,7 @@ struct Rule {
     epochs: u64,
 }
 
-const fn rule(
-    change: Change,
-    from: (StageKind, Step),
-    to: (StageKind, Step),
-    epochs: u64,
-) -> Rule {
+const fn rule(change: Change, from: (StageKind, Step), to: (StageKind, Step), epochs: u64) -> Rule {
     Rule {
         change,
         from,
@@ -203,24 +197,74 @@ const fn rule(
     }
 }
 
-/// Every change there is; one line each, in the order of [`Change`].
+/// What each change does; one line each.
 const RULES: [Rule; 13] = {
     use Change::*;
     use StageKind::*;
     use Step::*;
     [
         rule(MirrorInS3, (Legacy, Steady), (DualWritePostgres, Steady), 0),
-        rule(StopMirrorInS3, (DualWritePostgres, Steady), (Legacy, Steady), 0),
+        rule(
+            StopMirrorInS3,
+            (DualWritePostgres, Steady),
+            (Legacy, Steady),
+            0,
+        ),
         rule(MirrorInPostgres, (S3Only, Steady), (DualWriteS3, Steady), 0),
-        rule(StopMirrorInPostgres, (DualWriteS3, Steady), (S3Only, Steady), 0),
-        rule(DrainToS3, (DualWritePostgres, Steady), (DualWritePostgres, DrainingToS3), 1),
-        rule(SealToS3, (DualWritePostgres, DrainingToS3), (DualWritePostgres, SealingToS3), 0),
-        rule(LeadS3, (DualWritePostgres, SealingToS3), (DualWriteS3, Steady), 0),
-        rule(UndoDrain, (DualWritePostgres, DrainingToS3), (DualWritePostgres, Steady), 1),
-        rule(UndoSealToS3, (DualWritePostgres, SealingToS3), (DualWritePostgres, Steady), 1),
-        rule(SealToPostgres, (DualWriteS3, Steady), (DualWriteS3, SealingToPostgres), 0),
-        rule(LeadPostgres, (DualWriteS3, SealingToPostgres), (DualWritePostgres, Steady), 1),
-        rule(UndoSealToPostgres, (DualWriteS3, SealingToPostgres), (DualWriteS3, UndoingToS3), 0),
+        rule(
+            StopMirrorInPostgres,
+            (DualWriteS3, Steady),
+            (S3Only, Steady),
+            0,
+        ),
+        rule(
+            DrainToS3,
+            (DualWritePostgres, Steady),
+            (DualWritePostgres, DrainingToS3),
+            1,
+        ),
+        rule(
+            SealToS3,
+            (DualWritePostgres, DrainingToS3),
+            (DualWritePostgres, SealingToS3),
+            0,
+        ),
+        rule(
+            LeadS3,
+            (DualWritePostgres, SealingToS3),
+            (DualWriteS3, Steady),
+            0,
+        ),
+        rule(
+            UndoDrain,
+            (DualWritePostgres, DrainingToS3),
+            (DualWritePostgres, Steady),
+            1,
+        ),
+        rule(
+            UndoSealToS3,
+            (DualWritePostgres, SealingToS3),
+            (DualWritePostgres, Steady),
+            1,
+        ),
+        rule(
+            SealToPostgres,
+            (DualWriteS3, Steady),
+            (DualWriteS3, SealingToPostgres),
+            0,
+        ),
+        rule(
+            LeadPostgres,
+            (DualWriteS3, SealingToPostgres),
+            (DualWritePostgres, Steady),
+            1,
+        ),
+        rule(
+            UndoSealToPostgres,
+            (DualWriteS3, SealingToPostgres),
+            (DualWriteS3, UndoingToS3),
+            0,
+        ),
         rule(KeepS3, (DualWriteS3, UndoingToS3), (DualWriteS3, Steady), 2),
     ]
 };
@@ -245,10 +289,6 @@ impl Change {
             KeepS3,
         ]
     };
-
-    fn rule(self) -> &'static Rule {
-        &RULES[self as usize]
-    }
 }
 
 #[cfg(test)]
@@ -256,9 +296,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_stand_in_the_order_of_the_changes() {
+    fn every_change_has_one_rule() {
         for change in Change::ALL {
-            assert_eq!(change.rule().change, change);
+            let rules = RULES.iter().filter(|rule| rule.change == change);
+            assert_eq!(rules.count(), 1, "{change:?}");
         }
     }
 
@@ -307,12 +348,28 @@ mod tests {
     fn every_hand_off_and_every_undo_begins_an_epoch_of_its_own() {
         use Change::*;
         let table: [(StageKind, &[Change], u64); 6] = [
-            (StageKind::DualWritePostgres, &[DrainToS3, SealToS3, LeadS3], 6),
+            (
+                StageKind::DualWritePostgres,
+                &[DrainToS3, SealToS3, LeadS3],
+                6,
+            ),
             (StageKind::DualWritePostgres, &[DrainToS3, UndoDrain], 7),
-            (StageKind::DualWritePostgres, &[DrainToS3, SealToS3, UndoSealToS3], 7),
+            (
+                StageKind::DualWritePostgres,
+                &[DrainToS3, SealToS3, UndoSealToS3],
+                7,
+            ),
             (StageKind::DualWriteS3, &[SealToPostgres, LeadPostgres], 6),
-            (StageKind::DualWriteS3, &[SealToPostgres, UndoSealToPostgres, KeepS3], 7),
-            (StageKind::DualWriteS3, &[StopMirrorInPostgres, MirrorInPostgres], 5),
+            (
+                StageKind::DualWriteS3,
+                &[SealToPostgres, UndoSealToPostgres, KeepS3],
+                7,
+            ),
+            (
+                StageKind::DualWriteS3,
+                &[StopMirrorInPostgres, MirrorInPostgres],
+                5,
+            ),
         ];
         for (stage, changes, epoch) in table {
             let mut row = MigrationRow::new(stage, Epoch(5));

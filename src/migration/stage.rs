@@ -92,9 +92,7 @@ pub enum StageKind {
 
 /// A text or a pair that names no stage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "there is no stage `{0}`; there are: legacy, dual_write/postgres, dual_write/s3, s3_only"
-)]
+#[error("there is no stage `{0}`; there are: legacy, dual_write/postgres, dual_write/s3, s3_only")]
 pub struct UnknownStage(pub String);
 
 impl StageKind {
@@ -267,7 +265,12 @@ mod tests {
             (Mode::DualWrite, None, DualWriteS3, Ok(DualWriteS3)),
             (Mode::DualWrite, Some(Lead::S3), Legacy, Ok(DualWriteS3)),
             (Mode::Legacy, Some(Lead::S3), Legacy, Err("legacy/s3")),
-            (Mode::S3Only, Some(Lead::Postgres), Legacy, Err("s3_only/postgres")),
+            (
+                Mode::S3Only,
+                Some(Lead::Postgres),
+                Legacy,
+                Err("s3_only/postgres"),
+            ),
         ];
         for (mode, lead, from, expected) in table {
             let expected = expected.map_err(|text| UnknownStage(text.into()));

@@ -1,6 +1,9 @@
 //! Protocols that are broken on purpose, each in one place. The checker must find every one.
 
+use oms::domain::ids::Epoch;
+use oms::log::object::ControlRecord;
 use oms::migration::handoff::{Action, Known, Wish, next_action};
+use oms::migration::lead::Lead;
 use oms::migration::record::{Change, Step};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +18,9 @@ pub enum Flaw {
     UndoSealByRowAlone,
     /// While sealing to PostgreSQL the row alone is set back, unless the control record is seen.
     UndoByRowUnlessSealed,
+    /// The record that ends S3's lead is put at S3's new end after every lost race, without a look
+    /// at what won.
+    SealAgainBlindly,
     /// PostgreSQL leads before it has everything.
     LeadBeforeCopied,
     /// The row is set, whatever it is by then.
@@ -26,12 +32,13 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    pub const ALL: [Flaw; 9] = [
+    pub const ALL: [Flaw; 10] = [
         Flaw::NoRowLock,
         Flaw::NoDrain,
         Flaw::DeafWriter,
         Flaw::UndoSealByRowAlone,
         Flaw::UndoByRowUnlessSealed,
+        Flaw::SealAgainBlindly,
         Flaw::LeadBeforeCopied,
         Flaw::RowSetBlindly,
         Flaw::EndReadBeforeRow,
@@ -73,6 +80,18 @@ pub fn next(known: &Known, wish: Wish, flaw: Option<Flaw>) -> Action {
                 set(Change::KeepS3)
             } else {
                 action
+            }
+        }
+        (Some(Flaw::SealAgainBlindly), Step::SealingToPostgres, Action::Wait(_)) => {
+            match known.s3 {
+                Some(s3) => Action::PutControlInS3 {
+                    offset: s3.next,
+                    record: ControlRecord {
+                        lead: Lead::Postgres,
+                        epoch: Epoch(row.epoch.0 + 1),
+                    },
+                },
+                None => action,
             }
         }
         _ => action,

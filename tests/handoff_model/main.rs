@@ -26,7 +26,7 @@ const BACKWARD: Move = Move::new(Edge::B, Direction::Backward);
 fn edge_b(start: StageKind, sights: &'static [Sight]) -> Handoff {
     Handoff {
         start,
-        commands: 2,
+        streams: &[0, 1],
         changes: 4,
         requests: 2,
         moves: &[FORWARD, BACKWARD],
@@ -60,18 +60,52 @@ fn threads() -> usize {
 
 #[test]
 fn law_14_the_lead_moves_to_s3_and_back() {
-    check("to S3 and back", edge_b(StageKind::DualWritePostgres, sights::TO_S3));
+    let model = || edge_b(StageKind::DualWritePostgres, sights::TO_S3);
+    check(
+        "to S3, and back or again",
+        Handoff {
+            changes: 6,
+            ..model()
+        },
+    );
+    let streams = &[0, 0, 1];
+    check("to S3, rivals on a stream", Handoff { streams, ..model() });
+    let streams = &[0, 0];
+    check(
+        "to S3, much on its way",
+        Handoff {
+            streams,
+            requests: 3,
+            ..model()
+        },
+    );
 }
 
 #[test]
 fn law_14_the_lead_moves_to_postgres_and_back() {
-    check("to PostgreSQL and back", edge_b(StageKind::DualWriteS3, sights::TO_POSTGRES));
+    let model = || edge_b(StageKind::DualWriteS3, sights::TO_POSTGRES);
+    check("to PostgreSQL, and back or again", model());
+    let streams = &[0, 0];
+    check(
+        "to PostgreSQL, rivals on a stream",
+        Handoff { streams, ..model() },
+    );
+    let streams = &[0];
+    check(
+        "to PostgreSQL, much on its way",
+        Handoff {
+            streams,
+            requests: 3,
+            ..model()
+        },
+    );
 }
 
 #[test]
 fn law_14_the_whole_road_is_walked_there_and_back() {
     let model = Handoff {
-        commands: 1,
+        streams: &[0],
+        // Four edges of one change each, b there in three and back in two.
         changes: 9,
         requests: 1,
         moves: &Move::ALL,

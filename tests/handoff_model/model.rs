@@ -1,14 +1,15 @@
 //! What the nodes may do. Every decision is the service's own, by the functions of
-//! `oms::migration`; this only says in which order things may happen, and that is: in any.
+//! `oms::migration`; this only says on which knowledge and in which order, and that is: on any there
+//! ever was, in any.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use oms::domain::ids::{Epoch, Offset};
 use oms::log::object::ControlRecord;
 use oms::migration::edge::Move;
 use oms::migration::fence::{may_append_in_postgres, may_append_in_s3};
-use oms::migration::handoff::{self, Known, Wish};
+use oms::migration::handoff::{self, Action, Known, PostgresView, Wish};
 use oms::migration::lead::{Lead, Leadership};
 use oms::migration::record::MigrationRow;
 use oms::migration::stage::StageKind;
@@ -16,10 +17,7 @@ use stateright::{Model, Property};
 
 use super::flaws::{Flaw, next};
 use super::properties;
-use super::world::{Node, Object, Request, Seen, World, last_control};
-
-/// The stream each command writes to: two on the first, one on the second.
-const STREAMS: [u8; 3] = [0, 0, 1];
+use super::world::{Object, Request, World, last_control};
 
 /// Something that is true in some world.
 pub type Sight = (&'static str, fn(&Handoff, &World) -> bool);
@@ -28,8 +26,9 @@ pub type Sight = (&'static str, fn(&Handoff, &World) -> bool);
 pub struct Handoff {
     /// Where the partition stands at first.
     pub start: StageKind,
-    /// Commands that clients send, to any node and again after an unknown outcome.
-    pub commands: u8,
+    /// The stream of each command that clients send, to any node and again after an unknown
+    /// outcome.
+    pub streams: &'static [u8],
     /// Most changes of the row.
     pub changes: u64,
     /// Most requests on their way at once.
@@ -45,81 +44,92 @@ pub struct Handoff {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// A node forgets everything.
-    Crash(usize),
-    /// A node's writers hear who leads: what the row says, or the last control record.
-    HearRow(usize),
-    HearS3(usize),
-    /// A client's command, on top of what the node has read of this store.
-    Write(usize, u8, Lead),
-    /// A mirror copies the next object.
-    MirrorToS3,
-    MirrorToPostgres,
-    /// A node looks at one side, to decide when it has looked at the other.
-    LookAtPostgres(usize),
-    LookAtPostgresEnd(usize),
-    LookAtS3(usize),
-    /// It looks at the other side, decides, and sends what was decided.
-    Step(usize, Intent),
+    /// A node decides something, on what it knows, and sends a request.
+    Send(Request),
     /// A request takes effect.
     Arrive(Request),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intent {
+#[derive(Debug, Clone, Copy)]
+enum Intent {
     Begin(Move),
     End(Wish),
 }
 
+/// Two nodes; what tells them apart is only who has made an object.
+const NODES: [u8; 2] = [0, 1];
+
 impl Handoff {
-    /// What is known to a node that saw one side before and sees the other now.
-    fn known(world: &World, seen: Seen) -> Known {
-        let (postgres, s3) = match seen {
-            Seen::Postgres(view) => (view, world.s3_view()),
-            Seen::S3(view) => (world.postgres_view(), view),
-            Seen::PostgresEnd(next) => {
-                let now = world.postgres_view();
-                (handoff::PostgresView { next, ..now }, world.s3_view())
+    /// Every request that any node may send now, on any knowledge.
+    fn requests_of(&self, world: &World) -> BTreeSet<Request> {
+        let mut requests = BTreeSet::new();
+        requests.extend(mirror_to_s3(world));
+        requests.extend(mirror_to_postgres(world));
+        for node in NODES {
+            for command in 0..self.streams.len() as u8 {
+                for log in [&world.postgres, &world.s3] {
+                    self.write(world, node, command, log, &mut requests);
+                }
             }
-        };
-        Known {
-            postgres,
-            s3: Some(s3),
+            self.steps(world, node, &mut requests);
         }
+        requests
     }
 
-    fn decide(&self, known: &Known, intent: Intent) -> handoff::Action {
-        match intent {
-            Intent::Begin(step) => handoff::begin(known, step, Offset::MAX),
-            Intent::End(wish) => next(known, wish, self.flaw),
+    /// Steps of a hand-off. Each side may have been looked at long ago, in any order.
+    fn steps(&self, world: &World, node: u8, requests: &mut BTreeSet<Request>) {
+        let intents = [Intent::End(Wish::Finish), Intent::End(Wish::Undo)];
+        let begins = self.moves.iter().map(|m| Intent::Begin(*m));
+        let intents: Vec<Intent> = intents.into_iter().chain(begins).collect();
+        let now = world.postgres_view();
+        let end = now.next;
+        let old = world.past.iter().flat_map(|seen| {
+            // The end was read in the row's snapshot, or after it.
+            (seen.next..=end).map(|next| PostgresView { next, ..*seen })
+        });
+        let torn = (self.flaw == Some(Flaw::EndReadBeforeRow)).then_some(0..end);
+        let torn = torn.into_iter().flatten();
+        let torn = torn.map(|next| PostgresView { next, ..now });
+        for postgres in std::iter::once(now).chain(old).chain(torn) {
+            for len in 0..=world.s3.len() {
+                let s3 = Some(world.s3_view_at(len));
+                let known = Known { postgres, s3 };
+                for intent in &intents {
+                    let action = match intent {
+                        Intent::Begin(step) => handoff::begin(&known, *step, Offset::MAX),
+                        Intent::End(wish) => next(&known, *wish, self.flaw),
+                    };
+                    requests.extend(Self::request(world, action, node));
+                }
+            }
         }
     }
 
     /// The request that an action comes to; copies go object by object.
-    pub fn request(world: &World, action: handoff::Action, node: usize) -> Option<Request> {
+    pub fn request(world: &World, action: Action, node: u8) -> Option<Request> {
         match action {
-            handoff::Action::SetRow { from, to, .. } => Some(Request::SetRow { from, to }),
-            handoff::Action::CopyToS3 { .. } => mirror_to_s3(world),
-            handoff::Action::CopyToPostgres { .. } => mirror_to_postgres(world),
-            handoff::Action::PutControlInS3 { offset, record } => Some(Request::PutInS3 {
+            Action::SetRow { from, to, .. } => Some(Request::SetRow { from, to }),
+            Action::CopyToS3 { .. } => mirror_to_s3(world),
+            Action::CopyToPostgres { .. } => mirror_to_postgres(world),
+            Action::PutControlInS3 { offset, record } => Some(Request::PutInS3 {
                 offset,
-                object: Object::Control {
-                    record,
-                    by: node as u8,
-                },
+                object: Object::Control { record, by: node },
             }),
-            handoff::Action::Done(_) | handoff::Action::Wait(_) => None,
+            Action::Done(_) | Action::Wait(_) => None,
         }
     }
 
-    /// What a writer sends: an event on top of the log it has read, to the store it has heard
-    /// leads.
-    fn write(&self, world: &World, node: usize, command: u8, read: Lead) -> Option<Request> {
-        let heard = world.nodes[node].heard?;
-        let log = match read {
-            Lead::Postgres => &world.postgres,
-            Lead::S3 => &world.s3,
-        };
+    /// What a node's writers may send: an event on top of the log they have read from one of the
+    /// stores, to the store that leads as far as they have heard, which may be long ago.
+    fn write(
+        &self,
+        world: &World,
+        node: u8,
+        command: u8,
+        log: &[Object],
+        requests: &mut BTreeSet<Request>,
+    ) {
+        let own = self.streams[usize::from(command)];
         let mut version = 1;
         for object in log {
             if let Object::Event {
@@ -127,35 +137,45 @@ impl Handoff {
             } = object
             {
                 if *c == command {
-                    return None;
+                    return;
                 }
-                version += u8::from(*stream == STREAMS[usize::from(command)]);
+                version += u8::from(*stream == own);
             }
         }
-        let object = Object::Event {
-            stream: STREAMS[usize::from(command)],
+        let offset = log.len() as Offset;
+        let event = |epoch| Object::Event {
+            stream: own,
             version,
             command,
-            epoch: heard.epoch,
-            by: node as u8,
+            epoch,
+            by: node,
         };
-        let offset = log.len() as Offset;
-        match heard.lead {
-            Lead::Postgres => {
-                let unlocked = self.flaw == Some(Flaw::NoRowLock);
-                if unlocked && may_append_in_postgres(&world.row, heard.epoch).is_err() {
-                    return None;
-                }
-                Some(Request::AppendInPostgres { offset, object })
+        // Epochs are heard of from the row or from S3.
+        let heard =
+            last_control(&world.s3).map_or(world.row.epoch, |c| c.epoch.max(world.row.epoch));
+        for epoch in (1..=heard.0).map(Epoch) {
+            let object = event(epoch);
+            // Without a lock the row is checked here; with it, when the transaction arrives.
+            let unlocked = self.flaw == Some(Flaw::NoRowLock);
+            if !unlocked || may_append_in_postgres(&world.row, epoch).is_ok() {
+                requests.insert(Request::AppendInPostgres { offset, object });
             }
-            Lead::S3 => {
-                let last = last_control(log).map(Leadership::from);
-                let deaf = self.flaw == Some(Flaw::DeafWriter);
-                (deaf || may_append_in_s3(last, heard.epoch).is_ok())
-                    .then_some(Request::PutInS3 { offset, object })
+            let last = last_control(log).map(Leadership::from);
+            let deaf = self.flaw == Some(Flaw::DeafWriter) && has_led(&world.s3, epoch);
+            if deaf || may_append_in_s3(last, epoch).is_ok() {
+                requests.insert(Request::PutInS3 { offset, object });
             }
         }
     }
+}
+
+/// Whether S3 led in this epoch.
+fn has_led(s3: &[Object], epoch: Epoch) -> bool {
+    let record = ControlRecord {
+        lead: Lead::S3,
+        epoch,
+    };
+    s3.iter().any(|object| object.control() == Some(record))
 }
 
 pub fn mirror_to_s3(world: &World) -> Option<Request> {
@@ -183,89 +203,36 @@ impl Model for Handoff {
             },
             by: 0,
         };
-        // Only the leading store has a beginning; the other may have heard of nothing yet.
+        // S3 may have heard of nothing yet. PostgreSQL has at least the beginning, or there would be
+        // no row either.
         let (postgres, s3) = match self.start.lead() {
             Lead::Postgres => (vec![genesis], vec![]),
-            Lead::S3 => (vec![], vec![genesis]),
+            Lead::S3 => (vec![genesis], vec![genesis]),
         };
         vec![World {
             row: MigrationRow::new(self.start, epoch),
             postgres,
             s3,
             on_their_way: vec![],
-            nodes: [Node::default(); 2],
+            past: vec![],
             gap: false,
         }]
     }
 
     fn actions(&self, world: &World, acts: &mut Vec<Act>) {
         acts.extend(world.on_their_way.iter().map(|r| Act::Arrive(*r)));
-        let may_send = world.on_their_way.len() < self.requests;
-        for (node, state) in world.nodes.iter().enumerate() {
-            acts.extend([Act::Crash(node), Act::HearRow(node), Act::HearS3(node)]);
-            match state.seen {
-                None => acts.extend([Act::LookAtPostgres(node), Act::LookAtS3(node)]),
-                Some(_) if may_send => {
-                    let intents = [Intent::End(Wish::Finish), Intent::End(Wish::Undo)];
-                    let begins = self.moves.iter().map(|m| Intent::Begin(*m));
-                    acts.extend(intents.into_iter().chain(begins).map(|i| Act::Step(node, i)));
-                }
-                Some(_) => {}
-            }
-            if state.seen.is_none() && self.flaw == Some(Flaw::EndReadBeforeRow) {
-                acts.push(Act::LookAtPostgresEnd(node));
-            }
-            if may_send {
-                for command in 0..self.commands {
-                    acts.push(Act::Write(node, command, Lead::Postgres));
-                    acts.push(Act::Write(node, command, Lead::S3));
-                }
-            }
-        }
-        if may_send {
-            acts.extend([Act::MirrorToS3, Act::MirrorToPostgres]);
+        if world.on_their_way.len() < self.requests {
+            acts.extend(self.requests_of(world).into_iter().map(Act::Send));
         }
     }
 
     fn next_state(&self, last: &World, act: Act) -> Option<World> {
-        let with = |change: &dyn Fn(&mut World)| {
-            let mut world = last.clone();
-            change(&mut world);
-            (world != *last).then_some(world)
-        };
-        let sent = |request: Option<Request>| {
-            let request = request?;
-            with(&|world| world.send(request))
-        };
+        let mut world = last.clone();
         match act {
-            Act::Crash(node) => with(&|w| w.nodes[node] = Node::default()),
-            Act::HearRow(node) => with(&|w| w.nodes[node].heard = Some(w.row.leadership())),
-            Act::HearS3(node) => {
-                let control = last_control(&last.s3)?;
-                with(&|w| w.nodes[node].heard = Some(control.into()))
-            }
-            Act::Write(node, command, read) => sent(self.write(last, node, command, read)),
-            Act::MirrorToS3 => sent(mirror_to_s3(last)),
-            Act::MirrorToPostgres => sent(mirror_to_postgres(last)),
-            Act::LookAtPostgres(node) => {
-                with(&|w| w.nodes[node].seen = Some(Seen::Postgres(w.postgres_view())))
-            }
-            Act::LookAtPostgresEnd(node) => with(&|w| {
-                w.nodes[node].seen = Some(Seen::PostgresEnd(w.postgres_view().next));
-            }),
-            Act::LookAtS3(node) => with(&|w| w.nodes[node].seen = Some(Seen::S3(w.s3_view()))),
-            Act::Step(node, intent) => {
-                let known = Self::known(last, last.nodes[node].seen?);
-                let action = self.decide(&known, intent);
-                // Nothing sent: the same as a crash of the part that looked.
-                let request = Self::request(last, action, node)?;
-                with(&|w| {
-                    w.nodes[node].seen = None;
-                    w.send(request);
-                })
-            }
-            Act::Arrive(request) => with(&|w| w.arrive(request, self.flaw)),
+            Act::Send(request) => world.send(request, self.flaw),
+            Act::Arrive(request) => world.arrive(request, self.flaw),
         }
+        (world != *last).then_some(world)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

@@ -78,10 +78,17 @@ const PATIENCE: usize = 24;
 fn ends(model: &Handoff, world: &World) -> bool {
     let key = (world.row, world.postgres.clone(), world.s3.clone());
     let known = |found: &mut HashMap<_, bool>| found.get(&key).copied();
-    if let Some(answer) = model.ends.lock().ok().and_then(|mut found| known(&mut found)) {
+    if let Some(answer) = model
+        .ends
+        .lock()
+        .ok()
+        .and_then(|mut found| known(&mut found))
+    {
         return answer;
     }
-    let answer = [Wish::Finish, Wish::Undo].into_iter().all(|wish| lone_end(world, wish));
+    let answer = [Wish::Finish, Wish::Undo]
+        .into_iter()
+        .all(|wish| lone_end(world, wish));
     if let Ok(mut found) = model.ends.lock() {
         found.insert(key, answer);
     }

@@ -47,46 +47,63 @@ fn event_on_its_way(world: &World) -> bool {
 
 /// From `dual_write/postgres`.
 pub const TO_S3: &[Sight] = &[
-    ("S3 takes a write after leading for the first time", |_, w| {
-        s3_leads(w) && ends_with_event(&w.s3)
-    }),
-    ("PostgreSQL takes a write after a drain was undone", |_, w| {
-        postgres_leads(w)
-            && w.row.epoch.0 > 1
-            && leads(&w.postgres).len() == 1
-            && ends_with_event(&w.postgres)
-    }),
-    ("PostgreSQL takes a write after a seal was undone", |_, w| {
-        postgres_leads(w)
-            && leads(&w.postgres) == [Lead::Postgres, Lead::Postgres]
-            && ends_with_event(&w.postgres)
-    }),
-    ("the records of finish and undo race for one offset", |_, w| {
-        w.row.step == Step::SealingToS3 && rivals(w)
-    }),
+    (
+        "S3 takes a write after leading for the first time",
+        |_, w| s3_leads(w) && ends_with_event(&w.s3),
+    ),
+    (
+        "PostgreSQL takes a write after a drain was undone",
+        |_, w| {
+            postgres_leads(w)
+                && w.row.epoch.0 > 1
+                && leads(&w.postgres).len() == 1
+                && ends_with_event(&w.postgres)
+        },
+    ),
+    (
+        "PostgreSQL takes a write after a seal was undone",
+        |_, w| {
+            postgres_leads(w)
+                && leads(&w.postgres) == [Lead::Postgres, Lead::Postgres]
+                && ends_with_event(&w.postgres)
+        },
+    ),
+    (
+        "the records of finish and undo race for one offset",
+        |_, w| w.row.step == Step::SealingToS3 && rivals(w),
+    ),
 ];
 
 /// From `dual_write/s3`.
 pub const TO_POSTGRES: &[Sight] = &[
-    ("PostgreSQL takes a write after leading for the first time", |_, w| {
-        postgres_leads(w) && ends_with_event(&w.postgres)
-    }),
-    ("S3 takes a write after a seal that never reached it was undone", |_, w| {
-        w.row.step == Step::Steady
-            && leads(&w.s3) == [Lead::S3, Lead::S3]
-            && ends_with_event(&w.s3)
-    }),
-    ("S3 takes a write after a seal that reached it was undone", |_, w| {
-        w.row.step == Step::Steady
-            && leads(&w.s3) == [Lead::S3, Lead::Postgres, Lead::S3]
-            && ends_with_event(&w.s3)
-    }),
-    ("a write races with the record that ends S3's lead", |_, w| {
-        w.row.step == Step::SealingToPostgres && event_on_its_way(w)
-    }),
-    ("the records of finish and undo race for one offset", |_, w| {
-        w.row.step == Step::UndoingToS3 && rivals(w)
-    }),
+    (
+        "PostgreSQL takes a write after leading for the first time",
+        |_, w| postgres_leads(w) && ends_with_event(&w.postgres),
+    ),
+    (
+        "S3 takes a write after a seal that never reached it was undone",
+        |_, w| {
+            w.row.step == Step::Steady
+                && leads(&w.s3) == [Lead::S3, Lead::S3]
+                && ends_with_event(&w.s3)
+        },
+    ),
+    (
+        "S3 takes a write after a seal that reached it was undone",
+        |_, w| {
+            w.row.step == Step::Steady
+                && leads(&w.s3) == [Lead::S3, Lead::Postgres, Lead::S3]
+                && ends_with_event(&w.s3)
+        },
+    ),
+    (
+        "a write races with the record that ends S3's lead",
+        |_, w| w.row.step == Step::SealingToPostgres && event_on_its_way(w),
+    ),
+    (
+        "the records of finish and undo race for one offset",
+        |_, w| w.row.step == Step::UndoingToS3 && rivals(w),
+    ),
 ];
 
 /// From one end of the road.

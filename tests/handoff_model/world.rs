@@ -4,13 +4,16 @@
 //! or the sender has given up or crashed, makes no difference to the stores, so answers are not
 //! modelled: a node learns what happened by looking. An acknowledged write is therefore any write
 //! that took effect, which is more than the service ever acknowledges.
+//!
+//! Nodes remember nothing, so a crash takes nothing from them; a node that has not heard of
+//! something is one that acts on an older state of a store, and any state there ever was will do.
 
 use oms::domain::ids::{Epoch, Offset};
 use oms::log::object::ControlRecord;
 use oms::migration::fence::may_append_in_postgres;
 use oms::migration::handoff::{PostgresView, S3View};
-use oms::migration::lead::{Lead, Leadership};
-use oms::migration::record::MigrationRow;
+use oms::migration::lead::Lead;
+use oms::migration::record::{MigrationRow, Step};
 
 use super::flaws::Flaw;
 
@@ -69,7 +72,10 @@ pub enum Request {
     /// A transaction that inserts a copy.
     CopyToPostgres { offset: Offset, object: Object },
     /// A compare-and-set of the row.
-    SetRow { from: MigrationRow, to: MigrationRow },
+    SetRow {
+        from: MigrationRow,
+        to: MigrationRow,
+    },
 }
 
 impl Request {
@@ -92,24 +98,6 @@ impl Request {
     }
 }
 
-/// What a node remembers. A crash forgets it all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Node {
-    /// Who leads, as its writers have heard; possibly long ago.
-    pub heard: Option<Leadership>,
-    /// One side of what it looks at before its next step in a hand-off.
-    pub seen: Option<Seen>,
-}
-
-/// The side that was looked at first; the step follows when the other has been looked at too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Seen {
-    Postgres(PostgresView),
-    S3(S3View),
-    /// Only in a broken variant: PostgreSQL's end without its row.
-    PostgresEnd(Offset),
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct World {
     pub row: MigrationRow,
@@ -117,7 +105,9 @@ pub struct World {
     pub s3: Vec<Object>,
     /// Sorted, each once: the second of two equal requests has no effect anyway.
     pub on_their_way: Vec<Request>,
-    pub nodes: [Node; 2],
+    /// Rows of hand-offs that have been, as PostgreSQL was when they came to be: somebody may have
+    /// looked then and act on it now.
+    pub past: Vec<PostgresView>,
     /// An object was inserted beyond the end of PostgreSQL's log.
     pub gap: bool,
 }
@@ -135,9 +125,14 @@ impl World {
     }
 
     pub fn s3_view(&self) -> S3View {
+        self.s3_view_at(self.s3.len())
+    }
+
+    /// S3 as it was when its log had this many objects.
+    pub fn s3_view_at(&self, len: usize) -> S3View {
         S3View {
-            next: self.s3.len() as Offset,
-            control: last_control(&self.s3),
+            next: len as Offset,
+            control: last_control(&self.s3[..len]),
         }
     }
 
@@ -152,8 +147,11 @@ impl World {
         }
     }
 
-    pub fn send(&mut self, request: Request) {
-        if let Err(place) = self.on_their_way.binary_search(&request) {
+    /// Puts a request on its way, if that can make a difference.
+    pub fn send(&mut self, request: Request, flaw: Option<Flaw>) {
+        if self.may_matter(&request, flaw)
+            && let Err(place) = self.on_their_way.binary_search(&request)
+        {
             self.on_their_way.insert(place, request);
         }
     }
@@ -178,10 +176,12 @@ impl World {
             }
             Request::CopyToPostgres { offset, object } => self.insert(offset, object),
             Request::SetRow { from, to } => {
-                if flaw == Some(Flaw::RowSetBlindly) {
+                let blindly = flaw == Some(Flaw::RowSetBlindly);
+                if self.row.compare_and_set(&from, &to) || blindly {
                     self.row = to;
-                } else {
-                    self.row.compare_and_set(&from, &to);
+                    if to.step != Step::Steady {
+                        self.past.push(self.postgres_view());
+                    }
                 }
             }
         }
@@ -199,22 +199,28 @@ impl World {
     /// Drops requests that can have no effect any more, so that worlds which differ only in them
     /// are one.
     fn forget_the_spent(&mut self, flaw: Option<Flaw>) {
-        let (row, postgres, s3) = (self.row, self.postgres.len(), self.s3.len());
-        self.on_their_way.retain(|request| match request {
-            Request::PutInS3 { offset, .. } => *offset >= s3 as Offset,
+        let mut requests = std::mem::take(&mut self.on_their_way);
+        requests.retain(|request| self.may_matter(request, flaw));
+        self.on_their_way = requests;
+    }
+
+    /// Whether a request can still have an effect: logs, epochs and revisions only grow.
+    fn may_matter(&self, request: &Request, flaw: Option<Flaw>) -> bool {
+        match request {
+            Request::PutInS3 { offset, .. } => *offset >= self.s3.len() as Offset,
             Request::AppendInPostgres { offset, object } => {
-                // The row's epoch only grows.
                 let outlived = match object {
-                    Object::Event { epoch, .. } => *epoch < row.epoch,
+                    Object::Event { epoch, .. } => *epoch < self.row.epoch,
                     Object::Control { .. } => false,
                 };
-                *offset >= postgres as Offset && !(outlived && flaw.is_none())
+                let unchecked = flaw == Some(Flaw::NoRowLock);
+                *offset >= self.postgres.len() as Offset && (unchecked || !outlived)
             }
-            Request::CopyToPostgres { offset, .. } => *offset >= postgres as Offset,
+            Request::CopyToPostgres { offset, .. } => *offset >= self.postgres.len() as Offset,
             Request::SetRow { from, .. } => {
-                from.revision >= row.revision || flaw == Some(Flaw::RowSetBlindly)
+                from.revision >= self.row.revision || flaw == Some(Flaw::RowSetBlindly)
             }
-        });
+        }
     }
 
     /// The nodes are alike: of a world and its mirror image one is enough.
@@ -224,7 +230,7 @@ impl World {
             postgres: self.postgres.iter().map(|o| o.swapped()).collect(),
             s3: self.s3.iter().map(|o| o.swapped()).collect(),
             on_their_way: self.on_their_way.iter().map(|r| r.swapped()).collect(),
-            nodes: [self.nodes[1], self.nodes[0]],
+            past: self.past.clone(),
             gap: self.gap,
         };
         mirror.on_their_way.sort_unstable();
