@@ -77,13 +77,14 @@ impl Actor for MigrationModeActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.publish();
-        // Heads move when a partition is opened and when a control record arrives.
-        let changes = futures_util::stream::unfold(
-            self.deps.store.heads().subscribe(),
-            |mut heads| async move { heads.changed().await.ok().map(|()| ((), heads)) },
-        );
+        // Heads move when a partition is opened and when a control record arrives. Watched from
+        // before the first look, or what happens in between would never be seen.
+        let heads = self.deps.store.heads().subscribe();
+        let changes = futures_util::stream::unfold(heads, |mut heads| async move {
+            heads.changed().await.ok().map(|()| ((), heads))
+        });
         ctx.add_stream(changes);
+        self.publish();
     }
 }
 
