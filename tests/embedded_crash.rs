@@ -370,9 +370,9 @@ async fn the_whole_stack_starts_is_locked_and_starts_again() {
     use rdkafka::producer::{FutureProducer, FutureRecord};
 
     let dir = data_dir();
-    let stack = EmbeddedStack::start(dir.path(), Parts::ALL).unwrap();
+    let stack = EmbeddedStack::start(dir.path(), Parts::ALL, &[]).unwrap();
     let endpoints = stack.endpoints().clone();
-    let second = EmbeddedStack::start(dir.path(), Parts::ALL).map(|_| ());
+    let second = EmbeddedStack::start(dir.path(), Parts::ALL, &[]).map(|_| ());
     assert!(
         matches!(second, Err(EmbeddedError::InUse(_))),
         "a second process is told"
@@ -427,7 +427,7 @@ async fn the_whole_stack_starts_is_locked_and_starts_again() {
     stack.stop();
 
     let begun = Instant::now();
-    let stack = EmbeddedStack::start(dir.path(), Parts::ALL).unwrap();
+    let stack = EmbeddedStack::start(dir.path(), Parts::ALL, &[]).unwrap();
     println!("a warm start took {:?}", begun.elapsed());
     assert!(
         stack.endpoints().s3 == endpoints.s3 && stack.endpoints().postgres == endpoints.postgres
@@ -441,6 +441,6 @@ async fn the_whole_stack_starts_is_locked_and_starts_again() {
         postgres: false,
         kafka: false,
     };
-    let stack = EmbeddedStack::start(dir.path(), only_s3).unwrap();
+    let stack = EmbeddedStack::start(dir.path(), only_s3, &[]).unwrap();
     assert!(stack.endpoints().postgres.is_none() && stack.endpoints().kafka.is_none());
 }

@@ -22,6 +22,7 @@ use crate::config::endpoints::{Endpoints, S3Endpoint};
 use crate::embedded::{EmbeddedStack, Parts};
 use crate::http::{Edge, HttpSettings, HttpState, Roles, TlsFiles, Token};
 use crate::store::io_runtime::IoRuntime;
+use crate::store::transport::TopicNames;
 
 /// Threads of the I/O runtime: they wait more than they work, and two keep one slow poll from
 /// stalling everyone else's.
@@ -51,7 +52,8 @@ fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedStack> {
         postgres: config.postgres.is_embedded(),
         kafka: config.kafka.is_embedded(),
     };
-    let stack = EmbeddedStack::start(&config.data_dir, parts)
+    let topics = TopicNames::new(config.kafka.topic_prefix.clone()).all();
+    let stack = EmbeddedStack::start(&config.data_dir, parts, &topics)
         .with_context(|| format!("cannot start on {}", config.data_dir.display()))?;
     if parts.kafka {
         tracing::info!(

@@ -6,8 +6,8 @@
 //! service depends on it: events are in the log, and the read model follows the log, not Kafka. A
 //! consumer that must see everything fills gaps from the log, or is given a real broker.
 //!
-//! Also known: topics are made by their first use, with four partitions (`CreateTopics` is not
-//! answered); transactions are accepted and mean nothing; append times are a constant; the first
+//! Also known: `CreateTopics` is not answered; topics that were not made at start are made by their
+//! first use; transactions are accepted and mean nothing; append times are a constant; the first
 //! join of a consumer group takes three seconds.
 
 use std::sync::mpsc;
@@ -21,6 +21,9 @@ use super::EmbeddedError;
 /// One is enough: replicas in one process protect from nothing.
 const BROKERS: i32 = 1;
 
+/// Partitions of a topic.
+const PARTITIONS: i32 = 4;
+
 /// The running broker; gone when dropped, and all messages with it.
 pub struct KafkaServer {
     bootstrap: String,
@@ -29,15 +32,23 @@ pub struct KafkaServer {
 }
 
 impl KafkaServer {
-    /// Starts a broker on a free port of loopback.
-    pub fn start() -> Result<Self, EmbeddedError> {
+    /// Starts a broker on a free port of loopback, with these topics: it does not answer requests
+    /// to make some, and making them at their first use delays that.
+    pub fn start(topics: &[String]) -> Result<Self, EmbeddedError> {
+        let topics = topics.to_vec();
         let (ready, started) = mpsc::sync_channel(1);
         let (stop, stopped) = mpsc::channel::<()>();
         // The cluster must not change threads, so it lives on one of its own.
         let thread = std::thread::Builder::new()
             .name("embedded-kafka".into())
             .spawn(move || {
-                let cluster = match MockCluster::new(BROKERS) {
+                let made = MockCluster::new(BROKERS).and_then(|cluster| {
+                    for topic in &topics {
+                        cluster.create_topic(topic, PARTITIONS, BROKERS)?;
+                    }
+                    Ok(cluster)
+                });
+                let cluster = match made {
                     Ok(cluster) => cluster,
                     Err(error) => {
                         // Nobody waits for it: nothing to tell.

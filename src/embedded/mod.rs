@@ -155,8 +155,12 @@ pub struct EmbeddedStack {
 
 impl EmbeddedStack {
     /// Starts `parts` with their data in `data_dir`, which is made if need be, and waits until all
-    /// of them answer. Blocks; S3 and PostgreSQL start beside each other.
-    pub fn start(data_dir: &Path, parts: Parts) -> Result<Self, EmbeddedError> {
+    /// of them answer; `topics` are made in Kafka. Blocks; S3 and PostgreSQL start beside each other.
+    pub fn start(
+        data_dir: &Path,
+        parts: Parts,
+        topics: &[String],
+    ) -> Result<Self, EmbeddedError> {
         fs::create_dir_all(data_dir).map_err(EmbeddedError::io("create", data_dir))?;
         let dir = fs::canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
         let lock = lock(&dir)?;
@@ -165,7 +169,7 @@ impl EmbeddedStack {
                 .postgres
                 .then(|| scope.spawn(|| PostgresServer::start(&dir.join("postgres"))));
             let s3 = parts.s3.then(|| S3Server::start(&dir.join("s3"), BUCKET));
-            let kafka = parts.kafka.then(KafkaServer::start);
+            let kafka = parts.kafka.then(|| KafkaServer::start(topics));
             let postgres = postgres.map(|started| {
                 (started.join()).unwrap_or(Err(EmbeddedError::Panicked("PostgreSQL")))
             });

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use oms::store::transport::TopicNames;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -37,7 +38,13 @@ impl Broker {
     pub fn start() -> Self {
         match std::env::var("OMS_TEST_KAFKA") {
             Ok(bootstrap) => Self::Real(bootstrap),
-            Err(_) => Self::Mock(MockCluster::new(1).expect("a broker")),
+            Err(_) => {
+                let cluster = MockCluster::new(1).expect("a broker");
+                for topic in TopicNames::new("oms").all() {
+                    cluster.create_topic(&topic, 3, 1).expect("a topic");
+                }
+                Self::Mock(cluster)
+            }
         }
     }
 
@@ -68,6 +75,7 @@ impl Broker {
             let metadata = consumer
                 .fetch_metadata(Some(topic), Duration::from_secs(10))
                 .expect("metadata");
+            assert!(!metadata.topics()[0].partitions().is_empty(), "no topic {topic}");
             for partition in metadata.topics()[0].partitions() {
                 assignment
                     .add_partition_offset(topic, partition.id(), rdkafka::Offset::Beginning)
