@@ -54,7 +54,9 @@ fn describe(url: &str, report: &Value) -> String {
         [
             name.clone(),
             field(status, "state"),
-            field(status, "latency_ms"),
+            status["latency_ms"]
+                .as_f64()
+                .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2}")),
             field(status, "since"),
             field(status, "error"),
         ]

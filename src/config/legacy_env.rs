@@ -103,7 +103,7 @@ fn mode(s3: Option<&str>, dual: Option<&str>) -> Option<Setting> {
         (true, true) => "dual_write",
         (true, false) => "s3_only",
     };
-    let names = "ENABLE_S3_EVENT_STORE, ENABLE_DUAL_WRITE";
+    let names = "ENABLE_S3_EVENT_STORE with ENABLE_DUAL_WRITE";
     Some(Setting::variable("migration.mode", names, value))
 }
 
