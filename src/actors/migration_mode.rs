@@ -77,7 +77,7 @@ impl Actor for MigrationModeActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // Heads move when a partition is opened and when a control record arrives. Watched from
+        // Writers nudge when a partition is open and when a control record arrives. Watched from
         // before the first look, or what happens in between would never be seen.
         let heads = self.deps.store.heads().subscribe();
         let changes = futures_util::stream::unfold(heads, |mut heads| async move {

@@ -62,12 +62,7 @@ pub struct Tailers {
 }
 
 /// Starts everything.
-pub fn start(
-    config: &Config,
-    stores: Stores,
-    io: IoRuntime,
-    escalations: &Escalations,
-) -> Running {
+pub fn start(config: &Config, stores: Stores, io: IoRuntime, escalations: &Escalations) -> Running {
     for policy in &POLICIES {
         tracing::debug!(?policy, "restart policy");
     }

@@ -14,11 +14,7 @@ use crate::store::io_runtime::IoRuntime;
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// Lets go of idle entities; looks a few times within `idle_after`.
-pub fn sweep<A: Aggregate + Unpin>(
-    io: &IoRuntime,
-    registry: Registry<A>,
-    idle_after: Duration,
-) {
+pub fn sweep<A: Aggregate + Unpin>(io: &IoRuntime, registry: Registry<A>, idle_after: Duration) {
     let every = (idle_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(10));
     io.spawn(async move {
         let mut ticks = interval(every);

@@ -109,7 +109,9 @@ async fn prepare_bucket(
                 Err(ProbeError::Store(e)) => return Err(e),
                 Err(unfit @ ProbeError::Unfit(_)) => return Ok(Err(unfit)),
             }
-            Ok(Ok(describe_store(&*objects, partitions, SystemClock.now()).await?))
+            Ok(Ok(
+                describe_store(&*objects, partitions, SystemClock.now()).await?
+            ))
         });
         match attempt.await {
             Ok(Ok(description)) => return Ok(description.partitions),

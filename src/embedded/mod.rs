@@ -156,11 +156,7 @@ pub struct EmbeddedStack {
 impl EmbeddedStack {
     /// Starts `parts` with their data in `data_dir`, which is made if need be, and waits until all
     /// of them answer; `topics` are made in Kafka. Blocks; S3 and PostgreSQL start beside each other.
-    pub fn start(
-        data_dir: &Path,
-        parts: Parts,
-        topics: &[String],
-    ) -> Result<Self, EmbeddedError> {
+    pub fn start(data_dir: &Path, parts: Parts, topics: &[String]) -> Result<Self, EmbeddedError> {
         fs::create_dir_all(data_dir).map_err(EmbeddedError::io("create", data_dir))?;
         let dir = fs::canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
         let lock = lock(&dir)?;

@@ -30,8 +30,14 @@ impl LogHeads {
             return;
         };
         if known.fetch_max(next, Ordering::AcqRel) < next {
-            self.changed.send_modify(|n| *n = n.wrapping_add(1));
+            self.nudge();
         }
+    }
+
+    /// Wakes everyone though no head may have moved: something else about a partition has changed,
+    /// while a tailer may have seen its head first.
+    pub fn nudge(&self) {
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
     /// The offset after the partition's last known commit.

@@ -75,7 +75,10 @@ impl Broker {
             let metadata = consumer
                 .fetch_metadata(Some(topic), Duration::from_secs(10))
                 .expect("metadata");
-            assert!(!metadata.topics()[0].partitions().is_empty(), "no topic {topic}");
+            assert!(
+                !metadata.topics()[0].partitions().is_empty(),
+                "no topic {topic}"
+            );
             for partition in metadata.topics()[0].partitions() {
                 assignment
                     .add_partition_offset(topic, partition.id(), rdkafka::Offset::Beginning)

@@ -19,7 +19,7 @@ use super::{AppendError, AppendRequest, EventStoreSettings, Partition};
 use crate::actors::supervision::guard::{GuardSettings, start_guarded};
 use crate::domain::ids::{PartitionId, WriterId};
 use crate::domain::time::{Clock, new_uuid};
-use crate::log::object::{CommitObject, ControlRecord, CorruptObject};
+use crate::log::object::{CommitKind, CommitObject, ControlRecord, CorruptObject};
 use crate::log::partition::{Append, Batch, BatchLimits, Owner, PartitionLog, Stamp, Verdict};
 use crate::log::segment::Segment;
 use crate::metrics;
@@ -266,8 +266,12 @@ impl EventStoreActor {
                     metrics::committed(&in_log);
                     self.caught_up(&Ok(()));
                 }
+                let is_control = in_log.header.kind == CommitKind::Control;
                 self.deps.log.remember(in_log);
                 self.deps.heads.advance(self.id(), next);
+                if is_control {
+                    self.deps.heads.nudge();
+                }
                 for append in settled.again.into_iter().rev() {
                     self.queue.push_front(append);
                 }
@@ -317,11 +321,15 @@ impl EventStoreActor {
     fn take_in(&mut self, found: Result<Vec<Arc<CommitObject>>, StoreError>) {
         let outcome = found.and_then(|objects| {
             let whole_round = objects.len() as u64 == TAIL_ROUND;
+            let control = |o: &Arc<CommitObject>| o.header.kind == CommitKind::Control;
             if let Some(log) = &mut *self.deps.shared.log.write() {
                 for object in &objects {
                     log.apply(object).map_err(|e| self.corrupt(&e))?;
                     self.deps.heads.advance(self.id(), log.next_offset());
                 }
+            }
+            if objects.iter().any(control) {
+                self.deps.heads.nudge();
             }
             Ok(whole_round)
         });
@@ -480,6 +488,7 @@ impl Actor for EventStoreActor {
                 "partition is open");
             *actor.deps.shared.log.write() = Some(log);
             actor.deps.heads.advance(actor.id(), next);
+            actor.deps.heads.nudge();
             actor.phase = Phase::Idle;
             actor.proceed(ctx);
         }));
