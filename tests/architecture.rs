@@ -1,6 +1,11 @@
 //! Who may know whom. Reads the paths that the sources name; code under `#[cfg(test)]` is free.
 //!
 //! Also guards law 10 from afar: what cannot see PostgreSQL's adapter cannot wait for it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,10 @@
 //! The part of the policy on dependencies that no tool checks; licences, bans and sources are in
 //! `.config/deny.toml`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 #[test]
 fn every_direct_dependency_says_why_it_is_there() {

@@ -24,7 +24,7 @@ use crate::actors::write_side::{self, WriteSideDeps};
 use crate::config::Config;
 use crate::config::roles::Role;
 use crate::domain::aggregate::Aggregate;
-use crate::domain::time::{SystemClock, new_uuid};
+use crate::domain::time::SystemClock;
 use crate::migration::stage::Mode;
 use crate::service::{Parts, Service};
 use crate::store::delivery::DeliveryStore;
@@ -62,7 +62,13 @@ pub struct Tailers {
 }
 
 /// Starts everything.
-pub fn start(config: &Config, stores: Stores, io: IoRuntime, escalations: &Escalations) -> Running {
+pub fn start(
+    config: &Config,
+    stores: Stores,
+    io: IoRuntime,
+    escalations: &Escalations,
+    node: String,
+) -> Running {
     for policy in &POLICIES {
         tracing::debug!(?policy, "restart policy");
     }
@@ -85,7 +91,6 @@ pub fn start(config: &Config, stores: Stores, io: IoRuntime, escalations: &Escal
     let guard =
         |path: &str, kind| GuardSettings::new(tree.add(path, kind), escalations.on_escalation());
 
-    let node = new_uuid().to_string();
     let delivery: Arc<dyn DeliveryStore> = Arc::new(PostgresOutbox::new(stores.postgres.clone()));
     let mut tailers = Tailers::default();
     if config.roles.has(Role::Relay) {

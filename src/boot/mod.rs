@@ -7,6 +7,7 @@
 
 mod assembly;
 mod housekeeping;
+mod node;
 mod shutdown;
 mod stores;
 
@@ -18,8 +19,8 @@ use anyhow::Context;
 
 use self::shutdown::{Ending, Escalations};
 use crate::config::Config;
-use crate::config::endpoints::{Endpoints, S3Endpoint};
-use crate::embedded::{EmbeddedStack, Parts};
+use crate::config::endpoints::Endpoints;
+use crate::embedded::{EmbeddedStack, Names, Parts};
 use crate::http::{Edge, HttpSettings, HttpState, Roles, TlsFiles, Token};
 use crate::store::io_runtime::IoRuntime;
 use crate::store::transport::TopicNames;
@@ -52,8 +53,13 @@ fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedStack> {
         postgres: config.postgres.is_embedded(),
         kafka: config.kafka.is_embedded(),
     };
-    let topics = TopicNames::new(config.kafka.topic_prefix.clone()).all();
-    let stack = EmbeddedStack::start(&config.data_dir, parts, &topics)
+    let names = Names {
+        bucket: config.s3.bucket.clone(),
+        topics: TopicNames::new(config.kafka.topic_prefix.clone())
+            .all()
+            .into(),
+    };
+    let stack = EmbeddedStack::start(&config.data_dir, parts, &names)
         .with_context(|| format!("cannot start on {}", config.data_dir.display()))?;
     if parts.kafka {
         tracing::info!(
@@ -68,7 +74,8 @@ async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::R
     let metrics = crate::metrics::install().context("cannot install the metrics")?;
     let escalations = Escalations::default();
     let stores = stores::connect(config, stack.endpoints(), &io).await?;
-    let running = assembly::start(config, stores, io, &escalations);
+    let node = node::name(&config.data_dir)?;
+    let running = assembly::start(config, stores, io, &escalations, node);
     let edge = Arc::new(Edge::new(http_settings(config), tokens(config)));
     let state = web::Data::new(HttpState {
         service: running.service.clone(),
@@ -115,13 +122,7 @@ fn announce(
     let endpoints = Endpoints {
         pid: std::process::id(),
         http: http.clone(),
-        s3: embedded.s3.as_ref().map(|s3| S3Endpoint {
-            endpoint: s3.endpoint.clone(),
-            region: s3.region.clone(),
-            bucket: s3.bucket.clone(),
-            access_key: s3.access_key.clone(),
-            secret_key: s3.secret_key.clone(),
-        }),
+        s3: embedded.s3.clone(),
         postgres: embedded.postgres.clone(),
         kafka: embedded.kafka.clone(),
     };

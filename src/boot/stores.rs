@@ -130,15 +130,7 @@ fn s3_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<S3Settin
         return Ok(settings);
     }
     let s3 = embedded.s3.as_ref().context("no S3 was started")?;
-    Ok(S3Settings {
-        endpoint: Some(s3.endpoint.clone()),
-        region: s3.region.clone(),
-        bucket: s3.bucket.clone(),
-        access_key: Some(s3.access_key.clone()),
-        secret_key: Some(s3.secret_key.clone()),
-        path_style: true,
-        request_timeout: config.s3.request_timeout,
-    })
+    Ok(s3.settings(config.s3.request_timeout))
 }
 
 fn postgres_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<PostgresSettings> {

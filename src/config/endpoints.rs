@@ -8,41 +8,10 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::s3::S3Settings;
+use crate::embedded::S3Endpoint;
 
 /// Name of the file.
 pub const FILE: &str = "endpoints.json";
-
-/// Where the bucket is. Unlike in the configuration the keys are in the clear: of an embedded
-/// store they are nobody else's, and the file is readable by its owner only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct S3Endpoint {
-    /// URL of the server.
-    pub endpoint: String,
-    /// Region.
-    pub region: String,
-    /// Bucket.
-    pub bucket: String,
-    /// Access key.
-    pub access_key: String,
-    /// Secret key.
-    pub secret_key: String,
-}
-
-impl S3Endpoint {
-    /// Settings of a client of it.
-    pub fn settings(&self, request_timeout: std::time::Duration) -> S3Settings {
-        S3Settings {
-            endpoint: Some(self.endpoint.clone()),
-            region: self.region.clone(),
-            bucket: self.bucket.clone(),
-            access_key: Some(self.access_key.clone()),
-            secret_key: Some(self.secret_key.clone()),
-            path_style: true,
-            request_timeout,
-        }
-    }
-}
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,19 +17,19 @@ pub mod kafka;
 pub mod postgres;
 pub mod s3;
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use self::kafka::KafkaServer;
 use self::postgres::PostgresServer;
 use self::s3::server::S3Server;
-
-/// Bucket of the embedded endpoint.
-pub const BUCKET: &str = "spice-event-store";
+use crate::store::s3::S3Settings;
 
 /// Which parts to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,15 @@ impl Parts {
     };
 }
 
+/// What is made in the parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The bucket.
+    pub bucket: String,
+    /// Kafka's topics.
+    pub topics: Vec<String>,
+}
+
 /// Where the S3 endpoint is and how to get in.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct S3Endpoint {
@@ -66,6 +75,28 @@ pub struct S3Endpoint {
     pub secret_key: String,
 }
 
+impl S3Endpoint {
+    /// Settings of a client of it.
+    pub fn settings(&self, request_timeout: Duration) -> S3Settings {
+        S3Settings {
+            endpoint: Some(self.endpoint.clone()),
+            region: self.region.clone(),
+            bucket: self.bucket.clone(),
+            access_key: Some(self.access_key.clone()),
+            secret_key: Some(self.secret_key.clone()),
+            path_style: true,
+            request_timeout,
+        }
+    }
+}
+
+impl fmt::Debug for S3Endpoint {
+    /// Without the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "S3Endpoint({}/{})", self.endpoint, self.bucket)
+    }
+}
+
 /// Where the parts that were started listen. Holds secrets: not `Debug`.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Endpoints {
@@ -75,29 +106,6 @@ pub struct Endpoints {
     pub postgres: Option<String>,
     /// Kafka's `bootstrap.servers`.
     pub kafka: Option<String>,
-}
-
-/// What `endpoints.json` holds.
-#[derive(Serialize)]
-struct EndpointsFile<'a> {
-    http: &'a str,
-    #[serde(flatten)]
-    endpoints: &'a Endpoints,
-}
-
-impl Endpoints {
-    /// Writes `endpoints.json` at `path`, atomically and readable by its owner only, with the
-    /// service's own URL beside the parts'.
-    pub fn write(&self, path: &Path, http: &str) -> Result<(), EmbeddedError> {
-        let file = EndpointsFile {
-            http,
-            endpoints: self,
-        };
-        let mut text = serde_json::to_vec_pretty(&file)
-            .map_err(|e| EmbeddedError::io("write", path)(e.into()))?;
-        text.push(b'\n');
-        files::write_private(path, &text)
-    }
 }
 
 /// The embedded stack could not be started.
@@ -155,8 +163,8 @@ pub struct EmbeddedStack {
 
 impl EmbeddedStack {
     /// Starts `parts` with their data in `data_dir`, which is made if need be, and waits until all
-    /// of them answer; `topics` are made in Kafka. Blocks; S3 and PostgreSQL start beside each other.
-    pub fn start(data_dir: &Path, parts: Parts, topics: &[String]) -> Result<Self, EmbeddedError> {
+    /// of them answer; bucket and topics are made. Blocks; S3 and PostgreSQL start beside each other.
+    pub fn start(data_dir: &Path, parts: Parts, names: &Names) -> Result<Self, EmbeddedError> {
         fs::create_dir_all(data_dir).map_err(EmbeddedError::io("create", data_dir))?;
         let dir = fs::canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
         let lock = lock(&dir)?;
@@ -164,8 +172,10 @@ impl EmbeddedStack {
             let postgres = parts
                 .postgres
                 .then(|| scope.spawn(|| PostgresServer::start(&dir.join("postgres"))));
-            let s3 = parts.s3.then(|| S3Server::start(&dir.join("s3"), BUCKET));
-            let kafka = parts.kafka.then(|| KafkaServer::start(topics));
+            let s3 = parts
+                .s3
+                .then(|| S3Server::start(&dir.join("s3"), &names.bucket));
+            let kafka = parts.kafka.then(|| KafkaServer::start(&names.topics));
             let postgres = postgres.map(|started| {
                 (started.join()).unwrap_or(Err(EmbeddedError::Panicked("PostgreSQL")))
             });
@@ -189,11 +199,6 @@ impl EmbeddedStack {
     /// Where the parts listen.
     pub fn endpoints(&self) -> &Endpoints {
         &self.endpoints
-    }
-
-    /// Writes `endpoints.json`; see [`Endpoints::write`].
-    pub fn write_endpoints(&self, path: &Path, http: &str) -> Result<(), EmbeddedError> {
-        self.endpoints.write(path, http)
     }
 
     /// Stops the parts: the transport, then the outbox, then the log, so that none outlives what

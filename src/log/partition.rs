@@ -108,6 +108,15 @@ pub struct Settled<T> {
     pub lost_race: bool,
 }
 
+/// The object that owns the offset is damaged: the batch cannot be settled.
+#[derive(Debug)]
+pub struct Unsettled<T> {
+    /// What is wrong.
+    pub corrupt: CorruptObject,
+    /// The batch, whose appends were not written.
+    pub batch: Batch<T>,
+}
+
 /// A partition as far as it has been read: its end, its leadership, its index.
 #[derive(Debug)]
 pub struct PartitionLog {
@@ -335,7 +344,7 @@ impl PartitionLog {
         &mut self,
         batch: Batch<T>,
         owner: &Owner,
-    ) -> Result<Settled<T>, (CorruptObject, Batch<T>)> {
+    ) -> Result<Settled<T>, Box<Unsettled<T>>> {
         let rival = match owner {
             Owner::Us => None,
             Owner::Found(found) => {
@@ -351,12 +360,12 @@ impl PartitionLog {
                     again: batch.appends,
                     lost_race: true,
                 }),
-                Err(corrupt) => Err((corrupt, batch)),
+                Err(corrupt) => Err(Box::new(Unsettled { corrupt, batch })),
             };
         }
         let summary = summary_of(&batch);
         if let Err(corrupt) = self.take_in(&batch.object, summary) {
-            return Err((corrupt, batch));
+            return Err(Box::new(Unsettled { corrupt, batch }));
         }
         let mut index = 0;
         let verdicts = batch

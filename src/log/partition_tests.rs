@@ -191,8 +191,7 @@ proptest! {
             .map(|_| Writer { log: genesis(), queue: VecDeque::new(), batches: 0 })
             .collect();
         let mut acknowledged: Vec<u128> = Vec::new();
-        let mut next_command = 100u128;
-        for (w, s, fate) in steps {
+        for (next_command, (w, s, fate)) in (100u128..).zip(steps) {
             let id = w as u128 + 1;
             let writer = &mut writers[w];
             let expected = writer.log.index().head(stream(s).key()).0;
@@ -203,7 +202,6 @@ proptest! {
                 let expected = other.log.index().head(stream(s).key()).0;
                 other.queue.push_back(append(s, expected, next_command));
             }
-            next_command += 1;
             let writer = &mut writers[w];
             writer.batches += 1;
             let (_, batch) = writer.log.form(&mut writer.queue, LIMITS, stamp(id, writer.batches));

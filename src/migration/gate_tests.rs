@@ -36,7 +36,8 @@ fn figures_just_within_their_thresholds_pass_every_gate() {
 fn law_15_a_figure_beyond_its_threshold_fails_its_gate_and_no_other() {
     let moment = Duration::from_millis(1);
     let settings = GateSettings::default();
-    let table: [(&str, fn(&mut Figures, Duration)); 13] = [
+    type Worsen = fn(&mut Figures, Duration);
+    let table: [(&str, Worsen); 13] = [
         ("s3_probe", |f, _| f.s3_probe = Some(false)),
         ("same_history", |f, _| f.same_history = Some(false)),
         ("verification_age_s", |f, d| {

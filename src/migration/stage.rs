@@ -280,7 +280,8 @@ mod tests {
 
     #[test]
     fn the_whole_is_as_far_as_its_last_partition() {
-        let table: [(&[StageKind], Option<(StageKind, f64)>); 4] = [
+        type Expected = Option<(StageKind, f64)>;
+        let table: [(&[StageKind], Expected); 4] = [
             (&[], None),
             (&[S3Only, S3Only], Some((S3Only, 0.0))),
             (&[S3Only, Legacy, DualWriteS3, Legacy], Some((Legacy, 0.5))),

@@ -15,7 +15,6 @@ use super::error::ServiceError;
 use crate::domain::class::{Class, ClassDefinition, EffectiveClass, LiveClass, lineage};
 use crate::domain::database::{self, LiveDatabase};
 use crate::domain::ids::{ClassId, DatabaseName, StreamName, Version};
-use crate::domain::refusal::Refusal;
 
 /// Classes kept; each is some kilobytes, and is rebuilt from its streams when it is not here.
 const MAX_CONTEXTS: usize = 10_000;
@@ -161,7 +160,7 @@ impl Service {
             let (live, version) = self
                 .live_class(db, &parent, database_incarnation)
                 .await?
-                .ok_or_else(|| Refusal::from(lineage::parent_not_found(&child.id, &parent)))?;
+                .ok_or_else(|| lineage::parent_not_found(&child.id, &parent))?;
             made_of.push((StreamName::class(db, &parent), version));
             ancestors.push(live.definition);
         }

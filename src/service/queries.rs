@@ -92,7 +92,7 @@ impl Service {
     ) -> Result<Answer<Page<Resource>>, ServiceError> {
         metrics::read("database", "list");
         let page = self.parts.read_model.databases(page).await?;
-        Ok(self.from_read_model(page.into()))
+        Ok(self.answer_of_read_model(page.into()))
     }
 
     /// One class.
@@ -118,7 +118,7 @@ impl Service {
         self.live_database(db).await?;
         metrics::read("class", "list");
         let page = self.parts.read_model.classes(db, page).await?;
-        Ok(self.from_read_model(page.into()))
+        Ok(self.answer_of_read_model(page.into()))
     }
 
     /// One instance as it stands.
@@ -134,7 +134,7 @@ impl Service {
             metrics::read("instance", "get");
             let found = self.parts.read_model.instance(db, class, id).await?;
             return found
-                .map(|record| self.from_read_model(record.into()))
+                .map(|record| self.answer_of_read_model(record.into()))
                 .ok_or_else(|| no_instance(id).into());
         }
         let stream = StreamName::instance(db, class, id);
@@ -225,7 +225,7 @@ impl Service {
         metrics::read("instance", "query");
         let query = query.bind(db, class)?;
         let page = self.parts.read_model.instances(&query).await?;
-        Ok(self.from_read_model(page.into()))
+        Ok(self.answer_of_read_model(page.into()))
     }
 
     /// A stream's events from a version on, whichever kind of stream it is. A stream without
@@ -385,7 +385,7 @@ impl Service {
         self.parts.projected.lag_commits(store.heads(), partitions)
     }
 
-    fn from_read_model<T>(&self, value: T) -> Answer<T> {
+    fn answer_of_read_model<T>(&self, value: T) -> Answer<T> {
         Answer {
             value,
             source: "read_model",

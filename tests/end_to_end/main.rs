@@ -1,5 +1,10 @@
 //! The service as its users meet it: started by its command, spoken to over HTTP, its events read
 //! back with ordinary S3 and Kafka clients.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod kafka;
 mod load;

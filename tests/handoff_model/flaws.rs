@@ -58,12 +58,12 @@ pub fn next(known: &Known, wish: Wish, flaw: Option<Flaw>) -> Action {
         },
         None => unreachable!("{change:?} from {row:?}"),
     };
-    let pretend_both_have_the_same = match (flaw, row.step) {
-        (Some(Flaw::NoDrain), Step::DrainingToS3 | Step::SealingToS3) => true,
-        (Some(Flaw::LeadBeforeCopied), Step::SealingToPostgres) => true,
-        (Some(Flaw::LeadBeforeUndoCopied), Step::SealingToS3) => true,
-        _ => false,
-    };
+    let pretend_both_have_the_same = matches!(
+        (flaw, row.step),
+        (Some(Flaw::NoDrain), Step::DrainingToS3 | Step::SealingToS3)
+            | (Some(Flaw::LeadBeforeCopied), Step::SealingToPostgres)
+            | (Some(Flaw::LeadBeforeUndoCopied), Step::SealingToS3)
+    );
     if let (true, Some(s3)) = (pretend_both_have_the_same, known.s3) {
         known.postgres.next = s3.next;
     }

@@ -3,6 +3,11 @@
 //!
 //! Each test prints how many worlds it has judged. The bounds keep them countable: what is bounded
 //! is how many writes, changes of the row and requests on their way there are, never their order.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod flaws;
 mod model;

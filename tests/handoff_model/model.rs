@@ -22,6 +22,9 @@ use super::world::{Object, Request, World, last_control};
 /// Something that is true in some world.
 pub type Sight = (&'static str, fn(&Handoff, &World) -> bool);
 
+/// The row and both logs, when nothing is on its way.
+type Quiet = (MigrationRow, Vec<Object>, Vec<Object>);
+
 /// A hand-off of one partition between two nodes, within bounds that keep the worlds countable.
 pub struct Handoff {
     /// Where the partition stands at first.
@@ -39,7 +42,7 @@ pub struct Handoff {
     pub sights: &'static [Sight],
     pub flaw: Option<Flaw>,
     /// Whether a lone node ends what it finds, by what it finds.
-    pub ends: Mutex<HashMap<(MigrationRow, Vec<Object>, Vec<Object>), bool>>,
+    pub ends: Mutex<HashMap<Quiet, bool>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

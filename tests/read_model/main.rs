@@ -1,5 +1,9 @@
 //! The read model and its projection, against a real PostgreSQL.
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 #![allow(clippy::expect_used, reason = "helpers of tests fail like tests")]
 
 #[path = "../support/mod.rs"]

@@ -277,9 +277,9 @@ impl EventStoreActor {
                 }
                 answer_all(settled.verdicts);
             }
-            Err((corrupt, batch)) => {
-                let error = self.corrupt(&corrupt);
-                for waiting in batch.abandon() {
+            Err(unsettled) => {
+                let error = self.corrupt(&unsettled.corrupt);
+                for waiting in unsettled.batch.abandon() {
                     waiting.answer(Err(AppendError::NotWritten(error.clone())));
                 }
             }
