@@ -134,11 +134,6 @@ impl Service {
         self.data_dir.path().to_owned()
     }
 
-    /// Process id.
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("running").id()
-    }
-
     /// Ends it as power loss would, for a process.
     pub fn kill_9(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -4,7 +4,6 @@
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
-#![allow(clippy::expect_used, reason = "helpers of tests fail like tests")]
 
 #[path = "../support/mod.rs"]
 mod support;
