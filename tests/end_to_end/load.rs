@@ -324,6 +324,12 @@ pub fn check_kafka(consumed: &[Consumed], feed: &[Value]) {
             message.headers["ce_id"],
             event["id"].as_str().expect("an id")
         );
+        assert_eq!(message.key, event["streamid"].as_str().expect("an id"));
+        let topic = match event["streamtype"].as_str().expect("a type") {
+            own @ ("database" | "class" | "instance") => format!("oms.{own}"),
+            _ => "oms.stream".to_owned(),
+        };
+        assert_eq!(message.topic, topic);
         came.insert(event["id"].as_str().expect("an id").to_owned(), event);
     }
     for event in feed {
