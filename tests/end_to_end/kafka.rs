@@ -40,8 +40,9 @@ impl Broker {
             Ok(bootstrap) => Self::Real(bootstrap),
             Err(_) => {
                 let cluster = MockCluster::new(1).expect("a broker");
+                // It keeps 5 MiB a partition: so many that none of a test's events is dropped.
                 for topic in TopicNames::new("oms").all() {
-                    cluster.create_topic(&topic, 3, 1).expect("a topic");
+                    cluster.create_topic(&topic, 24, 1).expect("a topic");
                 }
                 Self::Mock(cluster)
             }
