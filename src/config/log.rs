@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::duration;
 use super::problems::Problems;
 
-/// Four writers with a put in flight each: enough to keep two to eight cores busy. Fixed when a
-/// store is made.
-const PARTITIONS: u16 = 4;
+/// One partition alone carries tens of thousands of events a second, since a put takes whatever
+/// has arrived; more of them make smaller and therefore dearer batches. Two let a hand-off be tried
+/// on one half first. Several processes that write want one each. Fixed when a store is made.
+const PARTITIONS: u16 = 2;
 /// Keys hold four digits; a put in flight and an index each must stay affordable.
 const MAX_PARTITIONS: u16 = 1024;
 
@@ -20,6 +21,10 @@ const BATCH_EVENTS: usize = 4096;
 const BATCH_BYTES: usize = 4 << 20;
 /// Upper limit of [`LogConfig::batch_bytes`].
 pub const MAX_BATCH_BYTES: usize = 4 << 20;
+
+/// About one round trip of a client on the same machine: who was answered by the last commit is
+/// back by then.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// Long enough for three lost puts (3 s each) to be settled.
 const APPEND_DEADLINE: Duration = Duration::from_secs(10);
@@ -43,8 +48,8 @@ pub struct LogConfig {
     pub batch_events: usize,
     /// Most bytes in a commit object.
     pub batch_bytes: usize,
-    /// How long a commit waits for company. With 0 whatever arrives during a put forms the next
-    /// one, which already batches under load.
+    /// How long a commit waits for company at most. It waits only while fewer commands are queued
+    /// than the commit before it carried, so a lone writer never waits.
     #[serde(with = "duration")]
     pub linger: Duration,
     /// An append that took this long is answered "unknown".
@@ -65,7 +70,7 @@ impl Default for LogConfig {
             partitions: PARTITIONS,
             batch_events: BATCH_EVENTS,
             batch_bytes: BATCH_BYTES,
-            linger: Duration::ZERO,
+            linger: LINGER,
             append_deadline: APPEND_DEADLINE,
             tail_interval: TAIL_INTERVAL,
             checkpoint_commits: CHECKPOINT_COMMITS,

@@ -107,7 +107,11 @@ pub struct EventStoreActor {
     catching_up: Vec<oneshot::Sender<Result<(), StoreError>>>,
     writer: WriterId,
     batches: u64,
-    lingering: bool,
+    /// Runs while a batch waits for company.
+    lingering: Option<SpawnHandle>,
+    /// Commands in the last batch: whoever got an answer may soon be back, so a smaller one waits
+    /// a moment for them.
+    last_batch: usize,
     checkpointing: bool,
     /// Commits without a checkpoint that make the next one due.
     checkpoint_at: usize,
@@ -123,7 +127,8 @@ impl EventStoreActor {
             catching_up: Vec::new(),
             writer: WriterId(new_uuid()),
             batches: 0,
-            lingering: false,
+            lingering: None,
+            last_batch: 0,
             checkpointing: false,
             checkpoint_at,
         }
@@ -154,21 +159,22 @@ impl EventStoreActor {
         if self.queue.is_empty() {
             return;
         }
-        let linger = self.deps.settings.linger;
-        if !linger.is_zero() && !self.lingering {
-            self.lingering = true;
-            ctx.run_later(linger, |actor, ctx| actor.put(ctx));
-            return;
-        }
-        if linger.is_zero() {
+        if self.queue.len() >= self.last_batch || self.deps.settings.linger.is_zero() {
             self.put(ctx);
+        } else if self.lingering.is_none() {
+            let linger = self.deps.settings.linger;
+            self.lingering = Some(ctx.run_later(linger, |actor, ctx| {
+                actor.lingering = None;
+                if actor.phase == Phase::Idle {
+                    actor.put(ctx);
+                }
+            }));
         }
     }
 
     fn put(&mut self, ctx: &mut Context<Self>) {
-        self.lingering = false;
-        if self.phase != Phase::Idle {
-            return;
+        if let Some(lingering) = self.lingering.take() {
+            ctx.cancel_future(lingering);
         }
         self.drop_expired();
         let stamp = self.stamp();
@@ -185,6 +191,7 @@ impl EventStoreActor {
             self.proceed_later(ctx);
             return;
         };
+        self.last_batch = batch.commands();
         self.phase = Phase::Putting;
         let deps = self.deps.clone();
         let object = Arc::new(batch.object.clone());

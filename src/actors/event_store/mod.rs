@@ -31,8 +31,8 @@ pub struct EventStoreSettings {
     pub batch_events: usize,
     /// Bytes of events in one commit object at most.
     pub batch_bytes: usize,
-    /// How long a batch waits for company before it is put; zero in most cases, since what arrives
-    /// during a put forms the next batch anyway.
+    /// How long a batch waits for company at most. It waits only while fewer commands are queued
+    /// than the batch before it carried, so a lone writer never waits.
     pub linger: Duration,
     /// How long a put is tried before whoever waits is told that its outcome is unknown.
     pub append_deadline: Duration,
@@ -50,7 +50,7 @@ impl Default for EventStoreSettings {
             // Far above what arrives during one put, far below what makes a put slow.
             batch_events: 4096,
             batch_bytes: 4 << 20,
-            linger: Duration::ZERO,
+            linger: Duration::from_millis(1),
             append_deadline: Duration::from_secs(10),
             tail_interval: Duration::from_millis(500),
             checkpoint_commits: 1024,

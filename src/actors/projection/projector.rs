@@ -25,6 +25,10 @@ use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::read_model::{Applied, Batch, Generation, GenerationState, Generations};
 
+/// Shortest time from one transaction to the next: what is committed meanwhile is taken in
+/// together. Readers that wait for their own write wait this much longer at most.
+const PACE: Duration = Duration::from_millis(25);
+
 /// Pauses after a failure: the first is short, for a connection that was cut; the longest is what
 /// a recovered dependency may go unnoticed.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -105,8 +109,12 @@ impl Projector {
         let mut generations = self.look().await?;
         let looked = Instant::now();
         while looked.elapsed() < LOOK_AGAIN {
+            let begun = Instant::now();
             match self.step(&mut generations).await? {
-                Step::Worked => backoff.reset(),
+                Step::Worked => {
+                    backoff.reset();
+                    tokio::time::sleep_until(begun + PACE).await;
+                }
                 Step::Stale => return Ok(()),
                 Step::Rival => return self.follow_rival(wake).await,
                 Step::Idle => {
