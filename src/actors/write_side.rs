@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use actix::Addr;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
@@ -11,7 +12,7 @@ use super::aggregate::fold::SnapshotEvery;
 use super::arbiters::Arbiters;
 use super::event_store::actor::{WriterDeps, start as start_writer};
 use super::event_store::{EventStore, EventStoreSettings, Partition};
-use super::migration_mode::{MigrationModeDeps, start as start_migration_mode};
+use super::migration_mode::{MigrationModeActor, MigrationModeDeps, start as start_migration_mode};
 use super::supervision::guard::{GuardSettings, OnEscalation};
 use super::supervision::policy::ActorKind;
 use super::supervision::tree::Tree;
@@ -45,6 +46,8 @@ pub struct WriteSide {
     pub entities: Arc<EntityDeps>,
     /// Where appends go.
     pub path: WritePath,
+    /// Owns the stages; an actor nobody has the address of would not be restarted.
+    pub migration_mode: Addr<MigrationModeActor>,
 }
 
 /// Starts the writers and the MigrationModeActor.
@@ -77,7 +80,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
         .collect();
     let store = EventStore::new(deps.log.clone(), heads, writers);
     let (stages_in, stages) = watch::channel(vec![None; usize::from(deps.log.partitions())]);
-    start_migration_mode(
+    let migration_mode = start_migration_mode(
         &arbiters.background(),
         guard("migration_mode".into(), ActorKind::MigrationMode),
         MigrationModeDeps {
@@ -92,5 +95,9 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
         clock: deps.clock,
         snapshot_every: deps.snapshot_every,
     });
-    WriteSide { entities, path }
+    WriteSide {
+        entities,
+        path,
+        migration_mode,
+    }
 }

@@ -275,6 +275,10 @@ impl PartitionLog {
         limits: BatchLimits,
         stamp: Stamp,
     ) -> (Vec<(T, Verdict)>, Option<Batch<T>>) {
+        // Before the first control record nobody leads: whoever waits goes on waiting.
+        let Some(leadership) = self.leadership else {
+            return (Vec::new(), None);
+        };
         let mut verdicts = Vec::new();
         let mut appends: Vec<Append<T>> = Vec::new();
         let mut heads: HashMap<StreamKey, Version> = HashMap::new();
@@ -315,9 +319,9 @@ impl PartitionLog {
         while let Some(append) = waiting.pop_back() {
             queue.push_front(append);
         }
-        let Some(leadership) = self.leadership.filter(|_| !appends.is_empty()) else {
+        if appends.is_empty() {
             return (verdicts, None);
-        };
+        }
         let header = self.header(stamp, leadership.epoch, events as u32, CommitKind::Events);
         let parts: Vec<&EncodedEvents> = appends.iter().map(|a| &a.events).collect();
         let object = CommitObject::build(header, &parts);

@@ -117,13 +117,7 @@ impl<A: Aggregate> Entity<A> {
 
     /// The state, for whoever asks.
     pub async fn look(&mut self, look: &Look) -> Result<Seen<A>, CallError> {
-        let work = async {
-            if look.catch_up {
-                self.deps.path.store().catch_up(&self.stream).await?;
-            }
-            self.load().await
-        };
-        timeout_at(look.deadline, work)
+        timeout_at(look.deadline, self.load())
             .await
             .map_err(|_| CallError::DeadlineExceeded)??;
         Ok(Seen {
@@ -142,7 +136,18 @@ impl<A: Aggregate> Entity<A> {
         // Set once an append may have happened: from then on "the deadline passed" means unknown.
         let mut unknown: Option<String> = None;
         let mut decisions = 0;
+        // Whether what other processes have written was read before an answer without a commit.
+        let mut caught_up = false;
         loop {
+            if let Some((_, outcome)) = self.deps.path.store().command(execute.command_id) {
+                return self.recorded(&execute, outcome).await;
+            }
+            if Instant::now() >= execute.deadline {
+                return Err(match unknown {
+                    None => CallError::DeadlineExceeded,
+                    Some(why) => outcome_unknown(&execute, why),
+                });
+            }
             let ready = timeout_at(execute.deadline, async {
                 let stage = self.deps.path.stage(&self.stream, not_this).await?;
                 self.load().await?;
@@ -156,18 +161,24 @@ impl<A: Aggregate> Entity<A> {
                 (Err(_), None) => return Err(CallError::DeadlineExceeded),
                 (Err(_), Some(why)) => return Err(outcome_unknown(&execute, why.clone())),
             };
-            if let Some((_, outcome)) = self.deps.path.store().command(execute.command_id) {
-                return self.recorded(&execute, outcome, stage).await;
-            }
-            if let Some(expected) = execute.expected
-                && expected != self.version
-            {
-                return Err(Refusal::version_mismatch(expected, self.version).into());
-            }
-            let events = self.state.decide(&execute.command)?;
-            if events.is_empty() {
-                return Ok(self.executed(None, stage, false));
-            }
+            let events = match self.decide(&execute) {
+                Ok(events) if !events.is_empty() => events,
+                // Neither a refusal nor "it is so already" may rest on a state that another
+                // process has changed since.
+                _ if !caught_up => {
+                    let catch_up = self.deps.path.store().catch_up(&self.stream);
+                    match timeout_at(execute.deadline, catch_up).await {
+                        Ok(Ok(())) => caught_up = true,
+                        Ok(Err(e)) if unknown.is_none() => return Err(e.into()),
+                        Ok(Err(e)) => return Err(outcome_unknown(&execute, e.to_string())),
+                        // Told at the top of the loop.
+                        Err(_) => {}
+                    }
+                    continue;
+                }
+                Ok(_) => return Ok(self.executed(None, stage, false)),
+                Err(refusal) => return Err(refusal.into()),
+            };
             let encoded = self.encode(&events, &execute)?;
             let request = AppendRequest {
                 stream: self.stream.clone(),
@@ -181,7 +192,8 @@ impl<A: Aggregate> Entity<A> {
             match self.deps.path.append(stage, request).await {
                 Ok(Verdict::Committed { position, version }) => {
                     let is_new = self.version == Version::NONE;
-                    self.take_in(&events, &encoded, version)?;
+                    self.take_in(&events, &encoded, version)
+                        .map_err(|e| outcome_unknown(&execute, e.to_string()))?;
                     metrics::command_committed(
                         self.stream.stream_type(),
                         is_new,
@@ -195,7 +207,7 @@ impl<A: Aggregate> Entity<A> {
                     return Ok(self.executed(Some(last), stage, false));
                 }
                 Ok(Verdict::Repeated(outcome) | Verdict::KeyReused(outcome)) => {
-                    return self.recorded(&execute, outcome, stage).await;
+                    return self.recorded(&execute, outcome).await;
                 }
                 Ok(Verdict::Conflict { actual }) => {
                     decisions += 1;
@@ -216,6 +228,15 @@ impl<A: Aggregate> Entity<A> {
                     sleep(pause).await;
                 }
             }
+        }
+    }
+
+    fn decide(&self, execute: &Execute<A>) -> Result<Vec<A::Event>, Refusal> {
+        match execute.expected {
+            Some(expected) if expected != self.version => {
+                Err(Refusal::version_mismatch(expected, self.version))
+            }
+            _ => self.state.decide(&execute.command),
         }
     }
 
@@ -333,23 +354,32 @@ impl<A: Aggregate> Entity<A> {
         });
     }
 
+    /// The answer to a command that is in the log: whatever goes wrong now, it has happened.
     async fn recorded(
         &self,
         execute: &Execute<A>,
         outcome: CommandOutcome,
-        stage: Stage,
     ) -> Result<Executed<A>, CallError> {
         let current = self.loaded.then(|| (self.state.clone(), self.version));
         let idempotency = execute.idempotency.as_ref();
-        recorded(
-            &self.deps,
-            &self.stream,
-            idempotency,
-            outcome,
-            stage,
-            current,
-        )
-        .await
+        let answer = async {
+            let stage = self.deps.path.stage(&self.stream, None).await?;
+            recorded(
+                &self.deps,
+                &self.stream,
+                idempotency,
+                outcome,
+                stage,
+                current,
+            )
+            .await
+        };
+        match timeout_at(execute.deadline, answer).await {
+            Ok(Err(CallError::Refused(refusal))) => Err(refusal.into()),
+            Ok(Err(e)) => Err(outcome_unknown(execute, e.to_string())),
+            Err(_) => Err(outcome_unknown(execute, "the deadline passed".into())),
+            Ok(done) => done,
+        }
     }
 }
 

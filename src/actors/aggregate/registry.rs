@@ -139,8 +139,21 @@ impl<A: Aggregate + Unpin> Registry<A> {
     ) -> Result<Executed<A>, CallError> {
         let deadline = execute.deadline;
         let command_id = execute.command_id;
+        // Once an actor has died with the command in hand, its append may be on its way: from then
+        // on only an answer that rests on the log says that it did not happen.
+        let mut may_have_happened = false;
+        let settled = |error: CallError, may_have_happened: bool| match error {
+            CallError::Refused(_) => error,
+            _ if !may_have_happened => error,
+            other => CallError::OutcomeUnknown {
+                command_id,
+                message: other.to_string(),
+            },
+        };
         for _ in 0..2 {
-            let lease = self.lease(stream, Purpose::Command)?;
+            let lease = self
+                .lease(stream, Purpose::Command)
+                .map_err(|e| settled(e, may_have_happened))?;
             let message = ExecuteMessage {
                 execute: execute.clone(),
                 sent: Instant::now(),
@@ -149,8 +162,11 @@ impl<A: Aggregate + Unpin> Registry<A> {
             // this one is for an entity that is not run at all.
             let answer = tokio::time::timeout_at(deadline + GRACE, lease.actor.send(message)).await;
             match answer {
-                Ok(Ok(outcome)) => return outcome,
-                Ok(Err(_)) => self.let_go(stream.key(), lease.generation),
+                Ok(Ok(outcome)) => return outcome.map_err(|e| settled(e, may_have_happened)),
+                Ok(Err(_)) => {
+                    may_have_happened = true;
+                    self.let_go(stream.key(), lease.generation);
+                }
                 Err(_) => break,
             }
         }
@@ -162,6 +178,14 @@ impl<A: Aggregate + Unpin> Registry<A> {
 
     /// The state of an entity.
     pub async fn look(&self, stream: &StreamName, look: Look) -> Result<Seen<A>, CallError> {
+        if look.catch_up {
+            // Here and not in the entity: everyone who waits shares one look at the log, and no
+            // command waits behind it.
+            let catch_up = self.inner.deps.path.store().catch_up(stream);
+            tokio::time::timeout_at(look.deadline, catch_up)
+                .await
+                .map_err(|_| CallError::DeadlineExceeded)??;
+        }
         for _ in 0..2 {
             let lease = self.lease(stream, Purpose::Look)?;
             let message = LookMessage {

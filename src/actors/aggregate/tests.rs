@@ -17,7 +17,7 @@ use super::{Look, Seen};
 use crate::actors::arbiters::Arbiters;
 use crate::actors::error::CallError;
 use crate::actors::event_store::EventStoreSettings;
-use crate::actors::supervision::tree::{KillHow, Tree};
+use crate::actors::supervision::tree::{ActorState, KillHow, Tree};
 use crate::actors::write_side::{self, WriteSide, WriteSideDeps};
 use crate::domain::aggregate::{Aggregate, DecodeError, DomainEvent, EventMeta};
 use crate::domain::event::{Envelope, Idempotency};
@@ -368,5 +368,70 @@ fn law_13_leases_bound_an_entity_and_passivation_loses_no_call() {
         }));
         tokio::join!(sweeper, callers);
         assert!(p.purses.live() <= 4);
+    });
+}
+
+#[test]
+fn law_4_a_command_whose_deadline_passes_is_unknown_and_the_entity_goes_on() {
+    run(async {
+        let faulty = Arc::new(FaultyObjectStore::new(
+            Arc::new(MemoryObjectStore::default()),
+            7,
+        ));
+        let p = process(faulty.clone(), RegistrySettings::default());
+        p.change("a", 1, 1).await.expect("ok");
+        faulty.set(FaultRates {
+            lost_request: 1.0,
+            ..FaultRates::default()
+        });
+        let mut short = change(1, 2);
+        short.deadline = Instant::now() + Duration::from_millis(300);
+        let begun = Instant::now();
+        let unknown = p.purses.execute(&purse("a"), short).await;
+        assert!(
+            matches!(unknown, Err(CallError::OutcomeUnknown { .. })),
+            "{unknown:?}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        faulty.set(FaultRates::default());
+        // Whatever became of it, the next command is decided on what is in the log.
+        let next = p.change("a", 1, 3).await.expect("the entity goes on");
+        let again = p.change("a", 1, 2).await.expect("the same command again");
+        assert_eq!(p.look("a").await.state.coins, 3);
+        assert_ne!(next.version, again.version);
+    });
+}
+
+#[test]
+fn law_12_whoever_owns_the_stages_is_restarted() {
+    run(async {
+        let p = process(
+            Arc::new(MemoryObjectStore::default()),
+            RegistrySettings::default(),
+        );
+        p.change("a", 1, 1).await.expect("ok");
+        let node = p.tree.find("migration_mode").expect("an actor");
+        node.kill(KillHow::Panic);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while node.restarts() == 0 || node.state() != ActorState::Running {
+            assert!(Instant::now() < deadline, "{:?}", node.view());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        p.change("a", 1, 2).await.expect("writes go on");
+    });
+}
+
+#[test]
+fn law_2_nothing_is_refused_or_left_undone_on_a_state_that_another_process_has_changed() {
+    run(async {
+        let store: Arc<dyn ObjectStore> = Arc::new(MemoryObjectStore::default());
+        let p = process(store.clone(), RegistrySettings::default());
+        let q = process(store, RegistrySettings::default());
+        for round in 0..30u128 {
+            // `q` has seen the purse empty; `p` fills it, and `q` pays out at once.
+            p.change("a", 1, 100 + round).await.expect("filled");
+            q.change("a", -1, 200 + round).await.expect("paid out");
+        }
+        assert_eq!(p.look("a").await.state.coins, 0);
     });
 }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, sleep};
 
@@ -32,6 +33,9 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 
 /// Commits read in one round of catching up; bounds what a round holds in memory.
 const TAIL_ROUND: u64 = 256;
+
+/// Commits asked for at a time while catching up.
+const TAIL_AHEAD: usize = 16;
 
 /// What a writer needs.
 pub struct WriterDeps {
@@ -104,7 +108,13 @@ pub struct EventStoreActor {
     deps: Arc<WriterDeps>,
     phase: Phase,
     queue: VecDeque<Append<Waiting>>,
+    /// Whoever wants to know that the log was read to its end since he asked.
     catching_up: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    /// Those of them who had asked before the put or tail that is under way began: only they may be
+    /// told by its end.
+    in_round: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    /// The log is known to go on: read it to its end before anything is put.
+    behind: bool,
     writer: WriterId,
     batches: u64,
     /// Runs while a batch waits for company.
@@ -125,6 +135,8 @@ impl EventStoreActor {
             phase: Phase::Opening,
             queue: VecDeque::new(),
             catching_up: Vec::new(),
+            in_round: Vec::new(),
+            behind: false,
             writer: WriterId(new_uuid()),
             batches: 0,
             lingering: None,
@@ -152,7 +164,9 @@ impl EventStoreActor {
         if self.phase != Phase::Idle {
             return;
         }
-        if !self.catching_up.is_empty() && self.queue.is_empty() {
+        // Whoever the last round could not tell waits for the next one.
+        self.catching_up.append(&mut self.in_round);
+        if self.behind || (!self.catching_up.is_empty() && self.queue.is_empty()) {
             self.tail(ctx);
             return;
         }
@@ -192,6 +206,7 @@ impl EventStoreActor {
             return;
         };
         self.last_batch = batch.commands();
+        self.in_round.append(&mut self.catching_up);
         self.phase = Phase::Putting;
         let deps = self.deps.clone();
         let object = Arc::new(batch.object.clone());
@@ -210,7 +225,8 @@ impl EventStoreActor {
 
     /// Appends that were refused leave the queue shorter: look again, from a clean stack.
     fn proceed_later(&mut self, ctx: &mut Context<Self>) {
-        if !self.queue.is_empty() || !self.catching_up.is_empty() {
+        let waiting = !self.catching_up.is_empty() || !self.in_round.is_empty();
+        if !self.queue.is_empty() || waiting || self.behind {
             ctx.spawn(actix::fut::ready(()).map(|(), actor: &mut Self, ctx| actor.proceed(ctx)));
         }
     }
@@ -269,6 +285,7 @@ impl EventStoreActor {
                 };
                 if settled.lost_race {
                     metrics::race_lost();
+                    self.behind = true;
                 } else {
                     metrics::committed(&in_log);
                     self.caught_up(&Ok(()));
@@ -305,15 +322,22 @@ impl EventStoreActor {
         else {
             return;
         };
+        self.in_round.append(&mut self.catching_up);
         self.phase = Phase::Tailing;
         let deps = self.deps.clone();
         let read = async move {
-            let mut found = Vec::new();
-            for offset in from..from + TAIL_ROUND {
-                match deps.log.commit(deps.shared.id, offset).await? {
-                    Some(object) => found.push(object),
-                    None => break,
-                }
+            let partition = deps.shared.id;
+            let objects = stream::iter(from..from + TAIL_ROUND)
+                .map(|offset| deps.log.commit(partition, offset))
+                .buffered(TAIL_AHEAD);
+            // The first one decides whether there is anything at all: in most cases there is not.
+            let Some(first) = deps.log.commit(partition, from).await? else {
+                return Ok(Vec::new());
+            };
+            let mut found = vec![first];
+            let mut objects = std::pin::pin!(objects.skip(1));
+            while let Some(Some(object)) = objects.try_next().await? {
+                found.push(object);
             }
             Ok(found)
         };
@@ -340,8 +364,10 @@ impl EventStoreActor {
             }
             Ok(whole_round)
         });
+        // After a whole round there may be more: whoever waits goes on waiting, and the next round
+        // begins at once.
+        self.behind = matches!(outcome, Ok(true));
         match outcome {
-            // There may be more: whoever waits goes on waiting, the next round begins at once.
             Ok(true) => {}
             Ok(false) => self.caught_up(&Ok(())),
             Err(e) => self.caught_up(&Err(e)),
@@ -349,7 +375,7 @@ impl EventStoreActor {
     }
 
     fn caught_up(&mut self, outcome: &Result<(), StoreError>) {
-        for waiting in self.catching_up.drain(..) {
+        for waiting in self.in_round.drain(..) {
             // See `Waiting::answer`.
             drop(waiting.send(outcome.clone()));
         }
@@ -535,6 +561,8 @@ impl Handler<CatchUp> for EventStoreActor {
 
     fn handle(&mut self, _: CatchUp, ctx: &mut Self::Context) -> Self::Result {
         let (reply, outcome) = oneshot::channel();
+        // Callers that gave up meanwhile must not pile up while the store does not answer.
+        self.catching_up.retain(|waiting| !waiting.is_closed());
         self.catching_up.push(reply);
         self.proceed(ctx);
         Box::pin(async move {

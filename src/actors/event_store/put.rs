@@ -41,10 +41,13 @@ pub async fn find_owner(
     loop {
         let outcome = match log.put_commit(object).await {
             Ok(Created::Yes) => Ok(Some(Owner::Us)),
-            Ok(Created::Exists) => log
-                .commit(partition, offset)
-                .await
-                .map(|found| found.map(|object| Owner::Found(Arc::unwrap_or_clone(object)))),
+            Ok(Created::Exists) => {
+                // Ours, for all that is known until it was read: something on the way may have
+                // repeated the request.
+                may_be_there = true;
+                let found = log.commit(partition, offset).await;
+                found.map(|found| found.map(|o| Owner::Found(Arc::unwrap_or_clone(o))))
+            }
             Err(e) => {
                 may_be_there |= e.is_indeterminate();
                 Err(e)

@@ -230,7 +230,13 @@ where
                     match this.contained(|actor| actor.restart()) {
                         Ok(true) => this.settings.node.set_state(ActorState::Running),
                         // Nobody holds an address any more.
-                        Ok(false) => this.end(ActorState::Stopped),
+                        Ok(false) => {
+                            if !this.settings.policy.may_stop {
+                                tracing::error!(actor = %this.settings.node.path,
+                                    "not restarted: nobody holds its address");
+                            }
+                            this.end(ActorState::Stopped);
+                        }
                         Err(message) => this.fail("panic", message),
                     }
                 }

@@ -35,13 +35,17 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
     use Determinacy::{Determinate, Indeterminate};
     use StoreErrorKind as Kind;
     match error {
-        S3Error::HttpFailWithBody(status, _) => match status {
+        S3Error::HttpFailWithBody(status, body) => match status {
             401 | 403 => (Kind::Denied, Determinate),
             404 => (Kind::NotFound, Determinate),
             // A delete raced with the put: nothing was decided.
             409 => (Kind::Conflict, Determinate),
             412 => (Kind::Conflict, Determinate),
-            429 | 503 => (Kind::Throttled, Determinate),
+            429 => (Kind::Throttled, Determinate),
+            // A store or a proxy that gave up half-way: the write may have reached a disk.
+            503 => (Kind::Throttled, Indeterminate),
+            408 => (Kind::Timeout, Indeterminate),
+            400 if body.contains("RequestTimeout") => (Kind::Timeout, Indeterminate),
             400..=499 => (Kind::Invalid, Determinate),
             _ => (Kind::Unavailable, Indeterminate),
         },
@@ -52,7 +56,13 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
             (Kind::Unavailable, Indeterminate)
         }
         S3Error::Credentials(_) => (Kind::Denied, Determinate),
-        _ => (Kind::Invalid, Determinate),
+        // Made before anything is sent.
+        S3Error::UrlParse(_)
+        | S3Error::InvalidHeaderValue(_)
+        | S3Error::InvalidHeaderName(_)
+        | S3Error::HmacInvalidLength(_) => (Kind::Invalid, Determinate),
+        // Most others are about an answer that could not be read.
+        _ => (Kind::Invalid, Indeterminate),
     }
 }
 
