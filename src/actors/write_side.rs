@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use actix::Addr;
-use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::aggregate::entity::EntityDeps;
@@ -60,10 +59,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
         .log
         .partition_ids()
         .map(|id| {
-            let shared = Arc::new(Partition {
-                id,
-                log: RwLock::new(None),
-            });
+            let shared = Arc::new(Partition::new(id));
             let writer = start_writer(
                 &arbiters.log(),
                 guard(format!("event_store/{id}"), ActorKind::EventStore),

@@ -61,7 +61,9 @@ impl Service {
             kafka: health.kafka.status(),
         };
         let down = |status: &DependencyStatus| status.state == DependencyState::Down;
-        let s3_gone = health.s3.down_for().is_some_and(|d| d > S3_PATIENCE);
+        let store = self.parts.entities.path.store();
+        let gone = health.s3.down_for().is_some_and(|d| d > S3_PATIENCE);
+        let s3_gone = gone || store.writes_fail();
         let status = if !self.is_ready() || s3_gone {
             "unavailable"
         } else if [

@@ -320,7 +320,7 @@ async fn law_12_every_kind_of_actor_is_killed_under_load_and_nothing_is_lost() {
         "outbox",
         "aggregate/load/1",
         "relay",
-        "event_store/3",
+        "event_store/1",
         "projection",
         "migration_mode",
     ];

@@ -257,8 +257,12 @@ impl EventStoreActor {
         owner: Result<Owner, Unsettled>,
     ) {
         let owner = match owner {
-            Ok(owner) => owner,
+            Ok(owner) => {
+                *self.deps.shared.gave_up.lock() = None;
+                owner
+            }
             Err(unsettled) => {
+                *self.deps.shared.gave_up.lock() = Some(Instant::now());
                 tracing::warn!(partition = %self.id(), offset = object.header.offset,
                     commands = batch.commands(), may_be_there = unsettled.may_be_there,
                     error = %unsettled.error, "gave up on a put");

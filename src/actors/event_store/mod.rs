@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -59,6 +59,9 @@ impl Default for EventStoreSettings {
     }
 }
 
+/// How long a put that was given up says something about the next one.
+const FAILURE_COUNTS_FOR: Duration = Duration::from_secs(30);
+
 /// One command's events for the log.
 #[derive(Debug, Clone)]
 pub struct AppendRequest {
@@ -95,6 +98,19 @@ pub struct Partition {
     pub id: PartitionId,
     /// What is known of it; `None` until it was opened.
     pub log: RwLock<Option<PartitionLog>>,
+    /// When a put was given up last, unless one has succeeded since.
+    pub gave_up: Mutex<Option<Instant>>,
+}
+
+impl Partition {
+    /// A partition of which nothing is known yet.
+    pub fn new(id: PartitionId) -> Self {
+        Self {
+            id,
+            log: RwLock::new(None),
+            gave_up: Mutex::new(None),
+        }
+    }
 }
 
 /// How large a partition is.
@@ -175,6 +191,16 @@ impl EventStore {
     /// Whether every partition was opened.
     pub fn is_open(&self) -> bool {
         self.slots.iter().all(|s| s.shared.log.read().is_some())
+    }
+
+    /// Whether puts of some partition fail, though reads may go on all the while, for example when
+    /// the store's disk is full. Forgotten after a while without a try, or nobody would send the
+    /// writes that could show otherwise.
+    pub fn writes_fail(&self) -> bool {
+        self.slots.iter().any(|slot| {
+            let gave_up = *slot.shared.gave_up.lock();
+            gave_up.is_some_and(|at| at.elapsed() < FAILURE_COUNTS_FOR)
+        })
     }
 
     /// Version of a stream as this process knows it; `None` while its partition is not open.
