@@ -108,7 +108,10 @@ mod tests {
         for fresh in [request("s", 2), request("z#0", 1), request("new", 1)] {
             assert!(!stands_for_batch(&fresh, committed));
         }
-        assert!(!stands_for_other_than_this_batch(&request("z#0", 1), committed));
+        assert!(!stands_for_other_than_this_batch(
+            &request("z#0", 1),
+            committed
+        ));
         let keyless = RequestContext {
             idempotency: None,
             ..batch
