@@ -419,12 +419,23 @@ uuid_id!(
 /// UUIDv5 name space of command ids that are derived from a client's idempotency key.
 const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_6964_656d_706f_7465_6e63_7931);
 
+/// UUIDv5 name space of the command ids of a batch's items: another one, so that no key of a
+/// single command, whatever its text, stands for an item.
+const ITEM_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_6261_7463_685f_6974_656d_7631);
+
 impl CommandId {
     /// The command id that stands for a client's idempotency key: the same principal and key
     /// always give the same id, in every process.
     pub fn from_idempotency_key(principal: &str, key: &str) -> Self {
         let name = format!("{}:{principal}:{key}", principal.len());
         Self(Uuid::new_v5(&IDEMPOTENCY_NAMESPACE, name.as_bytes()))
+    }
+
+    /// The command id of the item at `place` (from 0) of the batch that came with a client's
+    /// idempotency key: differs from every other item's and from every single command's.
+    pub fn for_item(principal: &str, key: &str, place: usize) -> Self {
+        let name = format!("{}:{principal}:{place}:{key}", principal.len());
+        Self(Uuid::new_v5(&ITEM_NAMESPACE, name.as_bytes()))
     }
 }
 
@@ -451,6 +462,26 @@ mod tests {
         let name = StreamName::new(&t, &["1"]).unwrap();
         // Golden: changing this breaks every existing store.
         assert_eq!(name.key().partition(4), PartitionId(2));
+    }
+
+    #[test]
+    fn no_key_of_a_single_command_stands_for_an_item_of_a_batch() {
+        let item = CommandId::for_item("ann", "k", 0);
+        assert_eq!(item, CommandId::for_item("ann", "k", 0));
+        let others = [
+            CommandId::from_idempotency_key("ann", "k"),
+            CommandId::from_idempotency_key("ann", "k#0"),
+            CommandId::from_idempotency_key("ann", "0:k"),
+            CommandId::for_item("ann", "k", 1),
+            CommandId::for_item("bob", "k", 0),
+            CommandId::for_item("ann:0", "k", 0),
+            CommandId::for_item("ann", "0:k", 0),
+        ];
+        let distinct: std::collections::HashSet<_> = others.iter().collect();
+        assert_eq!(distinct.len(), others.len());
+        assert!(!others.contains(&item));
+        // Golden: after a change, items recorded before would not be recognised as repeated.
+        assert_eq!(item.to_string(), "d1bd8af0-c426-5013-8dfe-fce8a7f9ce4e");
     }
 
     #[test]

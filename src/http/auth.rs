@@ -1,6 +1,7 @@
 //! Who is asking. Tokens are known by their SHA-256 only and compared in constant time; each has
 //! a name, which is the principal of every event it causes, and roles. Without any token everybody
-//! is `anonymous` and may do everything: the configuration then allows loopback addresses only.
+//! is `anonymous` and may do everything: the configuration then allows loopback addresses only, and
+//! [`super::same_site`] keeps web pages out.
 
 use std::sync::Arc;
 
@@ -107,6 +108,11 @@ impl Authenticator {
             tokens,
             anonymous: ANONYMOUS.into(),
         }
+    }
+
+    /// Whether there are tokens; without them everybody may do everything.
+    pub fn knows_tokens(&self) -> bool {
+        !self.tokens.is_empty()
     }
 
     /// The principal of a request that asks for `access`: 401 without a valid token, 403 without

@@ -152,11 +152,34 @@ fn operations(batch: Batch) -> Result<Vec<BatchOperation>, Problem> {
     given.map(|(i, given)| operation(i, given)).collect()
 }
 
-fn answer(results: Vec<BatchItem>) -> Result<HttpResponse, Problem> {
+/// Logs what the caller does not see: bugs and damage each, failing dependencies once for the whole
+/// batch, of which there would be a thousand lines.
+fn tell_log(causes: &[(u16, String)], correlation_id: &str) {
+    let (bugs, unserved): (Vec<_>, Vec<_>) = causes.iter().partition(|(status, _)| *status == 500);
+    for (_, cause) in bugs {
+        tracing::error!(
+            correlation_id,
+            cause,
+            "an operation of a batch failed: {cause}"
+        );
+    }
+    if let Some((_, cause)) = unserved.first() {
+        let count = unserved.len();
+        tracing::warn!(
+            correlation_id,
+            count,
+            cause,
+            "{count} operations of a batch could not be served, the first because: {cause}"
+        );
+    }
+}
+
+fn answer(results: Vec<BatchItem>, correlation_id: &str) -> Result<HttpResponse, Problem> {
     let replayed = results
         .iter()
         .all(|r| r.outcome.as_ref().is_ok_and(|w| w.replayed));
     let mut all_done = true;
+    let mut causes = Vec::new();
     let items = results.into_iter().map(|result| match result.outcome {
         Ok(written) => ItemAnswer {
             status: if written.created { 201 } else { 200 },
@@ -170,7 +193,7 @@ fn answer(results: Vec<BatchItem>) -> Result<HttpResponse, Problem> {
             all_done = false;
             let problem = Problem::from(error);
             if let Some(cause) = problem.cause() {
-                tracing::error!(cause, "an operation of a batch failed: {cause}");
+                causes.push((problem.body().status, cause.to_owned()));
             }
             let error = problem.into_body();
             ItemAnswer {
@@ -184,6 +207,7 @@ fn answer(results: Vec<BatchItem>) -> Result<HttpResponse, Problem> {
         }
     });
     let items = items.collect();
+    tell_log(&causes, correlation_id);
     let mut response = HttpResponse::build(if all_done {
         StatusCode::OK
     } else {
@@ -212,7 +236,7 @@ pub async fn batch(
         .service
         .batch(&command.ctx, path.db, path.class, operations)
         .await?;
-    answer(results)
+    answer(results, &command.ctx.correlation_id)
 }
 
 #[cfg(test)]
@@ -316,8 +340,13 @@ mod tests {
             id: Some("b".into()),
             outcome: Err(Refusal::not_found("instance_not_found", "m").into()),
         };
-        assert_eq!(answer(vec![done(true), done(false)]).unwrap().status(), 200);
-        let response = answer(vec![done(true), failed]).unwrap();
+        assert_eq!(
+            answer(vec![done(true), done(false)], "story")
+                .unwrap()
+                .status(),
+            200
+        );
+        let response = answer(vec![done(true), failed], "story").unwrap();
         assert_eq!(response.status(), 207);
         let body = to_bytes(response.into_body()).await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();

@@ -10,6 +10,7 @@ use super::HttpState;
 use super::problem::Problem;
 use super::respond;
 use super::schema;
+use crate::service::operations::Dependencies;
 
 /// A probe's answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,13 +28,29 @@ fn status_of(serving: bool) -> StatusCode {
     }
 }
 
+/// Takes out why the last calls failed: everybody may ask, and a dependency's own words hold
+/// addresses and names that are nobody's business. They go to the log.
+fn without_causes(dependencies: &mut Dependencies) {
+    let all = [
+        ("s3", &mut dependencies.s3),
+        ("postgres", &mut dependencies.postgres),
+        ("kafka", &mut dependencies.kafka),
+    ];
+    for (dependency, status) in all {
+        if let Some(cause) = status.error.take() {
+            tracing::debug!(dependency, cause, "{dependency} is down: {cause}");
+        }
+    }
+}
+
 /// How the service and its dependencies are.
 #[utoipa::path(get, path = "/health", operation_id = "getHealth", tag = "health",
     responses(
         (status = 200, description = "It serves", body = schema::Health),
         (status = 503, description = "It does not", body = schema::Health)))]
 pub async fn health(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
-    let report = state.service.health();
+    let mut report = state.service.health();
+    without_causes(&mut report.dependencies);
     let status = status_of(report.status != "unavailable");
     respond::json(HttpResponse::build(status), &report)
 }
@@ -67,4 +84,29 @@ pub async fn metrics(state: web::Data<HttpState>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, TEXT))
         .body(state.metrics.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::health::{DependencyState, DependencyStatus};
+
+    #[test]
+    fn the_public_document_does_not_quote_dependencies() {
+        let down = || DependencyStatus {
+            state: DependencyState::Down,
+            latency_ms: 0.0,
+            since: "2026-01-02T03:04:05Z".parse().unwrap(),
+            error: Some("http://10.0.0.7:9000 refused".into()),
+        };
+        let mut dependencies = Dependencies {
+            s3: down(),
+            postgres: down(),
+            kafka: down(),
+        };
+        without_causes(&mut dependencies);
+        let shown = serde_json::to_string(&dependencies).unwrap();
+        assert!(shown.contains("down"));
+        assert!(!shown.contains("10.0.0.7"), "{shown}");
+    }
 }

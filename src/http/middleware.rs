@@ -1,5 +1,5 @@
 //! What happens around every request of a resource, in this order: request id, admission, token
-//! and role, then the handler; then headers, metrics, log. A panic in a handler is one 500, not a
+//! and role (without tokens: that the request comes from this machine), then the handler; then headers, metrics, log. A panic in a handler is one 500, not a
 //! lost connection.
 
 use std::cell::RefCell;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
-use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
+use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpMessage, HttpResponse};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -23,6 +23,7 @@ use super::edge::Edge;
 use super::extract::Caller;
 use super::headers::{REQUEST_ID, client_request_id, trace_id};
 use super::problem::{self, Problem};
+use super::same_site;
 use crate::metrics as oms_metrics;
 use crate::service::error::RETRY_AFTER;
 
@@ -164,7 +165,12 @@ where
                     .retry_after(RETRY_AFTER),
             )
         } else {
-            match self.edge.auth.check(req.headers(), access) {
+            let same_site = if self.edge.auth.knows_tokens() {
+                Ok(())
+            } else {
+                same_site::check(req.head())
+            };
+            match same_site.and_then(|()| self.edge.auth.check(req.headers(), access)) {
                 Ok(principal) => {
                     let correlation = trace_id(req.headers())
                         .or(request_id.to_str().ok())
@@ -219,13 +225,23 @@ fn finish(
     let problem = response.response().error();
     if let Some(cause) = problem.and_then(|e| e.as_error::<Problem>()?.cause()) {
         let (route, request_id) = (route.pattern, request_id.to_str().unwrap_or_default());
-        tracing::error!(
-            method,
-            route,
-            request_id,
-            cause,
-            "{method} {route} failed inside the service: {cause}"
-        );
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(
+                method,
+                route,
+                request_id,
+                cause,
+                "{method} {route} failed inside the service: {cause}"
+            );
+        } else {
+            tracing::warn!(
+                method,
+                route,
+                request_id,
+                cause,
+                "{method} {route} could not be served: {cause}"
+            );
+        }
     }
     tracing::debug!(
         method,

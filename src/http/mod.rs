@@ -5,7 +5,8 @@
 //! [`headers`], [`json`] and [`extract`], is handled by the file named after its resource, and is
 //! answered through [`respond`] or as a [`problem`].
 //!
-//! * [`edge`]: settings and limits; [`auth`]: tokens and roles
+//! * [`edge`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: web pages
+//!   kept out where there are no tokens
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
 //! * [`streams`], [`events`], [`sse`], [`commands`]: the events behind it
 //! * [`admin`], [`health`]: operations
@@ -34,6 +35,7 @@ pub mod problem;
 pub mod query;
 pub mod respond;
 pub mod routes;
+pub mod same_site;
 pub mod schema;
 pub mod server;
 pub mod sse;

@@ -55,6 +55,7 @@ codes! {
     PRECONDITION_UNSUPPORTED = "precondition_not_supported", 400, "This request takes no such precondition";
     UNAUTHENTICATED = "unauthenticated", 401, "A valid bearer token is needed";
     FORBIDDEN = "forbidden", 403, "The token's roles do not allow this";
+    CROSS_SITE_REQUEST = "cross_site_request", 403, "Without tokens only this machine's own programs are served";
     ROUTE_NOT_FOUND = "route_not_found", 404, "There is nothing at this path";
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "This path does not take this method";
     BODY_TIMEOUT = "body_timeout", 408, "The body did not arrive in time";
@@ -223,7 +224,14 @@ impl Problem {
         self.0.body.code
     }
 
-    /// What the caller must not see and the log must: the cause of an internal error.
+    /// Gives the log what the caller must not see.
+    pub fn caused_by(mut self, cause: impl Into<String>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// What the caller must not see and the log must: the cause of an internal error, a
+    /// dependency's own words.
     pub fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
@@ -282,15 +290,25 @@ impl From<ServiceError> for Problem {
                 dependency,
                 retry_after,
                 ..
-            } => Self::new(UNAVAILABLE, message)
-                .subject(dependency)
-                .retry_after(retry_after),
+            } => Self::new(
+                UNAVAILABLE,
+                format!("{dependency} does not serve at the moment; nothing was done"),
+            )
+            .subject(dependency)
+            .retry_after(retry_after)
+            .caused_by(message),
             ServiceError::OutcomeUnknown {
                 command_id,
                 retry_after,
                 ..
             } => {
-                let mut problem = Self::new(OUTCOME_UNKNOWN, message).retry_after(retry_after);
+                let detail = format!(
+                    "command {command_id} may or may not have happened. Asking again with the \
+                     same Idempotency-Key is safe; /api/v1/commands/{command_id} tells"
+                );
+                let mut problem = Self::new(OUTCOME_UNKNOWN, detail)
+                    .retry_after(retry_after)
+                    .caused_by(message);
                 problem.0.body.command_id = Some(command_id);
                 problem
             }
@@ -457,6 +475,34 @@ mod tests {
                 .unwrap()
                 .contains("row 7")
         );
+    }
+
+    #[test]
+    fn a_dependencys_own_words_go_to_the_log_only() {
+        let words = "http://10.0.0.7:9000/bucket: role `app` does not exist";
+        let after = Duration::from_secs(1);
+        let errors = [
+            ServiceError::Unavailable {
+                dependency: "postgres",
+                message: words.into(),
+                retry_after: after,
+            },
+            ServiceError::OutcomeUnknown {
+                command_id: CommandId(uuid::Uuid::from_u128(7)),
+                message: words.into(),
+                retry_after: after,
+            },
+        ];
+        for error in errors {
+            let problem = Problem::from(error);
+            assert!(problem.cause().unwrap().contains(words));
+            let body = serde_json::to_string(problem.body()).unwrap();
+            assert!(
+                !body.contains("10.0.0.7") && !body.contains("role"),
+                "{body}"
+            );
+            assert!(body.contains("retry_after"), "{body}");
+        }
     }
 
     #[test]

@@ -170,8 +170,6 @@ pub struct Dependency {
     /// Since when it is in this state.
     #[schema(value_type = String, format = DateTime)]
     since: (),
-    /// Why the last call failed.
-    error: Option<String>,
 }
 
 /// The dependencies as last seen.

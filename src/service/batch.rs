@@ -10,7 +10,6 @@ use super::commands::{Change, Circumstances, NewInstance, made_id};
 use super::context::{ExpectedVersion, RequestContext};
 use super::error::ServiceError;
 use super::view::{BatchItem, Written};
-use crate::domain::event::Idempotency;
 use crate::domain::ids::{ClassId, DatabaseName, InstanceId};
 use crate::domain::refusal::Refusal;
 
@@ -55,6 +54,10 @@ struct Item<'a> {
 impl Service {
     /// Runs up to 1,000 operations on a class's instances, each on its own: one result for each,
     /// in order. Operations on the same instance run in their order.
+    ///
+    /// Under an idempotency key every item has the command id of its place, so that a repeated
+    /// batch repeats exactly its items; a key that stands for another request is refused as a
+    /// whole, before anything is done ([`super::keys`] says within which limits).
     pub async fn batch(
         &self,
         ctx: &RequestContext,
@@ -66,12 +69,10 @@ impl Service {
             let message = format!("a batch has 1 to {MAX_BATCH} operations");
             return Err(Refusal::invalid("batch_size", message).into());
         }
-        let count = operations.len();
-        let contexts: Vec<RequestContext> = (0..count).map(|i| item_context(ctx, i)).collect();
-        self.refuse_reused_key(&contexts)?;
+        self.refuse_reused_batch_key(ctx)?;
         let mut by_instance: HashMap<InstanceId, Vec<Item<'_>>> = HashMap::new();
         let mut order: Vec<InstanceId> = Vec::new();
-        for (place, (operation, ctx)) in operations.into_iter().zip(&contexts).enumerate() {
+        for (place, operation) in operations.into_iter().enumerate() {
             let item = item(place, operation, ctx)?;
             let queue = by_instance.entry(item.id.clone()).or_insert_with(|| {
                 order.push(item.id.clone());
@@ -101,41 +102,23 @@ impl Service {
     ) -> Vec<(usize, BatchItem)> {
         let mut done = Vec::with_capacity(queue.len());
         for item in queue {
-            let outcome: Result<Written, ServiceError> = self
-                .change_instance(&item.circumstances, db, class, item.id.clone(), item.change)
-                .await;
             let id = Some(item.id.to_string());
-            done.push((item.place, BatchItem { id, outcome }));
+            let place = item.place;
+            let outcome = self.run_item(db, class, item).await;
+            done.push((place, BatchItem { id, outcome }));
         }
         done
     }
 
-    /// A key that stood for another batch is refused as a whole, before anything is done.
-    fn refuse_reused_key(&self, contexts: &[RequestContext]) -> Result<(), ServiceError> {
-        let store = self.parts.entities.path.store();
-        for ctx in contexts {
-            let Some(idempotency) = &ctx.idempotency else {
-                return Ok(());
-            };
-            if let Some((_, outcome)) = store.command(ctx.command_id())
-                && outcome.request_hash != Some(idempotency.request_hash)
-            {
-                return Err(Refusal::key_reused().into());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The context of one item: with a key of its own, made from the batch's and its place, so that a
-/// repeated batch repeats exactly its items.
-fn item_context(ctx: &RequestContext, place: usize) -> RequestContext {
-    RequestContext {
-        idempotency: ctx.idempotency.as_ref().map(|idempotency| Idempotency {
-            key: format!("{}#{place}", idempotency.key),
-            request_hash: idempotency.request_hash,
-        }),
-        ..ctx.clone()
+    async fn run_item(
+        &self,
+        db: &DatabaseName,
+        class: &ClassId,
+        item: Item<'_>,
+    ) -> Result<Written, ServiceError> {
+        let _permit = self.permits.wait(item.circumstances.ctx.deadline).await?;
+        self.change_instance(&item.circumstances, db, class, item.id, item.change)
+            .await
     }
 }
 
@@ -144,7 +127,7 @@ fn item<'a>(
     operation: BatchOperation,
     ctx: &'a RequestContext,
 ) -> Result<Item<'a>, ServiceError> {
-    let mut circumstances = Circumstances::of(ctx, ExpectedVersion::Any);
+    let mut circumstances = Circumstances::of_item(ctx, place);
     let (id, change) = match operation {
         BatchOperation::Create(new) => {
             circumstances.metadata = new.metadata;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::Service;
 use super::class_context::ClassContext;
 use super::context::{ExpectedVersion, RequestContext};
-use super::error::ServiceError;
+use super::error::{RETRY_AFTER, ServiceError};
 use super::view::{Resource, Written};
 use crate::actors::aggregate::entity::{Execute, Executed, recorded};
 use crate::domain::aggregate::Aggregate;
@@ -55,6 +55,16 @@ impl<'a> Circumstances<'a> {
         }
     }
 
+    /// Those of the item at `place` of a batch: a command of its own under the batch's key.
+    pub fn of_item(ctx: &'a RequestContext, place: usize) -> Self {
+        Self {
+            ctx,
+            command_id: ctx.item_command_id(place),
+            expected: ExpectedVersion::Any,
+            metadata: None,
+        }
+    }
+
     fn execute<A: Aggregate>(&self, command: A::Command) -> Execute<A> {
         Execute {
             command: Arc::new(command),
@@ -80,6 +90,7 @@ impl Service {
         name: DatabaseName,
         description: Option<String>,
     ) -> Result<Written, ServiceError> {
+        let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, ExpectedVersion::Any);
         let stream = StreamName::database(&name);
         let command = DatabaseCommand::Create { description };
@@ -91,8 +102,8 @@ impl Service {
         let resource = done
             .state
             .live()
-            .map(|live| Resource::database(&name, live, done.version))
-            .transpose()?;
+            .map(|live| Resource::database(&name, live, done.version));
+        let resource = shown(&circumstances, resource)?;
         Ok(written(name.as_str(), &circumstances, done, resource, true))
     }
 
@@ -103,6 +114,7 @@ impl Service {
         name: DatabaseName,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
+        let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, expected);
         let stream = StreamName::database(&name);
         let command = DatabaseCommand::Delete;
@@ -121,6 +133,7 @@ impl Service {
         db: DatabaseName,
         definition: ClassDefinition,
     ) -> Result<Written, ServiceError> {
+        let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, ExpectedVersion::Any);
         self.define_class(&circumstances, &db, definition, true)
             .await
@@ -134,6 +147,7 @@ impl Service {
         definition: ClassDefinition,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
+        let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, expected);
         self.define_class(&circumstances, &db, definition, false)
             .await
@@ -179,8 +193,8 @@ impl Service {
         let resource = done
             .state
             .latest()
-            .map(|live| Resource::class(&id, live, done.version))
-            .transpose()?;
+            .map(|live| Resource::class(&id, live, done.version));
+        let resource = shown(circumstances, resource)?;
         Ok(written(id.as_str(), circumstances, done, resource, create))
     }
 
@@ -192,6 +206,7 @@ impl Service {
         class: ClassId,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
+        let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, expected);
         let stream = StreamName::class(&db, &class);
         let done = match self.recall::<Class>(&circumstances, &stream).await? {
@@ -216,6 +231,7 @@ impl Service {
         class: ClassId,
         new: NewInstance,
     ) -> Result<Written, ServiceError> {
+        let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances {
             metadata: new.metadata,
             ..Circumstances::of(ctx, ExpectedVersion::Any)
@@ -238,6 +254,7 @@ impl Service {
         patch: Map<String, Value>,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
+        let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, expected);
         let change = Change::Update(patch);
         self.change_instance(&circumstances, &db, &class, id, change)
@@ -253,6 +270,7 @@ impl Service {
         id: InstanceId,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
+        let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, expected);
         self.change_instance(&circumstances, &db, &class, id, Change::Delete)
             .await
@@ -282,8 +300,8 @@ impl Service {
         let resource = done
             .state
             .latest()
-            .map(|live| Resource::instance(&id, live, done.version))
-            .transpose()?;
+            .map(|live| Resource::instance(&id, live, done.version));
+        let resource = shown(circumstances, resource)?;
         Ok(written(id.as_str(), circumstances, done, resource, created))
     }
 
@@ -356,6 +374,7 @@ impl Service {
             )
             .into());
         }
+        let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, expected);
         let execute = circumstances.execute(events);
         let done = self.parts.streams.execute(&stream, execute).await?;
@@ -414,6 +433,21 @@ pub(super) fn made_id(command: CommandId) -> Result<InstanceId, ServiceError> {
     InstanceId::new(&command.to_string()).map_err(|e| ServiceError::Internal(e.to_string()))
 }
 
+/// The resource after a command. By now the command is committed: whatever goes wrong here must not
+/// be told as if nothing had happened.
+fn shown(
+    circumstances: &Circumstances<'_>,
+    resource: Option<Result<Resource, ServiceError>>,
+) -> Result<Option<Resource>, ServiceError> {
+    resource
+        .transpose()
+        .map_err(|error| ServiceError::OutcomeUnknown {
+            command_id: circumstances.command_id,
+            message: format!("its result cannot be shown: {error}"),
+            retry_after: RETRY_AFTER,
+        })
+}
+
 fn written<A>(
     id: &str,
     circumstances: &Circumstances<'_>,
@@ -430,5 +464,29 @@ fn written<A>(
         data: resource.map(|r| r.data),
         created,
         replayed: done.replayed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[test]
+    fn law_4_what_fails_after_the_commit_is_not_told_as_if_nothing_had_happened() {
+        let ctx = RequestContext {
+            principal: "ann".into(),
+            correlation_id: "story".into(),
+            idempotency: None,
+            deadline: Instant::now(),
+        };
+        let circumstances = Circumstances::of(&ctx, ExpectedVersion::Any);
+        let failed = Some(Err(ServiceError::Internal("not JSON".into())));
+        let error = shown(&circumstances, failed).unwrap_err();
+        let ServiceError::OutcomeUnknown { command_id, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(command_id, circumstances.command_id);
+        assert!(shown(&circumstances, None).unwrap().is_none());
     }
 }

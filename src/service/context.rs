@@ -28,6 +28,15 @@ impl RequestContext {
             None => CommandId(new_uuid()),
         }
     }
+
+    /// The command id of the item at `place` of this request, which is a batch: derived from the
+    /// idempotency key and the place where there is a key, else fresh.
+    pub fn item_command_id(&self, place: usize) -> CommandId {
+        match &self.idempotency {
+            Some(idempotency) => CommandId::for_item(&self.principal, &idempotency.key, place),
+            None => CommandId(new_uuid()),
+        }
+    }
 }
 
 /// Which version the caller expects the thing to have.

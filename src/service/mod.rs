@@ -4,6 +4,7 @@
 //! * [`context`]: who asks, and under which promises
 //! * [`commands`], [`batch`]: writes; [`class_context`] is what a write to an instance must know
 //! * [`queries`], [`feed`]: reads
+//! * [`permits`], [`keys`]: what every write passes first
 //! * [`operations`]: what operators see and do
 //! * [`view`]: what callers get to see
 //! * [`error`], [`call`]: refusals and failures
@@ -15,7 +16,9 @@ pub mod commands;
 pub mod context;
 pub mod error;
 pub mod feed;
+pub mod keys;
 pub mod operations;
+pub mod permits;
 pub mod queries;
 pub mod view;
 
@@ -27,6 +30,7 @@ use tokio::time::Instant;
 
 use self::class_context::ClassContexts;
 use self::error::ServiceError;
+use self::permits::CommandPermits;
 use crate::actors::aggregate::entity::EntityDeps;
 use crate::actors::aggregate::registry::Registry;
 use crate::actors::aggregate::{Look, Seen};
@@ -88,6 +92,7 @@ pub struct DependencyHealth {
 pub struct Service {
     parts: Parts,
     contexts: ClassContexts,
+    permits: CommandPermits,
 }
 
 impl Service {
@@ -96,6 +101,7 @@ impl Service {
         Self {
             parts,
             contexts: ClassContexts::default(),
+            permits: CommandPermits::default(),
         }
     }
 

@@ -138,6 +138,28 @@ async fn every_route_but_the_public_ones_wants_its_role() {
 }
 
 #[actix_web::test]
+async fn without_tokens_web_pages_are_kept_out_of_every_route() {
+    let open = app!();
+    let tokens = vec![Token::from_secret("root", "secret", Roles::ALL)];
+    let closed = app!(HttpSettings::default(), tokens);
+    for route in ROUTES {
+        let at = format!("{} {}", route.method, route.path);
+        let page = || {
+            request(route.method, route.path)
+                .insert_header(("origin", "https://evil.example"))
+                .insert_header((AUTHORIZATION, "Bearer secret"))
+                .to_request()
+        };
+        let response = call_service(&open, page()).await;
+        assert_eq!(response.status(), 403, "{at}");
+        let body: Value = read_body_json(response).await;
+        assert_eq!(problem_code(&body), "cross_site_request", "{at}");
+        let response = call_service(&closed, page()).await;
+        assert_ne!(response.status(), 403, "{at}");
+    }
+}
+
+#[actix_web::test]
 async fn what_is_not_there_is_a_problem_too() {
     let app = app!();
     for path in [

@@ -1,0 +1,122 @@
+//! Whether an idempotency key already stands for another request.
+//!
+//! What is known is what is committed and indexed in this process. Two different requests under
+//! one key that run at the same time in different partitions or processes may therefore both
+//! commit; so may a single command after a batch of which item 0 did nothing. The same request
+//! twice is safe regardless: both have the same command ids, and each stream takes a command once.
+
+use tokio::sync::SemaphorePermit;
+
+use super::Service;
+use super::batch::MAX_BATCH;
+use super::context::RequestContext;
+use super::error::ServiceError;
+use crate::domain::ids::CommandId;
+use crate::domain::refusal::Refusal;
+
+/// The request hash of a committed command, where it had one.
+type RequestHash = Option<u64>;
+
+impl Service {
+    /// What every single command passes first: its key must not stand for a batch, and there must
+    /// be room for it. Whether the key stands for another single command shows at the command's
+    /// own outcome.
+    pub(super) async fn begin(
+        &self,
+        ctx: &RequestContext,
+    ) -> Result<SemaphorePermit<'_>, ServiceError> {
+        if stands_for_batch(ctx, |id| self.committed(id)) {
+            return Err(Refusal::key_reused().into());
+        }
+        self.permits.ask(ctx.deadline).await
+    }
+
+    /// What every batch passes first: its key must not stand for a single command or for another
+    /// batch, of whatever length.
+    pub(super) fn refuse_reused_batch_key(&self, ctx: &RequestContext) -> Result<(), ServiceError> {
+        if stands_for_other_than_this_batch(ctx, |id| self.committed(id)) {
+            return Err(Refusal::key_reused().into());
+        }
+        Ok(())
+    }
+
+    fn committed(&self, id: CommandId) -> Option<RequestHash> {
+        let (_, outcome) = self.parts.entities.path.store().command(id)?;
+        Some(outcome.request_hash)
+    }
+}
+
+/// Only place 0 is looked at: looking at every place of the longest batch would cost every single
+/// command more than everything else it does.
+fn stands_for_batch(
+    ctx: &RequestContext,
+    committed: impl Fn(CommandId) -> Option<RequestHash>,
+) -> bool {
+    ctx.idempotency.is_some() && committed(ctx.item_command_id(0)).is_some()
+}
+
+fn stands_for_other_than_this_batch(
+    ctx: &RequestContext,
+    committed: impl Fn(CommandId) -> Option<RequestHash>,
+) -> bool {
+    let Some(idempotency) = &ctx.idempotency else {
+        return false;
+    };
+    committed(ctx.command_id()).is_some()
+        || (0..MAX_BATCH).any(|place| {
+            committed(ctx.item_command_id(place))
+                .is_some_and(|hash| hash != Some(idempotency.request_hash))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Idempotency;
+    use std::collections::HashMap;
+    use tokio::time::Instant;
+
+    fn request(key: &str, request_hash: u64) -> RequestContext {
+        RequestContext {
+            principal: "ann".into(),
+            correlation_id: "story".into(),
+            idempotency: Some(Idempotency {
+                key: key.into(),
+                request_hash,
+            }),
+            deadline: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn law_2_a_key_stands_for_one_request_be_it_single_or_a_batch_of_any_length() {
+        // Of the batch under `b` only the item at the last possible place was committed, of the
+        // one under `z` only the first; under `s` there was a single command.
+        let (batch, zero, single) = (request("b", 1), request("z", 1), request("s", 2));
+        let known = HashMap::from([
+            (batch.item_command_id(MAX_BATCH - 1), Some(1)),
+            (zero.item_command_id(0), Some(1)),
+            (single.command_id(), Some(2)),
+        ]);
+        let committed = |id| known.get(&id).copied();
+        assert!(!stands_for_other_than_this_batch(&batch, committed));
+        assert!(!stands_for_other_than_this_batch(&zero, committed));
+        for other in [request("b", 3), request("z", 3), request("s", 2)] {
+            assert!(stands_for_other_than_this_batch(&other, committed));
+        }
+        assert!(stands_for_batch(&request("z", 1), committed));
+        for fresh in [request("s", 2), request("z#0", 1), request("new", 1)] {
+            assert!(!stands_for_batch(&fresh, committed));
+        }
+        assert!(!stands_for_other_than_this_batch(
+            &request("z#0", 1),
+            committed
+        ));
+        let keyless = RequestContext {
+            idempotency: None,
+            ..batch
+        };
+        assert!(!stands_for_batch(&keyless, |_| Some(None)));
+        assert!(!stands_for_other_than_this_batch(&keyless, |_| Some(None)));
+    }
+}
