@@ -22,6 +22,12 @@ use crate::store::log_heads::LogHeads;
 /// request read the whole log: the page is then short, and its cursor goes on from there.
 const MAX_SCANNED: usize = 20_000;
 
+/// Bytes of one page at most; a larger event comes alone. Bounds what one reader makes us hold.
+const MAX_BYTES: usize = 8 << 20;
+
+/// Commits of a partition fetched before they are wanted: a page often ends after a few.
+const AHEAD: usize = 2;
+
 /// Form of the cursor; a cursor of another form is refused.
 const FORM: u8 = 1;
 
@@ -108,12 +114,12 @@ pub async fn read_page(
             let partition = PartitionId(p);
             let to = heads.next_offset(partition).max(from);
             let commits: Pin<Box<dyn Stream<Item = _> + Send>> =
-                Box::pin(log.commits(partition, from, to));
+                Box::pin(log.commits_ahead(partition, from, to, AHEAD));
             commits.peekable()
         })
         .collect();
     let mut items = Vec::with_capacity(limit.min(256));
-    let mut scanned = 0;
+    let (mut scanned, mut bytes) = (0, 0);
     'page: while items.len() < limit && scanned < MAX_SCANNED {
         let Some(p) = oldest(&mut partitions).await? else {
             break;
@@ -124,13 +130,15 @@ pub async fn read_page(
         if object.header.kind == CommitKind::Events {
             let first = cursor.next[p].1 as usize;
             for i in first..object.lines.len() {
-                if items.len() == limit {
+                let position = object.position(i);
+                let envelope = object.line(i);
+                let full = !items.is_empty() && bytes + envelope.len() > MAX_BYTES;
+                if items.len() == limit || full {
                     break 'page;
                 }
                 scanned += 1;
-                let position = object.position(i);
-                let envelope = object.line(i);
                 if is_wanted(&envelope, types)? {
+                    bytes += envelope.len();
                     items.push(EventView { position, envelope });
                 }
                 cursor.pass(position);

@@ -19,6 +19,9 @@ use crate::metrics;
 use crate::store::event_log::StoredEvent;
 use crate::store::read_model::{InstanceQuery, ListQuery};
 
+/// Bytes of events on one page at most; a larger event comes alone.
+const MAX_PAGE_BYTES: usize = 8 << 20;
+
 /// Where a read of current state is answered from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
@@ -243,24 +246,33 @@ impl Service {
             return Err(Refusal::not_found("stream_not_found", message).into());
         }
         let count = limit.max(1) as u64;
-        let (first, last, next) = match direction {
+        let (first, last) = match direction {
             Direction::Forward => {
                 let first = from.unwrap_or(Version(1)).0.max(1);
-                let last = head.0.min(first.saturating_add(count - 1));
-                (first, last, (last < head.0).then_some(last + 1))
+                (first, head.0.min(first.saturating_add(count - 1)))
             }
             Direction::Backward => {
                 let last = from.unwrap_or(head).0.min(head.0);
-                let first = last.saturating_sub(count - 1).max(1);
-                (first, last, (first > 1).then_some(first - 1))
+                (last.saturating_sub(count - 1).max(1), last)
             }
         };
         let begun = Instant::now();
         let store = self.parts.entities.path.store();
-        let events = store.read(stream, Version(first), Version(last)).await?;
+        let backward = direction == Direction::Backward;
+        let range = (Version(first), Version(last));
+        let events = store
+            .read_within(stream, range, backward, MAX_PAGE_BYTES)
+            .await?;
         metrics::read_took(stream.stream_type(), "stream", begun.elapsed());
+        let next = if backward {
+            let first = events.first().map(|e| e.version.0);
+            first.filter(|v| *v > 1).map(|v| v - 1)
+        } else {
+            let last = events.last().map(|e| e.version.0);
+            last.filter(|v| *v < head.0).map(|v| v + 1)
+        };
         let mut items: Vec<EventView> = events.into_iter().map(EventView::from).collect();
-        if direction == Direction::Backward {
+        if backward {
             items.reverse();
         }
         Ok(Answer {

@@ -85,6 +85,15 @@ pub async fn describe_store(
     let bytes = match store.get(keys::STORE).await? {
         Some(bytes) => bytes,
         None => {
+            // With another number of partitions every stream would look empty.
+            if !store.list(keys::EVENTS, None, 1).await?.is_empty() {
+                return Err(StoreError::corrupt(
+                    "s3",
+                    "describe store",
+                    "the bucket holds a log, but meta/store.json is gone: restore it, since a \
+                     stream's partition depends on the number of partitions in it",
+                ));
+            }
             let body = serde_json::to_vec(&fresh).map_err(|e| {
                 StoreError::determinate(
                     StoreErrorKind::Invalid,
@@ -198,6 +207,18 @@ impl EventLog {
         from: Offset,
         to: Offset,
     ) -> impl stream::Stream<Item = Result<Arc<CommitObject>, StoreError>> + '_ {
+        self.commits_ahead(partition, from, to, READ_AHEAD)
+    }
+
+    /// The same, with at most `ahead` objects asked for before they are wanted: for readers that
+    /// stop early.
+    pub fn commits_ahead(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        to: Offset,
+        ahead: usize,
+    ) -> impl stream::Stream<Item = Result<Arc<CommitObject>, StoreError>> + '_ {
         stream::iter(from..to)
             .map(move |offset| async move {
                 // A long read must not push out what everyone else is about to read.
@@ -237,8 +258,23 @@ impl EventLog {
     pub async fn open(&self, partition: PartitionId) -> Result<PartitionLog, StoreError> {
         let mut log = PartitionLog::new(partition);
         self.restore_segments(&mut log).await?;
+        if !self.is_in_log(&log).await? {
+            tracing::warn!(%partition, offset = log.next_offset(),
+                "the index belongs to another or a longer log; reading the log instead");
+            log = PartitionLog::new(partition);
+        }
         self.catch_up(&mut log).await?;
         Ok(log)
+    }
+
+    /// Whether what was restored of the index ends at a commit that the log has: a bucket may have
+    /// been restored from a backup, or have lost its log and kept its index.
+    async fn is_in_log(&self, log: &PartitionLog) -> Result<bool, StoreError> {
+        let Some(last) = log.next_offset().checked_sub(1) else {
+            return Ok(true);
+        };
+        let object = self.commit(log.id(), last).await?;
+        Ok(object.is_some_and(|object| object.hash() == log.prev()))
     }
 
     async fn restore_segments(&self, log: &mut PartitionLog) -> Result<(), StoreError> {
@@ -247,28 +283,36 @@ impl EventLog {
             .iter()
             .filter_map(|o| keys::parse_segment(&o.key))
             .collect();
-        // Of the segments that begin at an offset, the longest first.
-        stretches.sort_by_key(|(from, to)| (*from, std::cmp::Reverse(*to)));
+        // Two processes may have covered the same stretch differently. The log is immutable, so
+        // where they overlap they say the same: of those that go on from the end, the one that
+        // reaches furthest.
+        stretches.sort_unstable();
         let mut chain = Vec::new();
         let mut end = 0;
-        for (from, to) in stretches {
-            if from == end && to > from {
-                chain.push((from, to));
-                end = to;
-            }
+        loop {
+            let next = stretches
+                .iter()
+                .filter(|(from, to)| *from <= end && *to > end);
+            let Some(&stretch) = next.max_by_key(|(_, to)| *to) else {
+                break;
+            };
+            chain.push(stretch);
+            end = stretch.1;
         }
         let id = log.id();
         let mut segments = stream::iter(chain)
             .map(|(from, to)| async move { self.store.get(&keys::segment(id, from, to)).await })
             .buffered(READ_AHEAD);
         while let Some(bytes) = segments.try_next().await? {
+            let next = log.next_offset();
             let segment = bytes.as_deref().and_then(Segment::decode);
             match segment {
-                Some(s) if s.partition == id && s.from == log.next_offset() => {
-                    log.restore(&s.commits, s.prev(), s.leadership);
+                Some(s) if s.partition == id && s.from <= next && s.to > next => {
+                    let known = (next - s.from) as usize;
+                    log.restore(&s.commits[known..], s.prev(), s.leadership);
                 }
                 _ => {
-                    tracing::warn!(partition = %id, offset = log.next_offset(),
+                    tracing::warn!(partition = %id, offset = next,
                         "an index segment is damaged or gone; reading the log instead");
                     break;
                 }

@@ -245,6 +245,37 @@ impl EventStore {
         self.log.read_events(stream, &locations).await
     }
 
+    /// The same, cut where the events would be more than `max_bytes` (the first one comes in any
+    /// case); from the end when `backward`.
+    pub async fn read_within(
+        &self,
+        stream: &StreamName,
+        (from, to): (Version, Version),
+        backward: bool,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut locations = {
+            let log = self.slot_of(stream).shared.log.read();
+            log.as_ref()
+                .map(|log| log.index().locate(stream.key(), from, to))
+                .ok_or_else(not_open)?
+        };
+        let mut bytes = 0;
+        let mut fits = |len: u32| {
+            let first = bytes == 0;
+            bytes += len as usize;
+            first || bytes <= max_bytes
+        };
+        if backward {
+            let kept = locations.iter().rev().take_while(|l| fits(l.len)).count();
+            locations.drain(..locations.len() - kept);
+        } else {
+            let kept = locations.iter().take_while(|l| fits(l.len)).count();
+            locations.truncate(kept);
+        }
+        self.log.read_events(stream, &locations).await
+    }
+
     /// Reads what other processes have committed to the stream's partition, so that what follows
     /// sees every write acknowledged before this call.
     pub async fn catch_up(&self, stream: &StreamName) -> Result<(), StoreError> {
