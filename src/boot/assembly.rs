@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::Addr;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use super::housekeeping;
 use super::shutdown::Escalations;
@@ -12,6 +13,7 @@ use crate::actors::aggregate::fold::SnapshotEvery;
 use crate::actors::aggregate::registry::{Registry, RegistrySettings};
 use crate::actors::arbiters::Arbiters;
 use crate::actors::event_store::{EventStore, EventStoreSettings};
+use crate::actors::migration_mode::MigrationModeActor;
 use crate::actors::outbox::{self, OutboxActor, OutboxDeps};
 use crate::actors::projection::{
     self, BatchLimits, ProjectionDeps, ProjectionProgress, ProjectionSettings,
@@ -48,13 +50,19 @@ pub struct Running {
     pub arbiters: Arc<Arbiters>,
     /// This process's name among those that publish.
     pub node: String,
-    /// Held so that the actors run.
-    pub tailers: Tailers,
+    /// Every actor.
+    pub tree: Arc<Tree>,
+    /// Held so that the actors are restarted.
+    pub background: Background,
+    /// What runs at intervals; ended at shutdown.
+    pub housekeeping: Vec<JoinHandle<()>>,
 }
 
 /// The actors of the background.
-#[derive(Default)]
-pub struct Tailers {
+pub struct Background {
+    /// Owns the stages.
+    #[allow(dead_code, reason = "held so that the actor is restarted")]
+    pub migration_mode: Addr<MigrationModeActor>,
     /// Takes the log into the outbox.
     pub outbox: Option<Addr<OutboxActor>>,
     /// Publishes the outbox.
@@ -92,10 +100,14 @@ pub fn start(
         |path: &str, kind| GuardSettings::new(tree.add(path, kind), escalations.on_escalation());
 
     let delivery: Arc<dyn DeliveryStore> = Arc::new(PostgresOutbox::new(stores.postgres.clone()));
-    let mut tailers = Tailers::default();
+    let mut background = Background {
+        migration_mode: write_side.migration_mode.clone(),
+        outbox: None,
+        relay: None,
+    };
     if config.roles.has(Role::Relay) {
         let recorded = Arc::new(Notify::new());
-        tailers.outbox = Some(outbox::start(
+        background.outbox = Some(outbox::start(
             &arbiters.background(),
             guard("outbox", ActorKind::Outbox),
             OutboxDeps {
@@ -109,7 +121,7 @@ pub fn start(
                 look_every: config.relay.poll_interval,
             },
         ));
-        tailers.relay = Some(relay::start(
+        background.relay = Some(relay::start(
             &arbiters.background(),
             guard("relay", ActorKind::Relay),
             RelayDeps {
@@ -147,7 +159,9 @@ pub fn start(
         )
     });
 
-    let entities = Entities {
+    let mut housekeeping = Vec::new();
+    let mut entities = Entities {
+        housekeeping: &mut housekeeping,
         config,
         write_side: &write_side,
         arbiters: &arbiters,
@@ -168,7 +182,7 @@ pub fn start(
         health: stores.health,
         chaos: config.chaos.enabled,
     }));
-    housekeeping::measure_store(&io, store.clone());
+    housekeeping.push(housekeeping::measure_store(&io, store.clone()));
     Running {
         service,
         store,
@@ -176,11 +190,14 @@ pub fn start(
         kafka: stores.kafka,
         arbiters,
         node,
-        tailers,
+        tree,
+        background,
+        housekeeping,
     }
 }
 
 struct Entities<'a> {
+    housekeeping: &'a mut Vec<JoinHandle<()>>,
     config: &'a Config,
     write_side: &'a write_side::WriteSide,
     arbiters: &'a Arc<Arbiters>,
@@ -189,7 +206,7 @@ struct Entities<'a> {
 }
 
 impl Entities<'_> {
-    fn registry<A: Aggregate + Unpin>(&self, label: &'static str) -> Registry<A> {
+    fn registry<A: Aggregate + Unpin>(&mut self, label: &'static str) -> Registry<A> {
         let actors = &self.config.actors;
         let registry = Registry::new(
             label,
@@ -202,7 +219,8 @@ impl Entities<'_> {
             self.arbiters.clone(),
             self.tree.clone(),
         );
-        housekeeping::sweep(self.io, registry.clone(), actors.idle_after);
+        let sweep = housekeeping::sweep(self.io, registry.clone(), actors.idle_after);
+        self.housekeeping.push(sweep);
         registry
     }
 }

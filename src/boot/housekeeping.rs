@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 use crate::actors::aggregate::registry::Registry;
@@ -14,7 +15,11 @@ use crate::store::io_runtime::IoRuntime;
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// Lets go of idle entities; looks a few times within `idle_after`.
-pub fn sweep<A: Aggregate + Unpin>(io: &IoRuntime, registry: Registry<A>, idle_after: Duration) {
+pub fn sweep<A: Aggregate + Unpin>(
+    io: &IoRuntime,
+    registry: Registry<A>,
+    idle_after: Duration,
+) -> JoinHandle<()> {
     let every = (idle_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(10));
     io.spawn(async move {
         let mut ticks = interval(every);
@@ -22,11 +27,11 @@ pub fn sweep<A: Aggregate + Unpin>(io: &IoRuntime, registry: Registry<A>, idle_a
             ticks.tick().await;
             registry.sweep();
         }
-    });
+    })
 }
 
 /// Exports the sizes of the event store.
-pub fn measure_store(io: &IoRuntime, store: EventStore) {
+pub fn measure_store(io: &IoRuntime, store: EventStore) -> JoinHandle<()> {
     io.spawn(async move {
         let mut ticks = interval(MEASURE_EVERY);
         loop {
@@ -38,5 +43,5 @@ pub fn measure_store(io: &IoRuntime, store: EventStore) {
                 metrics::partition_gauge(metrics::INDEX_BYTES, p.partition, p.index_bytes as f64);
             }
         }
-    });
+    })
 }

@@ -72,6 +72,12 @@ fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedStack> {
 
 async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::Result<Ending> {
     let metrics = crate::metrics::install().context("cannot install the metrics")?;
+    // Before anything takes part in the log: a port that is taken is the commonest mistake.
+    drop(
+        std::net::TcpListener::bind((config.http.host.as_str(), config.http.port)).with_context(
+            || format!("cannot listen on {}:{}", config.http.host, config.http.port),
+        )?,
+    );
     let escalations = Escalations::default();
     let stores = stores::connect(config, stack.endpoints(), &io).await?;
     let node = node::name(&config.data_dir)?;
@@ -89,10 +95,7 @@ async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::R
     let serving = actix_rt::spawn(server);
     let ending = escalations.wait_for_end().await;
     tracing::info!(%ending, "stopping");
-    shutdown::in_order(running, edge, handle, ending.patience()).await;
-    if let Ok(Err(error)) = serving.await {
-        tracing::error!(%error, "the HTTP server ended with an error");
-    }
+    shutdown::in_order(running, edge, handle, serving, ending.patience()).await;
     Ok(ending)
 }
 

@@ -1,8 +1,9 @@
-//! When the service stops, and in which order: no new requests; requests in flight end; the index
-//! is checkpointed; leases are given up; the producer is closed; the threads end. Whatever does
+//! When the service stops, and in which order: no new requests; requests in flight end; the tailers
+//! end; the index is checkpointed; leases are given up; the producer is closed; the threads end. Whatever does
 //! not end in time is left to the next start, which settles it.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 use super::assembly::Running;
 use crate::actors::supervision::guard::OnEscalation;
 use crate::actors::supervision::policy::EXIT_ESCALATED;
+use crate::actors::supervision::tree::{ActorState, Tree};
 use crate::http::Edge;
 
 /// How long calls on the I/O runtime may take to end at exit.
@@ -22,6 +25,12 @@ pub const IO_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long one step of an orderly end may take.
 const STEP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much longer than the server itself the step of stopping it waits.
+const STEP_MARGIN: Duration = Duration::from_secs(1);
+
+/// How often to look whether actors that were told to end have ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The same after an actor failed beyond its limit: the orchestrator is to start afresh soon.
 const ESCALATED_PATIENCE: Duration = Duration::from_secs(2);
@@ -119,21 +128,47 @@ async fn caught(kind: SignalKind) {
     }
 }
 
-/// Stops everything in order; each step gets `patience`.
-pub async fn in_order(running: Running, edge: Arc<Edge>, http: ServerHandle, patience: Duration) {
+/// Stops everything in order; each step gets `patience`, and requests in flight as long as the
+/// server gives them.
+pub async fn in_order(
+    running: Running,
+    edge: Arc<Edge>,
+    http: ServerHandle,
+    serving: JoinHandle<io::Result<()>>,
+    patience: Duration,
+) {
     edge.close_streams();
-    step("requests in flight", patience, http.stop(true)).await;
-    step("checkpoints", patience, running.store.save_checkpoints()).await;
+    let requests = patience.max(edge.settings.shutdown_timeout + STEP_MARGIN);
+    drop(edge);
+    step("requests in flight", requests, async {
+        http.stop(true).await;
+        if let Ok(Err(error)) = serving.await {
+            tracing::error!(%error, "the HTTP server ended with an error");
+        }
+    })
+    .await;
     let Running {
         service,
         delivery,
         kafka,
         arbiters,
         node,
-        tailers,
+        tree,
+        background,
+        housekeeping,
         store,
     } = running;
-    drop((tailers, service, store));
+    for task in housekeeping {
+        task.abort();
+    }
+    // They may be cut off anywhere: what they do is settled by whoever goes on.
+    step(
+        "tailers",
+        patience,
+        end_actors(&tree, &["relay", "outbox", "projection"]),
+    )
+    .await;
+    step("checkpoints", patience, store.save_checkpoints()).await;
     step("leases", patience, async {
         if let Err(error) = delivery.release(&node).await {
             tracing::warn!(%error, "leases are left to expire");
@@ -141,10 +176,21 @@ pub async fn in_order(running: Running, edge: Arc<Edge>, http: ServerHandle, pat
     })
     .await;
     step("producer", patience, kafka.close()).await;
+    drop((background, service, store));
     match Arc::try_unwrap(arbiters) {
         Ok(arbiters) => arbiters.stop(),
         // Somebody still holds an entity; its thread ends with the process.
         Err(_) => tracing::debug!("arbiters are left to the end of the process"),
+    }
+}
+
+async fn end_actors(tree: &Tree, paths: &[&str]) {
+    let nodes: Vec<_> = paths.iter().filter_map(|path| tree.find(path)).collect();
+    for node in &nodes {
+        node.end();
+    }
+    while nodes.iter().any(|n| n.state() == ActorState::Running) {
+        sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -233,7 +233,7 @@ impl EventLog {
                         StoreError::corrupt("s3", "read log", message)
                     })
             })
-            .buffered(READ_AHEAD)
+            .buffered(ahead)
     }
 
     /// The offset after the last commit of a partition, known to be at least `from`. Costs one
@@ -484,5 +484,86 @@ fn verify(stream: &StreamName, at: &Location, bytes: &[u8]) -> Result<(), StoreE
             ))
         }
         Ok(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{Epoch, WriterId};
+    use crate::log::object::ControlRecord;
+    use crate::log::partition::Stamp;
+    use crate::migration::lead::Lead;
+    use crate::store::memory::MemoryObjectStore;
+
+    const P: PartitionId = PartitionId(0);
+
+    async fn log_of(commits: u64) -> (Arc<MemoryObjectStore>, EventLog, PartitionLog) {
+        let store = Arc::new(MemoryObjectStore::default());
+        let log = EventLog::new(store.clone(), "b".into(), 1, 1 << 20);
+        let mut partition = PartitionLog::new(P);
+        for epoch in 1..=commits {
+            let stamp = Stamp {
+                writer: WriterId(uuid::Uuid::nil()),
+                batch: epoch,
+                at: Timestamp::UNIX_EPOCH,
+            };
+            let record = ControlRecord {
+                lead: Lead::S3,
+                epoch: Epoch(epoch),
+            };
+            let object = partition.control(stamp, record);
+            log.put_commit(&object).await.unwrap();
+            partition.apply(&object).unwrap();
+        }
+        (store, log, partition)
+    }
+
+    async fn save(log: &EventLog, partition: &PartitionLog, from: u64, to: u64) {
+        let commits = &partition.unsaved_commits()[from as usize..to as usize];
+        let last = log.commit(P, to - 1).await.unwrap().unwrap();
+        let leadership = partition.leadership().unwrap();
+        let segment = Segment::new(P, from, last.hash(), leadership, commits.to_vec());
+        log.save_segment(&segment).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn law_11_overlapping_and_damaged_index_segments_make_no_difference() {
+        let (store, log, whole) = log_of(20).await;
+        for (from, to) in [(0, 4), (4, 8), (4, 11), (8, 12), (12, 16)] {
+            save(&log, &whole, from, to).await;
+        }
+        let opened = log.open(P).await.unwrap();
+        assert_eq!((opened.next_offset(), opened.prev()), (20, whole.prev()));
+        store
+            .put(&keys::segment(P, 4, 11), Bytes::from_static(b"rubbish"))
+            .await
+            .unwrap();
+        let opened = log.open(P).await.unwrap();
+        assert_eq!((opened.next_offset(), opened.prev()), (20, whole.prev()));
+    }
+
+    #[tokio::test]
+    async fn law_5_an_index_that_reaches_beyond_the_log_is_not_believed() {
+        let (_, longer, whole) = log_of(20).await;
+        let (store, log, shorter) = log_of(5).await;
+        let commits = whole.unsaved_commits().to_vec();
+        let last = longer.commit(P, 19).await.unwrap().unwrap();
+        let leadership = whole.leadership().unwrap();
+        let segment = Segment::new(P, 0, last.hash(), leadership, commits);
+        log.save_segment(&segment).await.unwrap();
+        let opened = log.open(P).await.unwrap();
+        assert_eq!((opened.next_offset(), opened.prev()), (5, shorter.prev()));
+        drop(store);
+    }
+
+    #[tokio::test]
+    async fn a_log_without_its_description_is_not_described_anew() {
+        let (store, _, _) = log_of(1).await;
+        let refused = describe_store(&*store, 4, Timestamp::UNIX_EPOCH).await;
+        assert!(refused.is_err());
+        let fresh = MemoryObjectStore::default();
+        let made = describe_store(&fresh, 4, Timestamp::UNIX_EPOCH).await;
+        assert_eq!(made.unwrap().partitions, 4);
     }
 }

@@ -220,7 +220,7 @@ impl Tailer {
             Ok::<_, StoreError>((to > *from).then_some((*partition, *from, to)))
         });
         let spans: Vec<_> = try_join_all(spans).await?.into_iter().flatten().collect();
-        if look && spans.is_empty() {
+        if look {
             self.looked = Some(now);
         }
         Ok(spans)

@@ -51,6 +51,8 @@ pub struct Projector {
     turn: u64,
     /// The partition that is first in the next batch, so that a busy one starves none.
     first: u16,
+    /// Whether the model was found to be of this log.
+    checked: bool,
 }
 
 enum Step {
@@ -77,6 +79,7 @@ impl Projector {
             changed,
             turn: TURN.0,
             first: 0,
+            checked: false,
         }
     }
 
@@ -130,11 +133,33 @@ impl Projector {
         Ok(())
     }
 
-    async fn look(&self) -> Result<Generations, StoreError> {
+    async fn look(&mut self) -> Result<Generations, StoreError> {
         let partitions = self.deps.log.partitions();
         let generations = self.deps.model.generations(partitions).await?;
+        if !self.checked {
+            self.check(&generations.live).await?;
+            self.checked = true;
+        }
         self.publish(&generations.live);
         Ok(generations)
+    }
+
+    /// A read model of another log must not be gone on with: it would skip what it believes it has.
+    async fn check(&self, live: &GenerationState) -> Result<(), StoreError> {
+        for (partition, next) in self.deps.log.partition_ids().zip(&live.next) {
+            let Some(last) = next.checked_sub(1) else {
+                continue;
+            };
+            if self.deps.log.commit(partition, last).await?.is_none() {
+                let message = format!(
+                    "the read model has taken in partition {partition} up to offset {last}, which \
+                     is not in the log: it belongs to another bucket; drop its schema to have it \
+                     made anew"
+                );
+                return Err(StoreError::corrupt("postgres", "project", message));
+            }
+        }
+        Ok(())
     }
 
     fn publish(&self, live: &GenerationState) {
@@ -361,7 +386,7 @@ impl Projector {
     }
 
     /// Watches somebody else do the work, until the log goes on and nobody does.
-    async fn follow_rival(&self, wake: &mut watch::Receiver<u64>) -> Result<(), StoreError> {
+    async fn follow_rival(&mut self, wake: &mut watch::Receiver<u64>) -> Result<(), StoreError> {
         let mut seen = self.look().await?;
         let mut moved = Instant::now();
         loop {

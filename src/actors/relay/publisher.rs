@@ -249,7 +249,9 @@ impl Publisher {
             read = self.queue.loaded(rows, self.deps.clock.now());
         }
         self.fetch_ahead().await;
-        self.report().await?;
+        if let Err(error) = self.report().await {
+            tracing::debug!(%error, "the backlog is measured later");
+        }
         Ok(read)
     }
 

@@ -220,6 +220,9 @@ where
         let this = self.get_mut();
         loop {
             this.settings.node.register(cx.waker());
+            if this.settings.node.is_ending() && !matches!(this.phase, Phase::Ended) {
+                this.end(ActorState::Stopped);
+            }
             match &mut this.phase {
                 Phase::Ended => return Poll::Ready(()),
                 Phase::Backoff(sleep) => {

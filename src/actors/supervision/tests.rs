@@ -189,3 +189,16 @@ fn every_kind_of_actor_has_one_policy() {
         assert_eq!(kind.policy().kind, kind);
     }
 }
+
+#[test]
+fn an_actor_that_is_told_to_end_is_gone_for_good() {
+    paused(async {
+        let (address, node, escalated) = guarded(ActorKind::Relay, 0);
+        assert_eq!(address.send(Count { panic: false }).await, Ok((1, 1)));
+        node.end();
+        assert!(address.send(Count { panic: false }).await.is_err());
+        assert_eq!(node.state(), ActorState::Stopped);
+        assert_eq!(node.restarts(), 0);
+        assert_eq!(escalated.load(Ordering::SeqCst), 0);
+    });
+}

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::task::AtomicWaker;
 use jiff::Timestamp;
@@ -65,6 +65,7 @@ pub struct Node {
     pub kind: ActorKind,
     status: Mutex<Status>,
     kill: Mutex<Option<KillHow>>,
+    ending: AtomicBool,
     waker: AtomicWaker,
     polls: AtomicU64,
 }
@@ -81,6 +82,7 @@ impl Node {
                 last_failure: None,
             }),
             kill: Mutex::new(None),
+            ending: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             polls: AtomicU64::new(0),
         }
@@ -90,6 +92,16 @@ impl Node {
     pub fn kill(&self, how: KillHow) {
         *self.kill.lock() = Some(how);
         self.waker.wake();
+    }
+
+    /// Orders the guard to end the actor for good, whatever it is waiting for; at shutdown.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     pub(super) fn register(&self, waker: &std::task::Waker) {
