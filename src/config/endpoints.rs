@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use crate::embedded::S3Endpoint;
+use crate::store::s3::S3Endpoint;
 
 /// Name of the file.
 pub const FILE: &str = "endpoints.json";

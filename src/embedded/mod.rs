@@ -17,19 +17,17 @@ pub mod kafka;
 pub mod postgres;
 pub mod s3;
 
-use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use self::kafka::KafkaServer;
 use self::postgres::PostgresServer;
 use self::s3::server::S3Server;
-use crate::store::s3::S3Settings;
+pub use crate::store::s3::S3Endpoint;
 
 /// Which parts to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,43 +56,6 @@ pub struct Names {
     pub bucket: String,
     /// Kafka's topics.
     pub topics: Vec<String>,
-}
-
-/// Where the S3 endpoint is and how to get in.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct S3Endpoint {
-    /// URL of the server.
-    pub endpoint: String,
-    /// Region name.
-    pub region: String,
-    /// Bucket name.
-    pub bucket: String,
-    /// Access key.
-    pub access_key: String,
-    /// Secret key.
-    pub secret_key: String,
-}
-
-impl S3Endpoint {
-    /// Settings of a client of it.
-    pub fn settings(&self, request_timeout: Duration) -> S3Settings {
-        S3Settings {
-            endpoint: Some(self.endpoint.clone()),
-            region: self.region.clone(),
-            bucket: self.bucket.clone(),
-            access_key: Some(self.access_key.clone()),
-            secret_key: Some(self.secret_key.clone()),
-            path_style: true,
-            request_timeout,
-        }
-    }
-}
-
-impl fmt::Debug for S3Endpoint {
-    /// Without the keys.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "S3Endpoint({}/{})", self.endpoint, self.bucket)
-    }
 }
 
 /// Where the parts that were started listen. Holds secrets: not `Debug`.

@@ -5,6 +5,7 @@
 
 mod outcome;
 
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use s3::creds::Credentials;
 use s3::{Bucket, BucketConfiguration, Region};
+use serde::{Deserialize, Serialize};
 
 use self::outcome::{classify_read, classify_write, is_status};
 use super::error::{StoreError, StoreErrorKind};
@@ -34,6 +36,43 @@ pub struct S3Settings {
     pub path_style: bool,
     /// A single request may take this long.
     pub request_timeout: Duration,
+}
+
+/// Where the S3 endpoint is and how to get in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct S3Endpoint {
+    /// URL of the server.
+    pub endpoint: String,
+    /// Region name.
+    pub region: String,
+    /// Bucket name.
+    pub bucket: String,
+    /// Access key.
+    pub access_key: String,
+    /// Secret key.
+    pub secret_key: String,
+}
+
+impl S3Endpoint {
+    /// Settings of a client of it.
+    pub fn settings(&self, request_timeout: Duration) -> S3Settings {
+        S3Settings {
+            endpoint: Some(self.endpoint.clone()),
+            region: self.region.clone(),
+            bucket: self.bucket.clone(),
+            access_key: Some(self.access_key.clone()),
+            secret_key: Some(self.secret_key.clone()),
+            path_style: true,
+            request_timeout,
+        }
+    }
+}
+
+impl fmt::Debug for S3Endpoint {
+    /// Without the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "S3Endpoint({}/{})", self.endpoint, self.bucket)
+    }
 }
 
 /// See the module.
