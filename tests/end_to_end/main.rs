@@ -18,12 +18,12 @@ use sha2::{Digest, Sha256};
 
 use kafka::Broker;
 use load::{CLASS, DB, Load, check_feed, check_kafka};
-use service::{PATIENCE, Service};
+use service::{PATIENCE, Service, real_s3};
 
 const TOPICS: [&str; 4] = ["oms.database", "oms.class", "oms.instance", "oms.stream"];
 
 fn bucket(service: &Service) -> Box<s3::Bucket> {
-    let s3 = &service.endpoints()["s3"];
+    let s3 = &service.s3();
     let text = |name: &str| s3[name].as_str().expect("a value").to_owned();
     let region = s3::Region::Custom {
         region: text("region"),
@@ -109,8 +109,21 @@ async fn projected(service: &Service, expected: &std::collections::HashMap<Strin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_story_from_command_to_query() {
+    one_story(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_story_on_the_s3_server_that_was_asked_for() {
+    if let Some(s3) = real_s3() {
+        one_story(Some(s3)).await;
+    }
+}
+
+async fn one_story(s3: Option<Value>) {
     let broker = Broker::start();
-    let service = Service::start(&[("KAFKA_BOOTSTRAP_SERVERS", &broker.bootstrap())], &[]).await;
+    let bootstrap = broker.bootstrap();
+    let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
+    let service = Service::start_on(s3, &env, &[]).await;
     let (status, made) = service
         .send(
             "POST",
@@ -258,9 +271,21 @@ async fn one_story_from_command_to_query() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn laws_2_5_9_hold_while_the_process_is_killed_under_load() {
+    killed_under_load(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn laws_2_5_9_hold_on_the_s3_server_that_was_asked_for() {
+    if let Some(s3) = real_s3() {
+        killed_under_load(Some(s3)).await;
+    }
+}
+
+async fn killed_under_load(s3: Option<Value>) {
     let broker = Broker::start();
-    let mut service =
-        Service::start(&[("KAFKA_BOOTSTRAP_SERVERS", &broker.bootstrap())], &[]).await;
+    let bootstrap = broker.bootstrap();
+    let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
+    let mut service = Service::start_on(s3, &env, &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let running = {

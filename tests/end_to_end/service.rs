@@ -10,8 +10,22 @@ use serde_json::{Value, json};
 /// does not fail a test and a hang does.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The S3 server that was asked for by `OMS_TEST_S3`, with a bucket of its own in it; `None`, and
+/// says so, when none was.
+pub fn real_s3() -> Option<Value> {
+    let Ok(text) = std::env::var("OMS_TEST_S3") else {
+        eprintln!("no OMS_TEST_S3: not run on a real S3 server");
+        return None;
+    };
+    let mut s3: Value = serde_json::from_str(&text).expect("OMS_TEST_S3 is JSON");
+    s3["bucket"] = json!(format!("e2e-{}", oms::domain::time::new_uuid()));
+    Some(s3)
+}
+
 /// A running `oms serve`.
 pub struct Service {
+    /// Where its bucket is, when it is not the embedded one.
+    s3: Option<Value>,
     child: Option<Child>,
     data_dir: tempfile::TempDir,
     env: Vec<(String, String)>,
@@ -26,7 +40,13 @@ pub struct Service {
 impl Service {
     /// Starts a service on a data directory of its own, with these variables and flags besides.
     pub async fn start(env: &[(&str, &str)], args: &[&str]) -> Self {
+        Self::start_on(None, env, args).await
+    }
+
+    /// The same, with its bucket on another S3 server.
+    pub async fn start_on(s3: Option<Value>, env: &[(&str, &str)], args: &[&str]) -> Self {
         let mut service = Self {
+            s3,
             child: None,
             data_dir: tempfile::tempdir().expect("a directory"),
             env: env
@@ -41,6 +61,17 @@ impl Service {
                 .build()
                 .expect("a client"),
         };
+        if let Some(s3) = &service.s3 {
+            for (variable, member) in [
+                ("MINIO_ENDPOINT_URL", "endpoint"),
+                ("MINIO_ACCESS_KEY", "access_key"),
+                ("MINIO_SECRET_KEY", "secret_key"),
+                ("EVENT_STORE_BUCKET", "bucket"),
+            ] {
+                let value = s3[member].as_str().expect("a value").to_owned();
+                service.env.push((variable.to_owned(), value));
+            }
+        }
         share(service.data_dir.path());
         service.restart().await;
         service
@@ -114,6 +145,12 @@ impl Service {
     pub fn endpoints(&self) -> Value {
         let file = self.data_dir.path().join("endpoints.json");
         serde_json::from_slice(&std::fs::read(file).expect("endpoints.json")).expect("JSON")
+    }
+
+    /// Where its bucket is.
+    pub fn s3(&self) -> Value {
+        let embedded = || self.endpoints()["s3"].clone();
+        self.s3.clone().unwrap_or_else(embedded)
     }
 
     /// The end of what it logged.
