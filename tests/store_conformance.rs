@@ -43,7 +43,7 @@ fn client(endpoint: &S3Endpoint) -> S3ObjectStore {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_conforms() {
-    conforms(Arc::new(MemoryObjectStore::default())).await;
+    conforms(Arc::new(MemoryObjectStore::default()), ANY_KEYS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,7 +52,7 @@ async fn the_embedded_endpoint_conforms() {
     let server = S3Server::start(dir.path(), "conformance").unwrap();
     let store = client(server.endpoint());
     store.ensure_bucket().await.unwrap();
-    conforms(Arc::new(store)).await;
+    conforms(Arc::new(store), ANY_KEYS).await;
     server.stop();
 }
 
@@ -66,18 +66,33 @@ async fn the_server_named_in_the_environment_conforms() {
     println!("trying {}", endpoint.endpoint);
     let store = client(&endpoint);
     store.ensure_bucket().await.unwrap();
-    conforms(Arc::new(store)).await;
+    conforms(Arc::new(store), OUR_KEYS).await;
 }
 
+/// Whatever S3 allows as a key.
+const ANY_KEYS: &[&str] = &[
+    "a", "a/b", "a/b/", "a//b", "a b", "a+b", "a%20b", "a%2Fb", "a?b", "a&b=c", "a:b", "a#b",
+    "a~b", "a'b", "a\"b", "a<b>", "a\tb", "é", "z", "Z", "日本", "😀", "a=b", "a@b", "a*b", "a!b",
+    "a(b)", "a,b", "a;b", "a[b]", "a{b}", "a|b", "a^b", "a`b", "a\\b", "a$b", "-", "_", "0", "00",
+    "~", "a.b", "a..b",
+];
+
+/// What the log's own layout makes of ids: encoded components. A server over a file system takes no
+/// more than that, since there a key cannot be an object and a folder at once.
+const OUR_KEYS: &[&str] = &[
+    "a", "a%20b", "a%2Fb", "a:b", "a~b", "a@b", "z", "Z", "-", "_", "0", "00", "~", "a.b", "a..b",
+    "%C3%A9", "b/c",
+];
+
 /// The suite. Everything lies under a prefix of its own and is removed in the end.
-async fn conforms(store: Arc<dyn ObjectStore>) {
+async fn conforms(store: Arc<dyn ObjectStore>, odd_keys: &[&str]) {
     probe(&*store, new_uuid()).await.unwrap();
     let root = format!("conformance/{}/", new_uuid());
     put_if_absent(&*store, &root).await;
     law_7_of_racing_writers_exactly_one_wins(&store, &root).await;
     overwrites_and_deletes(&*store, &root).await;
     ranges(&*store, &root).await;
-    odd_keys_list_in_byte_order(&*store, &root).await;
+    odd_keys_list_in_byte_order(&*store, &root, odd_keys).await;
     long_listings(&store, &root).await;
     bodies_of_every_size(&*store, &root).await;
     for object in list_all(&*store, &root, None).await.unwrap() {
@@ -162,17 +177,9 @@ async fn ranges(store: &dyn ObjectStore, root: &str) {
     }
 }
 
-async fn odd_keys_list_in_byte_order(store: &dyn ObjectStore, root: &str) {
+async fn odd_keys_list_in_byte_order(store: &dyn ObjectStore, root: &str, odd: &[&str]) {
     let root = format!("{root}odd/");
-    let mut keys: Vec<String> = [
-        "a", "a/b", "a/b/", "a//b", "a b", "a+b", "a%20b", "a%2Fb", "a?b", "a&b=c", "a:b", "a#b",
-        "a~b", "a'b", "a\"b", "a<b>", "a\tb", "é", "z", "Z", "日本", "😀", "a=b", "a@b", "a*b",
-        "a!b", "a(b)", "a,b", "a;b", "a[b]", "a{b}", "a|b", "a^b", "a`b", "a\\b", "a$b", "-", "_",
-        "0", "00", "~", "a.b", "a..b",
-    ]
-    .iter()
-    .map(|name| format!("{root}{name}"))
-    .collect();
+    let mut keys: Vec<String> = odd.iter().map(|name| format!("{root}{name}")).collect();
     for key in &keys {
         let body = Bytes::from(key.clone());
         let created = store.put_if_absent(key, body).await.unwrap();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use s3::creds::Credentials;
+use s3::error::S3Error;
 use s3::{Bucket, BucketConfiguration, Region};
 use serde::{Deserialize, Serialize};
 
@@ -142,9 +143,25 @@ impl S3ObjectStore {
             Ok(_) => Ok(()),
             // Another process made it in the meantime.
             Err(e) if is_status(&e, 409) => Ok(()),
+            Err(e) if refuses_location(&e) => self.create_without_location().await,
             Err(e) => Err(classify_write("create bucket", &e)),
         }
     }
+
+    /// The client names the region of every server but AWS as the bucket's location, which some
+    /// refuse for `us-east-1`, the one region that has no name. A put on the bucket itself, without
+    /// a body, makes it where the server is.
+    async fn create_without_location(&self) -> Result<(), StoreError> {
+        match self.bucket.put_object("/", &[]).await {
+            Ok(_) => Ok(()),
+            Err(e) if is_status(&e, 409) => Ok(()),
+            Err(e) => Err(classify_write("create bucket", &e)),
+        }
+    }
+}
+
+fn refuses_location(error: &S3Error) -> bool {
+    matches!(error, S3Error::HttpFailWithBody(400, body) if body.contains("LocationConstraint"))
 }
 
 #[async_trait]
