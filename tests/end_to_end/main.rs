@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use kafka::Broker;
+use kafka::{Broker, Consumed};
 use load::{CLASS, DB, Load, check_feed, check_kafka};
 use service::{PATIENCE, Service, real_s3};
 
@@ -221,19 +221,8 @@ async fn one_story(s3: Option<Value>) {
     let bucket = bucket(&service);
     let mut stored = read_log(&bucket).await;
     assert_eq!(stored.len(), feed.len());
-    let consumed = broker.consume(&TOPICS, PATIENCE, |c| {
-        let wanted: Vec<_> = feed.iter().map(|e| e["id"].as_str()).collect();
-        let came: Vec<_> = c
-            .iter()
-            .map(|m| Some(m.headers["ce_id"].as_str()))
-            .collect();
-        wanted.iter().all(|id| came.contains(id))
-    });
-    check_kafka(&consumed, &feed);
-    for message in consumed
-        .iter()
-        .filter(|m| feed.iter().any(|e| e["id"] == m.headers["ce_id"]))
-    {
+    let ours = delivered(&broker, &feed);
+    for message in &ours {
         let number = |name: &str| message.headers[name].parse::<u64>().expect("a number");
         let (start, length) = (number("s3_offset"), number("s3_length"));
         let ranged = bucket
@@ -394,7 +383,7 @@ async fn law_12_every_kind_of_actor_is_killed_under_load_and_nothing_is_lost() {
 }
 
 /// Law 9: waits until everything in the feed was consumed, and checks it.
-fn delivered(broker: &Broker, feed: &[Value]) {
+fn delivered(broker: &Broker, feed: &[Value]) -> Vec<Consumed> {
     let wanted: std::collections::HashSet<String> = feed
         .iter()
         .map(|e| e["id"].as_str().expect("an id").to_owned())
@@ -414,6 +403,7 @@ fn delivered(broker: &Broker, feed: &[Value]) {
         .collect();
     eprintln!("{} events, {} deliveries", feed.len(), ours.len());
     check_kafka(&ours, feed);
+    ours
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
