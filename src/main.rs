@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// The service allocates much and briefly, on several threads: this allocator spends about a tenth
-/// less of the whole CPU time on it than the system's.
+/// The service allocates much and briefly, on several threads. With the system's allocator about a
+/// tenth of the samples of a profile under load lay in it; what this one saves was not measured apart.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
