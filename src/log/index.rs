@@ -4,7 +4,8 @@
 //! Memory is what grows with history, so it is laid out for it: an event costs one 12-byte
 //! [`Entry`] in an append-only arena (plus 4 bytes a commit), a stream one slot of 24 bytes. The
 //! entries of a stream are chained backwards from its head, so reading the newest events, which is
-//! what everyone does, touches only those.
+//! what everyone does, touches only those. Long streams also have a mark at every
+//! [`MARK_EVERY`]th event, from which older pages are reached.
 
 use std::collections::VecDeque;
 
@@ -17,6 +18,10 @@ use crate::domain::ids::{CommandId, Offset, StreamKey, Version};
 
 /// End of a chain.
 const NO_ENTRY: u32 = u32::MAX;
+
+/// Events between two marks of a stream: few enough that the walk down from a mark is short (some
+/// microseconds), so many that marks cost next to nothing and most streams have none.
+const MARK_EVERY: u64 = 1024;
 
 /// Outcomes kept for commands without an idempotency key: enough to settle what was in flight
 /// when an actor or a connection died; their ids are never used again after that.
@@ -174,6 +179,8 @@ impl CommitSummary {
 pub struct StreamIndex {
     streams: HashMap<StreamKey, Slot, BuildKeyHasher>,
     entries: Vec<Entry>,
+    /// Of streams long enough: the entry of every [`MARK_EVERY`]th event, in order.
+    marks: HashMap<StreamKey, Vec<u32>, BuildKeyHasher>,
     /// First entry of each commit; its length is the number of commits.
     commits: Vec<u32>,
     commands: HashMap<CommandId, CommandOutcome>,
@@ -219,7 +226,9 @@ impl StreamIndex {
             return Vec::new();
         }
         let mut found = Vec::with_capacity((to - from + 1) as usize);
-        let (mut at, mut version) = (slot.last, u64::from(slot.head));
+        let (mut at, mut version) = self
+            .mark_above(stream, to)
+            .unwrap_or((slot.last, u64::from(slot.head)));
         while version >= from && at != NO_ENTRY {
             let entry = self.entries[at as usize];
             if version <= to {
@@ -237,6 +246,13 @@ impl StreamIndex {
         }
         found.reverse();
         found
+    }
+
+    /// The nearest mark of a stream at or above a version, with its version.
+    fn mark_above(&self, stream: StreamKey, version: u64) -> Option<(u32, u64)> {
+        let nth = version.div_ceil(MARK_EVERY);
+        let at = self.marks.get(&stream)?.get(nth.checked_sub(1)? as usize)?;
+        Some((*at, nth * MARK_EVERY))
     }
 
     /// Takes in the next commit. The summary's offset MUST be [`StreamIndex::next_offset`].
@@ -257,6 +273,9 @@ impl StreamIndex {
             });
             slot.head += 1;
             slot.last = at;
+            if u64::from(slot.head) % MARK_EVERY == 0 {
+                self.marks.entry(key.into()).or_default().push(at);
+            }
             start += len + 1;
         }
         self.stored_bytes += u64::from(start);
@@ -299,6 +318,8 @@ impl StreamIndex {
         self.entries.capacity() * size_of::<Entry>()
             + self.commits.capacity() * size_of::<u32>()
             + self.streams.capacity() * (size_of::<(StreamKey, Slot)>() + 1)
+            + self.marks.capacity() * (size_of::<(StreamKey, Vec<u32>)>() + 1)
+            + self.entries.len() / MARK_EVERY as usize * size_of::<u32>()
             + self.commands.capacity() * (size_of::<(CommandId, CommandOutcome)>() + 1)
     }
 }
@@ -395,6 +416,33 @@ mod tests {
         );
         assert_eq!(index.locate(key(1), Version(2), Version(2)), all[1..2]);
         assert!(index.locate(key(1), Version(4), Version(9)).is_empty());
+    }
+
+    #[test]
+    fn old_events_of_a_long_stream_are_found_from_a_mark() {
+        let mut index = StreamIndex::default();
+        let end = 3 * MARK_EVERY + 7;
+        for offset in 0..end {
+            index.apply(&commit(offset, &[(2, 5), (1, 10)], false));
+        }
+        for edge in (0..=3).map(|n| n * MARK_EVERY) {
+            for to in (edge.max(1) - 1)..=(edge + 2) {
+                let from = to.saturating_sub(2).max(1);
+                let found = index.locate(key(1), Version(from), Version(to));
+                let places: Vec<_> = found
+                    .iter()
+                    .map(|l| (l.version.0, l.offset, l.index))
+                    .collect();
+                let expected: Vec<_> = (from..=to).map(|v| (v, v - 1, 1)).collect();
+                assert_eq!(places, expected, "{from} to {to}");
+            }
+        }
+        // No walk is longer than from one mark to the next below it.
+        for to in 1..=3 * MARK_EVERY {
+            let (_, mark) = index.mark_above(key(1), to).unwrap();
+            assert!((to..to + MARK_EVERY).contains(&mark));
+        }
+        assert_eq!(index.mark_above(key(1), end), None);
     }
 
     #[test]
