@@ -2,13 +2,15 @@
 //! speaks to a real one. Actors hold `Arc<dyn Port>`; only `boot` sees adapters.
 //!
 //! * [`object_store`]: the port to S3; adapters [`s3`] (rust-s3) and [`memory`] (tests' oracle)
-//! * [`event_log`]: the partitioned log on top of it
+//! * [`commit_store`]: the port to a place of the log; [`event_log`]: the partitioned log on top of it
+//! * [`migration_table`]: the port to what PostgreSQL records of the migration
 //! * [`faulty`]: a decorator that makes a store fail on purpose
 //! * [`postgres`]: the pool, the schema, and the adapters that use them
 //! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
 pub mod backoff;
+pub mod commit_store;
 pub mod delivered;
 pub mod delivery;
 pub mod error;
@@ -20,6 +22,7 @@ pub mod kafka;
 pub mod log_heads;
 pub mod memory;
 pub mod metered;
+pub mod migration_table;
 pub mod object_cache;
 pub mod object_store;
 pub mod postgres;

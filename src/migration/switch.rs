@@ -1,0 +1,95 @@
+//! A switch: somebody's order to bring partitions to another stage, edge by edge, and what became
+//! of it. Kept for ever: it is the audit of the migration.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::edge::Move;
+use super::stage::StageKind;
+use crate::domain::ids::PartitionId;
+
+/// How far a switch, or an edge of it, is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwitchState {
+    /// Under way.
+    Walking,
+    /// Everything that was asked for has happened.
+    Done,
+    /// A gate did not hold; nothing of it happened.
+    Refused,
+    /// It took too long and was taken back.
+    Undone,
+    /// It ended early; `error` says why. Edges that were walked stay walked.
+    Failed,
+}
+
+impl SwitchState {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SwitchState::Walking => "walking",
+            SwitchState::Done => "done",
+            SwitchState::Refused => "refused",
+            SwitchState::Undone => "undone",
+            SwitchState::Failed => "failed",
+        }
+    }
+}
+
+/// One edge of a switch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EdgeReport {
+    /// Which, and which way.
+    #[serde(flatten)]
+    pub step: Move,
+    /// The stage it leaves.
+    pub from: StageKind,
+    /// The stage it reaches.
+    pub to: StageKind,
+    /// The partitions that walk it.
+    pub partitions: Vec<PartitionId>,
+    /// What became of it.
+    pub state: SwitchState,
+    /// What the gates said, as shown.
+    pub gates: serde_json::Value,
+    /// When it began.
+    pub begun: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// For how long writes of a partition waited, in milliseconds, as the driver saw it; only of
+    /// edges that move the lead.
+    pub pause_ms: BTreeMap<PartitionId, f64>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Switch {
+    /// Names it.
+    pub id: Uuid,
+    /// The stage asked for.
+    pub goal: StageKind,
+    /// The partitions that are to reach it.
+    pub partitions: Vec<PartitionId>,
+    /// Who ordered it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Whether gates of confidence were to be skipped.
+    pub force: bool,
+    /// Whether the service ordered it by itself.
+    pub automatic: bool,
+    /// When.
+    pub begun: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// How far it is.
+    pub state: SwitchState,
+    /// Why it ended early.
+    pub error: Option<String>,
+    /// The edges begun so far.
+    pub edges: Vec<EdgeReport>,
+}
