@@ -30,6 +30,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "read model",
         sql: include_str!("sql/0002_read_model.sql"),
     },
+    Migration {
+        version: 3,
+        name: "log",
+        sql: include_str!("sql/0003_log.sql"),
+    },
 ];
 
 /// Name of the lock that serialises everyone who migrates this schema.

@@ -5,9 +5,11 @@
 //! is asked to, and the schema is made by the first call that gets through. A database that was
 //! dropped while the service ran is made again the same way (law 11).
 
+pub mod commits;
 mod errors;
 mod leases;
 mod migrate;
+pub mod migration;
 pub mod outbox;
 mod pool;
 pub mod read_model;

@@ -98,7 +98,7 @@ pub(super) fn system_time(time: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
 }
 
-fn mode(text: &str) -> Option<Mode> {
+pub(super) fn mode(text: &str) -> Option<Mode> {
     [Mode::Legacy, Mode::DualWrite, Mode::S3Only]
         .into_iter()
         .find(|mode| mode.as_str() == text)
