@@ -13,7 +13,7 @@ use crate::domain::ids::PartitionId;
 use crate::log::object::CommitObject;
 use crate::log::partition::{Owner, PartitionLog};
 use crate::migration::lead::Lead;
-use crate::migration::stage::Stage;
+use crate::migration::stage::{Mode, Stage};
 use crate::store::error::StoreErrorKind;
 
 /// What a metric is.
@@ -91,6 +91,13 @@ metrics_table! {
     DEPENDENCY_SECONDS = "oms_dependency_seconds", Histogram, Seconds, "Duration of calls, by dependency and operation";
     HTTP_REQUESTS = "oms_http_requests_total", Counter, Count, "HTTP requests, by method, route and status";
     HTTP_SECONDS = "oms_http_request_seconds", Histogram, Seconds, "HTTP requests, by route";
+    UNMIRRORED = "oms_unmirrored_commits", Gauge, Count, "Commits that the store which does not lead still lacks, by partition, while both are kept";
+    MIRROR_COPIED = "oms_mirror_copied_commits_total", Counter, Count, "Commits copied to the store that does not lead, by the store they were copied to";
+    MIRROR_FAILED = "oms_mirror_failures_total", Counter, Count, "Copies that failed and will be tried again, by the store they were meant for and kind";
+    HANDOFF_PAUSE = "oms_handoff_pause_seconds", Histogram, Seconds, "For how long writes of a partition waited while the lead moved";
+    HANDOFFS = "oms_handoffs_total", Counter, Count, "Hand-offs of a partition's lead, by the store it was to go to and outcome";
+    MOVING = "oms_handoff_under_way", Gauge, Count, "1 while writes of the partition wait for the end of a hand-off";
+    SWITCHES = "oms_switches_total", Counter, Count, "Switches of mode that ended, by goal and outcome";
     FALLBACK_READS = "oms_fallback_reads_total", Counter, Count, "Reads served by another source than the first, by from, to and reason";
 }
 
@@ -229,9 +236,45 @@ pub fn index_size(log: &PartitionLog) {
     partition_gauge(INDEX_BYTES, log.id(), log.index().memory_bytes() as f64);
 }
 
+/// A read was served by the second place.
+pub fn fallback_read(from: Lead, to: Lead, reason: StoreErrorKind) {
+    let labels = [
+        ("from", from.as_str()),
+        ("to", to.as_str()),
+        ("reason", reason.as_str()),
+    ];
+    counter!(FALLBACK_READS, &labels).increment(1);
+}
+
+/// Commits were copied to a place.
+pub fn mirrored(to: Lead, commits: u64) {
+    counter!(MIRROR_COPIED, "store" => to.as_str()).increment(commits);
+}
+
+/// A copy failed.
+pub fn mirror_failed(to: Lead, kind: StoreErrorKind) {
+    counter!(MIRROR_FAILED, "store" => to.as_str(), "kind" => kind.as_str()).increment(1);
+}
+
+/// A hand-off of a partition ended.
+pub fn handoff(to: Lead, outcome: &'static str, pause: Duration) {
+    counter!(HANDOFFS, "store" => to.as_str(), "outcome" => outcome).increment(1);
+    histogram!(HANDOFF_PAUSE).record(pause);
+}
+
+/// A switch ended.
+pub fn switch_ended(goal: &'static str, outcome: &'static str) {
+    counter!(SWITCHES, "goal" => goal, "outcome" => outcome).increment(1);
+}
+
+/// The mode of the whole: that of the partition that is furthest behind.
+pub fn mode(mode: Mode) {
+    gauge!(MIGRATION_MODE).set(mode.gauge());
+}
+
 /// The stage of a partition.
-pub fn stage(partition: PartitionId, stage: &Stage) {
-    gauge!(MIGRATION_MODE).set(stage.mode.gauge());
+pub fn stage(partition: PartitionId, stage: &Stage, moving: bool) {
+    partition_gauge(MOVING, partition, f64::from(u8::from(moving)));
     let leads = |lead: Lead| f64::from(u8::from(stage.leadership.lead == lead));
     for lead in [Lead::S3, Lead::Postgres] {
         gauge!(LEAD, "partition" => partition.to_string(), "store" => lead.as_str())

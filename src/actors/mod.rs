@@ -7,7 +7,8 @@
 //! | [`outbox`] | one per process | the cursor of the tail into the outbox | watermarks are the truth |
 //! | [`relay`] | one per process, partitions by lease | publishes in flight | rows and leases are the truth |
 //! | [`projection`] | one per process | the cursor of the read model | its position is stored with the data |
-//! | [`migration_mode`] | one | which stage each partition is in | reads the control records |
+//! | [`mirror`] | one per process | how far the copy in the other store is | the copy's end is the truth |
+//! | [`migration_mode`] | one per process | which stage each partition is in; switches | reads rows and control records; switches are recorded |
 //!
 //! Policies are in [`supervision::policy`], limits in each actor's file. A write walks through
 //! [`aggregate::registry`] → [`aggregate`] → [`write_path`] → [`event_store`], and nothing of it
@@ -18,6 +19,8 @@ pub mod arbiters;
 pub mod error;
 pub mod event_store;
 pub mod migration_mode;
+pub mod mirror;
+pub mod mirrors;
 pub mod outbox;
 pub mod projection;
 pub mod relay;

@@ -1,25 +1,43 @@
-//! Puts the write side together: writers of all partitions, the stage, the write path. Used by
-//! `boot` and by tests, so both run the same wiring.
+//! Puts the write side together: writers of all partitions, the copies, the stages, the write path.
+//! Used by `boot` and by tests, so both run the same wiring.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use actix::Addr;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::aggregate::entity::EntityDeps;
 use super::aggregate::fold::SnapshotEvery;
 use super::arbiters::Arbiters;
 use super::event_store::actor::{WriterDeps, start as start_writer};
 use super::event_store::{EventStore, EventStoreSettings, Partition};
-use super::migration_mode::{MigrationModeActor, MigrationModeDeps, start as start_migration_mode};
+use super::migration_mode::{
+    Board, BoardDeps, FigureDeps, MigrationModeActor, MigrationModeDeps, Verifications, Walker,
+    start as start_migration_mode,
+};
+use super::mirror::{self, MirrorActor, MirrorDeps, Pace};
+use super::mirrors::Mirrors;
 use super::supervision::guard::{GuardSettings, OnEscalation};
 use super::supervision::policy::ActorKind;
 use super::supervision::tree::Tree;
-use super::write_path::WritePath;
+use super::write_path::{Standings, WritePath};
 use crate::domain::time::Clock;
+use crate::migration::gate::GateSettings;
+use crate::migration::stage::StageKind;
+use crate::migration::switch::Switch;
+use crate::store::delivery::DeliveryStore;
 use crate::store::event_log::EventLog;
+use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::log_heads::LogHeads;
+use crate::store::migration_table::MigrationTable;
+use crate::store::object_store::ObjectStore;
+use crate::store::transport::TopicNames;
+
+/// How often PostgreSQL is looked at for news of the stages, without a reason.
+const POLL: Duration = Duration::from_millis(250);
 
 /// What the write side needs.
 pub struct WriteSideDeps {
@@ -29,6 +47,10 @@ pub struct WriteSideDeps {
     pub event_store: EventStoreSettings,
     /// How often snapshots are taken.
     pub snapshot_every: SnapshotEvery,
+    /// The topics' names.
+    pub topics: TopicNames,
+    /// What moving between the stages needs; without it S3 leads, always.
+    pub migration: Option<MigrationSetup>,
     /// Stamps events and objects.
     pub clock: Arc<dyn Clock>,
     /// Where background work runs.
@@ -39,22 +61,62 @@ pub struct WriteSideDeps {
     pub end_process: OnEscalation,
 }
 
+/// What moving between the stages needs.
+pub struct MigrationSetup {
+    /// The rows and the switches.
+    pub table: Arc<dyn MigrationTable>,
+    /// The stage of a new store.
+    pub initial: Option<StageKind>,
+    /// The bucket, to be probed.
+    pub objects: Arc<dyn ObjectStore>,
+    /// How S3's calls went.
+    pub s3_health: Arc<Health>,
+    /// How far the relay is.
+    pub delivery: Arc<dyn DeliveryStore>,
+    /// What was proved.
+    pub verifications: Arc<dyn Verifications>,
+    /// What the gates ask.
+    pub gates: GateSettings,
+    /// How long a hand-off may take.
+    pub handoff_timeout: Duration,
+    /// Events a second and partition at which history is copied; 0 is without limit.
+    pub backfill_rate: u64,
+    /// This process, among those that drive switches.
+    pub node: String,
+}
+
 /// The running write side.
 pub struct WriteSide {
     /// What every entity needs.
     pub entities: Arc<EntityDeps>,
     /// Where appends go.
     pub path: WritePath,
+    /// How far the copies are.
+    pub mirrors: Arc<Mirrors>,
+    /// How fast history is copied.
+    pub pace: Arc<Pace>,
+    /// Where the partitions stand.
+    pub board: Arc<Board>,
+    /// The switch this process drives or drove last.
+    pub switches: watch::Receiver<Option<Switch>>,
     /// Owns the stages; an actor nobody has the address of would not be restarted.
     pub migration_mode: Addr<MigrationModeActor>,
+    /// Keeps the copies; likewise.
+    pub mirror: Addr<MirrorActor>,
 }
 
-/// Starts the writers and the MigrationModeActor.
+/// Starts the writers, the copies and the MigrationModeActor.
 pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
     let guard = |path: String, kind| {
         GuardSettings::new(deps.tree.add(path, kind), deps.end_process.clone())
     };
-    let heads = Arc::new(LogHeads::new(deps.log.partitions()));
+    let partitions = deps.log.partitions();
+    let heads = Arc::new(LogHeads::new(partitions));
+    let mirrors = Arc::new(Mirrors::new(partitions));
+    let doubt = Arc::new(Notify::new());
+    let unknown: Standings = vec![None; usize::from(partitions)];
+    let (standings_in, standings) = watch::channel(unknown);
+    let table = deps.migration.as_ref().map(|m| m.table.clone());
     let writers = deps
         .log
         .partition_ids()
@@ -67,6 +129,11 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
                     log: deps.log.clone(),
                     shared: shared.clone(),
                     heads: heads.clone(),
+                    stages: standings.clone(),
+                    doubt: doubt.clone(),
+                    mirrors: mirrors.clone(),
+                    table: table.clone(),
+                    topics: deps.topics.clone(),
                     settings: deps.event_store,
                     clock: deps.clock.clone(),
                 },
@@ -74,17 +141,44 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
             (shared, writer)
         })
         .collect();
-    let store = EventStore::new(deps.log.clone(), heads, writers);
-    let (stages_in, stages) = watch::channel(vec![None; usize::from(deps.log.partitions())]);
+    let store = EventStore::new(deps.log.clone(), heads.clone(), writers);
+    let board = Arc::new(Board::new(BoardDeps {
+        store: store.clone(),
+        table,
+        standings: standings_in,
+        initial: deps.migration.as_ref().and_then(|m| m.initial),
+        clock: deps.clock.clone(),
+        doubt,
+    }));
+    let rate = deps.migration.as_ref().map_or(0, |m| m.backfill_rate);
+    let pace = Arc::new(Pace::new(rate));
+    let mirror = mirror::start(
+        &arbiters.background(),
+        guard("mirror".into(), ActorKind::Mirror),
+        MirrorDeps {
+            log: deps.log.clone(),
+            heads,
+            stages: standings.clone(),
+            mirrors: mirrors.clone(),
+            pace: pace.clone(),
+        },
+    );
+    let (current, switches) = watch::channel(None);
+    let walker = deps
+        .migration
+        .map(|setup| walker(setup, &board, &mirrors));
     let migration_mode = start_migration_mode(
         &arbiters.background(),
         guard("migration_mode".into(), ActorKind::MigrationMode),
-        MigrationModeDeps {
-            store: store.clone(),
-            stages: stages_in,
-        },
+        Arc::new(MigrationModeDeps {
+            board: board.clone(),
+            walker,
+            poll: POLL,
+            current,
+            driving: AtomicBool::new(false),
+        }),
     );
-    let path = WritePath::new(store, stages);
+    let path = WritePath::new(store, standings);
     let entities = Arc::new(EntityDeps {
         path: path.clone(),
         io: deps.io,
@@ -94,6 +188,29 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
     WriteSide {
         entities,
         path,
+        mirrors,
+        pace,
+        board,
+        switches,
         migration_mode,
+        mirror,
     }
+}
+
+fn walker(setup: MigrationSetup, board: &Arc<Board>, mirrors: &Arc<Mirrors>) -> Arc<Walker> {
+    Arc::new(Walker {
+        board: board.clone(),
+        table: setup.table,
+        figures: FigureDeps {
+            objects: setup.objects,
+            s3_health: setup.s3_health,
+            delivery: setup.delivery,
+            mirrors: mirrors.clone(),
+            verifications: setup.verifications,
+            s3_window: setup.gates.s3_success_window,
+        },
+        gates: setup.gates,
+        handoff_timeout: setup.handoff_timeout,
+        driver: setup.node,
+    })
 }

@@ -13,7 +13,8 @@ use crate::actors::aggregate::fold::SnapshotEvery;
 use crate::actors::aggregate::registry::{Registry, RegistrySettings};
 use crate::actors::arbiters::Arbiters;
 use crate::actors::event_store::{EventStore, EventStoreSettings};
-use crate::actors::migration_mode::MigrationModeActor;
+use crate::actors::migration_mode::{MigrationModeActor, NothingVerified};
+use crate::actors::mirror::MirrorActor;
 use crate::actors::outbox::{self, OutboxActor, OutboxDeps};
 use crate::actors::projection::{
     self, BatchLimits, ProjectionDeps, ProjectionProgress, ProjectionSettings,
@@ -22,16 +23,17 @@ use crate::actors::relay::{self, QueueLimits, RelayActor, RelayDeps, RelaySettin
 use crate::actors::supervision::guard::GuardSettings;
 use crate::actors::supervision::policy::{ActorKind, POLICIES};
 use crate::actors::supervision::tree::Tree;
-use crate::actors::write_side::{self, WriteSideDeps};
+use crate::actors::write_side::{self, MigrationSetup, WriteSideDeps};
 use crate::config::Config;
 use crate::config::roles::Role;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::time::SystemClock;
-use crate::migration::stage::Mode;
+use crate::service::migration::MigrationParts;
 use crate::service::{Parts, Service};
 use crate::store::delivery::DeliveryStore;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::kafka::KafkaTransport;
+use crate::store::postgres::migration::PostgresMigration;
 use crate::store::postgres::outbox::PostgresOutbox;
 use crate::store::postgres::read_model::PostgresReadModel;
 use crate::store::read_model::ReadModel;
@@ -63,6 +65,9 @@ pub struct Background {
     /// Owns the stages.
     #[allow(dead_code, reason = "held so that the actor is restarted")]
     pub migration_mode: Addr<MigrationModeActor>,
+    /// Keeps the copies.
+    #[allow(dead_code, reason = "held so that the actor is restarted")]
+    pub mirror: Addr<MirrorActor>,
     /// Takes the log into the outbox.
     pub outbox: Option<Addr<OutboxActor>>,
     /// Publishes the outbox.
@@ -83,12 +88,26 @@ pub fn start(
     let arbiters = Arc::new(Arbiters::start(config.actors.entity_arbiters));
     let tree = Arc::new(Tree::default());
     let clock = Arc::new(SystemClock);
+    let delivery: Arc<dyn DeliveryStore> = Arc::new(PostgresOutbox::new(stores.postgres.clone()));
     let write_side = write_side::start(
         &arbiters,
         WriteSideDeps {
             log: stores.log.clone(),
             event_store: event_store_settings(config),
             snapshot_every: SnapshotEvery(config.actors.snapshot_every),
+            topics: stores.topics.clone(),
+            migration: Some(MigrationSetup {
+                table: Arc::new(PostgresMigration::new(stores.postgres.clone())),
+                initial: config.migration.initial_stage(),
+                objects: stores.objects.clone(),
+                s3_health: stores.health.s3.clone(),
+                delivery: delivery.clone(),
+                verifications: Arc::new(NothingVerified),
+                gates: config.migration.gate_settings(),
+                handoff_timeout: config.migration.handoff_timeout,
+                backfill_rate: config.migration.backfill_rate,
+                node: node.clone(),
+            }),
             clock: clock.clone(),
             io: io.clone(),
             tree: tree.clone(),
@@ -99,9 +118,9 @@ pub fn start(
     let guard =
         |path: &str, kind| GuardSettings::new(tree.add(path, kind), escalations.on_escalation());
 
-    let delivery: Arc<dyn DeliveryStore> = Arc::new(PostgresOutbox::new(stores.postgres.clone()));
     let mut background = Background {
         migration_mode: write_side.migration_mode.clone(),
+        mirror: write_side.mirror.clone(),
         outbox: None,
         relay: None,
     };
@@ -116,7 +135,7 @@ pub fn start(
                 store: delivery.clone(),
                 objects: stores.objects.clone(),
                 topics: stores.topics.clone(),
-                mode: Mode::S3Only,
+                stages: write_side.path.standings(),
                 recorded: recorded.clone(),
                 look_every: config.relay.poll_interval,
             },
@@ -180,6 +199,13 @@ pub fn start(
         delivery: delivery.clone(),
         tree: tree.clone(),
         health: stores.health,
+        migration: MigrationParts {
+            actor: write_side.migration_mode.clone(),
+            board: write_side.board.clone(),
+            mirrors: write_side.mirrors.clone(),
+            pace: write_side.pace.clone(),
+            switches: write_side.switches.clone(),
+        },
         chaos: config.chaos.enabled,
     }));
     housekeeping.push(housekeeping::measure_store(&io, store.clone()));
@@ -234,6 +260,7 @@ fn event_store_settings(config: &Config) -> EventStoreSettings {
         append_deadline: log.append_deadline,
         tail_interval: log.tail_interval,
         checkpoint_commits: usize::try_from(log.checkpoint_commits).unwrap_or(usize::MAX),
+        mirror_patience: config.migration.mirror_patience,
         ..EventStoreSettings::default()
     }
 }

@@ -16,6 +16,7 @@ use crate::store::io_runtime::IoRuntime;
 use crate::store::kafka::{KafkaSettings, KafkaTransport};
 use crate::store::metered::MeteredObjectStore;
 use crate::store::object_store::ObjectStore;
+use crate::store::postgres::commits::PostgresCommits;
 use crate::store::postgres::{Postgres, PostgresSettings};
 use crate::store::probe::{ProbeError, probe};
 use crate::store::s3::{S3ObjectStore, S3Settings};
@@ -68,17 +69,18 @@ pub async fn connect(
             "the store keeps the number of partitions it was made with"
         );
     }
-    let log = Arc::new(EventLog::new(
-        objects.clone(),
-        settings.bucket.clone(),
-        partitions,
-        config.log.cache_bytes,
-    ));
     let postgres = Postgres::new(
         postgres_settings(config, embedded)?,
         io.clone(),
         health.postgres.clone(),
     )?;
+    let log = EventLog::new(
+        objects.clone(),
+        settings.bucket.clone(),
+        partitions,
+        config.log.cache_bytes,
+    );
+    let log = Arc::new(log.with_postgres(Arc::new(PostgresCommits::new(postgres.clone()))));
     let kafka_settings = kafka_settings(config, embedded)?;
     let topics = kafka_settings.topics();
     let kafka = KafkaTransport::new(kafka_settings, io.clone(), health.kafka.clone())?;

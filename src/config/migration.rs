@@ -1,32 +1,198 @@
-//! The migration's initial mode.
+//! The migration: how it begins, what its gates ask, how fast history is copied.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::duration;
 use super::problems::Problems;
-use crate::migration::stage::Mode;
+use crate::migration::gate::GateSettings;
+use crate::migration::guardrail::GuardrailSettings;
+use crate::migration::lead::Lead;
+use crate::migration::stage::{Mode, StageKind};
+
+/// Longer than any drain of a copy that keeps up, shorter than most clients' patience.
+const HANDOFF_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Some tens of round trips: a copy that takes longer is in trouble.
+const MIRROR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// See the module.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MigrationConfig {
-    /// The mode of a store that has none recorded; a recorded mode wins. Without it `s3_only`.
+    /// The mode of a store that has none recorded; a recorded mode wins. Without it `legacy` where
+    /// PostgreSQL holds events, else `s3_only`.
     pub mode: Option<Mode>,
+    /// How long a hand-off of the lead may take before it is undone; writes wait meanwhile.
+    #[serde(with = "duration")]
+    pub handoff_timeout: Duration,
+    /// How long an answer waits for the copy in the store that does not lead.
+    #[serde(with = "duration")]
+    pub mirror_patience: Duration,
+    /// Events a second and partition at which history is copied; 0 is without limit.
+    pub backfill_rate: u64,
+    /// How long `s3_only` must have held before PostgreSQL's events may be archived.
+    #[serde(with = "duration")]
+    pub archive_after: Duration,
+    /// What the gates ask.
+    pub gates: GatesConfig,
+    /// What leads back.
+    pub guardrail: GuardrailConfig,
+}
+
+impl Default for MigrationConfig {
+    fn default() -> Self {
+        Self {
+            mode: None,
+            handoff_timeout: HANDOFF_TIMEOUT,
+            mirror_patience: MIRROR_PATIENCE,
+            backfill_rate: 0,
+            archive_after: Duration::from_secs(7 * 24 * 3600),
+            gates: GatesConfig::default(),
+            guardrail: GuardrailConfig::default(),
+        }
+    }
+}
+
+/// What the gates ask; see [`GateSettings`] for why each default is what it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatesConfig {
+    /// How old the last full verification may be.
+    #[serde(with = "duration")]
+    pub verification_max_age: Duration,
+    /// Least share of calls to S3 that succeeded, 0 to 1.
+    pub s3_success_share: f64,
+    /// What that share is measured over.
+    #[serde(with = "duration")]
+    pub s3_success_window: Duration,
+    /// How many commits may be left to copy when a hand-off begins.
+    pub max_lag: u64,
+    /// How long S3 must have led before PostgreSQL's copy is given up.
+    #[serde(with = "duration")]
+    pub s3_led_for: Duration,
+    /// Longest lag of the relay before the copy is given up.
+    #[serde(with = "duration")]
+    pub relay_lag: Duration,
+}
+
+impl Default for GatesConfig {
+    fn default() -> Self {
+        let gates = GateSettings::default();
+        Self {
+            verification_max_age: gates.verification_max_age,
+            s3_success_share: gates.s3_success_share,
+            s3_success_window: gates.s3_success_window,
+            max_lag: gates.max_lag,
+            s3_led_for: gates.s3_led_for,
+            relay_lag: gates.relay_lag,
+        }
+    }
+}
+
+/// What leads back; see [`GuardrailSettings`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardrailConfig {
+    /// How long a stage is young; after that nothing is judged.
+    #[serde(with = "duration")]
+    pub watch: Duration,
+    /// What is judged at a time.
+    #[serde(with = "duration")]
+    pub window: Duration,
+    /// Fewest writes in a window from which anything is judged.
+    pub min_writes: u64,
+    /// Largest share of writes that may fail, 0 to 1.
+    pub error_share: f64,
+    /// Longest 99th percentile of writes' latency.
+    #[serde(with = "duration")]
+    pub p99: Duration,
+    /// How long a budget must be exceeded without a break.
+    #[serde(with = "duration")]
+    pub patience: Duration,
+    /// Whether the service walks one edge back by itself, or only alerts.
+    pub auto_rollback: bool,
+}
+
+impl Default for GuardrailConfig {
+    fn default() -> Self {
+        let guardrail = GuardrailSettings::default();
+        Self {
+            watch: guardrail.watch,
+            window: guardrail.window,
+            min_writes: guardrail.min_writes,
+            error_share: guardrail.error_share,
+            p99: guardrail.p99,
+            patience: guardrail.patience,
+            auto_rollback: guardrail.auto_rollback,
+        }
+    }
 }
 
 impl MigrationConfig {
-    /// The mode to begin with.
-    pub fn initial_mode(&self) -> Mode {
-        self.mode.unwrap_or(Mode::S3Only)
+    /// The stage to begin with; `dual_write` begins led by PostgreSQL.
+    pub fn initial_stage(&self) -> Option<StageKind> {
+        let stage = |mode| match mode {
+            Mode::Legacy => StageKind::Legacy,
+            Mode::DualWrite => StageKind::DualWritePostgres,
+            Mode::S3Only => StageKind::S3Only,
+        };
+        debug_assert_eq!(stage(Mode::DualWrite).lead(), Lead::Postgres);
+        self.mode.map(stage)
+    }
+
+    /// What the gates ask.
+    pub fn gate_settings(&self) -> GateSettings {
+        let gates = &self.gates;
+        GateSettings {
+            verification_max_age: gates.verification_max_age,
+            s3_success_share: gates.s3_success_share,
+            s3_success_window: gates.s3_success_window,
+            max_lag: gates.max_lag,
+            s3_led_for: gates.s3_led_for,
+            relay_lag: gates.relay_lag,
+        }
+    }
+
+    /// What leads back.
+    pub fn guardrail_settings(&self) -> GuardrailSettings {
+        let guardrail = &self.guardrail;
+        GuardrailSettings {
+            watch: guardrail.watch,
+            window: guardrail.window,
+            min_writes: guardrail.min_writes,
+            error_share: guardrail.error_share,
+            p99: guardrail.p99,
+            patience: guardrail.patience,
+            auto_rollback: guardrail.auto_rollback,
+            ..GuardrailSettings::default()
+        }
     }
 
     pub(super) fn check(&self, problems: &mut Problems) {
-        let mode = self.initial_mode();
-        if mode != Mode::S3Only {
-            let message = format!(
-                "`{}` is not built yet: this version serves only `s3_only`",
-                mode.as_str()
-            );
-            problems.add("migration.mode", message);
+        let second = Duration::from_secs(1);
+        problems.require(
+            self.handoff_timeout >= second,
+            "migration.handoff_timeout",
+            "must be at least 1s: a hand-off that is undone at once never ends",
+        );
+        for (key, share) in [
+            (
+                "migration.gates.s3_success_share",
+                self.gates.s3_success_share,
+            ),
+            (
+                "migration.guardrail.error_share",
+                self.guardrail.error_share,
+            ),
+        ] {
+            problems.require((0.0..=1.0).contains(&share), key, "must be between 0 and 1");
         }
+        problems.require(
+            self.guardrail.window >= second,
+            "migration.guardrail.window",
+            "must be at least 1s",
+        );
     }
 }

@@ -13,8 +13,6 @@ use super::problem::{self, Problem};
 use super::respond;
 use super::schema;
 use crate::actors::supervision::tree::{KillHow, NodeView};
-use crate::migration::lead::Lead;
-use crate::migration::stage::Mode;
 use crate::store::delivery::DeadLetter;
 use crate::store::read_model::ProjectionStatus;
 
@@ -189,30 +187,4 @@ pub async fn rebuild(
 ) -> Result<HttpResponse, Problem> {
     state.service.rebuild_projection(&path.name).await?;
     accepted()
-}
-
-/// Where the migration stands.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Migration {
-    /// The mode.
-    #[schema(value_type = schema::Mode)]
-    mode: Mode,
-    /// Which store leads.
-    #[schema(value_type = schema::Lead)]
-    lead: Lead,
-    /// Since which hand-off.
-    epoch: u64,
-}
-
-/// Where the migration stands.
-#[utoipa::path(get, path = "/api/v1/admin/migration", operation_id = "getMigration", tag = "admin",
-    responses((status = 200, description = "Mode, lead, epoch", body = Migration)))]
-pub async fn migration(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
-    let health = state.service.health();
-    let body = Migration {
-        mode: health.migration_mode,
-        lead: health.lead,
-        epoch: health.epoch,
-    };
-    respond::json(HttpResponse::Ok(), &body)
 }

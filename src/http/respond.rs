@@ -67,7 +67,7 @@ impl<'a> WriteAnswer<'a> {
             position: written.position,
             mode: written.stage.mode,
             lead: written.stage.leadership.lead,
-            stored_in: written.stage.stored_in(),
+            stored_in: written.stage.stored_in(written.mirrored),
             data: written.data.as_deref(),
         }
     }

@@ -23,8 +23,8 @@ use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{
     CommandId, Epoch, Offset, PartitionId, Position, StreamKey, Version, WriterId,
 };
-use crate::migration::fence::may_append_in_s3;
-use crate::migration::lead::Leadership;
+use crate::migration::fence::{Fenced, may_append_in_s3};
+use crate::migration::lead::{Lead, Leadership};
 
 /// One command's events, on their way into the log.
 #[derive(Debug)]
@@ -33,8 +33,6 @@ pub struct Append<T> {
     pub stream: StreamKey,
     /// The version the events were decided on.
     pub expected: Version,
-    /// The epoch they were decided under.
-    pub epoch: Epoch,
     /// The command.
     pub command: CommandId,
     /// Hash of the request, when it came with an idempotency key.
@@ -64,8 +62,6 @@ pub enum Verdict {
     Repeated(CommandOutcome),
     /// The idempotency key was used for another request.
     KeyReused(CommandOutcome),
-    /// S3 does not lead, or not under the append's epoch; nothing was written.
-    Fenced(Leadership),
 }
 
 /// How much one commit object may hold.
@@ -95,6 +91,11 @@ impl<T> Batch<T> {
     pub fn abandon(self) -> impl Iterator<Item = T> {
         self.appends.into_iter().map(|a| a.reply)
     }
+
+    /// Takes the batch apart: nothing of it was written, and its appends are to be formed again.
+    pub fn take_back(self) -> Vec<Append<T>> {
+        self.appends
+    }
 }
 
 /// What [`PartitionLog::settle`] decided.
@@ -122,7 +123,7 @@ pub struct Unsettled<T> {
 pub struct PartitionLog {
     id: PartitionId,
     prev: ObjectHash,
-    leadership: Option<Leadership>,
+    controls: Vec<(Offset, Leadership)>,
     index: StreamIndex,
     unsaved: Vec<CommitSummary>,
     /// Set while the state is being changed; an incarnation that finds it set starts afresh.
@@ -135,7 +136,7 @@ impl PartitionLog {
         Self {
             id,
             prev: ObjectHash::NONE,
-            leadership: None,
+            controls: Vec::new(),
             index: StreamIndex::default(),
             unsaved: Vec::new(),
             torn: false,
@@ -159,7 +160,27 @@ impl PartitionLog {
 
     /// The last control record read; `None` before the first.
     pub fn leadership(&self) -> Option<Leadership> {
-        self.leadership
+        self.controls.last().map(|(_, leadership)| *leadership)
+    }
+
+    /// Every control record read, with its offset.
+    pub fn controls(&self) -> &[(Offset, Leadership)] {
+        &self.controls
+    }
+
+    /// The last control record before an offset.
+    pub fn leadership_at(&self, offset: Offset) -> Option<Leadership> {
+        let before = self.controls.iter().rev().find(|(at, _)| *at < offset);
+        before.map(|(_, leadership)| *leadership)
+    }
+
+    /// Whether a batch for the next offset may be put under this authority. PostgreSQL judges by its
+    /// row, in the transaction that appends.
+    pub fn may_append(&self, authority: Leadership) -> Result<(), Fenced> {
+        match authority.lead {
+            Lead::S3 => may_append_in_s3(self.leadership(), authority.epoch),
+            Lead::Postgres => Ok(()),
+        }
     }
 
     /// The stream index.
@@ -188,12 +209,17 @@ impl PartitionLog {
     }
 
     /// Takes in commits that a checkpoint covers, in place of reading them.
-    pub fn restore(&mut self, commits: &[CommitSummary], prev: ObjectHash, leadership: Leadership) {
+    pub fn restore(
+        &mut self,
+        commits: &[CommitSummary],
+        prev: ObjectHash,
+        controls: Vec<(Offset, Leadership)>,
+    ) {
         for commit in commits {
             self.index.apply(commit);
         }
         self.prev = prev;
-        self.leadership = Some(leadership);
+        self.controls = controls;
     }
 
     /// Takes in the next object of the log, after checking that it is the next one: its place, its
@@ -234,10 +260,7 @@ impl PartitionLog {
         self.unsaved.push(summary);
         self.prev = object.hash();
         if let Some(record) = control {
-            self.leadership = Some(Leadership {
-                lead: record.lead,
-                epoch: record.epoch,
-            });
+            self.controls.push((object.header.offset, record.into()));
         }
         self.torn = false;
         Ok(())
@@ -268,17 +291,15 @@ impl PartitionLog {
 
     /// Takes appends from the front of `queue`: into the batch those that may commit, into the
     /// verdicts those that may not. Appends that wait for another one in this very batch, or for
-    /// room, stay in the queue in their order.
+    /// room, stay in the queue in their order. The batch is for the store that leads under `epoch`,
+    /// which [`PartitionLog::may_append`] must have allowed.
     pub fn form<T>(
         &self,
         queue: &mut VecDeque<Append<T>>,
         limits: BatchLimits,
         stamp: Stamp,
+        epoch: Epoch,
     ) -> (Vec<(T, Verdict)>, Option<Batch<T>>) {
-        // Before the first control record nobody leads: whoever waits goes on waiting.
-        let Some(leadership) = self.leadership else {
-            return (Vec::new(), None);
-        };
         let mut verdicts = Vec::new();
         let mut appends: Vec<Append<T>> = Vec::new();
         let mut heads: HashMap<StreamKey, Version> = HashMap::new();
@@ -322,7 +343,7 @@ impl PartitionLog {
         if appends.is_empty() {
             return (verdicts, None);
         }
-        let header = self.header(stamp, leadership.epoch, events as u32, CommitKind::Events);
+        let header = self.header(stamp, epoch, events as u32, CommitKind::Events);
         let parts: Vec<&EncodedEvents> = appends.iter().map(|a| &a.events).collect();
         let object = CommitObject::build(header, &parts);
         (verdicts, Some(Batch { object, appends }))
@@ -330,17 +351,12 @@ impl PartitionLog {
 
     /// A verdict that holds whatever else is in the batch.
     fn refusal<T>(&self, append: &Append<T>) -> Option<Verdict> {
-        if let Some(outcome) = self.index.command(append.command) {
-            return Some(if outcome.request_hash == append.request_hash {
-                Verdict::Repeated(*outcome)
-            } else {
-                Verdict::KeyReused(*outcome)
-            });
-        }
-        let leadership = self.leadership?;
-        may_append_in_s3(Some(leadership), append.epoch)
-            .is_err()
-            .then_some(Verdict::Fenced(leadership))
+        let outcome = self.index.command(append.command)?;
+        Some(if outcome.request_hash == append.request_hash {
+            Verdict::Repeated(*outcome)
+        } else {
+            Verdict::KeyReused(*outcome)
+        })
     }
 
     /// Takes in the object that owns the batch's offset.

@@ -40,7 +40,6 @@ fn append(n: u8, expected: u64, command: u128) -> Append<u128> {
     Append {
         stream: stream(n).key(),
         expected: Version(expected),
-        epoch: Epoch(1),
         command: CommandId(Uuid::from_u128(command)),
         request_hash: Some(5),
         events: encode(&stream(n), Version(expected), &[event], &provenance, || {
@@ -72,7 +71,7 @@ fn genesis() -> PartitionLog {
 fn law_7_a_stale_append_is_refused_and_its_neighbours_are_not() {
     let mut log = genesis();
     let mut queue = VecDeque::from([append(1, 0, 1), append(2, 5, 2), append(3, 0, 3)]);
-    let (refused, batch) = log.form(&mut queue, LIMITS, stamp(1, 1));
+    let (refused, batch) = log.form(&mut queue, LIMITS, stamp(1, 1), Epoch(1));
     assert_eq!(
         refused,
         [(
@@ -91,7 +90,7 @@ fn law_7_a_stale_append_is_refused_and_its_neighbours_are_not() {
 fn law_2_a_conflict_inside_a_batch_is_judged_only_once_the_batch_is_a_fact() {
     let mut log = genesis();
     let mut queue = VecDeque::from([append(1, 0, 1), append(1, 0, 2), append(1, 1, 3)]);
-    let (refused, batch) = log.form(&mut queue, LIMITS, stamp(1, 1));
+    let (refused, batch) = log.form(&mut queue, LIMITS, stamp(1, 1), Epoch(1));
     assert!(refused.is_empty());
     let batch = batch.unwrap();
     assert_eq!(
@@ -100,7 +99,7 @@ fn law_2_a_conflict_inside_a_batch_is_judged_only_once_the_batch_is_a_fact() {
         "version 1 and, on top of it, version 2"
     );
     log.settle(batch, &Owner::Us).unwrap();
-    let (refused, batch) = log.form(&mut queue, LIMITS, stamp(1, 2));
+    let (refused, batch) = log.form(&mut queue, LIMITS, stamp(1, 2), Epoch(1));
     assert_eq!(refused, [(2, Verdict::Conflict { actual: Version(2) })]);
     assert!(batch.is_none());
 }
@@ -108,7 +107,7 @@ fn law_2_a_conflict_inside_a_batch_is_judged_only_once_the_batch_is_a_fact() {
 #[test]
 fn law_4_an_ambiguous_put_is_settled_by_reading_back() {
     let mut log = genesis();
-    let (_, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1));
+    let (_, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1), Epoch(1));
     let batch = batch.unwrap();
     let found = Owner::Found(CommitObject::parse(batch.object.bytes.clone()).unwrap());
     let settled = log.settle(batch, &found).unwrap();
@@ -125,7 +124,7 @@ fn law_4_an_ambiguous_put_is_settled_by_reading_back() {
 #[test]
 fn law_4_a_repeated_command_gets_its_recorded_outcome() {
     let mut log = genesis();
-    let (_, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1));
+    let (_, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1), Epoch(1));
     log.settle(batch.unwrap(), &Owner::Us).unwrap();
     let mut other = append(1, 1, 1);
     other.request_hash = Some(6);
@@ -147,19 +146,23 @@ fn law_14_an_append_of_another_epoch_or_under_another_lead_is_fenced() {
         epoch: Epoch(2),
     };
     log.apply(&log.control(stamp(9, 9), record)).unwrap();
-    let (verdicts, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1));
-    assert!(batch.is_none());
     let now = Leadership {
         lead: Lead::Postgres,
         epoch: Epoch(2),
     };
-    assert_eq!(verdicts, [(1, Verdict::Fenced(now))]);
+    let former = Leadership::GENESIS_S3;
+    assert_eq!(log.may_append(former), Err(Fenced::Led(now)));
+    let other = Leadership { lead: Lead::S3, ..now };
+    assert_eq!(log.may_append(other), Err(Fenced::Led(now)));
+    assert_eq!(log.leadership_at(1), Some(former));
+    assert_eq!(log.leadership_at(2), Some(now));
+    assert_eq!(log.leadership_at(0), None);
 }
 
 #[test]
 fn law_5_an_object_that_does_not_follow_is_refused() {
     let mut log = genesis();
-    let (_, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1));
+    let (_, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1), Epoch(1));
     let good = batch.unwrap().object;
     let mut forged = good.clone();
     forged.header.prev = ObjectHash([9; 32]);
@@ -204,7 +207,7 @@ proptest! {
             }
             let writer = &mut writers[w];
             writer.batches += 1;
-            let (_, batch) = writer.log.form(&mut writer.queue, LIMITS, stamp(id, writer.batches));
+            let (_, batch) = writer.log.form(&mut writer.queue, LIMITS, stamp(id, writer.batches), Epoch(1));
             let Some(batch) = batch else { continue };
             let offset = batch.object.header.offset as usize;
             let created = store.len() == offset;

@@ -11,7 +11,7 @@ use crate::domain::ids::{Offset, PartitionId};
 use crate::migration::lead::Leadership;
 
 /// Format of segments written by this program; others are ignored.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The index entries of the commits `from..to` and the state of the partition at `to`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +24,9 @@ pub struct Segment {
     /// First commit not covered.
     pub to: Offset,
     prev: [u8; 32],
-    /// Who leads at `to`.
-    pub leadership: Leadership,
+    /// The control records of the log up to `to`, each with its offset: few, since each is a
+    /// hand-off.
+    pub controls: Vec<(Offset, Leadership)>,
     /// One for each commit, in order.
     pub commits: Vec<CommitSummary>,
 }
@@ -36,7 +37,7 @@ impl Segment {
         partition: PartitionId,
         from: Offset,
         prev: ObjectHash,
-        leadership: Leadership,
+        controls: Vec<(Offset, Leadership)>,
         commits: Vec<CommitSummary>,
     ) -> Self {
         let to = from + commits.len() as u64;
@@ -46,7 +47,7 @@ impl Segment {
             from,
             to,
             prev: prev.0,
-            leadership,
+            controls,
             commits,
         }
     }
@@ -98,7 +99,7 @@ mod tests {
             PartitionId(1),
             5,
             ObjectHash([7; 32]),
-            Leadership::GENESIS_S3,
+            vec![(0, Leadership::GENESIS_S3)],
             vec![commit(5), commit(6)],
         );
         let bytes = segment.encode().unwrap();

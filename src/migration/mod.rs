@@ -16,6 +16,7 @@
 //! * [`lead`], [`stage`], [`edge`]: the words, the road, the way along it
 //! * [`record`]: the row, and every change it may make
 //! * [`handoff`]: what to do next; [`fence`]: who may append
+//! * [`standing`]: where a partition stands as far as a process knows
 //! * [`switch`]: an order to walk, and what became of it
 //! * [`gate`]: what must be proved first; [`guardrail`]: what leads back; [`ramp`]: which partitions
 
@@ -28,4 +29,5 @@ pub mod lead;
 pub mod ramp;
 pub mod record;
 pub mod stage;
+pub mod standing;
 pub mod switch;

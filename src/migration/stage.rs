@@ -66,12 +66,13 @@ impl Stage {
         StageKind::of(self.mode, self.leadership.lead)
     }
 
-    /// The stores that hold a write of this stage once it is acknowledged, for `stored_in`.
-    pub fn stored_in(&self) -> &'static [&'static str] {
-        match self.mode {
-            Mode::Legacy => &["postgres"],
-            Mode::DualWrite => &["s3", "postgres"],
-            Mode::S3Only => &["s3"],
+    /// The stores that hold a write of this stage, the one that leads first, for `stored_in`.
+    pub fn stored_in(&self, mirrored: bool) -> &'static [&'static str] {
+        match (self.leadership.lead, mirrored) {
+            (Lead::S3, true) => &["s3", "postgres"],
+            (Lead::S3, false) => &["s3"],
+            (Lead::Postgres, true) => &["postgres", "s3"],
+            (Lead::Postgres, false) => &["postgres"],
         }
     }
 }

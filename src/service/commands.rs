@@ -395,7 +395,7 @@ impl Service {
         let Some((_, outcome)) = deps.path.store().command(circumstances.command_id) else {
             return Ok(None);
         };
-        let stage = deps.path.stage(stream, None).await?;
+        let stage = deps.path.stage(stream).await?;
         let done = recorded(deps, stream, Some(idempotency), outcome, stage, None).await?;
         Ok(Some(done))
     }
@@ -461,6 +461,7 @@ fn written<A>(
         version: done.version,
         position: done.position,
         stage: done.stage,
+        mirrored: done.mirrored,
         data: resource.map(|r| r.data),
         created,
         replayed: done.replayed,

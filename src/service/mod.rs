@@ -5,7 +5,7 @@
 //! * [`commands`], [`batch`]: writes; [`class_context`] is what a write to an instance must know
 //! * [`queries`], [`feed`]: reads
 //! * [`permits`], [`keys`]: what every write passes first
-//! * [`operations`]: what operators see and do
+//! * [`operations`]: what operators see and do; [`migration`]: the road between the stores
 //! * [`view`]: what callers get to see
 //! * [`error`], [`call`]: refusals and failures
 
@@ -17,6 +17,7 @@ pub mod context;
 pub mod error;
 pub mod feed;
 pub mod keys;
+pub mod migration;
 pub mod operations;
 pub mod permits;
 pub mod queries;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 
 use self::class_context::ClassContexts;
 use self::error::ServiceError;
+use self::migration::MigrationParts;
 use self::permits::CommandPermits;
 use crate::actors::aggregate::entity::EntityDeps;
 use crate::actors::aggregate::registry::Registry;
@@ -73,6 +75,8 @@ pub struct Parts {
     pub tree: Arc<Tree>,
     /// How the dependencies are.
     pub health: DependencyHealth,
+    /// What orders to switch go through.
+    pub migration: MigrationParts,
     /// Whether actors may be killed on request.
     pub chaos: bool,
 }

@@ -44,9 +44,9 @@ pub struct HealthReport {
     pub version: &'static str,
 }
 
-/// How long S3 may fail before the service says that it is unavailable: shorter outages are
-/// bridged by the writes' own retries.
-const S3_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the store that leads may fail before the service says that it is unavailable: shorter
+/// outages are bridged by the writes' own retries.
+const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Children of one branch of the tree shown at most: there may be a hundred thousand entities.
 const MAX_CHILDREN: usize = 100;
@@ -62,9 +62,16 @@ impl Service {
         };
         let down = |status: &DependencyStatus| status.state == DependencyState::Down;
         let store = self.parts.entities.path.store();
-        let gone = health.s3.down_for().is_some_and(|d| d > S3_PATIENCE);
-        let s3_gone = gone || store.writes_fail();
-        let status = if !self.is_ready() || s3_gone {
+        let stage = self.least_advanced_stage();
+        // Without the store that leads nothing can be written; without the other one something can.
+        let led_by_postgres = stage.is_some_and(|s| s.leadership.lead == Lead::Postgres);
+        let leader = if led_by_postgres {
+            &health.postgres
+        } else {
+            &health.s3
+        };
+        let gone = leader.down_for().is_some_and(|d| d > LEADER_PATIENCE);
+        let status = if !self.is_ready() || gone || store.writes_fail() {
             "unavailable"
         } else if [
             &dependencies.s3,
@@ -78,7 +85,6 @@ impl Service {
         } else {
             "ok"
         };
-        let stage = self.least_advanced_stage();
         HealthReport {
             status,
             migration_mode: stage.map_or(Mode::S3Only, |s| s.mode),
@@ -95,7 +101,8 @@ impl Service {
         path.store()
             .log()
             .partition_ids()
-            .filter_map(|p| path.stage_of(p))
+            .filter_map(|p| path.standing_of(p))
+            .map(|standing| standing.stage)
             .min_by(|a, b| a.mode.gauge().total_cmp(&b.mode.gauge()))
     }
 
@@ -107,7 +114,7 @@ impl Service {
                 .store()
                 .log()
                 .partition_ids()
-                .all(|p| path.stage_of(p).is_some())
+                .all(|p| path.standing_of(p).is_some())
     }
 
     /// The supervision tree.

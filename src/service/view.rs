@@ -117,6 +117,8 @@ pub struct Written {
     pub position: Option<Position>,
     /// The stage it was committed in.
     pub stage: Stage,
+    /// Whether the store that does not lead is known to have it too.
+    pub mirrored: bool,
     /// The resource after the command, as JSON; `None` for deletions and plain appends.
     pub data: Option<Box<RawValue>>,
     /// Whether the command made the resource (201) or changed it (200).

@@ -1,5 +1,6 @@
 //! What is known of a dependency from the calls made to it: no call of its own is made.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -32,10 +33,47 @@ pub struct DependencyStatus {
     pub error: Option<String>,
 }
 
+/// Length of one stretch of calls that are counted together.
+const STRETCH: Duration = Duration::from_secs(10);
+
+/// Stretches that are kept: half an hour, more than anyone asks about.
+const STRETCHES: usize = 180;
+
+/// How calls of one stretch went.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    begun: Instant,
+    succeeded: u64,
+    failed: u64,
+}
+
 #[derive(Debug)]
 struct Seen {
     status: DependencyStatus,
     down_at: Option<Instant>,
+    stretches: VecDeque<Stretch>,
+}
+
+impl Seen {
+    fn count(&mut self, succeeded: u64, failed: u64) {
+        let now = Instant::now();
+        match self.stretches.back_mut() {
+            Some(last) if now - last.begun < STRETCH => {
+                last.succeeded += succeeded;
+                last.failed += failed;
+            }
+            _ => {
+                if self.stretches.len() == STRETCHES {
+                    self.stretches.pop_front();
+                }
+                self.stretches.push_back(Stretch {
+                    begun: now,
+                    succeeded,
+                    failed,
+                });
+            }
+        }
+    }
 }
 
 /// The health of one dependency, updated by whoever calls it.
@@ -58,6 +96,7 @@ impl Health {
             seen: Mutex::new(Seen {
                 status,
                 down_at: None,
+                stretches: VecDeque::new(),
             }),
             clock,
         }
@@ -66,6 +105,7 @@ impl Health {
     /// A call succeeded after `elapsed`.
     pub fn succeeded(&self, elapsed: Duration) {
         let mut seen = self.seen.lock();
+        seen.count(1, 0);
         let sample = elapsed.as_secs_f64() * 1e3;
         let smooth = &mut seen.status.latency_ms;
         *smooth = if *smooth == 0.0 {
@@ -84,6 +124,7 @@ impl Health {
     /// A call failed because of the dependency, not because of what was asked.
     pub fn failed(&self, error: &dyn std::fmt::Display) {
         let mut seen = self.seen.lock();
+        seen.count(0, 1);
         if seen.status.state != DependencyState::Down {
             seen.status.state = DependencyState::Down;
             seen.status.since = (self.clock)();
@@ -95,6 +136,17 @@ impl Health {
     /// The dependency as last seen.
     pub fn status(&self) -> DependencyStatus {
         self.seen.lock().status.clone()
+    }
+
+    /// Share of the calls that succeeded in the last `window`, give or take ten seconds; `None`
+    /// without any.
+    pub fn success_share(&self, window: Duration) -> Option<f64> {
+        let seen = self.seen.lock();
+        let recent = seen.stretches.iter().filter(|s| s.begun.elapsed() <= window);
+        let (ok, all) = recent.fold((0, 0), |(ok, all), s| {
+            (ok + s.succeeded, all + s.succeeded + s.failed)
+        });
+        (all > 0).then(|| ok as f64 / all as f64)
     }
 
     /// How long it has been down; `None` while it is not.

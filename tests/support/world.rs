@@ -9,13 +9,15 @@ use oms::actors::outbox::{OutboxDeps, Tailer};
 use oms::actors::relay::{Publisher, QueueLimits, RelayDeps, RelaySettings};
 use oms::domain::ids::StreamName;
 use oms::domain::time::SystemClock;
-use oms::migration::stage::Mode;
+use oms::domain::ids::Epoch;
+use oms::migration::stage::Stage;
+use oms::migration::standing::Standing;
 use oms::store::delivery::{DeliveryStatus, DeliveryStore};
 use oms::store::health::Health;
 use oms::store::kafka::{KafkaSettings, KafkaTransport};
 use oms::store::postgres::PostgresSettings;
 use oms::store::postgres::outbox::PostgresOutbox;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::kafka::Broker;
 use super::log::{Log, order};
@@ -55,7 +57,7 @@ impl World {
             store,
             objects: self.log.objects.clone(),
             topics: KafkaSettings::default().topics(),
-            mode: Mode::S3Only,
+            stages: led_by_s3(),
             recorded: self.recorded.clone(),
             look_every: Duration::from_millis(100),
         }
@@ -139,6 +141,15 @@ impl World {
         }
         times
     }
+}
+
+/// S3 leads every partition, alone.
+fn led_by_s3() -> watch::Receiver<Vec<Option<Standing>>> {
+    let standing = Standing {
+        stage: Stage::s3_only(Epoch(1)),
+        moving: false,
+    };
+    watch::channel(vec![Some(standing); usize::from(PARTITIONS)]).1
 }
 
 /// A loop on a thread of its own, as on an arbiter; it ends with its owner, at any point.

@@ -21,7 +21,7 @@ use crate::domain::time::{Clock, new_uuid};
 use crate::log::index::CommandOutcome;
 use crate::log::partition::Verdict;
 use crate::metrics;
-use crate::migration::stage::Stage;
+use crate::migration::stage::{Mode, Stage};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::io_runtime::IoRuntime;
 
@@ -90,6 +90,8 @@ pub struct Executed<A> {
     pub position: Option<Position>,
     /// The stage it was committed in.
     pub stage: Stage,
+    /// Whether the store that does not lead is known to have it too.
+    pub mirrored: bool,
     /// Whether this is the recorded outcome of an earlier try.
     pub replayed: bool,
 }
@@ -132,7 +134,6 @@ impl<A: Aggregate> Entity<A> {
         if begun >= execute.deadline {
             return Err(CallError::DeadlineExceeded);
         }
-        let mut not_this = None;
         // Set once an append may have happened: from then on "the deadline passed" means unknown.
         let mut unknown: Option<String> = None;
         let mut decisions = 0;
@@ -149,7 +150,7 @@ impl<A: Aggregate> Entity<A> {
                 });
             }
             let ready = timeout_at(execute.deadline, async {
-                let stage = self.deps.path.stage(&self.stream, not_this).await?;
+                let stage = self.deps.path.stage(&self.stream).await?;
                 self.load().await?;
                 Ok::<_, CallError>(stage)
             })
@@ -183,14 +184,13 @@ impl<A: Aggregate> Entity<A> {
             let request = AppendRequest {
                 stream: self.stream.clone(),
                 expected: self.version,
-                epoch: stage.leadership.epoch,
                 command: execute.command_id,
                 request_hash: execute.idempotency.as_ref().map(|i| i.request_hash),
                 events: encoded.clone(),
                 deadline: execute.deadline,
             };
-            match self.deps.path.append(stage, request).await {
-                Ok(Verdict::Committed { position, version }) => {
+            match self.deps.path.append(request).await.map(|a| (a.verdict, a)) {
+                Ok((Verdict::Committed { position, version }, answer)) => {
                     let is_new = self.version == Version::NONE;
                     self.take_in(&events, &encoded, version)
                         .map_err(|e| outcome_unknown(&execute, e.to_string()))?;
@@ -204,18 +204,20 @@ impl<A: Aggregate> Entity<A> {
                         index: position.index + events.len() as u32 - 1,
                         ..position
                     };
-                    return Ok(self.executed(Some(last), stage, false));
+                    return Ok(Executed {
+                        mirrored: answer.mirrored,
+                        ..self.executed(Some(last), answer.stage, false)
+                    });
                 }
-                Ok(Verdict::Repeated(outcome) | Verdict::KeyReused(outcome)) => {
+                Ok((Verdict::Repeated(outcome) | Verdict::KeyReused(outcome), _)) => {
                     return self.recorded(&execute, outcome).await;
                 }
-                Ok(Verdict::Conflict { actual }) => {
+                Ok((Verdict::Conflict { actual }, _)) => {
                     decisions += 1;
                     if decisions >= MAX_DECISIONS {
                         return Err(Refusal::version_mismatch(self.version, actual).into());
                     }
                 }
-                Ok(Verdict::Fenced(_)) => not_this = Some(stage),
                 Err(AppendError::NotWritten(e)) => {
                     return match unknown {
                         None => Err(e.into()),
@@ -246,6 +248,7 @@ impl<A: Aggregate> Entity<A> {
             version: self.version,
             position,
             stage,
+            mirrored: false,
             replayed,
         }
     }
@@ -363,7 +366,7 @@ impl<A: Aggregate> Entity<A> {
         let current = self.loaded.then(|| (self.state.clone(), self.version));
         let idempotency = execute.idempotency.as_ref();
         let answer = async {
-            let stage = self.deps.path.stage(&self.stream, None).await?;
+            let stage = self.deps.path.stage(&self.stream).await?;
             recorded(
                 &self.deps,
                 &self.stream,
@@ -406,15 +409,18 @@ pub async fn recorded<A: Aggregate>(
             (Arc::new(folded.state), folded.version)
         }
     };
+    let partition = store.log().partition_of(stream);
     Ok(Executed {
         state,
         version,
         position: Some(Position {
-            partition: store.log().partition_of(stream),
+            partition,
             offset: outcome.offset,
             index: outcome.index + outcome.events - 1,
         }),
         stage,
+        mirrored: stage.mode == Mode::DualWrite
+            && store.log().routes().mirrored(partition) > outcome.offset,
         replayed: true,
     })
 }

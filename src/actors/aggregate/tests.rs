@@ -18,6 +18,7 @@ use crate::actors::arbiters::Arbiters;
 use crate::actors::error::CallError;
 use crate::actors::event_store::EventStoreSettings;
 use crate::actors::supervision::tree::{ActorState, KillHow, Tree};
+use crate::store::transport::TopicNames;
 use crate::actors::write_side::{self, WriteSide, WriteSideDeps};
 use crate::domain::aggregate::{Aggregate, DecodeError, DomainEvent, EventMeta};
 use crate::domain::event::{Envelope, Idempotency};
@@ -111,6 +112,8 @@ fn process(store: Arc<dyn ObjectStore>, settings: RegistrySettings) -> Process {
                 ..EventStoreSettings::default()
             },
             snapshot_every: SnapshotEvery(10),
+            topics: TopicNames::new("oms".into()),
+            migration: None,
             clock: Arc::new(SystemClock),
             io: io(),
             tree: tree.clone(),

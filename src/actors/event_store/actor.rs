@@ -1,41 +1,46 @@
-//! The writer of one partition: forms a batch, puts it, settles it, one after the other. What
-//! arrives while a put is in flight forms the next batch, so the busier the partition the fewer
-//! puts an event costs.
+//! The writer of one partition: forms a batch, puts it where the partition is led, settles it, one
+//! after the other. What arrives while a put is in flight forms the next batch, so the busier the
+//! partition the fewer puts an event costs.
 //!
 //! ```text
 //!   Opening ──opened──▶ Idle ──appends queued──▶ Putting ──owner known──▶ Idle
-//!                        └──tick, or asked to──▶ Tailing ──end reached──▶ Idle
+//!                        ├──tick, or asked to──▶ Tailing ──end reached──▶ Idle
+//!                        └──nobody leads, or another store than was believed──▶ held a moment
 //! ```
+//!
+//! While the lead moves, appends wait in the queue: they were decided on versions, and those hold
+//! under any leader.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use tokio::sync::oneshot;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Duration, Instant};
 
-use super::put::{Unsettled, find_owner};
-use super::{AppendError, AppendRequest, EventStoreSettings, Partition};
+use super::opening::open;
+use super::put::{Outcome, Put, Unsettled};
+use super::tail::{Round, read_on};
+use super::{Answer, AppendError, AppendRequest, EventStoreSettings, Partition};
+use crate::actors::mirrors::Mirrors;
 use crate::actors::supervision::guard::{GuardSettings, start_guarded};
+use crate::actors::write_path::Standings;
 use crate::domain::ids::{PartitionId, WriterId};
 use crate::domain::time::{Clock, new_uuid};
-use crate::log::object::{CommitKind, CommitObject, ControlRecord, CorruptObject};
+use crate::log::object::{CommitKind, CommitObject, CorruptObject};
 use crate::log::partition::{Append, Batch, BatchLimits, Owner, PartitionLog, Stamp, Verdict};
-use crate::log::segment::Segment;
 use crate::metrics;
+use crate::migration::lead::Lead;
+use crate::migration::stage::Mode;
+use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::EventLog;
 use crate::store::log_heads::LogHeads;
+use crate::store::migration_table::MigrationTable;
+use crate::store::transport::TopicNames;
 
-/// Pause between two tries to open a partition while the store does not answer.
-const REOPEN_PAUSE: Duration = Duration::from_millis(500);
-
-/// Commits read in one round of catching up; bounds what a round holds in memory.
-const TAIL_ROUND: u64 = 256;
-
-/// Commits asked for at a time while catching up.
-const TAIL_AHEAD: usize = 16;
+/// How long appends are held before it is looked again who leads, unless news comes first.
+const HOLD: Duration = Duration::from_millis(20);
 
 /// What a writer needs.
 pub struct WriterDeps {
@@ -45,10 +50,31 @@ pub struct WriterDeps {
     pub shared: Arc<Partition>,
     /// Where the new head is announced.
     pub heads: Arc<LogHeads>,
+    /// Where each partition stands.
+    pub stages: watch::Receiver<Standings>,
+    /// Woken when what `stages` says turns out to be old.
+    pub doubt: Arc<Notify>,
+    /// How far the copies are.
+    pub mirrors: Arc<Mirrors>,
+    /// PostgreSQL's rows, where it can lead.
+    pub table: Option<Arc<dyn MigrationTable>>,
+    /// The topics' names, for commits that bring their rows of the outbox along.
+    pub topics: TopicNames,
     /// How it works.
     pub settings: EventStoreSettings,
     /// Stamps the objects.
     pub clock: Arc<dyn Clock>,
+}
+
+impl WriterDeps {
+    /// Where the partition stands, as far as is known.
+    pub fn standing(&self) -> Option<Standing> {
+        let stages = self.stages.borrow();
+        stages
+            .get(usize::from(self.shared.id.0))
+            .copied()
+            .flatten()
+    }
 }
 
 /// Starts the guarded writer of a partition.
@@ -68,7 +94,7 @@ pub struct AppendMessage {
     /// What to append.
     pub request: AppendRequest,
     /// Who waits for the verdict.
-    pub reply: oneshot::Sender<Result<Verdict, AppendError>>,
+    pub reply: oneshot::Sender<Result<Answer, AppendError>>,
 }
 
 /// Reads what other processes have committed.
@@ -81,17 +107,20 @@ pub struct CatchUp;
 #[rtype(result = "()")]
 pub struct SaveCheckpoint;
 
+/// Where the partition stands may have changed.
+struct StageNews;
+
 /// Whoever waits for a verdict.
 #[derive(Debug)]
-struct Waiting {
-    reply: oneshot::Sender<Result<Verdict, AppendError>>,
+pub(super) struct Waiting {
+    reply: oneshot::Sender<Result<Answer, AppendError>>,
     deadline: Instant,
 }
 
 impl Waiting {
     /// A caller that has gone away needs no answer, so whether the answer arrives is its affair.
-    fn answer(self, verdict: Result<Verdict, AppendError>) {
-        drop(self.reply.send(verdict));
+    fn answer(self, answer: Result<Answer, AppendError>) {
+        drop(self.reply.send(answer));
     }
 }
 
@@ -105,7 +134,7 @@ enum Phase {
 
 /// See the module.
 pub struct EventStoreActor {
-    deps: Arc<WriterDeps>,
+    pub(super) deps: Arc<WriterDeps>,
     phase: Phase,
     queue: VecDeque<Append<Waiting>>,
     /// Whoever wants to know that the log was read to its end since he asked.
@@ -115,6 +144,8 @@ pub struct EventStoreActor {
     in_round: Vec<oneshot::Sender<Result<(), StoreError>>>,
     /// The log is known to go on: read it to its end before anything is put.
     behind: bool,
+    /// Runs while nothing can be put, because nobody leads or another than was believed.
+    held: Option<SpawnHandle>,
     writer: WriterId,
     batches: u64,
     /// Runs while a batch waits for company.
@@ -122,9 +153,9 @@ pub struct EventStoreActor {
     /// Commands in the last batch: whoever got an answer may soon be back, so a smaller one waits
     /// a moment for them.
     last_batch: usize,
-    checkpointing: bool,
+    pub(super) checkpointing: bool,
     /// Commits without a checkpoint that make the next one due.
-    checkpoint_at: usize,
+    pub(super) checkpoint_at: usize,
 }
 
 impl EventStoreActor {
@@ -137,6 +168,7 @@ impl EventStoreActor {
             catching_up: Vec::new(),
             in_round: Vec::new(),
             behind: false,
+            held: None,
             writer: WriterId(new_uuid()),
             batches: 0,
             lingering: None,
@@ -161,7 +193,7 @@ impl EventStoreActor {
 
     /// Begins whatever is due. Called after every change.
     fn proceed(&mut self, ctx: &mut Context<Self>) {
-        if self.phase != Phase::Idle {
+        if self.phase != Phase::Idle || self.held.is_some() {
             return;
         }
         // Whoever the last round could not tell waits for the next one.
@@ -179,11 +211,26 @@ impl EventStoreActor {
             let linger = self.deps.settings.linger;
             self.lingering = Some(ctx.run_later(linger, |actor, ctx| {
                 actor.lingering = None;
-                if actor.phase == Phase::Idle {
+                if actor.phase == Phase::Idle && actor.held.is_none() {
                     actor.put(ctx);
                 }
             }));
         }
+    }
+
+    /// Nothing can be put now: looks again after a moment, or when there is news.
+    fn hold(&mut self, ctx: &mut Context<Self>) {
+        self.deps.doubt.notify_one();
+        if self.held.is_none() {
+            self.held = Some(ctx.run_later(HOLD, Self::look_again));
+        }
+    }
+
+    fn look_again(&mut self, ctx: &mut Context<Self>) {
+        self.held = None;
+        self.behind = true;
+        self.drop_expired();
+        self.proceed(ctx);
     }
 
     fn put(&mut self, ctx: &mut Context<Self>) {
@@ -191,16 +238,27 @@ impl EventStoreActor {
             ctx.cancel_future(lingering);
         }
         self.drop_expired();
+        let Some(standing) = self.deps.standing() else {
+            return self.hold(ctx);
+        };
+        let Some(authority) = standing.authority() else {
+            return self.hold(ctx);
+        };
         let stamp = self.stamp();
         let limits = BatchLimits {
             events: self.deps.settings.batch_events,
             bytes: self.deps.settings.batch_bytes,
         };
-        let (verdicts, batch) = match &*self.deps.shared.log.read() {
-            Some(log) => log.form(&mut self.queue, limits, stamp),
+        let formed = match &*self.deps.shared.log.read() {
+            Some(log) => log
+                .may_append(authority)
+                .map(|()| log.form(&mut self.queue, limits, stamp, authority.epoch)),
             None => return,
         };
-        answer_all(verdicts);
+        let Ok((verdicts, batch)) = formed else {
+            return self.hold(ctx);
+        };
+        answer_all(verdicts, standing, false);
         let Some(batch) = batch else {
             self.proceed_later(ctx);
             return;
@@ -213,11 +271,28 @@ impl EventStoreActor {
         let deadline = Instant::now() + deps.settings.append_deadline;
         let put = {
             let object = object.clone();
-            async move { find_owner(&deps.log, &object, deadline).await }
+            async move {
+                let put = Put {
+                    log: &deps.log,
+                    authority,
+                    mode: standing.stage.mode,
+                    topics: &deps.topics,
+                };
+                put.find_owner(&object, deadline).await
+            }
         };
-        ctx.spawn(put.into_actor(self).map(move |owner, actor, ctx| {
+        ctx.spawn(put.into_actor(self).map(move |outcome, actor, ctx| {
             actor.phase = Phase::Idle;
-            actor.settle(batch, object, owner);
+            match outcome {
+                Ok(Outcome::Owned(owner)) => actor.settle(batch, object, owner, standing, ctx),
+                Ok(Outcome::Fenced) => {
+                    for append in batch.take_back().into_iter().rev() {
+                        actor.queue.push_front(append);
+                    }
+                    actor.hold(ctx);
+                }
+                Err(unsettled) => actor.give_up(batch, &object, &unsettled),
+            }
             actor.checkpoint_if_due(ctx);
             actor.proceed(ctx);
         }));
@@ -250,68 +325,93 @@ impl EventStoreActor {
         self.queue = kept;
     }
 
+    fn give_up(&mut self, batch: Batch<Waiting>, object: &CommitObject, unsettled: &Unsettled) {
+        *self.deps.shared.gave_up.lock() = Some(Instant::now());
+        tracing::warn!(partition = %self.id(), offset = object.header.offset,
+            commands = batch.commands(), may_be_there = unsettled.may_be_there,
+            error = %unsettled.error, "gave up on a put");
+        for waiting in batch.abandon() {
+            waiting.answer(Err(if unsettled.may_be_there {
+                AppendError::Unknown(unsettled.error.to_string())
+            } else {
+                AppendError::NotWritten(unsettled.error.clone())
+            }));
+        }
+    }
+
     fn settle(
         &mut self,
         batch: Batch<Waiting>,
         object: Arc<CommitObject>,
-        owner: Result<Owner, Unsettled>,
+        owner: Owner,
+        standing: Standing,
+        ctx: &mut Context<Self>,
     ) {
-        let owner = match owner {
-            Ok(owner) => {
-                *self.deps.shared.gave_up.lock() = None;
-                owner
-            }
-            Err(unsettled) => {
-                *self.deps.shared.gave_up.lock() = Some(Instant::now());
-                tracing::warn!(partition = %self.id(), offset = object.header.offset,
-                    commands = batch.commands(), may_be_there = unsettled.may_be_there,
-                    error = %unsettled.error, "gave up on a put");
-                for waiting in batch.abandon() {
-                    waiting.answer(Err(if unsettled.may_be_there {
-                        AppendError::Unknown(unsettled.error.to_string())
-                    } else {
-                        AppendError::NotWritten(unsettled.error.clone())
-                    }));
-                }
-                return;
-            }
-        };
+        *self.deps.shared.gave_up.lock() = None;
         let next = object.header.offset + 1;
         let settled = match &mut *self.deps.shared.log.write() {
             Some(log) => log.settle(batch, &owner),
             None => return,
         };
-        match settled {
-            Ok(settled) => {
-                let in_log = match owner {
-                    Owner::Us => object,
-                    Owner::Found(found) => Arc::new(found),
-                };
-                if settled.lost_race {
-                    metrics::race_lost();
-                    self.behind = true;
-                } else {
-                    metrics::committed(&in_log);
-                    self.caught_up(&Ok(()));
-                }
-                let is_control = in_log.header.kind == CommitKind::Control;
-                self.deps.log.remember(in_log);
-                self.deps.heads.advance(self.id(), next);
-                if is_control {
-                    self.deps.heads.nudge();
-                }
-                for append in settled.again.into_iter().rev() {
-                    self.queue.push_front(append);
-                }
-                answer_all(settled.verdicts);
-            }
+        let settled = match settled {
+            Ok(settled) => settled,
             Err(unsettled) => {
                 let error = self.corrupt(&unsettled.corrupt);
                 for waiting in unsettled.batch.abandon() {
                     waiting.answer(Err(AppendError::NotWritten(error.clone())));
                 }
+                return;
             }
+        };
+        let in_log = match owner {
+            Owner::Us => object,
+            Owner::Found(found) => Arc::new(found),
+        };
+        if settled.lost_race {
+            metrics::race_lost();
+            self.behind = true;
+        } else {
+            metrics::committed(&in_log);
+            // Whose put succeeded knows all there is: nothing was at its offset, under a leader
+            // whose fence it passed.
+            self.caught_up(&Ok(()));
         }
+        let is_control = in_log.header.kind == CommitKind::Control;
+        self.deps.log.remember(in_log);
+        self.deps.heads.advance(self.id(), next);
+        if is_control {
+            self.deps.heads.nudge();
+            self.deps.doubt.notify_one();
+        }
+        for append in settled.again.into_iter().rev() {
+            self.queue.push_front(append);
+        }
+        if settled.verdicts.is_empty() {
+            return;
+        }
+        if standing.stage.mode == Mode::DualWrite && self.deps.mirrors.of(self.id()).in_step {
+            self.answer_when_mirrored(settled.verdicts, standing, next, ctx);
+        } else {
+            answer_all(settled.verdicts, standing, false);
+        }
+    }
+
+    /// The write is made; the answers wait a little for its copy, and the next batch does not.
+    fn answer_when_mirrored(
+        &self,
+        verdicts: Vec<(Waiting, Verdict)>,
+        standing: Standing,
+        next: u64,
+        ctx: &mut Context<Self>,
+    ) {
+        let deps = self.deps.clone();
+        let wait = async move {
+            let patience = deps.settings.mirror_patience;
+            deps.mirrors.wait(deps.shared.id, next, patience).await
+        };
+        ctx.spawn(wait.into_actor(self).map(move |mirrored, _, _| {
+            answer_all(verdicts, standing, mirrored);
+        }));
     }
 
     /// Begins to read what other processes have committed.
@@ -329,52 +429,62 @@ impl EventStoreActor {
         self.in_round.append(&mut self.catching_up);
         self.phase = Phase::Tailing;
         let deps = self.deps.clone();
-        let read = async move {
-            let partition = deps.shared.id;
-            let objects = stream::iter(from..from + TAIL_ROUND)
-                .map(|offset| deps.log.commit(partition, offset))
-                .buffered(TAIL_AHEAD);
-            // The first one decides whether there is anything at all: in most cases there is not.
-            let Some(first) = deps.log.commit(partition, from).await? else {
-                return Ok(Vec::new());
-            };
-            let mut found = vec![first];
-            let mut objects = std::pin::pin!(objects.skip(1));
-            while let Some(Some(object)) = objects.try_next().await? {
-                found.push(object);
-            }
-            Ok(found)
-        };
-        ctx.spawn(read.into_actor(self).map(|found, actor, ctx| {
+        let standing = deps.standing();
+        let somebody_waits = !self.in_round.is_empty();
+        let read = async move { read_on(&deps, from, standing, somebody_waits).await };
+        ctx.spawn(read.into_actor(self).map(|round, actor, ctx| {
             actor.phase = Phase::Idle;
-            actor.take_in(found);
+            actor.take_in(round, ctx);
             actor.checkpoint_if_due(ctx);
             actor.proceed_later(ctx);
         }));
     }
 
-    fn take_in(&mut self, found: Result<Vec<Arc<CommitObject>>, StoreError>) {
-        let outcome = found.and_then(|objects| {
-            let whole_round = objects.len() as u64 == TAIL_ROUND;
-            let control = |o: &Arc<CommitObject>| o.header.kind == CommitKind::Control;
+    fn take_in(&mut self, round: Result<Round, StoreError>, ctx: &mut Context<Self>) {
+        let outcome = round.and_then(|round| {
+            let mut whole = round.whole;
             if let Some(log) = &mut *self.deps.shared.log.write() {
-                for object in &objects {
+                for object in &round.objects {
+                    // Two rounds may overlap where a put came in between.
+                    if object.header.offset < log.next_offset() {
+                        continue;
+                    }
                     log.apply(object).map_err(|e| self.corrupt(&e))?;
                     self.deps.heads.advance(self.id(), log.next_offset());
                 }
+                let lead = self.deps.log.routes().lead(self.id());
+                // The bucket's own end says who leads on from there.
+                whole &= lead == Lead::Postgres
+                    || log.leadership().is_some_and(|l| l.lead == Lead::S3);
             }
-            if objects.iter().any(control) {
+            if round
+                .objects
+                .iter()
+                .any(|o| o.header.kind == CommitKind::Control)
+            {
                 self.deps.heads.nudge();
+                self.deps.doubt.notify_one();
             }
-            Ok(whole_round)
+            Ok((!round.objects.is_empty(), whole))
         });
-        // After a whole round there may be more: whoever waits goes on waiting, and the next round
-        // begins at once.
-        self.behind = matches!(outcome, Ok(true));
         match outcome {
-            Ok(true) => {}
-            Ok(false) => self.caught_up(&Ok(())),
-            Err(e) => self.caught_up(&Err(e)),
+            // There may be more: whoever waits goes on waiting, and the next round begins at once.
+            Ok((true, _)) => self.behind = true,
+            Ok((false, true)) => {
+                self.behind = false;
+                self.caught_up(&Ok(()));
+            }
+            Ok((false, false)) => {
+                self.behind = false;
+                // Whoever waits goes on waiting for the place that leads now.
+                if !self.in_round.is_empty() {
+                    self.hold(ctx);
+                }
+            }
+            Err(e) => {
+                self.behind = false;
+                self.caught_up(&Err(e));
+            }
         }
     }
 
@@ -387,116 +497,30 @@ impl EventStoreActor {
 
     fn corrupt(&self, error: &CorruptObject) -> StoreError {
         tracing::error!(partition = %self.id(), %error, "the log is damaged; run `oms log audit`");
-        StoreError::corrupt("s3", "read log", error.to_string())
-    }
-
-    fn checkpoint_if_due(&mut self, ctx: &mut Context<Self>) {
-        let due = match &*self.deps.shared.log.read() {
-            Some(log) => log.unsaved() >= self.checkpoint_at,
-            None => false,
-        };
-        if due && !self.checkpointing {
-            ctx.spawn(self.checkpoint());
-        }
-    }
-
-    /// Stores the index's unsaved part as a segment.
-    fn checkpoint(&mut self) -> ResponseActFuture<Self, ()> {
-        let segment = match &*self.deps.shared.log.read() {
-            Some(log) => segment_of(log),
-            None => None,
-        };
-        let Some(segment) = segment else {
-            return Box::pin(actix::fut::ready(()));
-        };
-        self.checkpointing = true;
-        let deps = self.deps.clone();
-        let to = segment.to;
-        let save = async move { deps.log.save_segment(&segment).await };
-        Box::pin(save.into_actor(self).map(move |saved, actor, _| {
-            actor.checkpointing = false;
-            let every = actor.deps.settings.checkpoint_commits.max(1);
-            match (saved, &mut *actor.deps.shared.log.write()) {
-                (Ok(()), Some(log)) => {
-                    log.saved_up_to(to);
-                    actor.checkpoint_at = every;
-                    metrics::index_size(log);
-                }
-                // The index is derived: the start after this one is slower, nothing else.
-                (Err(error), Some(log)) => {
-                    tracing::warn!(partition = %log.id(), %error, "no checkpoint of the index");
-                    actor.checkpoint_at = log.unsaved() + every;
-                }
-                (_, None) => {}
-            }
-        }))
+        StoreError::corrupt("log", "read log", error.to_string())
     }
 }
 
-fn answer_all(verdicts: Vec<(Waiting, Verdict)>) {
+fn answer_all(verdicts: Vec<(Waiting, Verdict)>, standing: Standing, mirrored: bool) {
     for (waiting, verdict) in verdicts {
         if matches!(verdict, Verdict::Conflict { .. }) {
             metrics::version_conflict();
         }
-        waiting.answer(Ok(verdict));
+        waiting.answer(Ok(Answer {
+            verdict,
+            stage: standing.stage,
+            mirrored,
+        }));
     }
-}
-
-fn segment_of(log: &PartitionLog) -> Option<Segment> {
-    let commits = log.unsaved_commits();
-    let from = commits.first()?.offset;
-    Some(Segment::new(
-        log.id(),
-        from,
-        log.prev(),
-        log.leadership()?,
-        commits.to_vec(),
-    ))
 }
 
 fn too_late() -> StoreError {
     StoreError::determinate(
         StoreErrorKind::Timeout,
-        "s3",
+        "log",
         "append",
         "the deadline passed before it was begun",
     )
-}
-
-/// Opens the partition, however long the store takes to answer, and gives a new one its first
-/// control record.
-async fn open(deps: Arc<WriterDeps>, stamp: Stamp) -> PartitionLog {
-    loop {
-        match try_open(&deps, stamp).await {
-            Ok(log) => return log,
-            Err(error) => {
-                tracing::error!(partition = %deps.shared.id, %error, "cannot open the partition yet");
-                sleep(REOPEN_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn try_open(deps: &WriterDeps, stamp: Stamp) -> Result<PartitionLog, StoreError> {
-    let mut log = deps.log.open(deps.shared.id).await?;
-    let Some(genesis) = deps.settings.genesis.filter(|_| log.leadership().is_none()) else {
-        return Ok(log);
-    };
-    let record = ControlRecord {
-        lead: genesis.lead,
-        epoch: genesis.epoch,
-    };
-    let control = log.control(stamp, record);
-    let deadline = Instant::now() + deps.settings.append_deadline;
-    let first = match find_owner(&deps.log, &control, deadline).await {
-        Ok(Owner::Us) => control,
-        Ok(Owner::Found(found)) => found,
-        Err(unsettled) => return Err(unsettled.error),
-    };
-    log.apply(&first)
-        .map_err(|e| StoreError::corrupt("s3", "open partition", e.to_string()))?;
-    deps.log.catch_up(&mut log).await?;
-    Ok(log)
 }
 
 impl Actor for EventStoreActor {
@@ -504,10 +528,14 @@ impl Actor for EventStoreActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(self.deps.settings.tail_interval, |actor, ctx| {
-            if actor.phase == Phase::Idle && actor.queue.is_empty() {
+            if actor.phase == Phase::Idle && actor.queue.is_empty() && actor.held.is_none() {
                 actor.tail(ctx);
             }
         });
+        let news = futures_util::stream::unfold(self.deps.stages.clone(), |mut stages| async {
+            stages.changed().await.ok().map(|()| (StageNews, stages))
+        });
+        ctx.add_stream(news);
         let sound = matches!(&*self.deps.shared.log.read(), Some(log) if !log.is_torn());
         if sound {
             // What the former incarnation had in flight is met at the next offset.
@@ -515,14 +543,14 @@ impl Actor for EventStoreActor {
             return;
         }
         *self.deps.shared.log.write() = None;
-        let stamp = self.stamp();
-        let open = open(self.deps.clone(), stamp);
+        let open = open(self.deps.clone());
         ctx.spawn(open.into_actor(self).map(|log, actor, ctx| {
             let next = log.next_offset();
             metrics::index_size(&log);
             tracing::info!(partition = %log.id(), next_offset = next,
                 streams = log.index().stream_count(), events = log.index().event_count(),
                 "partition is open");
+            *actor.deps.shared.heard.lock() = Some(log.leadership());
             *actor.deps.shared.log.write() = Some(log);
             actor.deps.heads.advance(actor.id(), next);
             actor.deps.heads.nudge();
@@ -539,6 +567,18 @@ impl Supervised for EventStoreActor {
     }
 }
 
+impl StreamHandler<StageNews> for EventStoreActor {
+    fn handle(&mut self, _: StageNews, ctx: &mut Self::Context) {
+        if let Some(held) = self.held.take() {
+            ctx.cancel_future(held);
+            self.look_again(ctx);
+        }
+    }
+
+    /// The sender lives as long as the MigrationModeActor does; the partition goes on as it is.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
 impl Handler<AppendMessage> for EventStoreActor {
     type Result = ();
 
@@ -547,7 +587,6 @@ impl Handler<AppendMessage> for EventStoreActor {
         self.queue.push_back(Append {
             stream: request.stream.key(),
             expected: request.expected,
-            epoch: request.epoch,
             command: request.command,
             request_hash: request.request_hash,
             events: request.events,
@@ -573,7 +612,7 @@ impl Handler<CatchUp> for EventStoreActor {
             outcome.await.unwrap_or_else(|_| {
                 Err(StoreError::determinate(
                     StoreErrorKind::Unavailable,
-                    "s3",
+                    "log",
                     "catch up",
                     "the writer was restarted",
                 ))

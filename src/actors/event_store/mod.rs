@@ -1,10 +1,16 @@
-//! The event store with S3 leading: one writer per partition, behind one handle.
+//! The event store: one writer per partition, behind one handle.
 //!
-//! The writer ([`actor`]) forms commit objects and puts them one after the other; the partition's
-//! index is shared for reading, so reads never queue behind writes.
+//! The writer ([`actor`]) forms commit objects and puts them one after the other, into the store
+//! that leads; the partition's index is shared for reading, so reads never queue behind writes.
+//!
+//! * [`opening`]: from nothing to the end of the log; [`tail`]: on from there
+//! * [`put`]: who owns an offset; [`checkpoint`]: what makes the next start quick
 
 pub mod actor;
+mod checkpoint;
+mod opening;
 mod put;
+mod tail;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +22,11 @@ use tokio::time::Instant;
 
 use self::actor::{AppendMessage, CatchUp, EventStoreActor, SaveCheckpoint};
 use crate::domain::event::EncodedEvents;
-use crate::domain::ids::{CommandId, Epoch, PartitionId, StreamName, Version};
+use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
 use crate::log::index::CommandOutcome;
 use crate::log::partition::{PartitionLog, Verdict};
 use crate::migration::lead::Leadership;
+use crate::migration::stage::Stage;
 use crate::store::error::StoreError;
 use crate::store::event_log::{EventLog, StoredEvent};
 use crate::store::log_heads::LogHeads;
@@ -40,8 +47,8 @@ pub struct EventStoreSettings {
     pub tail_interval: Duration,
     /// Commits between two checkpoints of the index.
     pub checkpoint_commits: usize,
-    /// Who leads a store that has no events yet; `None` leaves an empty partition empty.
-    pub genesis: Option<Leadership>,
+    /// How long an answer waits for the copy in the store that does not lead.
+    pub mirror_patience: Duration,
 }
 
 impl Default for EventStoreSettings {
@@ -54,10 +61,14 @@ impl Default for EventStoreSettings {
             append_deadline: Duration::from_secs(10),
             tail_interval: Duration::from_millis(500),
             checkpoint_commits: 1024,
-            genesis: Some(Leadership::GENESIS_S3),
+            // Some tens of round trips: a copy that takes longer is in trouble.
+            mirror_patience: Duration::from_secs(1),
         }
     }
 }
+
+/// How much longer than the deadline a writer is waited for.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// How long a put that was given up says something about the next one.
 const FAILURE_COUNTS_FOR: Duration = Duration::from_secs(30);
@@ -69,8 +80,6 @@ pub struct AppendRequest {
     pub stream: StreamName,
     /// The version the events were decided on.
     pub expected: Version,
-    /// The epoch they were decided under.
-    pub epoch: Epoch,
     /// The command.
     pub command: CommandId,
     /// Hash of the request, when it came with an idempotency key.
@@ -79,6 +88,17 @@ pub struct AppendRequest {
     pub events: EncodedEvents,
     /// When the caller stops waiting.
     pub deadline: Instant,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The stage it was given in.
+    pub stage: Stage,
+    /// Whether the store that does not lead has it too.
+    pub mirrored: bool,
 }
 
 /// Why an append has no verdict.
@@ -98,6 +118,8 @@ pub struct Partition {
     pub id: PartitionId,
     /// What is known of it; `None` until it was opened.
     pub log: RwLock<Option<PartitionLog>>,
+    /// The last control record read; the outer `None` until the bucket was read.
+    pub heard: Mutex<Option<Option<Leadership>>>,
     /// When a put was given up last, unless one has succeeded since.
     pub gave_up: Mutex<Option<Instant>>,
 }
@@ -108,6 +130,7 @@ impl Partition {
         Self {
             id,
             log: RwLock::new(None),
+            heard: Mutex::new(None),
             gave_up: Mutex::new(None),
         }
     }
@@ -175,14 +198,15 @@ impl EventStore {
     }
 
     /// Appends one command's events; waits for the verdict, at most until the request's deadline.
-    pub async fn append(&self, request: AppendRequest) -> Result<Verdict, AppendError> {
+    pub async fn append(&self, request: AppendRequest) -> Result<Answer, AppendError> {
         let slot = self.slot_of(&request.stream);
         let (reply, verdict) = oneshot::channel();
-        let deadline = request.deadline;
+        // The writer says at the deadline that nothing was written, if it has not begun.
+        let deadline = request.deadline + MARGIN;
         // A writer that is gone drops the message and with it `reply`, which is noticed below.
         slot.writer.do_send(AppendMessage { request, reply });
         match tokio::time::timeout_at(deadline, verdict).await {
-            Ok(Ok(verdict)) => verdict,
+            Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(AppendError::Unknown("the writer was restarted".into())),
             Err(_) => Err(AppendError::Unknown("no answer in time".into())),
         }
@@ -218,15 +242,18 @@ impl EventStore {
         })
     }
 
-    /// Who leads a partition by its last control record; `None` before the first, or while it is
-    /// not open.
-    pub fn leadership(&self, partition: PartitionId) -> Option<Leadership> {
-        self.slot(partition)
-            .shared
-            .log
-            .read()
-            .as_ref()?
-            .leadership()
+    /// The last control record heard of in a partition; the outer `None` while nothing was read.
+    pub fn heard(&self, partition: PartitionId) -> Option<Option<Leadership>> {
+        let shared = &self.slot(partition).shared;
+        match &*shared.log.read() {
+            Some(log) => Some(log.leadership()),
+            None => *shared.heard.lock(),
+        }
+    }
+
+    /// What this process has read of a partition; `None` while it is not open.
+    pub fn with_log<T>(&self, partition: PartitionId, see: impl FnOnce(&PartitionLog) -> T) -> Option<T> {
+        self.slot(partition).shared.log.read().as_ref().map(see)
     }
 
     /// Events `from..=to` of a stream, as far as this process knows the log.
@@ -279,7 +306,11 @@ impl EventStore {
     /// Reads what other processes have committed to the stream's partition, so that what follows
     /// sees every write acknowledged before this call.
     pub async fn catch_up(&self, stream: &StreamName) -> Result<(), StoreError> {
-        let partition = self.log.partition_of(stream);
+        self.catch_up_partition(self.log.partition_of(stream)).await
+    }
+
+    /// The same for a whole partition.
+    pub async fn catch_up_partition(&self, partition: PartitionId) -> Result<(), StoreError> {
         match self.slot(partition).writer.send(CatchUp).await {
             Ok(caught_up) => caught_up,
             Err(_) => Err(not_open()),

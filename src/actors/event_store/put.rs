@@ -9,15 +9,29 @@ use tokio::time::{Instant, sleep};
 use crate::log::object::CommitObject;
 use crate::log::partition::Owner;
 use crate::metrics;
+use crate::migration::lead::{Lead, Leadership};
+use crate::migration::stage::Mode;
+use crate::store::commit_store::{Appended, CommitStore, LeadingTable};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::EventLog;
 use crate::store::object_store::Created;
+use crate::store::outbox_rows::rows_of;
+use crate::store::transport::TopicNames;
 
 /// First pause before the same put is tried again.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 
 /// Longest pause: a store that comes back is noticed within this time.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// What became of an offset.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is taken.
+    Owned(Owner),
+    /// The store does not lead, or not under this authority: nothing was written.
+    Fenced,
+}
 
 /// The deadline passed, or the store refused, before it was known who owns the offset.
 #[derive(Debug)]
@@ -28,59 +42,130 @@ pub struct Unsettled {
     pub error: StoreError,
 }
 
-/// Puts `object`, again and again with the same bytes, until it is known who owns its offset
-/// (law 4: an indeterminate outcome is settled by asking again and reading back).
-pub async fn find_owner(
-    log: &EventLog,
-    object: &CommitObject,
-    deadline: Instant,
-) -> Result<Owner, Unsettled> {
-    let (partition, offset) = (object.header.partition, object.header.offset);
-    let mut may_be_there = false;
-    let mut pause = BACKOFF_MIN;
-    loop {
-        let outcome = match log.put_commit(object).await {
-            Ok(Created::Yes) => Ok(Some(Owner::Us)),
-            Ok(Created::Exists) => {
-                // Ours, for all that is known until it was read: something on the way may have
-                // repeated the request.
-                may_be_there = true;
-                let found = log.commit(partition, offset).await;
-                found.map(|found| found.map(|o| Owner::Found(Arc::unwrap_or_clone(o))))
-            }
-            Err(e) => {
-                may_be_there |= e.is_indeterminate();
-                Err(e)
-            }
-        };
-        let error = match outcome {
-            Ok(Some(owner)) => {
-                if may_be_there {
-                    metrics::put_settled(&owner, object);
+/// How an object is put where it becomes true.
+pub struct Put<'a> {
+    /// The log.
+    pub log: &'a EventLog,
+    /// Under whose authority; says which store.
+    pub authority: Leadership,
+    /// The mode, for the rows of the outbox.
+    pub mode: Mode,
+    /// The topics' names, likewise.
+    pub topics: &'a TopicNames,
+}
+
+enum Attempt {
+    Created,
+    Exists,
+    Fenced,
+}
+
+impl Put<'_> {
+    /// Puts `object`, again and again with the same bytes, until it is known who owns its offset
+    /// (law 4: an indeterminate outcome is settled by asking again and reading back).
+    pub async fn find_owner(
+        &self,
+        object: &Arc<CommitObject>,
+        deadline: Instant,
+    ) -> Result<Outcome, Unsettled> {
+        let (partition, offset) = (object.header.partition, object.header.offset);
+        let mut may_be_there = false;
+        let mut pause = BACKOFF_MIN;
+        loop {
+            let error = match self.once(object, &mut may_be_there).await {
+                Ok(Some(Outcome::Owned(owner))) => {
+                    if may_be_there {
+                        metrics::put_settled(&owner, object);
+                    }
+                    return Ok(Outcome::Owned(owner));
                 }
-                return Ok(owner);
+                Ok(Some(fenced)) => return Ok(fenced),
+                // Taken, yet not there: another answer will follow.
+                Ok(None) => StoreError::determinate(
+                    StoreErrorKind::Conflict,
+                    "log",
+                    "put-if-absent",
+                    format!("partition {partition} offset {offset} is taken but cannot be read"),
+                ),
+                Err(e) => e,
+            };
+            let worth_another = error.is_transient()
+                || error.is_indeterminate()
+                || error.kind == StoreErrorKind::Conflict;
+            let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+            if !worth_another || Instant::now() + wait >= deadline {
+                return Err(Unsettled {
+                    may_be_there,
+                    error,
+                });
             }
-            // Taken, yet not there: another answer will follow.
-            Ok(None) => StoreError::determinate(
-                StoreErrorKind::Conflict,
-                "s3",
-                "put-if-absent",
-                format!("partition {partition} offset {offset} is taken but cannot be read"),
-            ),
-            Err(e) => e,
+            tracing::debug!(%partition, offset, %error, "put is tried again");
+            sleep(wait).await;
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn once(
+        &self,
+        object: &Arc<CommitObject>,
+        may_be_there: &mut bool,
+    ) -> Result<Option<Outcome>, StoreError> {
+        let attempt = match self.attempt(object).await {
+            Ok(attempt) => attempt,
+            Err(e) => {
+                *may_be_there |= e.is_indeterminate();
+                return Err(e);
+            }
         };
-        let worth_another = error.is_transient()
-            || error.is_indeterminate()
-            || error.kind == StoreErrorKind::Conflict;
-        let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-        if !worth_another || Instant::now() + wait >= deadline {
-            return Err(Unsettled {
-                may_be_there,
-                error,
+        match attempt {
+            Attempt::Created => return Ok(Some(Outcome::Owned(Owner::Us))),
+            // Ours, for all that is known until it was read: something on the way may have repeated
+            // the request.
+            Attempt::Exists => *may_be_there = true,
+            // The fence waited for whatever was on its way: what is not there now never will be.
+            Attempt::Fenced if !*may_be_there => return Ok(Some(Outcome::Fenced)),
+            Attempt::Fenced => {}
+        }
+        let (partition, offset) = (object.header.partition, object.header.offset);
+        let found = match self.authority.lead {
+            Lead::S3 => self.log.s3().get(partition, offset).await?,
+            Lead::Postgres => self.table()?.get(partition, offset).await?,
+        };
+        match (found, attempt) {
+            (Some(found), _) => Ok(Some(Outcome::Owned(Owner::Found(found)))),
+            (None, Attempt::Fenced) => Ok(Some(Outcome::Fenced)),
+            (None, _) => Ok(None),
+        }
+    }
+
+    async fn attempt(&self, object: &Arc<CommitObject>) -> Result<Attempt, StoreError> {
+        if self.authority.lead == Lead::S3 {
+            return Ok(match self.log.put_commit(object).await? {
+                Created::Yes => Attempt::Created,
+                Created::Exists => Attempt::Exists,
             });
         }
-        tracing::debug!(%partition, offset, %error, "put is tried again");
-        sleep(wait).await;
-        pause = (pause * 2).min(BACKOFF_MAX);
+        // In `legacy` no bucket holds the object that the rows could point to, and in `dual_write`
+        // it may come late.
+        let rows = rows_of(object, self.topics, self.mode, true)?;
+        let appended = self.table()?.append(object, &rows, self.authority.epoch);
+        Ok(match appended.await? {
+            Appended::Created => Attempt::Created,
+            Appended::Exists => Attempt::Exists,
+            Appended::Fenced(_) => Attempt::Fenced,
+            // Formed on a log that goes on elsewhere: read on, and form it again.
+            Appended::Unchained => Attempt::Fenced,
+        })
+    }
+
+    fn table(&self) -> Result<&Arc<dyn LeadingTable>, StoreError> {
+        self.log.postgres().ok_or_else(|| {
+            StoreError::determinate(
+                StoreErrorKind::Invalid,
+                "postgres",
+                "append",
+                "PostgreSQL leads, but is no place of this log",
+            )
+        })
     }
 }

@@ -1,30 +1,33 @@
 //! The tailer: takes the log into the outbox.
 //!
-//! It holds nothing but a cursor per partition. Rows and watermark are written by one transaction,
+//! Where S3 leads it brings every row; where PostgreSQL leads, the appends do, and it only closes
+//! gaps. It holds nothing but a cursor per partition. Rows and watermark are written by one transaction,
 //! so a crash between S3 and PostgreSQL needs no repair: the next tailer goes on where the
 //! watermark stands. Any number of processes may tail; the watermark decides who was first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use futures_util::stream::TryStreamExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::domain::event::Envelope;
+use crate::actors::write_path::Standings;
 use crate::domain::ids::{Offset, PartitionId};
-use crate::log::object::{CommitKind, CommitObject};
 use crate::metrics::{self, OUTBOX_WATERMARK_LAG};
+use crate::migration::lead::Lead;
 use crate::migration::stage::Mode;
+use crate::migration::standing::Standing;
 use crate::store::backoff::Backoff;
 use crate::store::delivered;
-use crate::store::delivery::{CommitGroup, DeliveryStore, OutboxRow};
+use crate::store::delivery::{CommitGroup, DeliveryStore};
 use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
 use crate::store::log_heads::LogHeads;
 use crate::store::object_store::ObjectStore;
+use crate::store::outbox_rows::rows_of;
 use crate::store::transport::TopicNames;
 
 /// Rows of one transaction: PostgreSQL takes in about as many a second however they are grouped
@@ -56,8 +59,8 @@ pub struct OutboxDeps {
     pub objects: Arc<dyn ObjectStore>,
     /// The topics' names.
     pub topics: TopicNames,
-    /// The mode events are committed in.
-    pub mode: Mode,
+    /// In which mode events are committed, and by whom partitions are led.
+    pub stages: watch::Receiver<Standings>,
     /// Wakes the relay.
     pub recorded: Arc<Notify>,
     /// How often to look for commits of other processes.
@@ -68,6 +71,9 @@ pub struct OutboxDeps {
 pub struct Tailer {
     deps: OutboxDeps,
     cursors: BTreeMap<PartitionId, Offset>,
+    /// Partitions led by PostgreSQL that lack rows all the same. There appends bring their rows
+    /// along, as long as the watermark stands at their offset.
+    lagging: BTreeSet<PartitionId>,
     looked: Option<Instant>,
 }
 
@@ -77,6 +83,7 @@ impl Tailer {
         Self {
             deps,
             cursors: BTreeMap::new(),
+            lagging: BTreeSet::new(),
             looked: None,
         }
     }
@@ -114,6 +121,7 @@ impl Tailer {
 
     /// Takes in what is there, up to the size of a transaction. Answers whether there was anything.
     pub async fn round(&mut self) -> Result<bool, StoreError> {
+        self.follow_appends().await?;
         self.load_cursors().await?;
         let spans = self.spans().await?;
         if spans.is_empty() {
@@ -145,6 +153,55 @@ impl Tailer {
             }
         }
         Ok(true)
+    }
+
+    fn standing_of(&self, partition: PartitionId) -> Option<Standing> {
+        let stages = self.deps.stages.borrow();
+        stages.get(usize::from(partition.0)).copied().flatten()
+    }
+
+    fn mode_of(&self, partition: PartitionId) -> Mode {
+        let standing = self.standing_of(partition);
+        standing.map_or(Mode::S3Only, |s| s.stage.mode)
+    }
+
+    fn appends_bring_rows(&self, partition: PartitionId) -> bool {
+        let standing = self.standing_of(partition);
+        standing.is_some_and(|s| s.stage.leadership.lead == Lead::Postgres)
+    }
+
+    /// Where appends bring their rows along: wakes the relay for those, and now and then looks
+    /// whether the watermark was left behind, as it is after a hand-off.
+    async fn follow_appends(&mut self) -> Result<(), StoreError> {
+        let led: Vec<PartitionId> = self
+            .deps
+            .log
+            .partition_ids()
+            .filter(|p| self.appends_bring_rows(*p))
+            .collect();
+        self.lagging.retain(|p| led.contains(p));
+        if led.is_empty() {
+            return Ok(());
+        }
+        self.deps.recorded.notify_one();
+        let every = self.deps.look_every;
+        if self.looked.is_some_and(|at| at.elapsed() < every) {
+            return Ok(());
+        }
+        let head = |p: &PartitionId| (*p, self.deps.heads.next_offset(*p));
+        let heads: Vec<(PartitionId, Offset)> = led.iter().map(head).collect();
+        for partition in &led {
+            self.cursors.remove(partition);
+        }
+        self.load_cursors().await?;
+        for (partition, head) in heads {
+            if self.cursors.get(&partition).is_some_and(|c| *c < head) {
+                self.lagging.insert(partition);
+            } else {
+                self.lagging.remove(&partition);
+            }
+        }
+        Ok(())
     }
 
     fn report_lag(&self, partition: PartitionId, cursor: Offset) {
@@ -211,7 +268,9 @@ impl Tailer {
             .looked
             .is_none_or(|at| now - at >= self.deps.look_every);
         let this = &*self;
-        let spans = this.cursors.iter().map(|(partition, from)| async move {
+        let mine = |p: &PartitionId| this.lagging.contains(p) || !this.appends_bring_rows(*p);
+        let cursors = this.cursors.iter().filter(|(p, _)| mine(p));
+        let spans = cursors.map(|(partition, from)| async move {
             let mut head = this.deps.heads.next_offset(*partition);
             if head <= *from && look {
                 head = this.look(*partition, *from).await?;
@@ -266,37 +325,11 @@ impl Tailer {
             let Some(object) = commits.try_next().await? else {
                 break;
             };
-            self.rows_of(&object, &mut group.rows)?;
+            let mode = self.mode_of(partition);
+            let rows = rows_of(&object, &self.deps.topics, mode, false)?;
+            group.rows.extend(rows);
             group.to = object.header.offset + 1;
         }
         Ok(group)
-    }
-
-    fn rows_of(&self, object: &CommitObject, rows: &mut Vec<OutboxRow>) -> Result<(), StoreError> {
-        // A control record concerns whoever writes; the watermark passes over it.
-        if object.header.kind != CommitKind::Events {
-            return Ok(());
-        }
-        for (i, span) in object.lines.iter().enumerate() {
-            let position = object.position(i);
-            let line = &object.bytes[span.start as usize..span.end as usize];
-            let event = Envelope::parse(line)
-                .map_err(|e| StoreError::corrupt("s3", "tail", format!("event {position}: {e}")))?;
-            rows.push(OutboxRow {
-                position,
-                event_id: event.id,
-                stream: event.stream(),
-                version: event.version,
-                topic: self.deps.topics.of(&event.stream_type),
-                epoch: object.header.epoch,
-                mode: self.deps.mode,
-                start: span.start,
-                len: span.end - span.start,
-                body: None,
-                attempts: 0,
-                next_attempt: None,
-            });
-        }
-        Ok(())
     }
 }

@@ -16,6 +16,8 @@ pub enum ActorKind {
     Relay,
     /// Keeps the read model.
     Projection,
+    /// Keeps the copy in the store that does not lead.
+    Mirror,
     /// Owns mode, lead and epoch.
     MigrationMode,
 }
@@ -29,6 +31,7 @@ impl ActorKind {
             Self::Outbox => "outbox",
             Self::Relay => "relay",
             Self::Projection => "projection",
+            Self::Mirror => "mirror",
             Self::MigrationMode => "migration_mode",
         }
     }
@@ -80,7 +83,7 @@ const fn ms(millis: u64) -> Duration {
 
 /// The table. Backoffs are short where a caller waits and long where a dependency may need time;
 /// a limit of 10 in 60 s lets a flapping dependency pass and catches a bug that never ends.
-pub const POLICIES: [Policy; 6] = [
+pub const POLICIES: [Policy; 7] = [
     Policy {
         kind: ActorKind::Aggregate,
         may_stop: true,
@@ -124,6 +127,15 @@ pub const POLICIES: [Policy; 6] = [
         window: ms(60_000),
         backoff_min: ms(50),
         backoff_max: ms(10_000),
+        escalation: Escalation::EndProcess,
+    },
+    Policy {
+        kind: ActorKind::Mirror,
+        may_stop: false,
+        max_restarts: 10,
+        window: ms(60_000),
+        backoff_min: ms(50),
+        backoff_max: ms(5_000),
         escalation: Escalation::EndProcess,
     },
     Policy {

@@ -1,0 +1,84 @@
+//! Opening a partition: what the bucket holds of it first, then, once it is known who leads, the
+//! rest from there.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, sleep};
+
+use super::actor::WriterDeps;
+use crate::log::partition::PartitionLog;
+use crate::migration::lead::Lead;
+use crate::migration::standing::Standing;
+use crate::store::error::{StoreError, StoreErrorKind};
+
+/// Pause between two tries to open a partition while the store does not answer.
+const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+
+/// Opens the partition, however long the stores take to answer.
+pub async fn open(deps: Arc<WriterDeps>) -> PartitionLog {
+    loop {
+        match try_open(&deps).await {
+            Ok(log) => return log,
+            Err(error) => {
+                tracing::error!(partition = %deps.shared.id, %error, "cannot open the partition yet");
+                sleep(REOPEN_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
+    let mut log = match deps.log.open(deps.shared.id).await {
+        Ok(log) => {
+            // Whoever finds out who leads begins with this.
+            *deps.shared.heard.lock() = Some(log.leadership());
+            deps.heads.nudge();
+            log
+        }
+        // With PostgreSQL leading, the bucket is a copy: everything is to be had there too.
+        Err(e) if e.is_transient() && led_by_postgres(deps) => {
+            tracing::warn!(partition = %deps.shared.id, error = %e,
+                "the bucket cannot be read: reading the whole partition from PostgreSQL");
+            PartitionLog::new(deps.shared.id)
+        }
+        Err(e) => return Err(e),
+    };
+    let standing = leader(deps).await?;
+    let lead = standing.stage.leadership.lead;
+    deps.log.catch_up(&mut log, lead).await?;
+    if lead == Lead::Postgres {
+        return Ok(log);
+    }
+    match log.leadership() {
+        Some(_) => Ok(log),
+        None => Err(StoreError::determinate(
+            StoreErrorKind::Unavailable,
+            "s3",
+            "open partition",
+            "its first control record is not there yet",
+        )),
+    }
+}
+
+fn led_by_postgres(deps: &WriterDeps) -> bool {
+    let standing = deps.standing();
+    standing.is_some_and(|s| s.stage.leadership.lead == Lead::Postgres)
+}
+
+/// Where the partition stands, waiting until that is known.
+async fn leader(deps: &WriterDeps) -> Result<Standing, StoreError> {
+    let at = usize::from(deps.shared.id.0);
+    let mut stages = deps.stages.clone();
+    let known = stages
+        .wait_for(|all| all.get(at).copied().flatten().is_some())
+        .await;
+    let found = known.ok().and_then(|all| all.get(at).copied().flatten());
+    found.ok_or_else(|| {
+        StoreError::determinate(
+            StoreErrorKind::Closed,
+            "log",
+            "open partition",
+            "the service is shutting down",
+        )
+    })
+}

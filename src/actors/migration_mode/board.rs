@@ -1,0 +1,259 @@
+//! Where every partition stands, as this process knows it: read from the rows in PostgreSQL and
+//! from the control records the writers have met, and published to everyone.
+//!
+//! With S3 leading nothing here needs PostgreSQL: the log says that S3 leads (law 10). A partition
+//! that has no beginning is given one, by whoever's row is first in PostgreSQL.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::actors::event_store::EventStore;
+use crate::actors::write_path::Standings;
+use crate::domain::ids::{Epoch, PartitionId, WriterId};
+use crate::domain::time::{Clock, new_uuid};
+use crate::log::object::{CommitObject, ControlRecord};
+use crate::log::partition::{PartitionLog, Stamp};
+use crate::metrics;
+use crate::migration::lead::{Lead, Leadership};
+use crate::migration::record::MigrationRow;
+use crate::migration::stage::{StageKind, Whole};
+use crate::migration::standing::{Heard, Standing, of_heard, without_postgres};
+use crate::store::error::StoreError;
+use crate::store::migration_table::{MigrationTable, RowSeen};
+
+/// Shortest time between two looks at PostgreSQL, however much is in doubt.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// What the board is made of.
+pub struct BoardDeps {
+    /// Where control records are read.
+    pub store: EventStore,
+    /// The rows; `None` where PostgreSQL is no place of the log: then S3 leads, always.
+    pub table: Option<Arc<dyn MigrationTable>>,
+    /// Where standings are published.
+    pub standings: watch::Sender<Standings>,
+    /// The stage of a partition that has neither row nor log. `None`: `legacy` where PostgreSQL
+    /// holds commits, else `s3_only`.
+    pub initial: Option<StageKind>,
+    /// Stamps control objects.
+    pub clock: Arc<dyn Clock>,
+    /// Somebody found that what was published is old.
+    pub doubt: Arc<Notify>,
+}
+
+/// See the module.
+pub struct Board {
+    deps: BoardDeps,
+    rows: Mutex<BTreeMap<PartitionId, RowSeen>>,
+    /// When PostgreSQL was looked at last, and whether it answered.
+    looked: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Board {
+    /// A board on which nothing is written yet.
+    pub fn new(deps: BoardDeps) -> Self {
+        Self {
+            deps,
+            rows: Mutex::new(BTreeMap::new()),
+            looked: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// The event store.
+    pub fn store(&self) -> &EventStore {
+        &self.deps.store
+    }
+
+    /// The rows' table.
+    pub fn table(&self) -> Option<&Arc<dyn MigrationTable>> {
+        self.deps.table.as_ref()
+    }
+
+    /// Woken when what was published is in doubt.
+    pub fn doubt(&self) -> &Notify {
+        &self.deps.doubt
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.deps.clock
+    }
+
+    /// The rows as last seen.
+    pub fn rows(&self) -> BTreeMap<PartitionId, RowSeen> {
+        self.rows.lock().clone()
+    }
+
+    /// What was published last.
+    pub fn standings(&self) -> Standings {
+        self.deps.standings.borrow().clone()
+    }
+
+    /// The stage of every partition; `None` while one is unknown.
+    pub fn stages(&self) -> Option<Vec<StageKind>> {
+        let standings = self.deps.standings.borrow();
+        standings.iter().map(|s| (*s)?.kind()).collect()
+    }
+
+    /// What the log alone says, at once: with S3 leading that is enough.
+    pub fn hear(&self) {
+        let rows = self.rows.lock().clone();
+        let standing = |partition, last| {
+            let control = self.deps.store.heard(partition).flatten();
+            match rows.get(&partition) {
+                Some(seen) => {
+                    let row = Some(seen.row);
+                    of_heard(Heard { row, control })
+                }
+                None => without_postgres(control, last),
+            }
+        };
+        self.publish(standing);
+    }
+
+    /// Looks at both and publishes what is found.
+    pub async fn look(&self) -> Result<(), StoreError> {
+        self.hear();
+        let mut looked = self.looked.lock().await;
+        if let Some(at) = *looked {
+            tokio::time::sleep_until(at + LOOK_PAUSE).await;
+        }
+        let outcome = self.ask().await;
+        *looked = Some(Instant::now());
+        drop(looked);
+        self.hear();
+        outcome
+    }
+
+    async fn ask(&self) -> Result<(), StoreError> {
+        let rows = match &self.deps.table {
+            Some(table) => table.rows().await?,
+            None => BTreeMap::new(),
+        };
+        for partition in self.deps.store.log().partition_ids() {
+            if !rows.contains_key(&partition) {
+                self.begin(partition).await?;
+            }
+        }
+        let whole = rows.len() == usize::from(self.deps.store.log().partitions());
+        let rows = match &self.deps.table {
+            Some(table) if !whole => table.rows().await?,
+            _ => rows,
+        };
+        self.correct(&rows).await?;
+        *self.rows.lock() = rows;
+        Ok(())
+    }
+
+    /// Gives a partition without a row its row, and if it has no log either, its beginning.
+    async fn begin(&self, partition: PartitionId) -> Result<(), StoreError> {
+        // As long as the bucket has not been read, nothing can be said.
+        let Some(heard) = self.deps.store.heard(partition) else {
+            return Ok(());
+        };
+        let stage = match heard {
+            Some(Leadership { lead: Lead::S3, .. }) => StageKind::S3Only,
+            Some(Leadership {
+                lead: Lead::Postgres,
+                epoch,
+            }) => {
+                tracing::error!(%partition, epoch = epoch.0,
+                    "PostgreSQL leads this partition, and its row there is gone: restore the \
+                     database; writes wait");
+                return Ok(());
+            }
+            None => match (self.deps.initial, &self.deps.table) {
+                (Some(initial), Some(_)) => initial,
+                (None, Some(table)) if table.has_commits(partition).await? => StageKind::Legacy,
+                _ => StageKind::S3Only,
+            },
+        };
+        let epoch = heard.map_or(Epoch(1), |found| found.epoch);
+        let mut row = MigrationRow::new(stage, epoch);
+        if let Some(table) = &self.deps.table {
+            let first = (stage.lead() == Lead::Postgres).then(|| self.first(partition, &row));
+            row = table.begin(partition, &row, first.as_ref()).await?;
+            tracing::info!(%partition, stage = %row.stage, "the partition has its row");
+        }
+        if heard.is_none() && row.stage.lead() == Lead::S3 {
+            let first = self.first(partition, &row);
+            self.deps.store.log().put_commit(&first).await?;
+        }
+        Ok(())
+    }
+
+    /// The first object of a partition.
+    fn first(&self, partition: PartitionId, row: &MigrationRow) -> CommitObject {
+        let stamp = Stamp {
+            writer: WriterId(new_uuid()),
+            batch: 0,
+            at: self.deps.clock.now(),
+        };
+        let record = ControlRecord {
+            lead: row.stage.lead(),
+            epoch: row.epoch,
+        };
+        PartitionLog::new(partition).control(stamp, record)
+    }
+
+    /// A database that was restored from a backup may hold rows from before a hand-off. The log
+    /// knows better, and the row must not let PostgreSQL lead again.
+    async fn correct(&self, rows: &BTreeMap<PartitionId, RowSeen>) -> Result<(), StoreError> {
+        let Some(table) = &self.deps.table else {
+            return Ok(());
+        };
+        for (partition, seen) in rows {
+            let Some(Some(heard)) = self.deps.store.heard(*partition) else {
+                continue;
+            };
+            let row = &seen.row;
+            let older = heard.lead == Lead::S3
+                && heard.epoch > row.epoch
+                && row.stage.lead() == Lead::Postgres
+                && row.step == crate::migration::record::Step::Steady;
+            if older {
+                tracing::error!(%partition, row = ?row, log = ?heard,
+                    "PostgreSQL is older than the log: S3 leads");
+                let right = MigrationRow {
+                    revision: row.revision + 1,
+                    ..MigrationRow::new(StageKind::S3Only, heard.epoch)
+                };
+                table.compare_and_set(*partition, row, &right).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, of: impl Fn(PartitionId, Option<Standing>) -> Option<Standing>) {
+        let log = self.deps.store.log();
+        self.deps.standings.send_if_modified(|known| {
+            let found: Standings = log
+                .partition_ids()
+                .zip(known.iter())
+                .map(|(partition, last)| of(partition, *last))
+                .collect();
+            if *known == found {
+                return false;
+            }
+            for (partition, standing) in log.partition_ids().zip(&found) {
+                let Some(standing) = standing else { continue };
+                metrics::stage(partition, &standing.stage, standing.moving);
+                if let Some(stage) = standing.kind() {
+                    log.routes().set_stage(partition, stage);
+                }
+            }
+            let stages: Option<Vec<StageKind>> = found.iter().map(|s| (*s)?.kind()).collect();
+            if let Some(whole) = stages.as_deref().and_then(Whole::of) {
+                metrics::mode(whole.stage.mode());
+            }
+            tracing::info!(standings = ?found, "the partitions stand");
+            *known = found;
+            true
+        });
+    }
+}

@@ -1,0 +1,191 @@
+//! What the gates ask for, measured.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::board::Board;
+use crate::actors::mirrors::Mirrors;
+use crate::domain::ids::PartitionId;
+use crate::domain::time::new_uuid;
+use crate::log::object::ObjectHash;
+use crate::migration::edge::{Direction, Edge, Move};
+use crate::migration::gate::Figures;
+use crate::migration::lead::Lead;
+use crate::store::commit_store::CommitStore;
+use crate::store::delivery::DeliveryStore;
+use crate::store::error::StoreError;
+use crate::store::health::Health;
+use crate::store::object_store::ObjectStore;
+use crate::store::probe::{ProbeError, probe};
+
+/// The last full verification that came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// How long ago it ended.
+    pub age: Duration,
+    /// Streams that differed.
+    pub divergent_streams: u64,
+}
+
+/// Where verifications are recorded.
+#[async_trait]
+pub trait Verifications: Send + Sync + 'static {
+    /// The last full one, if any.
+    async fn last(&self) -> Result<Option<Verified>, StoreError>;
+}
+
+/// Where nothing was verified yet.
+pub struct NothingVerified;
+
+#[async_trait]
+impl Verifications for NothingVerified {
+    async fn last(&self) -> Result<Option<Verified>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// Whom the figures are asked of.
+pub struct FigureDeps {
+    /// The bucket, to be probed.
+    pub objects: Arc<dyn ObjectStore>,
+    /// How S3's calls went.
+    pub s3_health: Arc<Health>,
+    /// How far the relay is.
+    pub delivery: Arc<dyn DeliveryStore>,
+    /// How far the copies are.
+    pub mirrors: Arc<Mirrors>,
+    /// What was proved.
+    pub verifications: Arc<dyn Verifications>,
+    /// Over which time the success of writes to S3 is judged.
+    pub s3_window: Duration,
+}
+
+/// Measures what the gates of `step` ask, for the partitions that are to walk it. What cannot be
+/// measured stays unknown, and fails its gate.
+pub async fn measure(
+    board: &Board,
+    deps: &FigureDeps,
+    step: Move,
+    partitions: &[PartitionId],
+) -> Figures {
+    use Direction::{Backward, Forward};
+    let mut figures = Figures::default();
+    match (step.edge, step.direction) {
+        (Edge::A, Forward) => {
+            figures.s3_probe = probed(deps).await;
+            figures.same_history = same_history(board, partitions).await;
+        }
+        (Edge::B, Forward) => {
+            let verified = deps.verifications.last().await.ok().flatten();
+            figures.verification_age = verified.map(|v| v.age);
+            figures.divergent_streams = verified.map(|v| v.divergent_streams);
+            figures.s3_success_share = deps.s3_health.success_share(deps.s3_window);
+            figures.shadow_mismatches = Some(0);
+            let lag = most_behind(board, Lead::S3, partitions).await;
+            figures.unmirrored = lag;
+            // History is copied by the same copier, from the log's beginning on: what lags is
+            // either.
+            figures.backfill_remaining = lag.map(|lag| {
+                if partitions.iter().all(|p| deps.mirrors.of(*p).in_step) {
+                    0
+                } else {
+                    lag
+                }
+            });
+        }
+        (Edge::C, Forward) => {
+            figures.s3_led_for = led_for(board, partitions);
+            figures.fallback_reads = Some(board.store().log().fallback_reads());
+            let status = deps.delivery.status().await.ok();
+            figures.relay_lag = status.map(|s| {
+                let oldest = s.oldest_seconds.unwrap_or(0.0).max(0.0);
+                Duration::try_from_secs_f64(oldest).unwrap_or(Duration::MAX)
+            });
+        }
+        (Edge::B, Backward) => {
+            figures.mirror_behind = most_behind(board, Lead::Postgres, partitions).await;
+        }
+        (Edge::C | Edge::A, Backward) => {
+            let answers = match board.table() {
+                Some(table) => table.rows().await.is_ok(),
+                None => false,
+            };
+            figures.postgres_reachable = Some(answers);
+        }
+    }
+    figures
+}
+
+async fn probed(deps: &FigureDeps) -> Option<bool> {
+    match probe(&*deps.objects, new_uuid()).await {
+        Ok(()) => Some(true),
+        Err(ProbeError::Unfit(what)) => {
+            tracing::error!(what, "the bucket cannot be trusted");
+            Some(false)
+        }
+        Err(ProbeError::Store(_)) => Some(false),
+    }
+}
+
+/// Whether both places hold the same object at the last offset both have: by its hash it vouches
+/// for all before it.
+async fn same_history(board: &Board, partitions: &[PartitionId]) -> Option<bool> {
+    let log = board.store().log();
+    let postgres = log.place(Lead::Postgres)?;
+    for partition in partitions {
+        let common = async {
+            let ends = (
+                log.s3().end(*partition, 0).await?,
+                postgres.end(*partition, 0).await?,
+            );
+            let Some(last) = ends.0.min(ends.1).checked_sub(1) else {
+                // One of them is empty. S3 must not go beyond what is to be copied there.
+                return Ok::<_, StoreError>(ends.0 == 0 || ends.1 > 0);
+            };
+            let hash = |o: Option<crate::log::object::CommitObject>| {
+                o.map_or(ObjectHash::NONE, |o| o.hash())
+            };
+            let in_s3 = hash(log.s3().get(*partition, last).await?);
+            let in_postgres = hash(postgres.get(*partition, last).await?);
+            Ok(in_s3 == in_postgres && ends.0 <= ends.1)
+        };
+        match common.await {
+            Ok(true) => {}
+            Ok(false) => return Some(false),
+            Err(error) => {
+                tracing::warn!(%partition, %error, "the history cannot be compared");
+                return None;
+            }
+        }
+    }
+    Some(true)
+}
+
+/// Commits that `to` lacks; of several partitions the most.
+async fn most_behind(board: &Board, to: Lead, partitions: &[PartitionId]) -> Option<u64> {
+    let store = board.store();
+    let place = store.log().place(to)?;
+    let mut most = 0;
+    for partition in partitions {
+        let head = store.heads().next_offset(*partition);
+        let hint = store.log().routes().mirrored(*partition).min(head);
+        let end = place.end(*partition, hint).await.ok()?;
+        most = most.max(head.saturating_sub(end));
+    }
+    Some(most)
+}
+
+/// For how long S3 has led; of several partitions the shortest.
+fn led_for(board: &Board, partitions: &[PartitionId]) -> Option<Duration> {
+    let rows = board.rows();
+    let now = board.clock().now();
+    let age = |partition: &PartitionId| {
+        let seen = rows.get(partition)?;
+        (seen.row.stage.lead() == Lead::S3).then_some(())?;
+        Duration::try_from(now.duration_since(seen.since)).ok()
+    };
+    let ages: Option<Vec<Duration>> = partitions.iter().map(age).collect();
+    ages?.into_iter().min()
+}

@@ -1,0 +1,303 @@
+//! The I/O of a hand-off: looks at both stores, asks what to do next, does it, looks again. What to
+//! do is decided in [`crate::migration::handoff`], which is model-checked.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::board::Board;
+use crate::actors::mirror::copier::copy_some;
+use crate::domain::ids::{Offset, PartitionId, WriterId};
+use crate::domain::time::new_uuid;
+use crate::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT};
+use crate::metrics;
+use crate::migration::edge::{Edge, Move};
+use crate::migration::handoff::{
+    Action, Known, PostgresView, Reason, S3View, Wish, begin, next_action,
+};
+use crate::migration::lead::{Lead, Leadership};
+use crate::migration::record::{Change, MigrationRow};
+use crate::store::backoff::Backoff;
+use crate::store::commit_store::CommitStore as _;
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::migration_table::MigrationTable;
+
+/// Pause before looking again at what another process is just changing.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Pauses while a store does not answer.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// How a move of one partition ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moved {
+    /// Who leads now.
+    pub leadership: Leadership,
+    /// For how long writes waited, as far as this process saw it.
+    pub pause: Duration,
+}
+
+/// The I/O of one partition's moves.
+pub struct Mover<'a> {
+    /// Where everything is.
+    pub board: &'a Board,
+    /// The rows.
+    pub table: &'a dyn MigrationTable,
+    /// Which partition.
+    pub partition: PartitionId,
+    /// How far the other store may lag when a hand-off begins.
+    pub max_lag: u64,
+}
+
+impl Mover<'_> {
+    /// Walks one edge to its end. While a store does not answer it goes on trying; a hand-off that
+    /// is not over by `timeout` after its first step is wished undone.
+    pub async fn walk(&self, step: Move, timeout: Duration) -> Result<Moved, StoreError> {
+        let mut begun: Option<Instant> = None;
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            let action = match (self.known().await, begun) {
+                (Ok(known), None) => begin(&known, step, self.max_lag),
+                (Ok(known), Some(at)) => {
+                    next_action(&known, Wish::by_deadline(at.elapsed() > timeout))
+                }
+                (Err(e), None) => return Err(e),
+                (Err(error), Some(_)) => {
+                    tracing::warn!(partition = %self.partition, %error, "the hand-off waits");
+                    sleep(backoff.pause()).await;
+                    continue;
+                }
+            };
+            match action {
+                Action::Done(leadership) => {
+                    let pause = begun.map_or(Duration::ZERO, |at| at.elapsed());
+                    if begun.is_some() && step.edge == Edge::B {
+                        self.ended(step.to().lead(), leadership, pause);
+                    }
+                    return Ok(Moved { leadership, pause });
+                }
+                Action::Wait(Reason::Elsewhere) if begun.is_none() => {
+                    return Err(elsewhere(self.partition, step));
+                }
+                // Somebody else's: see it to its end first.
+                Action::Wait(Reason::HandOffUnderWay) if begun.is_none() => {
+                    self.settle(timeout).await?;
+                }
+                Action::Wait(Reason::S3Unavailable) if begun.is_none() => {
+                    return Err(no_s3());
+                }
+                action => {
+                    let fences = matches!(action, Action::SetRow { .. });
+                    match self.act(action).await {
+                        Ok(done) => {
+                            backoff.reset();
+                            if fences && done && begun.is_none() {
+                                begun = Some(Instant::now());
+                            }
+                        }
+                        Err(e) if begun.is_none() && !e.is_indeterminate() => return Err(e),
+                        Err(error) => {
+                            // It may have happened: from here on the row says what there is.
+                            begun.get_or_insert_with(Instant::now);
+                            tracing::warn!(partition = %self.partition, ?action, %error,
+                                "a step of the hand-off is tried again");
+                            sleep(backoff.pause()).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a hand-off that was found under way: finishes it, or after `timeout` undoes it.
+    pub async fn settle(&self, timeout: Duration) -> Result<Leadership, StoreError> {
+        let begun = Instant::now();
+        loop {
+            let known = self.known().await?;
+            let wish = Wish::by_deadline(begun.elapsed() > timeout);
+            match next_action(&known, wish) {
+                Action::Done(leadership) => {
+                    self.board.look().await?;
+                    return Ok(leadership);
+                }
+                action => {
+                    self.act(action).await?;
+                }
+            }
+        }
+    }
+
+    fn ended(&self, wished: Lead, leadership: Leadership, pause: Duration) {
+        let outcome = if leadership.lead == wished {
+            "done"
+        } else {
+            "undone"
+        };
+        metrics::handoff(wished, outcome, pause);
+        tracing::info!(partition = %self.partition, wished = wished.as_str(), outcome,
+            epoch = leadership.epoch.0, pause_ms = pause.as_millis() as u64,
+            "the hand-off has ended");
+    }
+
+    /// Does what is to be done; whether it had an effect.
+    async fn act(&self, action: Action) -> Result<bool, StoreError> {
+        match action {
+            Action::SetRow { change, from, to } => self.set_row(change, &from, &to).await,
+            Action::CopyToS3 { up_to } => self.copy(Lead::S3, up_to).await,
+            Action::CopyToPostgres { up_to } => self.copy(Lead::Postgres, up_to).await,
+            Action::PutControlInS3 { offset, record } => self.put_control(offset, record).await,
+            Action::Done(_) => Ok(false),
+            Action::Wait(_) => {
+                sleep(LOOK_AGAIN).await;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn set_row(
+        &self,
+        change: Change,
+        from: &MigrationRow,
+        to: &MigrationRow,
+    ) -> Result<bool, StoreError> {
+        let done = self.table.compare_and_set(self.partition, from, to).await?;
+        tracing::info!(partition = %self.partition, ?change, done, from = %from.step, to = %to.step,
+            "a step of the hand-off");
+        // Whoever writes learns of it at once.
+        self.board.look().await?;
+        Ok(done)
+    }
+
+    async fn copy(&self, to: Lead, up_to: Offset) -> Result<bool, StoreError> {
+        let log = self.board.store().log();
+        let place = log.place(to).ok_or_else(no_s3)?;
+        let hint = match to {
+            Lead::S3 => self.mirrored(),
+            Lead::Postgres => 0,
+        };
+        let mut next = place.end(self.partition, hint).await?;
+        while next < up_to {
+            next = copy_some(log, self.partition, to, next, up_to).await?.0;
+        }
+        Ok(true)
+    }
+
+    /// An offset before which S3 is known to have everything.
+    fn mirrored(&self) -> Offset {
+        self.board.store().log().routes().mirrored(self.partition)
+    }
+
+    async fn put_control(&self, offset: Offset, record: ControlRecord) -> Result<bool, StoreError> {
+        let store = self.board.store();
+        let last = match offset.checked_sub(1) {
+            Some(last) => store.log().s3().get(self.partition, last).await?,
+            None => None,
+        };
+        let Some(last) = last else {
+            let what = format!("offset {offset} of {} follows nothing", self.partition);
+            return Err(StoreError::corrupt("s3", "put control record", what));
+        };
+        let header = CommitHeader {
+            format: FORMAT,
+            partition: self.partition,
+            offset,
+            epoch: record.epoch,
+            writer: WriterId(new_uuid()),
+            batch: 0,
+            prev: last.hash(),
+            at: self.board.clock().now(),
+            count: 1,
+            kind: CommitKind::Control,
+        };
+        let object = CommitObject::control(header, record);
+        let created = store.log().put_commit(&object).await;
+        // Whether ours or another's: our writer should meet it now.
+        if let Err(error) = store.catch_up_partition(self.partition).await {
+            tracing::debug!(%error, "the writer meets the control record later");
+        }
+        self.board.hear();
+        created.map(|_| true)
+    }
+
+    async fn known(&self) -> Result<Known, StoreError> {
+        let postgres = self.postgres().await?;
+        let s3 = match self.s3().await {
+            Ok(view) => Some(view),
+            Err(error) if error.is_transient() => {
+                tracing::debug!(partition = %self.partition, %error, "S3 cannot be looked at");
+                None
+            }
+            Err(e) => return Err(e),
+        };
+        Ok(Known { postgres, s3 })
+    }
+
+    async fn postgres(&self) -> Result<PostgresView, StoreError> {
+        let view = self.table.view(self.partition).await?;
+        view.ok_or_else(|| {
+            StoreError::corrupt(
+                "postgres",
+                "read migration",
+                format!("partition {} has no row", self.partition),
+            )
+        })
+    }
+
+    /// The end of S3's log and its last control record, both from S3 alone: what this process has
+    /// read of the log may be older, or of the other store.
+    async fn s3(&self) -> Result<S3View, StoreError> {
+        let store = self.board.store();
+        let s3 = store.log().s3();
+        let read = store.with_log(self.partition, |log| log.next_offset());
+        let mut from = self.mirrored().min(read.unwrap_or(0));
+        if from > 0 && s3.get(self.partition, from - 1).await?.is_none() {
+            // The bucket has less than was believed.
+            from = 0;
+        }
+        let next = s3.end(self.partition, from).await?;
+        let known = read.unwrap_or(0).min(next);
+        let mut control = store
+            .with_log(self.partition, |log| log.leadership_at(known))
+            .flatten()
+            .map(|l| ControlRecord {
+                lead: l.lead,
+                epoch: l.epoch,
+            });
+        let mut at = known;
+        while at < next {
+            let objects = s3.span(self.partition, at, next.min(at + SPAN)).await?;
+            if objects.is_empty() {
+                break;
+            }
+            for object in &objects {
+                let found = object
+                    .control_record()
+                    .map_err(|e| StoreError::corrupt("s3", "read log", e.to_string()))?;
+                control = found.or(control);
+                at = object.header.offset + 1;
+            }
+        }
+        Ok(S3View { next: at, control })
+    }
+}
+
+/// Objects read at a time while looking for control records.
+const SPAN: u64 = 256;
+
+fn elsewhere(partition: PartitionId, step: Move) -> StoreError {
+    StoreError::determinate(
+        StoreErrorKind::Conflict,
+        "postgres",
+        "walk edge",
+        format!("partition {partition} is not in {}", step.from()),
+    )
+}
+
+fn no_s3() -> StoreError {
+    StoreError::determinate(
+        StoreErrorKind::Unavailable,
+        "s3",
+        "walk edge",
+        "S3 does not answer, and the lead cannot move without it",
+    )
+}

@@ -1,0 +1,289 @@
+//! MigrationModeActor: owns the stage of every partition, publishes it, and walks the switches that
+//! operators order. The channel keeps the last stage, so this actor's death stops switches, never
+//! traffic; the next incarnation, here or in another process, goes on with them.
+//!
+//! * [`board`]: where the partitions stand; [`walk`]: a switch, edge by edge
+//! * [`handoff`]: the I/O of moving the lead; [`figures`]: what the gates ask for
+
+pub mod board;
+pub mod figures;
+pub mod handoff;
+pub mod walk;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub use self::board::{Board, BoardDeps};
+pub use self::figures::{FigureDeps, NothingVerified, Verifications, Verified};
+pub use self::walk::{PATIENCE, Planned, Walker};
+
+use self::handoff::Mover;
+use super::supervision::guard::{GuardSettings, start_guarded};
+use crate::domain::ids::PartitionId;
+use crate::domain::time::new_uuid;
+use crate::migration::record::Step;
+use crate::migration::stage::StageKind;
+use crate::migration::switch::{Switch, SwitchState};
+use crate::store::error::StoreError;
+
+/// How long a first answer of PostgreSQL is waited for before the log alone decides.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// What the actor needs.
+pub struct MigrationModeDeps {
+    /// Where the partitions stand.
+    pub board: Arc<Board>,
+    /// Walks switches; `None` where PostgreSQL is no place of the log.
+    pub walker: Option<Arc<Walker>>,
+    /// How often PostgreSQL is looked at without a reason.
+    pub poll: Duration,
+    /// The switch this process drives or drove last.
+    pub current: watch::Sender<Option<Switch>>,
+    /// Whether this process drives one; survives a restart of the actor.
+    pub driving: AtomicBool,
+}
+
+/// Starts the guarded actor.
+pub fn start(
+    arbiter: &actix_rt::ArbiterHandle,
+    guard: GuardSettings,
+    deps: Arc<MigrationModeDeps>,
+) -> Addr<MigrationModeActor> {
+    start_guarded(arbiter, guard, move || MigrationModeActor { deps })
+}
+
+/// See the module.
+pub struct MigrationModeActor {
+    deps: Arc<MigrationModeDeps>,
+}
+
+/// An order to switch; answered when the walk has begun, or is refused.
+#[derive(Message)]
+#[rtype(result = "Result<Ordered, StoreError>")]
+pub struct Order {
+    /// The stage to reach.
+    pub goal: StageKind,
+    /// The partitions that are to reach it.
+    pub partitions: Vec<PartitionId>,
+    /// Who orders it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Skip gates of confidence.
+    pub force: bool,
+    /// Only say what the gates say.
+    pub dry_run: bool,
+    /// Ordered by the service itself.
+    pub automatic: bool,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone)]
+pub enum Ordered {
+    /// Nothing was to be done, or only asked: what the gates say.
+    Planned {
+        /// The edges on the way.
+        edges: Vec<Planned>,
+        /// Whether the walk could begin.
+        may_begin: bool,
+    },
+    /// A gate does not hold; recorded in the history.
+    Refused {
+        /// The record.
+        switch: Switch,
+        /// The edges on the way.
+        edges: Vec<Planned>,
+    },
+    /// Another switch is under way.
+    Busy(Option<Switch>),
+    /// It is walked.
+    Walking(Switch),
+}
+
+impl Actor for MigrationModeActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let deps = self.deps.clone();
+        ctx.spawn(watch_stages(deps).into_actor(self));
+        if let Some(walker) = self.deps.walker.clone() {
+            let deps = self.deps.clone();
+            ctx.spawn(adopt(deps, walker).into_actor(self));
+        }
+    }
+}
+
+impl Supervised for MigrationModeActor {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        *self = Self {
+            deps: self.deps.clone(),
+        };
+    }
+}
+
+/// Keeps the board up to date, for ever.
+async fn watch_stages(deps: Arc<MigrationModeDeps>) {
+    let mut heads = deps.board.store().heads().subscribe();
+    let mut reachable = true;
+    loop {
+        heads.mark_unchanged();
+        // With S3 leading nobody has to wait for PostgreSQL's answer.
+        deps.board.hear();
+        let looked = match timeout(FIRST_LOOK, deps.board.look()).await {
+            Ok(looked) => looked.map_err(|e| e.to_string()),
+            Err(_) => Err("no answer yet".to_owned()),
+        };
+        match &looked {
+            Err(error) if reachable => {
+                tracing::warn!(error, "the rows of the migration cannot be read; as far as the log \
+                    says who leads, writes go on");
+            }
+            _ => {}
+        }
+        reachable = looked.is_ok();
+        let unknown = deps.board.stages().is_none();
+        let news = async {
+            loop {
+                tokio::select! {
+                    () = deps.board.doubt().notified() => return,
+                    // Heads move with every commit: they matter only while somebody waits for a
+                    // partition to be opened.
+                    changed = heads.changed(), if unknown => {
+                        if changed.is_ok() {
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        // Without news it is looked all the same.
+        let _ = timeout(deps.poll, news).await;
+    }
+}
+
+/// Takes over switches whose driver was lost, for ever; first of all one of our own, from before a
+/// restart of this actor.
+async fn adopt(deps: Arc<MigrationModeDeps>, walker: Arc<Walker>) {
+    if deps.driving.load(Ordering::Acquire) {
+        adopt_one(&deps, &walker, Duration::ZERO).await;
+    }
+    loop {
+        tokio::time::sleep(PATIENCE / 2).await;
+        if !deps.driving.load(Ordering::Acquire) {
+            adopt_one(&deps, &walker, PATIENCE).await;
+        }
+    }
+}
+
+async fn adopt_one(deps: &MigrationModeDeps, walker: &Walker, patience: Duration) {
+    match walker.table.adopt_switch(&walker.driver, patience).await {
+        Ok(Some(switch)) => {
+            tracing::warn!(id = %switch.id, goal = %switch.goal, "going on with a switch");
+            drive(deps, walker, switch).await;
+        }
+        Ok(None) => {
+            deps.driving.store(false, Ordering::Release);
+            settle_orphans(deps, walker).await;
+        }
+        Err(error) => tracing::debug!(%error, "cannot look for switches"),
+    }
+}
+
+/// Ends hand-offs that no switch under way accounts for.
+async fn settle_orphans(deps: &MigrationModeDeps, walker: &Walker) {
+    if !matches!(walker.table.current_switch().await, Ok(None)) {
+        return;
+    }
+    for (partition, seen) in deps.board.rows() {
+        let age = Duration::try_from(deps.board.clock().now().duration_since(seen.changed));
+        if seen.row.step == Step::Steady || age.is_ok_and(|age| age < PATIENCE) {
+            continue;
+        }
+        tracing::warn!(%partition, step = %seen.row.step, "ending a hand-off that nobody drives");
+        let mover = Mover {
+            board: &deps.board,
+            table: &*walker.table,
+            partition,
+            max_lag: walker.gates.max_lag,
+        };
+        if let Err(error) = mover.settle(walker.handoff_timeout).await {
+            tracing::warn!(%partition, %error, "it is tried again");
+        }
+    }
+}
+
+async fn drive(deps: &MigrationModeDeps, walker: &Walker, switch: Switch) {
+    deps.driving.store(true, Ordering::Release);
+    let seen = |switch: &Switch| {
+        deps.current.send_replace(Some(switch.clone()));
+    };
+    walker.walk(switch, seen).await;
+    deps.driving.store(false, Ordering::Release);
+}
+
+impl Handler<Order> for MigrationModeActor {
+    type Result = ResponseActFuture<Self, Result<Ordered, StoreError>>;
+
+    fn handle(&mut self, order: Order, _: &mut Self::Context) -> Self::Result {
+        let deps = self.deps.clone();
+        let consider = async move { consider(&deps, order).await };
+        Box::pin(consider.into_actor(self).map(|ordered, actor, ctx| {
+            if let (Ok(Ordered::Walking(switch)), Some(walker)) = (&ordered, &actor.deps.walker) {
+                let (deps, walker) = (actor.deps.clone(), walker.clone());
+                let switch = switch.clone();
+                // Before anyone else's eyes fall on it.
+                deps.driving.store(true, Ordering::Release);
+                deps.current.send_replace(Some(switch.clone()));
+                let walk = async move { drive(&deps, &walker, switch).await };
+                ctx.spawn(walk.into_actor(actor));
+            }
+            ordered
+        }))
+    }
+}
+
+async fn consider(deps: &MigrationModeDeps, order: Order) -> Result<Ordered, StoreError> {
+    let Some(walker) = &deps.walker else {
+        return Ok(Ordered::Busy(None));
+    };
+    let edges = walker
+        .plan(&order.partitions, order.goal, order.force)
+        .await?;
+    let may_begin = Walker::may_begin(&edges);
+    if order.dry_run || edges.is_empty() {
+        return Ok(Ordered::Planned { edges, may_begin });
+    }
+    let mut switch = Switch {
+        id: new_uuid(),
+        goal: order.goal,
+        partitions: order.partitions,
+        by: order.by,
+        reason: order.reason,
+        force: order.force,
+        automatic: order.automatic,
+        begun: deps.board.clock().now(),
+        ended: None,
+        state: SwitchState::Walking,
+        error: None,
+        edges: Vec::new(),
+    };
+    if !may_begin {
+        switch.state = SwitchState::Refused;
+        switch.ended = Some(switch.begun);
+        switch.error = Some("gates do not hold".into());
+    }
+    let begun = walker
+        .table
+        .begin_switch(&switch, &walker.driver, PATIENCE)
+        .await?;
+    Ok(match (begun, may_begin) {
+        (false, _) => Ordered::Busy(walker.table.current_switch().await?),
+        (true, true) => Ordered::Walking(switch),
+        (true, false) => Ordered::Refused { switch, edges },
+    })
+}

@@ -1,0 +1,327 @@
+//! Walking a switch: edge by edge, each behind its gates, recorded as it goes, so that another
+//! process can go on where this one was lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::board::Board;
+use super::figures::{FigureDeps, measure};
+use super::handoff::{Moved, Mover};
+use crate::domain::ids::PartitionId;
+use crate::metrics;
+use crate::migration::edge::{Edge, Move, next_move, path};
+use crate::migration::gate::{GateKind, GateReport, GateSettings, GateState, evaluate, may_pass};
+use crate::migration::stage::StageKind;
+use crate::migration::switch::{EdgeReport, Switch, SwitchState};
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::migration_table::MigrationTable;
+
+/// Gates of data that come to hold by themselves, as the copy goes on: the walk waits for them.
+const HOLD_BY_THEMSELVES: [&str; 3] = ["backfill_remaining", "unmirrored", "mirror_behind"];
+
+/// Whether a gate that does not hold will, if one only waits. What cannot be measured says nothing.
+fn holds_by_itself(gate: &GateReport) -> bool {
+    gate.figure.is_some() && HOLD_BY_THEMSELVES.contains(&gate.name)
+}
+
+/// How often they are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How often it is recorded that the walk goes on.
+const RECORD: Duration = Duration::from_millis(500);
+
+/// How long a driver may be silent before another one takes over.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What walking needs.
+pub struct Walker {
+    /// Where everything is.
+    pub board: Arc<Board>,
+    /// The rows and the switches.
+    pub table: Arc<dyn MigrationTable>,
+    /// What the gates ask.
+    pub figures: FigureDeps,
+    /// What they must come to.
+    pub gates: GateSettings,
+    /// How long a hand-off may take before it is undone.
+    pub handoff_timeout: Duration,
+    /// This process, among those that drive.
+    pub driver: String,
+}
+
+/// An edge on the way, with what its gates say now.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Planned {
+    /// Which, and which way.
+    #[serde(flatten)]
+    pub step: Move,
+    /// The stage it leaves.
+    pub from: StageKind,
+    /// The stage it reaches.
+    pub to: StageKind,
+    /// The gates.
+    pub gates: Vec<GateReport>,
+}
+
+impl Walker {
+    /// The edges on the way of these partitions, with what their gates say now.
+    pub async fn plan(
+        &self,
+        partitions: &[PartitionId],
+        goal: StageKind,
+        force: bool,
+    ) -> Result<Vec<Planned>, StoreError> {
+        let stages = self.stages_of(partitions).await?;
+        // From wherever one of them is: the longest way has all the edges.
+        let longest = stages
+            .iter()
+            .map(|(_, from)| path(*from, goal))
+            .max_by_key(Vec::len)
+            .unwrap_or_default();
+        let mut planned = Vec::new();
+        for step in longest {
+            let figures = measure(&self.board, &self.figures, step, partitions).await;
+            planned.push(Planned {
+                step,
+                from: step.from(),
+                to: step.to(),
+                gates: evaluate(step, &figures, &self.gates, force),
+            });
+        }
+        Ok(planned)
+    }
+
+    /// Whether a walk along `planned` may begin: the first edge's gates hold, or will by
+    /// themselves; those of confidence further on hold already.
+    pub fn may_begin(planned: &[Planned]) -> bool {
+        planned.iter().enumerate().all(|(i, edge)| {
+            edge.gates.iter().all(|gate| {
+                gate.state != GateState::Fail
+                    || holds_by_itself(gate)
+                    || (i > 0 && gate.kind == GateKind::Data)
+            })
+        })
+    }
+
+    async fn stages_of(
+        &self,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<(PartitionId, StageKind)>, StoreError> {
+        let rows = self.table.rows().await?;
+        partitions
+            .iter()
+            .map(|p| match rows.get(p) {
+                Some(seen) => Ok((*p, seen.row.stage)),
+                None => Err(StoreError::determinate(
+                    StoreErrorKind::NotFound,
+                    "postgres",
+                    "walk",
+                    format!("partition {p} has no row yet"),
+                )),
+            })
+            .collect()
+    }
+
+    /// Walks a switch to its end, whatever that is; `None` when another process drives it now.
+    pub async fn walk(&self, mut switch: Switch, seen: impl Fn(&Switch)) -> Option<Switch> {
+        tracing::info!(id = %switch.id, goal = %switch.goal, by = switch.by,
+            reason = switch.reason, force = switch.force, "a switch is walked");
+        loop {
+            let step = match self.next(&switch).await {
+                Ok(Some(step)) => step,
+                Ok(None) => return self.end(switch, SwitchState::Done, None, &seen).await,
+                Err(error) => {
+                    tracing::warn!(%error, "the switch waits");
+                    sleep(RECORD).await;
+                    if !self.record(&switch, &seen).await {
+                        return None;
+                    }
+                    continue;
+                }
+            };
+            let (step, partitions) = step;
+            switch.edges.push(EdgeReport {
+                step,
+                from: step.from(),
+                to: step.to(),
+                partitions: partitions.clone(),
+                state: SwitchState::Walking,
+                gates: serde_json::Value::Null,
+                begun: self.board.clock().now(),
+                ended: None,
+                pause_ms: Default::default(),
+            });
+            if !self.pass(&mut switch, step, &partitions, &seen).await? {
+                return self.end(switch, SwitchState::Refused, None, &seen).await;
+            }
+            let walked = self.cross(&switch, step, &partitions, &seen).await?;
+            let (state, error) = self.report(&mut switch, step, walked);
+            match state {
+                SwitchState::Done => {
+                    if !self.record(&switch, &seen).await {
+                        return None;
+                    }
+                }
+                state => return self.end(switch, state, error, &seen).await,
+            }
+        }
+    }
+
+    /// The next edge, and who is to walk it: those that are furthest from the goal.
+    async fn next(
+        &self,
+        switch: &Switch,
+    ) -> Result<Option<(Move, Vec<PartitionId>)>, StoreError> {
+        let stages = self.stages_of(&switch.partitions).await?;
+        let far = |stage: StageKind| path(stage, switch.goal).len();
+        let Some((_, from)) = stages.iter().max_by_key(|(_, stage)| far(*stage)) else {
+            return Ok(None);
+        };
+        let Some(step) = next_move(*from, switch.goal) else {
+            return Ok(None);
+        };
+        let there = stages.iter().filter(|(_, stage)| stage == from);
+        Ok(Some((step, there.map(|(p, _)| *p).collect())))
+    }
+
+    /// Waits at the gates of an edge; false when one of them will not open. `None`: driven by
+    /// another.
+    async fn pass(
+        &self,
+        switch: &mut Switch,
+        step: Move,
+        partitions: &[PartitionId],
+        seen: &impl Fn(&Switch),
+    ) -> Option<bool> {
+        let mut recorded = Instant::now();
+        let mut first = true;
+        loop {
+            let figures = measure(&self.board, &self.figures, step, partitions).await;
+            let gates = evaluate(step, &figures, &self.gates, switch.force);
+            let open = may_pass(&gates);
+            let hopeless = gates.iter().any(|gate| {
+                gate.state == GateState::Fail && !holds_by_itself(gate)
+            });
+            if let Some(edge) = switch.edges.last_mut() {
+                edge.gates = serde_json::to_value(&gates).unwrap_or_default();
+                if hopeless {
+                    edge.state = SwitchState::Refused;
+                    edge.ended = Some(self.board.clock().now());
+                }
+            }
+            if std::mem::take(&mut first) || recorded.elapsed() > RECORD {
+                if !self.record(switch, seen).await {
+                    return None;
+                }
+                recorded = Instant::now();
+            }
+            if open || hopeless {
+                return Some(open);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Moves every partition across an edge, side by side, saying all the while that it goes on.
+    async fn cross(
+        &self,
+        switch: &Switch,
+        step: Move,
+        partitions: &[PartitionId],
+        seen: &impl Fn(&Switch),
+    ) -> Option<Vec<(PartitionId, Result<Moved, StoreError>)>> {
+        let moves = partitions.iter().map(|partition| async move {
+            let mover = Mover {
+                board: &self.board,
+                table: &*self.table,
+                partition: *partition,
+                max_lag: self.gates.max_lag,
+            };
+            (*partition, mover.walk(step, self.handoff_timeout).await)
+        });
+        let mut moving = std::pin::pin!(join_all(moves));
+        loop {
+            match timeout(RECORD, &mut moving).await {
+                Ok(moved) => return Some(moved),
+                Err(_) if self.record(switch, seen).await => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn report(
+        &self,
+        switch: &mut Switch,
+        step: Move,
+        walked: Vec<(PartitionId, Result<Moved, StoreError>)>,
+    ) -> (SwitchState, Option<String>) {
+        let mut outcome = (SwitchState::Done, None);
+        let Some(edge) = switch.edges.last_mut() else {
+            return outcome;
+        };
+        for (partition, moved) in walked {
+            match moved {
+                Ok(moved) => {
+                    if step.edge == Edge::B {
+                        let pause = moved.pause.as_secs_f64() * 1e3;
+                        edge.pause_ms.insert(partition, pause);
+                    }
+                    if moved.leadership.lead != step.to().lead() {
+                        let timeout = self.handoff_timeout;
+                        let why = format!(
+                            "the hand-off of partition {partition} was not over after {timeout:?} \
+                             and was undone"
+                        );
+                        outcome = (SwitchState::Undone, Some(why));
+                    }
+                }
+                Err(error) => outcome = (SwitchState::Failed, Some(error.to_string())),
+            }
+        }
+        edge.state = outcome.0;
+        edge.ended = Some(self.board.clock().now());
+        outcome
+    }
+
+    /// Records how far the switch is; false when another process drives it by now. While PostgreSQL
+    /// does not answer it goes on: nobody else can take it over either.
+    async fn record(&self, switch: &Switch, seen: &impl Fn(&Switch)) -> bool {
+        seen(switch);
+        match self.table.record_switch(switch, &self.driver).await {
+            Ok(ours) => ours,
+            Err(error) => {
+                tracing::warn!(%error, "the switch cannot be recorded");
+                true
+            }
+        }
+    }
+
+    async fn end(
+        &self,
+        mut switch: Switch,
+        state: SwitchState,
+        error: Option<String>,
+        seen: &impl Fn(&Switch),
+    ) -> Option<Switch> {
+        switch.state = state;
+        switch.error = error;
+        switch.ended = Some(self.board.clock().now());
+        metrics::switch_ended(switch.goal.as_str(), state.as_str());
+        tracing::info!(id = %switch.id, goal = %switch.goal, state = state.as_str(),
+            error = switch.error, "the switch has ended");
+        loop {
+            seen(&switch);
+            match self.table.record_switch(&switch, &self.driver).await {
+                Ok(true) => return Some(switch),
+                Ok(false) => return None,
+                Err(error) => {
+                    tracing::warn!(%error, "the end of the switch cannot be recorded yet");
+                    sleep(RECORD).await;
+                }
+            }
+        }
+    }
+}

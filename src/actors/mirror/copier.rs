@@ -1,0 +1,201 @@
+//! The copier of one partition: commit objects, byte for byte, to the same offsets of the store
+//! that does not lead. In `dual_write` it follows the writes; what lies before them, the history
+//! from before, it copies on the way (the backfill), since one store is always a prefix of the
+//! other.
+//!
+//! Any number of processes may copy at the same time, and a copy may come late: every copy goes to
+//! its own offset, if that is free.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use tokio::time::{Instant, timeout};
+
+use super::MirrorDeps;
+use crate::actors::mirrors::Mirror;
+use crate::domain::ids::{Offset, PartitionId};
+use crate::log::object::CommitObject;
+use crate::metrics::{self, UNMIRRORED};
+use crate::migration::lead::Lead;
+use crate::migration::stage::StageKind;
+use crate::store::backoff::Backoff;
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::event_log::EventLog;
+
+/// Commits copied at a time.
+const COPY_COMMITS: u64 = 256;
+
+/// Bytes copied at a time, about; bounds memory.
+const COPY_BYTES: usize = 8 << 20;
+
+/// A copy that lags by no more commits than this keeps up: writers may wait for it.
+const IN_STEP: u64 = 64;
+
+/// How often it is looked whether there is something to copy, without news.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Pauses while one of the stores does not answer.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Copies some of what `to` lacks from `from` on, before `up_to`; answers the first offset it is not
+/// known to have. Needs `from < up_to`, and everything before `up_to` to be in the log.
+pub async fn copy_some(
+    log: &EventLog,
+    partition: PartitionId,
+    to: Lead,
+    from: Offset,
+    up_to: Offset,
+) -> Result<(Offset, u64), StoreError> {
+    let place = log.place(to).ok_or_else(|| {
+        let what = format!("{} is no place of this log", to.as_str());
+        StoreError::determinate(StoreErrorKind::Invalid, "log", "copy", what)
+    })?;
+    let up_to = up_to.min(from + COPY_COMMITS);
+    let mut objects: Vec<Arc<CommitObject>> = Vec::new();
+    let (mut bytes, mut events) = (0, 0);
+    {
+        let mut commits = log.commits(partition, from, up_to);
+        while bytes < COPY_BYTES {
+            let Some(object) = commits.try_next().await? else {
+                break;
+            };
+            bytes += object.bytes.len();
+            events += object.event_count() as u64;
+            objects.push(object);
+        }
+    }
+    let next = place.copy(&objects).await?;
+    metrics::mirrored(to, next.saturating_sub(from));
+    Ok((next, events))
+}
+
+/// See the module.
+pub struct Copier {
+    deps: MirrorDeps,
+    partition: PartitionId,
+    /// Where to, and the first offset it is not known to have.
+    cursor: Option<(Lead, Offset)>,
+}
+
+impl Copier {
+    /// A copier that knows nothing yet.
+    pub fn new(deps: MirrorDeps, partition: PartitionId) -> Self {
+        Self {
+            deps,
+            partition,
+            cursor: None,
+        }
+    }
+
+    /// Copies for ever, whenever there is a copy to be kept.
+    pub async fn run(mut self) {
+        let mut heads = self.deps.heads.subscribe();
+        let mut stages = self.deps.stages.clone();
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            heads.mark_unchanged();
+            stages.mark_unchanged();
+            let Some(to) = self.direction() else {
+                self.rest();
+                if stages.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            match self.step(to).await {
+                Ok(true) => backoff.reset(),
+                Ok(false) => {
+                    backoff.reset();
+                    let news = async {
+                        tokio::select! {
+                            _ = heads.changed() => {}
+                            _ = stages.changed() => {}
+                        }
+                    };
+                    // Without news it is looked all the same.
+                    let _ = timeout(LOOK, news).await;
+                }
+                Err(error) => {
+                    self.out_of_step();
+                    self.cursor = None;
+                    metrics::mirror_failed(to, error.kind);
+                    let pause = backoff.pause();
+                    if backoff.failures() == 1 {
+                        tracing::warn!(partition = %self.partition, to = to.as_str(), %error,
+                            "the copy waits; writes go on");
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn direction(&self) -> Option<Lead> {
+        let stages = self.deps.stages.borrow();
+        let standing = stages.get(usize::from(self.partition.0)).copied().flatten();
+        match standing?.kind()? {
+            StageKind::DualWritePostgres => Some(Lead::S3),
+            StageKind::DualWriteS3 => Some(Lead::Postgres),
+            StageKind::Legacy | StageKind::S3Only => None,
+        }
+    }
+
+    fn rest(&mut self) {
+        self.cursor = None;
+        self.out_of_step();
+        metrics::partition_gauge(UNMIRRORED, self.partition, 0.0);
+    }
+
+    fn out_of_step(&self) {
+        let known = self.deps.mirrors.of(self.partition);
+        let mirror = Mirror {
+            in_step: false,
+            ..known
+        };
+        self.deps.mirrors.set(self.partition, mirror);
+    }
+
+    /// Copies what there is, up to the size of a copy. Answers whether there was anything.
+    async fn step(&mut self, to: Lead) -> Result<bool, StoreError> {
+        let from = match self.cursor {
+            Some((target, next)) if target == to => next,
+            _ => self.find_end(to).await?,
+        };
+        let head = self.deps.heads.next_offset(self.partition);
+        if from >= head {
+            self.reached(to, from, true);
+            return Ok(false);
+        }
+        let in_step = self.deps.mirrors.of(self.partition).in_step;
+        if !in_step {
+            self.deps.pace.may_begin().await;
+        }
+        let begun = Instant::now();
+        let (next, events) = copy_some(&self.deps.log, self.partition, to, from, head).await?;
+        let head = self.deps.heads.next_offset(self.partition);
+        let in_step = self.deps.mirrors.of(self.partition).in_step;
+        self.reached(to, next, in_step || head.saturating_sub(next) <= IN_STEP);
+        if head.saturating_sub(next) > IN_STEP {
+            self.deps.pace.spend(events, begun).await;
+        }
+        Ok(true)
+    }
+
+    /// Where the copy ends. What is known to be there need not be looked through again.
+    async fn find_end(&self, to: Lead) -> Result<Offset, StoreError> {
+        match self.deps.log.place(to) {
+            Some(place) => place.end(self.partition, 0).await,
+            None => Ok(0),
+        }
+    }
+
+    fn reached(&mut self, to: Lead, next: Offset, in_step: bool) {
+        self.cursor = Some((to, next));
+        self.deps.log.routes().set_mirrored(self.partition, next);
+        self.deps.mirrors.set(self.partition, Mirror { next, in_step });
+        let head = self.deps.heads.next_offset(self.partition);
+        let lag = head.saturating_sub(next) as f64;
+        metrics::partition_gauge(UNMIRRORED, self.partition, lag);
+    }
+}

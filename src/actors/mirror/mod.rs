@@ -1,0 +1,68 @@
+//! MirrorActor: keeps the copy in the store that does not lead, while both are kept. A thin shell:
+//! what it does is in [`copier`]; its state is rebuilt by asking the copy where it ends.
+
+pub mod copier;
+pub mod pace;
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use actix_rt::ArbiterHandle;
+use tokio::sync::watch;
+
+pub use copier::Copier;
+pub use pace::Pace;
+
+use super::mirrors::Mirrors;
+use super::supervision::guard::{GuardSettings, start_guarded};
+use super::write_path::Standings;
+use crate::store::event_log::EventLog;
+use crate::store::log_heads::LogHeads;
+
+/// What the copiers work with.
+#[derive(Clone)]
+pub struct MirrorDeps {
+    /// The log, with both places.
+    pub log: Arc<EventLog>,
+    /// How far it is known to reach.
+    pub heads: Arc<LogHeads>,
+    /// Which way to copy.
+    pub stages: watch::Receiver<Standings>,
+    /// Where it is told how far the copies are.
+    pub mirrors: Arc<Mirrors>,
+    /// How fast history is copied.
+    pub pace: Arc<Pace>,
+}
+
+/// See the module.
+pub struct MirrorActor {
+    deps: MirrorDeps,
+}
+
+impl Actor for MirrorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        for partition in self.deps.log.partition_ids() {
+            let copier = Copier::new(self.deps.clone(), partition);
+            context.spawn(copier.run().into_actor(self));
+        }
+    }
+}
+
+impl Supervised for MirrorActor {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        *self = Self {
+            deps: self.deps.clone(),
+        };
+    }
+}
+
+/// Starts the actor on an arbiter; it ends with the arbiter.
+pub fn start(
+    arbiter: &ArbiterHandle,
+    settings: GuardSettings,
+    deps: MirrorDeps,
+) -> Addr<MirrorActor> {
+    start_guarded(arbiter, settings, move || MirrorActor { deps })
+}

@@ -1,0 +1,287 @@
+//! `/api/v1/admin/migration`: where the migration stands, and orders to switch.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{LOCATION, RETRY_AFTER};
+use actix_web::{HttpResponse, web};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::HttpState;
+use super::extract::{Command, Params};
+use super::path::SwitchPath;
+use super::problem::{self, Problem};
+use super::respond;
+use super::schema;
+use crate::domain::ids::PartitionId;
+use crate::migration::lead::Lead;
+use crate::migration::ramp::Share;
+use crate::migration::stage::Mode;
+use crate::migration::switch::Switch;
+use crate::service::migration::{HISTORY_PAGE, Planned, SwitchAnswer, SwitchOrder};
+
+/// How long an order is waited for before it is answered 202: most edges take less.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Longest reason.
+const MAX_REASON: usize = 1000;
+
+/// How the migration stands, as this process knows it.
+#[utoipa::path(get, path = "/api/v1/admin/migration", operation_id = "getMigration", tag = "admin",
+    responses((status = 200, description = "Mode, lead, epoch, each partition, the switch under way",
+        body = schema::Migration)))]
+pub async fn status(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
+    respond::json(HttpResponse::Ok(), &state.service.migration())
+}
+
+/// An order to bring partitions to another stage.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchRequest {
+    /// The mode to reach. One that is further off is walked to edge by edge.
+    #[schema(value_type = schema::Mode)]
+    mode: Mode,
+    /// Of `dual_write`, which store is to lead; when absent the one that leads now.
+    #[schema(value_type = Option<schema::Lead>)]
+    lead: Option<Lead>,
+    /// Only these partitions.
+    #[schema(value_type = Option<Vec<u16>>)]
+    partitions: Option<Vec<PartitionId>>,
+    /// Only so many of the partitions, 1 to 100; those already there count.
+    percent: Option<u8>,
+    /// Why; recorded.
+    #[schema(min_length = 1, max_length = 1000)]
+    reason: String,
+    /// Skip gates of confidence (never those of data); recorded.
+    #[serde(default)]
+    force: bool,
+    /// Only say what the gates say.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl SwitchRequest {
+    fn share(&self) -> Result<Share, Problem> {
+        match (&self.partitions, self.percent) {
+            (None, None) => Ok(Share::All),
+            (Some(partitions), None) => Ok(Share::Partitions(partitions.clone())),
+            (None, Some(percent)) => Ok(Share::Percent(percent)),
+            (Some(_), Some(_)) => Err(Problem::new(
+                problem::INVALID_REQUEST,
+                "partitions and percent exclude each other",
+            )),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct SwitchBody<'a> {
+    /// `done`, `planned`, `walking`, or how else it ended.
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    may_begin: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edges: Option<&'a [Planned]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    switch: Option<&'a Switch>,
+    migration: crate::service::migration::MigrationReport,
+}
+
+/// Switches the mode, or says what stands in the way.
+#[utoipa::path(post, path = "/api/v1/admin/migration/mode", operation_id = "switchMode",
+    tag = "admin", request_body = SwitchRequest,
+    responses(
+        (status = 200, description = "It is so, or the dry run's answer", body = schema::SwitchAnswer),
+        (status = 202, description = "It is walked; `Location` tells how far",
+            body = schema::SwitchAnswer),
+        (status = 409, description = "Gates do not hold (`gates_failed`), another switch is under way \
+            (`switch_under_way`), or it was undone (`switch_undone`); nothing is lost",
+            body = schema::SwitchProblem)))]
+pub async fn switch_mode(
+    state: web::Data<HttpState>,
+    command: Command<SwitchRequest>,
+) -> Result<HttpResponse, Problem> {
+    let request = command.body;
+    let reason = request.reason.trim();
+    if reason.is_empty() || reason.len() > MAX_REASON {
+        return Err(Problem::new(
+            problem::INVALID_REQUEST,
+            format!("reason must have 1 to {MAX_REASON} bytes: it is kept in the history"),
+        ));
+    }
+    let order = SwitchOrder {
+        mode: request.mode,
+        lead: request.lead,
+        share: request.share()?,
+        by: command.ctx.principal.to_string(),
+        reason: reason.to_owned(),
+        force: request.force,
+        dry_run: request.dry_run,
+        wait: WAIT,
+    };
+    let answer = state.service.switch_mode(order).await?;
+    let body = |status, may_begin, edges, switch| SwitchBody {
+        status,
+        may_begin,
+        edges,
+        switch,
+        migration: state.service.migration(),
+    };
+    match &answer {
+        SwitchAnswer::Planned { edges, may_begin } => {
+            let status = if request.dry_run { "planned" } else { "done" };
+            let body = body(status, Some(*may_begin), Some(edges.as_slice()), None);
+            respond::json(HttpResponse::Ok(), &body)
+        }
+        SwitchAnswer::Ended(switch) if switch.state.as_str() == "done" => {
+            respond::json(HttpResponse::Ok(), &body("done", None, None, Some(switch)))
+        }
+        SwitchAnswer::Walking(switch) => {
+            let mut response = HttpResponse::build(StatusCode::ACCEPTED);
+            response.insert_header((LOCATION, progress_url(switch)));
+            respond::json(response, &body("walking", None, None, Some(switch)))
+        }
+        SwitchAnswer::Ended(switch) => refused(
+            ended_code(switch),
+            switch.error.as_deref(),
+            None,
+            Some(switch),
+        ),
+        SwitchAnswer::Refused { switch, edges } => {
+            refused("gates_failed", None, Some(edges), Some(switch))
+        }
+        SwitchAnswer::Busy(switch) => {
+            refused("switch_under_way", None, None, switch.as_ref())
+        }
+    }
+}
+
+fn progress_url(switch: &Switch) -> String {
+    format!("/api/v1/admin/migration/switches/{}", switch.id)
+}
+
+fn ended_code(switch: &Switch) -> &'static str {
+    match switch.state.as_str() {
+        "undone" => "switch_undone",
+        "refused" => "gates_failed",
+        _ => "switch_failed",
+    }
+}
+
+/// A problem document with what stands in the way.
+#[derive(Debug, Serialize)]
+struct SwitchProblem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edges: Option<&'a [Planned]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    switch: Option<&'a Switch>,
+}
+
+fn refused(
+    code: &'static str,
+    detail: Option<&str>,
+    edges: Option<&[Planned]>,
+    switch: Option<&Switch>,
+) -> Result<HttpResponse, Problem> {
+    let (title, what) = match code {
+        "gates_failed" => (
+            "Gates do not hold",
+            "what is asked for is not proved yet; `force` skips gates of confidence",
+        ),
+        "switch_under_way" => (
+            "Another switch is under way",
+            "wait for its end, at /api/v1/admin/migration/switches/{id}",
+        ),
+        "switch_undone" => (
+            "The switch was undone",
+            "the hand-off took too long and was taken back; nothing is lost",
+        ),
+        _ => (
+            "The switch ended early",
+            "edges that were walked stay walked; nothing is lost",
+        ),
+    };
+    let body = SwitchProblem {
+        r#type: "about:blank",
+        title,
+        status: 409,
+        code,
+        detail: detail.unwrap_or(what).to_owned(),
+        edges,
+        switch,
+    };
+    let mut bytes = Vec::with_capacity(1_024);
+    serde_json::to_writer(&mut bytes, &body).map_err(|e| Problem::internal(e.to_string()))?;
+    let mut response = HttpResponse::Conflict();
+    if code != "gates_failed" {
+        response.insert_header((RETRY_AFTER, "1"));
+    }
+    Ok(response
+        .content_type("application/problem+json")
+        .body(bytes))
+}
+
+/// How far a switch is, or how it ended.
+#[utoipa::path(get, path = "/api/v1/admin/migration/switches/{id}", operation_id = "getSwitch",
+    tag = "admin", params(SwitchPath),
+    responses((status = 200, description = "The switch", body = schema::Switch)))]
+pub async fn switch(
+    state: web::Data<HttpState>,
+    path: SwitchPath,
+) -> Result<HttpResponse, Problem> {
+    let switch = state.service.find_switch(path.id).await?;
+    respond::json(HttpResponse::Ok(), &switch)
+}
+
+/// Which part of the history.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HistoryParams {
+    /// Switches on the page.
+    #[param(minimum = 1, maximum = 100, default = 100)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct HistoryPage {
+    items: Vec<Switch>,
+    next_cursor: Option<String>,
+}
+
+/// Every switch that was ordered: who, why, when, gates, forced, how long writes waited.
+#[utoipa::path(get, path = "/api/v1/admin/migration/history", operation_id = "getMigrationHistory",
+    tag = "admin", params(HistoryParams),
+    responses((status = 200, description = "A page, the newest first",
+        body = schema::SwitchPage)))]
+pub async fn history(
+    state: web::Data<HttpState>,
+    Params(params): Params<HistoryParams>,
+) -> Result<HttpResponse, Problem> {
+    let limit = params.limit.unwrap_or(HISTORY_PAGE);
+    if !(1..=HISTORY_PAGE).contains(&limit) {
+        let message = format!("limit must be between 1 and {HISTORY_PAGE}");
+        return Err(Problem::new(problem::INVALID_REQUEST, message));
+    }
+    let before: Option<Timestamp> = match params.cursor.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(before)) => Some(before),
+        Some(Err(_)) => {
+            let message = "cursor must be the next_cursor of a page of the history";
+            return Err(Problem::new(problem::INVALID_CURSOR, message));
+        }
+    };
+    let items = state.service.switch_history(limit, before).await?;
+    let last = items.last().filter(|_| items.len() == limit);
+    let next_cursor = last.map(|switch| switch.begun.to_string());
+    respond::json(HttpResponse::Ok(), &HistoryPage { items, next_cursor })
+}

@@ -1,0 +1,284 @@
+//! Where the migration stands, and orders to switch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::Service;
+use super::error::{RETRY_AFTER, ServiceError};
+use crate::actors::migration_mode::{Board, MigrationModeActor, Order, Ordered};
+use crate::actors::mirror::Pace;
+use crate::actors::mirrors::Mirrors;
+use crate::domain::ids::{Offset, PartitionId};
+use crate::domain::refusal::Refusal;
+use crate::migration::lead::Lead;
+use crate::migration::ramp::{Share, to_move};
+use crate::migration::record::Step;
+use crate::migration::stage::{Mode, StageKind, Whole};
+use crate::migration::switch::Switch;
+use crate::store::migration_table::MigrationTable;
+
+pub use crate::actors::migration_mode::Planned;
+
+/// Switches on a page of the history at most.
+pub const HISTORY_PAGE: usize = 100;
+
+/// What orders go through and where it is seen how the migration stands.
+pub struct MigrationParts {
+    /// Walks the switches.
+    pub actor: Addr<MigrationModeActor>,
+    /// Where the partitions stand.
+    pub board: Arc<Board>,
+    /// How far the copies are.
+    pub mirrors: Arc<Mirrors>,
+    /// How fast history is copied.
+    pub pace: Arc<Pace>,
+    /// The switch this process drives or drove last.
+    pub switches: watch::Receiver<Option<Switch>>,
+}
+
+/// A partition on the road.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartitionStanding {
+    /// Which.
+    pub partition: PartitionId,
+    /// Its stage; during a hand-off the one it comes from.
+    pub stage: Option<StageKind>,
+    /// Which store leads it.
+    pub lead: Option<Lead>,
+    /// Since which hand-off.
+    pub epoch: u64,
+    /// How far a hand-off is; absent where PostgreSQL has not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// Whether its writes wait for the end of a hand-off.
+    pub moving: bool,
+    /// Since when it is in its stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Offset after its last commit, as far as this process has read.
+    pub next_offset: Offset,
+    /// While both stores are kept: the offset before which the one that does not lead has
+    /// everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirrored: Option<Offset>,
+    /// Commits it lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmirrored: Option<u64>,
+    /// Whether answers wait for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_step: Option<bool>,
+}
+
+/// How the migration stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct MigrationReport {
+    /// The mode of the partition that is furthest behind.
+    pub mode: Mode,
+    /// The store that leads it.
+    pub lead: Lead,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its stage.
+    pub stage: Option<StageKind>,
+    /// Share of the partitions that are further, 0 to 1.
+    pub share_ahead: f64,
+    /// Whether writes of some partition wait for the end of a hand-off.
+    pub moving: bool,
+    /// Each partition.
+    pub partitions: Vec<PartitionStanding>,
+    /// Reads of this process that were served by the other store than the first.
+    pub fallback_reads: u64,
+    /// The switch that is walked, or that was walked last by this process.
+    pub switch: Option<Switch>,
+}
+
+/// An order to switch.
+#[derive(Debug, Clone)]
+pub struct SwitchOrder {
+    /// The mode to reach.
+    pub mode: Mode,
+    /// Of `dual_write`, who is to lead.
+    pub lead: Option<Lead>,
+    /// Which partitions.
+    pub share: Share,
+    /// Who orders it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Skip gates of confidence.
+    pub force: bool,
+    /// Only say what the gates say.
+    pub dry_run: bool,
+    /// How long to wait for its end before answering.
+    pub wait: Duration,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone)]
+pub enum SwitchAnswer {
+    /// What was asked for is so, or only the gates were asked for.
+    Planned {
+        /// The edges on the way, none when nothing is to be done.
+        edges: Vec<Planned>,
+        /// Whether the walk could begin now.
+        may_begin: bool,
+    },
+    /// Gates do not hold.
+    Refused {
+        /// The record of it.
+        switch: Switch,
+        /// The edges on the way, with what their gates say.
+        edges: Vec<Planned>,
+    },
+    /// Another switch is under way.
+    Busy(Option<Switch>),
+    /// It has ended within the wait.
+    Ended(Switch),
+    /// It goes on.
+    Walking(Switch),
+}
+
+impl Service {
+    /// How the migration stands, as this process knows it.
+    pub fn migration(&self) -> MigrationReport {
+        let parts = &self.parts.migration;
+        let rows = parts.board.rows();
+        let standings = parts.board.standings();
+        let store = parts.board.store();
+        let partitions: Vec<PartitionStanding> = store
+            .log()
+            .partition_ids()
+            .zip(&standings)
+            .map(|(partition, standing)| {
+                let row = rows.get(&partition);
+                let next_offset = store.heads().next_offset(partition);
+                let dual = standing.is_some_and(|s| s.stage.mode == Mode::DualWrite);
+                let mirror = dual.then(|| parts.mirrors.of(partition));
+                PartitionStanding {
+                    partition,
+                    stage: standing.and_then(|s| s.kind()),
+                    lead: standing.map(|s| s.stage.leadership.lead),
+                    epoch: standing.map_or(0, |s| s.stage.leadership.epoch.0),
+                    step: row.map(|seen| seen.row.step),
+                    moving: standing.is_some_and(|s| s.moving),
+                    since: row.map(|seen| seen.since),
+                    next_offset,
+                    mirrored: mirror.map(|m| m.next),
+                    unmirrored: mirror.map(|m| next_offset.saturating_sub(m.next)),
+                    in_step: mirror.map(|m| m.in_step),
+                }
+            })
+            .collect();
+        let stages: Vec<StageKind> = partitions.iter().filter_map(|p| p.stage).collect();
+        let whole = Whole::of(&stages);
+        let behind = partitions
+            .iter()
+            .filter(|p| p.stage.is_some())
+            .min_by_key(|p| p.stage);
+        MigrationReport {
+            mode: whole.map_or(Mode::S3Only, |w| w.stage.mode()),
+            lead: whole.map_or(Lead::S3, |w| w.stage.lead()),
+            epoch: behind.map_or(0, |p| p.epoch),
+            stage: whole.map(|w| w.stage),
+            share_ahead: whole.map_or(0.0, |w| w.share_ahead),
+            moving: partitions.iter().any(|p| p.moving),
+            partitions,
+            fallback_reads: store.log().fallback_reads(),
+            switch: parts.switches.borrow().clone(),
+        }
+    }
+
+    fn migration_table(&self) -> Result<&Arc<dyn MigrationTable>, ServiceError> {
+        self.parts.migration.board.table().ok_or_else(|| {
+            let message = "this service has no PostgreSQL to migrate from or to";
+            Refusal::conflict("no_postgres", message).into()
+        })
+    }
+
+    /// Orders a switch; 400 for one that cannot be meant.
+    pub async fn switch_mode(&self, order: SwitchOrder) -> Result<SwitchAnswer, ServiceError> {
+        self.migration_table()?;
+        let parts = &self.parts.migration;
+        // The rows decide: what was published may be old.
+        parts.board.look().await?;
+        let Some(stages) = parts.board.stages() else {
+            return Err(ServiceError::Unavailable {
+                dependency: "migration",
+                message: "not every partition is known to be led yet".into(),
+                retry_after: RETRY_AFTER,
+            });
+        };
+        let from = Whole::of(&stages).map_or(StageKind::S3Only, |w| w.stage);
+        let goal = StageKind::asked(order.mode, order.lead, from)
+            .map_err(|e| Refusal::invalid("no_such_stage", e.to_string()))?;
+        let partitions = to_move(&stages, goal, &order.share)
+            .map_err(|e| Refusal::invalid("invalid_share", e.to_string()))?;
+        let message = Order {
+            goal,
+            partitions,
+            by: order.by,
+            reason: order.reason,
+            force: order.force,
+            dry_run: order.dry_run,
+            automatic: false,
+        };
+        let ordered = parts.actor.send(message).await.map_err(|_| {
+            let message = "the actor that walks switches is being restarted".to_owned();
+            ServiceError::Unavailable {
+                dependency: "migration",
+                message,
+                retry_after: RETRY_AFTER,
+            }
+        })??;
+        Ok(match ordered {
+            Ordered::Planned { edges, may_begin } => SwitchAnswer::Planned { edges, may_begin },
+            Ordered::Refused { switch, edges } => SwitchAnswer::Refused { switch, edges },
+            Ordered::Busy(switch) => SwitchAnswer::Busy(switch),
+            Ordered::Walking(switch) => self.await_switch(switch, order.wait).await,
+        })
+    }
+
+    /// Waits a while for the end of a switch that this process drives.
+    async fn await_switch(&self, switch: Switch, wait: Duration) -> SwitchAnswer {
+        let mut seen = self.parts.migration.switches.clone();
+        let ended = seen.wait_for(|current| match current {
+            Some(current) => current.id != switch.id || current.ended.is_some(),
+            None => false,
+        });
+        match timeout(wait, ended).await {
+            Ok(Ok(current)) => match &*current {
+                Some(current) if current.id == switch.id => SwitchAnswer::Ended(current.clone()),
+                _ => SwitchAnswer::Walking(switch),
+            },
+            _ => {
+                let current = self.parts.migration.switches.borrow().clone();
+                let ours = current.filter(|c| c.id == switch.id);
+                SwitchAnswer::Walking(ours.unwrap_or(switch))
+            }
+        }
+    }
+
+    /// A switch; 404 `switch_not_found`.
+    pub async fn find_switch(&self, id: Uuid) -> Result<Switch, ServiceError> {
+        let found = self.migration_table()?.switch(id).await?;
+        found.ok_or_else(|| {
+            Refusal::not_found("switch_not_found", format!("there is no switch {id}")).into()
+        })
+    }
+
+    /// Switches, the newest first, those begun before `before`.
+    pub async fn switch_history(
+        &self,
+        limit: usize,
+        before: Option<Timestamp>,
+    ) -> Result<Vec<Switch>, ServiceError> {
+        Ok(self.migration_table()?.switches(limit, before).await?)
+    }
+}

@@ -1,0 +1,81 @@
+//! The description of the store, `meta/store.json`: made with the store, and never again.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::log::keys;
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::object_store::ObjectStore;
+
+/// What `meta/store.json` says; written once, when the store is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreDescription {
+    /// Format of the whole layout.
+    pub format: u32,
+    /// Number of partitions; a stream's partition depends on it, so it never changes.
+    pub partitions: u16,
+    /// Hash of the chain and of stream names.
+    pub hash: String,
+    /// When the store was made.
+    pub created: Timestamp,
+}
+
+/// Reads the store's description, making it with `partitions` if this is a new store.
+pub async fn describe_store(
+    store: &dyn ObjectStore,
+    partitions: u16,
+    now: Timestamp,
+) -> Result<StoreDescription, StoreError> {
+    let fresh = StoreDescription {
+        format: crate::log::object::FORMAT,
+        partitions: partitions.max(1),
+        hash: "sha256".into(),
+        created: now,
+    };
+    let bytes = match store.get(keys::STORE).await? {
+        Some(bytes) => bytes,
+        None => {
+            refuse_orphaned_log(store).await?;
+            let body = serde_json::to_vec(&fresh).map_err(|e| {
+                StoreError::determinate(
+                    StoreErrorKind::Invalid,
+                    "s3",
+                    "describe store",
+                    e.to_string(),
+                )
+            })?;
+            // Whoever is first describes the store; everyone reads back what that was.
+            store.put_if_absent(keys::STORE, body.into()).await?;
+            store.get(keys::STORE).await?.ok_or_else(|| {
+                StoreError::corrupt("s3", "describe store", "meta/store.json vanished")
+            })?
+        }
+    };
+    let found: StoreDescription = serde_json::from_slice(&bytes).map_err(|e| {
+        StoreError::corrupt("s3", "describe store", format!("meta/store.json: {e}"))
+    })?;
+    if found.format != fresh.format || found.hash != fresh.hash || found.partitions == 0 {
+        let message =
+            format!("meta/store.json describes a store this program does not know: {found:?}");
+        return Err(StoreError::corrupt("s3", "describe store", message));
+    }
+    Ok(found)
+}
+
+/// A description made up for a log that has lost its own would send streams to other partitions
+/// than those that hold them.
+async fn refuse_orphaned_log(store: &dyn ObjectStore) -> Result<(), StoreError> {
+    // A description is older than the first event: seen events but still no description, and it
+    // is lost rather than just being made by someone else.
+    let orphaned = !store.list(keys::EVENTS, None, 1).await?.is_empty()
+        && store.get(keys::STORE).await?.is_none();
+    if !orphaned {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is missing, but there are events: restore that object from a copy of the bucket, or \
+         write it again with the number of partitions this log was made with",
+        keys::STORE
+    );
+    Err(StoreError::corrupt("s3", "describe store", message))
+}
