@@ -164,9 +164,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
         },
     );
     let (current, switches) = watch::channel(None);
-    let walker = deps
-        .migration
-        .map(|setup| walker(setup, &board, &mirrors));
+    let walker = deps.migration.map(|setup| walker(setup, &board, &mirrors));
     let migration_mode = start_migration_mode(
         &arbiters.background(),
         guard("migration_mode".into(), ActorKind::MigrationMode),

@@ -1,7 +1,7 @@
 //! The command line, one file for each group of commands.
 //!
 //! * `serve`: the service; `demo`: the whole story on a real data set
-//! * against a running service: `status`, `events`, `dead`, `actors`, `projections`, `bench`,
+//! * against a running service: `status`, `mode`, `events`, `dead`, `actors`, `projections`, `bench`,
 //!   through `remote`
 //! * on the bucket itself: `log`
 //! * `config`: the configuration
@@ -16,6 +16,7 @@ mod events;
 mod exit;
 mod flags;
 mod log;
+mod mode;
 mod output;
 mod progress;
 mod projections;
@@ -49,6 +50,7 @@ enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
     Status(status::Status),
+    Mode(mode::Mode),
     #[command(subcommand)]
     Events(events::Events),
     #[command(subcommand)]
@@ -100,6 +102,7 @@ fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         }
         Command::Demo(command) => block_on(command.run(output)),
         Command::Status(command) => block_on(command.run(output)),
+        Command::Mode(command) => block_on(command.run(output)),
         Command::Events(command) => block_on(command.run(output)),
         Command::Dead(command) => block_on(command.run(output)),
         Command::Actors(command) => block_on(command.run(output)),

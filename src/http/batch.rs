@@ -327,6 +327,7 @@ mod tests {
                 version: Version(1),
                 position: None,
                 stage: Stage::s3_only(Epoch(1)),
+                mirrored: false,
                 data: None,
                 created,
                 replayed: false,

@@ -68,10 +68,14 @@ impl SwitchRequest {
             (None, None) => Ok(Share::All),
             (Some(partitions), None) => Ok(Share::Partitions(partitions.clone())),
             (None, Some(percent)) => Ok(Share::Percent(percent)),
-            (Some(_), Some(_)) => Err(Problem::new(
-                problem::INVALID_REQUEST,
-                "partitions and percent exclude each other",
-            )),
+            (Some(_), Some(_)) => {
+                let rule = "partitions and percent exclude each other";
+                Err(Problem::new(problem::VALIDATION_FAILED, rule).field(
+                    "percent",
+                    "exclusive",
+                    rule,
+                ))
+            }
         }
     }
 }
@@ -106,10 +110,9 @@ pub async fn switch_mode(
     let request = command.body;
     let reason = request.reason.trim();
     if reason.is_empty() || reason.len() > MAX_REASON {
-        return Err(Problem::new(
-            problem::INVALID_REQUEST,
-            format!("reason must have 1 to {MAX_REASON} bytes: it is kept in the history"),
-        ));
+        let rule = format!("must have 1 to {MAX_REASON} bytes: it is kept in the history");
+        let problem = Problem::new(problem::VALIDATION_FAILED, format!("reason {rule}"));
+        return Err(problem.field("reason", "length", rule));
     }
     let order = SwitchOrder {
         mode: request.mode,
@@ -152,9 +155,7 @@ pub async fn switch_mode(
         SwitchAnswer::Refused { switch, edges } => {
             refused("gates_failed", None, Some(edges), Some(switch))
         }
-        SwitchAnswer::Busy(switch) => {
-            refused("switch_under_way", None, None, switch.as_ref())
-        }
+        SwitchAnswer::Busy(switch) => refused("switch_under_way", None, None, switch.as_ref()),
     }
 }
 
@@ -173,7 +174,7 @@ fn ended_code(switch: &Switch) -> &'static str {
 /// A problem document with what stands in the way.
 #[derive(Debug, Serialize)]
 struct SwitchProblem<'a> {
-    r#type: &'static str,
+    r#type: String,
     title: &'static str,
     status: u16,
     code: &'static str,
@@ -209,7 +210,7 @@ fn refused(
         ),
     };
     let body = SwitchProblem {
-        r#type: "about:blank",
+        r#type: format!("urn:oms:problem:{code}"),
         title,
         status: 409,
         code,
@@ -270,7 +271,7 @@ pub async fn history(
     let limit = params.limit.unwrap_or(HISTORY_PAGE);
     if !(1..=HISTORY_PAGE).contains(&limit) {
         let message = format!("limit must be between 1 and {HISTORY_PAGE}");
-        return Err(Problem::new(problem::INVALID_REQUEST, message));
+        return Err(Problem::new(problem::INVALID_QUERY, message));
     }
     let before: Option<Timestamp> = match params.cursor.as_deref().map(str::parse) {
         None => None,

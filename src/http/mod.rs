@@ -9,7 +9,7 @@
 //!   kept out where there are no tokens
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
 //! * [`streams`], [`events`], [`sse`], [`commands`]: the events behind it
-//! * [`admin`], [`health`]: operations
+//! * [`admin`], [`migration`], [`health`]: operations
 //! * [`openapi`], [`schema`]: the description of it all
 //!
 //! What cannot be a problem: a head that is not HTTP, too long or too slow is answered by actix
@@ -29,6 +29,7 @@ pub mod health;
 pub mod instances;
 pub mod json;
 pub mod middleware;
+pub mod migration;
 pub mod openapi;
 pub mod path;
 pub mod problem;

@@ -180,6 +180,24 @@ from_path!(CommandPath, req => {
     Ok(CommandPath { command_id: CommandId(id) })
 });
 
+/// `…/admin/migration/switches/{id}`
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct SwitchPath {
+    /// The switch, as its order was answered.
+    #[param(value_type = String, format = "uuid")]
+    pub id: uuid::Uuid,
+}
+
+from_path!(SwitchPath, req => {
+    let id = uuid::Uuid::try_parse(&text(req, "id")?).map_err(|_| {
+        let rule = "must be a UUID";
+        Problem::new(problem::INVALID_ID, format!("id: switch id {rule}"))
+            .field("id", "invalid_id", rule)
+    })?;
+    Ok(SwitchPath { id })
+});
+
 /// `…/admin/outbox/dead/{id}`
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]

@@ -178,6 +178,7 @@ mod tests {
             version: Version(3),
             position: Some("1/2/3".parse().unwrap()),
             stage: Stage::s3_only(Epoch(1)),
+            mirrored: false,
             data: Some(RawValue::from_string(r#"{"n":1.50}"#.into()).unwrap()),
             created: true,
             replayed: false,

@@ -13,7 +13,8 @@ use super::edge::Edge;
 use super::middleware::Around;
 use super::problem::{self, Problem};
 use super::{
-    admin, batch, classes, commands, databases, events, health, instances, openapi, query, streams,
+    admin, batch, classes, commands, databases, events, health, instances, migration, openapi,
+    query, streams,
 };
 
 /// A route.
@@ -110,7 +111,16 @@ routes! {
         GET Read => commands::get;
     }
     "/api/v1/admin/migration" {
-        GET Admin => admin::migration;
+        GET Admin => migration::status;
+    }
+    "/api/v1/admin/migration/mode" {
+        POST Admin => migration::switch_mode;
+    }
+    "/api/v1/admin/migration/history" {
+        GET Admin => migration::history;
+    }
+    "/api/v1/admin/migration/switches/{id}" {
+        GET Admin => migration::switch;
     }
     "/api/v1/admin/actors" {
         GET Admin => admin::actors;

@@ -310,3 +310,174 @@ pub struct Projection {
     #[schema(value_type = Option<Object>)]
     rebuild: (),
 }
+
+/// A partition on the road between the stores.
+#[derive(ToSchema)]
+pub struct PartitionStanding {
+    partition: u16,
+    /// `legacy`, `dual_write/postgres`, `dual_write/s3` or `s3_only`; during a hand-off the one it
+    /// comes from.
+    stage: Option<String>,
+    /// Which store leads it.
+    lead: Option<Lead>,
+    /// Since which hand-off.
+    epoch: u64,
+    /// How far a hand-off is; `steady` when none is under way.
+    step: Option<String>,
+    /// Whether its writes wait for the end of a hand-off.
+    moving: bool,
+    /// Since when it is in its stage.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: (),
+    /// Offset after its last commit.
+    next_offset: u64,
+    /// In `dual_write`: the offset before which the store that does not lead has everything.
+    mirrored: Option<u64>,
+    /// Commits it lacks.
+    unmirrored: Option<u64>,
+    /// Whether answers wait for it.
+    in_step: Option<bool>,
+}
+
+/// How the migration stands.
+#[derive(ToSchema)]
+pub struct Migration {
+    /// The mode of the partition that is furthest behind.
+    mode: Mode,
+    /// The store that leads it.
+    lead: Lead,
+    /// Its epoch.
+    epoch: u64,
+    /// Its stage.
+    stage: Option<String>,
+    /// Share of the partitions that are further, 0 to 1.
+    share_ahead: f64,
+    /// Whether writes of some partition wait for the end of a hand-off.
+    moving: bool,
+    /// Each partition.
+    partitions: Vec<PartitionStanding>,
+    /// Reads of this process served by the other store than the first.
+    fallback_reads: u64,
+    /// The switch under way, or the last one of this process.
+    switch: Option<Switch>,
+}
+
+/// A gate of an edge.
+#[derive(ToSchema)]
+pub struct Gate {
+    /// Its stable name.
+    name: String,
+    /// What it asks, for a person.
+    asks: String,
+    /// `pass`, `fail` or `skipped`.
+    state: String,
+    /// What was measured; null when it was not.
+    #[schema(value_type = Option<Object>)]
+    figure: (),
+    /// What it must be: `at_most`, `at_least` or `exactly`.
+    #[schema(value_type = Object)]
+    threshold: (),
+    /// `confidence` (skipped by `force`) or `data`.
+    kind: String,
+}
+
+/// An edge on the way, with what its gates say.
+#[derive(ToSchema)]
+pub struct PlannedEdge {
+    /// `a`, `b` or `c`.
+    edge: String,
+    /// `forward` or `backward`.
+    direction: String,
+    /// The stage it leaves.
+    from: String,
+    /// The stage it reaches.
+    to: String,
+    gates: Vec<Gate>,
+}
+
+/// An edge of a switch.
+#[derive(ToSchema)]
+pub struct SwitchEdge {
+    /// `a`, `b` or `c`.
+    edge: String,
+    /// `forward` or `backward`.
+    direction: String,
+    /// The stage it leaves.
+    from: String,
+    /// The stage it reaches.
+    to: String,
+    /// The partitions that walk it.
+    partitions: Vec<u16>,
+    /// `walking`, `done`, `refused`, `undone` or `failed`.
+    state: String,
+    gates: Vec<Gate>,
+    #[schema(value_type = String, format = DateTime)]
+    begun: (),
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended: (),
+    /// For how long writes waited, in milliseconds, by partition.
+    #[schema(value_type = Object)]
+    pause_ms: (),
+}
+
+/// An order to switch, and what became of it.
+#[derive(ToSchema)]
+pub struct Switch {
+    #[schema(value_type = String, format = "uuid")]
+    id: (),
+    /// The stage asked for.
+    goal: String,
+    partitions: Vec<u16>,
+    /// Who ordered it.
+    by: String,
+    /// Why.
+    reason: String,
+    /// Whether gates of confidence were to be skipped.
+    force: bool,
+    /// Whether the service ordered it by itself.
+    automatic: bool,
+    #[schema(value_type = String, format = DateTime)]
+    begun: (),
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended: (),
+    /// `walking`, `done`, `refused`, `undone` or `failed`.
+    state: String,
+    /// Why it ended early.
+    error: Option<String>,
+    edges: Vec<SwitchEdge>,
+}
+
+/// The answer to an order to switch.
+#[derive(ToSchema)]
+pub struct SwitchAnswer {
+    /// `done`, `planned` or `walking`.
+    status: String,
+    /// Whether it could begin now.
+    may_begin: Option<bool>,
+    /// The edges on the way.
+    edges: Option<Vec<PlannedEdge>>,
+    switch: Option<Switch>,
+    migration: Migration,
+}
+
+/// Why an order to switch was not carried out.
+#[derive(ToSchema)]
+pub struct SwitchProblem {
+    r#type: String,
+    title: String,
+    status: u16,
+    /// `gates_failed`, `switch_under_way`, `switch_undone` or `switch_failed`.
+    code: String,
+    detail: String,
+    /// The edges on the way, with what their gates say.
+    edges: Option<Vec<PlannedEdge>>,
+    switch: Option<Switch>,
+}
+
+/// A page of the history of switches.
+#[derive(ToSchema)]
+pub struct SwitchPage {
+    items: Vec<Switch>,
+    /// Ask with this for what follows; null at the end.
+    next_cursor: Option<String>,
+}

@@ -107,7 +107,12 @@ fn law_2_a_conflict_inside_a_batch_is_judged_only_once_the_batch_is_a_fact() {
 #[test]
 fn law_4_an_ambiguous_put_is_settled_by_reading_back() {
     let mut log = genesis();
-    let (_, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1), Epoch(1));
+    let (_, batch) = log.form(
+        &mut VecDeque::from([append(1, 0, 1)]),
+        LIMITS,
+        stamp(1, 1),
+        Epoch(1),
+    );
     let batch = batch.unwrap();
     let found = Owner::Found(CommitObject::parse(batch.object.bytes.clone()).unwrap());
     let settled = log.settle(batch, &found).unwrap();
@@ -124,7 +129,12 @@ fn law_4_an_ambiguous_put_is_settled_by_reading_back() {
 #[test]
 fn law_4_a_repeated_command_gets_its_recorded_outcome() {
     let mut log = genesis();
-    let (_, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1), Epoch(1));
+    let (_, batch) = log.form(
+        &mut VecDeque::from([append(1, 0, 1)]),
+        LIMITS,
+        stamp(1, 1),
+        Epoch(1),
+    );
     log.settle(batch.unwrap(), &Owner::Us).unwrap();
     let mut other = append(1, 1, 1);
     other.request_hash = Some(6);
@@ -132,6 +142,7 @@ fn law_4_a_repeated_command_gets_its_recorded_outcome() {
         &mut VecDeque::from([append(1, 1, 1), other]),
         LIMITS,
         stamp(1, 2),
+        Epoch(1),
     );
     assert!(batch.is_none());
     assert!(matches!(verdicts[0].1, Verdict::Repeated(o) if o.version == Version(1)));
@@ -152,7 +163,10 @@ fn law_14_an_append_of_another_epoch_or_under_another_lead_is_fenced() {
     };
     let former = Leadership::GENESIS_S3;
     assert_eq!(log.may_append(former), Err(Fenced::Led(now)));
-    let other = Leadership { lead: Lead::S3, ..now };
+    let other = Leadership {
+        lead: Lead::S3,
+        ..now
+    };
     assert_eq!(log.may_append(other), Err(Fenced::Led(now)));
     assert_eq!(log.leadership_at(1), Some(former));
     assert_eq!(log.leadership_at(2), Some(now));
@@ -162,7 +176,12 @@ fn law_14_an_append_of_another_epoch_or_under_another_lead_is_fenced() {
 #[test]
 fn law_5_an_object_that_does_not_follow_is_refused() {
     let mut log = genesis();
-    let (_, batch) = log.form(&mut VecDeque::from([append(1, 0, 1)]), LIMITS, stamp(1, 1), Epoch(1));
+    let (_, batch) = log.form(
+        &mut VecDeque::from([append(1, 0, 1)]),
+        LIMITS,
+        stamp(1, 1),
+        Epoch(1),
+    );
     let good = batch.unwrap().object;
     let mut forged = good.clone();
     forged.header.prev = ObjectHash([9; 32]);

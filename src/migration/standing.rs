@@ -82,10 +82,7 @@ pub fn of_heard(heard: Heard) -> Option<Standing> {
 
 /// The same while PostgreSQL cannot be asked; `last` is what was known before. With S3 leading
 /// nothing is missing but which of its two stages it is.
-pub fn without_postgres(
-    control: Option<Leadership>,
-    last: Option<Standing>,
-) -> Option<Standing> {
+pub fn without_postgres(control: Option<Leadership>, last: Option<Standing>) -> Option<Standing> {
     from_log_alone(control, last)
 }
 
@@ -135,9 +132,24 @@ mod tests {
             (row(Legacy, 1, &[]), Some(led(Postgres, 1)), Legacy, false),
             (row(S3Only, 4, &[]), Some(led(S3, 4)), S3Only, false),
             // Another process has heard less, or more.
-            (row(DualWriteS3, 4, &[]), Some(led(Postgres, 1)), DualWriteS3, false),
-            (row(DualWriteS3, 4, &[]), Some(led(Postgres, 5)), DualWriteS3, true),
-            (row(DualWritePostgres, 4, &[]), Some(led(S3, 3)), DualWritePostgres, false),
+            (
+                row(DualWriteS3, 4, &[]),
+                Some(led(Postgres, 1)),
+                DualWriteS3,
+                false,
+            ),
+            (
+                row(DualWriteS3, 4, &[]),
+                Some(led(Postgres, 5)),
+                DualWriteS3,
+                true,
+            ),
+            (
+                row(DualWritePostgres, 4, &[]),
+                Some(led(S3, 3)),
+                DualWritePostgres,
+                false,
+            ),
             // To S3: until its record is there.
             (
                 row(DualWritePostgres, 4, &[DrainToS3]),
@@ -152,8 +164,18 @@ mod tests {
                 false,
             ),
             // To PostgreSQL: from its record to the row.
-            (row(DualWriteS3, 4, &[SealToPostgres]), Some(led(S3, 4)), DualWriteS3, false),
-            (row(DualWriteS3, 4, &[SealToPostgres]), Some(led(Postgres, 5)), DualWriteS3, true),
+            (
+                row(DualWriteS3, 4, &[SealToPostgres]),
+                Some(led(S3, 4)),
+                DualWriteS3,
+                false,
+            ),
+            (
+                row(DualWriteS3, 4, &[SealToPostgres]),
+                Some(led(Postgres, 5)),
+                DualWriteS3,
+                true,
+            ),
             (
                 row(DualWriteS3, 4, &[SealToPostgres, LeadPostgres]),
                 Some(led(S3, 4)),
@@ -172,7 +194,11 @@ mod tests {
         for (row, control, stage, moving) in table {
             let row = Some(row);
             let found = of_heard(Heard { row, control }).unwrap();
-            assert_eq!((found.kind(), found.moving), (Some(stage), moving), "{row:?} {control:?}");
+            assert_eq!(
+                (found.kind(), found.moving),
+                (Some(stage), moving),
+                "{row:?} {control:?}"
+            );
         }
     }
 
@@ -183,12 +209,18 @@ mod tests {
         let found = without_postgres(s3, None).unwrap();
         assert_eq!((found.kind(), found.moving), (Some(S3Only), false));
         let last = Standing::new(DualWriteS3, led(Lead::S3, 4), false);
-        assert_eq!(without_postgres(s3, Some(last)).unwrap().kind(), Some(DualWriteS3));
+        assert_eq!(
+            without_postgres(s3, Some(last)).unwrap().kind(),
+            Some(DualWriteS3)
+        );
         assert_eq!(without_postgres(Some(led(Lead::Postgres, 4)), None), None);
         assert_eq!(without_postgres(None, None), None);
         let legacy = Standing::new(Legacy, led(Lead::Postgres, 4), false);
         assert_eq!(without_postgres(None, Some(legacy)), Some(legacy));
         // A record from before the last hand-off says nothing new.
-        assert_eq!(without_postgres(Some(led(Lead::S3, 3)), Some(legacy)), Some(legacy));
+        assert_eq!(
+            without_postgres(Some(led(Lead::S3, 3)), Some(legacy)),
+            Some(legacy)
+        );
     }
 }

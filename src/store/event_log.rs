@@ -312,9 +312,7 @@ impl EventLog {
             .map(move |offset| async move {
                 // A long read must not push out what everyone else is about to read.
                 match self.one_of(partition, offset).await {
-                    Err(e) if e.kind == StoreErrorKind::NotFound => {
-                        Err(missing(partition, offset))
-                    }
+                    Err(e) if e.kind == StoreErrorKind::NotFound => Err(missing(partition, offset)),
                     found => found,
                 }
             })

@@ -142,7 +142,10 @@ impl Health {
     /// without any.
     pub fn success_share(&self, window: Duration) -> Option<f64> {
         let seen = self.seen.lock();
-        let recent = seen.stretches.iter().filter(|s| s.begun.elapsed() <= window);
+        let recent = seen
+            .stretches
+            .iter()
+            .filter(|s| s.begun.elapsed() <= window);
         let (ok, all) = recent.fold((0, 0), |(ok, all), s| {
             (ok + s.succeeded, all + s.succeeded + s.failed)
         });

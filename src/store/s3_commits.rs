@@ -55,7 +55,11 @@ impl S3Commits {
             .ok_or_else(|| corrupt("read range", format!("{key} is missing")))
     }
 
-    async fn run(&self, partition: PartitionId, run: &[Location]) -> Result<Vec<Bytes>, StoreError> {
+    async fn run(
+        &self,
+        partition: PartitionId,
+        run: &[Location],
+    ) -> Result<Vec<Bytes>, StoreError> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return Ok(Vec::new());
         };
@@ -130,8 +134,8 @@ impl CommitStore for S3Commits {
         let Some(bytes) = self.store.get(&key).await? else {
             return Ok(None);
         };
-        let object = CommitObject::parse(bytes)
-            .map_err(|e| corrupt(OPERATION, format!("{key}: {e}")))?;
+        let object =
+            CommitObject::parse(bytes).map_err(|e| corrupt(OPERATION, format!("{key}: {e}")))?;
         if object.header.partition != partition || object.header.offset != offset {
             return Err(corrupt(OPERATION, format!("{key} says it is another")));
         }
@@ -156,7 +160,9 @@ impl CommitStore for S3Commits {
     async fn end(&self, partition: PartitionId, from: Offset) -> Result<Offset, StoreError> {
         let mut next = from;
         loop {
-            let after = next.checked_sub(1).map(|last| keys::commit(partition, last));
+            let after = next
+                .checked_sub(1)
+                .map(|last| keys::commit(partition, last));
             let prefix = keys::commits(partition);
             let page = self.store.list(&prefix, after.as_deref(), PAGE).await?;
             let begun = next;

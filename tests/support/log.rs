@@ -103,7 +103,8 @@ impl Log {
             let p = usize::from(partition.0);
             while !queue.is_empty() {
                 let stamp = writers.stamp();
-                let (refused, batch) = writers.partitions[p].form(&mut queue, LIMITS, stamp);
+                let (refused, batch) =
+                    writers.partitions[p].form(&mut queue, LIMITS, stamp, Epoch(1));
                 assert!(refused.is_empty(), "{refused:?}");
                 let batch = batch.expect("a batch");
                 self.log.put_commit(&batch.object).await.expect("put");
@@ -156,7 +157,6 @@ impl Writers {
         Append {
             stream: stream.key(),
             expected,
-            epoch: Epoch(1),
             command,
             request_hash: None,
             events,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use oms::actors::outbox::{OutboxDeps, Tailer};
 use oms::actors::relay::{Publisher, QueueLimits, RelayDeps, RelaySettings};
+use oms::domain::ids::Epoch;
 use oms::domain::ids::StreamName;
 use oms::domain::time::SystemClock;
-use oms::domain::ids::Epoch;
 use oms::migration::stage::Stage;
 use oms::migration::standing::Standing;
 use oms::store::delivery::{DeliveryStatus, DeliveryStore};

@@ -18,7 +18,6 @@ use crate::actors::arbiters::Arbiters;
 use crate::actors::error::CallError;
 use crate::actors::event_store::EventStoreSettings;
 use crate::actors::supervision::tree::{ActorState, KillHow, Tree};
-use crate::store::transport::TopicNames;
 use crate::actors::write_side::{self, WriteSide, WriteSideDeps};
 use crate::domain::aggregate::{Aggregate, DecodeError, DomainEvent, EventMeta};
 use crate::domain::event::{Envelope, Idempotency};
@@ -32,6 +31,7 @@ use crate::store::io_runtime::IoRuntime;
 use crate::store::memory::MemoryObjectStore;
 use crate::store::metered::MeteredObjectStore;
 use crate::store::object_store::ObjectStore;
+use crate::store::transport::TopicNames;
 
 /// A purse: pays out only what is in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ fn process(store: Arc<dyn ObjectStore>, settings: RegistrySettings) -> Process {
                 ..EventStoreSettings::default()
             },
             snapshot_every: SnapshotEvery(10),
-            topics: TopicNames::new("oms".into()),
+            topics: TopicNames::new("oms".to_owned()),
             migration: None,
             clock: Arc::new(SystemClock),
             io: io(),

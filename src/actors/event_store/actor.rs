@@ -70,10 +70,7 @@ impl WriterDeps {
     /// Where the partition stands, as far as is known.
     pub fn standing(&self) -> Option<Standing> {
         let stages = self.stages.borrow();
-        stages
-            .get(usize::from(self.shared.id.0))
-            .copied()
-            .flatten()
+        stages.get(usize::from(self.shared.id.0)).copied().flatten()
     }
 }
 
@@ -454,8 +451,8 @@ impl EventStoreActor {
                 }
                 let lead = self.deps.log.routes().lead(self.id());
                 // The bucket's own end says who leads on from there.
-                whole &= lead == Lead::Postgres
-                    || log.leadership().is_some_and(|l| l.lead == Lead::S3);
+                whole &=
+                    lead == Lead::Postgres || log.leadership().is_some_and(|l| l.lead == Lead::S3);
             }
             if round
                 .objects

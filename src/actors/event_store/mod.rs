@@ -252,7 +252,11 @@ impl EventStore {
     }
 
     /// What this process has read of a partition; `None` while it is not open.
-    pub fn with_log<T>(&self, partition: PartitionId, see: impl FnOnce(&PartitionLog) -> T) -> Option<T> {
+    pub fn with_log<T>(
+        &self,
+        partition: PartitionId,
+        see: impl FnOnce(&PartitionLog) -> T,
+    ) -> Option<T> {
         self.slot(partition).shared.log.read().as_ref().map(see)
     }
 

@@ -140,8 +140,11 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
         };
         match &looked {
             Err(error) if reachable => {
-                tracing::warn!(error, "the rows of the migration cannot be read; as far as the log \
-                    says who leads, writes go on");
+                tracing::warn!(
+                    error,
+                    "the rows of the migration cannot be read; as far as the log \
+                    says who leads, writes go on"
+                );
             }
             _ => {}
         }

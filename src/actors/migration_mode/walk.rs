@@ -171,10 +171,7 @@ impl Walker {
     }
 
     /// The next edge, and who is to walk it: those that are furthest from the goal.
-    async fn next(
-        &self,
-        switch: &Switch,
-    ) -> Result<Option<(Move, Vec<PartitionId>)>, StoreError> {
+    async fn next(&self, switch: &Switch) -> Result<Option<(Move, Vec<PartitionId>)>, StoreError> {
         let stages = self.stages_of(&switch.partitions).await?;
         let far = |stage: StageKind| path(stage, switch.goal).len();
         let Some((_, from)) = stages.iter().max_by_key(|(_, stage)| far(*stage)) else {
@@ -202,9 +199,9 @@ impl Walker {
             let figures = measure(&self.board, &self.figures, step, partitions).await;
             let gates = evaluate(step, &figures, &self.gates, switch.force);
             let open = may_pass(&gates);
-            let hopeless = gates.iter().any(|gate| {
-                gate.state == GateState::Fail && !holds_by_itself(gate)
-            });
+            let hopeless = gates
+                .iter()
+                .any(|gate| gate.state == GateState::Fail && !holds_by_itself(gate));
             if let Some(edge) = switch.edges.last_mut() {
                 edge.gates = serde_json::to_value(&gates).unwrap_or_default();
                 if hopeless {

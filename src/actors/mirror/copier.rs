@@ -193,7 +193,9 @@ impl Copier {
     fn reached(&mut self, to: Lead, next: Offset, in_step: bool) {
         self.cursor = Some((to, next));
         self.deps.log.routes().set_mirrored(self.partition, next);
-        self.deps.mirrors.set(self.partition, Mirror { next, in_step });
+        self.deps
+            .mirrors
+            .set(self.partition, Mirror { next, in_step });
         let head = self.deps.heads.next_offset(self.partition);
         let lag = head.saturating_sub(next) as f64;
         metrics::partition_gauge(UNMIRRORED, self.partition, lag);

@@ -87,8 +87,10 @@ impl EventLog {
         let Some(end) = places.iter().map(|at| at.offset + 1).max() else {
             return Ok(Vec::new());
         };
-        self.from_places(partition, end, |place| self.events_in(place, partition, places))
-            .await
+        self.from_places(partition, end, |place| {
+            self.events_in(place, partition, places)
+        })
+        .await
     }
 
     async fn events_in(

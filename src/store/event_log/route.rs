@@ -92,10 +92,18 @@ mod tests {
         use Lead::{Postgres, S3};
         let routes = Routes::new(1);
         let p = PartitionId(0);
-        assert_eq!((routes.lead(p), routes.order(p, 9)), (S3, &[S3, Postgres][..]));
+        assert_eq!(
+            (routes.lead(p), routes.order(p, 9)),
+            (S3, &[S3, Postgres][..])
+        );
         routes.set_mirrored(p, 5);
         let table: [(StageKind, Lead, &[Lead], &[Lead]); 4] = [
-            (StageKind::Legacy, Postgres, &[Postgres, S3], &[Postgres, S3]),
+            (
+                StageKind::Legacy,
+                Postgres,
+                &[Postgres, S3],
+                &[Postgres, S3],
+            ),
             (
                 StageKind::DualWritePostgres,
                 Postgres,

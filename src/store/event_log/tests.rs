@@ -5,10 +5,10 @@ use parking_lot::Mutex;
 use jiff::Timestamp;
 
 use super::*;
-use crate::log::partition::PartitionLog;
-use crate::log::segment::Segment;
 use crate::domain::ids::{Epoch, WriterId};
 use crate::log::object::{CommitHeader, CommitKind, ControlRecord, FORMAT, ObjectHash};
+use crate::log::partition::PartitionLog;
+use crate::log::segment::Segment;
 use crate::migration::lead::Lead;
 use crate::store::memory::MemoryObjectStore;
 use crate::store::object_store::ObjectInfo;
