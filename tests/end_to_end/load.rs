@@ -33,6 +33,8 @@ pub struct Acknowledged {
 pub struct Load {
     http: reqwest::Client,
     url: String,
+    /// Number of the first client: clients of several loads must not share entities.
+    first: usize,
     stop: Arc<AtomicBool>,
     /// What was acknowledged so far.
     pub acknowledged: Arc<Mutex<Acknowledged>>,
@@ -58,11 +60,28 @@ impl Load {
                 .build()
                 .expect("a client"),
             url: url.to_owned(),
+            first: 0,
             stop: Arc::default(),
             acknowledged: Arc::default(),
             retries: Arc::default(),
             longest_ms: Arc::default(),
         }
+    }
+
+    /// A load whose clients are numbered from `first`.
+    pub fn apart(url: &str, first: usize) -> Self {
+        Self {
+            first,
+            ..Self::new(url)
+        }
+    }
+
+    /// Takes over what another load got acknowledged.
+    pub fn take_over(&self, other: &Load) {
+        let theirs = std::mem::take(&mut *other.acknowledged.lock().expect("lock"));
+        let mut ours = self.acknowledged.lock().expect("lock");
+        ours.streams.extend(theirs.streams);
+        ours.values.extend(theirs.values);
     }
 
     /// Makes the database and the class.
@@ -87,7 +106,7 @@ impl Load {
 
     /// Runs `clients` clients until [`Load::stop`] or `commands` commands each.
     pub async fn run(&self, clients: usize, commands: usize) {
-        let clients = (0..clients).map(|c| {
+        let clients = (self.first..self.first + clients).map(|c| {
             let load = self.clone();
             tokio::spawn(async move { load.client(c, commands).await })
         });

@@ -8,6 +8,7 @@
 
 mod kafka;
 mod load;
+mod migration;
 mod service;
 
 use std::time::Duration;

@@ -77,6 +77,20 @@ impl Service {
         service
     }
 
+    /// Another process on the bucket, the database and the broker of `other`.
+    pub async fn start_beside(other: &Service, env: &[(&str, &str)]) -> Self {
+        let endpoints = other.endpoints();
+        let postgres = endpoints["postgres"].as_str().expect("a URL");
+        let mut env = env.to_vec();
+        env.push(("POSTGRES_URL", postgres));
+        Self::start_on(Some(other.s3()), &env, &[]).await
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().expect("running").id() as i32
+    }
+
     /// Starts the process (again) and waits until it is ready.
     pub async fn restart(&mut self) {
         assert!(self.child.is_none(), "it is still running");

@@ -210,13 +210,10 @@ impl Mover<'_> {
             kind: CommitKind::Control,
         };
         let object = CommitObject::control(header, record);
-        let created = store.log().put_commit(&object).await;
-        // Whether ours or another's: our writer should meet it now.
-        if let Err(error) = store.catch_up_partition(self.partition).await {
-            tracing::debug!(%error, "the writer meets the control record later");
-        }
-        self.board.hear();
-        created.map(|_| true)
+        // Whether ours or another's: the next look finds it, and so do the writers once the row, or
+        // the end of the bucket's log, tells them who leads. They are not waited for: they wait for
+        // us.
+        store.log().put_commit(&object).await.map(|_| true)
     }
 
     async fn known(&self) -> Result<Known, StoreError> {
