@@ -98,6 +98,8 @@ metrics_table! {
     HANDOFFS = "oms_handoffs_total", Counter, Count, "Hand-offs of a partition's lead, by the store it was to go to and outcome";
     MOVING = "oms_handoff_under_way", Gauge, Count, "1 while writes of the partition wait for the end of a hand-off";
     SWITCHES = "oms_switches_total", Counter, Count, "Switches of mode that ended, by goal and outcome";
+    SHADOW_READS = "oms_shadow_reads_total", Counter, Count, "Reads made again in both stores and compared, by outcome";
+    GUARDRAIL = "oms_guardrail_exceeded", Gauge, Count, "1 while a budget of a young stage is exceeded";
     FALLBACK_READS = "oms_fallback_reads_total", Counter, Count, "Reads served by another source than the first, by from, to and reason";
 }
 
@@ -234,6 +236,17 @@ pub fn version_conflict() {
 pub fn index_size(log: &PartitionLog) {
     partition_gauge(LOG_HEAD, log.id(), log.next_offset() as f64);
     partition_gauge(INDEX_BYTES, log.id(), log.index().memory_bytes() as f64);
+}
+
+/// A read was made in both stores.
+pub fn shadow_read(same: bool) {
+    let outcome = if same { "same" } else { "differs" };
+    counter!(SHADOW_READS, "outcome" => outcome).increment(1);
+}
+
+/// Whether a budget of a young stage is exceeded.
+pub fn guardrail(exceeded: bool) {
+    gauge!(GUARDRAIL).set(f64::from(u8::from(exceeded)));
 }
 
 /// A read was served by the second place.

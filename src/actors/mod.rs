@@ -23,6 +23,7 @@ pub mod mirror;
 pub mod mirrors;
 pub mod outbox;
 pub mod projection;
+pub mod pulse;
 pub mod relay;
 pub mod supervision;
 pub mod write_path;

@@ -19,12 +19,14 @@ use super::migration_mode::{
 };
 use super::mirror::{self, MirrorActor, MirrorDeps, Pace};
 use super::mirrors::Mirrors;
+use super::pulse::Pulse;
 use super::supervision::guard::{GuardSettings, OnEscalation};
 use super::supervision::policy::ActorKind;
 use super::supervision::tree::Tree;
 use super::write_path::{Standings, WritePath};
 use crate::domain::time::Clock;
 use crate::migration::gate::GateSettings;
+use crate::migration::guardrail::GuardrailSettings;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::Switch;
 use crate::store::delivery::DeliveryStore;
@@ -77,6 +79,8 @@ pub struct MigrationSetup {
     pub verifications: Arc<dyn Verifications>,
     /// What the gates ask.
     pub gates: GateSettings,
+    /// What leads back.
+    pub guardrail: GuardrailSettings,
     /// How long a hand-off may take.
     pub handoff_timeout: Duration,
     /// Events a second and partition at which history is copied; 0 is without limit.
@@ -163,6 +167,8 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
             pace: pace.clone(),
         },
     );
+    let budgets = deps.migration.as_ref().map(|m| m.guardrail);
+    let pulse = Arc::new(Pulse::new(budgets.unwrap_or_default()));
     let (current, switches) = watch::channel(None);
     let walker = deps.migration.map(|setup| walker(setup, &board, &mirrors));
     let migration_mode = start_migration_mode(
@@ -171,6 +177,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
         Arc::new(MigrationModeDeps {
             board: board.clone(),
             walker,
+            pulse: pulse.clone(),
             poll: POLL,
             current,
             driving: AtomicBool::new(false),
@@ -179,6 +186,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
     let path = WritePath::new(store, standings);
     let entities = Arc::new(EntityDeps {
         path: path.clone(),
+        pulse,
         io: deps.io,
         clock: deps.clock,
         snapshot_every: deps.snapshot_every,

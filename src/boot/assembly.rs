@@ -104,6 +104,7 @@ pub fn start(
                 delivery: delivery.clone(),
                 verifications: Arc::new(NothingVerified),
                 gates: config.migration.gate_settings(),
+                guardrail: config.migration.guardrail_settings(),
                 handoff_timeout: config.migration.handoff_timeout,
                 backfill_rate: config.migration.backfill_rate,
                 node: node.clone(),

@@ -2,12 +2,13 @@
 //! them, with what can be verified verified at every read.
 //!
 //! * [`description`]: how many partitions there are; [`opening`]: from a checkpoint to the end
-//! * [`route`]: which place is read; [`events`]: single events
+//! * [`route`]: which place is read; [`events`]: single events; [`shadow`]: both compared
 
 mod description;
 mod events;
 mod opening;
 mod route;
+mod shadow;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -21,6 +22,7 @@ pub use self::description::{StoreDescription, describe_store};
 pub use self::events::StoredEvent;
 use self::events::not_there;
 pub use self::route::Routes;
+pub use self::shadow::Shadow;
 use super::commit_store::{CommitStore, LeadingTable};
 use super::error::{StoreError, StoreErrorKind};
 use super::object_cache::ObjectCache;
@@ -42,6 +44,7 @@ pub struct EventLog {
     postgres: Option<Arc<dyn LeadingTable>>,
     routes: Routes,
     fallbacks: AtomicU64,
+    shadow: Shadow,
     cache: ObjectCache,
     bucket: String,
     partitions: u16,
@@ -70,6 +73,7 @@ impl EventLog {
             postgres: None,
             routes: Routes::new(partitions),
             fallbacks: AtomicU64::new(0),
+            shadow: Shadow::default(),
             cache: ObjectCache::new(cache_bytes),
             bucket,
             partitions,

@@ -12,6 +12,7 @@ use super::fold::{Folded, SnapshotEvery, apply_stored, fold, fold_on, save_snaps
 use super::{Look, Seen};
 use crate::actors::error::CallError;
 use crate::actors::event_store::{AppendError, AppendRequest};
+use crate::actors::pulse::Pulse;
 use crate::actors::write_path::WritePath;
 use crate::domain::aggregate::{Aggregate, DomainEvent};
 use crate::domain::event::{EncodedEvents, Idempotency, NewEvent, Provenance, encode};
@@ -34,6 +35,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What every entity needs.
 pub struct EntityDeps {
+    /// Where it is told how writes fare.
+    pub pulse: Arc<Pulse>,
     /// Where appends go.
     pub path: WritePath,
     /// Where snapshots are written in the background.

@@ -137,6 +137,18 @@ impl<A: Aggregate + Unpin> Registry<A> {
         stream: &StreamName,
         execute: Execute<A>,
     ) -> Result<Executed<A>, CallError> {
+        let begun = Instant::now();
+        let done = self.execute_unseen(stream, execute).await;
+        let pulse = &self.inner.deps.pulse;
+        pulse.command(begun.elapsed(), done.as_ref().err());
+        done
+    }
+
+    async fn execute_unseen(
+        &self,
+        stream: &StreamName,
+        execute: Execute<A>,
+    ) -> Result<Executed<A>, CallError> {
         let deadline = execute.deadline;
         let command_id = execute.command_id;
         // Once an actor has died with the command in hand, its append may be on its way: from then

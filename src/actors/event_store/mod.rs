@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use self::actor::{AppendMessage, CatchUp, EventStoreActor, SaveCheckpoint};
 use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
-use crate::log::index::CommandOutcome;
+use crate::log::index::{CommandOutcome, Location};
 use crate::log::partition::{PartitionLog, Verdict};
 use crate::migration::lead::Leadership;
 use crate::migration::stage::Stage;
@@ -273,7 +273,23 @@ impl EventStore {
                 .map(|log| log.index().locate(stream.key(), from, to))
                 .ok_or_else(not_open)?
         };
+        self.shadow(stream, &locations);
         self.log.read_events(stream, &locations).await
+    }
+
+    /// Makes one read in so many again, in both stores, beside the request.
+    fn shadow(&self, stream: &StreamName, locations: &[Location]) {
+        let partition = self.log.partition_of(stream);
+        if !self.log.is_in_both(partition, locations) || !self.log.shadow().is_due() {
+            return;
+        }
+        let (log, locations) = (self.log.clone(), locations.to_vec());
+        // On whatever runs this request; it is short, and nobody waits for it.
+        actix_rt::spawn(async move {
+            if let Err(error) = log.compare(partition, &locations).await {
+                tracing::debug!(%error, "a shadow read could not be made");
+            }
+        });
     }
 
     /// The same, cut where the events would be more than `max_bytes` (the first one comes in any
@@ -304,6 +320,7 @@ impl EventStore {
             let kept = locations.iter().take_while(|l| fits(l.len)).count();
             locations.truncate(kept);
         }
+        self.shadow(stream, &locations);
         self.log.read_events(stream, &locations).await
     }
 

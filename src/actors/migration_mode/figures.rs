@@ -82,7 +82,7 @@ pub async fn measure(
             figures.verification_age = verified.map(|v| v.age);
             figures.divergent_streams = verified.map(|v| v.divergent_streams);
             figures.s3_success_share = deps.s3_health.success_share(deps.s3_window);
-            figures.shadow_mismatches = Some(0);
+            figures.shadow_mismatches = Some(board.store().log().shadow().mismatches());
             let lag = most_behind(board, Lead::S3, partitions).await;
             figures.unmirrored = lag;
             // History is copied by the same copier, from the log's beginning on: what lags is

@@ -4,8 +4,10 @@
 //!
 //! * [`board`]: where the partitions stand; [`walk`]: a switch, edge by edge
 //! * [`handoff`]: the I/O of moving the lead; [`figures`]: what the gates ask for
+//! * [`budgets`]: those of a young stage
 
 pub mod board;
+mod budgets;
 pub mod figures;
 pub mod handoff;
 pub mod walk;
@@ -23,6 +25,7 @@ pub use self::figures::{FigureDeps, NothingVerified, Verifications, Verified};
 pub use self::walk::{PATIENCE, Planned, Walker};
 
 use self::handoff::Mover;
+use super::pulse::Pulse;
 use super::supervision::guard::{GuardSettings, start_guarded};
 use crate::domain::ids::PartitionId;
 use crate::domain::time::new_uuid;
@@ -40,6 +43,8 @@ pub struct MigrationModeDeps {
     pub board: Arc<Board>,
     /// Walks switches; `None` where PostgreSQL is no place of the log.
     pub walker: Option<Arc<Walker>>,
+    /// How writes fare.
+    pub pulse: Arc<Pulse>,
     /// How often PostgreSQL is looked at without a reason.
     pub poll: Duration,
     /// The switch this process drives or drove last.
@@ -113,7 +118,9 @@ impl Actor for MigrationModeActor {
         ctx.spawn(watch_stages(deps).into_actor(self));
         if let Some(walker) = self.deps.walker.clone() {
             let deps = self.deps.clone();
-            ctx.spawn(adopt(deps, walker).into_actor(self));
+            ctx.spawn(adopt(deps, walker.clone()).into_actor(self));
+            let deps = self.deps.clone();
+            ctx.spawn(budgets::watch_budgets(deps, walker).into_actor(self));
         }
     }
 }

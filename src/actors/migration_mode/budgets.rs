@@ -1,0 +1,85 @@
+//! The guardrail at work: while a stage is young, budgets are held once a second; over one of them
+//! an alert is raised, and where that is allowed the partitions are led one edge back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::walk::Walker;
+use super::{MigrationModeDeps, Order, Ordered, consider, drive};
+use crate::metrics;
+use crate::migration::guardrail::{Breach, Judgement};
+use crate::migration::stage::{StageKind, Whole};
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Holds the budgets, for ever.
+pub(super) async fn watch_budgets(deps: Arc<MigrationModeDeps>, walker: Arc<Walker>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    let mut stages = deps.board.stages();
+    let mut alerted = false;
+    loop {
+        ticks.tick().await;
+        let found = deps.board.stages();
+        if found != stages {
+            stages = found;
+            deps.pulse.begin_anew();
+        }
+        let shadow = deps.board.store().log().shadow();
+        deps.pulse.divergent(shadow.take_new_mismatches());
+        let breach = match deps.pulse.judge() {
+            Judgement::Ok => {
+                if std::mem::take(&mut alerted) {
+                    tracing::info!("within every budget again");
+                }
+                metrics::guardrail(false);
+                continue;
+            }
+            Judgement::Alert(breach) => {
+                if !std::mem::replace(&mut alerted, true) {
+                    tracing::warn!(%breach, "a budget of this stage is exceeded");
+                }
+                metrics::guardrail(true);
+                continue;
+            }
+            Judgement::WalkBack(breach) => breach,
+        };
+        metrics::guardrail(true);
+        if !deps.driving.load(Ordering::Acquire) {
+            walk_back(&deps, &walker, breach).await;
+        }
+    }
+}
+
+async fn walk_back(deps: &MigrationModeDeps, walker: &Walker, breach: Breach) {
+    let Some(stages) = deps.board.stages() else {
+        return;
+    };
+    // Those that are furthest are the ones on trial.
+    let furthest = stages.iter().max().copied();
+    let back = furthest.and_then(StageKind::previous);
+    let (Some(furthest), Some(goal)) = (furthest, back) else {
+        return;
+    };
+    let all = deps.board.store().log().partition_ids().zip(&stages);
+    let partitions = all
+        .filter(|(_, stage)| **stage == furthest)
+        .map(|(partition, _)| partition)
+        .collect();
+    tracing::error!(%breach, %goal, whole = ?Whole::of(&stages),
+        "a budget was exceeded for too long: walking one edge back");
+    let order = Order {
+        goal,
+        partitions,
+        by: "guardrail".into(),
+        reason: breach.to_string(),
+        force: true,
+        dry_run: false,
+        automatic: true,
+    };
+    match consider(deps, order).await {
+        Ok(Ordered::Walking(switch)) => drive(deps, walker, switch).await,
+        Ok(other) => tracing::error!(?other, "the way back cannot be walked now"),
+        Err(error) => tracing::error!(%error, "the way back cannot be walked now"),
+    }
+}
