@@ -7,7 +7,9 @@ use oms::domain::ids::PartitionId;
 use oms::log::object::CommitObject;
 use oms::store::commit_store::CommitStore;
 use oms::store::error::StoreErrorKind;
+use oms::store::memory::MemoryObjectStore;
 use oms::store::object_store::Created;
+use oms::store::s3_commits::S3Commits;
 
 use crate::chain::{Chain, ODD, places};
 use crate::{P0, World};
@@ -19,6 +21,12 @@ const ROUNDS: usize = 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_conforms() {
     conforms(Arc::new(World::new().commits)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_conforms() {
+    let bucket = Arc::new(MemoryObjectStore::default());
+    conforms(Arc::new(S3Commits::new(bucket))).await;
 }
 
 async fn conforms(store: Arc<dyn CommitStore>) {

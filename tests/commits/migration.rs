@@ -7,7 +7,7 @@ use jiff::ToSpan;
 use oms::domain::ids::{Epoch, PartitionId};
 use oms::domain::time::new_uuid;
 use oms::migration::edge::{Direction, Edge, Move};
-use oms::migration::record::{Change, MigrationRow};
+use oms::migration::record::{Change, MigrationRow, Step};
 use oms::migration::stage::StageKind;
 use oms::migration::switch::{EdgeReport, Switch, SwitchState};
 use oms::store::commit_store::CommitStore;
@@ -38,15 +38,24 @@ async fn law_14_whoever_begins_a_partition_first_decides_and_once() {
     assert_eq!((view.row, view.next), (rows[0], 1));
     assert!(world.table.has_commits(P0).await.unwrap());
 
-    // A log that was there before is not begun again.
+    // A log that was there before is not begun again: it has to say the same of the lead.
     let p1 = PartitionId(1);
-    world.commits.put(&Chain::new(p1).control()).await.unwrap();
-    let row = MigrationRow::new(StageKind::Legacy, Epoch(1));
-    let genesis = Chain::new(p1).control();
-    let error = world.table.begin(p1, &row, Some(&genesis)).await;
-    assert_eq!(error.unwrap_err().kind, StoreErrorKind::Conflict);
+    let first = Chain::new(p1).control();
+    world.commits.put(&first).await.unwrap();
+    let begin = async |epoch| {
+        let row = MigrationRow::new(StageKind::Legacy, Epoch(epoch));
+        let mut other = Chain::new(p1);
+        other.epoch = row.epoch;
+        world.table.begin(p1, &row, Some(&other.control())).await
+    };
+    let error = begin(2).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Conflict, "{error}");
     assert!(world.table.view(p1).await.unwrap().is_none(), "as before");
-    assert_eq!(world.table.begin(p1, &row, None).await.unwrap(), row);
+    assert_eq!(begin(1).await.unwrap().epoch, Epoch(1));
+    let kept = world.commits.get(p1, 0).await.unwrap().unwrap();
+    assert_eq!(kept.bytes, first.bytes);
+    let view = world.table.view(p1).await.unwrap().unwrap();
+    assert_eq!(view.next, 1);
     assert_eq!(world.table.rows().await.unwrap().len(), 2);
 }
 
@@ -75,6 +84,49 @@ async fn a_row_says_since_when_its_stage_holds() {
     let nobodys = PartitionId(9);
     let table = &world.table;
     assert!(!table.compare_and_set(nobodys, &row, &row).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_14_a_change_decided_on_an_older_row_changes_nothing() {
+    let World { table, .. } = &World::new();
+    let first = MigrationRow::new(StageKind::Legacy, Epoch(1));
+    table.begin(P0, &first, None).await.unwrap();
+    let second = first.after(Change::MirrorInS3).unwrap();
+    let third = second.after(Change::StopMirrorInS3).unwrap();
+    assert!(table.compare_and_set(P0, &first, &second).await.unwrap());
+    assert!(table.compare_and_set(P0, &second, &third).await.unwrap());
+    // The row looks as it did at first, and yet a late repetition does not hit it.
+    assert!(!table.compare_and_set(P0, &first, &second).await.unwrap());
+    // Each column counts.
+    let next = third.after(Change::MirrorInS3).unwrap();
+    for other in [
+        MigrationRow {
+            stage: StageKind::DualWritePostgres,
+            ..third
+        },
+        MigrationRow {
+            stage: StageKind::S3Only,
+            ..third
+        },
+        MigrationRow {
+            epoch: Epoch(2),
+            ..third
+        },
+        MigrationRow {
+            step: Step::DrainingToS3,
+            ..third
+        },
+        MigrationRow {
+            revision: 3,
+            ..third
+        },
+    ] {
+        assert!(
+            !table.compare_and_set(P0, &other, &next).await.unwrap(),
+            "{other:?}"
+        );
+    }
+    assert_eq!(table.view(P0).await.unwrap().unwrap().row, third);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
