@@ -31,7 +31,8 @@ pub(super) fn place(object: &CommitObject) -> String {
     format!("{}/{}", object.header.partition, object.header.offset)
 }
 
-/// As many of the objects as go in one statement; at least one. They must follow one another.
+/// As many of the objects as go in one statement; at least one. They must follow one another, and
+/// be some.
 pub(super) fn take(objects: &[Arc<CommitObject>]) -> Result<Vec<Arc<CommitObject>>, StoreError> {
     let Some(first) = objects.first() else {
         return Err(invalid(COPY, "nothing to copy"));

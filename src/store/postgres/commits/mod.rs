@@ -100,6 +100,9 @@ impl CommitStore for PostgresCommits {
     }
 
     async fn copy(&self, objects: &[Arc<CommitObject>]) -> Result<Offset, StoreError> {
+        if objects.is_empty() {
+            return Ok(0);
+        }
         let objects = copy::take(objects)?;
         self.run("commit_copy", move |client| {
             Box::pin(async move { copy::copy(&*client, &objects).await })

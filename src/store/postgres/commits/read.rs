@@ -20,7 +20,7 @@ const EVENTS: &str = "commit_events";
 const SPAN_BYTES: i64 = 8 << 20;
 
 /// Objects in one answer at most: small ones cost the server a lookup each.
-const SPAN_OBJECTS: i64 = 4_096;
+const SPAN_OBJECTS: i64 = 1_024;
 
 pub(super) async fn end(
     client: &impl GenericClient,

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio_postgres::types::Json;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ use super::errors::STORE;
 use super::rows::{mode, partition_of, timestamp, unreadable};
 use super::{Postgres, Work};
 use crate::domain::ids::{Epoch, Offset, PartitionId};
-use crate::log::object::CommitObject;
+use crate::log::object::{CommitObject, ControlRecord};
 use crate::migration::handoff::PostgresView;
 use crate::migration::lead::Lead;
 use crate::migration::record::{InvalidRow, MigrationRow, Step};
@@ -47,6 +48,13 @@ VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
 
 const ROW: &str = "
 SELECT mode, lead, epoch, step, revision FROM migration WHERE partition = $1";
+
+/// The last control record of a log.
+const LAST_RECORD: &str = "
+SELECT control FROM commits WHERE partition = $1 AND kind = 'control'
+ORDER BY commit_offset DESC LIMIT 1";
+
+const BEGIN_OPERATION: &str = "migration_begin";
 
 const HAS_COMMITS: &str = "SELECT EXISTS (SELECT FROM commits WHERE partition = $1)";
 
@@ -147,6 +155,47 @@ fn view(row: &Row, operation: &'static str) -> Result<PostgresView, StoreError> 
     })
 }
 
+/// The beginning of a partition's log. A log that is there, its row lost, keeps its own, if that
+/// says of the lead what the new one would.
+async fn begin_log(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    partition: i32,
+    genesis: &CommitObject,
+) -> Result<Result<(), StoreError>, Error> {
+    let conflict = |found: &str| {
+        let message = format!("the log of partition {partition} {found}");
+        let kind = StoreErrorKind::Conflict;
+        Err(StoreError::determinate(
+            kind,
+            STORE,
+            BEGIN_OPERATION,
+            message,
+        ))
+    };
+    if let Some(found) = transaction.query_opt(LAST_RECORD, &[&partition]).await? {
+        let record: Json<ControlRecord> = match found.try_get(0) {
+            Ok(record) => record,
+            Err(e) => return Ok(Err(unreadable(BEGIN_OPERATION)(e))),
+        };
+        let agreed = genesis.control_record().ok().flatten() == Some(record.0);
+        return Ok(if agreed {
+            Ok(())
+        } else {
+            conflict(&format!(
+                "is led by {} since epoch {}",
+                record.0.lead.as_str(),
+                record.0.epoch.0
+            ))
+        });
+    }
+    let object = std::iter::once((genesis, genesis.hash()));
+    match copy::insert(transaction, object, BEGIN_OPERATION).await? {
+        Ok(Inserted::Yes) => Ok(Ok(())),
+        Ok(Inserted::Taken) => Ok(conflict("has another beginning")),
+        Err(e) => Ok(Err(e)),
+    }
+}
+
 #[async_trait]
 impl MigrationTable for PostgresMigration {
     async fn rows(&self) -> Result<BTreeMap<PartitionId, RowSeen>, StoreError> {
@@ -220,9 +269,8 @@ impl MigrationTable for PostgresMigration {
         row: &MigrationRow,
         genesis: Option<&CommitObject>,
     ) -> Result<MigrationRow, StoreError> {
-        const OPERATION: &str = "migration_begin";
         let (row, genesis) = (RowColumns::from(row), genesis.cloned());
-        self.run(OPERATION, move |client| {
+        self.run(BEGIN_OPERATION, move |client| {
             Box::pin(async move {
                 let number = i32::from(partition.0);
                 let transaction = client.transaction().await?;
@@ -241,24 +289,13 @@ impl MigrationTable for PostgresMigration {
                     .await?;
                 if begun > 0
                     && let Some(genesis) = &genesis
+                    && let Err(e) = begin_log(&transaction, number, genesis).await?
                 {
-                    let object = std::iter::once((genesis, genesis.hash()));
-                    match copy::insert(&transaction, object, OPERATION).await? {
-                        Ok(Inserted::Yes) => {}
-                        Ok(Inserted::Taken) => {
-                            return Ok(Err(StoreError::determinate(
-                                StoreErrorKind::Conflict,
-                                STORE,
-                                OPERATION,
-                                format!("the log of partition {partition} has a beginning"),
-                            )));
-                        }
-                        Err(e) => return Ok(Err(e)),
-                    }
+                    return Ok(Err(e));
                 }
                 let found = transaction.query_one(ROW, &[&number]).await?;
                 transaction.commit().await?;
-                Ok(decode_row(&found, 0, OPERATION))
+                Ok(decode_row(&found, 0, BEGIN_OPERATION))
             })
         })
         .await

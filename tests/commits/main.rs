@@ -1,0 +1,85 @@
+//! What the two places of the log promise to whoever uses them, and what PostgreSQL promises beyond
+//! that: the fence, one transaction with the outbox, objects byte for byte. Against real servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod chain;
+mod conformance;
+mod damage;
+mod fence;
+mod migration;
+mod outbox;
+mod rates;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+
+use oms::domain::ids::{Epoch, PartitionId};
+use oms::migration::record::MigrationRow;
+use oms::migration::stage::StageKind;
+use oms::store::commit_store::{Appended, LeadingTable};
+use oms::store::migration_table::MigrationTable;
+use oms::store::postgres::commits::PostgresCommits;
+use oms::store::postgres::migration::PostgresMigration;
+use oms::store::postgres::{Postgres, PostgresSettings};
+
+use chain::Chain;
+use support::postgres;
+
+const P0: PartitionId = PartitionId(0);
+
+/// A database in which PostgreSQL may lead.
+struct World {
+    settings: PostgresSettings,
+    postgres: Postgres,
+    commits: PostgresCommits,
+    table: PostgresMigration,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::on(postgres::fresh())
+    }
+
+    fn on(settings: PostgresSettings) -> Self {
+        let postgres = postgres::connect(&settings);
+        Self {
+            commits: PostgresCommits::new(postgres.clone()),
+            table: PostgresMigration::new(postgres.clone()),
+            postgres,
+            settings,
+        }
+    }
+
+    /// Partition 0 as `legacy` under epoch 1, with the beginning of its log.
+    async fn led(&self) -> (Chain, MigrationRow) {
+        let mut chain = Chain::new(P0);
+        let genesis = chain.control();
+        let row = MigrationRow::new(StageKind::Legacy, Epoch(1));
+        let begun = self.table.begin(P0, &row, Some(&genesis)).await.unwrap();
+        assert_eq!(begun, row);
+        (chain, row)
+    }
+
+    /// A connection of somebody else.
+    async fn other(&self) -> tokio_postgres::Client {
+        let (client, connection) =
+            tokio_postgres::connect(&self.settings.url, tokio_postgres::NoTls)
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("SET search_path = oms").await.unwrap();
+        client
+    }
+
+    async fn append(&self, object: &Arc<oms::log::object::CommitObject>) -> Appended {
+        self.commits
+            .append(object, &[], object.header.epoch)
+            .await
+            .unwrap()
+    }
+}
