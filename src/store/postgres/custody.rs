@@ -1,0 +1,584 @@
+//! PostgreSQL as a place that is proved and mended. Reads the tables of the log as they are, not as
+//! they should be: whoever asks here suspects them.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio_postgres::{Error, Row, Transaction};
+use uuid::Uuid;
+
+use super::Postgres;
+use super::errors::invalid;
+use super::rows::{system_time, unreadable};
+use crate::domain::event::Envelope;
+use crate::domain::ids::{Offset, PartitionId, Version};
+use crate::log::object::{CommitKind, CommitObject, ObjectHash};
+use crate::migration::lead::Lead;
+use crate::proof::divergence::StrayName;
+use crate::store::custody::{Custody, MAX_SURVEYED, Mended, RetiredTables, Stray, Survey};
+use crate::store::error::StoreError;
+
+/// Offsets looked through by one statement: with a few hundred events each it stays well below the
+/// time that a statement may take.
+const STRETCH: Offset = 500;
+
+/// Rows of `events` that no commit holds, or whose columns contradict their envelope. What the
+/// reader of a stream finds by its columns must be what its envelope says it is.
+const STRAYS: &str = "
+SELECT e.commit_offset, e.idx, e.stream_type, e.stream_id, e.version,
+    encode(sha256(convert_to(e.envelope::text, 'UTF8')), 'hex'),
+    c.partition IS NOT NULL,
+    CASE WHEN c.partition IS NULL THEN 'no commit holds it'
+         WHEN c.kind <> 'events' OR e.idx < 0 OR e.idx >= c.count
+             THEN 'its commit does not count it'
+         ELSE 'its columns contradict its envelope' END
+FROM events e
+LEFT JOIN commits c ON c.partition = e.partition AND c.commit_offset = e.commit_offset
+WHERE e.partition = $1 AND e.commit_offset >= $2 AND e.commit_offset < $3
+    AND (c.partition IS NULL OR c.kind <> 'events' OR e.idx < 0 OR e.idx >= c.count
+        OR e.stream_type IS DISTINCT FROM e.envelope ->> 'streamtype'
+        OR e.stream_id IS DISTINCT FROM e.envelope ->> 'streamid'
+        OR e.version::text IS DISTINCT FROM e.envelope ->> 'streamversion'
+        OR e.event_id::text IS DISTINCT FROM e.envelope ->> 'id'
+        OR e.event_type IS DISTINCT FROM e.envelope ->> 'type'
+        OR e.command_id::text IS DISTINCT FROM e.envelope ->> 'commandid')
+ORDER BY e.commit_offset, e.idx
+LIMIT $4";
+
+/// Rows in partitions that do not exist.
+const FOREIGN: &str = "
+SELECT partition, commit_offset, idx FROM events WHERE partition < 0 OR partition >= $1
+UNION ALL
+SELECT partition, commit_offset, NULL FROM commits WHERE partition < 0 OR partition >= $1
+LIMIT $2";
+
+const COMMIT: &str = "
+SELECT header::text, control::text FROM commits WHERE partition = $1 AND commit_offset = $2";
+
+const ENVELOPES: &str = "
+SELECT envelope::text FROM events WHERE partition = $1 AND commit_offset = $2 ORDER BY idx";
+
+const KEEP_EVENTS: &str = "
+INSERT INTO log_quarantine (source, partition, commit_offset, idx, body, why)
+SELECT 'events', partition, commit_offset, idx, row_to_json(e), $3
+FROM events e WHERE partition = $1 AND commit_offset = $2";
+
+const KEEP_COMMIT: &str = "
+INSERT INTO log_quarantine (source, partition, commit_offset, body, why)
+SELECT 'commits', partition, commit_offset, row_to_json(c), $3
+FROM commits c WHERE partition = $1 AND commit_offset = $2";
+
+/// Rows elsewhere that claim to be events of the right object. A version of a stream, and an event,
+/// lie at one place of the log (law 5), and that is the right object's.
+const RIVALS: &str = "
+WITH rivals AS (
+    DELETE FROM events e
+    WHERE NOT (e.partition = $1 AND e.commit_offset = $2)
+        AND (e.event_id = ANY($3::uuid[]) OR EXISTS (
+            SELECT 1 FROM unnest($4::text[], $5::text[], $6::int8[]) AS r(t, i, v)
+            WHERE e.stream_type = r.t AND e.stream_id = r.i AND e.version = r.v))
+    RETURNING e.*
+)
+INSERT INTO log_quarantine (source, partition, commit_offset, idx, body, why)
+SELECT 'events', partition, commit_offset, idx, row_to_json(rivals), 'its event lies elsewhere'
+FROM rivals";
+
+const PUT_COMMIT: &str = "
+INSERT INTO commits
+    (partition, commit_offset, epoch, kind, header, control, count, size, sha256, committed)
+VALUES ($1, $2, $3, $4, $5::text::json, $6::text::json, $7, $8, $9, $10)";
+
+const PUT_EVENTS: &str = "
+INSERT INTO events (partition, commit_offset, idx, stream_type, stream_id, version, event_id,
+    event_type, command_id, recorded, envelope)
+SELECT $1, $2, r.idx, r.stream_type, r.stream_id, r.version, r.event_id, r.event_type,
+    r.command_id, r.recorded, r.envelope::json
+FROM unnest($3::int4[], $4::text[], $5::text[], $6::int8[], $7::uuid[], $8::text[], $9::uuid[],
+    $10::timestamptz[], $11::text[])
+    AS r(idx, stream_type, stream_id, version, event_id, event_type, command_id, recorded, envelope)";
+
+const TAKE_STRAY: &str = "
+WITH taken AS (
+    DELETE FROM events e
+    WHERE e.partition = $1 AND e.commit_offset = $2 AND e.idx = $3
+        AND NOT EXISTS (SELECT 1 FROM commits c
+            WHERE c.partition = e.partition AND c.commit_offset = e.commit_offset)
+    RETURNING e.*
+)
+INSERT INTO log_quarantine (source, partition, commit_offset, idx, body, why)
+SELECT 'events', partition, commit_offset, idx, row_to_json(taken), 'no commit holds it'
+FROM taken";
+
+const TAKE_COMMIT: &str = "
+WITH taken AS (
+    DELETE FROM commits c WHERE c.partition = $1 AND c.commit_offset = $2
+        AND NOT EXISTS (SELECT 1 FROM migration m WHERE m.partition = c.partition)
+    RETURNING c.*
+)
+INSERT INTO log_quarantine (source, partition, commit_offset, body, why)
+SELECT 'commits', partition, commit_offset, row_to_json(taken), 'its partition does not exist'
+FROM taken";
+
+/// See the module.
+#[derive(Clone)]
+pub struct PostgresCustody {
+    postgres: Postgres,
+}
+
+impl PostgresCustody {
+    /// The log in this database.
+    pub fn new(postgres: Postgres) -> Self {
+        Self { postgres }
+    }
+
+    async fn reach(&self, partition: PartitionId) -> Result<Offset, StoreError> {
+        let next: i64 = self
+            .postgres
+            .run("log_reach", move |client| {
+                Box::pin(async move {
+                    let sql = "SELECT coalesce(max(commit_offset) + 1, 0) FROM commits
+                               WHERE partition = $1";
+                    let row = client.query_one(sql, &[&i32::from(partition.0)]).await?;
+                    row.try_get(0)
+                })
+            })
+            .await?;
+        Ok(next.max(0) as Offset)
+    }
+
+    async fn offsets(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        to: Offset,
+    ) -> Result<BTreeSet<Offset>, StoreError> {
+        const OPERATION: &str = "log_offsets";
+        let rows = self
+            .postgres
+            .run(OPERATION, move |client| {
+                Box::pin(async move {
+                    let sql = "SELECT commit_offset FROM commits
+                               WHERE partition = $1 AND commit_offset >= $2 AND commit_offset < $3";
+                    let statement = client.prepare_cached(sql).await?;
+                    let partition = i32::from(partition.0);
+                    client
+                        .query(&statement, &[&partition, &(from as i64), &(to as i64)])
+                        .await
+                })
+            })
+            .await?;
+        rows.iter()
+            .map(|row| Ok(row.try_get::<_, i64>(0)? as Offset))
+            .collect::<Result<_, Error>>()
+            .map_err(unreadable(OPERATION))
+    }
+
+    async fn strays(
+        &self,
+        partition: PartitionId,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<Stray>, StoreError> {
+        const OPERATION: &str = "log_strays";
+        let rows = self
+            .postgres
+            .run(OPERATION, move |client| {
+                Box::pin(async move {
+                    let statement = client.prepare_cached(STRAYS).await?;
+                    let (partition, limit) = (i32::from(partition.0), MAX_SURVEYED as i64 + 1);
+                    client
+                        .query(&statement, &[&partition, &from, &to, &limit])
+                        .await
+                })
+            })
+            .await?;
+        rows.iter()
+            .map(|row| stray(partition, row))
+            .collect::<Result<_, _>>()
+            .map_err(unreadable(OPERATION))
+    }
+}
+
+fn stray(partition: PartitionId, row: &Row) -> Result<Stray, Error> {
+    let (offset, index): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
+    let (stream_type, stream_id): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
+    let version: i64 = row.try_get(4)?;
+    Ok(Stray {
+        name: StrayName::Row {
+            partition: i32::from(partition.0),
+            offset,
+            index,
+        },
+        why: row.try_get(7)?,
+        offset: offset.max(0) as Offset,
+        event: Some((
+            format!("{stream_type}/{stream_id}"),
+            Version(version.max(0) as u64),
+        )),
+        digest: row.try_get(5)?,
+        within_object: row.try_get(6)?,
+    })
+}
+
+#[async_trait]
+impl Custody for PostgresCustody {
+    fn place(&self) -> Lead {
+        Lead::Postgres
+    }
+
+    async fn survey(&self, partition: PartitionId, from: Offset) -> Result<Survey, StoreError> {
+        let reach = self.reach(partition).await?;
+        let mut survey = Survey {
+            reach: reach.max(from),
+            ..Survey::default()
+        };
+        // What claims an offset before the first one.
+        let mut strays = match from {
+            0 => self.strays(partition, i64::MIN, 0).await?,
+            _ => Vec::new(),
+        };
+        let mut at = from;
+        while at < reach {
+            let to = (at + STRETCH).min(reach);
+            let there = self.offsets(partition, at, to).await?;
+            let mut next = at;
+            for offset in there.iter().copied().chain(std::iter::once(to)) {
+                if offset > next {
+                    survey.gap(next..offset);
+                }
+                next = offset + 1;
+            }
+            strays.extend(self.strays(partition, at as i64, to as i64).await?);
+            at = to;
+            if strays.len() > MAX_SURVEYED {
+                break;
+            }
+        }
+        // What claims an offset after the last one. The log may have gone on meanwhile: such rows
+        // have their commits.
+        let beyond = at.max(reach) as i64;
+        strays.extend(self.strays(partition, beyond, i64::MAX).await?);
+        for stray in strays {
+            survey.stray(stray);
+        }
+        Ok(survey)
+    }
+
+    async fn foreign(&self, partitions: u16) -> Result<Vec<Stray>, StoreError> {
+        const OPERATION: &str = "log_foreign";
+        let rows = self
+            .postgres
+            .run(OPERATION, move |client| {
+                Box::pin(async move {
+                    let limit = MAX_SURVEYED as i64;
+                    client
+                        .query(FOREIGN, &[&i32::from(partitions), &limit])
+                        .await
+                })
+            })
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let (partition, offset): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+                let name = match row.try_get::<_, Option<i32>>(2)? {
+                    Some(index) => StrayName::Row {
+                        partition,
+                        offset,
+                        index,
+                    },
+                    None => StrayName::Commit { partition, offset },
+                };
+                Ok(Stray {
+                    name,
+                    why: "its partition does not exist".into(),
+                    offset: offset.max(0) as Offset,
+                    event: None,
+                    digest: None,
+                    within_object: false,
+                })
+            })
+            .collect::<Result<_, Error>>()
+            .map_err(unreadable(OPERATION))
+    }
+
+    async fn raw(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.postgres
+            .run("log_raw", move |client| {
+                Box::pin(async move {
+                    let transaction = client.transaction().await?;
+                    raw(&transaction, partition, offset).await
+                })
+            })
+            .await
+    }
+
+    async fn replace(
+        &self,
+        object: &CommitObject,
+        wrong: Option<ObjectHash>,
+    ) -> Result<Mended, StoreError> {
+        let columns = Columns::of(object).map_err(|e| invalid("log_replace", e))?;
+        let object = object.clone();
+        self.postgres
+            .run("log_replace", move |client| {
+                Box::pin(async move {
+                    let (partition, offset) = (object.header.partition, object.header.offset);
+                    let transaction = client.transaction().await?;
+                    let found = raw(&transaction, partition, offset).await?;
+                    // An object that looks right may still lie under wrong columns: `wrong` is its
+                    // own hash then, and it is put there anew all the same.
+                    if found.as_deref().map(ObjectHash::of) != wrong {
+                        let right = found.is_some_and(|bytes| bytes == object.bytes);
+                        return Ok(if right { Mended::Yes } else { Mended::Changed });
+                    }
+                    take_out(&transaction, partition, offset, "another object is right").await?;
+                    put_in(&transaction, &object, &columns).await?;
+                    transaction.commit().await?;
+                    Ok(Mended::Yes)
+                })
+            })
+            .await
+    }
+
+    async fn remove(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+        wrong: ObjectHash,
+    ) -> Result<Mended, StoreError> {
+        self.postgres
+            .run("log_remove", move |client| {
+                Box::pin(async move {
+                    let transaction = client.transaction().await?;
+                    let Some(found) = raw(&transaction, partition, offset).await? else {
+                        return Ok(Mended::Yes);
+                    };
+                    if ObjectHash::of(&found) != wrong {
+                        return Ok(Mended::Changed);
+                    }
+                    take_out(&transaction, partition, offset, "beyond the end of the log").await?;
+                    transaction.commit().await?;
+                    Ok(Mended::Yes)
+                })
+            })
+            .await
+    }
+
+    async fn quarantine(&self, stray: &StrayName) -> Result<Mended, StoreError> {
+        let stray = stray.clone();
+        self.postgres
+            .run("log_quarantine", move |client| {
+                Box::pin(async move {
+                    match stray {
+                        StrayName::Key(_) => return Ok(Mended::Changed),
+                        StrayName::Row {
+                            partition,
+                            offset,
+                            index,
+                        } => {
+                            client
+                                .execute(TAKE_STRAY, &[&partition, &offset, &index])
+                                .await?
+                        }
+                        StrayName::Commit { partition, offset } => {
+                            client.execute(TAKE_COMMIT, &[&partition, &offset]).await?
+                        }
+                    };
+                    Ok(Mended::Yes)
+                })
+            })
+            .await
+    }
+}
+
+/// The bytes at an offset, put together as if they were an object. The commit's row is locked.
+async fn raw(
+    transaction: &Transaction<'_>,
+    partition: PartitionId,
+    offset: Offset,
+) -> Result<Option<Bytes>, Error> {
+    let (partition, offset) = (i32::from(partition.0), offset as i64);
+    let sql = format!("{COMMIT} FOR UPDATE");
+    let Some(commit) = transaction.query_opt(&sql, &[&partition, &offset]).await? else {
+        return Ok(None);
+    };
+    let events = transaction.query(ENVELOPES, &[&partition, &offset]).await?;
+    let (header, control): (&str, Option<&str>) = (commit.try_get(0)?, commit.try_get(1)?);
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.push(b'\n');
+    for line in control.into_iter().map(Ok).chain(events.iter().map(|row| row.try_get(0))) {
+        bytes.extend_from_slice(str::as_bytes(line?));
+        bytes.push(b'\n');
+    }
+    Ok(Some(bytes.into()))
+}
+
+async fn take_out(
+    transaction: &Transaction<'_>,
+    partition: PartitionId,
+    offset: Offset,
+    why: &str,
+) -> Result<(), Error> {
+    let (partition, offset) = (i32::from(partition.0), offset as i64);
+    for sql in [KEEP_EVENTS, KEEP_COMMIT] {
+        transaction
+            .execute(sql, &[&partition, &offset, &why])
+            .await?;
+    }
+    for table in ["events", "commits"] {
+        let sql = format!("DELETE FROM {table} WHERE partition = $1 AND commit_offset = $2");
+        transaction.execute(&sql, &[&partition, &offset]).await?;
+    }
+    Ok(())
+}
+
+/// An object's lines as columns.
+#[derive(Default)]
+struct Columns {
+    idx: Vec<i32>,
+    stream_type: Vec<String>,
+    stream_id: Vec<String>,
+    version: Vec<i64>,
+    event_id: Vec<Uuid>,
+    event_type: Vec<String>,
+    command_id: Vec<Uuid>,
+    recorded: Vec<std::time::SystemTime>,
+    envelope: Vec<String>,
+}
+
+impl Columns {
+    fn of(object: &CommitObject) -> Result<Self, String> {
+        let mut columns = Self::default();
+        for i in 0..object.event_count() {
+            let line = object.line(i);
+            let event = Envelope::parse(&line).map_err(|e| format!("event {i}: {e}"))?;
+            columns.idx.push(i as i32);
+            columns.stream_type.push(event.stream_type.into_owned());
+            columns.stream_id.push(event.stream_id.into_owned());
+            columns.version.push(event.version.0 as i64);
+            columns.event_id.push(event.id.0);
+            columns.event_type.push(event.event_type.into_owned());
+            columns.command_id.push(event.command_id.0);
+            columns.recorded.push(system_time(event.time));
+            let text = std::str::from_utf8(&line).map_err(|e| format!("event {i}: {e}"))?;
+            columns.envelope.push(text.to_owned());
+        }
+        Ok(columns)
+    }
+}
+
+async fn put_in(
+    transaction: &Transaction<'_>,
+    object: &CommitObject,
+    columns: &Columns,
+) -> Result<(), Error> {
+    let header = &object.header;
+    let (partition, offset) = (i32::from(header.partition.0), header.offset as i64);
+    transaction
+        .execute(
+            RIVALS,
+            &[
+                &partition,
+                &offset,
+                &columns.event_id,
+                &columns.stream_type,
+                &columns.stream_id,
+                &columns.version,
+            ],
+        )
+        .await?;
+    let first = object.lines.first().map_or(object.bytes.len(), |l| l.start as usize);
+    let header_text = String::from_utf8_lossy(&object.bytes[..first.saturating_sub(1)]).into_owned();
+    let (kind, control) = match header.kind {
+        CommitKind::Events => ("events", None),
+        CommitKind::Control => {
+            let line = (!object.lines.is_empty()).then(|| object.line(0));
+            ("control", line.map(|l| String::from_utf8_lossy(&l).into_owned()))
+        }
+    };
+    let hash = object.hash();
+    transaction
+        .execute(
+            PUT_COMMIT,
+            &[
+                &partition,
+                &offset,
+                &(header.epoch.0 as i64),
+                &kind,
+                &header_text,
+                &control,
+                &(header.count as i32),
+                &(object.bytes.len() as i64),
+                &&hash.0[..],
+                &system_time(header.at),
+            ],
+        )
+        .await?;
+    transaction
+        .execute(
+            PUT_EVENTS,
+            &[
+                &partition,
+                &offset,
+                &columns.idx,
+                &columns.stream_type,
+                &columns.stream_id,
+                &columns.version,
+                &columns.event_id,
+                &columns.event_type,
+                &columns.command_id,
+                &columns.recorded,
+                &columns.envelope,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+#[async_trait]
+impl RetiredTables for PostgresCustody {
+    async fn empty(&self, ends: &[(PartitionId, Offset)]) -> Result<bool, StoreError> {
+        let expected: BTreeSet<(i32, i64)> = ends
+            .iter()
+            .filter(|(_, end)| *end > 0)
+            .map(|(partition, end)| (i32::from(partition.0), *end as i64))
+            .collect();
+        self.postgres
+            .run("log_empty", move |client| {
+                Box::pin(async move {
+                    let transaction = client.transaction().await?;
+                    // The fence first: nobody mirrors, or leads, from here until the end.
+                    let rows = transaction
+                        .query("SELECT mode, step FROM migration FOR SHARE", &[])
+                        .await?;
+                    for row in rows {
+                        let (mode, step): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+                        if mode != "s3_only" || step != "steady" {
+                            return Ok(false);
+                        }
+                    }
+                    transaction
+                        .batch_execute("LOCK TABLE commits, events IN ACCESS EXCLUSIVE MODE")
+                        .await?;
+                    let sql =
+                        "SELECT partition, max(commit_offset) + 1 FROM commits GROUP BY partition";
+                    let mut found = BTreeSet::new();
+                    for row in transaction.query(sql, &[]).await? {
+                        found.insert((row.try_get(0)?, row.try_get(1)?));
+                    }
+                    if found != expected {
+                        return Ok(false);
+                    }
+                    transaction.batch_execute("TRUNCATE commits, events").await?;
+                    transaction.commit().await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+}
