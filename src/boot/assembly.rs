@@ -197,6 +197,7 @@ pub fn start(
         projected,
         projection,
         delivery: delivery.clone(),
+        jobs: None,
         tree: tree.clone(),
         health: stores.health,
         migration: MigrationParts {

@@ -228,7 +228,9 @@ async fn run(kind: &str, common: Common, given: Given, output: Output) -> anyhow
     if let Some(action) = order {
         let job = api.post(&path, &json!({ "action": action })).await?;
         if action != "resume" || common.detach {
-            output.result(&job, || format!("{kind} {}: {}", field(&job, "id"), field(&job, "state")))?;
+            output.result(&job, || {
+                format!("{kind} {}: {}", field(&job, "id"), field(&job, "state"))
+            })?;
             return Ok(Exit::Done);
         }
         return follow(&api, kind, &job, output).await;
@@ -246,7 +248,9 @@ async fn run(kind: &str, common: Common, given: Given, output: Output) -> anyhow
         Err(error) => return Err(error.into()),
     };
     if common.detach {
-        output.result(&job, || format!("{kind} {}: {}", field(&job, "id"), field(&job, "state")))?;
+        output.result(&job, || {
+            format!("{kind} {}: {}", field(&job, "id"), field(&job, "state"))
+        })?;
         return Ok(Exit::Done);
     }
     follow(&api, kind, &job, output).await
@@ -261,7 +265,11 @@ async fn follow(api: &Api, kind: &str, job: &Value, output: Output) -> anyhow::R
     let mut heard = Instant::now();
     while matches!(job["state"].as_str(), Some("running" | "pausing")) {
         let number = |key: &str| job["progress"][key].as_u64().unwrap_or_default();
-        bar.show(&field(&job["progress"], "phase"), number("done"), number("total"));
+        bar.show(
+            &field(&job["progress"], "phase"),
+            number("done"),
+            number("total"),
+        );
         let says = field(&job["progress"], "waiting");
         if says != waiting {
             if says != "-" {
@@ -339,7 +347,14 @@ fn sized<const N: usize>(row: Vec<String>) -> [String; N] {
 
 fn describe_verify(report: &Value) -> String {
     let columns = [
-        "partition", "lead", "objects", "events", "streams", "unmirrored", "divergences", "digest",
+        "partition",
+        "lead",
+        "objects",
+        "events",
+        "streams",
+        "unmirrored",
+        "divergences",
+        "digest",
     ];
     let partitions = rows(&report["partitions"], &columns).map(|mut row| {
         if let Some(digest) = row.last_mut() {
@@ -364,7 +379,16 @@ fn describe_verify(report: &Value) -> String {
         field(report, "divergences_total"),
         field(report, "divergent_streams"),
     ));
-    let columns = ["partition", "offset", "kind", "stream", "version", "right", "repair", "why"];
+    let columns = [
+        "partition",
+        "offset",
+        "kind",
+        "stream",
+        "version",
+        "right",
+        "repair",
+        "why",
+    ];
     let listed = rows(&report["divergences"], &columns);
     text.push_str(&table(columns, listed.take(MAX_SHOWN).map(sized)));
     more(report, "divergences", &mut text);
@@ -372,7 +396,15 @@ fn describe_verify(report: &Value) -> String {
 }
 
 fn describe_repair(report: &Value) -> String {
-    let columns = ["partition", "offset", "kind", "stream", "repair", "outcome", "reason"];
+    let columns = [
+        "partition",
+        "offset",
+        "kind",
+        "stream",
+        "repair",
+        "outcome",
+        "reason",
+    ];
     let listed = rows(&report["results"], &columns);
     let mut text = table(columns, listed.take(MAX_SHOWN).map(sized));
     more(report, "results", &mut text);
@@ -397,7 +429,10 @@ fn more(report: &Value, key: &str, text: &mut String) {
 fn describe_any(report: &Value) -> String {
     let members = report.as_object().into_iter().flatten();
     let plain = members.filter(|(_, value)| !value.is_array() && !value.is_object());
-    table(["what", "value"], plain.map(|(key, _)| [key.clone(), field(report, key)]))
+    table(
+        ["what", "value"],
+        plain.map(|(key, _)| [key.clone(), field(report, key)]),
+    )
 }
 
 #[cfg(test)]
@@ -410,7 +445,10 @@ mod tests {
         let table = [
             (job("done", json!({ "clean": true })), Exit::Done),
             (job("done", json!({ "clean": false })), Exit::Failed),
-            (job("done", json!({ "clean": false, "dry_run": true })), Exit::Done),
+            (
+                job("done", json!({ "clean": false, "dry_run": true })),
+                Exit::Done,
+            ),
             (job("done", json!({ "rows": 3 })), Exit::Done),
             (job("paused", Value::Null), Exit::Done),
             (job("failed", Value::Null), Exit::Failed),
@@ -430,7 +468,13 @@ mod tests {
             "divergences": [{ "partition": 0, "offset": 7, "kind": "differs", "right": "s3" }],
         });
         let text = describe("verify", &json!({ "state": "done", "report": report }));
-        assert!(text.contains("DIVERGENT") && text.contains("differs"), "{text}");
-        assert!(text.contains("0123456789abcdef") && !text.contains("abcdef0123"), "{text}");
+        assert!(
+            text.contains("DIVERGENT") && text.contains("differs"),
+            "{text}"
+        );
+        assert!(
+            text.contains("0123456789abcdef") && !text.contains("abcdef0123"),
+            "{text}"
+        );
     }
 }

@@ -198,15 +198,21 @@ async fn take<T: Order>(
     let action = match action {
         Action::Start if id.is_some() => {
             let detail = "`job` names a job to pause, resume or cancel; a new one gets its own id";
-            return Err(Problem::new(problem::VALIDATION_FAILED, detail)
-                .field("job", "unexpected", detail));
+            return Err(Problem::new(problem::VALIDATION_FAILED, detail).field(
+                "job",
+                "unexpected",
+                detail,
+            ));
         }
         Action::Start => None,
         _ if asked => {
             let detail = "to pause, resume or cancel takes `job` and nothing else: a job keeps \
                           what it was started with";
-            return Err(Problem::new(problem::VALIDATION_FAILED, detail)
-                .field("action", "unexpected", detail));
+            return Err(Problem::new(problem::VALIDATION_FAILED, detail).field(
+                "action",
+                "unexpected",
+                detail,
+            ));
         }
         Action::Pause => Some(JobAction::Pause),
         Action::Resume => Some(JobAction::Resume),

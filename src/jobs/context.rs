@@ -111,15 +111,15 @@ impl JobContext {
         state.saved = Some(Instant::now());
     }
 
-    /// Waits, unless the job must stop.
-    pub async fn wait(&self, time: Duration) -> Result<(), Interrupted> {
+    /// Waits; less long if the job must stop. That is for [`JobContext::save`] to say, which takes
+    /// a checkpoint with it.
+    pub async fn wait(&self, time: Duration) {
         let mut orders = self.orders.clone();
         if !time.is_zero() {
             let told = orders.wait_for(|order| *order != Order::Run);
-            // Either way the order is looked at next.
+            // Either way the caller looks at the order next.
             let _ = tokio::time::timeout(time, told).await;
         }
-        self.interrupted()
     }
 
     /// Whether the job must stop.

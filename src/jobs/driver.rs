@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::context::{Interrupted, JobContext, Order};
 use super::runner::{JobFailure, Runner};
+use crate::metrics;
 use crate::migration::job::{Job, JobProgress, JobState};
 use crate::store::backoff::Backoff;
 use crate::store::job_table::{JobEnd, JobTable};
@@ -76,7 +77,8 @@ impl Driver {
                         tracing::warn!(job = %self.context.id(), %error, "a job waits");
                     }
                     self.context.waiting(Some(error.to_string()));
-                    self.context.wait(backoff.pause()).await?;
+                    self.context.wait(backoff.pause()).await;
+                    self.context.interrupted()?;
                 }
                 outcome => {
                     self.context.waiting(None);
@@ -93,6 +95,8 @@ impl Driver {
         loop {
             ticks.tick().await;
             let (progress, checkpoint) = self.context.seen();
+            let kind = self.runner.kind().as_str();
+            metrics::job_progress(kind, progress.done, progress.total);
             let id = self.context.id();
             let beat = self
                 .table
@@ -121,11 +125,21 @@ impl Driver {
 
     /// Records how it ended, however long that takes: until then it counts as running, and after a
     /// crash it is run again from its checkpoint.
-    async fn record(&self, job: &Job, state: JobState, report: Option<Value>, error: Option<String>) {
+    async fn record(
+        &self,
+        job: &Job,
+        state: JobState,
+        report: Option<Value>,
+        error: Option<String>,
+    ) {
         let (progress, checkpoint) = self.context.seen();
         let progress = JobProgress {
             waiting: None,
-            rate: if state == JobState::Paused { 0.0 } else { progress.rate },
+            rate: if state == JobState::Paused {
+                0.0
+            } else {
+                progress.rate
+            },
             eta_seconds: None,
             ..progress
         };

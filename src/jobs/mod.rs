@@ -12,9 +12,11 @@
 //! * [`manager`]: starts, pauses, resumes, cancels, takes over; [`driver`]: runs one job
 //! * [`pace`]: throttle, rate, remaining time
 //! * [`places`]: the two places of the log; [`standing`]: where the migration stands
+//! * [`assembly`]: all of it put together
 //! * [`verify`], [`repair`], [`archive`]: the jobs; backfill is registered by whoever assembles
 
 pub mod archive;
+pub mod assembly;
 pub mod context;
 pub mod driver;
 pub mod manager;

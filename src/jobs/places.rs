@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::index::Location;
 use crate::log::object::CommitObject;
@@ -15,6 +17,9 @@ use crate::store::error::{StoreError, StoreErrorKind};
 
 /// Objects asked for at once; a place may give fewer when they are large.
 const SPAN: Offset = 256;
+
+/// Objects looked at side by side where something is wrong.
+const LOOKS: usize = 8;
 
 /// Events of a stream read at once for its digest.
 const DIGEST_CHUNK: usize = 500;
@@ -64,11 +69,7 @@ pub fn other(place: Lead) -> Lead {
 
 impl Place {
     /// What lies at an offset.
-    pub async fn look(
-        &self,
-        partition: PartitionId,
-        offset: Offset,
-    ) -> Result<Found, StoreError> {
+    pub async fn look(&self, partition: PartitionId, offset: Offset) -> Result<Found, StoreError> {
         match self.log.get(partition, offset).await {
             Ok(Some(object)) => Ok(Found::Object(Arc::new(object))),
             Ok(None) => Ok(Found::Absent),
@@ -104,12 +105,16 @@ impl Place {
                     return Ok(objects);
                 }
             }
-            Ok(_) => {}
+            Ok(_) => return Ok(VecDeque::from([self.look(partition, from).await?])),
             Err(error) if error.kind == StoreErrorKind::Corrupt => {}
             Err(error) => return Err(error),
         }
-        // Something is wrong somewhere in it: one by one, until it is known what.
-        Ok(VecDeque::from([self.look(partition, from).await?]))
+        // Something is wrong somewhere in it: all of it one by one, once.
+        stream::iter(from..to)
+            .map(|offset| self.look(partition, offset))
+            .buffered(LOOKS)
+            .try_collect()
+            .await
     }
 }
 

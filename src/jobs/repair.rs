@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use metrics::counter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -20,6 +21,7 @@ use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
 use crate::log::keys;
 use crate::log::object::ObjectHash;
+use crate::metrics::REPAIRS;
 use crate::migration::job::{JobKind, JobProgress, JobState};
 use crate::migration::lead::Lead;
 use crate::proof::divergence::{Divergence, DivergenceKind, MAX_LISTED, Remedy, StrayName};
@@ -129,7 +131,11 @@ pub struct RepairRunner {
 }
 
 impl RepairRunner {
-    async fn list(&self, order: &RepairOrder, job: &JobContext) -> Result<Vec<Divergence>, JobFailure> {
+    async fn list(
+        &self,
+        order: &RepairOrder,
+        job: &JobContext,
+    ) -> Result<Vec<Divergence>, JobFailure> {
         let mut list = if order.fresh {
             let verify = VerifyOrder {
                 partitions: order.partitions.clone(),
@@ -138,7 +144,10 @@ impl RepairRunner {
             let starts = BTreeMap::new();
             // Begun again after an interruption: it is what is found last that counts.
             let keep = |_: Value| Value::Null;
-            let verified = self.verifier.verify(job, &verify, &starts, None, &keep).await?;
+            let verified = self
+                .verifier
+                .verify(job, &verify, &starts, None, &keep)
+                .await?;
             verified.divergences
         } else {
             let verification = match order.verification {
@@ -197,7 +206,8 @@ impl Runner for RepairRunner {
                 Err(Refusal::conflict("no_verification", message).into())
             }
             None => {
-                let message = "there is no verification to repair: verify first, or ask for `fresh`";
+                let message =
+                    "there is no verification to repair: verify first, or ask for `fresh`";
                 Err(Refusal::conflict("no_verification", message).into())
             }
         }
@@ -285,7 +295,10 @@ impl Run<'_> {
         let Some(divergence) = self.state.list.get(self.state.next).cloned() else {
             return Ok(());
         };
-        if let Some(stray) = divergence.stray.clone().filter(|_| divergence.repair == Remedy::Quarantine)
+        if let Some(stray) = divergence
+            .stray
+            .clone()
+            .filter(|_| divergence.repair == Remedy::Quarantine)
         {
             let verdict = self.stray(&divergence, &stray).await?;
             self.note(&divergence, verdict);
@@ -313,7 +326,7 @@ impl Run<'_> {
         };
         let state = &self.state;
         self.job.save(progress, || write(state))?;
-        self.job.wait(pause).await?;
+        self.job.wait(pause).await;
         Ok(())
     }
 
@@ -325,6 +338,8 @@ impl Run<'_> {
             RepairOutcome::NotRepairable => 3,
         };
         self.state.counts[count] += 1;
+        let outcome = ["repaired", "would_repair", "gone", "not_repairable"][count];
+        counter!(REPAIRS, "outcome" => outcome).increment(1);
         if verdict.outcome == RepairOutcome::Repaired {
             tracing::warn!(partition = %divergence.partition, offset = divergence.offset,
                 kind = divergence.kind.as_str(), kept = verdict.kept,
@@ -386,16 +401,28 @@ impl Run<'_> {
         let place = Self::place_of(divergence);
         // Just before: the log may have grown up to it.
         let verifier = &self.runner.verifier;
-        let ends = verifier.ends(partition, offset.saturating_sub(1)).await?;
+        let ends = verifier.ends(partition, 0).await?;
         let found = verifier.places.of(place).look(partition, offset).await?;
         let Some(hash) = found.hash() else {
-            return Ok(Verdict::new(RepairOutcome::Gone, "nothing is there any more"));
+            return Ok(Verdict::new(
+                RepairOutcome::Gone,
+                "nothing is there any more",
+            ));
         };
         let Some(lead) = ends.lead else {
             return Ok(Verdict::not("the lead is being moved: try again"));
         };
-        let end = verifier.places.of(lead).log.end(partition, 0).await?;
-        if offset < end {
+        let common = ends.common();
+        let in_log = match place == lead {
+            // What comes after nothing is no part of the leader's log.
+            true => !ends
+                .of(lead)
+                .gaps
+                .iter()
+                .any(|gap| gap.end > common && gap.end <= offset),
+            false => offset < ends.of(lead).reach,
+        };
+        if in_log {
             let reason = "the log has come this far: verify again";
             return Ok(Verdict::new(RepairOutcome::Gone, reason));
         }
@@ -433,7 +460,10 @@ impl Run<'_> {
         if offset >= ends.common() {
             let reason = match listed.repair {
                 Remedy::None => Verdict::not(listed.why.clone()),
-                _ => Verdict::new(RepairOutcome::Gone, "one of the places does not reach it (any more)"),
+                _ => Verdict::new(
+                    RepairOutcome::Gone,
+                    "one of the places does not reach it (any more)",
+                ),
             };
             self.note(listed, reason);
             return Ok(());
@@ -446,7 +476,11 @@ impl Run<'_> {
         // anew all the same.
         let columns = listed.stray.is_some()
             && found.is_empty()
-            && ends.postgres.strays.iter().any(|s| s.within_object && s.offset == offset);
+            && ends
+                .postgres
+                .strays
+                .iter()
+                .any(|s| s.within_object && s.offset == offset);
         if columns {
             found.push(listed.clone());
         }
@@ -482,11 +516,17 @@ impl Run<'_> {
             Lead::Postgres => &divergence.s3,
         };
         if hash_then.is_some() && hash_now != *hash_then {
-            return Ok(Verdict::not("the right one changed while it was looked at: verify again"));
+            return Ok(Verdict::not(
+                "the right one changed while it was looked at: verify again",
+            ));
         }
         let there = self.raw(wrong, partition, offset).await?;
         if self.order.dry_run {
-            let reason = format!("{} has the right one: {}", other(wrong).as_str(), divergence.why);
+            let reason = format!(
+                "{} has the right one: {}",
+                other(wrong).as_str(),
+                divergence.why
+            );
             return Ok(Verdict::new(RepairOutcome::WouldRepair, reason));
         }
         let kept = match &there {
@@ -502,7 +542,10 @@ impl Run<'_> {
             Ok(Mended::Changed) => Verdict::not("it changed while it was looked at: verify again"),
             // The store says what stands in the way; others can still be repaired.
             Err(error)
-                if matches!(error.kind, StoreErrorKind::Conflict | StoreErrorKind::Invalid) =>
+                if matches!(
+                    error.kind,
+                    StoreErrorKind::Conflict | StoreErrorKind::Invalid
+                ) =>
             {
                 Verdict::not(error.to_string())
             }

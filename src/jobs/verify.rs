@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use metrics::{counter, gauge};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Clock;
 use crate::log::object::ObjectHash;
+use crate::metrics::{DIVERGENCES, DIVERGENT_STREAMS, VERIFIED};
 use crate::migration::job::{JobKind, JobProgress, JobState};
 use crate::migration::lead::Lead;
 use crate::proof::compare::Comparison;
@@ -133,7 +135,12 @@ impl Verifier {
         let mut before = self.standing(partition).await?;
         for _ in 0..MAX_LOOKS {
             let lead = before.map_or(Lead::S3, |s| s.stage.lead());
-            let copy = self.places.of(other(lead)).custody.survey(partition, from).await?;
+            let copy = self
+                .places
+                .of(other(lead))
+                .custody
+                .survey(partition, from)
+                .await?;
             let leader = self.places.of(lead).custody.survey(partition, from).await?;
             let (s3, postgres) = match lead {
                 Lead::S3 => (leader, copy),
@@ -174,8 +181,7 @@ impl Verifier {
             return Ok(true);
         }
         let copy = lead.map(other);
-        let may_come =
-            copy.is_none_or(|copy| divergence.kind == DivergenceKind::missing_in(copy));
+        let may_come = copy.is_none_or(|copy| divergence.kind == DivergenceKind::missing_in(copy));
         let deadline = tokio::time::Instant::now() + COPY_PATIENCE;
         let mut waited = false;
         loop {
@@ -193,7 +199,8 @@ impl Verifier {
                 *waits += 1;
                 waited = true;
             }
-            job.wait(COPY_LOOK).await?;
+            job.wait(COPY_LOOK).await;
+            job.interrupted()?;
         }
     }
 
@@ -387,7 +394,10 @@ impl Verifier {
     ) -> Result<VerifyReport, JobFailure> {
         let mut run = Run::new(self, job, order, starts, checkpoint, keep)?;
         run.walk().await?;
-        Ok(run.report())
+        let report = run.report();
+        gauge!(DIVERGENCES).set(report.divergences_total as f64);
+        gauge!(DIVERGENT_STREAMS).set(report.divergent_streams as f64);
+        Ok(report)
     }
 }
 
@@ -602,14 +612,16 @@ impl<'a> Run<'a> {
             }
             if breath.objects >= BREATH || breath.bytes > 8 << 20 {
                 let pause = self.pace.advance(breath.events, breath.objects);
+                counter!(VERIFIED).increment(breath.events);
                 breath = Counts::default();
                 let within = comparison.next_offset() - current.report.from;
                 self.state.current = Some(current.clone());
                 self.save(within)?;
-                self.job.wait(pause).await?;
+                self.job.wait(pause).await;
             }
         }
         let pause = self.pace.advance(breath.events, breath.objects);
+        counter!(VERIFIED).increment(breath.events);
         let after = self.verifier.after(partition, &ends).await?;
         for found in comparison.end(&after) {
             self.add(&mut current.report, found, ends.lead).await?;
@@ -625,13 +637,15 @@ impl<'a> Run<'a> {
         report.lead = ends.lead;
         report.to = common;
         (report.s3_end, report.postgres_end) = (ends.s3.reach, ends.postgres.reach);
-        let ahead = ends.longer().filter(|longer| ends.lead.is_none_or(|lead| lead == *longer));
+        let ahead = ends
+            .longer()
+            .filter(|longer| ends.lead.is_none_or(|lead| lead == *longer));
         report.unmirrored = ahead.map_or(0, |longer| ends.of(longer).reach - ends.common());
         report.digest = prev.filter(|_| common > 0).map(|hash| hash.to_string());
         self.done += report.objects;
         self.state.done.push(report);
         self.save(0)?;
-        self.job.wait(pause).await?;
+        self.job.wait(pause).await;
         Ok(())
     }
 
@@ -655,8 +669,12 @@ impl<'a> Run<'a> {
         // A row that contradicts its envelope may make its whole object unreadable: told once.
         let told = found.stray.is_some()
             && self.state.divergences.listed.iter().rev().any(|d| {
-                d.partition == found.partition && d.offset == found.offset && d.kind == found.kind
-                    && d.stray.as_ref().is_none_or(|s| Some(s) == found.stray.as_ref())
+                d.partition == found.partition
+                    && d.offset == found.offset
+                    && d.kind == found.kind
+                    && d.stray
+                        .as_ref()
+                        .is_none_or(|s| Some(s) == found.stray.as_ref())
             });
         if !told {
             report.divergences += 1;

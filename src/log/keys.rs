@@ -77,7 +77,10 @@ pub fn quarantined_key(key: &str) -> String {
 
 /// A part of an export: events of a partition from an offset on.
 pub fn archive_part(export: Uuid, partition: PartitionId, from: Offset) -> String {
-    format!("archive/{export}/part-{:04}-{from:020}.parquet", partition.0)
+    format!(
+        "archive/{export}/part-{:04}-{from:020}.parquet",
+        partition.0
+    )
 }
 
 /// What an export consists of.

@@ -185,7 +185,8 @@ impl Comparison {
             );
             broken.s3.clone_from(&oldest.divergence.s3);
             broken.postgres.clone_from(&oldest.divergence.postgres);
-            broken.why = "even the right one of the two does not follow the object before it".into();
+            broken.why =
+                "even the right one of the two does not follow the object before it".into();
             decided.push(broken);
         }
         if !pending.is_empty() {

@@ -61,7 +61,12 @@ mod tests {
     #[test]
     fn order_borders_and_content_all_count() {
         let whole = of(&["ab", "c"]);
-        for other in [of(&["a", "bc"]), of(&["c", "ab"]), of(&["ab"]), of(&["ab", "d"])] {
+        for other in [
+            of(&["a", "bc"]),
+            of(&["c", "ab"]),
+            of(&["ab"]),
+            of(&["ab", "d"]),
+        ] {
             assert_ne!(whole, other);
         }
         let mut resumed = RollingDigest::resume(of(&["ab"]).hash(), 1);

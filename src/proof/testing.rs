@@ -7,7 +7,9 @@ use crate::domain::event::{EncodedEvents, NewEvent, Provenance, encode};
 use crate::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
 };
-use crate::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
+use crate::log::object::{
+    CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash,
+};
 use crate::migration::lead::Lead;
 
 fn event(partition: u16, stream: u64, version: u64) -> EncodedEvents {
@@ -47,7 +49,11 @@ pub fn chain(partition: u16, n: u64, streams: u64) -> Vec<CommitObject> {
             prev,
             at: "2026-01-02T03:04:05Z".parse().unwrap(),
             count: if control { 1 } else { streams as u32 },
-            kind: if control { CommitKind::Control } else { CommitKind::Events },
+            kind: if control {
+                CommitKind::Control
+            } else {
+                CommitKind::Events
+            },
         };
         objects.push(if control {
             let record = ControlRecord {

@@ -142,11 +142,7 @@ impl Custody for BucketCustody {
     ) -> Result<Mended, StoreError> {
         let key = keys::commit(object.header.partition, object.header.offset);
         let Some(wrong) = wrong else {
-            return match self
-                .store
-                .put_if_absent(&key, object.bytes.clone())
-                .await?
-            {
+            return match self.store.put_if_absent(&key, object.bytes.clone()).await? {
                 Created::Yes => Ok(Mended::Yes),
                 Created::Exists => self.is_now(&key, object).await,
             };
@@ -201,7 +197,11 @@ impl Custody for BucketCustody {
 
 impl BucketCustody {
     async fn is_now(&self, key: &str, object: &CommitObject) -> Result<Mended, StoreError> {
-        let same = self.store.get(key).await?.is_some_and(|b| b == object.bytes);
+        let same = self
+            .store
+            .get(key)
+            .await?
+            .is_some_and(|b| b == object.bytes);
         Ok(if same { Mended::Yes } else { Mended::Changed })
     }
 }
@@ -242,7 +242,10 @@ mod tests {
             "events/x",
         ];
         for offset in [0, 1, 4, 9] {
-            store.put(&keys::commit(p, offset), "x".into()).await.unwrap();
+            store
+                .put(&keys::commit(p, offset), "x".into())
+                .await
+                .unwrap();
         }
         for key in odd {
             store.put(key, "y".into()).await.unwrap();
@@ -254,9 +257,18 @@ mod tests {
         assert_eq!(custody.survey(p, 5).await.unwrap().gaps, [5..9]);
         let foreign = custody.foreign(2).await.unwrap();
         let names: Vec<_> = foreign.iter().map(|s| s.name.clone()).collect();
-        assert_eq!(names, odd[2..].iter().map(|k| StrayName::Key((*k).into())).collect::<Vec<_>>());
+        assert_eq!(
+            names,
+            odd[2..]
+                .iter()
+                .map(|k| StrayName::Key((*k).into()))
+                .collect::<Vec<_>>()
+        );
 
-        custody.quarantine(&StrayName::Key(odd[0].into())).await.unwrap();
+        custody
+            .quarantine(&StrayName::Key(odd[0].into()))
+            .await
+            .unwrap();
         assert!(store.get(odd[0]).await.unwrap().is_none());
         let kept = keys::quarantined_key(odd[0]);
         assert_eq!(store.get(&kept).await.unwrap().unwrap(), "y");

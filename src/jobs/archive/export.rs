@@ -24,8 +24,7 @@ const MAX_BYTES: usize = 32 << 20;
 const SPAN: Offset = 256;
 
 /// What is kept of the parts made so far.
-pub(super) type Keep<'a> =
-    &'a (dyn Fn(&[Part]) -> Result<serde_json::Value, JobFailure> + Sync);
+pub(super) type Keep<'a> = &'a (dyn Fn(&[Part]) -> Result<serde_json::Value, JobFailure> + Sync);
 
 /// One export.
 pub(super) struct Exporter<'a> {
@@ -92,10 +91,7 @@ impl Exporter<'_> {
         let mut rows = Rows::default();
         let mut to = from;
         while to < end && rows.len() < MAX_ROWS && rows.envelope_bytes() < MAX_BYTES {
-            let objects = self
-                .table
-                .span(partition, to, end.min(to + SPAN))
-                .await?;
+            let objects = self.table.span(partition, to, end.min(to + SPAN)).await?;
             if objects.is_empty() {
                 let what = format!("commit {partition}/{to} is gone from PostgreSQL");
                 return Err(StoreError::corrupt("postgres", "archive", what).into());
@@ -143,11 +139,7 @@ impl Exporter<'_> {
     }
 
     /// Reads every part back, and the table once more, and compares.
-    pub async fn compare(
-        &self,
-        ends: &[PartitionEnd],
-        parts: &[Part],
-    ) -> Result<(), JobFailure> {
+    pub async fn compare(&self, ends: &[PartitionEnd], parts: &[Part]) -> Result<(), JobFailure> {
         let total: u64 = ends.iter().map(|e| e.end).sum();
         let mut pace = Pace::new(None);
         for (i, part) in parts.iter().enumerate() {

@@ -36,10 +36,6 @@ use crate::store::custody::RetiredTables;
 use crate::store::error::StoreError;
 use crate::store::object_store::ObjectStore;
 
-/// For how long every partition must have been `s3_only` when nobody says: a week has every day of
-/// load in it, and in a week somebody has looked.
-pub const DEFAULT_ARCHIVE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// What an archive is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -152,7 +148,9 @@ fn retired(
 ) -> Result<(), String> {
     for partition in (0..partitions).map(PartitionId) {
         let Some(standing) = standings.get(&partition) else {
-            return Err(format!("it is not recorded where partition {partition} stands"));
+            return Err(format!(
+                "it is not recorded where partition {partition} stands"
+            ));
         };
         if standing.stage != StageKind::S3Only || !standing.steady {
             return Err(format!(
@@ -251,8 +249,8 @@ impl Runner for ArchiveRunner {
         job.keep(write(&state)?);
         let manifest = Manifest::new(job.id(), state.began, ends.clone(), state.parts.clone());
         let key = keys::archive_manifest(job.id());
-        let body = serde_json::to_vec_pretty(&manifest)
-            .map_err(|e| JobFailure::Failed(e.to_string()))?;
+        let body =
+            serde_json::to_vec_pretty(&manifest).map_err(|e| JobFailure::Failed(e.to_string()))?;
         self.bucket.put(&key, body.into()).await?;
         let mut emptied = false;
         if !order.keep_rows {
@@ -310,6 +308,8 @@ mod tests {
     use super::*;
     use crate::domain::ids::Epoch;
 
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
     #[test]
     fn rows_retire_only_when_every_partition_was_s3_only_for_long_enough() {
         let now: Timestamp = "2026-01-09T00:00:00Z".parse().unwrap();
@@ -321,7 +321,7 @@ mod tests {
         };
         let ask = |standings: &[Standing]| {
             let numbered = (0..).map(PartitionId).zip(standings.iter().copied());
-            retired(&numbered.collect(), 2, now, DEFAULT_ARCHIVE_AFTER)
+            retired(&numbered.collect(), 2, now, WEEK)
         };
         let old = at(8, StageKind::S3Only, true);
         assert_eq!(ask(&[old, old]), Ok(()));

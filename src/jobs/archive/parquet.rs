@@ -100,7 +100,11 @@ impl Rows {
     /// See [`super::manifest::Part::digest`].
     pub fn digest(&self) -> ObjectHash {
         let mut digest = RollingDigest::default();
-        let places = self.partition.iter().zip(&self.commit_offset).zip(&self.idx);
+        let places = self
+            .partition
+            .iter()
+            .zip(&self.commit_offset)
+            .zip(&self.idx);
         for (((partition, offset), idx), envelope) in places.zip(&self.envelope) {
             let mut row = format!("{partition}/{offset}/{idx}\n").into_bytes();
             row.extend_from_slice(envelope.data());
@@ -139,7 +143,9 @@ fn put<T: DataType>(
     values: &[T::T],
 ) -> Result<(), ParquetError> {
     let Some(mut column) = group.next_column()? else {
-        return Err(ParquetError::General("the schema has too few columns".into()));
+        return Err(ParquetError::General(
+            "the schema has too few columns".into(),
+        ));
     };
     column.typed::<T>().write_batch(values, None, None)?;
     column.close()

@@ -128,7 +128,12 @@ fn what_only_one_place_holds_is_copied() {
         [
             (2, MissingInS3, Some(Lead::Postgres), Remedy::CopyToS3),
             (5, MissingInPostgres, Some(Lead::S3), Remedy::CopyToPostgres),
-            (7, DamagedInPostgres, Some(Lead::S3), Remedy::ReplaceInPostgres),
+            (
+                7,
+                DamagedInPostgres,
+                Some(Lead::S3),
+                Remedy::ReplaceInPostgres
+            ),
         ]
     );
 }

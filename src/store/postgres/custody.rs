@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio_postgres::{Error, Row, Transaction};
+use deadpool_postgres::Transaction;
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::Postgres;
+use super::commits::copy::{self, Inserted};
 use super::errors::invalid;
-use super::rows::{system_time, unreadable};
+use super::rows::unreadable;
 use crate::domain::event::Envelope;
 use crate::domain::ids::{Offset, PartitionId, Version};
-use crate::log::object::{CommitKind, CommitObject, ObjectHash};
+use crate::log::object::{CommitObject, ObjectHash};
 use crate::migration::lead::Lead;
 use crate::proof::divergence::StrayName;
 use crate::store::custody::{Custody, MAX_SURVEYED, Mended, RetiredTables, Stray, Survey};
@@ -83,20 +85,6 @@ WITH rivals AS (
 INSERT INTO log_quarantine (source, partition, commit_offset, idx, body, why)
 SELECT 'events', partition, commit_offset, idx, row_to_json(rivals), 'its event lies elsewhere'
 FROM rivals";
-
-const PUT_COMMIT: &str = "
-INSERT INTO commits
-    (partition, commit_offset, epoch, kind, header, control, count, size, sha256, committed)
-VALUES ($1, $2, $3, $4, $5::text::json, $6::text::json, $7, $8, $9, $10)";
-
-const PUT_EVENTS: &str = "
-INSERT INTO events (partition, commit_offset, idx, stream_type, stream_id, version, event_id,
-    event_type, command_id, recorded, envelope)
-SELECT $1, $2, r.idx, r.stream_type, r.stream_id, r.version, r.event_id, r.event_type,
-    r.command_id, r.recorded, r.envelope::json
-FROM unnest($3::int4[], $4::text[], $5::text[], $6::int8[], $7::uuid[], $8::text[], $9::uuid[],
-    $10::timestamptz[], $11::text[])
-    AS r(idx, stream_type, stream_id, version, event_id, event_type, command_id, recorded, envelope)";
 
 const TAKE_STRAY: &str = "
 WITH taken AS (
@@ -322,10 +310,11 @@ impl Custody for PostgresCustody {
         object: &CommitObject,
         wrong: Option<ObjectHash>,
     ) -> Result<Mended, StoreError> {
-        let columns = Columns::of(object).map_err(|e| invalid("log_replace", e))?;
+        const OPERATION: &str = "log_replace";
+        let names = Names::of(object).map_err(|e| invalid(OPERATION, e))?;
         let object = object.clone();
         self.postgres
-            .run("log_replace", move |client| {
+            .run(OPERATION, move |client| {
                 Box::pin(async move {
                     let (partition, offset) = (object.header.partition, object.header.offset);
                     let transaction = client.transaction().await?;
@@ -334,15 +323,23 @@ impl Custody for PostgresCustody {
                     // own hash then, and it is put there anew all the same.
                     if found.as_deref().map(ObjectHash::of) != wrong {
                         let right = found.is_some_and(|bytes| bytes == object.bytes);
-                        return Ok(if right { Mended::Yes } else { Mended::Changed });
+                        return Ok(Ok(if right { Mended::Yes } else { Mended::Changed }));
                     }
                     take_out(&transaction, partition, offset, "another object is right").await?;
-                    put_in(&transaction, &object, &columns).await?;
-                    transaction.commit().await?;
-                    Ok(Mended::Yes)
+                    take_rivals_out(&transaction, &object, &names).await?;
+                    let hash = object.hash();
+                    let one = std::iter::once((&object, hash));
+                    match copy::insert(&transaction, one, OPERATION).await? {
+                        Ok(Inserted::Yes) => {
+                            transaction.commit().await?;
+                            Ok(Ok(Mended::Yes))
+                        }
+                        Ok(Inserted::Taken) => Ok(Ok(Mended::Changed)),
+                        Err(error) => Ok(Err(error)),
+                    }
                 })
             })
-            .await
+            .await?
     }
 
     async fn remove(
@@ -411,7 +408,11 @@ async fn raw(
     let (header, control): (&str, Option<&str>) = (commit.try_get(0)?, commit.try_get(1)?);
     let mut bytes = header.as_bytes().to_vec();
     bytes.push(b'\n');
-    for line in control.into_iter().map(Ok).chain(events.iter().map(|row| row.try_get(0))) {
+    for line in control
+        .into_iter()
+        .map(Ok)
+        .chain(events.iter().map(|row| row.try_get(0)))
+    {
         bytes.extend_from_slice(str::as_bytes(line?));
         bytes.push(b'\n');
     }
@@ -437,103 +438,49 @@ async fn take_out(
     Ok(())
 }
 
-/// An object's lines as columns.
+/// What an object's events are called.
 #[derive(Default)]
-struct Columns {
-    idx: Vec<i32>,
+struct Names {
+    event_id: Vec<Uuid>,
     stream_type: Vec<String>,
     stream_id: Vec<String>,
     version: Vec<i64>,
-    event_id: Vec<Uuid>,
-    event_type: Vec<String>,
-    command_id: Vec<Uuid>,
-    recorded: Vec<std::time::SystemTime>,
-    envelope: Vec<String>,
 }
 
-impl Columns {
+impl Names {
     fn of(object: &CommitObject) -> Result<Self, String> {
-        let mut columns = Self::default();
+        let mut names = Self::default();
         for i in 0..object.event_count() {
             let line = object.line(i);
             let event = Envelope::parse(&line).map_err(|e| format!("event {i}: {e}"))?;
-            columns.idx.push(i as i32);
-            columns.stream_type.push(event.stream_type.into_owned());
-            columns.stream_id.push(event.stream_id.into_owned());
-            columns.version.push(event.version.0 as i64);
-            columns.event_id.push(event.id.0);
-            columns.event_type.push(event.event_type.into_owned());
-            columns.command_id.push(event.command_id.0);
-            columns.recorded.push(system_time(event.time));
-            let text = std::str::from_utf8(&line).map_err(|e| format!("event {i}: {e}"))?;
-            columns.envelope.push(text.to_owned());
+            names.event_id.push(event.id.0);
+            names.stream_type.push(event.stream_type.into_owned());
+            names.stream_id.push(event.stream_id.into_owned());
+            names.version.push(event.version.0 as i64);
         }
-        Ok(columns)
+        Ok(names)
     }
 }
 
-async fn put_in(
+async fn take_rivals_out(
     transaction: &Transaction<'_>,
     object: &CommitObject,
-    columns: &Columns,
+    names: &Names,
 ) -> Result<(), Error> {
-    let header = &object.header;
-    let (partition, offset) = (i32::from(header.partition.0), header.offset as i64);
+    let (partition, offset) = (
+        i32::from(object.header.partition.0),
+        object.header.offset as i64,
+    );
     transaction
         .execute(
             RIVALS,
             &[
                 &partition,
                 &offset,
-                &columns.event_id,
-                &columns.stream_type,
-                &columns.stream_id,
-                &columns.version,
-            ],
-        )
-        .await?;
-    let first = object.lines.first().map_or(object.bytes.len(), |l| l.start as usize);
-    let header_text = String::from_utf8_lossy(&object.bytes[..first.saturating_sub(1)]).into_owned();
-    let (kind, control) = match header.kind {
-        CommitKind::Events => ("events", None),
-        CommitKind::Control => {
-            let line = (!object.lines.is_empty()).then(|| object.line(0));
-            ("control", line.map(|l| String::from_utf8_lossy(&l).into_owned()))
-        }
-    };
-    let hash = object.hash();
-    transaction
-        .execute(
-            PUT_COMMIT,
-            &[
-                &partition,
-                &offset,
-                &(header.epoch.0 as i64),
-                &kind,
-                &header_text,
-                &control,
-                &(header.count as i32),
-                &(object.bytes.len() as i64),
-                &&hash.0[..],
-                &system_time(header.at),
-            ],
-        )
-        .await?;
-    transaction
-        .execute(
-            PUT_EVENTS,
-            &[
-                &partition,
-                &offset,
-                &columns.idx,
-                &columns.stream_type,
-                &columns.stream_id,
-                &columns.version,
-                &columns.event_id,
-                &columns.event_type,
-                &columns.command_id,
-                &columns.recorded,
-                &columns.envelope,
+                &names.event_id,
+                &names.stream_type,
+                &names.stream_id,
+                &names.version,
             ],
         )
         .await?;
@@ -574,7 +521,9 @@ impl RetiredTables for PostgresCustody {
                     if found != expected {
                         return Ok(false);
                     }
-                    transaction.batch_execute("TRUNCATE commits, events").await?;
+                    transaction
+                        .batch_execute("TRUNCATE commits, events")
+                        .await?;
                     transaction.commit().await?;
                     Ok(true)
                 })

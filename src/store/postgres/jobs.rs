@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tokio_postgres::{Error, Row};
 use tokio_postgres::types::Json;
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::Postgres;
@@ -218,7 +218,8 @@ impl JobTable for PostgresJobs {
         kind: JobKind,
         state: Option<JobState>,
     ) -> Result<Option<Job>, StoreError> {
-        let condition = "kind = $1 AND ($2::text IS NULL OR state = $2) ORDER BY begun DESC LIMIT 1";
+        let condition =
+            "kind = $1 AND ($2::text IS NULL OR state = $2) ORDER BY begun DESC LIMIT 1";
         self.one("job_latest", condition, Some(kind), None, state)
             .await
     }
