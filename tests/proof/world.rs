@@ -14,7 +14,7 @@ use oms::domain::time::{SystemClock, new_uuid};
 use oms::embedded::s3::server::S3Server;
 use oms::jobs::assembly::{JobAssembly, assemble};
 use oms::jobs::manager::{JobSettings, Jobs};
-use oms::jobs::repair::RepairReport;
+use oms::jobs::repair::report::RepairReport;
 use oms::jobs::runner::Runner;
 use oms::jobs::standing::{Standing, Standings};
 use oms::log::keys;

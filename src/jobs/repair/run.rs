@@ -1,257 +1,50 @@
-//! Repair: what a verification found, put right where the chain says what is right. Every difference
-//! is looked at again just before; what is replaced or taken away is kept in quarantine first.
+//! A repair under way: one difference after the other.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use metrics::counter;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use uuid::Uuid;
 
-use super::context::JobContext;
-use super::pace::Pace;
-use super::places::other;
-use super::runner::{JobFailure, JobRefused, Runner, read, write};
-use super::verify::{Ends, Verifier, VerifyOrder, check_partitions, order_of};
+use super::report::{RepairOutcome, RepairReport, Repaired};
+use super::{RepairOrder, RepairRunner};
 use crate::domain::ids::{Offset, PartitionId};
-use crate::domain::refusal::Refusal;
+use crate::jobs::context::JobContext;
+use crate::jobs::pace::Pace;
+use crate::jobs::places::other;
+use crate::jobs::runner::{JobFailure, write};
+use crate::jobs::verify::Ends;
 use crate::log::keys;
 use crate::log::object::ObjectHash;
 use crate::metrics::REPAIRS;
-use crate::migration::job::{JobKind, JobProgress, JobState};
+use crate::migration::job::JobProgress;
 use crate::migration::lead::Lead;
 use crate::proof::divergence::{Divergence, DivergenceKind, MAX_LISTED, Remedy, StrayName};
 use crate::proof::found::Found;
-use crate::proof::report::VerifyReport;
 use crate::store::custody::Mended;
 use crate::store::error::StoreErrorKind;
-use crate::store::job_table::JobTable;
-use crate::store::object_store::ObjectStore;
-
-/// What a repair is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RepairOrder {
-    /// The verification whose report is repaired; the last one that is done when not given.
-    pub verification: Option<Uuid>,
-    /// Verify anew first, instead of taking a report.
-    pub fresh: bool,
-    /// Only these partitions; all when there are none.
-    pub partitions: Vec<PartitionId>,
-    /// Tell what would be done, and do nothing.
-    pub dry_run: bool,
-    /// Also quarantine what lies beyond the end of the log though it could follow it: a person has
-    /// made sure that it is not the only copy of something acknowledged.
-    pub quarantine_beyond_end: bool,
-}
-
-/// What became of a difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RepairOutcome {
-    /// It is right now.
-    Repaired,
-    /// It would be, without `dry_run`.
-    WouldRepair,
-    /// It was not there any more.
-    Gone,
-    /// This program must not, or cannot, put it right; `reason` says why.
-    NotRepairable,
-}
-
-/// A difference and what became of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Repaired {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The offset.
-    pub offset: Offset,
-    /// What it was.
-    pub kind: DivergenceKind,
-    /// The stream of the first event that differed.
-    pub stream: Option<String>,
-    /// What was done, or would be.
-    pub repair: Remedy,
-    /// What became of it.
-    pub outcome: RepairOutcome,
-    /// Why.
-    pub reason: String,
-    /// Where in the bucket the wrong bytes are kept.
-    pub kept: Option<String>,
-}
-
-/// What came of a repair.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RepairReport {
-    /// Whether nothing is left to repair.
-    pub clean: bool,
-    /// Whether nothing was done.
-    pub dry_run: bool,
-    /// When it began.
-    pub began: Timestamp,
-    /// When it ended.
-    pub ended: Timestamp,
-    /// Put right.
-    pub repaired: u64,
-    /// Would be put right.
-    pub would_repair: u64,
-    /// Not there any more.
-    pub gone: u64,
-    /// Left as they are.
-    pub not_repairable: u64,
-    /// Each of them, up to as many as a report of a verification lists.
-    pub results: Vec<Repaired>,
-}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Checkpoint {
-    began: Timestamp,
+pub(super) struct Checkpoint {
+    pub(super) began: Timestamp,
     /// What to repair; of a fresh verification once it has ended.
-    list: Vec<Divergence>,
+    pub(super) list: Vec<Divergence>,
     /// How many of the list are behind us.
-    next: usize,
+    pub(super) next: usize,
     /// Up to where differences of the current partition were looked at already.
-    examined: Option<(PartitionId, Offset)>,
-    counts: [u64; 4],
-    results: Vec<Repaired>,
-}
-
-/// The job.
-pub struct RepairRunner {
-    /// Looks again.
-    pub verifier: Verifier,
-    /// Where quarantine lies.
-    pub bucket: Arc<dyn ObjectStore>,
-    /// Where reports are.
-    pub jobs: Arc<dyn JobTable>,
-}
-
-impl RepairRunner {
-    async fn list(
-        &self,
-        order: &RepairOrder,
-        job: &JobContext,
-    ) -> Result<Vec<Divergence>, JobFailure> {
-        let mut list = if order.fresh {
-            let verify = VerifyOrder {
-                partitions: order.partitions.clone(),
-                ..VerifyOrder::default()
-            };
-            let starts = BTreeMap::new();
-            // Begun again after an interruption: it is what is found last that counts.
-            let keep = |_: Value| Value::Null;
-            let verified = self
-                .verifier
-                .verify(job, &verify, &starts, None, &keep)
-                .await?;
-            verified.divergences
-        } else {
-            let verification = match order.verification {
-                Some(id) => self.jobs.job(id).await?,
-                None => {
-                    let done = Some(JobState::Done);
-                    self.jobs.latest(JobKind::Verify, done).await?
-                }
-            };
-            let report = verification.and_then(|job| job.report);
-            let report = report.ok_or_else(|| {
-                JobFailure::Failed("there is no report of a verification to repair".into())
-            })?;
-            read::<VerifyReport>(&report, "report of the verification")?.divergences
-        };
-        list.retain(|d| {
-            let foreign = d.partition.0 >= self.verifier.places.partitions;
-            order.partitions.is_empty() || foreign || order.partitions.contains(&d.partition)
-        });
-        // Strays first: what they claim to be may be the place of what is put right after them.
-        list.sort_by_key(|d| {
-            let rank = match &d.stray {
-                Some(StrayName::Commit { .. }) => 0,
-                Some(_) if d.repair == Remedy::Quarantine => 1,
-                _ => 2,
-            };
-            (rank, d.partition, d.offset)
-        });
-        Ok(list)
-    }
-}
-
-#[async_trait]
-impl Runner for RepairRunner {
-    fn kind(&self) -> JobKind {
-        JobKind::Repair
-    }
-
-    async fn check(&self, parameters: &Value) -> Result<(), JobRefused> {
-        let order: RepairOrder = order_of(parameters)?;
-        check_partitions(&order.partitions, self.verifier.places.partitions)?;
-        if order.fresh {
-            return Ok(());
-        }
-        let found = match order.verification {
-            Some(id) => self.jobs.job(id).await?,
-            None => {
-                let done = Some(JobState::Done);
-                self.jobs.latest(JobKind::Verify, done).await?
-            }
-        };
-        match found {
-            Some(job) if job.kind == JobKind::Verify && job.report.is_some() => Ok(()),
-            Some(_) => {
-                let message = "the job named is no verification that is done";
-                Err(Refusal::conflict("no_verification", message).into())
-            }
-            None => {
-                let message =
-                    "there is no verification to repair: verify first, or ask for `fresh`";
-                Err(Refusal::conflict("no_verification", message).into())
-            }
-        }
-    }
-
-    async fn run(&self, job: &JobContext) -> Result<Value, JobFailure> {
-        let order: RepairOrder = job.parameters()?;
-        let checkpoint: Option<Option<Checkpoint>> = job.checkpoint()?;
-        let state = match checkpoint.flatten() {
-            Some(state) => state,
-            None => Checkpoint {
-                began: self.verifier.clock.now(),
-                list: self.list(&order, job).await?,
-                next: 0,
-                examined: None,
-                counts: [0; 4],
-                results: Vec::new(),
-            },
-        };
-        let mut run = Run {
-            runner: self,
-            order,
-            job,
-            pace: Pace::new(None),
-            ends: None,
-            state,
-        };
-        job.keep(write(&run.state)?);
-        while run.state.next < run.state.list.len() {
-            run.step().await?;
-        }
-        write(&run.report())
-    }
+    pub(super) examined: Option<(PartitionId, Offset)>,
+    pub(super) counts: [u64; 4],
+    pub(super) results: Vec<Repaired>,
 }
 
 /// A repair under way.
-struct Run<'a> {
-    runner: &'a RepairRunner,
-    order: RepairOrder,
-    job: &'a JobContext,
-    pace: Pace,
+pub(super) struct Run<'a> {
+    pub(super) runner: &'a RepairRunner,
+    pub(super) order: RepairOrder,
+    pub(super) job: &'a JobContext,
+    pub(super) pace: Pace,
     /// The partition in hand, as it was found when its turn came.
-    ends: Option<(PartitionId, Ends)>,
-    state: Checkpoint,
+    pub(super) ends: Option<(PartitionId, Ends)>,
+    pub(super) state: Checkpoint,
 }
 
 /// A decision about one difference.
@@ -276,7 +69,7 @@ impl Verdict {
 }
 
 impl Run<'_> {
-    fn report(self) -> RepairReport {
+    pub(super) fn report(self) -> RepairReport {
         let [repaired, would_repair, gone, not_repairable] = self.state.counts;
         RepairReport {
             clean: not_repairable == 0 && would_repair == 0,
@@ -291,7 +84,7 @@ impl Run<'_> {
         }
     }
 
-    async fn step(&mut self) -> Result<(), JobFailure> {
+    pub(super) async fn step(&mut self) -> Result<(), JobFailure> {
         let Some(divergence) = self.state.list.get(self.state.next).cloned() else {
             return Ok(());
         };

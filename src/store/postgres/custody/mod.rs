@@ -1,6 +1,9 @@
 //! PostgreSQL as a place that is proved and mended. Reads the tables of the log as they are, not as
 //! they should be: whoever asks here suspects them.
 
+mod retired;
+mod sql;
+
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
@@ -9,6 +12,9 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use self::sql::{
+    COMMIT, ENVELOPES, FOREIGN, KEEP_COMMIT, KEEP_EVENTS, RIVALS, STRAYS, TAKE_COMMIT, TAKE_STRAY,
+};
 use super::Postgres;
 use super::commits::copy::{self, Inserted};
 use super::errors::invalid;
@@ -18,95 +24,12 @@ use crate::domain::ids::{Offset, PartitionId, Version};
 use crate::log::object::{CommitObject, ObjectHash};
 use crate::migration::lead::Lead;
 use crate::proof::divergence::StrayName;
-use crate::store::custody::{Custody, MAX_SURVEYED, Mended, RetiredTables, Stray, Survey};
+use crate::store::custody::{Custody, MAX_SURVEYED, Mended, Stray, Survey};
 use crate::store::error::StoreError;
 
 /// Offsets looked through by one statement: with a few hundred events each it stays well below the
 /// time that a statement may take.
 const STRETCH: Offset = 500;
-
-/// Rows of `events` that no commit holds, or whose columns contradict their envelope. What the
-/// reader of a stream finds by its columns must be what its envelope says it is.
-const STRAYS: &str = "
-SELECT e.commit_offset, e.idx, e.stream_type, e.stream_id, e.version,
-    encode(sha256(convert_to(e.envelope::text, 'UTF8')), 'hex'),
-    c.partition IS NOT NULL,
-    CASE WHEN c.partition IS NULL THEN 'no commit holds it'
-         WHEN c.kind <> 'events' OR e.idx < 0 OR e.idx >= c.count
-             THEN 'its commit does not count it'
-         ELSE 'its columns contradict its envelope' END
-FROM events e
-LEFT JOIN commits c ON c.partition = e.partition AND c.commit_offset = e.commit_offset
-WHERE e.partition = $1 AND e.commit_offset >= $2 AND e.commit_offset < $3
-    AND (c.partition IS NULL OR c.kind <> 'events' OR e.idx < 0 OR e.idx >= c.count
-        OR e.stream_type IS DISTINCT FROM e.envelope ->> 'streamtype'
-        OR e.stream_id IS DISTINCT FROM e.envelope ->> 'streamid'
-        OR e.version::text IS DISTINCT FROM e.envelope ->> 'streamversion'
-        OR e.event_id::text IS DISTINCT FROM e.envelope ->> 'id'
-        OR e.event_type IS DISTINCT FROM e.envelope ->> 'type'
-        OR e.command_id::text IS DISTINCT FROM e.envelope ->> 'commandid')
-ORDER BY e.commit_offset, e.idx
-LIMIT $4";
-
-/// Rows in partitions that do not exist.
-const FOREIGN: &str = "
-SELECT partition, commit_offset, idx FROM events WHERE partition < 0 OR partition >= $1
-UNION ALL
-SELECT partition, commit_offset, NULL FROM commits WHERE partition < 0 OR partition >= $1
-LIMIT $2";
-
-const COMMIT: &str = "
-SELECT header::text, control::text FROM commits WHERE partition = $1 AND commit_offset = $2";
-
-const ENVELOPES: &str = "
-SELECT envelope::text FROM events WHERE partition = $1 AND commit_offset = $2 ORDER BY idx";
-
-const KEEP_EVENTS: &str = "
-INSERT INTO log_quarantine (source, partition, commit_offset, idx, body, why)
-SELECT 'events', partition, commit_offset, idx, row_to_json(e), $3
-FROM events e WHERE partition = $1 AND commit_offset = $2";
-
-const KEEP_COMMIT: &str = "
-INSERT INTO log_quarantine (source, partition, commit_offset, body, why)
-SELECT 'commits', partition, commit_offset, row_to_json(c), $3
-FROM commits c WHERE partition = $1 AND commit_offset = $2";
-
-/// Rows elsewhere that claim to be events of the right object. A version of a stream, and an event,
-/// lie at one place of the log (law 5), and that is the right object's.
-const RIVALS: &str = "
-WITH rivals AS (
-    DELETE FROM events e
-    WHERE NOT (e.partition = $1 AND e.commit_offset = $2)
-        AND (e.event_id = ANY($3::uuid[]) OR EXISTS (
-            SELECT 1 FROM unnest($4::text[], $5::text[], $6::int8[]) AS r(t, i, v)
-            WHERE e.stream_type = r.t AND e.stream_id = r.i AND e.version = r.v))
-    RETURNING e.*
-)
-INSERT INTO log_quarantine (source, partition, commit_offset, idx, body, why)
-SELECT 'events', partition, commit_offset, idx, row_to_json(rivals), 'its event lies elsewhere'
-FROM rivals";
-
-const TAKE_STRAY: &str = "
-WITH taken AS (
-    DELETE FROM events e
-    WHERE e.partition = $1 AND e.commit_offset = $2 AND e.idx = $3
-        AND NOT EXISTS (SELECT 1 FROM commits c
-            WHERE c.partition = e.partition AND c.commit_offset = e.commit_offset)
-    RETURNING e.*
-)
-INSERT INTO log_quarantine (source, partition, commit_offset, idx, body, why)
-SELECT 'events', partition, commit_offset, idx, row_to_json(taken), 'no commit holds it'
-FROM taken";
-
-const TAKE_COMMIT: &str = "
-WITH taken AS (
-    DELETE FROM commits c WHERE c.partition = $1 AND c.commit_offset = $2
-        AND NOT EXISTS (SELECT 1 FROM migration m WHERE m.partition = c.partition)
-    RETURNING c.*
-)
-INSERT INTO log_quarantine (source, partition, commit_offset, body, why)
-SELECT 'commits', partition, commit_offset, row_to_json(taken), 'its partition does not exist'
-FROM taken";
 
 /// See the module.
 #[derive(Clone)]
@@ -485,49 +408,4 @@ async fn take_rivals_out(
         )
         .await?;
     Ok(())
-}
-
-#[async_trait]
-impl RetiredTables for PostgresCustody {
-    async fn empty(&self, ends: &[(PartitionId, Offset)]) -> Result<bool, StoreError> {
-        let expected: BTreeSet<(i32, i64)> = ends
-            .iter()
-            .filter(|(_, end)| *end > 0)
-            .map(|(partition, end)| (i32::from(partition.0), *end as i64))
-            .collect();
-        self.postgres
-            .run("log_empty", move |client| {
-                Box::pin(async move {
-                    let transaction = client.transaction().await?;
-                    // The fence first: nobody mirrors, or leads, from here until the end.
-                    let rows = transaction
-                        .query("SELECT mode, step FROM migration FOR SHARE", &[])
-                        .await?;
-                    for row in rows {
-                        let (mode, step): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-                        if mode != "s3_only" || step != "steady" {
-                            return Ok(false);
-                        }
-                    }
-                    transaction
-                        .batch_execute("LOCK TABLE commits, events IN ACCESS EXCLUSIVE MODE")
-                        .await?;
-                    let sql =
-                        "SELECT partition, max(commit_offset) + 1 FROM commits GROUP BY partition";
-                    let mut found = BTreeSet::new();
-                    for row in transaction.query(sql, &[]).await? {
-                        found.insert((row.try_get(0)?, row.try_get(1)?));
-                    }
-                    if found != expected {
-                        return Ok(false);
-                    }
-                    transaction
-                        .batch_execute("TRUNCATE commits, events")
-                        .await?;
-                    transaction.commit().await?;
-                    Ok(true)
-                })
-            })
-            .await
-    }
 }
