@@ -71,7 +71,10 @@ pub fn assemble(assembly: JobAssembly) -> Jobs {
         places: Places {
             s3: Place {
                 log: assembly.s3,
-                custody: Arc::new(BucketCustody::new(assembly.bucket.clone())),
+                custody: Arc::new(BucketCustody::new(
+                    assembly.bucket.clone(),
+                    assembly.partitions,
+                )),
             },
             postgres: Place {
                 log: assembly.postgres,

@@ -23,12 +23,13 @@ const LAST: char = '\u{10FFFF}';
 /// See the module.
 pub struct BucketCustody {
     store: Arc<dyn ObjectStore>,
+    partitions: u16,
 }
 
 impl BucketCustody {
-    /// The log in `store`.
-    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+    /// The log of `partitions` partitions in `store`.
+    pub fn new(store: Arc<dyn ObjectStore>, partitions: u16) -> Self {
+        Self { store, partitions }
     }
 }
 
@@ -180,7 +181,7 @@ impl Custody for BucketCustody {
         };
         // Never an object of the log, whatever the caller thinks it is.
         let offset = keys::parse_commit(key);
-        let partition = partition_of(key, u16::MAX);
+        let partition = partition_of(key, self.partitions);
         let is_commit = partition
             .zip(offset)
             .is_some_and(|(p, o)| keys::commit(p, o) == *key);
@@ -250,7 +251,7 @@ mod tests {
         for key in odd {
             store.put(key, "y".into()).await.unwrap();
         }
-        let custody = BucketCustody::new(store.clone());
+        let custody = BucketCustody::new(store.clone(), 2);
         let survey = custody.survey(p, 0).await.unwrap();
         assert_eq!((survey.reach, survey.gaps), (10, vec![2..4, 5..9]));
         assert_eq!(survey.strays.len(), 2);
@@ -272,6 +273,9 @@ mod tests {
         assert!(store.get(odd[0]).await.unwrap().is_none());
         let kept = keys::quarantined_key(odd[0]);
         assert_eq!(store.get(&kept).await.unwrap().unwrap(), "y");
+        // A foreign key is no object of the log, whatever it looks like.
+        let foreign = StrayName::Key(odd[2].into());
+        assert_eq!(custody.quarantine(&foreign).await.unwrap(), Mended::Yes);
         // An object of the log is not taken away as a stray.
         let object = StrayName::Key(keys::commit(p, 0));
         assert_eq!(custody.quarantine(&object).await.unwrap(), Mended::Changed);

@@ -165,7 +165,7 @@ async fn a_cancelled_job_stops_and_makes_room() {
 async fn a_throttled_verification_is_paused_resumed_and_finds_the_same() {
     let world = World::new(300, 2, StageKind::DualWriteS3).await;
     world
-        .sql("UPDATE events SET envelope = replace(envelope::text, '4.50', '5.50')::json WHERE partition = 0 AND commit_offset IN (4, 140, 250) AND idx = 1")
+        .sql("UPDATE events SET envelope = replace(envelope::text, '.50', '.75')::json WHERE partition = 0 AND commit_offset IN (4, 140, 250) AND idx = 1")
         .await;
     let jobs = &world.jobs;
     let job = jobs
