@@ -93,13 +93,19 @@ impl Jobs {
         }
     }
 
-    /// Takes over jobs whose process fell silent, for as long as this process lives.
+    /// Takes over jobs whose process fell silent, for as long as this process lives; first its own
+    /// of before it was restarted.
     pub fn watch(&self) -> JoinHandle<()> {
         let jobs = self.clone();
         self.parts.io.spawn(async move {
+            let JobParts { table, node, .. } = &*jobs.parts;
             let mut ticks = tokio::time::interval(jobs.parts.settings.look_every);
+            let mut released = false;
             loop {
                 ticks.tick().await;
+                if !released {
+                    released = table.release(node).await.is_ok();
+                }
                 jobs.adopt().await;
             }
         })

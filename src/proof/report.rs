@@ -42,7 +42,7 @@ pub struct PartitionReport {
 /// What a verification found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VerifyReport {
-    /// Whether it began at offset 0 everywhere.
+    /// Whether it looked at every partition, from offset 0.
     pub full: bool,
     /// Whether nothing diverged.
     pub clean: bool,

@@ -54,6 +54,10 @@ pub trait JobTable: Send + Sync + 'static {
         node: Option<&str>,
     ) -> Result<bool, StoreError>;
 
+    /// Says that `node` works on nothing: for a process that has just started. What it left is
+    /// there to be taken over.
+    async fn release(&self, node: &str) -> Result<(), StoreError>;
+
     /// Takes over a job that nobody was heard to work on for `patience`.
     async fn adopt(&self, node: &str, patience: Duration) -> Result<Option<Job>, StoreError>;
 
@@ -66,4 +70,7 @@ pub trait JobTable: Send + Sync + 'static {
         kind: JobKind,
         state: Option<JobState>,
     ) -> Result<Option<Job>, StoreError>;
+
+    /// The last verification that is done and looked at everything.
+    async fn latest_full_verification(&self) -> Result<Option<Job>, StoreError>;
 }

@@ -7,7 +7,6 @@
 )]
 
 mod archive;
-mod bucket;
 mod jobs;
 mod planted;
 #[path = "../support/mod.rs"]

@@ -31,11 +31,11 @@ use oms::store::postgres::custody::PostgresCustody;
 use oms::store::postgres::jobs::PostgresJobs;
 use oms::store::postgres::{Postgres, PostgresSettings};
 use oms::store::s3::{S3ObjectStore, S3Settings};
+use oms::store::s3_commits::S3Commits;
 use parking_lot::Mutex;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::bucket::Bucket;
 use super::support::{eventually, postgres};
 
 pub const PARTITIONS: u16 = 2;
@@ -66,7 +66,7 @@ pub struct Parts {
 impl Parts {
     pub fn node(&self, name: &str, more: Vec<Arc<dyn Runner>>) -> Jobs {
         assemble(JobAssembly {
-            s3: Arc::new(Bucket(self.objects.clone())),
+            s3: Arc::new(S3Commits::new(self.objects.clone())),
             postgres: self.commits.clone(),
             bucket: self.objects.clone(),
             tables: Arc::new(PostgresCustody::new(self.postgres.clone())),
@@ -217,7 +217,7 @@ impl World {
             while at < n {
                 at = commits.copy(&shared[at as usize..]).await.expect("copied");
             }
-            let bucket = Bucket(objects.clone());
+            let bucket = S3Commits::new(objects.clone());
             for some in shared.chunks(200) {
                 let puts = some.iter().map(|object| bucket.put(object));
                 futures_util::future::try_join_all(puts).await.expect("put");

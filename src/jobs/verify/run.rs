@@ -73,7 +73,7 @@ impl<'a> Run<'a> {
             None => Checkpoint {
                 began: verifier.clock.now(),
                 seconds: 0.0,
-                full: starts.is_empty(),
+                full: starts.is_empty() && order.partitions.is_empty(),
                 done: Vec::new(),
                 current: None,
                 divergences: Divergences::default(),
@@ -183,7 +183,7 @@ impl<'a> Run<'a> {
         let resumed = self.state.current.take();
         let mut current = resumed
             .filter(|current| current.report.partition == partition)
-            .unwrap_or_else(|| Current {
+            .unwrap_or(Current {
                 report: PartitionReport {
                     partition,
                     lead: ends.lead,

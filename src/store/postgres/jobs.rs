@@ -35,6 +35,11 @@ UPDATE migration_jobs SET state = $3, node = coalesce($4, node),
     ended = CASE WHEN $5 THEN now() END
 WHERE id = $1 AND state = ANY($2)";
 
+/// Older than any patience.
+const RELEASE: &str = "
+UPDATE migration_jobs SET heartbeat = now() - interval '1 day'
+WHERE node = $1 AND state IN ('running', 'pausing')";
+
 /// One at a time: whoever adopts comes again.
 const ADOPT: &str = "
 UPDATE migration_jobs SET node = $1, heartbeat = now()
@@ -192,6 +197,15 @@ impl JobTable for PostgresJobs {
         Ok(changed == 1)
     }
 
+    async fn release(&self, node: &str) -> Result<(), StoreError> {
+        let node = node.to_owned();
+        self.postgres
+            .run("job_release", move |client| {
+                Box::pin(async move { client.execute(RELEASE, &[&node]).await.map(|_| ()) })
+            })
+            .await
+    }
+
     async fn adopt(&self, node: &str, patience: Duration) -> Result<Option<Job>, StoreError> {
         const OPERATION: &str = "job_adopt";
         let node = node.to_owned();
@@ -221,6 +235,14 @@ impl JobTable for PostgresJobs {
         let condition =
             "kind = $1 AND ($2::text IS NULL OR state = $2) ORDER BY begun DESC LIMIT 1";
         self.one("job_latest", condition, Some(kind), None, state)
+            .await
+    }
+
+    async fn latest_full_verification(&self) -> Result<Option<Job>, StoreError> {
+        let condition = "kind = $1 AND state = $2 AND report ->> 'full' = 'true' \
+                         ORDER BY begun DESC LIMIT 1";
+        let (kind, state) = (Some(JobKind::Verify), Some(JobState::Done));
+        self.one("job_latest_full", condition, kind, None, state)
             .await
     }
 }
