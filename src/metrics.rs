@@ -79,6 +79,12 @@ metrics_table! {
     PROJECTION_LAG = "oms_projection_lag_commits", Gauge, Count, "Commits not yet projected, by partition";
     PROJECTED = "oms_projection_events_total", Counter, Count, "Events taken into the read model";
     PROJECTION_POISON = "oms_projection_parked_events", Gauge, Count, "Events the projection could not take in and parked";
+    VERIFIED = "oms_verified_events_total", Counter, Count, "Events compared between the two places of the log";
+    DIVERGENCES = "oms_divergences", Gauge, Count, "Differences between the two places of the log, as the last verification of this process found";
+    DIVERGENT_STREAMS = "oms_divergent_streams", Gauge, Count, "Streams that differ between the two places of the log, as the last verification of this process found";
+    REPAIRS = "oms_repairs_total", Counter, Count, "Differences that a repair looked at, by outcome";
+    JOB_DONE = "oms_job_done", Gauge, Count, "How much of a job of the migration is done, by kind";
+    JOB_TOTAL = "oms_job_total", Gauge, Count, "How much a job of the migration has to do, by kind";
     RESTARTS = "oms_actor_restarts_total", Counter, Count, "Restarts of actors, by actor and cause";
     ESCALATIONS = "oms_actor_escalations_total", Counter, Count, "Actors that failed beyond their limit, by actor";
     PANICS = "oms_panics_total", Counter, Count, "Panics, in an actor or elsewhere";
@@ -191,6 +197,12 @@ pub fn dependency_ended(
             counter!(ERRORS, "operation" => operation, "error_type" => kind.as_str()).increment(1);
         }
     }
+}
+
+/// How far a job of the migration is.
+pub fn job_progress(kind: &'static str, done: u64, total: u64) {
+    gauge!(JOB_DONE, "kind" => kind).set(done as f64);
+    gauge!(JOB_TOTAL, "kind" => kind).set(total as f64);
 }
 
 /// Sets a gauge of one partition.

@@ -18,11 +18,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("migration", &["domain", "log::object"]),
     ("log", &["domain", "migration"]),
     ("projection", &["domain", "log"]),
+    ("proof", &["domain", "log", "migration"]),
     // The ports and their adapters.
     ("metrics", &["domain", "log", "migration", "store::error"]),
     (
         "store",
-        &["domain", "log", "metrics", "migration", "projection"],
+        &[
+            "domain",
+            "log",
+            "metrics",
+            "migration",
+            "projection",
+            "proof",
+        ],
+    ),
+    (
+        "jobs",
+        &["domain", "log", "metrics", "migration", "proof", "store"],
     ),
     (
         "actors",
@@ -37,7 +49,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "service",
-        &["actors", "domain", "log", "metrics", "migration", "store"],
+        &[
+            "actors",
+            "domain",
+            "jobs",
+            "log",
+            "metrics",
+            "migration",
+            "store",
+        ],
     ),
     // HTTP knows the service and the words it speaks: what it is asked for and what it answers
     // with, wherever they are defined, but nothing that does anything.
@@ -65,7 +85,7 @@ const ADAPTERS: &[&str] = &["store::s3", "store::postgres", "store::kafka", "emb
 const SEES_ADAPTERS: &[&str] = &["store", "embedded", "boot", "cli", "config", "main"];
 
 /// Rooms without actors, HTTP, async or I/O.
-const PURE: &[&str] = &["domain", "log", "migration", "projection"];
+const PURE: &[&str] = &["domain", "log", "migration", "projection", "proof"];
 /// What the pure rooms must not name.
 const IMPURE: &[&str] = &[
     "actix",

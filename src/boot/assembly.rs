@@ -7,13 +7,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::housekeeping;
+use super::jobs::{self, RecordedVerifications};
 use super::shutdown::Escalations;
 use super::stores::Stores;
 use crate::actors::aggregate::fold::SnapshotEvery;
 use crate::actors::aggregate::registry::{Registry, RegistrySettings};
 use crate::actors::arbiters::Arbiters;
 use crate::actors::event_store::{EventStore, EventStoreSettings};
-use crate::actors::migration_mode::{MigrationModeActor, NothingVerified};
+use crate::actors::migration_mode::MigrationModeActor;
 use crate::actors::mirror::MirrorActor;
 use crate::actors::outbox::{self, OutboxActor, OutboxDeps};
 use crate::actors::projection::{
@@ -102,7 +103,7 @@ pub fn start(
                 objects: stores.objects.clone(),
                 s3_health: stores.health.s3.clone(),
                 delivery: delivery.clone(),
-                verifications: Arc::new(NothingVerified),
+                verifications: Arc::new(RecordedVerifications::new(stores.postgres.clone())),
                 gates: config.migration.gate_settings(),
                 guardrail: config.migration.guardrail_settings(),
                 handoff_timeout: config.migration.handoff_timeout,
@@ -180,6 +181,9 @@ pub fn start(
     });
 
     let mut housekeeping = Vec::new();
+    // Runners for backfill go here.
+    let jobs = jobs::jobs(config, &stores, &io, &node, vec![]);
+    housekeeping.push(jobs.watch());
     let mut entities = Entities {
         housekeeping: &mut housekeeping,
         config,
@@ -198,6 +202,7 @@ pub fn start(
         projected,
         projection,
         delivery: delivery.clone(),
+        jobs: Some(jobs),
         tree: tree.clone(),
         health: stores.health,
         migration: MigrationParts {

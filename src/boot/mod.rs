@@ -3,10 +3,12 @@
 //!
 //! * [`stores`]: addresses → adapters in their decorators
 //! * [`assembly`]: adapters → actors → use cases
+//! * [`jobs`]: the jobs of the migration
 //! * [`shutdown`]: when to stop, and in which order
 
 mod assembly;
 mod housekeeping;
+mod jobs;
 mod node;
 mod shutdown;
 mod stores;

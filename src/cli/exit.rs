@@ -26,7 +26,7 @@ pub enum Exit {
 pub const HELP: &str = "\
 Exit codes:
    0  done
-   1  failed
+   1  failed; or a verification found divergences, or a repair left some
    2  the command line is wrong
    3  the service refused (4xx): the same request would be refused again
    4  the service is unreachable, unavailable or does not know the outcome: try again

@@ -1,8 +1,8 @@
 //! The command line, one file for each group of commands.
 //!
 //! * `serve`: the service; `demo`: the whole story on a real data set
-//! * against a running service: `status`, `mode`, `events`, `dead`, `actors`, `projections`, `bench`,
-//!   through `remote`
+//! * against a running service: `status`, `mode`, `jobs`, `events`, `dead`, `actors`, `projections`,
+//!   `bench`, through `remote`
 //! * on the bucket itself: `log`
 //! * `config`: the configuration
 //! * `exit`: what the exit codes mean; `output`, `progress`: how people and scripts see it
@@ -15,6 +15,7 @@ mod demo;
 mod events;
 mod exit;
 mod flags;
+mod jobs;
 mod log;
 mod mode;
 mod output;
@@ -57,6 +58,10 @@ enum Command {
     Dead(dead::Dead),
     Actors(actors::Actors),
     Projections(projections::Projections),
+    Backfill(jobs::Backfill),
+    Verify(jobs::Verify),
+    Repair(jobs::Repair),
+    Archive(jobs::Archive),
     #[command(subcommand)]
     Log(log::Log),
     #[command(subcommand)]
@@ -107,6 +112,10 @@ fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Dead(command) => block_on(command.run(output)),
         Command::Actors(command) => block_on(command.run(output)),
         Command::Projections(command) => block_on(command.run(output)),
+        Command::Backfill(command) => block_on(command.run(output)),
+        Command::Verify(command) => block_on(command.run(output)),
+        Command::Repair(command) => block_on(command.run(output)),
+        Command::Archive(command) => block_on(command.run(output)),
         Command::Log(command) => block_on(command.run(output)),
         Command::Bench(command) => block_on(command.run(output)),
     }

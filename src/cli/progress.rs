@@ -52,6 +52,19 @@ impl Progress {
         }
     }
 
+    /// `done` of `total` steps are done, of what is going on now.
+    pub fn show(&mut self, what: &str, done: u64, total: u64) {
+        self.total = total;
+        self.bar.set_length(total);
+        what.clone_into(&mut self.what);
+        self.bar.set_message(what.to_owned());
+        if done < self.done {
+            self.done = done;
+            self.bar.set_position(done);
+        }
+        self.advance(done - self.done);
+    }
+
     /// All is done that will be.
     pub fn finish(self) {
         self.bar.finish_and_clear();

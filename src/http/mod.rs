@@ -9,7 +9,7 @@
 //!   kept out where there are no tokens
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
 //! * [`streams`], [`events`], [`sse`], [`commands`]: the events behind it
-//! * [`admin`], [`migration`], [`health`]: operations
+//! * [`admin`], [`migration`], [`jobs`], [`health`]: operations
 //! * [`openapi`], [`schema`]: the description of it all
 //!
 //! What cannot be a problem: a head that is not HTTP, too long or too slow is answered by actix
@@ -27,6 +27,7 @@ pub mod extract;
 pub mod headers;
 pub mod health;
 pub mod instances;
+pub mod jobs;
 pub mod json;
 pub mod middleware;
 pub mod migration;

@@ -198,6 +198,24 @@ from_path!(SwitchPath, req => {
     Ok(SwitchPath { id })
 });
 
+/// `…/admin/migration/{kind}/{job}`
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct JobPath {
+    /// The job, as its answer named it.
+    #[param(value_type = String, format = "uuid")]
+    pub job: uuid::Uuid,
+}
+
+from_path!(JobPath, req => {
+    let job = uuid::Uuid::try_parse(&text(req, "job")?).map_err(|_| {
+        let rule = "must be a UUID";
+        Problem::new(problem::INVALID_ID, format!("job: job id {rule}"))
+            .field("job", "invalid_id", rule)
+    })?;
+    Ok(JobPath { job })
+});
+
 /// `…/admin/outbox/dead/{id}`
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]

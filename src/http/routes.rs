@@ -13,8 +13,8 @@ use super::edge::Edge;
 use super::middleware::Around;
 use super::problem::{self, Problem};
 use super::{
-    admin, batch, classes, commands, databases, events, health, instances, migration, openapi,
-    query, streams,
+    admin, batch, classes, commands, databases, events, health, instances, jobs, migration,
+    openapi, query, streams,
 };
 
 /// A route.
@@ -121,6 +121,34 @@ routes! {
     }
     "/api/v1/admin/migration/switches/{id}" {
         GET Admin => migration::switch;
+    }
+    "/api/v1/admin/migration/backfill" {
+        POST Admin => jobs::backfill;
+        GET Admin => jobs::last_backfill;
+    }
+    "/api/v1/admin/migration/backfill/{job}" {
+        GET Admin => jobs::get_backfill;
+    }
+    "/api/v1/admin/migration/verify" {
+        POST Admin => jobs::verify;
+        GET Admin => jobs::last_verify;
+    }
+    "/api/v1/admin/migration/verify/{job}" {
+        GET Admin => jobs::get_verify;
+    }
+    "/api/v1/admin/migration/repair" {
+        POST Admin => jobs::repair;
+        GET Admin => jobs::last_repair;
+    }
+    "/api/v1/admin/migration/repair/{job}" {
+        GET Admin => jobs::get_repair;
+    }
+    "/api/v1/admin/migration/archive" {
+        POST Admin => jobs::archive;
+        GET Admin => jobs::last_archive;
+    }
+    "/api/v1/admin/migration/archive/{job}" {
+        GET Admin => jobs::get_archive;
     }
     "/api/v1/admin/actors" {
         GET Admin => admin::actors;

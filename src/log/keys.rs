@@ -5,9 +5,14 @@
 //! meta/store.json                                format and number of partitions
 //! index/{partition:04}/{from:020}-{to:020}.seg   derived
 //! snapshots/{type}/{id}/{bucket:020}.json        derived
+//! archive/{uuid}/…                               PostgreSQL's retired events
+//! quarantine/…                                   what a repair took away; never read
 //! probe/{uuid}                                   removed after the start-up probe
 //! ```
 
+use uuid::Uuid;
+
+use super::object::ObjectHash;
 use crate::domain::ids::{Offset, PartitionId, StreamName};
 
 /// Description of the store; written once.
@@ -58,6 +63,29 @@ pub fn parse_segment(key: &str) -> Option<(Offset, Offset)> {
 /// The snapshot of a stream's state taken at its `bucket`-th hundred of versions.
 pub fn snapshot(stream: &StreamName, bucket: u64) -> String {
     format!("snapshots/{stream}/{bucket:020}.json")
+}
+
+/// Where a repair keeps the bytes it replaces or takes away.
+pub fn quarantined(partition: PartitionId, offset: Offset, hash: &ObjectHash) -> String {
+    format!("quarantine/{:04}/{offset:020}-{hash}.ndjson", partition.0)
+}
+
+/// Where a repair keeps a thing whose key is no commit object's.
+pub fn quarantined_key(key: &str) -> String {
+    format!("quarantine/keys/{key}")
+}
+
+/// A part of an export: events of a partition from an offset on.
+pub fn archive_part(export: Uuid, partition: PartitionId, from: Offset) -> String {
+    format!(
+        "archive/{export}/part-{:04}-{from:020}.parquet",
+        partition.0
+    )
+}
+
+/// What an export consists of.
+pub fn archive_manifest(export: Uuid) -> String {
+    format!("archive/{export}/manifest.json")
 }
 
 #[cfg(test)]

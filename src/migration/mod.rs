@@ -17,7 +17,7 @@
 //! * [`record`]: the row, and every change it may make
 //! * [`handoff`]: what to do next; [`fence`]: who may append
 //! * [`standing`]: where a partition stands as far as a process knows
-//! * [`switch`]: an order to walk, and what became of it
+//! * [`switch`]: an order to walk, and what became of it; [`job`]: long work beside it
 //! * [`gate`]: what must be proved first; [`guardrail`]: what leads back; [`ramp`]: which partitions
 
 pub mod edge;
@@ -25,6 +25,7 @@ pub mod fence;
 pub mod gate;
 pub mod guardrail;
 pub mod handoff;
+pub mod job;
 pub mod lead;
 pub mod ramp;
 pub mod record;

@@ -5,7 +5,8 @@
 //! * [`commands`], [`batch`]: writes; [`class_context`] is what a write to an instance must know
 //! * [`queries`], [`feed`]: reads
 //! * [`permits`], [`keys`]: what every write passes first
-//! * [`operations`]: what operators see and do; [`migration`]: the road between the stores
+//! * [`operations`]: what operators see and do; [`migration`]: the road between the stores,
+//!   [`jobs`]: its jobs
 //! * [`view`]: what callers get to see
 //! * [`error`], [`call`]: refusals and failures
 
@@ -16,6 +17,7 @@ pub mod commands;
 pub mod context;
 pub mod error;
 pub mod feed;
+pub mod jobs;
 pub mod keys;
 pub mod migration;
 pub mod operations;
@@ -44,6 +46,7 @@ use crate::domain::database::Database;
 use crate::domain::ids::StreamName;
 use crate::domain::instance::Instance;
 use crate::domain::plain::PlainStream;
+use crate::jobs::manager::Jobs;
 use crate::store::delivery::DeliveryStore;
 use crate::store::health::Health;
 use crate::store::read_model::ReadModel;
@@ -71,6 +74,8 @@ pub struct Parts {
     pub projection: Option<Addr<ProjectionActor>>,
     /// The outbox.
     pub delivery: Arc<dyn DeliveryStore>,
+    /// The jobs of the migration, where this process runs any.
+    pub jobs: Option<Jobs>,
     /// Every actor.
     pub tree: Arc<Tree>,
     /// How the dependencies are.

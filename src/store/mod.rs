@@ -3,14 +3,19 @@
 //!
 //! * [`object_store`]: the port to S3; adapters [`s3`] (rust-s3) and [`memory`] (tests' oracle)
 //! * [`commit_store`]: the port to a place of the log; [`event_log`]: the partitioned log on top of it
-//! * [`migration_table`]: the port to what PostgreSQL records of the migration
+//! * [`migration_table`]: the port to what PostgreSQL records of the migration; [`job_table`]: to its
+//!   jobs
+//! * [`custody`]: the port to a place of the log for whoever proves or mends it; adapter
+//!   [`bucket_custody`]
 //! * [`faulty`]: a decorator that makes a store fail on purpose
 //! * [`postgres`]: the pool, the schema, and the adapters that use them
 //! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
 pub mod backoff;
+pub mod bucket_custody;
 pub mod commit_store;
+pub mod custody;
 pub mod delivered;
 pub mod delivery;
 pub mod error;
@@ -18,6 +23,7 @@ pub mod event_log;
 pub mod faulty;
 pub mod health;
 pub mod io_runtime;
+pub mod job_table;
 pub mod kafka;
 pub mod log_heads;
 pub mod memory;

@@ -36,16 +36,6 @@ pub trait Verifications: Send + Sync + 'static {
     async fn last(&self) -> Result<Option<Verified>, StoreError>;
 }
 
-/// Where nothing was verified yet.
-pub struct NothingVerified;
-
-#[async_trait]
-impl Verifications for NothingVerified {
-    async fn last(&self) -> Result<Option<Verified>, StoreError> {
-        Ok(None)
-    }
-}
-
 /// Whom the figures are asked of.
 pub struct FigureDeps {
     /// The bucket, to be probed.

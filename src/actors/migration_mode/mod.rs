@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub use self::board::{Board, BoardDeps};
-pub use self::figures::{FigureDeps, NothingVerified, Verifications, Verified};
+pub use self::figures::{FigureDeps, Verifications, Verified};
 pub use self::walk::{PATIENCE, Planned, Walker};
 
 use self::handoff::Mover;

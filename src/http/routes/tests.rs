@@ -28,6 +28,7 @@ fn request(method: &str, path: &str) -> TestRequest {
         .replace("{type}", "order")
         .replace("{name}", "instances")
         .replace("{command_id}", "00000000-0000-0000-0000-000000000007")
+        .replace("{job}", "00000000-0000-0000-0000-000000000008")
         .replace("{id}", "1");
     TestRequest::with_uri(&path).method(Method::from_bytes(method.as_bytes()).unwrap())
 }

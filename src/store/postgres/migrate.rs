@@ -35,6 +35,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "log",
         sql: include_str!("sql/0003_log.sql"),
     },
+    Migration {
+        version: 4,
+        name: "jobs",
+        sql: include_str!("sql/0004_jobs.sql"),
+    },
 ];
 
 /// Name of the lock that serialises everyone who migrates this schema.

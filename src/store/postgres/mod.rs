@@ -6,7 +6,9 @@
 //! dropped while the service ran is made again the same way (law 11).
 
 pub mod commits;
+pub mod custody;
 mod errors;
+pub mod jobs;
 mod leases;
 mod migrate;
 pub mod migration;

@@ -1,0 +1,101 @@
+//! The jobs of the migration on their adapters, and what the gates learn from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::stores::Stores;
+use crate::actors::migration_mode::figures::{Verifications, Verified};
+use crate::config::Config;
+use crate::domain::time::{Clock, SystemClock};
+use crate::jobs::assembly::{JobAssembly, assemble};
+use crate::jobs::manager::{JobSettings, Jobs};
+use crate::jobs::runner::Runner;
+use crate::jobs::standing::RecordedStandings;
+use crate::migration::job::{Job, JobKind, JobState};
+use crate::proof::report::VerifyReport;
+use crate::store::error::StoreError;
+use crate::store::io_runtime::IoRuntime;
+use crate::store::job_table::JobTable;
+use crate::store::postgres::Postgres;
+use crate::store::postgres::commits::PostgresCommits;
+use crate::store::postgres::custody::PostgresCustody;
+use crate::store::postgres::jobs::PostgresJobs;
+use crate::store::postgres::migration::PostgresMigration;
+
+/// Puts the jobs together; `more` are the runners for backfill. They begin to be taken over with
+/// [`Jobs::watch`].
+pub fn jobs(
+    config: &Config,
+    stores: &Stores,
+    io: &IoRuntime,
+    node: &str,
+    more: Vec<Arc<dyn Runner>>,
+) -> Jobs {
+    let postgres = &stores.postgres;
+    assemble(JobAssembly {
+        s3: Arc::new(stores.log.s3().clone()),
+        postgres: Arc::new(PostgresCommits::new(postgres.clone())),
+        bucket: stores.objects.clone(),
+        tables: Arc::new(PostgresCustody::new(postgres.clone())),
+        retired: Arc::new(PostgresCustody::new(postgres.clone())),
+        table: Arc::new(PostgresJobs::new(postgres.clone())),
+        standings: Arc::new(RecordedStandings(Arc::new(PostgresMigration::new(
+            postgres.clone(),
+        )))),
+        partitions: stores.log.partitions(),
+        archive_after: config.migration.archive_after,
+        node: node.to_owned(),
+        io: io.clone(),
+        clock: Arc::new(SystemClock),
+        settings: JobSettings::default(),
+        more,
+    })
+}
+
+/// What the jobs prove, for the gates.
+pub struct RecordedVerifications {
+    table: PostgresJobs,
+}
+
+impl RecordedVerifications {
+    /// As recorded in this database.
+    pub fn new(postgres: Postgres) -> Self {
+        Self {
+            table: PostgresJobs::new(postgres),
+        }
+    }
+}
+
+/// Streams that differ; at least one where anything does.
+fn divergent(job: &Job) -> Result<u64, StoreError> {
+    let report = job.report.clone().unwrap_or_default();
+    let report: VerifyReport = serde_json::from_value(report)
+        .map_err(|e| StoreError::corrupt("postgres", "last verification", e.to_string()))?;
+    Ok(match report.clean {
+        true => 0,
+        false => report.divergent_streams.max(1),
+    })
+}
+
+#[async_trait]
+impl Verifications for RecordedVerifications {
+    async fn last(&self) -> Result<Option<Verified>, StoreError> {
+        let Some(full) = self.table.latest_full_verification().await? else {
+            return Ok(None);
+        };
+        // A younger one that looked at less may have found more.
+        let last = self.table.latest(JobKind::Verify, Some(JobState::Done));
+        let found = match last.await? {
+            Some(last) => divergent(&last)?.max(divergent(&full)?),
+            None => divergent(&full)?,
+        };
+        let ended = full.ended.unwrap_or(full.begun);
+        let age = SystemClock.now().duration_since(ended);
+        Ok(Some(Verified {
+            age: Duration::try_from(age).unwrap_or_default(),
+            divergent_streams: found,
+        }))
+    }
+}

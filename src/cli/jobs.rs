@@ -1,0 +1,480 @@
+//! `oms backfill`, `oms verify`, `oms repair`, `oms archive`: jobs of a running service.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::exit::Exit;
+use super::output::{Output, field, table};
+use super::progress::Progress;
+use super::remote::{Api, ApiError, Remote};
+
+/// Between two looks at a job: a bar that moves a few times a second.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// How long a service that does not answer is waited for while a job is watched: it may be
+/// restarting, and the job goes on then.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Differences shown of a report; `--json` has them all.
+const MAX_SHOWN: usize = 20;
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    #[command(flatten)]
+    remote: Remote,
+    /// Pause the one under way; it stops at a checkpoint
+    #[arg(long, conflicts_with_all = ["resume", "cancel"])]
+    pause: bool,
+    /// Let a paused one go on
+    #[arg(long, conflicts_with = "cancel")]
+    resume: bool,
+    /// Stop the one under way for good
+    #[arg(long)]
+    cancel: bool,
+    /// Start it and do not wait for its end
+    #[arg(long)]
+    detach: bool,
+}
+
+/// Copy history into the log, or watch the copy that is under way
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Ctrl-C leaves the job running.
+
+Examples:
+  oms backfill --rate 5000
+  oms backfill --pause
+  oms backfill --source '{\"preset\":\"message-db\"}'")]
+pub struct Backfill {
+    #[command(flatten)]
+    common: Common,
+    /// At most so many events per second
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// Only this partition; may be given several times
+    #[arg(long = "partition", value_name = "N")]
+    partitions: Vec<u16>,
+    /// Import from another program's table: JSON, or @FILE
+    #[arg(long, value_name = "JSON")]
+    source: Option<String>,
+    /// Look and count, write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Prove that PostgreSQL and S3 hold the same log
+///
+/// Starts a verification, or watches the one under way. Ends with 1 when anything diverges.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Ctrl-C leaves the job running.
+
+Examples:
+  oms verify
+  oms verify --incremental --rate 20000
+  oms --json verify | jq .report.divergences")]
+pub struct Verify {
+    #[command(flatten)]
+    common: Common,
+    /// Go on from where the last one ended, instead of from the beginning
+    #[arg(long)]
+    incremental: bool,
+    /// Only this partition; may be given several times
+    #[arg(long = "partition", value_name = "N")]
+    partitions: Vec<u16>,
+    /// At most so many events per second
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+}
+
+/// Mend what the last verification found
+///
+/// The hash chain says which place is right. What is replaced or taken away is kept in quarantine.
+/// Ends with 1 when something could not be repaired.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  oms repair --dry-run
+  oms repair --fresh
+  oms verify")]
+pub struct Repair {
+    #[command(flatten)]
+    common: Common,
+    /// Repair what this verification found, instead of the last one
+    #[arg(long, value_name = "JOB")]
+    verification: Option<String>,
+    /// Verify anew first
+    #[arg(long)]
+    fresh: bool,
+    /// Only this partition; may be given several times
+    #[arg(long = "partition", value_name = "N")]
+    partitions: Vec<u16>,
+    /// Tell what would be done, do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Also move away what lies beyond the end of the log though it could follow it: only when it
+    /// is certain that it is not the last copy of something acknowledged
+    #[arg(long)]
+    quarantine_beyond_end: bool,
+}
+
+/// Export PostgreSQL's retired events to Parquet in the bucket, then empty their tables
+///
+/// Refused unless every partition has been in s3_only for long enough and S3 provably holds all.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  oms archive --dry-run
+  oms archive --keep-rows
+  oms archive")]
+pub struct Archive {
+    #[command(flatten)]
+    common: Common,
+    /// Look whether it may be done, write and empty nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Export, and leave the tables as they are
+    #[arg(long)]
+    keep_rows: bool,
+}
+
+/// Parameters that were given.
+#[derive(Default)]
+struct Given(Map<String, Value>);
+
+impl Given {
+    fn flag(mut self, key: &str, value: bool) -> Self {
+        if value {
+            self.0.insert(key.to_owned(), true.into());
+        }
+        self
+    }
+
+    fn value(mut self, key: &str, value: Option<impl Into<Value>>) -> Self {
+        if let Some(value) = value {
+            self.0.insert(key.to_owned(), value.into());
+        }
+        self
+    }
+
+    fn list(mut self, key: &str, values: Vec<u16>) -> Self {
+        if !values.is_empty() {
+            self.0.insert(key.to_owned(), values.into());
+        }
+        self
+    }
+}
+
+impl Backfill {
+    pub(super) async fn run(self, output: Output) -> anyhow::Result<Exit> {
+        let source = self.source.map(|text| -> anyhow::Result<Value> {
+            let text = match text.strip_prefix('@') {
+                Some(file) => std::fs::read_to_string(file)?,
+                None => text,
+            };
+            Ok(serde_json::from_str(&text)?)
+        });
+        let given = Given::default()
+            .value("rate", self.rate)
+            .list("partitions", self.partitions)
+            .value("source", source.transpose()?)
+            .flag("dry_run", self.dry_run);
+        run("backfill", self.common, given, output).await
+    }
+}
+
+impl Verify {
+    pub(super) async fn run(self, output: Output) -> anyhow::Result<Exit> {
+        let given = Given::default()
+            .flag("incremental", self.incremental)
+            .list("partitions", self.partitions)
+            .value("rate", self.rate);
+        run("verify", self.common, given, output).await
+    }
+}
+
+impl Repair {
+    pub(super) async fn run(self, output: Output) -> anyhow::Result<Exit> {
+        let given = Given::default()
+            .value("verification", self.verification)
+            .flag("fresh", self.fresh)
+            .list("partitions", self.partitions)
+            .flag("dry_run", self.dry_run)
+            .flag("quarantine_beyond_end", self.quarantine_beyond_end);
+        run("repair", self.common, given, output).await
+    }
+}
+
+impl Archive {
+    pub(super) async fn run(self, output: Output) -> anyhow::Result<Exit> {
+        let given = Given::default()
+            .flag("dry_run", self.dry_run)
+            .flag("keep_rows", self.keep_rows);
+        run("archive", self.common, given, output).await
+    }
+}
+
+async fn run(kind: &str, common: Common, given: Given, output: Output) -> anyhow::Result<Exit> {
+    let api = common.remote.connect()?;
+    let path = format!("/api/v1/admin/migration/{kind}");
+    let order = match (common.pause, common.resume, common.cancel) {
+        (true, ..) => Some("pause"),
+        (_, true, _) => Some("resume"),
+        (.., true) => Some("cancel"),
+        _ => None,
+    };
+    if let Some(action) = order {
+        let job = api.post(&path, &json!({ "action": action })).await?;
+        if action != "resume" || common.detach {
+            output.result(&job, || {
+                format!("{kind} {}: {}", field(&job, "id"), field(&job, "state"))
+            })?;
+            return Ok(Exit::Done);
+        }
+        return follow(&api, kind, &job, output).await;
+    }
+    let job = match api.post(&path, &Value::Object(given.0)).await {
+        Ok(job) => job,
+        Err(ApiError::Refused { code, .. }) if code == "job_running" => {
+            let job = api.get(&path).await?;
+            output.note(&format!(
+                "a {kind} is {} already: watching it",
+                field(&job, "state")
+            ));
+            job
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if common.detach {
+        output.result(&job, || {
+            format!("{kind} {}: {}", field(&job, "id"), field(&job, "state"))
+        })?;
+        return Ok(Exit::Done);
+    }
+    follow(&api, kind, &job, output).await
+}
+
+/// Watches a job until it is over or paused, or until we are told to stop watching.
+async fn follow(api: &Api, kind: &str, job: &Value, output: Output) -> anyhow::Result<Exit> {
+    let path = format!("/api/v1/admin/migration/{kind}/{}", field(job, "id"));
+    let mut job = job.clone();
+    let mut bar = Progress::new(output, kind, 0);
+    let mut waiting = String::new();
+    let mut heard = Instant::now();
+    while matches!(job["state"].as_str(), Some("running" | "pausing")) {
+        let number = |key: &str| job["progress"][key].as_u64().unwrap_or_default();
+        bar.show(
+            &field(&job["progress"], "phase"),
+            number("done"),
+            number("total"),
+        );
+        let says = field(&job["progress"], "waiting");
+        if says != waiting {
+            if says != "-" {
+                output.note(&format!("{kind} waits: {says}"));
+            }
+            waiting = says;
+        }
+        tokio::select! {
+            () = sleep(LOOK_EVERY) => {}
+            stop = tokio::signal::ctrl_c() => {
+                stop?;
+                output.note(&format!(
+                    "the {kind} goes on without us: `oms {kind}` watches it again, `oms {kind} --pause` pauses it"
+                ));
+                return Ok(Exit::Unavailable);
+            }
+        }
+        match api.get(&path).await {
+            Ok(now) => {
+                job = now;
+                heard = Instant::now();
+            }
+            Err(error @ (ApiError::Unreachable { .. } | ApiError::Unavailable { .. }))
+                if heard.elapsed() < PATIENCE =>
+            {
+                tracing::debug!(%error, "cannot see the job");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bar.finish();
+    output.result(&job, || describe(kind, &job))?;
+    Ok(exit(&job))
+}
+
+fn exit(job: &Value) -> Exit {
+    match job["state"].as_str() {
+        // A backfill's and an archive's report says nothing of being clean.
+        Some("done") if job["report"]["clean"] == false && job["report"]["dry_run"] != true => {
+            Exit::Failed
+        }
+        Some("done" | "paused") => Exit::Done,
+        _ => Exit::Failed,
+    }
+}
+
+fn describe(kind: &str, job: &Value) -> String {
+    let report = &job["report"];
+    match job["state"].as_str() {
+        Some("failed") => return format!("the {kind} failed: {}", field(job, "error")),
+        Some("done") => {}
+        _ => {
+            return format!(
+                "the {kind} is {}; `oms {kind} --resume` lets a paused one go on",
+                field(job, "state")
+            );
+        }
+    }
+    match kind {
+        "verify" => describe_verify(report),
+        "repair" => describe_repair(report),
+        _ => describe_any(report),
+    }
+}
+
+fn rows<'a>(list: &'a Value, columns: &'a [&'a str]) -> impl Iterator<Item = Vec<String>> + 'a {
+    let items = list.as_array().into_iter().flatten();
+    items.map(move |item| columns.iter().map(|c| field(item, c)).collect())
+}
+
+fn sized<const N: usize>(row: Vec<String>) -> [String; N] {
+    let mut cells = row.into_iter();
+    std::array::from_fn(|_| cells.next().unwrap_or_default())
+}
+
+fn describe_verify(report: &Value) -> String {
+    let columns = [
+        "partition",
+        "lead",
+        "objects",
+        "events",
+        "streams",
+        "unmirrored",
+        "divergences",
+        "digest",
+    ];
+    let partitions = rows(&report["partitions"], &columns).map(|mut row| {
+        if let Some(digest) = row.last_mut() {
+            digest.truncate(16);
+        }
+        sized(row)
+    });
+    let mut text = table(columns, partitions);
+    let rate = report["rate"].as_f64().unwrap_or_default();
+    let seconds = report["seconds"].as_f64().unwrap_or_default();
+    text.push_str(&format!(
+        "\n{} events in {} objects compared in {seconds:.1} s ({rate:.0} events/s)\n",
+        field(report, "events"),
+        field(report, "objects"),
+    ));
+    if report["clean"] == true {
+        text.push_str("PostgreSQL and S3 hold the same log as far as both reach\n");
+        return text;
+    }
+    text.push_str(&format!(
+        "DIVERGENT: {} divergences, {} streams\n\n",
+        field(report, "divergences_total"),
+        field(report, "divergent_streams"),
+    ));
+    let columns = [
+        "partition",
+        "offset",
+        "kind",
+        "stream",
+        "version",
+        "right",
+        "repair",
+        "why",
+    ];
+    let listed = rows(&report["divergences"], &columns);
+    text.push_str(&table(columns, listed.take(MAX_SHOWN).map(sized)));
+    more(report, "divergences", &mut text);
+    text
+}
+
+fn describe_repair(report: &Value) -> String {
+    let columns = [
+        "partition",
+        "offset",
+        "kind",
+        "stream",
+        "repair",
+        "outcome",
+        "reason",
+    ];
+    let listed = rows(&report["results"], &columns);
+    let mut text = table(columns, listed.take(MAX_SHOWN).map(sized));
+    more(report, "results", &mut text);
+    text.push_str(&format!(
+        "\nrepaired {}, would repair {}, gone {}, not repairable {}\n",
+        field(report, "repaired"),
+        field(report, "would_repair"),
+        field(report, "gone"),
+        field(report, "not_repairable"),
+    ));
+    text
+}
+
+fn more(report: &Value, key: &str, text: &mut String) {
+    let listed = report[key].as_array().map_or(0, Vec::len);
+    if listed > MAX_SHOWN {
+        text.push_str(&format!("… and {} more: see --json\n", listed - MAX_SHOWN));
+    }
+}
+
+/// Whatever is a plain value.
+fn describe_any(report: &Value) -> String {
+    let members = report.as_object().into_iter().flatten();
+    let plain = members.filter(|(_, value)| !value.is_array() && !value.is_object());
+    table(
+        ["what", "value"],
+        plain.map(|(key, _)| [key.clone(), field(report, key)]),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_whether_all_is_well() {
+        let job = |state: &str, report: Value| json!({ "state": state, "report": report });
+        let table = [
+            (job("done", json!({ "clean": true })), Exit::Done),
+            (job("done", json!({ "clean": false })), Exit::Failed),
+            (
+                job("done", json!({ "clean": false, "dry_run": true })),
+                Exit::Done,
+            ),
+            (job("done", json!({ "rows": 3 })), Exit::Done),
+            (job("paused", Value::Null), Exit::Done),
+            (job("failed", Value::Null), Exit::Failed),
+            (job("cancelled", Value::Null), Exit::Failed),
+        ];
+        for (job, code) in table {
+            assert_eq!(exit(&job), code, "{job}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_shown_with_what_diverges() {
+        let report = json!({
+            "clean": false, "rate": 10.0, "seconds": 2.0, "events": 20, "objects": 4,
+            "divergences_total": 1, "divergent_streams": 1,
+            "partitions": [{ "partition": 0, "digest": "0123456789abcdef0123" }],
+            "divergences": [{ "partition": 0, "offset": 7, "kind": "differs", "right": "s3" }],
+        });
+        let text = describe("verify", &json!({ "state": "done", "report": report }));
+        assert!(
+            text.contains("DIVERGENT") && text.contains("differs"),
+            "{text}"
+        );
+        assert!(
+            text.contains("0123456789abcdef") && !text.contains("abcdef0123"),
+            "{text}"
+        );
+    }
+}

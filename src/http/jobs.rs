@@ -1,0 +1,373 @@
+//! `/api/v1/admin/migration/{backfill,verify,repair,archive}`: the jobs of the migration.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::HttpState;
+use super::extract::{Caller, Command};
+use super::path::JobPath;
+use super::problem::{self, Problem};
+use super::respond;
+use crate::migration::job::{Job, JobKind};
+use crate::service::jobs::JobAction;
+
+/// What to do with a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = JobAction)]
+pub enum Action {
+    /// Start one.
+    #[default]
+    Start,
+    /// Stop the one under way at a checkpoint.
+    Pause,
+    /// Let it go on from there.
+    Resume,
+    /// Stop it for good.
+    Cancel,
+}
+
+macro_rules! order {
+    ($(#[$doc:meta])* $name:ident { $( $(#[$field_doc:meta])* $field:ident: $type:ty, )* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Deserialize, Serialize, ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// Default `start`. The others take `job` and nothing else.
+            #[serde(default, skip_serializing)]
+            action: Action,
+            /// The job to pause, resume or cancel; without it the last one.
+            #[serde(default, skip_serializing)]
+            #[schema(value_type = Option<String>, format = "uuid")]
+            job: Option<Uuid>,
+            $(
+                $(#[$field_doc])*
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                $field: Option<$type>,
+            )*
+        }
+
+        impl Order for $name {
+            fn action(&self) -> (Action, Option<Uuid>) {
+                (self.action, self.job)
+            }
+        }
+    };
+}
+
+/// What every order has.
+trait Order: Serialize {
+    fn action(&self) -> (Action, Option<Uuid>);
+}
+
+order! {
+    /// Copies history into the log.
+    BackfillOrder {
+        /// At most so many events per second.
+        #[schema(minimum = 1, example = 5000)]
+        rate: f64,
+        /// Only these partitions.
+        partitions: Vec<u16>,
+        /// Another program's table to import from: a preset, or a description of its columns.
+        /// Without it the history is PostgreSQL's own log.
+        #[schema(value_type = Option<Object>)]
+        source: Value,
+        /// Look and count, write nothing.
+        dry_run: bool,
+    }
+}
+
+order! {
+    /// Compares the two places of the log.
+    VerifyOrder {
+        /// Go on from where the last verification ended, instead of from offset 0.
+        incremental: bool,
+        /// Only these partitions.
+        partitions: Vec<u16>,
+        /// At most so many events per second.
+        #[schema(minimum = 1, example = 5000)]
+        rate: f64,
+    }
+}
+
+order! {
+    /// Mends what a verification found.
+    RepairOrder {
+        /// The verification whose report is repaired; without it the last one that is done.
+        #[schema(value_type = Option<String>, format = "uuid")]
+        verification: Uuid,
+        /// Verify anew first.
+        fresh: bool,
+        /// Only these partitions.
+        partitions: Vec<u16>,
+        /// Tell what would be done, do nothing.
+        dry_run: bool,
+        /// Also move away what lies beyond the end of the log though it could follow it. Only when
+        /// it is certain that it is not the last copy of something acknowledged.
+        quarantine_beyond_end: bool,
+    }
+}
+
+order! {
+    /// Exports PostgreSQL's retired events to Parquet, then empties their tables.
+    ArchiveOrder {
+        /// Look whether it may be done, write and empty nothing.
+        dry_run: bool,
+        /// Export, and leave the tables as they are.
+        keep_rows: bool,
+    }
+}
+
+/// Shape of a job, for the document.
+#[derive(ToSchema)]
+#[schema(as = Job)]
+#[allow(dead_code, reason = "described, never built")]
+pub struct JobShape {
+    /// Names it.
+    #[schema(value_type = String, format = "uuid")]
+    id: (),
+    /// `backfill`, `verify`, `repair`, `archive`.
+    #[schema(example = "verify")]
+    kind: String,
+    /// `running`, `pausing`, `paused`, `done`, `failed`, `cancelled`.
+    #[schema(example = "running")]
+    state: String,
+    /// What it was asked for.
+    #[schema(value_type = Object)]
+    parameters: (),
+    /// Who started it.
+    by: String,
+    /// How far it is.
+    progress: JobProgressShape,
+    /// What came of it, once it is done. Of a verification: `clean`, sums, `divergences` (each with
+    /// where, what, which place is right, why, and the repair that applies), `partitions`.
+    #[schema(value_type = Option<Object>)]
+    report: (),
+    /// Why it failed.
+    error: Option<String>,
+    /// The process that works on it.
+    node: String,
+    /// When that was last heard of.
+    #[schema(value_type = String, format = DateTime)]
+    heartbeat: (),
+    /// When it was started.
+    #[schema(value_type = String, format = DateTime)]
+    begun: (),
+    /// When it was over.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended: (),
+}
+
+/// How far a job is.
+#[derive(ToSchema)]
+#[schema(as = JobProgress)]
+#[allow(dead_code, reason = "described, never built")]
+pub struct JobProgressShape {
+    /// What it is doing.
+    phase: String,
+    /// What `done` and `total` count.
+    #[schema(example = "objects")]
+    unit: String,
+    /// How much is done.
+    done: u64,
+    /// How much there is, as far as known.
+    total: u64,
+    /// Events that went through it.
+    events: u64,
+    /// Events per second of late.
+    rate: f64,
+    /// Seconds that the rest will take at the pace of late.
+    eta_seconds: Option<f64>,
+    /// What it waits for, when it cannot work: for example PostgreSQL.
+    waiting: Option<String>,
+}
+
+async fn take<T: Order>(
+    state: &HttpState,
+    kind: JobKind,
+    command: Command<T>,
+) -> Result<HttpResponse, Problem> {
+    let (action, id) = command.body.action();
+    let parameters =
+        serde_json::to_value(&command.body).map_err(|e| Problem::internal(e.to_string()))?;
+    let asked = parameters.as_object().is_some_and(|p| !p.is_empty());
+    let action = match action {
+        Action::Start if id.is_some() => {
+            let detail = "`job` names a job to pause, resume or cancel; a new one gets its own id";
+            return Err(Problem::new(problem::VALIDATION_FAILED, detail).field(
+                "job",
+                "unexpected",
+                detail,
+            ));
+        }
+        Action::Start => None,
+        _ if asked => {
+            let detail = "to pause, resume or cancel takes `job` and nothing else: a job keeps \
+                          what it was started with";
+            return Err(Problem::new(problem::VALIDATION_FAILED, detail).field(
+                "action",
+                "unexpected",
+                detail,
+            ));
+        }
+        Action::Pause => Some(JobAction::Pause),
+        Action::Resume => Some(JobAction::Resume),
+        Action::Cancel => Some(JobAction::Cancel),
+    };
+    let by = &command.ctx.principal;
+    let job = match action {
+        None => state.service.start_job(kind, parameters, by).await?,
+        Some(action) => {
+            tracing::info!(%kind, principal = by, "{by} orders {kind}: {action:?}");
+            state.service.order_job(kind, id, action).await?
+        }
+    };
+    respond::json(HttpResponse::build(StatusCode::ACCEPTED), &job)
+}
+
+async fn show(
+    state: &HttpState,
+    caller: Caller,
+    kind: JobKind,
+    id: Option<Uuid>,
+) -> Result<HttpResponse, Problem> {
+    let job: Job = caller.within(state.service.job(kind, id)).await?;
+    respond::json(HttpResponse::Ok(), &job)
+}
+
+/// Starts, pauses, resumes or cancels a backfill.
+#[utoipa::path(post, path = "/api/v1/admin/migration/backfill", operation_id = "orderBackfill",
+    tag = "admin", request_body = BackfillOrder,
+    responses((status = 202, description = "The job as it is now", body = JobShape)))]
+pub async fn backfill(
+    state: web::Data<HttpState>,
+    command: Command<BackfillOrder>,
+) -> Result<HttpResponse, Problem> {
+    take(&state, JobKind::Backfill, command).await
+}
+
+/// The last backfill.
+#[utoipa::path(get, path = "/api/v1/admin/migration/backfill", operation_id = "getLastBackfill",
+    tag = "admin", responses((status = 200, description = "The job", body = JobShape)))]
+pub async fn last_backfill(
+    state: web::Data<HttpState>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    show(&state, caller, JobKind::Backfill, None).await
+}
+
+/// A backfill.
+#[utoipa::path(get, path = "/api/v1/admin/migration/backfill/{job}", operation_id = "getBackfill",
+    tag = "admin", params(JobPath),
+    responses((status = 200, description = "The job", body = JobShape)))]
+pub async fn get_backfill(
+    state: web::Data<HttpState>,
+    caller: Caller,
+    path: JobPath,
+) -> Result<HttpResponse, Problem> {
+    show(&state, caller, JobKind::Backfill, Some(path.job)).await
+}
+
+/// Starts, pauses, resumes or cancels a verification: are PostgreSQL and S3 the same log?
+#[utoipa::path(post, path = "/api/v1/admin/migration/verify", operation_id = "orderVerify",
+    tag = "admin", request_body = VerifyOrder,
+    responses((status = 202, description = "The job as it is now", body = JobShape)))]
+pub async fn verify(
+    state: web::Data<HttpState>,
+    command: Command<VerifyOrder>,
+) -> Result<HttpResponse, Problem> {
+    take(&state, JobKind::Verify, command).await
+}
+
+/// The last verification.
+#[utoipa::path(get, path = "/api/v1/admin/migration/verify", operation_id = "getLastVerify",
+    tag = "admin", responses((status = 200, description = "The job", body = JobShape)))]
+pub async fn last_verify(
+    state: web::Data<HttpState>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    show(&state, caller, JobKind::Verify, None).await
+}
+
+/// A verification.
+#[utoipa::path(get, path = "/api/v1/admin/migration/verify/{job}", operation_id = "getVerify",
+    tag = "admin", params(JobPath),
+    responses((status = 200, description = "The job", body = JobShape)))]
+pub async fn get_verify(
+    state: web::Data<HttpState>,
+    caller: Caller,
+    path: JobPath,
+) -> Result<HttpResponse, Problem> {
+    show(&state, caller, JobKind::Verify, Some(path.job)).await
+}
+
+/// Starts, pauses, resumes or cancels a repair of what a verification found.
+#[utoipa::path(post, path = "/api/v1/admin/migration/repair", operation_id = "orderRepair",
+    tag = "admin", request_body = RepairOrder,
+    responses((status = 202, description = "The job as it is now", body = JobShape)))]
+pub async fn repair(
+    state: web::Data<HttpState>,
+    command: Command<RepairOrder>,
+) -> Result<HttpResponse, Problem> {
+    take(&state, JobKind::Repair, command).await
+}
+
+/// The last repair.
+#[utoipa::path(get, path = "/api/v1/admin/migration/repair", operation_id = "getLastRepair",
+    tag = "admin", responses((status = 200, description = "The job", body = JobShape)))]
+pub async fn last_repair(
+    state: web::Data<HttpState>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    show(&state, caller, JobKind::Repair, None).await
+}
+
+/// A repair.
+#[utoipa::path(get, path = "/api/v1/admin/migration/repair/{job}", operation_id = "getRepair",
+    tag = "admin", params(JobPath),
+    responses((status = 200, description = "The job", body = JobShape)))]
+pub async fn get_repair(
+    state: web::Data<HttpState>,
+    caller: Caller,
+    path: JobPath,
+) -> Result<HttpResponse, Problem> {
+    show(&state, caller, JobKind::Repair, Some(path.job)).await
+}
+
+/// Starts, pauses, resumes or cancels an archive; 409 `not_retired` while PostgreSQL's events have
+/// not retired for long enough.
+#[utoipa::path(post, path = "/api/v1/admin/migration/archive", operation_id = "orderArchive",
+    tag = "admin", request_body = ArchiveOrder,
+    responses((status = 202, description = "The job as it is now", body = JobShape)))]
+pub async fn archive(
+    state: web::Data<HttpState>,
+    command: Command<ArchiveOrder>,
+) -> Result<HttpResponse, Problem> {
+    take(&state, JobKind::Archive, command).await
+}
+
+/// The last archive.
+#[utoipa::path(get, path = "/api/v1/admin/migration/archive", operation_id = "getLastArchive",
+    tag = "admin", responses((status = 200, description = "The job", body = JobShape)))]
+pub async fn last_archive(
+    state: web::Data<HttpState>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    show(&state, caller, JobKind::Archive, None).await
+}
+
+/// An archive.
+#[utoipa::path(get, path = "/api/v1/admin/migration/archive/{job}", operation_id = "getArchive",
+    tag = "admin", params(JobPath),
+    responses((status = 200, description = "The job", body = JobShape)))]
+pub async fn get_archive(
+    state: web::Data<HttpState>,
+    caller: Caller,
+    path: JobPath,
+) -> Result<HttpResponse, Problem> {
+    show(&state, caller, JobKind::Archive, Some(path.job)).await
+}

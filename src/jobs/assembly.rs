@@ -1,0 +1,118 @@
+//! The jobs, put together: whoever assembles the service brings adapters, and runners for backfill.
+//!
+//! ```ignore
+//! let jobs = jobs::assembly::assemble(JobAssembly {
+//!     s3: Arc::new(S3Commits::new(objects.clone())),
+//!     postgres: Arc::new(PostgresCommits::new(postgres.clone())),
+//!     bucket: objects,
+//!     tables: Arc::new(PostgresCustody::new(postgres.clone())),
+//!     retired: Arc::new(PostgresCustody::new(postgres.clone())),
+//!     table: Arc::new(PostgresJobs::new(postgres)),
+//!     standings: Arc::new(RecordedStandings(migration_table)),
+//!     …
+//! });
+//! housekeeping.push(jobs.watch());
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::archive::ArchiveRunner;
+use super::manager::{JobParts, JobSettings, Jobs};
+use super::places::{Place, Places};
+use super::repair::RepairRunner;
+use super::runner::{Runner, Runners};
+use super::standing::Standings;
+use super::verify::{Verifier, VerifyRunner};
+use crate::domain::time::Clock;
+use crate::store::bucket_custody::BucketCustody;
+use crate::store::commit_store::CommitStore;
+use crate::store::custody::{Custody, RetiredTables};
+use crate::store::io_runtime::IoRuntime;
+use crate::store::job_table::JobTable;
+use crate::store::object_store::ObjectStore;
+
+/// What the jobs stand on.
+pub struct JobAssembly {
+    /// The log in the bucket.
+    pub s3: Arc<dyn CommitStore>,
+    /// The log in PostgreSQL.
+    pub postgres: Arc<dyn CommitStore>,
+    /// The bucket: log, quarantine, archive.
+    pub bucket: Arc<dyn ObjectStore>,
+    /// PostgreSQL's tables of the log, to be looked into and mended.
+    pub tables: Arc<dyn Custody>,
+    /// The same, to be emptied.
+    pub retired: Arc<dyn RetiredTables>,
+    /// Where jobs are recorded.
+    pub table: Arc<dyn JobTable>,
+    /// Where the migration stands.
+    pub standings: Arc<dyn Standings>,
+    /// Number of partitions.
+    pub partitions: u16,
+    /// For how long every partition must have been `s3_only` before an archive.
+    pub archive_after: Duration,
+    /// This process's name among those that share the table.
+    pub node: String,
+    /// Where jobs run.
+    pub io: IoRuntime,
+    /// The time of reports.
+    pub clock: Arc<dyn Clock>,
+    /// How jobs are kept.
+    pub settings: JobSettings,
+    /// More runners, for backfill. They come first: of several that take an order, the first gets
+    /// it.
+    pub more: Vec<Arc<dyn Runner>>,
+}
+
+/// Puts them together; none runs yet, and none is taken over until [`Jobs::watch`].
+pub fn assemble(assembly: JobAssembly) -> Jobs {
+    let verifier = Verifier {
+        places: Places {
+            s3: Place {
+                log: assembly.s3,
+                custody: Arc::new(BucketCustody::new(
+                    assembly.bucket.clone(),
+                    assembly.partitions,
+                )),
+            },
+            postgres: Place {
+                log: assembly.postgres,
+                custody: assembly.tables,
+            },
+            partitions: assembly.partitions,
+        },
+        standings: assembly.standings,
+        clock: assembly.clock.clone(),
+    };
+    let verify = VerifyRunner {
+        verifier: verifier.clone(),
+        jobs: assembly.table.clone(),
+    };
+    let repair = RepairRunner {
+        verifier: verifier.clone(),
+        bucket: assembly.bucket.clone(),
+        jobs: assembly.table.clone(),
+    };
+    let archive = ArchiveRunner {
+        verifier,
+        bucket: assembly.bucket,
+        tables: assembly.retired,
+        after: assembly.archive_after,
+    };
+    let runners = assembly
+        .more
+        .into_iter()
+        .fold(Runners::new(), Runners::with);
+    Jobs::new(JobParts {
+        table: assembly.table,
+        runners: runners
+            .with(Arc::new(verify))
+            .with(Arc::new(repair))
+            .with(Arc::new(archive)),
+        node: assembly.node,
+        io: assembly.io,
+        clock: assembly.clock,
+        settings: assembly.settings,
+    })
+}

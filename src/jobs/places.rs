@@ -1,0 +1,198 @@
+//! The two places of the log, read side by side: fast where they are well, thoroughly where not.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::domain::ids::{Offset, PartitionId};
+use crate::log::index::Location;
+use crate::log::object::CommitObject;
+use crate::migration::lead::Lead;
+use crate::proof::digest::RollingDigest;
+use crate::proof::found::{Damage, Found};
+use crate::store::commit_store::CommitStore;
+use crate::store::custody::Custody;
+use crate::store::error::{StoreError, StoreErrorKind};
+
+/// Objects asked for at once; a place may give fewer when they are large.
+const SPAN: Offset = 256;
+
+/// Objects looked at side by side where something is wrong.
+const LOOKS: usize = 8;
+
+/// Events of a stream read at once for its digest.
+const DIGEST_CHUNK: usize = 500;
+
+/// One place.
+#[derive(Clone)]
+pub struct Place {
+    /// As the log.
+    pub log: Arc<dyn CommitStore>,
+    /// As what lies there.
+    pub custody: Arc<dyn Custody>,
+}
+
+/// Both.
+#[derive(Clone)]
+pub struct Places {
+    /// The bucket.
+    pub s3: Place,
+    /// PostgreSQL.
+    pub postgres: Place,
+    /// Number of partitions.
+    pub partitions: u16,
+}
+
+impl Places {
+    /// One of the two.
+    pub fn of(&self, place: Lead) -> &Place {
+        match place {
+            Lead::S3 => &self.s3,
+            Lead::Postgres => &self.postgres,
+        }
+    }
+
+    /// Every partition.
+    pub fn partition_ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.partitions).map(PartitionId)
+    }
+}
+
+/// The other one.
+pub fn other(place: Lead) -> Lead {
+    match place {
+        Lead::S3 => Lead::Postgres,
+        Lead::Postgres => Lead::S3,
+    }
+}
+
+impl Place {
+    /// What lies at an offset.
+    pub async fn look(&self, partition: PartitionId, offset: Offset) -> Result<Found, StoreError> {
+        match self.log.get(partition, offset).await {
+            Ok(Some(object)) => Ok(Found::Object(Arc::new(object))),
+            Ok(None) => Ok(Found::Absent),
+            Err(error) if error.kind == StoreErrorKind::Corrupt => {
+                let why = error.message.clone();
+                // Gone since: then it is absent.
+                Ok(match self.custody.raw(partition, offset).await? {
+                    Some(bytes) => Found::Damaged(Damage { bytes, why }),
+                    None => Found::Absent,
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What lies at `from..to`, or the beginning of it: at least one.
+    async fn stretch(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        to: Offset,
+    ) -> Result<VecDeque<Found>, StoreError> {
+        match self.log.span(partition, from, to).await {
+            Ok(objects) if !objects.is_empty() => {
+                let sound = objects
+                    .into_iter()
+                    .zip(from..to)
+                    .take_while(|(object, offset)| object.header.offset == *offset);
+                let objects: VecDeque<Found> = sound
+                    .map(|(object, _)| Found::Object(Arc::new(object)))
+                    .collect();
+                if !objects.is_empty() {
+                    return Ok(objects);
+                }
+            }
+            Ok(_) => return Ok(VecDeque::from([self.look(partition, from).await?])),
+            Err(error) if error.kind == StoreErrorKind::Corrupt => {}
+            Err(error) => return Err(error),
+        }
+        // Something is wrong somewhere in it: all of it one by one, once.
+        stream::iter(from..to)
+            .map(|offset| self.look(partition, offset))
+            .buffered(LOOKS)
+            .try_collect()
+            .await
+    }
+}
+
+/// Reads both places in step.
+pub struct SideBySide<'a> {
+    places: &'a Places,
+    partition: PartitionId,
+    next: Offset,
+    to: Offset,
+    s3: VecDeque<Found>,
+    postgres: VecDeque<Found>,
+}
+
+impl<'a> SideBySide<'a> {
+    /// Reads `from..to` of a partition.
+    pub fn new(places: &'a Places, partition: PartitionId, from: Offset, to: Offset) -> Self {
+        Self {
+            places,
+            partition,
+            next: from,
+            to,
+            s3: VecDeque::new(),
+            postgres: VecDeque::new(),
+        }
+    }
+
+    /// What lies at the next offset; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<(Found, Found)>, StoreError> {
+        if self.next >= self.to {
+            return Ok(None);
+        }
+        let to = self.to.min(self.next + SPAN);
+        let fill = async |queue: &mut VecDeque<Found>, place: &Place| {
+            if queue.is_empty() {
+                *queue = place.stretch(self.partition, self.next, to).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        tokio::try_join!(
+            fill(&mut self.s3, &self.places.s3),
+            fill(&mut self.postgres, &self.places.postgres),
+        )?;
+        let pair = (
+            self.s3.pop_front().unwrap_or(Found::Absent),
+            self.postgres.pop_front().unwrap_or(Found::Absent),
+        );
+        self.next += 1;
+        Ok(Some(pair))
+    }
+}
+
+/// Digest of one stream in one place, read from where its events lie (as the index of either place
+/// tells: they lie at the same offsets in both).
+pub async fn digest_of_stream(
+    log: &dyn CommitStore,
+    partition: PartitionId,
+    locations: &[Location],
+) -> Result<RollingDigest, StoreError> {
+    let mut digest = RollingDigest::default();
+    for chunk in locations.chunks(DIGEST_CHUNK) {
+        for event in log.events(partition, chunk).await? {
+            digest.take(&event);
+        }
+    }
+    Ok(digest)
+}
+
+/// Streams that begin in an object: how many of its events are the first of theirs.
+pub fn beginnings(object: &CommitObject) -> u64 {
+    if object.event_count() == 0 {
+        return 0;
+    }
+    // The envelope's own member comes before the data, which may hold anything.
+    const MEMBER: &[u8] = b"\"streamversion\":";
+    let first = |range: &std::ops::Range<u32>| {
+        let line = &object.bytes[range.start as usize..range.end as usize];
+        memchr::memmem::find(line, MEMBER)
+            .is_some_and(|at| line[at + MEMBER.len()..].starts_with(b"1,"))
+    };
+    object.lines.iter().filter(|range| first(range)).count() as u64
+}

@@ -1,0 +1,392 @@
+//! Single looks at the places, and what is said of what they find.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use serde_json::Value;
+
+use super::run::Run;
+use super::{Starts, VerifyOrder};
+use crate::domain::ids::{Offset, PartitionId};
+use crate::domain::time::Clock;
+use crate::jobs::context::JobContext;
+use crate::jobs::places::{Places, SideBySide, other};
+use crate::jobs::runner::JobFailure;
+use crate::jobs::standing::{Standing, Standings};
+use crate::log::object::ObjectHash;
+use crate::metrics::{DIVERGENCES, DIVERGENT_STREAMS};
+use crate::migration::lead::Lead;
+use crate::proof::compare::Comparison;
+use crate::proof::divergence::{Divergence, DivergenceKind, Remedy, StrayName};
+use crate::proof::found::{Found, drill_down};
+use crate::proof::report::VerifyReport;
+use crate::store::custody::{Stray, Survey};
+use crate::store::error::StoreError;
+
+/// How long a copy in flight is waited for before it counts as missing. Copies are made many at a
+/// time, so for a moment a later one may be there and an earlier one not.
+const COPY_PATIENCE: Duration = Duration::from_secs(5);
+const COPY_LOOK: Duration = Duration::from_millis(250);
+
+/// Missing copies waited for in one verification; more are no coincidence.
+const MAX_WAITS: u32 = 20;
+
+/// How often the ends are looked at again when the lead moved meanwhile.
+const MAX_LOOKS: u32 = 5;
+
+/// Objects beyond the end that are told one by one.
+const MAX_EXTRAS: u64 = 1_000;
+
+/// What verification stands on.
+#[derive(Clone)]
+pub struct Verifier {
+    /// The places.
+    pub places: Places,
+    /// Where the migration stands.
+    pub standings: Arc<dyn Standings>,
+    /// The time of reports.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Both places of one partition, as they were found.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// Who leads; `None` while the lead was being moved.
+    pub lead: Option<Lead>,
+    /// S3.
+    pub s3: Survey,
+    /// PostgreSQL.
+    pub postgres: Survey,
+}
+
+impl Ends {
+    /// The end of what both reach.
+    pub fn common(&self) -> Offset {
+        self.s3.reach.min(self.postgres.reach)
+    }
+
+    /// What a place holds.
+    pub fn of(&self, place: Lead) -> &Survey {
+        match place {
+            Lead::S3 => &self.s3,
+            Lead::Postgres => &self.postgres,
+        }
+    }
+
+    /// The place that reaches further, if one does.
+    pub fn longer(&self) -> Option<Lead> {
+        match self.s3.reach.cmp(&self.postgres.reach) {
+            std::cmp::Ordering::Greater => Some(Lead::S3),
+            std::cmp::Ordering::Less => Some(Lead::Postgres),
+            std::cmp::Ordering::Equal => None,
+        }
+    }
+}
+
+impl Verifier {
+    /// Looks at both ends of a partition. The copy is looked at first: what it holds then, the
+    /// leader holds too.
+    pub async fn ends(&self, partition: PartitionId, from: Offset) -> Result<Ends, StoreError> {
+        let mut before = self.standing(partition).await?;
+        for _ in 0..MAX_LOOKS {
+            let lead = before.map_or(Lead::S3, |s| s.stage.lead());
+            let copy = self
+                .places
+                .of(other(lead))
+                .custody
+                .survey(partition, from)
+                .await?;
+            let leader = self.places.of(lead).custody.survey(partition, from).await?;
+            let (s3, postgres) = match lead {
+                Lead::S3 => (leader, copy),
+                Lead::Postgres => (copy, leader),
+            };
+            let after = self.standing(partition).await?;
+            let moved = |s: &Standing| (s.stage.lead(), s.epoch, s.steady);
+            if after.as_ref().map(moved) == before.as_ref().map(moved) {
+                let lead = match after {
+                    Some(standing) => standing.lead(),
+                    // Without a row nothing was ever led but by S3.
+                    None => Some(Lead::S3),
+                };
+                return Ok(Ends { lead, s3, postgres });
+            }
+            before = after;
+        }
+        Ok(Ends {
+            lead: None,
+            s3: self.places.s3.custody.survey(partition, from).await?,
+            postgres: self.places.postgres.custody.survey(partition, from).await?,
+        })
+    }
+
+    async fn standing(&self, partition: PartitionId) -> Result<Option<Standing>, StoreError> {
+        Ok(self.standings.standings().await?.get(&partition).copied())
+    }
+
+    /// Whether a difference is still there; a copy in flight is waited for.
+    pub(super) async fn confirm(
+        &self,
+        job: &JobContext,
+        divergence: &Divergence,
+        lead: Option<Lead>,
+        waits: &mut u32,
+    ) -> Result<bool, JobFailure> {
+        if divergence.kind == DivergenceKind::ChainBroken {
+            return Ok(true);
+        }
+        let copy = lead.map(other);
+        let may_come = copy.is_none_or(|copy| divergence.kind == DivergenceKind::missing_in(copy));
+        let deadline = tokio::time::Instant::now() + COPY_PATIENCE;
+        let mut waited = false;
+        loop {
+            let (p, o) = (divergence.partition, divergence.offset);
+            let (s3, postgres) =
+                tokio::try_join!(self.places.s3.look(p, o), self.places.postgres.look(p, o))?;
+            if s3.agrees_with(&postgres) {
+                return Ok(false);
+            }
+            let late = tokio::time::Instant::now() >= deadline;
+            if !may_come || late || *waits >= MAX_WAITS {
+                return Ok(true);
+            }
+            if !waited {
+                *waits += 1;
+                waited = true;
+            }
+            job.wait(COPY_LOOK).await;
+            job.interrupted()?;
+        }
+    }
+
+    /// What lies beyond the common end of a partition and should not, and what is missing there.
+    pub(super) async fn beyond(
+        &self,
+        partition: PartitionId,
+        ends: &Ends,
+    ) -> Result<Vec<Divergence>, StoreError> {
+        let (Some(longer), Some(lead)) = (ends.longer(), ends.lead) else {
+            // While the lead is being moved the ends may differ either way.
+            return Ok(Vec::new());
+        };
+        let survey = ends.of(longer);
+        let common = ends.common();
+        let mut found = Vec::new();
+        let gaps: Vec<_> = survey.gaps.iter().filter(|gap| gap.end > common).collect();
+        // In the leader, what comes after nothing; in the copy, everything.
+        let first_extra = match longer == lead {
+            true => gaps.first().map(|gap| gap.end),
+            false => Some(common),
+        };
+        if longer == lead {
+            for gap in &gaps {
+                let kind = DivergenceKind::missing_in(longer);
+                let mut missing = Divergence::new(partition, gap.start.max(common), kind);
+                missing.why = format!(
+                    "neither place holds anything from here up to offset {}, after which {} goes on",
+                    gap.end,
+                    longer.as_str()
+                );
+                found.push(missing);
+            }
+        }
+        let Some(first) = first_extra else {
+            return Ok(found);
+        };
+        let place = self.places.of(longer);
+        for offset in first..survey.reach.min(first.saturating_add(MAX_EXTRAS)) {
+            let what = place.look(partition, offset).await?;
+            if matches!(what, Found::Absent) {
+                continue;
+            }
+            found.push(self.extra(partition, offset, longer, lead, &what).await?);
+        }
+        Ok(found)
+    }
+
+    async fn extra(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+        place: Lead,
+        lead: Lead,
+        what: &Found,
+    ) -> Result<Divergence, StoreError> {
+        let mut extra = Divergence::new(partition, offset, DivergenceKind::extra_in(place));
+        let hash = what.hash().map(|hash| hash.to_string());
+        match place {
+            Lead::S3 => extra.s3 = hash,
+            Lead::Postgres => extra.postgres = hash,
+        }
+        let drilled = drill_down(what, &Found::Absent);
+        extra.index = drilled.index;
+        extra.events = drilled.events;
+        extra.streams = drilled.streams;
+        if let Some(first) = drilled.first {
+            extra.stream = Some(first.stream.to_string());
+            extra.version = Some(first.version);
+        }
+        // What cannot follow the log as it is was never part of it.
+        let cannot_follow = match what.object() {
+            None => true,
+            Some(object) if place != lead => {
+                let before = match offset.checked_sub(1) {
+                    None => Some(ObjectHash::NONE),
+                    Some(before) => {
+                        let found = self.places.of(lead).look(partition, before).await?;
+                        found.object().map(|object| object.hash())
+                    }
+                };
+                before.is_some_and(|hash| hash != object.header.prev)
+            }
+            Some(_) => false,
+        };
+        (extra.repair, extra.why) = match cannot_follow {
+            true => (
+                Remedy::Quarantine,
+                "it lies beyond the end of the log and cannot follow it".into(),
+            ),
+            false => (
+                Remedy::QuarantineOnOrder,
+                "it lies beyond the end of the log: either it was put there by mistake, or the \
+                 leader has lost what it once held (restored from a backup?)"
+                    .into(),
+            ),
+        };
+        Ok(extra)
+    }
+
+    /// What lies in no partition there is.
+    pub async fn foreign(&self) -> Result<Vec<Divergence>, StoreError> {
+        let mut found = Vec::new();
+        for place in [Lead::S3, Lead::Postgres] {
+            let custody = &self.places.of(place).custody;
+            let foreign = custody.foreign(self.places.partitions).await?;
+            found.extend(
+                foreign
+                    .into_iter()
+                    .map(|stray| describe(PartitionId(u16::MAX), place, stray)),
+            );
+        }
+        Ok(found)
+    }
+
+    /// What the surveys of a partition found.
+    pub fn strays(&self, partition: PartitionId, ends: &Ends) -> Vec<Divergence> {
+        let of = |place: Lead| {
+            let strays = ends.of(place).strays.iter().cloned();
+            strays.map(move |stray| describe(partition, place, stray))
+        };
+        of(Lead::S3).chain(of(Lead::Postgres)).collect()
+    }
+
+    /// Every difference of a partition from `from` on that is there now, without a job around it:
+    /// up to the first offset after `until` at which both places agree again.
+    pub async fn examine(
+        &self,
+        job: &JobContext,
+        partition: PartitionId,
+        from: Offset,
+        until: Offset,
+        ends: &Ends,
+    ) -> Result<(Vec<Divergence>, Offset), JobFailure> {
+        let lead = ends.lead.unwrap_or(Lead::S3);
+        let common = ends.common();
+        let prev = self.hash_before(partition, from).await?;
+        let mut comparison = Comparison::new(partition, lead, from, prev);
+        let mut reader = SideBySide::new(&self.places, partition, from, common);
+        let mut found = Vec::new();
+        while let Some((s3, postgres)) = reader.next().await? {
+            found.extend(comparison.take(&s3, &postgres));
+            if !comparison.is_pending() && comparison.next_offset() > until {
+                return Ok((found, comparison.next_offset()));
+            }
+            job.interrupted()?;
+        }
+        found.extend(comparison.end(&self.after(partition, ends).await?));
+        Ok((found, comparison.next_offset()))
+    }
+
+    /// Hash of the object before an offset, where both places agree on it.
+    async fn hash_before(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<Option<ObjectHash>, StoreError> {
+        let Some(before) = offset.checked_sub(1) else {
+            return Ok(Some(ObjectHash::NONE));
+        };
+        let (s3, postgres) = tokio::try_join!(
+            self.places.s3.look(partition, before),
+            self.places.postgres.look(partition, before)
+        )?;
+        Ok(if s3.agrees_with(&postgres) {
+            s3.hash()
+        } else {
+            None
+        })
+    }
+
+    /// What the longer place holds after the common end: it may name the last common object.
+    pub(super) async fn after(
+        &self,
+        partition: PartitionId,
+        ends: &Ends,
+    ) -> Result<Found, StoreError> {
+        match ends.longer() {
+            Some(longer) => {
+                let place = self.places.of(longer);
+                place.look(partition, ends.common()).await
+            }
+            None => Ok(Found::Absent),
+        }
+    }
+
+    /// The whole verification, within a job.
+    pub async fn verify(
+        &self,
+        job: &JobContext,
+        order: &VerifyOrder,
+        starts: &Starts,
+        checkpoint: Option<Value>,
+        keep: &(dyn Fn(Value) -> Value + Sync),
+    ) -> Result<VerifyReport, JobFailure> {
+        let mut run = Run::new(self, job, order, starts, checkpoint, keep)?;
+        run.walk().await?;
+        let report = run.report();
+        gauge!(DIVERGENCES).set(report.divergences_total as f64);
+        gauge!(DIVERGENT_STREAMS).set(report.divergent_streams as f64);
+        Ok(report)
+    }
+}
+
+fn describe(partition: PartitionId, place: Lead, stray: Stray) -> Divergence {
+    let kind = match stray.within_object {
+        true if place == Lead::Postgres => DivergenceKind::DamagedInPostgres,
+        true => DivergenceKind::DamagedInS3,
+        false => DivergenceKind::extra_in(place),
+    };
+    let mut divergence = Divergence::new(partition, stray.offset, kind);
+    if let StrayName::Row { index, .. } = &stray.name {
+        divergence.index = u32::try_from(*index).ok();
+    }
+    if let Some((stream, version)) = stray.event {
+        divergence.stream = Some(stream);
+        divergence.version = Some(version);
+        divergence.events = 1;
+    }
+    match place {
+        Lead::S3 => divergence.s3_event = stray.digest,
+        Lead::Postgres => divergence.postgres_event = stray.digest,
+    }
+    divergence.why = stray.why;
+    divergence.right = stray.within_object.then(|| other(place));
+    divergence.repair = match (stray.within_object, place) {
+        (false, _) => Remedy::Quarantine,
+        (true, Lead::Postgres) => Remedy::ReplaceInPostgres,
+        (true, Lead::S3) => Remedy::ReplaceInS3,
+    };
+    divergence.stray = Some(stray.name);
+    divergence
+}

@@ -1,0 +1,195 @@
+//! A job of the migration: long work that anybody may start, watch, pause and resume, and that goes
+//! on from its checkpoint wherever and whenever it was interrupted.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// Copies history into the log.
+    Backfill,
+    /// Compares the two places of the log.
+    Verify,
+    /// Mends what a verification found.
+    Repair,
+    /// Exports PostgreSQL's retired events, then empties their tables.
+    Archive,
+}
+
+impl JobKind {
+    /// Every kind.
+    pub const ALL: [JobKind; 4] = [
+        JobKind::Backfill,
+        JobKind::Verify,
+        JobKind::Repair,
+        JobKind::Archive,
+    ];
+
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobKind::Backfill => "backfill",
+            JobKind::Verify => "verify",
+            JobKind::Repair => "repair",
+            JobKind::Archive => "archive",
+        }
+    }
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Somebody works on it.
+    Running,
+    /// It was told to pause and has not heard of it yet.
+    Pausing,
+    /// It waits for somebody to resume it.
+    Paused,
+    /// It ended; its report says what came of it.
+    Done,
+    /// It cannot go on; its error says why.
+    Failed,
+    /// It was called off.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [JobState; 6] = [
+        JobState::Running,
+        JobState::Pausing,
+        JobState::Paused,
+        JobState::Done,
+        JobState::Failed,
+        JobState::Cancelled,
+    ];
+
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Running => "running",
+            JobState::Pausing => "pausing",
+            JobState::Paused => "paused",
+            JobState::Done => "done",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether it is over for good.
+    pub fn is_over(self) -> bool {
+        matches!(
+            self,
+            JobState::Done | JobState::Failed | JobState::Cancelled
+        )
+    }
+}
+
+/// A text that names no kind or state of a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no kind and no state of a job")]
+pub struct UnknownWord(pub String);
+
+impl FromStr for JobKind {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| UnknownWord(text.to_owned()))
+    }
+}
+
+impl FromStr for JobState {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let found = Self::ALL.into_iter().find(|state| state.as_str() == text);
+        found.ok_or_else(|| UnknownWord(text.to_owned()))
+    }
+}
+
+impl fmt::Display for JobKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobProgress {
+    /// What it is doing.
+    pub phase: String,
+    /// What `done` and `total` count.
+    pub unit: String,
+    /// How much is done.
+    pub done: u64,
+    /// How much there is, as far as known.
+    pub total: u64,
+    /// Events that went through it.
+    pub events: u64,
+    /// Events per second of late.
+    pub rate: f64,
+    /// Seconds that the rest will take at the pace so far; `None` while there is no pace.
+    pub eta_seconds: Option<f64>,
+    /// What it waits for, when it cannot work.
+    pub waiting: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Names it.
+    pub id: Uuid,
+    /// What it does.
+    pub kind: JobKind,
+    /// Where it stands.
+    pub state: JobState,
+    /// What it was asked for.
+    pub parameters: Value,
+    /// Who started it.
+    pub by: String,
+    /// Where it goes on; its runner's own business.
+    #[serde(skip_serializing, default)]
+    pub checkpoint: Option<Value>,
+    /// How far it is.
+    pub progress: JobProgress,
+    /// What came of it.
+    pub report: Option<Value>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The process that works on it, or did last.
+    pub node: String,
+    /// When that was last heard of.
+    pub heartbeat: Timestamp,
+    /// When it was started.
+    pub begun: Timestamp,
+    /// When it was over.
+    pub ended: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_read_back() {
+        for kind in JobKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+        for state in JobState::ALL {
+            assert_eq!(state.as_str().parse(), Ok(state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+        assert!("walk".parse::<JobKind>().is_err());
+    }
+}

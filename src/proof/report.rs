@@ -1,0 +1,114 @@
+//! What a verification found.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::divergence::{Divergence, Divergences};
+use crate::domain::ids::{Offset, PartitionId};
+use crate::migration::lead::Lead;
+
+/// What was found in one partition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartitionReport {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Who led when it was looked at; `None` while the lead was being moved.
+    pub lead: Option<Lead>,
+    /// The first offset compared.
+    pub from: Offset,
+    /// The offset after the last one compared.
+    pub to: Offset,
+    /// The offset after the last one that S3 holds.
+    pub s3_end: Offset,
+    /// The offset after the last one that PostgreSQL holds.
+    pub postgres_end: Offset,
+    /// Offsets that the copy has not reached.
+    pub unmirrored: u64,
+    /// Objects compared.
+    pub objects: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Streams that begin in them: over a whole partition all its streams.
+    pub streams: u64,
+    /// Bytes compared, counted once.
+    pub bytes: u64,
+    /// Differences.
+    pub divergences: u64,
+    /// Hash of the object at `to` - 1, which names everything before it: the digest of the
+    /// partition. `None` where no right one is known.
+    pub digest: Option<String>,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Whether it looked at every partition, from offset 0.
+    pub full: bool,
+    /// Whether nothing diverged.
+    pub clean: bool,
+    /// When it began.
+    pub began: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// Time spent on it, in seconds, pauses not counted.
+    pub seconds: f64,
+    /// Events compared per second.
+    pub rate: f64,
+    /// Objects compared.
+    pub objects: u64,
+    /// Events compared.
+    pub events: u64,
+    /// Streams compared.
+    pub streams: u64,
+    /// Bytes compared, counted once.
+    pub bytes: u64,
+    /// Offsets that the copies have not reached.
+    pub unmirrored: u64,
+    /// Streams with events that differ.
+    pub divergent_streams: u64,
+    /// Differences; at most [`super::divergence::MAX_LISTED`] of them are listed.
+    pub divergences_total: u64,
+    /// The differences.
+    pub divergences: Vec<Divergence>,
+    /// The partitions.
+    pub partitions: Vec<PartitionReport>,
+}
+
+impl VerifyReport {
+    /// Sums up. `seconds` is the time spent on it.
+    pub fn new(
+        full: bool,
+        times: (Timestamp, Timestamp),
+        seconds: f64,
+        partitions: Vec<PartitionReport>,
+        divergences: Divergences,
+    ) -> Self {
+        let sum = |of: fn(&PartitionReport) -> u64| partitions.iter().map(of).sum::<u64>();
+        let events = sum(|p| p.events);
+        Self {
+            full,
+            clean: divergences.total == 0,
+            began: times.0,
+            ended: times.1,
+            seconds,
+            rate: events as f64 / seconds.max(0.001),
+            objects: sum(|p| p.objects),
+            events,
+            streams: sum(|p| p.streams),
+            bytes: sum(|p| p.bytes),
+            unmirrored: sum(|p| p.unmirrored),
+            divergent_streams: divergences.streams(),
+            divergences_total: divergences.total,
+            divergences: divergences.listed,
+            partitions,
+        }
+    }
+
+    /// Where a later verification of a partition may go on, with the digest up to there: only where
+    /// nothing diverged.
+    pub fn verified(&self, partition: PartitionId) -> Option<(Offset, String)> {
+        let found = self.partitions.iter().find(|p| p.partition == partition)?;
+        let digest = found.digest.clone()?;
+        (found.divergences == 0).then_some((found.to, digest))
+    }
+}
