@@ -50,6 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "migration",
             "service",
             "store::delivery",
+            "store::failpoint",
             "store::read_model",
         ],
     ),

@@ -45,6 +45,7 @@ use crate::domain::ids::StreamName;
 use crate::domain::instance::Instance;
 use crate::domain::plain::PlainStream;
 use crate::store::delivery::DeliveryStore;
+use crate::store::failpoint;
 use crate::store::health::Health;
 use crate::store::read_model::ReadModel;
 
@@ -102,6 +103,9 @@ pub struct Service {
 impl Service {
     /// The service on its parts.
     pub fn new(parts: Parts) -> Self {
+        if parts.chaos {
+            failpoint::open();
+        }
         Self {
             parts,
             contexts: ClassContexts::default(),

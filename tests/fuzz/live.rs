@@ -34,19 +34,46 @@ const PATHS: [(&str, &str); 20] = [
     ("GET", "/api/v1/databases/fuzz/classes"),
     ("POST", "/api/v1/databases/fuzz/classes"),
     ("PUT", "/api/v1/databases/fuzz/classes/Thing"),
-    ("GET", "/api/v1/databases/fuzz/classes/Thing/instances?limit=3&sort=-n,name"),
+    (
+        "GET",
+        "/api/v1/databases/fuzz/classes/Thing/instances?limit=3&sort=-n,name",
+    ),
     ("POST", "/api/v1/databases/fuzz/classes/Thing/instances"),
-    ("POST", "/api/v1/databases/fuzz/classes/Thing/instances/query"),
-    ("POST", "/api/v1/databases/fuzz/classes/Thing/instances/batch"),
-    ("GET", "/api/v1/databases/fuzz/classes/Thing/instances/a?at_version=1"),
-    ("GET", "/api/v1/databases/fuzz/classes/Thing/instances/a?at=2026-01-01T00:00:00Z"),
-    ("GET", "/api/v1/databases/fuzz/classes/Thing/instances/a?consistency=read_model"),
+    (
+        "POST",
+        "/api/v1/databases/fuzz/classes/Thing/instances/query",
+    ),
+    (
+        "POST",
+        "/api/v1/databases/fuzz/classes/Thing/instances/batch",
+    ),
+    (
+        "GET",
+        "/api/v1/databases/fuzz/classes/Thing/instances/a?at_version=1",
+    ),
+    (
+        "GET",
+        "/api/v1/databases/fuzz/classes/Thing/instances/a?at=2026-01-01T00:00:00Z",
+    ),
+    (
+        "GET",
+        "/api/v1/databases/fuzz/classes/Thing/instances/a?consistency=read_model",
+    ),
     ("PATCH", "/api/v1/databases/fuzz/classes/Thing/instances/a"),
-    ("GET", "/api/v1/databases/fuzz/classes/Thing/instances/a/history?limit=2&cursor=1"),
+    (
+        "GET",
+        "/api/v1/databases/fuzz/classes/Thing/instances/a/history?limit=2&cursor=1",
+    ),
     ("POST", "/api/v1/streams/order/a%20b/events"),
-    ("GET", "/api/v1/streams/order/a%20b/events?from_version=1&limit=2&direction=backward"),
+    (
+        "GET",
+        "/api/v1/streams/order/a%20b/events?from_version=1&limit=2&direction=backward",
+    ),
     ("GET", "/api/v1/events?after=AAAA&limit=5&types=A,B"),
-    ("GET", "/api/v1/commands/00000000-0000-0000-0000-000000000007"),
+    (
+        "GET",
+        "/api/v1/commands/00000000-0000-0000-0000-000000000007",
+    ),
     ("GET", "/api/v1/admin/outbox/dead?limit=5&cursor=1"),
 ];
 
@@ -86,7 +113,9 @@ async fn requests_that_no_client_would_send_are_refused_and_break_nothing() {
         if rng.random_bool(0.3) {
             path = paths.next();
         }
-        let mut header = HEADERS[rng.random_range(0..HEADERS.len())].as_bytes().to_vec();
+        let mut header = HEADERS[rng.random_range(0..HEADERS.len())]
+            .as_bytes()
+            .to_vec();
         if rng.random_bool(0.3) {
             header = headers.next();
         }

@@ -82,11 +82,7 @@ impl Fuzz {
         self.run_times(RUNS / 20, target);
     }
 
-    fn run_times(
-        mut self,
-        runs: u64,
-        target: impl Fn(&[u8]) -> bool + std::panic::RefUnwindSafe,
-    ) {
+    fn run_times(mut self, runs: u64, target: impl Fn(&[u8]) -> bool + std::panic::RefUnwindSafe) {
         for input in self.corpus.clone() {
             assert!(self.try_one(&input, &target), "the corpus itself is taken");
         }

@@ -61,7 +61,10 @@ fn index_segments_even_with_a_right_checksum() {
     body.truncate(body.len() - 4);
     // Forms whose first offset is at the end of all numbers.
     let mut last = body.clone();
-    last.splice(2..3, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]);
+    last.splice(
+        2..3,
+        [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+    );
     let sealed = |input: &[u8]| {
         let mut bytes = input.to_vec();
         bytes.extend(crc32fast::hash(input).to_le_bytes());
@@ -94,9 +97,7 @@ fn envelopes() {
 
 #[test]
 fn bodies_of_requests() {
-    Fuzz::of("append").run(|input| {
-        json::parse_object::<oms::http::streams::Append>(input).is_ok()
-    });
+    Fuzz::of("append").run(|input| json::parse_object::<oms::http::streams::Append>(input).is_ok());
     Fuzz::of("patch").run(|input| {
         json::parse_object::<serde_json::Map<String, serde_json::Value>>(input).is_ok()
     });
@@ -174,7 +175,10 @@ fn frames_of_the_embedded_store() {
         frame::segment_header(1, 2).to_vec(),
         put.frame,
     ];
-    assert_eq!(frame::parse_payload(&payload, 2, 0).expect("sound").len(), 2);
+    assert_eq!(
+        frame::parse_payload(&payload, 2, 0).expect("sound").len(),
+        2
+    );
     Fuzz::with(corpus).run(|input| {
         let mut taken = frame::parse_segment_header(input).is_some();
         if let Some(header) = frame::BatchHeader::parse(input) {

@@ -387,9 +387,7 @@ impl Client {
         let status = answer.status().as_u16();
         self.count(status);
         let seen = match (status, answer.json::<Value>().await) {
-            (200, Ok(body)) => {
-                Some((body["version"].as_u64().unwrap_or(0), body["data"].clone()))
-            }
+            (200, Ok(body)) => Some((body["version"].as_u64().unwrap_or(0), body["data"].clone())),
             (404, Ok(_)) => None,
             // Nothing was promised.
             _ => return,

@@ -208,6 +208,18 @@ impl Cluster {
     }
 }
 
+/// Waits until `probe` gives something.
+pub async fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         // The nodes first: they would only complain.

@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, Dependency, PATIENCE};
 use crate::proxy::Link;
 
 /// Faults outstanding at once at most: with more there would be nobody left to be wrong.
-const OUTSTANDING: usize = 2;
+const OUTSTANDING: usize = 3;
 
 /// Kills of one actor of one node in a minute at most: below its limit, beyond which the process
 /// ends by design.
@@ -100,7 +100,7 @@ impl Nemesis {
             self.tend(cluster, false).await;
             if self.wounds.len() < OUTSTANDING && Instant::now() >= next {
                 self.inject(cluster).await;
-                next = Instant::now() + Duration::from_millis(self.rng.random_range(100..500));
+                next = Instant::now() + Duration::from_millis(self.rng.random_range(50..300));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -134,20 +134,21 @@ impl Nemesis {
         let node = self.rng.random_range(0..cluster.nodes.len());
         let process_is_hurt = self.wounds.iter().any(|w| w.process_of().is_some());
         match self.rng.random_range(0..100) {
-            0..40 => self.kill_actor(cluster, node).await,
-            40..50 if !process_is_hurt => {
+            0..30 => self.kill_actor(cluster, node).await,
+            30..48 => self.arm(cluster, node).await,
+            48..54 if !process_is_hurt => {
                 cluster.nodes[node].kill_9();
                 let until = self.soon(0..800);
                 self.wounds.push(Wound::Down { node, until });
                 self.note("SIGKILL".into(), &format!("node {node}"));
             }
-            50..57 if !process_is_hurt => {
+            54..58 if !process_is_hurt => {
                 cluster.nodes[node].signal(Signal::SIGTERM);
                 let deadline = Instant::now() + PATIENCE;
                 self.wounds.push(Wound::Ending { node, deadline });
                 self.note("SIGTERM".into(), &format!("node {node}"));
             }
-            57..65 if !process_is_hurt => {
+            58..65 if !process_is_hurt => {
                 cluster.nodes[node].signal(Signal::SIGSTOP);
                 let until = self.soon(300..3_000);
                 self.wounds.push(Wound::Frozen { node, until });
@@ -203,6 +204,68 @@ impl Nemesis {
         }
     }
 
+    /// Arms one of the fail points that somebody came by.
+    async fn arm(&mut self, cluster: &Cluster, node: usize) {
+        const PATH: &str = "/api/v1/admin/actors/failpoints";
+        let (http, node) = (&cluster.http, &cluster.nodes[node]);
+        if self
+            .wounds
+            .iter()
+            .any(|w| w.process_of() == Some(node.index))
+        {
+            return;
+        }
+        let Some((200, known)) = node.send(http, reqwest::Method::GET, PATH, None).await else {
+            return;
+        };
+        let points = known["points"].as_object().cloned().unwrap_or_default();
+        let Some(name) = points
+            .keys()
+            .nth(self.rng.random_range(0..points.len().max(1)))
+        else {
+            return;
+        };
+        // Where the commit point is, more often than elsewhere.
+        let name = if self.rng.random_bool(0.4) {
+            ["s3.put_if_absent.before", "s3.put_if_absent.after"][self.rng.random_range(0..2)]
+        } else {
+            name
+        };
+        let action = match self.rng.random_range(0..10) {
+            0..5 => "error",
+            5..8 => "delay",
+            _ => "panic",
+        };
+        let past = (self.kills)
+            .entry((node.index, "panics at fail points".into()))
+            .or_default();
+        past.retain(|at| at.elapsed() < Duration::from_secs(60));
+        if action == "panic" {
+            if past.len() >= 4 {
+                return;
+            }
+            past.push(Instant::now());
+        }
+        let times = if action == "panic" {
+            1
+        } else {
+            self.rng.random_range(1..5)
+        };
+        let body = json!({"name": name, "action": action, "times": times,
+            "delay_ms": self.rng.random_range(1..1_500)});
+        let answer = node
+            .send(http, reqwest::Method::POST, PATH, Some(&body))
+            .await;
+        let detail = format!("node {}: {name}, {times} times", node.index);
+        match answer {
+            Some((202, _)) => {
+                let dependency = name.split('.').next().unwrap_or_default();
+                self.note(format!("fail point {dependency}: {action}"), &detail);
+            }
+            other => self.wrong.push(format!("arm {detail}: {other:?}")),
+        }
+    }
+
     fn break_link(&mut self, cluster: &Cluster, node: usize) {
         let dependency = Dependency::ALL[self.rng.random_range(0..3)];
         let broken = |w: &Wound| matches!(w, Wound::Link { node: n, dependency: d, .. } if *n == node && *d == dependency);
@@ -212,12 +275,12 @@ impl Nemesis {
         let (link, name, long) = match self.rng.random_range(0..6) {
             0 => {
                 let by = Duration::from_millis(self.rng.random_range(20..300));
-                (Link::Slow(by), "slow", 2_000)
+                (Link::Slow(by), "slow", 1_200)
             }
-            1 => (Link::Throttled(64 << 10), "throttled", 2_000),
-            2 => (Link::Cut, "cut", 2_000),
+            1 => (Link::Throttled(64 << 10), "throttled", 1_200),
+            2 => (Link::Cut, "cut", 1_500),
             3 => (Link::HalfOpen, "half-open", 4_000),
-            4 => (Link::Mute, "answers lost", 2_000),
+            4 => (Link::Mute, "answers lost", 1_000),
             _ => (Link::Reset, "reset", 500),
         };
         cluster.nodes[node].links.of(dependency).set(link);
@@ -312,15 +375,17 @@ impl Nemesis {
     /// A process that ends by itself is started again; why it ended is told.
     fn find_the_dead(&mut self, cluster: &mut Cluster) {
         for index in 0..cluster.nodes.len() {
-            let ending =
-                |w: &Wound| matches!(w, Wound::Ending { node, .. } if *node == index);
+            let ending = |w: &Wound| matches!(w, Wound::Ending { node, .. } if *node == index);
             if self.wounds.iter().any(ending) {
                 continue;
             }
             let Some(code) = cluster.nodes[index].has_ended() else {
                 continue;
             };
-            self.note(format!("ended by itself with {code}"), &format!("node {index}"));
+            self.note(
+                format!("ended by itself with {code}"),
+                &format!("node {index}"),
+            );
             if code != ESCALATED {
                 let log = cluster.nodes[index].log_tail(15);
                 self.wrong

@@ -24,9 +24,11 @@ mod cluster;
 mod collect;
 mod faults;
 mod history;
+mod overload;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod report;
+mod rolling;
 mod validator;
 mod validator_tests;
 
@@ -101,8 +103,7 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
     };
     eprintln!("{report}");
     let unanswered = shared.unanswered.lock().expect("lock").clone();
-    let sound =
-        verdict.violations.is_empty() && nemesis.wrong.is_empty() && unanswered.is_empty();
+    let sound = verdict.violations.is_empty() && nemesis.wrong.is_empty() && unanswered.is_empty();
     if !sound {
         eprintln!("{}", nemesis.story());
         for node in &cluster.nodes {

@@ -44,7 +44,10 @@ impl fmt::Display for Report<'_> {
         let longest = Duration::from_micros(self.shared.longest.load(Ordering::SeqCst));
         row("longest wait for an outcome", format!("{longest:.1?}"));
         row("started in", format!("{:.1?}", self.started));
-        row("ten commands a client after healing", format!("{:.1?}", self.recovered));
+        row(
+            "ten commands a client after healing",
+            format!("{:.1?}", self.recovered),
+        );
         row("the whole campaign", format!("{:.1?}", self.total));
         let faults: usize = self.nemesis.injected.values().sum();
         row("faults", faults.to_string());

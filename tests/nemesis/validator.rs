@@ -148,13 +148,19 @@ fn log<'a>(feed: &'a [Event], verdict: &mut Verdict) -> Stored<'a> {
             verdict.wrong("law 5: feed out of order", || event.position.clone());
         }
         if !ids.insert(&event.id) {
-            verdict.wrong("law 2: doubled", || format!("{} {}", event.stream, event.id));
+            verdict.wrong("law 2: doubled", || {
+                format!("{} {}", event.stream, event.id)
+            });
         }
         let version = versions.entry(&event.stream).or_default();
         *version += 1;
         if event.version != *version {
             verdict.wrong("law 5: version gap", || {
-                let Event { stream, version: is, .. } = event;
+                let Event {
+                    stream,
+                    version: is,
+                    ..
+                } = event;
                 format!("{stream} has {is} where {version} should be")
             });
             *version = event.version;
@@ -170,14 +176,20 @@ fn log<'a>(feed: &'a [Event], verdict: &mut Verdict) -> Stored<'a> {
         }
         if let Some(key) = envelope["idempotencykey"].as_str() {
             let key = key.to_owned();
-            stored.by_key.entry(key).or_default().push((event, envelope));
+            stored
+                .by_key
+                .entry(key)
+                .or_default()
+                .push((event, envelope));
         }
     }
     for event in feed {
         let sent = serde_json::from_str::<Value>(&event.bytes)
             .is_ok_and(|e| e["idempotencykey"].is_string());
         if !sent {
-            verdict.wrong("law 6: invented", || format!("{} {}", event.stream, event.id));
+            verdict.wrong("law 6: invented", || {
+                format!("{} {}", event.stream, event.id)
+            });
         }
     }
     stored
@@ -198,7 +210,9 @@ fn calls(history: &History, stored: &Stored<'_>, verdict: &mut Verdict) {
             });
         }
         match &call.outcome {
-            Outcome::Acknowledged { version, position, .. } => {
+            Outcome::Acknowledged {
+                version, position, ..
+            } => {
                 verdict.checked.acknowledged += 1;
                 if events.len() < wanted {
                     verdict.wrong("law 2: lost", || {
@@ -237,7 +251,9 @@ fn calls(history: &History, stored: &Stored<'_>, verdict: &mut Verdict) {
     }
     for (key, events) in &stored.by_key {
         if !known.contains(key.as_str()) {
-            verdict.wrong("law 6: invented", || format!("{} by {key}", events[0].0.stream));
+            verdict.wrong("law 6: invented", || {
+                format!("{} by {key}", events[0].0.stream)
+            });
         }
     }
 }
@@ -262,7 +278,9 @@ fn contents(call: &Call, events: &[(&Event, Value)], stored: &Stored<'_>, verdic
             Asked::Delete => envelope["type"] == "InstanceDeleted",
         };
         if !alike || event.stream != call.stream {
-            verdict.wrong("law 8: changed", || format!("{}: {}", describe(call), event.bytes));
+            verdict.wrong("law 8: changed", || {
+                format!("{}: {}", describe(call), event.bytes)
+            });
         }
     }
     let together = events.windows(2).all(|pair| {
@@ -387,7 +405,9 @@ fn kafka(feed: &[Event], came: &[Event], verdict: &mut Verdict) {
         let newest = newest.entry(&message.stream).or_default();
         if message.version > *newest + 1 {
             verdict.wrong("law 9: out of order", || {
-                let Event { stream, version, .. } = message;
+                let Event {
+                    stream, version, ..
+                } = message;
                 format!("{stream}: {version} came right after {newest}")
             });
         }
@@ -407,19 +427,31 @@ fn read_model(stored: &Stored<'_>, model: &BTreeMap<String, (u64, Value)>, verdi
         let expected = (states.last().cloned().flatten()).map(|data| (states.len() as u64, data));
         if model.get(*stream) != expected.as_ref() {
             verdict.wrong("law 11: read model differs", || {
-                format!("{stream}: {:?}, the log says {expected:?}", model.get(*stream))
+                format!(
+                    "{stream}: {:?}, the log says {expected:?}",
+                    model.get(*stream)
+                )
             });
         }
     }
     for stream in model.keys() {
         if !stored.states.contains_key(stream.as_str()) {
-            verdict.wrong("law 11: read model differs", || format!("{stream} is not in the log"));
+            verdict.wrong("law 11: read model differs", || {
+                format!("{stream} is not in the log")
+            });
         }
     }
 }
 
 fn describe(call: &Call) -> String {
-    let Call { key, stream, expected, tries, outcome, .. } = call;
+    let Call {
+        key,
+        stream,
+        expected,
+        tries,
+        outcome,
+        ..
+    } = call;
     let kind = match &call.asked {
         Asked::Append(events) => format!("append of {}", events.len()),
         Asked::Create(_) => "create".into(),

@@ -40,16 +40,37 @@ impl Story {
             Asked::Append((0..n).map(event).collect())
         };
         story.told("k1", "ledger/1", ticks(2), None, 2, true);
-        story.told("k2", INSTANCE, Asked::Create(json!({"n": 1})), None, 1, true);
+        story.told(
+            "k2",
+            INSTANCE,
+            Asked::Create(json!({"n": 1})),
+            None,
+            1,
+            true,
+        );
         story.told("k3", "shared/0", ticks(1), Some(0), 1, false);
-        story.told("k4", INSTANCE, Asked::Patch(json!({"n": 2})), Some(1), 2, true);
+        story.told(
+            "k4",
+            INSTANCE,
+            Asked::Patch(json!({"n": 2})),
+            Some(1),
+            2,
+            true,
+        );
         story.told("k5", "ledger/1", ticks(1), Some(2), 3, true);
         story.told("k6", "shared/0", ticks(2), Some(1), 3, false);
         // One that was refused and one that nobody knows of, which happened.
-        story.call("k7", "shared/0", ticks(1), Some(1), false, Outcome::Refused {
-            status: 412,
-            code: "version_mismatch".into(),
-        });
+        story.call(
+            "k7",
+            "shared/0",
+            ticks(1),
+            Some(1),
+            false,
+            Outcome::Refused {
+                status: 412,
+                code: "version_mismatch".into(),
+            },
+        );
         story.call("k8", "scratch/1", ticks(1), None, false, Outcome::Unknown);
         story.happened("k8", "scratch/1", &ticks(1), 1);
         story.call("k9", "scratch/1", ticks(1), None, false, Outcome::Unknown);
@@ -167,7 +188,11 @@ fn noticed(rule: &str, change: impl FnOnce(&mut Story)) {
     let mut story = Story::sound();
     change(&mut story);
     let verdict = story.judged();
-    assert!(verdict.broke(rule), "not noticed: {:#?}", verdict.violations);
+    assert!(
+        verdict.broke(rule),
+        "not noticed: {:#?}",
+        verdict.violations
+    );
 }
 
 fn place(events: &[Event], key: &str) -> usize {
@@ -305,10 +330,17 @@ fn law_4_a_refused_write_that_is_there_is_noticed() {
         };
     });
     noticed("law 2: refused its own state", |s| {
-        s.call("k10", "ledger/1", Asked::Append(vec![]), None, true, Outcome::Refused {
-            status: 409,
-            code: "any".into(),
-        });
+        s.call(
+            "k10",
+            "ledger/1",
+            Asked::Append(vec![]),
+            None,
+            true,
+            Outcome::Refused {
+                status: 409,
+                code: "any".into(),
+            },
+        );
     });
 }
 
@@ -355,7 +387,9 @@ fn law_9_missing_reordered_and_invented_messages_are_noticed() {
         s.found.kafka.swap(one, other);
     });
     noticed("law 9: published, yet not there", |s| {
-        s.found.kafka.push(envelope("ledger/1", 4, "Ticked", "k99", "{}"));
+        s.found
+            .kafka
+            .push(envelope("ledger/1", 4, "Ticked", "k99", "{}"));
     });
     // Coming again, also late, is what "at least once" means.
     let mut story = Story::sound();

@@ -230,11 +230,7 @@ struct Half<'a> {
 }
 
 impl Half<'_> {
-    async fn carry(
-        self,
-        from: &mut (impl AsyncRead + Unpin),
-        to: &mut (impl AsyncWrite + Unpin),
-    ) {
+    async fn carry(self, from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) {
         let mut chunk = vec![0; CHUNK];
         let mut held = Vec::new();
         loop {
@@ -243,8 +239,7 @@ impl Half<'_> {
                 Ok(n) => n,
             };
             let now = *self.link.borrow();
-            let silent =
-                now == Link::HalfOpen || (now == Link::Mute && self.way == Way::ToClient);
+            let silent = now == Link::HalfOpen || (now == Link::Mute && self.way == Way::ToClient);
             if silent {
                 self.lost.bytes.store(true, Ordering::Relaxed);
                 continue;
@@ -337,7 +332,10 @@ mod tests {
         proxy.set(Link::Slow(Duration::from_millis(40)));
         let begun = tokio::time::Instant::now();
         assert!(answers(&mut stream).await);
-        assert!(begun.elapsed() >= Duration::from_millis(80), "once each way");
+        assert!(
+            begun.elapsed() >= Duration::from_millis(80),
+            "once each way"
+        );
         let mut silenced = TcpStream::connect(proxy.address()).await.expect("open");
         for silent in [Link::Mute, Link::HalfOpen] {
             proxy.set(silent);
