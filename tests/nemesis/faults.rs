@@ -22,14 +22,18 @@ const KILLS_A_MINUTE: usize = 7;
 /// Exit code of a process whose actor failed beyond its limit.
 const ESCALATED: i32 = oms::actors::supervision::policy::EXIT_ESCALATED;
 
-/// Actors that are always there.
-const ACTORS: [&str; 6] = [
+/// Where modes are switched; versions without it are not asked twice.
+const MODE: &str = "/api/v1/admin/migration/mode";
+
+/// Actors that are always there; a version without one of them says 404.
+const ACTORS: [&str; 7] = [
     "event_store/0",
     "event_store/1",
     "outbox",
     "relay",
     "projection",
     "migration_mode",
+    "mirror",
 ];
 
 /// Something under way that has to be put right.
@@ -69,6 +73,7 @@ pub struct Nemesis {
     wounds: Vec<Wound>,
     kills: HashMap<(usize, String), Vec<Instant>>,
     has_modes: bool,
+    switches: Vec<tokio::task::JoinHandle<(String, u16, String)>>,
     /// Faults so far, by kind.
     pub injected: BTreeMap<String, usize>,
     /// What the service did that no fault explains.
@@ -84,6 +89,7 @@ impl Nemesis {
             wounds: vec![],
             kills: HashMap::new(),
             has_modes: true,
+            switches: vec![],
             injected: BTreeMap::new(),
             wrong: vec![],
             log: vec![],
@@ -154,8 +160,8 @@ impl Nemesis {
                 self.wounds.push(Wound::Frozen { node, until });
                 self.note("SIGSTOP".into(), &format!("node {node}"));
             }
-            65..95 => self.break_link(cluster, node),
-            95.. if self.has_modes => self.switch_mode(cluster, node).await,
+            65..88 => self.break_link(cluster, node),
+            88.. if self.has_modes => self.switch_mode(cluster, node),
             _ => {}
         }
     }
@@ -199,7 +205,7 @@ impl Nemesis {
         match answer {
             // 404: an entity that is not in memory at the moment.
             Some((202, _)) => self.note(format!("actor {kind}: {how}"), &format!("node {node}")),
-            Some((404, _)) if kind == "aggregate" => {}
+            Some((404, _)) if matches!(kind, "aggregate" | "mirror") => {}
             other => self.wrong.push(format!("kill {path} on {node}: {other:?}")),
         }
     }
@@ -293,33 +299,70 @@ impl Nemesis {
         self.note(format!("{dependency:?} {name}"), &format!("node {node}"));
     }
 
-    async fn switch_mode(&mut self, cluster: &Cluster, node: usize) {
-        if self.wounds.iter().any(|w| w.process_of() == Some(node)) {
+    /// Orders a switch and goes on: it may take longer than the faults around it.
+    fn switch_mode(&mut self, cluster: &Cluster, node: usize) {
+        let mode = ["legacy", "dual_write", "s3_only"][self.rng.random_range(0..3)];
+        let lead = ["postgres", "s3"][self.rng.random_range(0..2)];
+        let mut body = json!({"mode": mode, "reason": "nemesis", "force": true});
+        if mode == "dual_write" && self.rng.random_bool(0.7) {
+            body["lead"] = json!(lead);
+        }
+        let url = format!("{}{MODE}", cluster.nodes[node].url);
+        let request = cluster.http.post(url).json(&body);
+        self.switches.push(tokio::spawn(async move {
+            let kind = format!("switch to {mode}");
+            let Ok(answer) = request.send().await else {
+                return (kind, 0, String::new());
+            };
+            let status = answer.status().as_u16();
+            let body: serde_json::Value = answer.json().await.unwrap_or_default();
+            let text = [&body["status"], &body["code"], &body["switch"]["error"]];
+            let text = text.map(|t| t.as_str().unwrap_or_default()).join(" ");
+            (kind, status, text)
+        }));
+    }
+
+    async fn answers_of_switches(&mut self) {
+        for switch in std::mem::take(&mut self.switches) {
+            if !switch.is_finished() {
+                self.switches.push(switch);
+                continue;
+            }
+            match switch.await.expect("no panic") {
+                (_, 404 | 405, _) => self.has_modes = false,
+                (kind, 0, _) => self.note(format!("{kind}: no answer"), ""),
+                (kind, status, text) => self.note(format!("{kind}: {status}"), &text),
+            }
+        }
+    }
+
+    /// When all is whole again, the whole road is open: to every mode, without an undoing.
+    pub async fn walk_home(&mut self, cluster: &Cluster) {
+        if !self.has_modes {
             return;
         }
-        let mode = ["legacy", "dual_write", "s3_only"][self.rng.random_range(0..3)];
-        let body = json!({"mode": mode, "reason": "nemesis", "force": true});
-        let answer = cluster.nodes[node]
-            .send(
-                &cluster.http,
-                reqwest::Method::POST,
-                "/api/v1/admin/migration/mode",
-                Some(&body),
-            )
-            .await;
-        match answer {
-            Some((404 | 405, _)) => self.has_modes = false,
-            Some((status, body)) => {
-                let detail = format!("node {node}: {}", body["code"]);
-                self.note(format!("switch to {mode}: {status}"), &detail);
+        let (http, node) = (&cluster.http, &cluster.nodes[0]);
+        let body = json!({"mode": "s3_only", "reason": "the end", "force": true});
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = node.send(http, reqwest::Method::POST, MODE, Some(&body)).await;
+            match answer {
+                Some((404 | 405, _)) => return,
+                Some((200, _)) => break,
+                other if Instant::now() > deadline => {
+                    self.wrong.push(format!("cannot walk to s3_only: {other:?}"));
+                    return;
+                }
+                _ => tokio::time::sleep(Duration::from_millis(300)).await,
             }
-            None => self.note(format!("switch to {mode}: no answer"), ""),
         }
+        self.note("the walk home".into(), "");
     }
 
     /// Puts right what is due, or everything when `all`.
     async fn tend(&mut self, cluster: &mut Cluster, all: bool) {
         self.find_the_dead(cluster);
+        self.answers_of_switches().await;
         let now = Instant::now();
         for wound in std::mem::take(&mut self.wounds) {
             match wound {

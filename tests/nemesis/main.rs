@@ -68,7 +68,11 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
     let nodes = knob("OMS_NEMESIS_NODES", NODES as u64) as usize;
     eprintln!("OMS_NEMESIS_SEED={seed} OMS_NEMESIS_SECONDS={seconds}");
     let begun = Instant::now();
-    let mut cluster = Cluster::start(nodes, &SETTINGS).await;
+    // A store begins in any of the modes.
+    let mode = ["legacy", "dual_write", "s3_only"][(seed % 3) as usize];
+    let mut settings = SETTINGS.to_vec();
+    settings.push(("OMS__MIGRATION__MODE", mode));
+    let mut cluster = Cluster::start(nodes, &settings).await;
     let urls = cluster.nodes.iter().map(|n| n.url.clone()).collect();
     let shared = Shared::new(urls, cluster.http.clone());
     shared.prepare().await;
@@ -85,6 +89,7 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let recovered = healed.elapsed();
+    nemesis.walk_home(&cluster).await;
     shared.stop();
     for client in load {
         client.await.expect("a client");
