@@ -70,6 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "migration",
             "service",
             "store::delivery",
+            "store::failpoint",
             "store::read_model",
         ],
     ),

@@ -42,6 +42,17 @@ impl Arbiters {
         self.background.handle()
     }
 
+    /// Every arbiter by name, for whoever watches them.
+    pub fn named(&self) -> Vec<(String, ArbiterHandle)> {
+        let entities = self.entities.iter().zip(0..);
+        let mut named: Vec<_> = entities
+            .map(|(arbiter, i)| (format!("entities/{i}"), arbiter.handle()))
+            .collect();
+        named.push(("log".to_owned(), self.log()));
+        named.push(("background".to_owned(), self.background()));
+        named
+    }
+
     /// Ends every arbiter, and with them every actor that still runs. Only at shutdown.
     pub fn stop(self) {
         for arbiter in self.entities.iter().chain([&self.log, &self.background]) {

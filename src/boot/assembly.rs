@@ -22,6 +22,7 @@ use crate::actors::projection::{
 };
 use crate::actors::relay::{self, QueueLimits, RelayActor, RelayDeps, RelaySettings};
 use crate::actors::supervision::guard::GuardSettings;
+use crate::actors::supervision::health;
 use crate::actors::supervision::policy::{ActorKind, POLICIES};
 use crate::actors::supervision::tree::Tree;
 use crate::actors::write_side::{self, MigrationSetup, WriteSideDeps};
@@ -215,6 +216,11 @@ pub fn start(
         chaos: config.chaos.enabled,
     }));
     housekeeping.push(housekeeping::measure_store(&io, store.clone()));
+    housekeeping.push(io.spawn(health::watch(
+        tree.clone(),
+        arbiters.named(),
+        escalations.on_escalation(),
+    )));
     Running {
         service,
         store,

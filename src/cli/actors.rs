@@ -6,14 +6,16 @@ use super::exit::Exit;
 use super::output::{Output, field};
 use super::remote::Remote;
 
-/// Show the supervision tree, or kill an actor in it
+/// Show the supervision tree, kill an actor in it, or arm a fail point
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Killing needs `chaos.enabled`.
+Killing and fail points need `chaos.enabled`.
 
 Examples:
   oms actors
-  oms actors --kill event_store/0 --how panic")]
+  oms actors --kill event_store/0 --how panic
+  oms actors --failpoint s3.put_if_absent.after --action happened_but_failed
+  oms actors --failpoints")]
 pub struct Actors {
     #[command(flatten)]
     remote: Remote,
@@ -24,6 +26,22 @@ pub struct Actors {
     #[arg(long, requires = "kill", default_value = "panic",
         value_parser = ["panic", "stop", "hang"])]
     how: String,
+    /// Arm the fail point of this name: dependency.operation.before or .after
+    #[arg(long, value_name = "NAME", conflicts_with = "kill")]
+    failpoint: Option<String>,
+    /// What happens there
+    #[arg(long, requires = "failpoint", default_value = "error",
+        value_parser = ["error", "panic", "delay", "happened_but_failed"])]
+    action: String,
+    /// How often; 0 disarms
+    #[arg(long, requires = "failpoint", default_value_t = 1, value_name = "N")]
+    times: u32,
+    /// How long a delay is
+    #[arg(long, requires = "failpoint", default_value_t = 0, value_name = "MS")]
+    delay_ms: u64,
+    /// List the fail points that somebody came by
+    #[arg(long, conflicts_with_all = ["kill", "failpoint"])]
+    failpoints: bool,
 }
 
 impl Actors {
@@ -33,6 +51,20 @@ impl Actors {
             let order = json!({ "path": path, "how": self.how });
             api.post("/api/v1/admin/actors/kill", &order).await?;
             output.result(&order, || format!("{path}: told to {}", self.how))?;
+            return Ok(Exit::Done);
+        }
+        if let Some(name) = self.failpoint {
+            let order = json!({ "name": name, "action": self.action, "times": self.times,
+                "delay_ms": self.delay_ms });
+            api.post("/api/v1/admin/actors/failpoints", &order).await?;
+            output.result(&order, || {
+                format!("{name}: {} the next {} times", self.action, self.times)
+            })?;
+            return Ok(Exit::Done);
+        }
+        if self.failpoints {
+            let answer = api.get("/api/v1/admin/actors/failpoints").await?;
+            output.result(&answer, || points(&answer))?;
             return Ok(Exit::Done);
         }
         let answer = api.get("/api/v1/admin/actors").await?;
@@ -45,10 +77,35 @@ impl Actors {
     }
 }
 
+fn points(answer: &Value) -> String {
+    let points = answer.get("points").and_then(Value::as_object);
+    let lines = points.into_iter().flatten().map(|(name, point)| {
+        let part = |key| field(point, key);
+        let armed = match point.get("action").and_then(Value::as_str) {
+            Some(action) => format!("  armed: {action}, {} times", part("times")),
+            None => String::new(),
+        };
+        format!(
+            "{name:44} passed {:>8}  hit {:>4}{armed}\n",
+            part("passed"),
+            part("hit")
+        )
+    });
+    lines.collect()
+}
+
 fn describe(node: &Value, depth: usize, text: &mut String) {
     let name = format!("{}{}", "  ".repeat(depth), field(node, "name"));
     let (state, restarts) = (field(node, "state"), field(node, "restarts"));
     text.push_str(&format!("{name:40} {state:10} {restarts} restarts"));
+    let number = |key| node.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+    if number("calls_in_flight") > 0.0 || number("mailbox_wait_ms") > 0.0 {
+        let (calls, wait) = (number("calls_in_flight"), number("mailbox_wait_ms"));
+        text.push_str(&format!("  {calls} calls, {wait:.1} ms wait"));
+    }
+    if let Some(how) = node.get("stuck").and_then(Value::as_str) {
+        text.push_str(&format!("  stuck: {how}"));
+    }
     if let Some(failure) = node.get("last_failure").filter(|f| !f.is_null()) {
         let part = |key| field(failure, key);
         text.push_str(&format!(

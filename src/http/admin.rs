@@ -1,5 +1,8 @@
 //! `/api/v1/admin`: what operators see and do.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -14,6 +17,7 @@ use super::respond;
 use super::schema;
 use crate::actors::supervision::tree::{KillHow, NodeView};
 use crate::store::delivery::DeadLetter;
+use crate::store::failpoint::{Action, Point};
 use crate::store::read_model::ProjectionStatus;
 
 /// The supervision tree.
@@ -54,6 +58,67 @@ pub struct Accepted {
 fn accepted() -> Result<HttpResponse, Problem> {
     let body = Accepted { status: "accepted" };
     respond::json(HttpResponse::build(StatusCode::ACCEPTED), &body)
+}
+
+/// Which fail point to arm, and with what.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Failpoint {
+    /// `dependency.operation.before` or `dependency.operation.after`.
+    #[schema(example = "s3.put_if_absent.after")]
+    name: String,
+    /// `error`: a failure is returned; `panic`: the caller panics; `delay`: some time passes;
+    /// `happened_but_failed`: after a call, a failure of unknown outcome is returned.
+    #[schema(value_type = String, example = "happened_but_failed")]
+    action: Action,
+    /// How often; 0 disarms.
+    #[serde(default = "once")]
+    #[schema(default = 1)]
+    times: u32,
+    /// For `delay`: milliseconds, up to a minute.
+    #[serde(default)]
+    #[schema(default = 0)]
+    delay_ms: u64,
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// Arms a fail point: one lies before and one after every call to S3, PostgreSQL and Kafka; 403
+/// unless `chaos.enabled`.
+#[utoipa::path(post, path = "/api/v1/admin/actors/failpoints", operation_id = "armFailpoint",
+    tag = "admin", request_body = Failpoint,
+    responses((status = 202, description = "It is armed", body = Accepted)))]
+pub async fn arm_failpoint(
+    state: web::Data<HttpState>,
+    command: Command<Failpoint>,
+) -> Result<HttpResponse, Problem> {
+    let Failpoint {
+        name,
+        action,
+        times,
+        delay_ms,
+    } = command.body;
+    let delay = Duration::from_millis(delay_ms);
+    state.service.arm_failpoint(&name, action, times, delay)?;
+    accepted()
+}
+
+/// The fail points.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Failpoints {
+    /// By name: what is armed, how often somebody came by and how often it happened.
+    #[schema(value_type = Object)]
+    points: BTreeMap<String, Point>,
+}
+
+/// The fail points that somebody came by since the start, or that were armed.
+#[utoipa::path(get, path = "/api/v1/admin/actors/failpoints", operation_id = "listFailpoints",
+    tag = "admin", responses((status = 200, description = "All of them", body = Failpoints)))]
+pub async fn failpoints(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
+    let points = state.service.failpoints();
+    respond::json(HttpResponse::Ok(), &Failpoints { points })
 }
 
 /// Kills an actor, to see it come back; 403 unless `chaos.enabled`.

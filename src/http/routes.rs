@@ -156,6 +156,10 @@ routes! {
     "/api/v1/admin/actors/kill" {
         POST Admin => admin::kill;
     }
+    "/api/v1/admin/actors/failpoints" {
+        POST Admin => admin::arm_failpoint;
+        GET Admin => admin::failpoints;
+    }
     "/api/v1/admin/outbox" {
         GET Admin => admin::outbox;
     }

@@ -205,8 +205,11 @@ pub struct Actor {
     name: String,
     /// What it is.
     kind: String,
-    /// `running`, `backoff`, `stopped` or `escalated`.
+    /// `running`, `backoff`, `stopped`, `escalated` or `stuck`.
     state: String,
+    /// In which way it is stuck: `blocked` (it holds its thread), `not_run` (woken, and not run) or
+    /// `waiting` (it owes answers and waits in vain).
+    stuck: Option<String>,
     /// How often it was restarted.
     restarts: u64,
     /// Why it was restarted last: `cause`, `message`, `at`.
@@ -214,6 +217,10 @@ pub struct Actor {
     last_failure: (),
     /// How often it was run; grows while it lives.
     polls: u64,
+    /// Calls it has not answered.
+    calls_in_flight: u32,
+    /// Smoothed time a message waits before it is taken up, in milliseconds.
+    mailbox_wait_ms: f64,
     /// Actors below it.
     children: Vec<Actor>,
 }

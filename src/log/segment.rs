@@ -72,12 +72,12 @@ impl Segment {
             return None;
         }
         let segment: Self = postcard::from_bytes(body).ok()?;
+        // A checksum only tells that the bytes are as they were written, not that they make sense.
+        let to = (segment.from).checked_add(segment.commits.len() as u64);
         let whole = segment.format == FORMAT
-            && segment.to == segment.from + segment.commits.len() as u64
-            && segment
-                .commits
-                .iter()
-                .zip(segment.from..)
+            && to == Some(segment.to)
+            && (segment.commits.iter())
+                .zip(segment.from..segment.to)
                 .all(|(c, offset)| c.offset == offset);
         whole.then_some(segment)
     }

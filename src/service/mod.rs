@@ -48,6 +48,7 @@ use crate::domain::instance::Instance;
 use crate::domain::plain::PlainStream;
 use crate::jobs::manager::Jobs;
 use crate::store::delivery::DeliveryStore;
+use crate::store::failpoint;
 use crate::store::health::Health;
 use crate::store::read_model::ReadModel;
 
@@ -107,6 +108,9 @@ pub struct Service {
 impl Service {
     /// The service on its parts.
     pub fn new(parts: Parts) -> Self {
+        if parts.chaos {
+            failpoint::open();
+        }
         Self {
             parts,
             contexts: ClassContexts::default(),

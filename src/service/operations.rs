@@ -1,5 +1,6 @@
 //! What operators see and do.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use crate::domain::refusal::Refusal;
 use crate::migration::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
 use crate::store::delivery::{DeadLetter, DeliveryStatus};
+use crate::store::failpoint::{self, Action, Point};
 use crate::store::health::{DependencyState, DependencyStatus};
 use crate::store::read_model::ProjectionStatus;
 use crate::store::read_model::status::ONTOLOGY;
@@ -137,6 +139,30 @@ impl Service {
         tracing::warn!(%path, ?how, "killing an actor on request");
         node.kill(how);
         Ok(())
+    }
+
+    /// Arms a fail point; 403 `chaos_disabled` unless chaos is enabled, 422 `invalid_failpoint`.
+    pub fn arm_failpoint(
+        &self,
+        name: &str,
+        action: Action,
+        times: u32,
+        delay: Duration,
+    ) -> Result<(), ServiceError> {
+        if !self.parts.chaos {
+            let message = "fail points need `chaos.enabled`";
+            return Err(Refusal::forbidden("chaos_disabled", message).into());
+        }
+        failpoint::arm(name, action, times, delay)
+            .map_err(|e| Refusal::invalid("invalid_failpoint", e.to_string()))?;
+        tracing::warn!(%name, ?action, times, "a fail point is armed on request");
+        Ok(())
+    }
+
+    /// Every fail point that somebody came by since the start, or that was armed; none unless
+    /// chaos is enabled.
+    pub fn failpoints(&self) -> BTreeMap<String, Point> {
+        failpoint::list()
     }
 
     /// Outbox depth, age, watermarks.

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::error::{StoreError, StoreErrorKind};
+use super::failpoint::{self, Side};
 use super::health::Health;
 use super::io_runtime::IoRuntime;
 use super::object_store::{Created, ObjectInfo, ObjectStore};
@@ -43,7 +44,8 @@ impl MeteredObjectStore {
     }
 }
 
-/// Counts and times one call to a dependency and tells its health.
+/// Counts and times one call to a dependency and tells its health; on either side of it lies a fail
+/// point.
 pub async fn measured<T>(
     dependency: &'static str,
     operation: &'static str,
@@ -52,7 +54,13 @@ pub async fn measured<T>(
 ) -> Result<T, StoreError> {
     metrics::dependency_started(dependency, operation);
     let begun = Instant::now();
-    let outcome = call.await;
+    let outcome: Result<T, StoreError> = async {
+        failpoint::pass(dependency, operation, Side::Before).await?;
+        let value = call.await?;
+        failpoint::pass(dependency, operation, Side::After).await?;
+        Ok(value)
+    }
+    .await;
     let elapsed = begun.elapsed();
     metrics::dependency_ended(
         dependency,

@@ -20,6 +20,7 @@ pub mod delivered;
 pub mod delivery;
 pub mod error;
 pub mod event_log;
+pub mod failpoint;
 pub mod faulty;
 pub mod health;
 pub mod io_runtime;

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/broker.rs"]
 mod kafka;
 mod load;
 mod migration;

@@ -4,6 +4,7 @@
 pub mod kafka;
 pub mod log;
 pub mod postgres;
+pub mod proxy;
 pub mod undeleting;
 pub mod world;
 

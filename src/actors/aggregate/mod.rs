@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use self::entity::{Entity, Execute, Executed};
 use super::error::CallError;
+use super::supervision::guard::note_wait;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::Version;
 use crate::metrics;
@@ -91,7 +92,9 @@ impl<A: Aggregate + Unpin> Handler<ExecuteMessage<A>> for AggregateActor<A> {
     type Result = AtomicResponse<Self, Result<Executed<A>, CallError>>;
 
     fn handle(&mut self, message: ExecuteMessage<A>, _: &mut Self::Context) -> Self::Result {
-        metrics::mailbox_wait(message.sent.elapsed());
+        let waited = message.sent.elapsed();
+        metrics::mailbox_wait(waited);
+        note_wait(waited);
         let entity = self.entity.take();
         let work = async move {
             // Only an incarnation that was killed loses its entity, and it handles no message.

@@ -20,7 +20,7 @@ use crate::actors::arbiters::Arbiters;
 use crate::actors::error::CallError;
 use crate::actors::supervision::guard::{GuardSettings, OnEscalation, start_guarded};
 use crate::actors::supervision::policy::ActorKind;
-use crate::actors::supervision::tree::{Node, Tree};
+use crate::actors::supervision::tree::{CallInFlight, Node, Tree};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::{StreamKey, StreamName};
 use crate::metrics;
@@ -89,6 +89,8 @@ struct Lease<A: Aggregate + Unpin> {
     generation: u64,
     actor: Addr<AggregateActor<A>>,
     purpose: Purpose,
+    // Held, not read: the actor owes an answer as long as this lives.
+    _call: CallInFlight,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,6 +250,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
             generation: slot.generation,
             actor: slot.actor.clone(),
             purpose,
+            _call: slot.node.call(),
         })
     }
 

@@ -32,7 +32,7 @@ use rand::Rng;
 use tokio::time::{Instant, Sleep};
 
 use super::policy::{Escalation, Policy};
-use super::tree::{ActorState, Failure, KillHow, Node};
+use super::tree::{ActorState, Failure, Kill, KillHow, Node};
 use crate::domain::time::{Clock, SystemClock};
 use crate::metrics::{ESCALATIONS, RESTARTS};
 
@@ -47,6 +47,17 @@ thread_local! {
 /// The path of the actor that runs on this thread right now, for the panic hook.
 pub fn current_actor() -> Option<String> {
     CURRENT.with(|c| c.try_borrow().ok()?.as_ref().map(|node| node.path.clone()))
+}
+
+/// Notes that the message the current actor takes up has waited so long.
+pub fn note_wait(waited: std::time::Duration) {
+    CURRENT.with(|c| {
+        if let Ok(current) = c.try_borrow()
+            && let Some(node) = current.as_ref()
+        {
+            node.waited(waited);
+        }
+    });
 }
 
 /// Remembers where a panic came from; called by the panic hook.
@@ -169,6 +180,7 @@ where
 
     fn fail(&mut self, cause: &'static str, message: String) {
         let node = &self.settings.node;
+        node.owes_nothing();
         let kind = node.kind.as_str();
         tracing::error!(actor = %node.path, cause, %message, "actor failed");
         counter!(RESTARTS, "actor" => kind, "cause" => cause).increment(1);
@@ -197,6 +209,24 @@ where
         let pause = self.settings.policy.backoff(failures);
         let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
         self.phase = Phase::Backoff(Box::pin(tokio::time::sleep(jittered)));
+    }
+
+    /// Carries out an order to kill, if there is one.
+    fn obey(&mut self) -> bool {
+        match self.settings.node.take_kill() {
+            None => return false,
+            Some(Kill::Asked(KillHow::Panic)) => {
+                self.fail("killed", "killed on request".into());
+            }
+            Some(Kill::Asked(KillHow::Stop)) => {
+                self.fail("stopped", "stopped on request".into());
+            }
+            Some(Kill::Asked(KillHow::Hang)) => {
+                self.phase = Phase::Hung(Box::pin(tokio::time::sleep(HANG)));
+            }
+            Some(Kill::Stuck) => self.fail("stuck", "found stuck from outside".into()),
+        }
+        true
     }
 
     /// Drops the actor; its destructor runs its last hooks, which may throw too.
@@ -244,29 +274,22 @@ where
                     }
                 }
                 Phase::Hung(sleep) => {
-                    if sleep.as_mut().poll(cx).is_pending() {
+                    if sleep.as_mut().poll(cx).is_ready() {
+                        this.phase = Phase::Running;
+                    } else if !this.obey() {
+                        // Woken for something, and not run: what the watchdog looks for.
+                        this.settings.node.owes();
                         return Poll::Pending;
                     }
-                    this.phase = Phase::Running;
                 }
                 Phase::Running => {
-                    match this.settings.node.take_kill() {
-                        Some(KillHow::Panic) => {
-                            this.fail("killed", "killed on request".into());
-                            continue;
-                        }
-                        Some(KillHow::Stop) => {
-                            this.fail("stopped", "stopped on request".into());
-                            continue;
-                        }
-                        Some(KillHow::Hang) => {
-                            this.phase = Phase::Hung(Box::pin(tokio::time::sleep(HANG)));
-                            continue;
-                        }
-                        None => {}
+                    if this.obey() {
+                        continue;
                     }
-                    this.settings.node.polled();
-                    match this.contained(|actor| Pin::new(actor).poll(cx).is_ready()) {
+                    this.settings.node.poll_begins();
+                    let polled = this.contained(|actor| Pin::new(actor).poll(cx).is_ready());
+                    this.settings.node.poll_ended();
+                    match polled {
                         Ok(false) => return Poll::Pending,
                         Ok(true) if this.settings.policy.may_stop => this.end(ActorState::Stopped),
                         Ok(true) => {

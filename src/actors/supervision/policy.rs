@@ -23,6 +23,17 @@ pub enum ActorKind {
 }
 
 impl ActorKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Aggregate,
+        Self::EventStore,
+        Self::Outbox,
+        Self::Relay,
+        Self::Projection,
+        Self::Mirror,
+        Self::MigrationMode,
+    ];
+
     /// As metric label and in paths.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -75,6 +86,9 @@ pub struct Policy {
     pub backoff_max: Duration,
     /// What follows beyond the limit.
     pub escalation: Escalation,
+    /// An actor that has been stuck for so long is restarted, or ends the process if it holds its
+    /// thread; see [`super::health`].
+    pub stuck_limit: Duration,
 }
 
 const fn ms(millis: u64) -> Duration {
@@ -82,7 +96,8 @@ const fn ms(millis: u64) -> Duration {
 }
 
 /// The table. Backoffs are short where a caller waits and long where a dependency may need time;
-/// a limit of 10 in 60 s lets a flapping dependency pass and catches a bug that never ends.
+/// a limit of 10 in 60 s lets a flapping dependency pass and catches a bug that never ends. Nothing
+/// but a bug makes an actor stuck for 15 or 30 s: no call to a dependency holds it up that counts.
 pub const POLICIES: [Policy; 7] = [
     Policy {
         kind: ActorKind::Aggregate,
@@ -92,6 +107,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(5),
         backoff_max: ms(1_000),
         escalation: Escalation::DropEntity,
+        stuck_limit: ms(15_000),
     },
     Policy {
         kind: ActorKind::EventStore,
@@ -101,6 +117,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(10),
         backoff_max: ms(5_000),
         escalation: Escalation::EndProcess,
+        stuck_limit: ms(30_000),
     },
     Policy {
         kind: ActorKind::Outbox,
@@ -110,6 +127,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(5_000),
         escalation: Escalation::EndProcess,
+        stuck_limit: ms(30_000),
     },
     Policy {
         kind: ActorKind::Relay,
@@ -119,6 +137,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(5_000),
         escalation: Escalation::EndProcess,
+        stuck_limit: ms(30_000),
     },
     Policy {
         kind: ActorKind::Projection,
@@ -128,6 +147,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(10_000),
         escalation: Escalation::EndProcess,
+        stuck_limit: ms(30_000),
     },
     Policy {
         kind: ActorKind::Mirror,
@@ -137,6 +157,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(5_000),
         escalation: Escalation::EndProcess,
+        stuck_limit: ms(30_000),
     },
     Policy {
         kind: ActorKind::MigrationMode,
@@ -146,6 +167,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(100),
         backoff_max: ms(2_000),
         escalation: Escalation::EndProcess,
+        stuck_limit: ms(30_000),
     },
 ];
 

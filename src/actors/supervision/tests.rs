@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use actix::prelude::*;
 
 use super::guard::{GuardSettings, OnEscalation, start_guarded_here};
+use super::health::{self, NOT_RUN_AFTER, Stuck, WAITING_AFTER};
 use super::policy::{ActorKind, POLICIES};
 use super::tree::{ActorState, KillHow, Tree};
 
@@ -178,14 +179,7 @@ fn every_kind_of_actor_has_one_policy() {
         assert!(policy.backoff(1) == policy.backoff_min);
         assert!(policy.backoff(100) == policy.backoff_max);
     }
-    for kind in [
-        ActorKind::Aggregate,
-        ActorKind::EventStore,
-        ActorKind::Outbox,
-        ActorKind::Relay,
-        ActorKind::Projection,
-        ActorKind::MigrationMode,
-    ] {
+    for kind in ActorKind::ALL {
         assert_eq!(kind.policy().kind, kind);
     }
 }
@@ -200,5 +194,65 @@ fn an_actor_that_is_told_to_end_is_gone_for_good() {
         assert_eq!(node.state(), ActorState::Stopped);
         assert_eq!(node.restarts(), 0);
         assert_eq!(escalated.load(Ordering::SeqCst), 0);
+    });
+}
+
+/// A guarded actor in a tree of its own, and a look at it from outside.
+fn watched() -> (Addr<Counter>, Arc<super::tree::Node>, impl Fn() -> u32) {
+    let tree = Tree::default();
+    let node = tree.add("test/1", ActorKind::EventStore);
+    let settings = GuardSettings::new(node.clone(), Arc::new(|_| {}));
+    let address = start_guarded_here(settings, Counter::new(Arc::default(), 0));
+    let ended = Arc::new(AtomicU32::new(0));
+    let look = move || {
+        let count = ended.clone();
+        let end_process: OnEscalation = Arc::new(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        health::look(&tree, &end_process, tokio::time::Instant::now());
+        ended.load(Ordering::SeqCst)
+    };
+    (address, node, look)
+}
+
+#[test]
+fn law_12_an_actor_that_hangs_is_seen_from_outside_and_again_when_it_goes_on() {
+    paused(async {
+        let (address, node, look) = watched();
+        assert_eq!(address.send(Count { panic: false }).await, Ok((1, 1)));
+        look();
+        assert_eq!(node.view().state, ActorState::Running);
+        node.kill(KillHow::Hang);
+        let hung = address.send(Count { panic: false });
+        tokio::time::sleep(NOT_RUN_AFTER).await;
+        look();
+        let view = node.view();
+        assert_eq!(
+            (view.state, view.stuck),
+            (ActorState::Stuck, Some(Stuck::NotRun))
+        );
+        assert_eq!(hung.await, Ok((1, 2)), "it is the same one, and goes on");
+        look();
+        assert_eq!(node.view().state, ActorState::Running);
+    });
+}
+
+#[test]
+fn law_12_an_actor_that_waits_in_vain_is_restarted_once() {
+    paused(async {
+        let (address, node, look) = watched();
+        assert_eq!(address.send(Count { panic: false }).await, Ok((1, 1)));
+        tokio::time::sleep(WAITING_AFTER * 2).await;
+        assert_eq!(look(), 0);
+        assert_eq!(node.restarts(), 0, "nobody waits for it");
+        let call = node.call();
+        assert_eq!(node.view().calls_in_flight, 1);
+        look();
+        look();
+        assert_eq!(address.send(Count { panic: false }).await, Ok((2, 1)));
+        assert_eq!(node.view().last_failure.map(|f| f.cause), Some("stuck"));
+        drop(call);
+        assert_eq!(look(), 0, "it did not hold its thread");
+        assert_eq!((node.restarts(), node.view().calls_in_flight), (1, 0));
     });
 }

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use tokio::time::Instant;
+
+use super::health::{Activity, Stuck};
 use super::policy::ActorKind;
 
 /// What an actor is doing.
@@ -24,12 +28,14 @@ pub enum ActorState {
     Stopped,
     /// Failed beyond its limit.
     Escalated,
+    /// It lives and does not work, seen from outside: see `stuck`.
+    Stuck,
 }
 
 /// Why an actor was restarted.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
-    /// `panic`, `killed` or `stopped`.
+    /// `panic`, `killed`, `stopped` or `stuck`.
     pub cause: &'static str,
     /// The panic's message, or who killed it.
     pub message: String,
@@ -54,6 +60,8 @@ struct Status {
     state: ActorState,
     restarts: u64,
     last_failure: Option<Failure>,
+    stuck: Option<Stuck>,
+    escalated_since: Option<Instant>,
 }
 
 /// One guarded actor.
@@ -64,10 +72,32 @@ pub struct Node {
     /// What it is.
     pub kind: ActorKind,
     status: Mutex<Status>,
-    kill: Mutex<Option<KillHow>>,
+    kill: Mutex<Option<Kill>>,
     ending: AtomicBool,
     waker: AtomicWaker,
     polls: AtomicU64,
+    activity: Mutex<Activity>,
+    calls: AtomicU32,
+    wait_us: AtomicU64,
+}
+
+/// An order to kill, and who gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kill {
+    /// On request.
+    Asked(KillHow),
+    /// The watchdog found it stuck.
+    Stuck,
+}
+
+/// A call that an actor owes an answer; ends when dropped.
+#[derive(Debug)]
+pub struct CallInFlight(Arc<Node>);
+
+impl Drop for CallInFlight {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Node {
@@ -80,17 +110,22 @@ impl Node {
                 state: ActorState::Running,
                 restarts: 0,
                 last_failure: None,
+                stuck: None,
+                escalated_since: None,
             }),
             kill: Mutex::new(None),
             ending: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             polls: AtomicU64::new(0),
+            activity: Mutex::default(),
+            calls: AtomicU32::new(0),
+            wait_us: AtomicU64::new(0),
         }
     }
 
     /// Orders the guard to kill the actor; it does so whatever the actor is waiting for.
     pub fn kill(&self, how: KillHow) {
-        *self.kill.lock() = Some(how);
+        *self.kill.lock() = Some(Kill::Asked(how));
         self.waker.wake();
     }
 
@@ -108,12 +143,77 @@ impl Node {
         self.waker.register(waker);
     }
 
-    pub(super) fn take_kill(&self) -> Option<KillHow> {
+    /// Orders the guard to restart the actor because it is stuck.
+    pub(super) fn kill_stuck(&self) {
+        *self.kill.lock() = Some(Kill::Stuck);
+        self.waker.wake();
+    }
+
+    pub(super) fn take_kill(&self) -> Option<Kill> {
         self.kill.lock().take()
     }
 
-    pub(super) fn polled(&self) {
+    pub(super) fn poll_begins(&self) {
         self.polls.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        *self.activity.lock() = Activity {
+            poll_began: Some(now),
+            owed: None,
+            last_poll: Some(now),
+        };
+    }
+
+    pub(super) fn poll_ended(&self) {
+        self.activity.lock().poll_began = None;
+    }
+
+    /// It was woken, and its guard does not run it.
+    pub(super) fn owes(&self) {
+        self.activity.lock().owed.get_or_insert_with(Instant::now);
+    }
+
+    /// It need not be run: it waits to be restarted.
+    pub(super) fn owes_nothing(&self) {
+        *self.activity.lock() = Activity::default();
+    }
+
+    pub(super) fn activity(&self) -> Activity {
+        *self.activity.lock()
+    }
+
+    /// Notes how it is stuck; what was noted before.
+    pub(super) fn set_stuck(&self, stuck: Option<Stuck>) -> Option<Stuck> {
+        std::mem::replace(&mut self.status.lock().stuck, stuck)
+    }
+
+    /// Whether what has been so since `since` is to be acted upon: once.
+    pub(super) fn escalate_once(&self, since: Instant) -> bool {
+        let known = &mut self.status.lock().escalated_since;
+        std::mem::replace(known, Some(since)) != Some(since)
+    }
+
+    /// A call begins that the actor owes an answer.
+    pub fn call(self: &Arc<Self>) -> CallInFlight {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        CallInFlight(self.clone())
+    }
+
+    /// Calls it has not answered.
+    pub fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// A message waited this long in its mailbox.
+    pub fn waited(&self, waited: Duration) {
+        let sample = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        let smooth = self.wait_us.load(Ordering::Relaxed);
+        // A sample lost to a race is no loss to an average.
+        let next = if smooth == 0 {
+            sample
+        } else {
+            smooth - smooth / 8 + sample / 8
+        };
+        self.wait_us.store(next, Ordering::Relaxed);
     }
 
     pub(super) fn set_state(&self, state: ActorState) {
@@ -144,10 +244,16 @@ impl Node {
             path: self.path.clone(),
             name: self.path.rsplit('/').next().unwrap_or_default().to_owned(),
             kind: self.kind.as_str(),
-            state: status.state,
+            state: match (status.state, status.stuck) {
+                (ActorState::Running, Some(_)) => ActorState::Stuck,
+                (state, _) => state,
+            },
+            stuck: status.stuck,
             restarts: status.restarts,
             last_failure: status.last_failure.clone(),
             polls: self.polls.load(Ordering::Relaxed),
+            calls_in_flight: self.calls(),
+            mailbox_wait_ms: self.wait_us.load(Ordering::Relaxed) as f64 / 1e3,
             children: Vec::new(),
         }
     }
@@ -164,6 +270,10 @@ pub struct NodeView {
     pub kind: &'static str,
     /// What it is doing.
     pub state: ActorState,
+    /// In which way it is stuck: `blocked` (it holds its thread), `not_run` (woken, and not run) or
+    /// `waiting` (it owes answers and waits in vain).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<Stuck>,
     /// How often it was restarted.
     pub restarts: u64,
     /// Why it was restarted last.
@@ -171,6 +281,11 @@ pub struct NodeView {
     pub last_failure: Option<Failure>,
     /// How often it was run; grows while it lives.
     pub polls: u64,
+    /// Calls it has not answered; of a branch: of all below it.
+    pub calls_in_flight: u32,
+    /// Smoothed time a message waits before it is taken up, in milliseconds; of a branch: the
+    /// longest below it.
+    pub mailbox_wait_ms: f64,
     /// Actors below it.
     pub children: Vec<NodeView>,
 }
@@ -202,6 +317,11 @@ impl Tree {
         self.nodes.lock().get(path).cloned()
     }
 
+    /// Every actor.
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
+        self.nodes.lock().values().cloned().collect()
+    }
+
     /// The whole tree, with at most `children` actors under each branch.
     pub fn view(&self, children: usize) -> NodeView {
         let mut root = branch("root");
@@ -217,12 +337,15 @@ impl Tree {
             if let Some(last) = root.children.last_mut() {
                 last.restarts += view.restarts;
                 last.polls += view.polls;
+                last.calls_in_flight += view.calls_in_flight;
+                last.mailbox_wait_ms = last.mailbox_wait_ms.max(view.mailbox_wait_ms);
                 if last.children.len() < children {
                     last.children.push(view);
                 }
             }
         }
         root.restarts = root.children.iter().map(|c| c.restarts).sum();
+        root.calls_in_flight = root.children.iter().map(|c| c.calls_in_flight).sum();
         root
     }
 }
@@ -233,9 +356,12 @@ fn branch(path: &str) -> NodeView {
         name: path.to_owned(),
         kind: "supervisor",
         state: ActorState::Running,
+        stuck: None,
         restarts: 0,
         last_failure: None,
         polls: 0,
+        calls_in_flight: 0,
+        mailbox_wait_ms: 0.0,
         children: Vec::new(),
     }
 }

@@ -97,6 +97,11 @@ impl Transport for KafkaTransport {
             failure.filter(|_| !rejected).map_or(Ok(()), Err)
         };
         if let Err(e) = measured(STORE, OPERATION, &self.health, call).await {
+            // Whatever the broker did say of a message stands; a wave of which it said only good
+            // and that failed nevertheless failed on the way back.
+            if outcomes.iter().all(|o| matches!(o, Outcome::Delivered)) {
+                outcomes.clear();
+            }
             outcomes.resize_with(count, || Outcome::Failed(e.clone()));
         }
         outcomes

@@ -1,0 +1,214 @@
+//! Health judged from outside. An actor cannot say that it is stuck, and its own timers stand still
+//! while it is; so a task on the I/O runtime looks at every node of the tree and pings every
+//! arbiter.
+//!
+//! | sight | seen by | means | beyond the policy's limit |
+//! |---|---|---|---|
+//! | `blocked` | one poll has not returned for [`BLOCKED_AFTER`] | it holds its thread | the process ends: a thread cannot be taken back |
+//! | `not_run` | woken [`NOT_RUN_AFTER`] ago, not run since | it hangs, or its thread is held by another | it is restarted |
+//! | `waiting` | it owes answers and was not run for [`WAITING_AFTER`] | what it waits for never comes | it is restarted |
+//!
+//! S3 or PostgreSQL being slow is none of these: the calls have deadlines, and their callers are
+//! told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::ArbiterHandle;
+use metrics::gauge;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::guard::OnEscalation;
+use super::policy::ActorKind;
+use super::tree::{Node, Tree};
+use crate::metrics::{ACTOR_STUCK, ARBITER_LAG, CALLS_IN_FLIGHT};
+
+/// How often to look: a hundred thousand nodes take some milliseconds.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// No handler of ours computes for so long: the longest, folding a stream, takes milliseconds.
+pub const BLOCKED_AFTER: Duration = Duration::from_secs(2);
+
+/// An arbiter runs whoever was woken within milliseconds.
+pub const NOT_RUN_AFTER: Duration = Duration::from_secs(3);
+
+/// Twice the longest deadline of a request: whoever asked has long been answered or gone.
+pub const WAITING_AFTER: Duration = Duration::from_secs(60);
+
+/// In which way an actor is stuck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stuck {
+    /// It holds its thread.
+    Blocked,
+    /// It was woken and not run.
+    NotRun,
+    /// It owes answers and waits for something that does not come.
+    Waiting,
+}
+
+/// What the guard notes and the watchdog reads.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Activity {
+    /// When the poll that has not returned began.
+    pub poll_began: Option<Instant>,
+    /// When it was woken and not run.
+    pub owed: Option<Instant>,
+    /// When its last poll began.
+    pub last_poll: Option<Instant>,
+}
+
+impl Activity {
+    /// How it is stuck at `now`, with `calls` unanswered, and since when.
+    pub fn stuck(&self, calls: u32, now: Instant) -> Option<(Stuck, Instant)> {
+        let overdue = |since: Option<Instant>, after: Duration| {
+            since.filter(|since| now.saturating_duration_since(*since) >= after)
+        };
+        if let Some(since) = overdue(self.poll_began, BLOCKED_AFTER) {
+            return Some((Stuck::Blocked, since));
+        }
+        if let Some(since) = overdue(self.owed, NOT_RUN_AFTER) {
+            return Some((Stuck::NotRun, since));
+        }
+        let waits = self.last_poll.filter(|_| calls > 0);
+        overdue(waits, WAITING_AFTER).map(|since| (Stuck::Waiting, since))
+    }
+}
+
+/// An arbiter by name.
+pub type NamedArbiter = (String, ArbiterHandle);
+
+/// Watches until it is dropped. `end_process` is called at most once for a node.
+pub async fn watch(tree: Arc<Tree>, arbiters: Vec<NamedArbiter>, end_process: OnEscalation) {
+    let pings: Vec<Ping> = arbiters.into_iter().map(Ping::new).collect();
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for ping in &pings {
+            ping.look();
+        }
+        look(&tree, &end_process, Instant::now());
+    }
+}
+
+/// Looks once at every actor.
+pub fn look(tree: &Tree, end_process: &OnEscalation, now: Instant) {
+    let mut by_kind: BTreeMap<&'static str, (u32, u32)> = BTreeMap::new();
+    for kind in ActorKind::ALL {
+        by_kind.insert(kind.as_str(), (0, 0));
+    }
+    for node in tree.nodes() {
+        let counts = by_kind.entry(node.kind.as_str()).or_default();
+        counts.1 += node.calls();
+        let stuck = node.activity().stuck(node.calls(), now);
+        counts.0 += u32::from(stuck.is_some());
+        note(&node, stuck, end_process, now);
+    }
+    for (kind, (stuck, calls)) in by_kind {
+        gauge!(ACTOR_STUCK, "actor" => kind).set(stuck);
+        gauge!(CALLS_IN_FLIGHT, "actor" => kind).set(calls);
+    }
+}
+
+fn note(node: &Node, stuck: Option<(Stuck, Instant)>, end_process: &OnEscalation, now: Instant) {
+    let before = node.set_stuck(stuck.map(|(how, _)| how));
+    let Some((how, since)) = stuck else {
+        if let Some(was) = before {
+            tracing::info!(actor = %node.path, ?was, "{} goes on", node.path);
+        }
+        return;
+    };
+    let for_ = now.saturating_duration_since(since);
+    if before != Some(how) {
+        tracing::error!(actor = %node.path, ?how, seconds = for_.as_secs(),
+            "{} is stuck: {how:?} for {} s", node.path, for_.as_secs());
+    }
+    if for_ < node.kind.policy().stuck_limit || !node.escalate_once(since) {
+        return;
+    }
+    match how {
+        Stuck::Blocked => {
+            tracing::error!(actor = %node.path, "{} holds its thread: the process ends", node.path);
+            end_process(node);
+        }
+        Stuck::NotRun | Stuck::Waiting => node.kill_stuck(),
+    }
+}
+
+/// A question to an arbiter that it answers when it gets round to it.
+struct Ping {
+    name: String,
+    arbiter: ArbiterHandle,
+    /// When the question was asked that is not answered yet.
+    asked: Arc<Mutex<Option<Instant>>>,
+    late: Mutex<bool>,
+}
+
+impl Ping {
+    fn new((name, arbiter): NamedArbiter) -> Self {
+        Self {
+            name,
+            arbiter,
+            asked: Arc::default(),
+            late: Mutex::new(false),
+        }
+    }
+
+    fn look(&self) {
+        let now = Instant::now();
+        let open = *self.asked.lock();
+        let lag = open.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));
+        gauge!(ARBITER_LAG, "arbiter" => self.name.clone()).set(lag.as_secs_f64());
+        let is_late = lag >= BLOCKED_AFTER;
+        let was_late = std::mem::replace(&mut *self.late.lock(), is_late);
+        if is_late && !was_late {
+            tracing::error!(arbiter = %self.name, "the thread {} does not answer", self.name);
+        } else if was_late && !is_late {
+            tracing::info!(arbiter = %self.name, "the thread {} answers again", self.name);
+        }
+        if open.is_none() {
+            *self.asked.lock() = Some(now);
+            let asked = self.asked.clone();
+            // False when the arbiter has ended: so does the process.
+            self.arbiter.spawn_fn(move || *asked.lock() = None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_its_thread_hangs_or_waits_in_vain_is_told_apart() {
+        let now = Instant::now();
+        let ago = |d: Duration| now.checked_sub(d);
+        let long = Duration::from_secs(90);
+        let idle = Activity {
+            last_poll: ago(long),
+            ..Activity::default()
+        };
+        assert_eq!(idle.stuck(0, now), None, "idle is not stuck");
+        assert_eq!(idle.stuck(1, now).map(|s| s.0), Some(Stuck::Waiting));
+        let hung = Activity {
+            owed: ago(NOT_RUN_AFTER),
+            ..idle
+        };
+        assert_eq!(hung.stuck(0, now).map(|s| s.0), Some(Stuck::NotRun));
+        let blocked = Activity {
+            poll_began: ago(BLOCKED_AFTER),
+            ..hung
+        };
+        assert_eq!(blocked.stuck(0, now).map(|s| s.0), Some(Stuck::Blocked));
+        let busy = Activity {
+            poll_began: ago(Duration::from_millis(5)),
+            owed: ago(Duration::from_millis(5)),
+            last_poll: ago(Duration::from_millis(5)),
+        };
+        assert_eq!(busy.stuck(9, now), None);
+    }
+}
