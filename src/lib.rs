@@ -8,6 +8,7 @@ pub mod config;
 pub mod domain;
 pub mod embedded;
 pub mod http;
+pub mod import;
 pub mod log;
 pub mod metrics;
 pub mod migration;

@@ -18,16 +18,25 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("migration", &["domain", "log::object"]),
     ("log", &["domain", "migration"]),
     ("projection", &["domain", "log"]),
+    ("import", &["domain"]),
     // The ports and their adapters.
     ("metrics", &["domain", "log", "migration", "store::error"]),
     (
         "store",
-        &["domain", "log", "metrics", "migration", "projection"],
+        &[
+            "domain",
+            "import",
+            "log",
+            "metrics",
+            "migration",
+            "projection",
+        ],
     ),
     (
         "actors",
         &[
             "domain",
+            "import",
             "log",
             "metrics",
             "migration",
@@ -37,7 +46,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "service",
-        &["actors", "domain", "log", "metrics", "migration", "store"],
+        &[
+            "actors",
+            "domain",
+            "import",
+            "log",
+            "metrics",
+            "migration",
+            "store",
+        ],
     ),
     // HTTP knows the service and the words it speaks: what it is asked for and what it answers
     // with, wherever they are defined, but nothing that does anything.
@@ -46,6 +63,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "actors::supervision::tree",
             "domain",
+            "import::progress",
             "metrics",
             "migration",
             "service",
@@ -53,7 +71,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store::read_model",
         ],
     ),
-    ("config", &["domain", "migration", "store::s3"]),
+    ("config", &["domain", "import", "migration", "store::s3"]),
     ("telemetry", &["actors::supervision", "config", "metrics"]),
     ("embedded", &["domain", "store"]),
     // The composition root and the command line see everything.
@@ -65,7 +83,7 @@ const ADAPTERS: &[&str] = &["store::s3", "store::postgres", "store::kafka", "emb
 const SEES_ADAPTERS: &[&str] = &["store", "embedded", "boot", "cli", "config", "main"];
 
 /// Rooms without actors, HTTP, async or I/O.
-const PURE: &[&str] = &["domain", "log", "migration", "projection"];
+const PURE: &[&str] = &["domain", "import", "log", "migration", "projection"];
 /// What the pure rooms must not name.
 const IMPURE: &[&str] = &[
     "actix",

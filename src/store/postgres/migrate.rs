@@ -35,6 +35,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "log",
         sql: include_str!("sql/0003_log.sql"),
     },
+    // 4 is for the jobs.
+    Migration {
+        version: 5,
+        name: "import",
+        sql: include_str!("sql/0005_import.sql"),
+    },
 ];
 
 /// Name of the lock that serialises everyone who migrates this schema.

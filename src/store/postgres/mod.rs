@@ -7,6 +7,7 @@
 
 pub mod commits;
 mod errors;
+pub mod import_journal;
 mod leases;
 mod migrate;
 pub mod migration;
@@ -14,6 +15,8 @@ pub mod outbox;
 mod pool;
 pub mod read_model;
 mod rows;
+pub mod source;
+mod source_sql;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
