@@ -27,7 +27,7 @@ pub struct ImportAppend {
 }
 
 /// Where imported events go.
-#[async_trait]
+#[async_trait(?Send)]
 pub trait Appender: Send + Sync {
     /// Appends; the verdict is the writer's. [`Verdict::Fenced`] means that the same may be tried
     /// again at once.
@@ -45,7 +45,7 @@ pub trait Appender: Send + Sync {
     ) -> Result<Vec<EventId>, StoreError>;
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Appender for WritePath {
     async fn append(&self, append: ImportAppend) -> Result<Verdict, AppendError> {
         let deadline = append.deadline;

@@ -1,5 +1,6 @@
-//! Imports of other people's events: each a loop on the I/O runtime that reads a source, appends
-//! to the log the ordinary way, and keeps a checkpoint. [`Importer`] starts and steers them.
+//! Imports of other people's events: each a loop that reads a source, appends to the log the
+//! ordinary way, and keeps a checkpoint. [`Importer`] starts and steers them. A loop has a thread of
+//! its own, so that converting rows at full speed holds up no arbiter.
 //!
 //! * [`appender`]: the ordinary way, as little of it as an import needs
 //! * [`run`]: one import, from its beginning; [`running`]: its loop; [`settle`]: one append to its end
@@ -10,10 +11,9 @@ mod running;
 mod settle;
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -25,7 +25,6 @@ use crate::import::progress::{ImportState, ImportStatus};
 use crate::import::spec::SourceSpec;
 use crate::store::error::StoreError;
 use crate::store::import::{ForeignEvents, ImportJournal, ParkedEntry};
-use crate::store::io_runtime::IoRuntime;
 
 /// A source that may be imported.
 #[derive(Clone)]
@@ -66,6 +65,32 @@ pub enum ImportRefused {
     /// A limit of 0 would be a pause that nobody sees.
     #[error("a rate is at least 1 row a second; to halt an import, pause it")]
     NoRate,
+    /// The machine has no thread for it.
+    #[error("no thread for the import: {0}")]
+    NoThread(String),
+}
+
+/// Runs an import to its end. Whatever happens, its status does not say that it goes on when it
+/// does not.
+fn drive(name: &str, run: ImportRun, progress: &watch::Sender<ImportStatus>) {
+    let fail = |why: String| {
+        tracing::error!(source = name, why, "the import has failed");
+        progress.send_modify(|status| {
+            status.state = ImportState::Failed;
+            status.error = Some(why);
+        });
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            if catch_unwind(AssertUnwindSafe(|| runtime.block_on(run.run()))).is_err() {
+                fail("the import panicked: see the log".into());
+            }
+        }
+        Err(e) => fail(format!("no runtime: {e}")),
+    }
 }
 
 /// Starts and steers imports. Cheap to clone.
@@ -79,7 +104,6 @@ struct Inner {
     journal: Arc<dyn ImportJournal>,
     appender: Arc<dyn Appender>,
     clock: Arc<dyn Clock>,
-    io: IoRuntime,
     runs: Mutex<BTreeMap<String, Steering>>,
 }
 
@@ -95,7 +119,6 @@ impl Importer {
         journal: Arc<dyn ImportJournal>,
         appender: Arc<dyn Appender>,
         clock: Arc<dyn Clock>,
-        io: IoRuntime,
     ) -> Self {
         let sources = sources
             .into_iter()
@@ -106,7 +129,6 @@ impl Importer {
             journal,
             appender,
             clock,
-            io,
             runs: Mutex::new(BTreeMap::new()),
         };
         Self {
@@ -155,16 +177,10 @@ impl Importer {
             controlled,
         );
         let name = start.source.clone();
-        self.inner.io.spawn(async move {
-            // A panic must not leave a state behind that says it goes on.
-            if AssertUnwindSafe(run.run()).catch_unwind().await.is_err() {
-                tracing::error!(source = name, "the import panicked");
-                progress.send_modify(|status| {
-                    status.state = ImportState::Failed;
-                    status.error = Some("the import panicked: see the log".into());
-                });
-            }
-        });
+        std::thread::Builder::new()
+            .name(format!("import-{name}"))
+            .spawn(move || drive(&name, run, &progress))
+            .map_err(|e| ImportRefused::NoThread(e.to_string()))?;
         runs.insert(
             start.source,
             Steering {

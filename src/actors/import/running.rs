@@ -13,14 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
 
 use super::run::{Control, ImportRun, Order, RETRY};
 use super::settle::{Settled, Trouble, settle};
 use crate::domain::ids::StreamName;
-use crate::domain::time::Clock as _;
 use crate::import::lanes::{LaneLimits, Lanes, ParkedRow};
 use crate::import::mapping::{Encoder, Mapping, ParkReason};
 use crate::import::progress::{ImportState, Rate};
@@ -81,7 +80,7 @@ pub(super) struct Running {
     mapping: Mapping,
     encoder: Arc<Encoder>,
     lanes: Lanes,
-    under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
+    under_way: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
     /// What does not work with the log or the journal.
     trouble: Arc<Trouble>,
     /// What does not work with the source or the checkpoint.
