@@ -7,6 +7,7 @@
 
 mod assembly;
 mod housekeeping;
+pub mod imports;
 mod node;
 mod shutdown;
 mod stores;

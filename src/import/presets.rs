@@ -62,20 +62,21 @@ impl Default for Known {
 /// that inserts; its own daemon takes a gap for good after three seconds, and so do we.
 const MARTEN_LAG: Duration = Duration::from_secs(3);
 
-/// Columns that not every Marten store has. A name is looked up in the row first; a row without it
-/// finds the NULL that `absent` offers.
-const MARTEN_JOIN: &str = "LEFT JOIN {schema}.mt_streams s ON s.id = e.stream_id AND s.tenant_id = e.tenant_id \
-     CROSS JOIN (SELECT NULL::jsonb AS headers, NULL::text AS correlation_id, \
-     NULL::text AS causation_id, NULL::text AS user_name, NULL::bool AS is_archived) absent";
+const MARTEN_JOIN: &str =
+    "LEFT JOIN {schema}.mt_streams s ON s.id = e.stream_id AND s.tenant_id = e.tenant_id";
 
-const MARTEN_METADATA: &str = "jsonb_strip_nulls(jsonb_build_object(\
+/// Not every Marten store has all of these columns. A name is looked up in the row first; where the
+/// row has none of that name, the NULL that `absent` offers is found.
+const MARTEN_METADATA: &str = "(SELECT jsonb_strip_nulls(jsonb_build_object(\
      'headers', (SELECT headers FROM (SELECT e.*) r), \
      'correlation_id', (SELECT correlation_id FROM (SELECT e.*) r), \
      'causation_id', (SELECT causation_id FROM (SELECT e.*) r), \
      'user_name', (SELECT user_name FROM (SELECT e.*) r), \
      'archived', nullif((SELECT is_archived FROM (SELECT e.*) r), false), \
      'dotnet_type', e.mt_dotnet_type, \
-     'tenant_id', nullif(e.tenant_id, '*DEFAULT*')))";
+     'tenant_id', nullif(e.tenant_id, '*DEFAULT*'))) \
+     FROM (SELECT NULL::jsonb AS headers, NULL::text AS correlation_id, \
+     NULL::text AS causation_id, NULL::text AS user_name, NULL::bool AS is_archived) absent)";
 
 /// Streams of tenants share ids, so a tenant's are told apart by its name.
 const MARTEN_STREAM: &str = "CASE WHEN coalesce(e.tenant_id, '*DEFAULT*') = '*DEFAULT*' THEN e.stream_id::text \

@@ -22,6 +22,7 @@ use oms::store::postgres::import_journal::PostgresImportJournal;
 use oms::store::postgres::source::PostgresSource;
 use oms::store::postgres::{Postgres, PostgresSettings};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::support::{DEADLINE, io, now, postgres};
 
@@ -33,8 +34,7 @@ pub struct World {
     foreign_url: String,
     pub own: Postgres,
     pub side: WriteSide,
-    _arbiters: Arbiters,
-    _system: actix::SystemRunner,
+    _stop: oneshot::Sender<()>,
 }
 
 /// A connection whose driver ends with it.
@@ -57,36 +57,38 @@ impl World {
         let loader = connect(&settings.url).await;
         loader.batch_execute(sql).await.expect("fixture");
         let foreign = connect(&settings.url).await;
-        let system = actix::System::new();
         let health = Arc::new(Health::new(now));
         let bucket = Arc::new(MemoryObjectStore::default());
         let objects = Arc::new(MeteredObjectStore::new(bucket, io(), health));
-        let log = Arc::new(EventLog::new(
-            objects,
-            "bucket".into(),
-            PARTITIONS,
-            64 << 20,
-        ));
-        let arbiters = Arbiters::start(1);
-        let side = write_side::start(
-            &arbiters,
-            WriteSideDeps {
-                log,
-                event_store: EventStoreSettings::default(),
-                snapshot_every: SnapshotEvery(100),
-                clock: Arc::new(SystemClock),
-                io: io(),
-                tree: Arc::new(Tree::default()),
-                end_process: Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
-            },
-        );
+        let log = EventLog::new(objects, "bucket".into(), PARTITIONS, 64 << 20);
+        let deps = WriteSideDeps {
+            log: Arc::new(log),
+            event_store: EventStoreSettings::default(),
+            snapshot_every: SnapshotEvery(100),
+            clock: Arc::new(SystemClock),
+            io: io(),
+            tree: Arc::new(Tree::default()),
+            end_process: Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
+        };
+        let (started, side) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        // Actors need a system, which is a runtime of its own.
+        std::thread::spawn(move || {
+            actix::System::new().block_on(async {
+                let arbiters = Arbiters::start(1);
+                let side = write_side::start(&arbiters, deps);
+                assert!(started.send(side).is_ok(), "the test waits");
+                let _: Result<(), _> = stopped.await;
+                arbiters.stop();
+            });
+        });
+        let side = side.await.expect("a write side");
         Self {
             foreign,
             foreign_url: settings.url,
             own: postgres::connect(&postgres::fresh()),
             side,
-            _arbiters: arbiters,
-            _system: system,
+            _stop: stop,
         }
     }
 
