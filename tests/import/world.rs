@@ -21,6 +21,7 @@ use oms::store::metered::MeteredObjectStore;
 use oms::store::postgres::import_journal::PostgresImportJournal;
 use oms::store::postgres::source::PostgresSource;
 use oms::store::postgres::{Postgres, PostgresSettings};
+use oms::store::transport::TopicNames;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -65,6 +66,8 @@ impl World {
             log: Arc::new(log),
             event_store: EventStoreSettings::default(),
             snapshot_every: SnapshotEvery(100),
+            topics: TopicNames::new("oms".into()),
+            migration: None,
             clock: Arc::new(SystemClock),
             io: io(),
             tree: Arc::new(Tree::default()),

@@ -29,8 +29,7 @@ pub struct ImportAppend {
 /// Where imported events go.
 #[async_trait(?Send)]
 pub trait Appender: Send + Sync {
-    /// Appends; the verdict is the writer's. [`Verdict::Fenced`] means that the same may be tried
-    /// again at once.
+    /// Appends where the stream's partition is led; the verdict is the writer's.
     async fn append(&self, append: ImportAppend) -> Result<Verdict, AppendError>;
 
     /// The version of a stream, as this process knows it; `None` if it does not know.
@@ -48,22 +47,16 @@ pub trait Appender: Send + Sync {
 #[async_trait(?Send)]
 impl Appender for WritePath {
     async fn append(&self, append: ImportAppend) -> Result<Verdict, AppendError> {
-        let deadline = append.deadline;
-        let stage = tokio::time::timeout_at(deadline, self.stage(&append.stream, None)).await;
-        let stage = match stage {
-            Ok(stage) => stage.map_err(AppendError::NotWritten)?,
-            Err(_) => return Err(AppendError::Unknown("no stage in time".into())),
-        };
         let request = AppendRequest {
             stream: append.stream,
             expected: append.expected,
-            epoch: stage.leadership.epoch,
             command: append.command,
             request_hash: None,
             events: append.events,
-            deadline,
+            deadline: append.deadline,
         };
-        WritePath::append(self, stage, request).await
+        let answer = WritePath::append(self, request).await?;
+        Ok(answer.verdict)
     }
 
     fn head(&self, stream: &StreamName) -> Option<Version> {

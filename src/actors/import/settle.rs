@@ -147,10 +147,6 @@ impl Settling {
                     let detail = format!("command {command} stands for something else in the log");
                     return Err((ParkReason::Diverged, detail));
                 }
-                Ok(Verdict::Fenced(leadership)) => {
-                    self.wait(format!("the lead has moved: {leadership:?}"))
-                        .await;
-                }
                 // Sent again, an append that was written is recognised by its command.
                 Err(error @ (AppendError::NotWritten(_) | AppendError::Unknown(_))) => {
                     self.wait(error).await;
