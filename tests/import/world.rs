@@ -66,7 +66,7 @@ impl World {
             log: Arc::new(log),
             event_store: EventStoreSettings::default(),
             snapshot_every: SnapshotEvery(100),
-            topics: TopicNames::new("oms".into()),
+            topics: TopicNames::new("oms"),
             migration: None,
             clock: Arc::new(SystemClock),
             io: io(),
