@@ -9,6 +9,7 @@ pub mod domain;
 pub mod embedded;
 pub mod http;
 pub mod jobs;
+pub mod import;
 pub mod log;
 pub mod metrics;
 pub mod migration;

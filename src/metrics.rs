@@ -109,6 +109,8 @@ metrics_table! {
     SWITCHES = "oms_switches_total", Counter, Count, "Switches of mode that ended, by goal and outcome";
     SHADOW_READS = "oms_shadow_reads_total", Counter, Count, "Reads made again in both stores and compared, by outcome";
     GUARDRAIL = "oms_guardrail_exceeded", Gauge, Count, "1 while a budget of a young stage is exceeded";
+    IMPORTED = "oms_import_rows_total", Counter, Count, "Rows of another event store that were settled, by source and outcome";
+    IMPORT_LEFT = "oms_import_rows_left", Gauge, Count, "Rows of another event store still to be read, about, by source";
     FALLBACK_READS = "oms_fallback_reads_total", Counter, Count, "Reads served by another source than the first, by from, to and reason";
 }
 
@@ -382,6 +384,18 @@ pub fn http_requests(method: &'static str, route: &'static str, status: u16) -> 
 /// Times requests of one route; kept by the caller.
 pub fn http_seconds(route: &'static str) -> metrics::Histogram {
     histogram!(HTTP_SECONDS, "route" => route)
+}
+
+/// Rows of a configured source were settled.
+pub fn imported(source: &str, outcome: &'static str, rows: u64) {
+    if rows > 0 {
+        counter!(IMPORTED, "source" => source.to_owned(), "outcome" => outcome).increment(rows);
+    }
+}
+
+/// Rows of a configured source are still to be read, about.
+pub fn import_left(source: &str, rows: u64) {
+    gauge!(IMPORT_LEFT, "source" => source.to_owned()).set(rows as f64);
 }
 
 /// A request was refused because `limit` was reached.

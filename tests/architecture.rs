@@ -19,12 +19,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("log", &["domain", "migration"]),
     ("projection", &["domain", "log"]),
     ("proof", &["domain", "log", "migration"]),
+    ("import", &["domain"]),
     // The ports and their adapters.
     ("metrics", &["domain", "log", "migration", "store::error"]),
     (
         "store",
         &[
             "domain",
+            "import",
             "log",
             "metrics",
             "migration",
@@ -40,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "actors",
         &[
             "domain",
+            "import",
             "log",
             "metrics",
             "migration",
@@ -53,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "actors",
             "domain",
             "jobs",
+            "import",
             "log",
             "metrics",
             "migration",
@@ -66,6 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "actors::supervision::tree",
             "domain",
+            "import::progress",
             "metrics",
             "migration",
             "service",
@@ -74,7 +79,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store::read_model",
         ],
     ),
-    ("config", &["domain", "migration", "store::s3"]),
+    ("config", &["domain", "import", "migration", "store::s3"]),
     ("telemetry", &["actors::supervision", "config", "metrics"]),
     ("embedded", &["domain", "store"]),
     // The composition root and the command line see everything.
@@ -86,7 +91,7 @@ const ADAPTERS: &[&str] = &["store::s3", "store::postgres", "store::kafka", "emb
 const SEES_ADAPTERS: &[&str] = &["store", "embedded", "boot", "cli", "config", "main"];
 
 /// Rooms without actors, HTTP, async or I/O.
-const PURE: &[&str] = &["domain", "log", "migration", "projection", "proof"];
+const PURE: &[&str] = &["domain", "import", "log", "migration", "projection", "proof"];
 /// What the pure rooms must not name.
 const IMPURE: &[&str] = &[
     "actix",

@@ -18,6 +18,7 @@ pub mod aggregate;
 pub mod arbiters;
 pub mod error;
 pub mod event_store;
+pub mod import;
 pub mod migration_mode;
 pub mod mirror;
 pub mod mirrors;

@@ -9,6 +9,7 @@
 mod assembly;
 mod housekeeping;
 mod jobs;
+pub mod imports;
 mod node;
 mod shutdown;
 mod stores;

@@ -1,11 +1,14 @@
-//! The migration: how it begins, what its gates ask, how fast history is copied.
+//! The migration: how it begins, what its gates ask, how fast history is copied, and where other
+//! people's events are.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::duration;
 use super::problems::Problems;
+use super::sources::{self, SourceConfig};
 use crate::migration::gate::GateSettings;
 use crate::migration::guardrail::GuardrailSettings;
 use crate::migration::lead::Lead;
@@ -39,6 +42,8 @@ pub struct MigrationConfig {
     pub gates: GatesConfig,
     /// What leads back.
     pub guardrail: GuardrailConfig,
+    /// Other event stores whose events may be imported, by name.
+    pub sources: BTreeMap<String, SourceConfig>,
 }
 
 impl Default for MigrationConfig {
@@ -51,6 +56,7 @@ impl Default for MigrationConfig {
             archive_after: Duration::from_secs(7 * 24 * 3600),
             gates: GatesConfig::default(),
             guardrail: GuardrailConfig::default(),
+            sources: BTreeMap::new(),
         }
     }
 }
@@ -171,6 +177,7 @@ impl MigrationConfig {
     }
 
     pub(super) fn check(&self, problems: &mut Problems) {
+        sources::check(&self.sources, problems);
         let second = Duration::from_secs(1);
         problems.require(
             self.handoff_timeout >= second,

@@ -25,6 +25,7 @@ pub mod relay;
 pub mod roles;
 pub mod s3;
 pub mod secret;
+pub mod sources;
 pub mod telemetry;
 
 #[cfg(test)]

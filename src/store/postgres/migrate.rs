@@ -40,6 +40,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "jobs",
         sql: include_str!("sql/0004_jobs.sql"),
     },
+    Migration {
+        version: 5,
+        name: "import",
+        sql: include_str!("sql/0005_import.sql"),
+    },
 ];
 
 /// Name of the lock that serialises everyone who migrates this schema.

@@ -9,6 +9,7 @@ pub mod commits;
 pub mod custody;
 mod errors;
 pub mod jobs;
+pub mod import_journal;
 mod leases;
 mod migrate;
 pub mod migration;
@@ -16,6 +17,8 @@ pub mod outbox;
 mod pool;
 pub mod read_model;
 mod rows;
+pub mod source;
+mod source_sql;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

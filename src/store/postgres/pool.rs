@@ -112,6 +112,30 @@ impl Connector {
         Ok(Self { config, tls })
     }
 
+    /// To a database that is not ours: nothing of the session is set, since what it understands is
+    /// not known.
+    pub fn foreign(settings: &PostgresSettings) -> Result<Self, StoreError> {
+        let mut config = parse(&settings.url)?;
+        let tls = match config.get_ssl_mode() {
+            SslMode::Require => Some(rustls_connector(settings.tls_roots.as_ref())?),
+            _ => {
+                config.ssl_mode(SslMode::Disable);
+                None
+            }
+        };
+        if config.get_application_name().is_none() {
+            config.application_name("oms import");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(settings.connect_timeout);
+        }
+        if config.get_dbname().is_none() {
+            let user = config.get_user().unwrap_or("postgres").to_owned();
+            config.dbname(user);
+        }
+        Ok(Self { config, tls })
+    }
+
     /// The pool; no connection is made yet.
     pub fn pool(&self, settings: &PostgresSettings) -> Result<Pool, StoreError> {
         let recycling = ManagerConfig {
@@ -140,6 +164,18 @@ impl Connector {
     ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let mut config = self.config.clone();
         config.dbname(database);
+        self.connect_with(config).await
+    }
+
+    /// One connection outside the pool.
+    pub async fn connect(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        self.connect_with(self.config.clone()).await
+    }
+
+    async fn connect_with(
+        &self,
+        config: Config,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         match &self.tls {
             Some(tls) => {
                 let (client, connection) = config.connect(tls.clone()).await?;

@@ -1,0 +1,50 @@
+//! Imports of other people's events: from `[migration.sources]` to a handle.
+
+use std::sync::Arc;
+
+use crate::actors::import::appender::Appender;
+use crate::actors::import::{Importer, Source};
+use crate::config::Config;
+use crate::domain::time::{Clock, SystemClock};
+use crate::store::error::StoreError;
+use crate::store::health::Health;
+use crate::store::io_runtime::IoRuntime;
+use crate::store::postgres::import_journal::PostgresImportJournal;
+use crate::store::postgres::source::PostgresSource;
+use crate::store::postgres::{Postgres, PostgresSettings};
+
+/// The importer of every configured source; nothing is connected to before an import is started.
+/// `own` is our database, for checkpoints and parked rows. Fails only on an address that cannot be
+/// one.
+pub fn importer(
+    config: &Config,
+    own: Postgres,
+    appender: Arc<dyn Appender>,
+    io: &IoRuntime,
+) -> Result<Importer, StoreError> {
+    let mut sources = Vec::new();
+    for (name, configured) in &config.migration.sources {
+        let spec = configured.spec(name);
+        let settings = PostgresSettings {
+            url: configured
+                .url
+                .as_ref()
+                .map(|url| url.expose().to_owned())
+                .unwrap_or_default(),
+            statement_timeout: config.postgres.statement_timeout,
+            ..PostgresSettings::default()
+        };
+        let health = Arc::new(Health::new(|| SystemClock.now()));
+        let events = PostgresSource::new(spec.clone(), &settings, io.clone(), health)?;
+        sources.push(Source {
+            spec,
+            events: Arc::new(events),
+        });
+    }
+    Ok(Importer::new(
+        sources,
+        Arc::new(PostgresImportJournal::new(own)),
+        appender,
+        Arc::new(SystemClock),
+    ))
+}

@@ -1,0 +1,95 @@
+//! A row as it was read, and where reading goes on after it.
+
+use serde::{Deserialize, Serialize};
+
+/// Where reading goes on: everything up to here was read. Kept in the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cursor {
+    /// The last position read, in a table that has a global one.
+    Position(i64),
+    /// Place in a pass, in a table that has none. Passes go by stream; the first one reads
+    /// everything, each further one the rows of transactions the one before may not have seen.
+    Pass {
+        /// Transactions before this one were read by the passes before; `None` in the first pass.
+        since: Option<u64>,
+        /// The oldest transaction that was still running when this pass began.
+        horizon: u64,
+        /// The last row read; `None` at the beginning of the pass.
+        after: Option<RowKey>,
+    },
+}
+
+/// A row by what is unique about it where there is no global position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowKey {
+    /// Type of its stream, where the table has one.
+    pub stream_type: Option<String>,
+    /// Id of its stream.
+    pub stream_id: String,
+    /// Its version, as numbered there.
+    pub version: i64,
+}
+
+/// Content as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// NULL.
+    Null,
+    /// Text that should be JSON.
+    Text(String),
+    /// Bytes that may be anything.
+    Bytes(Vec<u8>),
+}
+
+/// A time as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowTime {
+    /// Microseconds since 1970, UTC.
+    Micros(i64),
+    /// Text that should be RFC 3339.
+    Text(String),
+}
+
+/// A row. Whatever is `None` was NULL or is not in the table.
+#[derive(Debug, Clone)]
+pub struct ForeignRow {
+    /// Where reading goes on after it.
+    pub cursor: Cursor,
+    /// Its global position.
+    pub position: Option<i64>,
+    /// Name of its stream, where type and id are one text.
+    pub stream_name: Option<String>,
+    /// Type of its stream.
+    pub stream_type: Option<String>,
+    /// Id of its stream.
+    pub stream_id: Option<String>,
+    /// Its number in its stream.
+    pub version: Option<i64>,
+    /// Its id.
+    pub event_id: Option<String>,
+    /// Its type.
+    pub event_type: Option<String>,
+    /// Version of its data's schema.
+    pub schema_version: Option<String>,
+    /// Its content.
+    pub data: Content,
+    /// Remarks.
+    pub metadata: Content,
+    /// When it happened.
+    pub time: Option<RowTime>,
+}
+
+impl ForeignRow {
+    /// How a person finds the row again: its position, or its stream and version.
+    pub fn key(&self) -> String {
+        if let Some(position) = self.position {
+            return position.to_string();
+        }
+        let stream = [&self.stream_name, &self.stream_type, &self.stream_id];
+        let mut parts: Vec<&str> = stream.into_iter().flatten().map(String::as_str).collect();
+        let version = self.version.map_or_else(|| "-".into(), |v| v.to_string());
+        parts.push(&version);
+        parts.join("/")
+    }
+}

@@ -1,0 +1,138 @@
+//! What a foreign table looks like.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Where each part of an event is: the exact name of a column, or an SQL expression in which the
+/// row is called `e`. `{schema}` stands for the table's schema.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Global position: an integer, unique, growing in the order of inserting. Without one the
+    /// table is read stream by stream, in passes.
+    pub order: Option<String>,
+    /// `category-id` in one text, in place of type and id.
+    pub stream_name: Option<String>,
+    /// Type of the stream.
+    pub stream_type: Option<String>,
+    /// Id of the stream.
+    pub stream_id: Option<String>,
+    /// Number in the stream, without gaps.
+    pub version: Option<String>,
+    /// Id of the event; without one it is derived from source, stream and version.
+    pub event_id: Option<String>,
+    /// Type of the event.
+    pub event_type: Option<String>,
+    /// Version of the data's schema: a number, or a text that begins with one.
+    pub schema_version: Option<String>,
+    /// Content: `json`, `jsonb`, text or `bytea`; any other type is converted to JSON.
+    pub data: Option<String>,
+    /// Remarks, of the same types.
+    pub metadata: Option<String>,
+    /// When it happened: `timestamptz`, `timestamp` (taken as UTC) or RFC 3339 text.
+    pub time: Option<String>,
+}
+
+/// What becomes of bytes that are not JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BinaryPolicy {
+    /// The row is parked.
+    Park,
+    /// The data become `{"base64": "…"}`, unless the bytes are evidently compressed.
+    Wrap,
+}
+
+/// A foreign event store, presets and settings put together.
+#[derive(Debug, Clone)]
+pub struct SourceSpec {
+    /// Its name with us.
+    pub name: String,
+    /// The table, as written in SQL, with its schema.
+    pub table: String,
+    /// Its columns.
+    pub columns: Columns,
+    /// SQL that joins more tables to `e`.
+    pub join: Option<String>,
+    /// SQL condition: rows that are events.
+    pub filter: Option<String>,
+    /// Number of a stream's first event there: 0 or 1.
+    pub version_base: i64,
+    /// Type of streams that have none.
+    pub default_stream_type: Option<String>,
+    /// Put before every stream type.
+    pub stream_type_prefix: String,
+    /// Foreign stream types by name, where the derived name does not suit.
+    pub stream_types: BTreeMap<String, String>,
+    /// JSON pointer to the time in the data, where the table has no column for it.
+    pub time_pointer: Option<String>,
+    /// What becomes of bytes that are not JSON.
+    pub binary: BinaryPolicy,
+    /// How long a position may be taken before its row is inserted, beyond what locks show.
+    pub lag: Duration,
+}
+
+impl SourceSpec {
+    /// The table's schema with a dot, as written; empty when the table is named without one.
+    pub fn schema_prefix(&self) -> &str {
+        self.table.rfind('.').map_or("", |dot| &self.table[..=dot])
+    }
+
+    /// The table's name without its schema and without quotes.
+    pub fn table_name(&self) -> &str {
+        let dot = self.table.rfind('.').map_or(0, |dot| dot + 1);
+        self.table[dot..].trim_matches('"')
+    }
+
+    /// An expression with `{schema}` replaced.
+    pub fn sql(&self, expression: &str) -> String {
+        let schema = self.schema_prefix().trim_end_matches('.');
+        let schema = if schema.is_empty() { "public" } else { schema };
+        expression.replace("{schema}", schema)
+    }
+}
+
+/// Whether the text is a table's name with its schema: two identifiers, quoted or plain.
+pub fn is_qualified_table(text: &str) -> bool {
+    let Some((schema, table)) = split_identifier(text) else {
+        return false;
+    };
+    let rest = table.strip_prefix('.').and_then(split_identifier);
+    !schema.is_empty() && rest.is_some_and(|(table, rest)| !table.is_empty() && rest.is_empty())
+}
+
+/// The identifier a text begins with, and the rest.
+fn split_identifier(text: &str) -> Option<(&str, &str)> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        let end = quoted.find('"')?;
+        return Some((&quoted[..end], &quoted[end + 1..]));
+    }
+    let end = text
+        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .unwrap_or(text.len());
+    Some((&text[..end], &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_named_with_its_schema_and_nothing_else() {
+        for good in ["public.events", "\"My Schema\".\"Events\"", "a.\"b.c\""] {
+            assert!(is_qualified_table(good), "{good}");
+        }
+        for bad in [
+            "events",
+            "a.b.c",
+            "a.b; drop table c",
+            "a.",
+            ".b",
+            "a.\"b",
+            "",
+        ] {
+            assert!(!is_qualified_table(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Imports of other people's events: what real tools wrote, into a log written the ordinary way.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod following;
+mod presets;
+mod recovery;
+mod speed;
+mod world;
