@@ -91,7 +91,14 @@ const ADAPTERS: &[&str] = &["store::s3", "store::postgres", "store::kafka", "emb
 const SEES_ADAPTERS: &[&str] = &["store", "embedded", "boot", "cli", "config", "main"];
 
 /// Rooms without actors, HTTP, async or I/O.
-const PURE: &[&str] = &["domain", "import", "log", "migration", "projection", "proof"];
+const PURE: &[&str] = &[
+    "domain",
+    "import",
+    "log",
+    "migration",
+    "projection",
+    "proof",
+];
 /// What the pure rooms must not name.
 const IMPURE: &[&str] = &[
     "actix",

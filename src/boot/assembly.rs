@@ -6,10 +6,11 @@ use actix::Addr;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::housekeeping;
+use super::backfill::{History, Imports};
 use super::jobs::{self, RecordedVerifications};
 use super::shutdown::Escalations;
 use super::stores::Stores;
+use super::{housekeeping, imports};
 use crate::actors::aggregate::fold::SnapshotEvery;
 use crate::actors::aggregate::registry::{Registry, RegistrySettings};
 use crate::actors::arbiters::Arbiters;
@@ -30,6 +31,7 @@ use crate::config::Config;
 use crate::config::roles::Role;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::time::SystemClock;
+use crate::jobs::runner::Runner;
 use crate::service::migration::MigrationParts;
 use crate::service::{Parts, Service};
 use crate::store::delivery::DeliveryStore;
@@ -182,8 +184,18 @@ pub fn start(
     });
 
     let mut housekeeping = Vec::new();
-    // Runners for backfill go here.
-    let jobs = jobs::jobs(config, &stores, &io, &node, vec![]);
+    let mut backfills: Vec<Arc<dyn Runner>> = vec![Arc::new(History {
+        path: write_side.path.clone(),
+        mirrors: write_side.mirrors.clone(),
+        pace: write_side.pace.clone(),
+    })];
+    let appender = Arc::new(write_side.path.clone());
+    match imports::importer(config, stores.postgres.clone(), appender, &io) {
+        Ok(importer) => backfills.push(Arc::new(Imports { importer })),
+        // Addresses were checked with the configuration; everything else works without.
+        Err(error) => tracing::error!(%error, "no source can be imported"),
+    }
+    let jobs = jobs::jobs(config, &stores, &io, &node, backfills);
     housekeeping.push(jobs.watch());
     let mut entities = Entities {
         housekeeping: &mut housekeeping,

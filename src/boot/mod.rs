@@ -7,9 +7,10 @@
 //! * [`shutdown`]: when to stop, and in which order
 
 mod assembly;
+mod backfill;
 mod housekeeping;
-mod jobs;
 pub mod imports;
+mod jobs;
 mod node;
 mod shutdown;
 mod stores;

@@ -46,19 +46,23 @@ Ctrl-C leaves the job running.
 Examples:
   oms backfill --rate 5000
   oms backfill --pause
-  oms backfill --source '{\"preset\":\"message-db\"}'")]
+  oms backfill --source shop --follow")]
 pub struct Backfill {
     #[command(flatten)]
     common: Common,
     /// At most so many events per second
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
-    /// Only this partition; may be given several times
-    #[arg(long = "partition", value_name = "N")]
-    partitions: Vec<u16>,
-    /// Import from another program's table: JSON, or @FILE
-    #[arg(long, value_name = "JSON")]
+    /// Import from another program's event store: a name under migration.sources in the
+    /// configuration of the service
+    #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    /// Of a source: go on with what is written there, until cancelled
+    #[arg(long, requires = "source")]
+    follow: bool,
+    /// Of a source: read everything again; what is in the log is recognised
+    #[arg(long, requires = "source")]
+    restart: bool,
     /// Look and count, write nothing
     #[arg(long)]
     dry_run: bool,
@@ -169,17 +173,11 @@ impl Given {
 
 impl Backfill {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<Exit> {
-        let source = self.source.map(|text| -> anyhow::Result<Value> {
-            let text = match text.strip_prefix('@') {
-                Some(file) => std::fs::read_to_string(file)?,
-                None => text,
-            };
-            Ok(serde_json::from_str(&text)?)
-        });
         let given = Given::default()
             .value("rate", self.rate)
-            .list("partitions", self.partitions)
-            .value("source", source.transpose()?)
+            .value("source", self.source)
+            .flag("follow", self.follow)
+            .flag("restart", self.restart)
             .flag("dry_run", self.dry_run);
         run("backfill", self.common, given, output).await
     }

@@ -70,13 +70,14 @@ order! {
         /// At most so many events per second.
         #[schema(minimum = 1, example = 5000)]
         rate: f64,
-        /// Only these partitions.
-        partitions: Vec<u16>,
-        /// Another program's table to import from: a preset, or a description of its columns.
-        /// Without it the history is PostgreSQL's own log.
-        #[schema(value_type = Option<Object>)]
-        source: Value,
-        /// Look and count, write nothing.
+        /// Another program's event store to import from: one of `migration.sources` of the
+        /// configuration. Without it the history is PostgreSQL's own log.
+        source: String,
+        /// Of a source: go on with what is written there, until stopped.
+        follow: bool,
+        /// Of a source: read everything again; what is in the log is recognised.
+        restart: bool,
+        /// Of PostgreSQL's own log: count, copy nothing.
         dry_run: bool,
     }
 }

@@ -8,8 +8,8 @@
 pub mod commits;
 pub mod custody;
 mod errors;
-pub mod jobs;
 pub mod import_journal;
+pub mod jobs;
 mod leases;
 mod migrate;
 pub mod migration;
