@@ -345,12 +345,15 @@ impl Nemesis {
         let body = json!({"mode": "s3_only", "reason": "the end", "force": true});
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = node.send(http, reqwest::Method::POST, MODE, Some(&body)).await;
+            let answer = node
+                .send(http, reqwest::Method::POST, MODE, Some(&body))
+                .await;
             match answer {
                 Some((404 | 405, _)) => return,
                 Some((200, _)) => break,
                 other if Instant::now() > deadline => {
-                    self.wrong.push(format!("cannot walk to s3_only: {other:?}"));
+                    self.wrong
+                        .push(format!("cannot walk to s3_only: {other:?}"));
                     return;
                 }
                 _ => tokio::time::sleep(Duration::from_millis(300)).await,

@@ -114,7 +114,9 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
         for node in &cluster.nodes {
             eprintln!("--- node {}\n{}", node.index, node.log_tail(80));
             for path in ["/api/v1/admin/migration", "/api/v1/admin/actors"] {
-                let told = node.send(&cluster.http, reqwest::Method::GET, path, None).await;
+                let told = node
+                    .send(&cluster.http, reqwest::Method::GET, path, None)
+                    .await;
                 let told = told.map(|(_, body)| body.to_string());
                 eprintln!("--- node {} {path}: {told:?}", node.index);
             }
