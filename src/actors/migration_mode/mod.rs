@@ -200,7 +200,11 @@ async fn adopt_one(deps: &MigrationModeDeps, walker: &Walker, patience: Duration
             deps.driving.store(false, Ordering::Release);
             settle_orphans(deps, walker).await;
         }
-        Err(error) => tracing::debug!(%error, "cannot look for switches"),
+        Err(error) => {
+            // It is looked for again, whoever drives it by then.
+            deps.driving.store(false, Ordering::Release);
+            tracing::debug!(%error, "cannot look for switches");
+        }
     }
 }
 
