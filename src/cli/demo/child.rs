@@ -90,6 +90,8 @@ fn command(data_dir: &Path, log: File) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(["serve", "--port", "0", "--log-level", "info"])
+        // How it begins; what is recorded wins when it is started again.
+        .args(["--mode", "legacy"])
         .arg("--data-dir")
         .arg(data_dir)
         // No oms.toml of whoever runs the demo…

@@ -13,6 +13,7 @@ mod listener;
 mod load;
 mod plan;
 mod report;
+mod road;
 mod story;
 
 use std::path::PathBuf;
@@ -24,9 +25,10 @@ use crate::domain::time::new_uuid;
 /// Load a real data set, kill the service half-way, prove that nothing was lost
 ///
 /// Starts `oms serve` on the embedded stack in a folder of its own, makes classes from the records
-/// (types, required properties, constraints), loads the records, kills the process half-way,
-/// starts it again, goes on, changes some, and compares: what was sent, the log in S3, the read
-/// model, the feed, and what Kafka delivered. Ends with 5 when they differ.
+/// (types, required properties, constraints) and loads the records, with PostgreSQL as the event
+/// store at first. Meanwhile the mode walks to S3 (backfill, verification, hand-off), back, and
+/// there again, and half-way the process is killed. Then it compares: what was sent, the log in S3,
+/// the read model, the feed, and what Kafka delivered. Ends with 5 when they differ.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::road::Road;
 use crate::cli::output::table;
 
 /// One line of the proof.
@@ -34,6 +35,8 @@ pub struct Report {
     pub sent_again: usize,
     /// Of those, requests whose first sending had been carried out.
     pub replayed: usize,
+    /// The road between the stores, walked meanwhile.
+    pub road: Road,
     /// The proof.
     pub checks: Vec<Check>,
     /// What cannot be proven here, and why.

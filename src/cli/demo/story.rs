@@ -17,6 +17,7 @@ use super::listener::{Heard, Listener};
 use super::load::{self, Loaded};
 use super::plan::Plan;
 use super::report::Report;
+use super::road;
 use crate::cli::log::bucket::Bucket;
 use crate::cli::output::{Output, field, table};
 use crate::cli::progress::Progress;
@@ -68,6 +69,7 @@ pub async fn tell(dir: &Path, records: Option<usize>, output: Output) -> anyhow:
         operations,
         loaded.acknowledged.get(),
     );
+    check_road(&mut report);
     let bucket = bucket(&service).await?;
     let log = LogFacts::read(&bucket, &db).await?;
     check_log(&log, 1 + classes.len() + operations, &plan, &mut report);
@@ -120,20 +122,23 @@ async fn load_through_a_kill(
         // What the first broker had delivered, before it died with its process.
         let heard = first.heard();
         tokio::task::spawn_blocking(move || drop(first)).await?;
-        let bucket = bucket(&service).await?;
-        let mut heads = Heads::new();
-        for partition in bucket.log.partition_ids() {
-            let offsets = bucket.offsets(partition).await?;
-            heads.push((partition, offsets.last().map_or(0, |last| last + 1)));
-        }
+        let heads = heads_of(&service.api).await?;
         moved.send_replace(service.api.clone());
         anyhow::Ok((heard, heads))
+    };
+    let walking = async {
+        // Some history first, so that there is something to be moved.
+        while loaded.acknowledged.get() < half / 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        road::walk(&current, output).await
     };
     let sending = async {
         load::send(&current, db, &plan.load, &loaded, &progress).await?;
         load::send(&current, db, &plan.change, &loaded, &progress).await
     };
-    let ((heard, heads), ()) = tokio::try_join!(crash, sending)?;
+    let ((heard, heads), (), road) = tokio::try_join!(crash, sending, walking)?;
+    report.road = road;
     report.load_seconds = begun.elapsed().as_secs_f64();
     progress.into_inner().finish();
     output.note(&format!(
@@ -144,6 +149,35 @@ async fn load_through_a_kill(
         loaded.replayed.get(),
     ));
     Ok((service, loaded, heard, heads))
+}
+
+/// Where the log ends, whichever store leads.
+async fn heads_of(api: &Api) -> anyhow::Result<Heads> {
+    let report = api.get("/api/v1/admin/migration").await?;
+    let partitions = report["partitions"].as_array().context("no partitions")?;
+    let head = |p: &Value| {
+        let id = p["partition"].as_u64().and_then(|id| id.try_into().ok());
+        Some((PartitionId(id?), p["next_offset"].as_u64()?))
+    };
+    partitions
+        .iter()
+        .map(|p| head(p).context("no end of the log"))
+        .collect()
+}
+
+/// Every step of the road was walked, and the stores were proved alike on the way.
+fn check_road(report: &mut Report) {
+    let steps = report.road.steps.len();
+    let done = report.road.steps.iter().filter(|s| s.state == "done");
+    let (done, divergences) = (done.count(), report.road.divergences);
+    report.equal("steps of the road walked", steps, done);
+    report.equal("divergences between the stores", 0, divergences);
+    let pauses = report.road.steps.iter().filter_map(|s| s.pause_ms);
+    let longest = pauses.fold(0.0, f64::max);
+    report.remarks.push(format!(
+        "The lead moved from PostgreSQL to S3, back, and to S3 again while the records were loaded; \
+         writes of a partition waited {longest:.0} ms at most, and none was refused for it."
+    ));
 }
 
 /// A record that contradicts its class must be refused, and say why.
