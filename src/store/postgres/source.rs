@@ -441,10 +441,10 @@ impl Inner {
             next: Cursor::Position(after),
             end,
         };
-        if horizon.settled.is_none_or(|settled| settled <= after) {
-            if let Some(writers) = self.advance(connected, horizon).await? {
-                return Ok(at(PageEnd::Unsettled(writers)));
-            }
+        if horizon.settled.is_none_or(|settled| settled <= after)
+            && let Some(writers) = self.advance(connected, horizon).await?
+        {
+            return Ok(at(PageEnd::Unsettled(writers)));
         }
         let (Some(settled), Some(page)) = (horizon.settled.filter(|s| *s > after), &connected.page)
         else {
