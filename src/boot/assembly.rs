@@ -285,7 +285,6 @@ fn event_store_settings(config: &Config) -> EventStoreSettings {
         tail_interval: log.tail_interval,
         checkpoint_commits: usize::try_from(log.checkpoint_commits).unwrap_or(usize::MAX),
         mirror_patience: config.migration.mirror_patience,
-        ..EventStoreSettings::default()
     }
 }
 

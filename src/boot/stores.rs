@@ -1,5 +1,5 @@
-//! From addresses to adapters, each in its decorators. Only S3 has to be there: without its
-//! description of the store nothing can be put together.
+//! From addresses to adapters, each in its decorators. Only S3 has to be there, for its description
+//! of the store; where PostgreSQL leads every partition, PostgreSQL will do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,17 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::domain::time::{Clock, SystemClock, new_uuid};
 use crate::embedded::Endpoints;
+use crate::migration::lead::Lead;
 use crate::service::DependencyHealth;
 use crate::store::event_log::{EventLog, describe_store};
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::kafka::{KafkaSettings, KafkaTransport};
 use crate::store::metered::MeteredObjectStore;
+use crate::store::migration_table::MigrationTable as _;
 use crate::store::object_store::ObjectStore;
 use crate::store::postgres::commits::PostgresCommits;
+use crate::store::postgres::migration::PostgresMigration;
 use crate::store::postgres::{Postgres, PostgresSettings};
 use crate::store::probe::{ProbeError, probe};
 use crate::store::s3::{S3ObjectStore, S3Settings};
@@ -61,7 +64,13 @@ pub async fn connect(
         io.clone(),
         health.s3.clone(),
     ));
-    let partitions = prepare_bucket(&bucket, &objects, config.log.partitions, io).await?;
+    let postgres = Postgres::new(
+        postgres_settings(config, embedded)?,
+        io.clone(),
+        health.postgres.clone(),
+    )?;
+    let wanted = config.log.partitions;
+    let partitions = prepare_bucket(&bucket, &objects, wanted, io, &postgres).await?;
     if partitions != config.log.partitions {
         tracing::info!(
             partitions,
@@ -69,11 +78,6 @@ pub async fn connect(
             "the store keeps the number of partitions it was made with"
         );
     }
-    let postgres = Postgres::new(
-        postgres_settings(config, embedded)?,
-        io.clone(),
-        health.postgres.clone(),
-    )?;
     let log = EventLog::new(
         objects.clone(),
         settings.bucket.clone(),
@@ -101,6 +105,7 @@ async fn prepare_bucket(
     objects: &Arc<dyn ObjectStore>,
     partitions: u16,
     io: &IoRuntime,
+    postgres: &Postgres,
 ) -> anyhow::Result<u16> {
     loop {
         let (bucket, objects) = (bucket.clone(), objects.clone());
@@ -119,12 +124,28 @@ async fn prepare_bucket(
             Ok(Ok(description)) => return Ok(description.partitions),
             Ok(Err(unfit)) => return Err(unfit).context("the bucket cannot be used"),
             Err(e) if e.is_transient() => {
+                if let Some(partitions) = led_by_postgres(postgres).await {
+                    tracing::warn!(error = %e, partitions,
+                        "S3 does not answer; PostgreSQL leads, so the service starts without it");
+                    return Ok(partitions);
+                }
                 tracing::warn!(error = %e, "waiting for S3");
                 tokio::time::sleep(S3_PAUSE).await;
             }
             Err(e) => return Err(e).context("the bucket cannot be used"),
         }
     }
+}
+
+/// The number of partitions, if PostgreSQL answers and leads all of them: then the bucket is a copy
+/// and may be away.
+async fn led_by_postgres(postgres: &Postgres) -> Option<u16> {
+    let rows = PostgresMigration::new(postgres.clone()).rows().await.ok()?;
+    let all = !rows.is_empty()
+        && rows
+            .values()
+            .all(|seen| seen.row.stage.lead() == Lead::Postgres);
+    all.then(|| u16::try_from(rows.len()).ok()).flatten()
 }
 
 fn s3_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<S3Settings> {

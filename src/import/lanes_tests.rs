@@ -171,7 +171,7 @@ proptest! {
                 prop_assert_eq!(fed, rows.len());
                 break;
             }
-            let end = ends.next().map_or(true, |i| fed == rows.len() || i.index(2) == 0);
+            let end = ends.next().is_none_or(|i| fed == rows.len() || i.index(2) == 0);
             if end {
                 let run = under_way.swap_remove(fed % under_way.len());
                 for queued in &run.events {

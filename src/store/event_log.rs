@@ -208,6 +208,23 @@ impl EventLog {
         }
     }
 
+    /// Whether the log holds a commit at an offset, for whoever must know that what he has taken in is
+    /// of this log. An error while it is not known who leads: then nobody can say that it does not.
+    pub async fn holds(&self, partition: PartitionId, offset: Offset) -> Result<bool, StoreError> {
+        if self.routes.stage(partition).is_some() || self.postgres.is_none() {
+            return Ok(self.commit(partition, offset).await?.is_some());
+        }
+        if self.find(partition, offset).await?.is_some() {
+            return Ok(true);
+        }
+        Err(StoreError::determinate(
+            StoreErrorKind::Unavailable,
+            "log",
+            "look into log",
+            format!("it is not known yet who leads partition {partition}"),
+        ))
+    }
+
     /// What is known to be in the log, from the first place that has it.
     async fn one_of(
         &self,
@@ -217,7 +234,7 @@ impl EventLog {
         if let Some(object) = self.cache.get(partition, offset) {
             return Ok(object);
         }
-        self.from_places(partition, offset + 1, |place| async move {
+        self.ask_places(partition, offset + 1, |place| async move {
             let found = match self.place(place) {
                 Some(store) => store.get(partition, offset).await?,
                 None => None,
@@ -229,7 +246,7 @@ impl EventLog {
 
     /// Asks the places in order: the next one only when one cannot be reached or does not have it,
     /// never when what it has cannot be read.
-    async fn from_places<T, F>(
+    async fn ask_places<T, F>(
         &self,
         partition: PartitionId,
         end: Offset,

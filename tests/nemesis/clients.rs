@@ -295,7 +295,7 @@ impl Client {
             }
         };
         let id = self.instances[place].id.clone();
-        let data = json!({"n": self.rng.random_range(0..1000), "by": format!("c{}", self.number)});
+        let data = json!({"n": self.rng.random_range(0..1_000_000_000), "by": format!("c{}", self.number)});
         let body = json!({"id": id, "data": data});
         let request = Request::post(instances(), body);
         self.change(place, Asked::Create(data), request, None).await;
@@ -306,7 +306,7 @@ impl Client {
             return;
         };
         let note = self.rng.random_bool(0.5).then_some("noted");
-        let patch = json!({"n": self.rng.random_range(0..1000), "note": note});
+        let patch = json!({"n": self.rng.random_range(0..1_000_000_000), "note": note});
         let path = format!("{}/{}", instances(), self.instances[place].id);
         let request = Request::with(reqwest::Method::PATCH, path, patch.to_string());
         let expected = self.maybe_version(place);

@@ -251,7 +251,7 @@ impl Tailer {
         let Some(last) = cursor.checked_sub(1) else {
             return Ok(());
         };
-        if self.deps.log.commit(partition, last).await?.is_some() {
+        if self.deps.log.holds(partition, last).await? {
             return Ok(());
         }
         let message = format!(

@@ -150,7 +150,7 @@ impl Projector {
             let Some(last) = next.checked_sub(1) else {
                 continue;
             };
-            if self.deps.log.commit(partition, last).await?.is_none() {
+            if !self.deps.log.holds(partition, last).await? {
                 let message = format!(
                     "the read model has taken in partition {partition} up to offset {last}, which \
                      is not in the log: it belongs to another bucket; drop its schema to have it \

@@ -189,7 +189,7 @@ impl Node {
     /// Whether what has been so since `since` is to be acted upon: once.
     pub(super) fn escalate_once(&self, since: Instant) -> bool {
         let known = &mut self.status.lock().escalated_since;
-        std::mem::replace(known, Some(since)) != Some(since)
+        known.replace(since) != Some(since)
     }
 
     /// A call begins that the actor owes an answer.

@@ -87,7 +87,7 @@ impl EventLog {
         let Some(end) = places.iter().map(|at| at.offset + 1).max() else {
             return Ok(Vec::new());
         };
-        self.from_places(partition, end, |place| {
+        self.ask_places(partition, end, |place| {
             self.events_in(place, partition, places)
         })
         .await
@@ -119,7 +119,7 @@ impl EventLog {
         {
             return Ok(object.bytes.slice(range));
         }
-        self.from_places(partition, offset + 1, |place| {
+        self.ask_places(partition, offset + 1, |place| {
             let range = range.clone();
             async move {
                 match self.place(place) {
