@@ -11,9 +11,12 @@ use oms::actors::supervision::tree::Tree;
 use oms::actors::write_side::{self, WriteSide, WriteSideDeps};
 use oms::config::sources::SourceConfig;
 use oms::domain::event::Envelope;
-use oms::domain::ids::{StreamName, Version};
-use oms::domain::time::SystemClock;
+use oms::domain::ids::{Epoch, StreamName, Version, WriterId};
+use oms::domain::time::{SystemClock, new_uuid};
 use oms::import::progress::{ImportState, ImportStatus};
+use oms::log::object::ControlRecord;
+use oms::log::partition::{PartitionLog, Stamp};
+use oms::migration::lead::Lead;
 use oms::store::event_log::EventLog;
 use oms::store::health::Health;
 use oms::store::memory::MemoryObjectStore;
@@ -62,6 +65,19 @@ impl World {
         let bucket = Arc::new(MemoryObjectStore::default());
         let objects = Arc::new(MeteredObjectStore::new(bucket, io(), health));
         let log = EventLog::new(objects, "bucket".into(), PARTITIONS, 64 << 20);
+        for partition in log.partition_ids() {
+            let stamp = Stamp {
+                writer: WriterId(new_uuid()),
+                batch: 0,
+                at: now(),
+            };
+            let record = ControlRecord {
+                lead: Lead::S3,
+                epoch: Epoch(1),
+            };
+            let first = PartitionLog::new(partition).control(stamp, record);
+            log.put_commit(&first).await.expect("the first object");
+        }
         let deps = WriteSideDeps {
             log: Arc::new(log),
             event_store: EventStoreSettings::default(),
