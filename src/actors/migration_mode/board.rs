@@ -21,7 +21,7 @@ use crate::log::partition::{PartitionLog, Stamp};
 use crate::metrics;
 use crate::migration::lead::{Lead, Leadership};
 use crate::migration::record::MigrationRow;
-use crate::migration::stage::{StageKind, Whole};
+use crate::migration::stage::{Stage, StageKind, Whole};
 use crate::migration::standing::{Heard, Standing, of_heard, without_postgres};
 use crate::store::error::StoreError;
 use crate::store::migration_table::{MigrationTable, RowSeen};
@@ -104,8 +104,17 @@ impl Board {
     pub fn hear(&self) {
         let rows = self.rows.lock().clone();
         let standing = |partition, last| {
-            let control = self.deps.store.heard(partition).flatten();
+            let heard = self.deps.store.heard(partition);
+            let control = heard.flatten();
             match rows.get(&partition) {
+                // Without PostgreSQL as a place of the log S3 leads it from its beginning.
+                None if self.deps.table.is_none() => {
+                    let led = control.unwrap_or(Leadership::GENESIS_S3);
+                    heard.map(|_| Standing {
+                        stage: Stage::s3_only(led.epoch),
+                        moving: false,
+                    })
+                }
                 Some(seen) => {
                     let row = Some(seen.row);
                     of_heard(Heard { row, control })
