@@ -40,7 +40,8 @@ impl WritePath {
         self.standings.clone()
     }
 
-    /// The stage of a stream's partition, waiting until it is known. The caller bounds the wait.
+    /// The stage of a stream's partition, waiting until it is known and the partition is open. The
+    /// caller bounds the wait.
     pub async fn stage(&self, stream: &StreamName) -> Result<Stage, StoreError> {
         let at = usize::from(self.store.log().partition_of(stream).0);
         let found = self
@@ -50,7 +51,10 @@ impl WritePath {
             .await
             .map(|all| all.get(at).copied().flatten());
         match found {
-            Ok(Some(standing)) => Ok(standing.stage),
+            Ok(Some(standing)) => {
+                self.store.opened(stream).await;
+                Ok(standing.stage)
+            }
             _ => Err(StoreError::determinate(
                 StoreErrorKind::Closed,
                 "log",

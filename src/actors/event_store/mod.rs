@@ -217,6 +217,18 @@ impl EventStore {
         self.slots.iter().all(|s| s.shared.log.read().is_some())
     }
 
+    /// Waits until the stream's partition was opened. The caller bounds the wait.
+    pub async fn opened(&self, stream: &StreamName) {
+        let shared = &self.slot_of(stream).shared;
+        // Whoever opens a partition nudges; watched from before the look.
+        let mut news = self.heads.subscribe();
+        while shared.log.read().is_none() {
+            if news.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Whether puts of some partition fail, though reads may go on all the while, for example when
     /// the store's disk is full. Forgotten after a while without a try, or nobody would send the
     /// writes that could show otherwise.
