@@ -232,3 +232,120 @@ async fn law_10_in_dual_write_led_by_s3_postgres_away_fails_no_write() {
     assert_eq!(service.get("/health").await["migration_mode"], "legacy");
     check(&service, &broker, &load).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_15_without_proof_s3_is_not_let_lead() {
+    let service = Service::start(&[], &["--mode", "dual_write"]).await;
+    let load = Load::new(&service.url);
+    load.prepare().await;
+    let path = "/api/v1/admin/migration/mode";
+    let asked = json!({"mode": "dual_write", "lead": "s3", "reason": "test"});
+    let (status, refused) = service.send("POST", path, Some(asked.clone())).await;
+    assert_eq!(status, 409, "{refused}");
+    assert_eq!(refused["code"], "gates_failed");
+    let gates = refused["edges"][0]["gates"].as_array().expect("gates");
+    let state = |name: &str| &gates.iter().find(|g| g["name"] == name).expect("a gate")["state"];
+    assert_eq!(state("verification_age_s"), "fail");
+    assert_eq!(state("unmirrored"), "pass");
+    assert_eq!(service.get("/health").await["lead"], "postgres");
+    let job = "/api/v1/admin/migration/verify";
+    let (status, begun) = service.send("POST", job, Some(json!({}))).await;
+    assert!(status < 300, "{status} {begun}");
+    service
+        .until("end of the verification", async || {
+            (service.get(job).await["state"] == "done").then_some(())
+        })
+        .await;
+    let (status, answer) = service.send("POST", path, Some(asked)).await;
+    assert_eq!(status, 200, "law 15: proved, so it may: {answer}");
+    assert_eq!(service.get("/health").await["lead"], "s3");
+    // What was refused is in the history too.
+    let history = service.get("/api/v1/admin/migration/history").await;
+    let states: Vec<&str> = history["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|s| s["state"].as_str().expect("a state"))
+        .collect();
+    assert_eq!(states, ["done", "refused"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn some_partitions_are_moved_first_and_the_whole_is_as_far_as_the_last() {
+    let service = Service::start(&[], &["--mode", "legacy"]).await;
+    let load = Load::new(&service.url);
+    load.prepare().await;
+    let clients = running(&load, 4);
+    let path = "/api/v1/admin/migration/mode";
+    let mut asked = order("dual_write", Some("s3"));
+    asked["percent"] = json!(50);
+    let (status, answer) = service.send("POST", path, Some(asked)).await;
+    assert_eq!(status, 200, "{answer}");
+    let report = service.get("/api/v1/admin/migration").await;
+    assert_eq!(report["mode"], "legacy");
+    assert_eq!(report["share_ahead"], 0.5);
+    let stages: Vec<&str> = report["partitions"]
+        .as_array()
+        .expect("partitions")
+        .iter()
+        .map(|p| p["stage"].as_str().expect("a stage"))
+        .collect();
+    assert_eq!(stages, ["dual_write/s3", "legacy"]);
+    some_writes(&service, &load).await;
+    switched(&service, "s3_only", None).await;
+    load.stop();
+    clients.await.expect("every client's checks hold");
+    assert_eq!(load.retries.load(Ordering::SeqCst), 0);
+    let acknowledged = std::mem::take(&mut *load.acknowledged.lock().expect("lock"));
+    check_feed(&service.whole_feed().await, &acknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_its_budget_a_young_stage_is_led_one_edge_back() {
+    // No write is as quick as this.
+    let env = [
+        ("OMS__MIGRATION__GUARDRAIL__P99", "100us"),
+        ("OMS__MIGRATION__GUARDRAIL__WINDOW", "2s"),
+        ("OMS__MIGRATION__GUARDRAIL__PATIENCE", "1s"),
+        ("OMS__MIGRATION__GUARDRAIL__MIN_WRITES", "10"),
+        ("OMS__MIGRATION__GUARDRAIL__AUTO_ROLLBACK", "true"),
+    ];
+    let service = Service::start(&env, &["--mode", "legacy"]).await;
+    let load = Load::new(&service.url);
+    load.prepare().await;
+    let clients = running(&load, 4);
+    switched(&service, "dual_write", Some("postgres")).await;
+    let path = "/api/v1/admin/migration/history";
+    let back = service
+        .until("way back", async || {
+            let history = service.get(path).await;
+            let newest = history["items"][0].clone();
+            (newest["automatic"] == true && newest["state"] == "done").then_some(newest)
+        })
+        .await;
+    assert_eq!(back["goal"], "legacy");
+    assert_eq!(back["by"], "guardrail");
+    load.stop();
+    clients.await.expect("every client's checks hold");
+    assert_eq!(load.retries.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn laws_2_4_postgres_killed_while_it_leads_loses_and_doubles_nothing() {
+    let broker = Broker::start();
+    let bootstrap = broker.bootstrap();
+    let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
+    let service = Service::start(&env, &["--mode", "legacy"]).await;
+    let load = Load::new(&service.url);
+    load.prepare().await;
+    let clients = running(&load, 8);
+    for _ in 0..3 {
+        some_writes(&service, &load).await;
+        signal(super::postmaster(&service), Signal::SIGKILL);
+        // Nothing can be written until it is back; then everything goes on.
+        some_writes(&service, &load).await;
+    }
+    load.stop();
+    clients.await.expect("every client's checks hold");
+    check(&service, &broker, &load).await;
+}
