@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::Addr;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::aggregate::entity::EntityDeps;
@@ -218,5 +219,6 @@ fn walker(setup: MigrationSetup, board: &Arc<Board>, mirrors: &Arc<Mirrors>) -> 
         gates: setup.gates,
         handoff_timeout: setup.handoff_timeout,
         driver: setup.node,
+        cancelled: Mutex::new(None),
     })
 }

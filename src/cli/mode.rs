@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::output::{Output, field, table};
-use super::remote::{Api, ApiError, Remote};
+use super::remote::{Api, ApiError, Remote, component};
 
 /// How often it is asked how far a switch is.
 const LOOK: Duration = Duration::from_millis(300);
@@ -58,6 +58,9 @@ pub struct Mode {
     /// Show the switches that were ordered
     #[arg(long, conflicts_with = "target")]
     history: bool,
+    /// End a switch that waits at a gate
+    #[arg(long, value_name = "ID", conflicts_with_all = ["target", "history"])]
+    cancel: Option<String>,
 }
 
 impl Mode {
@@ -66,6 +69,12 @@ impl Mode {
         if self.history {
             let page = api.get("/api/v1/admin/migration/history").await?;
             output.result(&page, || history(&page))?;
+            return Ok(Exit::Done);
+        }
+        if let Some(id) = &self.cancel {
+            let path = format!("/api/v1/admin/migration/switches/{}", component(id));
+            let switch = api.send(api.request(Method::DELETE, &path)).await?.body;
+            output.result(&switch, || "it ends at its next gate".to_owned())?;
             return Ok(Exit::Done);
         }
         let Some(target) = &self.target else {

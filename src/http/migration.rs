@@ -241,6 +241,18 @@ pub async fn switch(
     respond::json(HttpResponse::Ok(), &switch)
 }
 
+/// Ends a switch at its next gate; a step that has begun is walked to its end.
+#[utoipa::path(delete, path = "/api/v1/admin/migration/switches/{id}",
+    operation_id = "cancelSwitch", tag = "admin", params(SwitchPath),
+    responses((status = 202, description = "It will end at its next gate", body = schema::Switch)))]
+pub async fn cancel(
+    state: web::Data<HttpState>,
+    path: SwitchPath,
+) -> Result<HttpResponse, Problem> {
+    let switch = state.service.cancel_switch(path.id).await?;
+    respond::json(HttpResponse::build(StatusCode::ACCEPTED), &switch)
+}
+
 /// Which part of the history.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -121,6 +121,7 @@ routes! {
     }
     "/api/v1/admin/migration/switches/{id}" {
         GET Admin => migration::switch;
+        DELETE Admin => migration::cancel;
     }
     "/api/v1/admin/migration/backfill" {
         POST Admin => jobs::backfill;

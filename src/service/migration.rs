@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
-use crate::actors::migration_mode::{Board, MigrationModeActor, Order, Ordered};
+use crate::actors::migration_mode::{Board, Cancel, MigrationModeActor, Order, Ordered};
 use crate::actors::mirror::Pace;
 use crate::actors::mirrors::Mirrors;
 use crate::domain::ids::{Offset, PartitionId};
@@ -263,6 +263,21 @@ impl Service {
                 SwitchAnswer::Walking(ours.unwrap_or(switch))
             }
         }
+    }
+
+    /// Ends a switch at its next gate: a step that has begun is walked to its end. 404
+    /// `switch_not_found`, 409 `switch_elsewhere` when it has ended or another process drives it.
+    pub async fn cancel_switch(&self, id: Uuid) -> Result<Switch, ServiceError> {
+        let switch = self.find_switch(id).await?;
+        let actor = &self.parts.migration.actor;
+        if actor.send(Cancel(id)).await.unwrap_or(false) {
+            return Ok(switch);
+        }
+        let what = match switch.ended {
+            Some(_) => format!("switch {id} has ended"),
+            None => format!("switch {id} is driven by another process: cancel it there"),
+        };
+        Err(Refusal::conflict("switch_elsewhere", what).into())
     }
 
     /// A switch; 404 `switch_not_found`.

@@ -155,8 +155,23 @@ impl Board {
             _ => rows,
         };
         self.correct(&rows).await?;
-        *self.rows.lock() = rows;
+        let first = std::mem::replace(&mut *self.rows.lock(), rows).is_empty();
+        if first {
+            self.tell_what_wins();
+        }
         Ok(())
+    }
+
+    /// What is configured is only how a new store begins.
+    fn tell_what_wins(&self) {
+        let Some(initial) = self.deps.initial else {
+            return;
+        };
+        let rows = self.rows.lock();
+        if let Some((partition, seen)) = rows.iter().find(|(_, s)| s.row.stage != initial) {
+            tracing::warn!(%partition, recorded = %seen.row.stage, configured = %initial,
+                "the recorded stage wins over the configured one; to change it, order a switch");
+        }
     }
 
     /// Gives a partition without a row its row, and if it has no log either, its beginning.

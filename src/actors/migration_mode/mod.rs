@@ -19,6 +19,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 pub use self::board::{Board, BoardDeps};
 pub use self::figures::{FigureDeps, Verifications, Verified};
@@ -86,6 +87,11 @@ pub struct Order {
     /// Ordered by the service itself.
     pub automatic: bool,
 }
+
+/// Ends a switch at its next gate; false when this process does not drive it.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct Cancel(pub Uuid);
 
 /// What became of an order.
 #[derive(Debug, Clone)]
@@ -300,4 +306,17 @@ async fn consider(deps: &MigrationModeDeps, order: Order) -> Result<Ordered, Sto
         (true, true) => Ordered::Walking(switch),
         (true, false) => Ordered::Refused { switch, edges },
     })
+}
+
+impl Handler<Cancel> for MigrationModeActor {
+    type Result = bool;
+
+    fn handle(&mut self, Cancel(id): Cancel, _: &mut Self::Context) -> bool {
+        let current = self.deps.current.borrow().clone();
+        let ours = current.is_some_and(|switch| switch.id == id && switch.ended.is_none());
+        if let (true, Some(walker)) = (ours, &self.deps.walker) {
+            *walker.cancelled.lock() = Some(id);
+        }
+        ours
+    }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use super::board::Board;
 use super::figures::{FigureDeps, measure};
@@ -50,6 +52,8 @@ pub struct Walker {
     pub handoff_timeout: Duration,
     /// This process, among those that drive.
     pub driver: String,
+    /// The switch that is to end at its next gate.
+    pub cancelled: Mutex<Option<Uuid>>,
 }
 
 /// An edge on the way, with what its gates say now.
@@ -155,7 +159,12 @@ impl Walker {
                 pause_ms: Default::default(),
             });
             if !self.pass(&mut switch, step, &partitions, &seen).await? {
-                return self.end(switch, SwitchState::Refused, None, &seen).await;
+                let (state, why) = if self.is_cancelled(&switch) {
+                    (SwitchState::Failed, Some("cancelled at a gate".to_owned()))
+                } else {
+                    (SwitchState::Refused, None)
+                };
+                return self.end(switch, state, why, &seen).await;
             }
             let walked = self.cross(&switch, step, &partitions, &seen).await?;
             let (state, error) = self.report(&mut switch, step, walked);
@@ -184,8 +193,12 @@ impl Walker {
         Ok(Some((step, there.map(|(p, _)| *p).collect())))
     }
 
-    /// Waits at the gates of an edge; false when one of them will not open. `None`: driven by
-    /// another.
+    fn is_cancelled(&self, switch: &Switch) -> bool {
+        *self.cancelled.lock() == Some(switch.id)
+    }
+
+    /// Waits at the gates of an edge; false when one of them will not open, or the switch was
+    /// cancelled. `None`: driven by another.
     async fn pass(
         &self,
         switch: &mut Switch,
@@ -199,9 +212,9 @@ impl Walker {
             let figures = measure(&self.board, &self.figures, step, partitions).await;
             let gates = evaluate(step, &figures, &self.gates, switch.force);
             let open = may_pass(&gates);
-            let hopeless = gates
-                .iter()
-                .any(|gate| gate.state == GateState::Fail && !holds_by_itself(gate));
+            let closed =
+                |gate: &GateReport| gate.state == GateState::Fail && !holds_by_itself(gate);
+            let hopeless = gates.iter().any(closed) || (!open && self.is_cancelled(switch));
             if let Some(edge) = switch.edges.last_mut() {
                 edge.gates = serde_json::to_value(&gates).unwrap_or_default();
                 if hopeless {
