@@ -20,7 +20,7 @@ use tokio::time::{Duration, Instant};
 
 use super::opening::open;
 use super::put::{Outcome, Put, Unsettled};
-use super::tail::{Round, read_on};
+use super::waiting::{Waiting, answer_all, too_late};
 use super::{Answer, AppendError, AppendRequest, EventStoreSettings, Partition};
 use crate::actors::mirrors::Mirrors;
 use crate::actors::supervision::guard::{GuardSettings, start_guarded};
@@ -28,9 +28,8 @@ use crate::actors::write_path::Standings;
 use crate::domain::ids::{PartitionId, WriterId};
 use crate::domain::time::{Clock, new_uuid};
 use crate::log::object::{CommitKind, CommitObject, CorruptObject};
-use crate::log::partition::{Append, Batch, BatchLimits, Owner, PartitionLog, Stamp, Verdict};
+use crate::log::partition::{Append, Batch, BatchLimits, Owner, Stamp, Verdict};
 use crate::metrics;
-use crate::migration::lead::Lead;
 use crate::migration::stage::Mode;
 use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -107,22 +106,8 @@ pub struct SaveCheckpoint;
 /// Where the partition stands may have changed.
 struct StageNews;
 
-/// Whoever waits for a verdict.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    reply: oneshot::Sender<Result<Answer, AppendError>>,
-    deadline: Instant,
-}
-
-impl Waiting {
-    /// A caller that has gone away needs no answer, so whether the answer arrives is its affair.
-    fn answer(self, answer: Result<Answer, AppendError>) {
-        drop(self.reply.send(answer));
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Opening,
     Idle,
     Putting,
@@ -132,15 +117,15 @@ enum Phase {
 /// See the module.
 pub struct EventStoreActor {
     pub(super) deps: Arc<WriterDeps>,
-    phase: Phase,
+    pub(super) phase: Phase,
     queue: VecDeque<Append<Waiting>>,
     /// Whoever wants to know that the log was read to its end since he asked.
-    catching_up: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    pub(super) catching_up: Vec<oneshot::Sender<Result<(), StoreError>>>,
     /// Those of them who had asked before the put or tail that is under way began: only they may be
     /// told by its end.
-    in_round: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    pub(super) in_round: Vec<oneshot::Sender<Result<(), StoreError>>>,
     /// The log is known to go on: read it to its end before anything is put.
-    behind: bool,
+    pub(super) behind: bool,
     /// Runs while nothing can be put, because nobody leads or another than was believed.
     held: Option<SpawnHandle>,
     writer: WriterId,
@@ -175,7 +160,7 @@ impl EventStoreActor {
         }
     }
 
-    fn id(&self) -> PartitionId {
+    pub(super) fn id(&self) -> PartitionId {
         self.deps.shared.id
     }
 
@@ -216,7 +201,7 @@ impl EventStoreActor {
     }
 
     /// Nothing can be put now: looks again after a moment, or when there is news.
-    fn hold(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn hold(&mut self, ctx: &mut Context<Self>) {
         self.deps.doubt.notify_one();
         if self.held.is_none() {
             self.held = Some(ctx.run_later(HOLD, Self::look_again));
@@ -296,7 +281,7 @@ impl EventStoreActor {
     }
 
     /// Appends that were refused leave the queue shorter: look again, from a clean stack.
-    fn proceed_later(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn proceed_later(&mut self, ctx: &mut Context<Self>) {
         let waiting = !self.catching_up.is_empty() || !self.in_round.is_empty();
         if !self.queue.is_empty() || waiting || self.behind {
             ctx.spawn(actix::fut::ready(()).map(|(), actor: &mut Self, ctx| actor.proceed(ctx)));
@@ -411,113 +396,10 @@ impl EventStoreActor {
         }));
     }
 
-    /// Begins to read what other processes have committed.
-    fn tail(&mut self, ctx: &mut Context<Self>) {
-        let Some(from) = self
-            .deps
-            .shared
-            .log
-            .read()
-            .as_ref()
-            .map(PartitionLog::next_offset)
-        else {
-            return;
-        };
-        self.in_round.append(&mut self.catching_up);
-        self.phase = Phase::Tailing;
-        let deps = self.deps.clone();
-        let standing = deps.standing();
-        let somebody_waits = !self.in_round.is_empty();
-        let read = async move { read_on(&deps, from, standing, somebody_waits).await };
-        ctx.spawn(read.into_actor(self).map(|round, actor, ctx| {
-            actor.phase = Phase::Idle;
-            actor.take_in(round, ctx);
-            actor.checkpoint_if_due(ctx);
-            actor.proceed_later(ctx);
-        }));
-    }
-
-    fn take_in(&mut self, round: Result<Round, StoreError>, ctx: &mut Context<Self>) {
-        let outcome = round.and_then(|round| {
-            let mut whole = round.whole;
-            if let Some(log) = &mut *self.deps.shared.log.write() {
-                for object in &round.objects {
-                    // Two rounds may overlap where a put came in between.
-                    if object.header.offset < log.next_offset() {
-                        continue;
-                    }
-                    log.apply(object).map_err(|e| self.corrupt(&e))?;
-                    self.deps.heads.advance(self.id(), log.next_offset());
-                }
-                let lead = self.deps.log.routes().lead(self.id());
-                // The bucket's own end says who leads on from there.
-                whole &=
-                    lead == Lead::Postgres || log.leadership().is_some_and(|l| l.lead == Lead::S3);
-            }
-            if round
-                .objects
-                .iter()
-                .any(|o| o.header.kind == CommitKind::Control)
-            {
-                self.deps.heads.nudge();
-                self.deps.doubt.notify_one();
-            }
-            Ok((!round.objects.is_empty(), whole))
-        });
-        match outcome {
-            // There may be more: whoever waits goes on waiting, and the next round begins at once.
-            Ok((true, _)) => self.behind = true,
-            Ok((false, true)) => {
-                self.behind = false;
-                self.caught_up(&Ok(()));
-            }
-            Ok((false, false)) => {
-                self.behind = false;
-                // Whoever waits goes on waiting for the place that leads now.
-                if !self.in_round.is_empty() {
-                    self.hold(ctx);
-                }
-            }
-            Err(e) => {
-                self.behind = false;
-                self.caught_up(&Err(e));
-            }
-        }
-    }
-
-    fn caught_up(&mut self, outcome: &Result<(), StoreError>) {
-        for waiting in self.in_round.drain(..) {
-            // See `Waiting::answer`.
-            drop(waiting.send(outcome.clone()));
-        }
-    }
-
-    fn corrupt(&self, error: &CorruptObject) -> StoreError {
+    pub(super) fn corrupt(&self, error: &CorruptObject) -> StoreError {
         tracing::error!(partition = %self.id(), %error, "the log is damaged; run `oms log audit`");
         StoreError::corrupt("log", "read log", error.to_string())
     }
-}
-
-fn answer_all(verdicts: Vec<(Waiting, Verdict)>, standing: Standing, mirrored: bool) {
-    for (waiting, verdict) in verdicts {
-        if matches!(verdict, Verdict::Conflict { .. }) {
-            metrics::version_conflict();
-        }
-        waiting.answer(Ok(Answer {
-            verdict,
-            stage: standing.stage,
-            mirrored,
-        }));
-    }
-}
-
-fn too_late() -> StoreError {
-    StoreError::determinate(
-        StoreErrorKind::Timeout,
-        "log",
-        "append",
-        "the deadline passed before it was begun",
-    )
 }
 
 impl Actor for EventStoreActor {

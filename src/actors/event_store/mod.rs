@@ -4,13 +4,14 @@
 //! that leads; the partition's index is shared for reading, so reads never queue behind writes.
 //!
 //! * [`opening`]: from nothing to the end of the log; [`tail`]: on from there
-//! * [`put`]: who owns an offset; [`checkpoint`]: what makes the next start quick
+//! * [`waiting`]: who is told what; [`put`]: who owns an offset; [`checkpoint`]: what makes the next start quick
 
 pub mod actor;
 mod checkpoint;
 mod opening;
 mod put;
 mod tail;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::actor::WriterDeps;
+use actix::prelude::*;
+
+use super::actor::{EventStoreActor, Phase, WriterDeps};
 use crate::domain::ids::Offset;
-use crate::log::object::CommitObject;
+use crate::log::object::{CommitKind, CommitObject};
+use crate::log::partition::PartitionLog;
 use crate::migration::fence::may_append_in_postgres;
 use crate::migration::lead::Lead;
 use crate::migration::standing::Standing;
@@ -64,4 +67,87 @@ async fn still_leads(deps: &WriterDeps, standing: Option<Standing>) -> Result<bo
     let view = table.view(deps.shared.id).await?;
     let epoch = standing.stage.leadership.epoch;
     Ok(view.is_some_and(|v| may_append_in_postgres(&v.row, epoch).is_ok()))
+}
+
+impl EventStoreActor {
+    /// Begins to read what other processes have committed.
+    pub(super) fn tail(&mut self, ctx: &mut Context<Self>) {
+        let Some(from) = self
+            .deps
+            .shared
+            .log
+            .read()
+            .as_ref()
+            .map(PartitionLog::next_offset)
+        else {
+            return;
+        };
+        self.in_round.append(&mut self.catching_up);
+        self.phase = Phase::Tailing;
+        let deps = self.deps.clone();
+        let standing = deps.standing();
+        let somebody_waits = !self.in_round.is_empty();
+        let read = async move { read_on(&deps, from, standing, somebody_waits).await };
+        ctx.spawn(read.into_actor(self).map(|round, actor, ctx| {
+            actor.phase = Phase::Idle;
+            actor.take_in(round, ctx);
+            actor.checkpoint_if_due(ctx);
+            actor.proceed_later(ctx);
+        }));
+    }
+
+    fn take_in(&mut self, round: Result<Round, StoreError>, ctx: &mut Context<Self>) {
+        let outcome = round.and_then(|round| {
+            let mut whole = round.whole;
+            if let Some(log) = &mut *self.deps.shared.log.write() {
+                for object in &round.objects {
+                    // Two rounds may overlap where a put came in between.
+                    if object.header.offset < log.next_offset() {
+                        continue;
+                    }
+                    log.apply(object).map_err(|e| self.corrupt(&e))?;
+                    self.deps.heads.advance(self.id(), log.next_offset());
+                }
+                let lead = self.deps.log.routes().lead(self.id());
+                // The bucket's own end says who leads on from there.
+                whole &=
+                    lead == Lead::Postgres || log.leadership().is_some_and(|l| l.lead == Lead::S3);
+            }
+            if round
+                .objects
+                .iter()
+                .any(|o| o.header.kind == CommitKind::Control)
+            {
+                self.deps.heads.nudge();
+                self.deps.doubt.notify_one();
+            }
+            Ok((!round.objects.is_empty(), whole))
+        });
+        match outcome {
+            // There may be more: whoever waits goes on waiting, and the next round begins at once.
+            Ok((true, _)) => self.behind = true,
+            Ok((false, true)) => {
+                self.behind = false;
+                self.caught_up(&Ok(()));
+            }
+            Ok((false, false)) => {
+                self.behind = false;
+                // Whoever waits goes on waiting for the place that leads now.
+                if !self.in_round.is_empty() {
+                    self.hold(ctx);
+                }
+            }
+            Err(e) => {
+                self.behind = false;
+                self.caught_up(&Err(e));
+            }
+        }
+    }
+
+    pub(super) fn caught_up(&mut self, outcome: &Result<(), StoreError>) {
+        for waiting in self.in_round.drain(..) {
+            // See `Waiting::answer`.
+            drop(waiting.send(outcome.clone()));
+        }
+    }
 }

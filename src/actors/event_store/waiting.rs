@@ -1,0 +1,50 @@
+//! Whoever waits for a verdict, and what he is told.
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Answer, AppendError};
+use crate::log::partition::Verdict;
+use crate::metrics;
+use crate::migration::standing::Standing;
+use crate::store::error::{StoreError, StoreErrorKind};
+
+/// Whoever waits for a verdict.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Where he waits.
+    pub reply: oneshot::Sender<Result<Answer, AppendError>>,
+    /// When he stops waiting.
+    pub deadline: Instant,
+}
+
+impl Waiting {
+    /// A caller that has gone away needs no answer, so whether the answer arrives is its affair.
+    pub fn answer(self, answer: Result<Answer, AppendError>) {
+        drop(self.reply.send(answer));
+    }
+}
+
+/// Tells everyone his verdict, given in this stage; `mirrored`: the other store has it too.
+pub fn answer_all(verdicts: Vec<(Waiting, Verdict)>, standing: Standing, mirrored: bool) {
+    for (waiting, verdict) in verdicts {
+        if matches!(verdict, Verdict::Conflict { .. }) {
+            metrics::version_conflict();
+        }
+        waiting.answer(Ok(Answer {
+            verdict,
+            stage: standing.stage,
+            mirrored,
+        }));
+    }
+}
+
+/// What is told to whoever has waited too long in the queue: nothing was written.
+pub fn too_late() -> StoreError {
+    StoreError::determinate(
+        StoreErrorKind::Timeout,
+        "log",
+        "append",
+        "the deadline passed before it was begun",
+    )
+}
