@@ -138,7 +138,10 @@ async fn law_14_every_command_of_the_runbook_does_what_it_says() {
     }
     // And all of it is still there.
     let orders = service.whole_feed().await;
-    let streams: BTreeSet<&str> = orders.iter().filter_map(|e| e["subject"].as_str()).collect();
+    let streams: BTreeSet<&str> = orders
+        .iter()
+        .filter_map(|e| e["subject"].as_str())
+        .collect();
     assert_eq!((orders.len(), streams.len()), (40, 40));
 }
 
@@ -186,7 +189,10 @@ fn every_metric_that_is_alerted_on_or_named_in_the_runbook_exists() {
     let alerted = named(ALERTS);
     assert!(alerted.len() > 10, "the names are found");
     for name in alerted.union(&named(RUNBOOK)) {
-        assert!(declared.contains(name), "{name} is not in oms::metrics::ALL");
+        assert!(
+            declared.contains(name),
+            "{name} is not in oms::metrics::ALL"
+        );
     }
 }
 

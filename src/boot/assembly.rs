@@ -106,7 +106,10 @@ pub fn start(
                 objects: stores.objects.clone(),
                 s3_health: stores.health.s3.clone(),
                 delivery: delivery.clone(),
-                verifications: Arc::new(RecordedVerifications::new(stores.postgres.clone())),
+                verifications: Arc::new(RecordedVerifications::new(
+                    stores.postgres.clone(),
+                    config.migration.gates.max_lag,
+                )),
                 gates: config.migration.gate_settings(),
                 guardrail: config.migration.guardrail_settings(),
                 handoff_timeout: config.migration.handoff_timeout,

@@ -57,22 +57,29 @@ pub fn jobs(
 /// What the jobs prove, for the gates.
 pub struct RecordedVerifications {
     table: PostgresJobs,
+    /// Most commits that a verification may have found to be still without a copy.
+    max_lag: u64,
 }
 
 impl RecordedVerifications {
     /// As recorded in this database.
-    pub fn new(postgres: Postgres) -> Self {
+    pub fn new(postgres: Postgres, max_lag: u64) -> Self {
         Self {
             table: PostgresJobs::new(postgres),
+            max_lag,
         }
     }
 }
 
+fn report_of(job: &Job) -> Result<VerifyReport, StoreError> {
+    let report = job.report.clone().unwrap_or_default();
+    serde_json::from_value(report)
+        .map_err(|e| StoreError::corrupt("postgres", "last verification", e.to_string()))
+}
+
 /// Streams that differ; at least one where anything does.
 fn divergent(job: &Job) -> Result<u64, StoreError> {
-    let report = job.report.clone().unwrap_or_default();
-    let report: VerifyReport = serde_json::from_value(report)
-        .map_err(|e| StoreError::corrupt("postgres", "last verification", e.to_string()))?;
+    let report = report_of(job)?;
     Ok(match report.clean {
         true => 0,
         false => report.divergent_streams.max(1),
@@ -85,6 +92,10 @@ impl Verifications for RecordedVerifications {
         let Some(full) = self.table.latest_full_verification().await? else {
             return Ok(None);
         };
+        // What was not there to be compared is not proved.
+        if report_of(&full)?.unmirrored > self.max_lag {
+            return Ok(None);
+        }
         // A younger one that looked at less may have found more.
         let last = self.table.latest(JobKind::Verify, Some(JobState::Done));
         let found = match last.await? {
