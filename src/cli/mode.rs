@@ -113,7 +113,10 @@ impl Mode {
         match answer.status {
             StatusCode::OK => {
                 output.result(&text, || answered(&text))?;
-                Ok(Exit::Done)
+                Ok(match text["may_begin"].as_bool() {
+                    Some(false) if self.dry_run => Exit::Refused,
+                    _ => Exit::Done,
+                })
             }
             StatusCode::ACCEPTED => {
                 let id = field(&text["switch"], "id");

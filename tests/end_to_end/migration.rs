@@ -92,9 +92,16 @@ fn running(load: &Load, clients: usize) -> tokio::task::JoinHandle<()> {
 
 /// Everything that was acknowledged is there, once, in order, in every place it should be in.
 async fn check(service: &Service, broker: &Broker, load: &Load) {
-    let feed = service.whole_feed().await;
     let acknowledged = std::mem::take(&mut *load.acknowledged.lock().expect("lock"));
-    assert!(feed.len() > 500, "only {} events", feed.len());
+    let total: usize = acknowledged.streams.values().map(Vec::len).sum();
+    assert!(total > 500, "only {total} events");
+    // What another process wrote last, this one reads a moment later.
+    let feed = service
+        .until("the whole feed", async || {
+            let feed = service.whole_feed().await;
+            (feed.len() >= total).then_some(feed)
+        })
+        .await;
     check_feed(&feed, &acknowledged);
     projected(service, &acknowledged.values).await;
     delivered(broker, &feed);

@@ -4,7 +4,7 @@
 //! With S3 leading nothing here needs PostgreSQL: the log says that S3 leads (law 10). A partition
 //! that has no beginning is given one, by whoever's row is first in PostgreSQL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ pub struct BoardDeps {
 pub struct Board {
     deps: BoardDeps,
     rows: Mutex<BTreeMap<PartitionId, RowSeen>>,
+    /// Partitions whose log was led by a PostgreSQL that is gone; told once.
+    lost: Mutex<BTreeSet<PartitionId>>,
     /// When PostgreSQL was looked at last, and whether it answered.
     looked: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -60,6 +62,7 @@ impl Board {
         Self {
             deps,
             rows: Mutex::new(BTreeMap::new()),
+            lost: Mutex::new(BTreeSet::new()),
             looked: tokio::sync::Mutex::new(None),
         }
     }
@@ -186,9 +189,19 @@ impl Board {
                 lead: Lead::Postgres,
                 epoch,
             }) => {
-                tracing::error!(%partition, epoch = epoch.0,
-                    "PostgreSQL leads this partition, and its row there is gone: restore the \
-                     database; writes wait");
+                if self.lost.lock().insert(partition) {
+                    tracing::error!(%partition, epoch = epoch.0,
+                        "PostgreSQL leads this partition, and its row there is gone: restore the \
+                         database; writes wait");
+                }
+                return Ok(());
+            }
+            None if self.deps.store.log().has_index(partition).await? => {
+                if self.lost.lock().insert(partition) {
+                    tracing::error!(%partition,
+                        "the bucket holds an index of a log that neither the bucket nor PostgreSQL \
+                         has: PostgreSQL led and was lost; restore the database; writes wait");
+                }
                 return Ok(());
             }
             None => match (self.deps.initial, &self.deps.table) {

@@ -323,9 +323,12 @@ impl Walker {
         tracing::info!(id = %switch.id, goal = %switch.goal, state = state.as_str(),
             error = switch.error, "the switch has ended");
         loop {
-            seen(&switch);
+            // Recorded before it is told: whoever hears of the end may order the next one.
             match self.table.record_switch(&switch, &self.driver).await {
-                Ok(true) => return Some(switch),
+                Ok(true) => {
+                    seen(&switch);
+                    return Some(switch);
+                }
                 Ok(false) => return None,
                 Err(error) => {
                     tracing::warn!(%error, "the end of the switch cannot be recorded yet");

@@ -37,6 +37,12 @@ impl EventLog {
         Ok(log)
     }
 
+    /// Whether the bucket holds checkpoints of the partition's index: then it had a log once.
+    pub async fn has_index(&self, partition: PartitionId) -> Result<bool, StoreError> {
+        let found = self.store.list(&keys::segments(partition), None, 1).await?;
+        Ok(!found.is_empty())
+    }
+
     async fn restore_segments(&self, log: &mut PartitionLog) -> Result<(), StoreError> {
         let id = log.id();
         let listed = list_all(&*self.store, &keys::segments(id), None).await?;
