@@ -26,9 +26,10 @@ use crate::migration::stage::{Mode, Stage};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::io_runtime::IoRuntime;
 
-/// Times a command is decided anew because another process wrote to its stream in between.
-/// Somebody who loses more often than that shares a stream with a writer he should be routed to.
-const MAX_DECISIONS: usize = 4;
+/// Times a command is decided anew because somebody else wrote to its stream in between: another
+/// process, or a former incarnation of this actor that still has commands in hand. Somebody who
+/// loses more often than that shares a stream with a writer he should be routed to.
+const MAX_DECISIONS: usize = 16;
 
 /// Pause before an append of unknown outcome is sent again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);

@@ -14,6 +14,9 @@ use crate::store::error::{StoreError, StoreErrorKind};
 /// Pause between two tries to open a partition while the store does not answer.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 
+/// Pause between two looks for a log's first object.
+const BEGINNING_PAUSE: Duration = Duration::from_millis(10);
+
 /// Opens the partition, however long the stores take to answer.
 pub async fn open(deps: Arc<WriterDeps>) -> PartitionLog {
     loop {
@@ -45,18 +48,13 @@ async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
     };
     let standing = leader(deps).await?;
     let lead = standing.stage.leadership.lead;
-    deps.log.catch_up(&mut log, lead).await?;
-    if lead == Lead::Postgres {
-        return Ok(log);
-    }
-    match log.leadership() {
-        Some(_) => Ok(log),
-        None => Err(StoreError::determinate(
-            StoreErrorKind::Unavailable,
-            "s3",
-            "open partition",
-            "its first control record is not there yet",
-        )),
+    loop {
+        deps.log.catch_up(&mut log, lead).await?;
+        // Whoever gave it its beginning may have said so before it was there.
+        if lead == Lead::Postgres || log.leadership().is_some() {
+            return Ok(log);
+        }
+        sleep(BEGINNING_PAUSE).await;
     }
 }
 
