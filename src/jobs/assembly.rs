@@ -1,6 +1,6 @@
 //! The jobs, put together: whoever assembles the service brings adapters, and runners for backfill.
 //!
-//! ```ignore
+//! ```text
 //! let jobs = jobs::assembly::assemble(JobAssembly {
 //!     s3: Arc::new(S3Commits::new(objects.clone())),
 //!     postgres: Arc::new(PostgresCommits::new(postgres.clone())),
