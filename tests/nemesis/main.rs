@@ -38,6 +38,10 @@ use clients::Shared;
 use cluster::Cluster;
 use faults::Nemesis;
 
+/// The campaign that is run when nobody names another: it begins in `legacy`. By hand, take any:
+/// `OMS_NEMESIS_SEED=$RANDOM`.
+const SEED: u64 = 102;
+
 /// Long enough in CI for a dozen faults of every family.
 const SECONDS: u64 = 14;
 const CLIENTS: usize = 6;
@@ -62,7 +66,7 @@ fn knob(name: &str, otherwise: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_broken() {
-    let seed = knob("OMS_NEMESIS_SEED", u64::from(rand::random::<u32>()));
+    let seed = knob("OMS_NEMESIS_SEED", SEED);
     let seconds = knob("OMS_NEMESIS_SECONDS", SECONDS);
     let clients = knob("OMS_NEMESIS_CLIENTS", CLIENTS as u64) as usize;
     let nodes = knob("OMS_NEMESIS_NODES", NODES as u64) as usize;
