@@ -87,7 +87,13 @@ impl Walker {
             .unwrap_or_default();
         let mut planned = Vec::new();
         for step in longest {
-            let figures = measure(&self.board, &self.figures, step, partitions).await;
+            // Those that are past this edge, or never come to it, are not asked about.
+            let walkers: Vec<PartitionId> = stages
+                .iter()
+                .filter(|(_, from)| path(*from, goal).contains(&step))
+                .map(|(partition, _)| *partition)
+                .collect();
+            let figures = measure(&self.board, &self.figures, step, &walkers).await;
             planned.push(Planned {
                 step,
                 from: step.from(),
