@@ -18,7 +18,7 @@ use super::migration_mode::{
     Board, BoardDeps, FigureDeps, MigrationModeActor, MigrationModeDeps, Verifications, Walker,
     start as start_migration_mode,
 };
-use super::mirror::{self, MirrorActor, MirrorDeps, Pace};
+use super::mirror::{self, Brake, MirrorActor, MirrorDeps};
 use super::mirrors::Mirrors;
 use super::pulse::Pulse;
 use super::supervision::guard::{GuardSettings, OnEscalation};
@@ -99,7 +99,7 @@ pub struct WriteSide {
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
     /// How fast history is copied.
-    pub pace: Arc<Pace>,
+    pub brake: Arc<Brake>,
     /// Where the partitions stand.
     pub board: Arc<Board>,
     /// The switch this process drives or drove last.
@@ -156,7 +156,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
         doubt,
     }));
     let rate = deps.migration.as_ref().map_or(0, |m| m.backfill_rate);
-    let pace = Arc::new(Pace::new(rate));
+    let brake = Arc::new(Brake::new(rate));
     let mirror = mirror::start(
         &arbiters.background(),
         guard("mirror".into(), ActorKind::Mirror),
@@ -165,7 +165,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
             heads,
             stages: standings.clone(),
             mirrors: mirrors.clone(),
-            pace: pace.clone(),
+            brake: brake.clone(),
         },
     );
     let budgets = deps.migration.as_ref().map(|m| m.guardrail);
@@ -196,7 +196,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
         entities,
         path,
         mirrors,
-        pace,
+        brake,
         board,
         switches,
         migration_mode,

@@ -190,7 +190,7 @@ pub fn start(
     let mut backfills: Vec<Arc<dyn Runner>> = vec![Arc::new(History {
         path: write_side.path.clone(),
         mirrors: write_side.mirrors.clone(),
-        pace: write_side.pace.clone(),
+        brake: write_side.brake.clone(),
     })];
     let appender = Arc::new(write_side.path.clone());
     match imports::importer(config, stores.postgres.clone(), appender, &io) {
@@ -225,7 +225,6 @@ pub fn start(
             actor: write_side.migration_mode.clone(),
             board: write_side.board.clone(),
             mirrors: write_side.mirrors.clone(),
-            pace: write_side.pace.clone(),
             switches: write_side.switches.clone(),
         },
         chaos: config.chaos.enabled,

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use tokio::time::Instant;
+use serde_json::Value;
 
 use crate::actors::import::{ImportRefused, Importer, StartImport};
-use crate::actors::mirror::Pace;
+use crate::actors::mirror::Brake;
 use crate::actors::mirror::copier::copy_some;
 use crate::actors::mirrors::Mirrors;
 use crate::actors::write_path::WritePath;
@@ -18,6 +17,7 @@ use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
 use crate::import::progress::ImportState;
 use crate::jobs::context::{JobContext, Order};
+use crate::jobs::pace::Pace;
 use crate::jobs::runner::{JobFailure, JobRefused, Runner, write};
 use crate::migration::job::{JobKind, JobProgress};
 use crate::migration::lead::Lead;
@@ -47,7 +47,15 @@ pub struct History {
     /// How far the mirror is.
     pub mirrors: Arc<Mirrors>,
     /// Its brake.
-    pub pace: Arc<Pace>,
+    pub brake: Arc<Brake>,
+}
+
+/// What was copied since the job began or went on; while the mirror does it, of all partitions that
+/// it copies.
+#[derive(Debug, Default, Serialize)]
+struct Copied {
+    commits: u64,
+    events: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,12 +68,9 @@ struct HistoryReport {
 }
 
 impl History {
-    fn led_by_postgres(&self) -> Vec<(PartitionId, StageKind)> {
-        let log = self.path.store().log();
-        log.partition_ids()
-            .filter_map(|p| Some((p, self.path.standing_of(p)?.kind()?)))
-            .filter(|(_, stage)| stage.lead() == Lead::Postgres)
-            .collect()
+    fn led_by_postgres(&self) -> Vec<PartitionId> {
+        let all = self.path.store().log().partition_ids();
+        all.filter(|p| self.stage_of(*p).is_some()).collect()
     }
 
     fn head(&self, partition: PartitionId) -> Offset {
@@ -80,6 +85,12 @@ impl History {
         }
     }
 
+    /// The stage of a partition while PostgreSQL leads it; after that nothing is to be copied to S3.
+    fn stage_of(&self, partition: PartitionId) -> Option<StageKind> {
+        let stage = self.path.standing_of(partition)?.kind()?;
+        (stage.lead() == Lead::Postgres).then_some(stage)
+    }
+
     /// One step of a partition: how far S3 is then, and how many events were copied for it.
     async fn step(
         &self,
@@ -88,11 +99,28 @@ impl History {
         at: Offset,
     ) -> Result<(Offset, u64), StoreError> {
         if stage == StageKind::DualWritePostgres {
+            let before = self.brake.copied();
             tokio::time::sleep(LOOK).await;
-            return Ok((self.mirrors.of(partition).next.max(at), 0));
+            let next = self.mirrors.of(partition).next.max(at);
+            return Ok((next, self.brake.copied() - before));
         }
         let log = self.path.store().log();
         copy_some(log, partition, Lead::S3, at, self.head(partition)).await
+    }
+
+    /// Lets a partition go on by one step, if it has not everything; answers what was copied.
+    async fn advance(
+        &self,
+        partition: PartitionId,
+        at: &mut Offset,
+    ) -> Result<Option<(u64, u64)>, StoreError> {
+        let head = self.head(partition);
+        let Some(stage) = self.stage_of(partition).filter(|_| *at < head) else {
+            return Ok(None);
+        };
+        let (next, events) = self.step(partition, stage, *at).await?;
+        let commits = next - std::mem::replace(at, next);
+        Ok(Some((events, commits)))
     }
 }
 
@@ -117,52 +145,45 @@ impl Runner for History {
 
     async fn run(&self, job: &JobContext) -> Result<Value, JobFailure> {
         let parameters: Parameters = job.parameters()?;
-        let rate = parameters.rate.unwrap_or(0.0).max(0.0);
-        self.pace.set_rate(rate as u64);
-        self.pace.set_paused(false);
-        let begun = Instant::now();
-        let partitions = self.led_by_postgres();
+        self.brake
+            .set_rate(parameters.rate.map_or(0, |rate| rate.max(0.0) as u64));
+        self.brake.set_paused(false);
         let mut at = Vec::new();
-        for (partition, _) in &partitions {
-            at.push(self.end_in_s3(*partition).await?);
+        for partition in self.led_by_postgres() {
+            at.push((partition, self.end_in_s3(partition).await?));
         }
-        let first: u64 = at.iter().sum();
-        let (mut events, mut open) = (0, true);
-        while open && !parameters.dry_run {
+        let mut pace = Pace::new(parameters.rate);
+        let mut copied = Copied::default();
+        let mut open = !parameters.dry_run;
+        while open {
             open = false;
-            for (i, (partition, stage)) in partitions.iter().enumerate() {
-                if at[i] >= self.head(*partition) {
+            for i in 0..at.len() {
+                let (partition, next) = &mut at[i];
+                let Some((events, commits)) = self.advance(*partition, next).await? else {
                     continue;
-                }
-                let (next, copied) = self.step(*partition, *stage, at[i]).await?;
-                at[i] = next;
-                events += copied;
-                open |= next < self.head(*partition);
-                let done = at.iter().sum::<u64>();
-                let saved = job.save(
-                    self.progress(&at, &partitions, first, begun, events),
-                    || Ok(json!({ "commits": done })),
-                );
+                };
+                open = true;
+                copied.events += events;
+                copied.commits += commits;
+                let pause = pace.advance(events, commits);
+                let saved = job.save(self.progress(&at, &copied, &pace), || write(&copied));
                 if let Err(JobFailure::Interrupted(told)) = &saved
                     && told.0 == Order::Pause
                 {
-                    self.pace.set_paused(true);
+                    self.brake.set_paused(true);
                 }
                 saved?;
-                if rate > 0.0 && *stage == StageKind::Legacy {
-                    let due = Duration::from_secs_f64(events as f64 / rate);
-                    job.wait(due.saturating_sub(begun.elapsed())).await;
-                }
+                job.wait(pause).await;
             }
         }
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = pace.elapsed().as_secs_f64();
         write(&HistoryReport {
-            partitions: partitions.len(),
-            commits: at.iter().sum::<u64>() - first,
-            events,
+            partitions: at.len(),
+            commits: copied.commits,
+            events: copied.events,
             seconds,
             events_per_second: if seconds > 0.0 {
-                events as f64 / seconds
+                copied.events as f64 / seconds
             } else {
                 0.0
             },
@@ -171,26 +192,17 @@ impl Runner for History {
 }
 
 impl History {
-    fn progress(
-        &self,
-        at: &[Offset],
-        partitions: &[(PartitionId, StageKind)],
-        first: u64,
-        begun: Instant,
-        events: u64,
-    ) -> JobProgress {
-        let done = at.iter().sum::<u64>();
-        let total = partitions.iter().map(|(p, _)| self.head(*p)).sum::<u64>();
-        let seconds = begun.elapsed().as_secs_f64().max(0.001);
-        let pace = (done - first) as f64 / seconds;
+    fn progress(&self, at: &[(PartitionId, Offset)], copied: &Copied, pace: &Pace) -> JobProgress {
+        let done = at.iter().map(|(_, next)| next).sum::<u64>();
+        let total = at.iter().map(|(p, next)| self.head(*p).max(*next)).sum();
         JobProgress {
             phase: "copying history to S3".into(),
             unit: "commits".into(),
             done,
-            total: total.max(done),
-            events,
-            rate: events as f64 / seconds,
-            eta_seconds: (pace > 0.0).then(|| total.saturating_sub(done) as f64 / pace),
+            total,
+            events: copied.events,
+            rate: pace.rate(),
+            eta_seconds: pace.eta(total - done),
             waiting: None,
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::output::{Output, field, table};
-use super::remote::{Api, ApiError, Remote, component};
+use super::remote::{Api, ApiError, Remote, component, failure};
 
 /// How often it is asked how far a switch is.
 const LOOK: Duration = Duration::from_millis(300);
@@ -132,14 +132,7 @@ impl Mode {
                 output.result(&text, || problem(&text))?;
                 Ok(Exit::Refused)
             }
-            _ => {
-                // Not one of the answers of this route: a refusal or a failure as of any other.
-                let request = api
-                    .request(Method::POST, "/api/v1/admin/migration/mode")
-                    .json(&body);
-                api.send(request).await?;
-                Ok(Exit::Failed)
-            }
+            status => Err(failure(status, answer.retry_after, &text).into()),
         }
     }
 }

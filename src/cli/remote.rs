@@ -225,7 +225,8 @@ impl Api {
     }
 }
 
-fn failure(status: StatusCode, retry_after: Option<Duration>, problem: &Value) -> ApiError {
+/// What an answer that is no success means.
+pub fn failure(status: StatusCode, retry_after: Option<Duration>, problem: &Value) -> ApiError {
     let text = |key: &str| problem.get(key).and_then(Value::as_str).map(str::to_owned);
     let code = text("code").unwrap_or_else(|| "-".to_owned());
     let mut message = text("detail")

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
 use crate::actors::migration_mode::{Board, Cancel, MigrationModeActor, Order, Ordered};
-use crate::actors::mirror::Pace;
 use crate::actors::mirrors::Mirrors;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
@@ -37,8 +36,6 @@ pub struct MigrationParts {
     pub board: Arc<Board>,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
-    /// How fast history is copied.
-    pub pace: Arc<Pace>,
     /// The switch this process drives or drove last.
     pub switches: watch::Receiver<Option<Switch>>,
 }

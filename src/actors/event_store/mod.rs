@@ -297,8 +297,8 @@ impl EventStore {
             return;
         }
         let (log, locations) = (self.log.clone(), locations.to_vec());
-        // On whatever runs this request; it is short, and nobody waits for it.
-        actix_rt::spawn(async move {
+        // On whatever runtime this request runs, arbiter or not; nobody waits for it.
+        tokio::spawn(async move {
             if let Err(error) = log.compare(partition, &locations).await {
                 tracing::debug!(%error, "a shadow read could not be made");
             }

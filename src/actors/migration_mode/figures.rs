@@ -68,7 +68,7 @@ pub async fn measure(
             figures.same_history = same_history(board, partitions).await;
         }
         (Edge::B, Forward) => {
-            let verified = deps.verifications.last().await.ok().flatten();
+            let verified = measured("verification", deps.verifications.last().await).flatten();
             figures.verification_age = verified.map(|v| v.age);
             figures.divergent_streams = verified.map(|v| v.divergent_streams);
             figures.s3_success_share = deps.s3_health.success_share(deps.s3_window);
@@ -88,7 +88,7 @@ pub async fn measure(
         (Edge::C, Forward) => {
             figures.s3_led_for = led_for(board, partitions);
             figures.fallback_reads = Some(board.store().log().fallback_reads());
-            let status = deps.delivery.status().await.ok();
+            let status = measured("relay_lag_s", deps.delivery.status().await);
             figures.relay_lag = status.map(|s| {
                 let oldest = s.oldest_seconds.unwrap_or(0.0).max(0.0);
                 Duration::try_from_secs_f64(oldest).unwrap_or(Duration::MAX)
@@ -115,8 +115,18 @@ async fn probed(deps: &FigureDeps) -> Option<bool> {
             tracing::error!(what, "the bucket cannot be trusted");
             Some(false)
         }
-        Err(ProbeError::Store(_)) => Some(false),
+        Err(ProbeError::Store(error)) => {
+            tracing::warn!(%error, "S3 does not pass the probe");
+            Some(false)
+        }
     }
+}
+
+/// A figure that could not be had fails its gate, and the log says why it could not.
+fn measured<T>(figure: &'static str, outcome: Result<T, StoreError>) -> Option<T> {
+    outcome
+        .inspect_err(|error| tracing::warn!(figure, %error, "not measured"))
+        .ok()
 }
 
 /// Whether both places hold the same object at the last offset both have: by its hash it vouches
@@ -161,7 +171,7 @@ async fn most_behind(board: &Board, to: Lead, partitions: &[PartitionId]) -> Opt
     for partition in partitions {
         let head = store.heads().next_offset(*partition);
         let hint = store.log().routes().mirrored(*partition).min(head);
-        let end = place.end(*partition, hint).await.ok()?;
+        let end = measured("lag", place.end(*partition, hint).await)?;
         most = most.max(head.saturating_sub(end));
     }
     Some(most)

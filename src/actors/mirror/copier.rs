@@ -169,15 +169,16 @@ impl Copier {
         }
         let in_step = self.deps.mirrors.of(self.partition).in_step;
         if !in_step {
-            self.deps.pace.may_begin().await;
+            self.deps.brake.may_begin().await;
         }
         let begun = Instant::now();
         let (next, events) = copy_some(&self.deps.log, self.partition, to, from, head).await?;
+        self.deps.brake.count(events);
         let head = self.deps.heads.next_offset(self.partition);
         let in_step = self.deps.mirrors.of(self.partition).in_step;
         self.reached(to, next, in_step || head.saturating_sub(next) <= IN_STEP);
         if head.saturating_sub(next) > IN_STEP {
-            self.deps.pace.spend(events, begun).await;
+            self.deps.brake.spend(events, begun).await;
         }
         Ok(true)
     }

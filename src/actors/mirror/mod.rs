@@ -1,8 +1,8 @@
 //! MirrorActor: keeps the copy in the store that does not lead, while both are kept. A thin shell:
 //! what it does is in [`copier`]; its state is rebuilt by asking the copy where it ends.
 
+pub mod brake;
 pub mod copier;
-pub mod pace;
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use tokio::sync::watch;
 
+pub use brake::Brake;
 pub use copier::Copier;
-pub use pace::Pace;
 
 use super::mirrors::Mirrors;
 use super::supervision::guard::{GuardSettings, start_guarded};
@@ -31,7 +31,7 @@ pub struct MirrorDeps {
     /// Where it is told how far the copies are.
     pub mirrors: Arc<Mirrors>,
     /// How fast history is copied.
-    pub pace: Arc<Pace>,
+    pub brake: Arc<Brake>,
 }
 
 /// See the module.

@@ -176,7 +176,7 @@ fn check_road(report: &mut Report) {
     let longest = pauses.fold(0.0, f64::max);
     report.remarks.push(format!(
         "The lead moved from PostgreSQL to S3, back, and to S3 again while the records were loaded; \
-         writes of a partition waited {longest:.0} ms at most, and none was refused for it."
+         writes of a partition waited {longest:.0} ms at most."
     ));
 }
 

@@ -11,18 +11,21 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct Brake {
     /// Events a second and partition; 0 is without limit.
     rate: AtomicU64,
     paused: AtomicBool,
+    /// Events copied, whether held back or not.
+    copied: AtomicU64,
 }
 
-impl Pace {
+impl Brake {
     /// At most `rate` events a second in each partition; 0 is without limit.
     pub fn new(rate: u64) -> Self {
         Self {
             rate: AtomicU64::new(rate),
             paused: AtomicBool::new(false),
+            copied: AtomicU64::new(0),
         }
     }
 
@@ -44,6 +47,16 @@ impl Pace {
     /// Whether history is held back.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Events were copied.
+    pub fn count(&self, events: u64) {
+        self.copied.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Events copied since the process began.
+    pub fn copied(&self) -> u64 {
+        self.copied.load(Ordering::Relaxed)
     }
 
     /// Waits while paused.
