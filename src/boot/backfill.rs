@@ -143,6 +143,10 @@ impl Runner for History {
         Ok(())
     }
 
+    fn cancelled(&self, _: &Value) {
+        self.brake.set_paused(false);
+    }
+
     async fn run(&self, job: &JobContext) -> Result<Value, JobFailure> {
         let parameters: Parameters = job.parameters()?;
         self.brake
@@ -249,6 +253,13 @@ impl Runner for Imports {
             .status(source)
             .map(drop)
             .map_err(|e| refused(&e).into())
+    }
+
+    fn cancelled(&self, parameters: &Value) {
+        let source = parameters["source"].as_str().unwrap_or_default();
+        if let Err(error) = self.importer.stop(source) {
+            tracing::debug!(%error, "there is no import to be stopped here");
+        }
     }
 
     async fn run(&self, job: &JobContext) -> Result<Value, JobFailure> {

@@ -255,6 +255,10 @@ impl Jobs {
                 let done = table.change(job.id, &from, Cancelled, None).await?;
                 if done {
                     self.tell(job.id, Order::Cancel);
+                    let runner = self.parts.runners.find(kind, &job.parameters);
+                    if let Some(runner) = runner.filter(|_| job.state == Paused) {
+                        runner.cancelled(&job.parameters);
+                    }
                 }
                 done
             }

@@ -41,6 +41,10 @@ pub trait Runner: Send + Sync + 'static {
         Ok(())
     }
 
+    /// It was cancelled while it was paused, so that nobody runs who could be told: lets go of
+    /// whatever the pause holds.
+    fn cancelled(&self, _parameters: &Value) {}
+
     /// Does the work, from the context's checkpoint if it has one, and answers the report. MUST
     /// call [`JobContext::save`] often (a few times a second) and pass on what it answers, and MUST
     /// do no harm when it runs twice at the same time: a process that was thought dead may go on.

@@ -13,6 +13,7 @@ mod fence;
 mod migration;
 mod outbox;
 mod rates;
+mod reads;
 #[path = "../support/mod.rs"]
 mod support;
 
