@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,9 +13,9 @@ use super::names;
 use super::payload::{self, Unusable};
 use super::row::{ForeignRow, RowTime};
 use super::spec::{BinaryPolicy, SourceSpec};
-use crate::domain::event::{EncodedEvents, NewEvent, Provenance, encode};
+use crate::domain::event::NewEvent;
 use crate::domain::ids::{
-    CommandId, EventId, EventType, RESERVED_STREAM_TYPES, StreamName, StreamType, Version,
+    EventId, EventType, RESERVED_STREAM_TYPES, StreamName, StreamType, Version,
 };
 
 /// Largest event: far above any sensible one, far below what makes a commit object unwieldy.
@@ -27,9 +26,6 @@ const MAX_REMEMBERED: usize = 10_000;
 
 /// UUIDv5 name space of ids of events whose own is not a UUID.
 const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_696d_706f_7274_5f65_7665_6e74);
-
-/// UUIDv5 name space of the commands of an import.
-const COMMAND_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_696d_706f_7274_5f63_6f6d_6d64);
 
 /// Why a row was parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -132,59 +128,6 @@ pub struct Rejected {
     pub detail: String,
     /// Where it came from.
     pub row: RowRef,
-}
-
-/// Writes events of one source as appends.
-#[derive(Debug)]
-pub struct Encoder {
-    source: String,
-    actor: String,
-}
-
-impl Encoder {
-    /// Of this source.
-    pub fn new(spec: &SourceSpec) -> Self {
-        Self {
-            source: spec.name.clone(),
-            actor: format!("import:{}", spec.name),
-        }
-    }
-
-    /// Events of one stream that follow each other as one append, with its command: the same
-    /// source, stream and first version always give the same one. `None` without events.
-    pub fn encode<'a>(
-        &self,
-        events: impl Iterator<Item = &'a ImportedEvent> + Clone,
-    ) -> Option<(CommandId, EncodedEvents)> {
-        let first = events.clone().next()?;
-        let command = self.command(&first.stream, first.version);
-        let mut provenance = Provenance {
-            command_id: command,
-            correlation_id: command.to_string(),
-            actor: self.actor.clone(),
-            idempotency: None,
-            time: first.time,
-        };
-        let size = events.clone().map(ImportedEvent::size).sum();
-        let mut bytes = Vec::with_capacity(size);
-        let mut spans = Vec::new();
-        for event in events {
-            provenance.time = event.time;
-            let after = Version(event.version.0.saturating_sub(1));
-            let one = std::slice::from_ref(&event.event);
-            let encoded = encode(&event.stream, after, one, &provenance, || event.id);
-            let start = bytes.len() as u32;
-            spans.extend(encoded.spans.iter().map(|s| s.start + start..s.end + start));
-            bytes.extend_from_slice(&encoded.bytes);
-        }
-        let bytes = Bytes::from(bytes);
-        Some((command, EncodedEvents { bytes, spans }))
-    }
-
-    fn command(&self, stream: &StreamName, first: Version) -> CommandId {
-        let name = format!("{}:{}:{stream}:{first}", self.source.len(), self.source);
-        CommandId(Uuid::new_v5(&COMMAND_NAMESPACE, name.as_bytes()))
-    }
 }
 
 /// How rows of one source become events.

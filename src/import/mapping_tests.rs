@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::event::Envelope;
+use crate::import::encoder::Encoder;
 use crate::import::row::{Content, Cursor};
 use crate::import::spec::Columns;
 

@@ -22,6 +22,7 @@
 //! the UUIDv5 of source and id), `type`, `time` (not a time), `schema_version` (not a number). An
 //! event without a time of its own has the time of the import and says `"time": null`.
 
+pub mod encoder;
 pub mod lanes;
 pub mod mapping;
 pub mod names;

@@ -356,3 +356,37 @@ async fn laws_2_4_postgres_killed_while_it_leads_loses_and_doubles_nothing() {
     clients.await.expect("every client's checks hold");
     check(&service, &broker, &load).await;
 }
+
+#[test]
+fn the_demo_tells_the_whole_story_and_its_proof_holds() {
+    let told = std::process::Command::new(env!("CARGO_BIN_EXE_oms"))
+        .args(["--json", "demo", "--records", "600"])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .output()
+        .expect("oms demo runs");
+    let text = String::from_utf8_lossy(&told.stdout);
+    let said = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.success(), "{text}\n{said}");
+    let report: Value = serde_json::from_str(text.trim()).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks");
+    assert!(checks.len() > 10, "{report}");
+    assert!(
+        checks.iter().all(|check| check["holds"] == true),
+        "{report}"
+    );
+    let steps = report["road"]["steps"].as_array().expect("steps");
+    let walked: Vec<&str> = steps
+        .iter()
+        .map(|step| step["to"].as_str().expect("a stage"))
+        .collect();
+    let road = [
+        "dual_write/postgres",
+        "dual_write/s3",
+        "s3_only",
+        "legacy",
+        "s3_only",
+    ];
+    assert_eq!(walked, road);
+    assert!(report["road"]["verified_events"].as_u64() > Some(0));
+}

@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::appender::{Appender, ImportAppend};
 use crate::actors::event_store::AppendError;
 use crate::domain::ids::Version;
+use crate::import::encoder::Encoder;
 use crate::import::lanes::{Queued, Run};
-use crate::import::mapping::{Encoder, ParkReason};
+use crate::import::mapping::ParkReason;
 use crate::log::partition::Verdict;
 use crate::store::backoff::Backoff;
 
