@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Duration, Instant};
 
 use super::opening::open;
-use super::put::{Outcome, Put, Unsettled};
+use super::put::{Outcome, Put};
 use super::waiting::{Waiting, answer_all, too_late};
 use super::{Answer, AppendError, AppendRequest, EventStoreSettings, Partition};
 use crate::actors::mirrors::Mirrors;
@@ -27,10 +27,9 @@ use crate::actors::supervision::guard::{GuardSettings, start_guarded};
 use crate::actors::write_path::Standings;
 use crate::domain::ids::{PartitionId, WriterId};
 use crate::domain::time::{Clock, new_uuid};
-use crate::log::object::{CommitKind, CommitObject, CorruptObject};
-use crate::log::partition::{Append, Batch, BatchLimits, Owner, Stamp, Verdict};
+use crate::log::object::CorruptObject;
+use crate::log::partition::{Append, BatchLimits, Stamp};
 use crate::metrics;
-use crate::migration::stage::Mode;
 use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::EventLog;
@@ -118,7 +117,7 @@ pub(super) enum Phase {
 pub struct EventStoreActor {
     pub(super) deps: Arc<WriterDeps>,
     pub(super) phase: Phase,
-    queue: VecDeque<Append<Waiting>>,
+    pub(super) queue: VecDeque<Append<Waiting>>,
     /// Whoever wants to know that the log was read to its end since he asked.
     pub(super) catching_up: Vec<oneshot::Sender<Result<(), StoreError>>>,
     /// Those of them who had asked before the put or tail that is under way began: only they may be
@@ -305,95 +304,6 @@ impl EventStoreActor {
             }
         }
         self.queue = kept;
-    }
-
-    fn give_up(&mut self, batch: Batch<Waiting>, object: &CommitObject, unsettled: &Unsettled) {
-        *self.deps.shared.gave_up.lock() = Some(Instant::now());
-        tracing::warn!(partition = %self.id(), offset = object.header.offset,
-            commands = batch.commands(), may_be_there = unsettled.may_be_there,
-            error = %unsettled.error, "gave up on a put");
-        for waiting in batch.abandon() {
-            waiting.answer(Err(if unsettled.may_be_there {
-                AppendError::Unknown(unsettled.error.to_string())
-            } else {
-                AppendError::NotWritten(unsettled.error.clone())
-            }));
-        }
-    }
-
-    fn settle(
-        &mut self,
-        batch: Batch<Waiting>,
-        object: Arc<CommitObject>,
-        owner: Owner,
-        standing: Standing,
-        ctx: &mut Context<Self>,
-    ) {
-        *self.deps.shared.gave_up.lock() = None;
-        let next = object.header.offset + 1;
-        let settled = match &mut *self.deps.shared.log.write() {
-            Some(log) => log.settle(batch, &owner),
-            None => return,
-        };
-        let settled = match settled {
-            Ok(settled) => settled,
-            Err(unsettled) => {
-                let error = self.corrupt(&unsettled.corrupt);
-                for waiting in unsettled.batch.abandon() {
-                    waiting.answer(Err(AppendError::NotWritten(error.clone())));
-                }
-                return;
-            }
-        };
-        let in_log = match owner {
-            Owner::Us => object,
-            Owner::Found(found) => Arc::new(found),
-        };
-        if settled.lost_race {
-            metrics::race_lost();
-            self.behind = true;
-        } else {
-            metrics::committed(&in_log);
-            // Whose put succeeded knows all there is: nothing was at its offset, under a leader
-            // whose fence it passed.
-            self.caught_up(&Ok(()));
-        }
-        let is_control = in_log.header.kind == CommitKind::Control;
-        self.deps.log.remember(in_log);
-        self.deps.heads.advance(self.id(), next);
-        if is_control {
-            self.deps.heads.nudge();
-            self.deps.doubt.notify_one();
-        }
-        for append in settled.again.into_iter().rev() {
-            self.queue.push_front(append);
-        }
-        if settled.verdicts.is_empty() {
-            return;
-        }
-        if standing.stage.mode == Mode::DualWrite && self.deps.mirrors.of(self.id()).in_step {
-            self.answer_when_mirrored(settled.verdicts, standing, next, ctx);
-        } else {
-            answer_all(settled.verdicts, standing, false);
-        }
-    }
-
-    /// The write is made; the answers wait a little for its copy, and the next batch does not.
-    fn answer_when_mirrored(
-        &self,
-        verdicts: Vec<(Waiting, Verdict)>,
-        standing: Standing,
-        next: u64,
-        ctx: &mut Context<Self>,
-    ) {
-        let deps = self.deps.clone();
-        let wait = async move {
-            let patience = deps.settings.mirror_patience;
-            deps.mirrors.wait(deps.shared.id, next, patience).await
-        };
-        ctx.spawn(wait.into_actor(self).map(move |mirrored, _, _| {
-            answer_all(verdicts, standing, mirrored);
-        }));
     }
 
     pub(super) fn corrupt(&self, error: &CorruptObject) -> StoreError {

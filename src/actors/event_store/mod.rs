@@ -4,12 +4,13 @@
 //! that leads; the partition's index is shared for reading, so reads never queue behind writes.
 //!
 //! * [`opening`]: from nothing to the end of the log; [`tail`]: on from there
-//! * [`waiting`]: who is told what; [`put`]: who owns an offset; [`checkpoint`]: what makes the next start quick
+//! * [`put`]: who owns an offset; [`settle`]: what follows; [`waiting`]: who is told what; [`checkpoint`]: what makes the next start quick
 
 pub mod actor;
 mod checkpoint;
 mod opening;
 mod put;
+mod settle;
 mod tail;
 mod waiting;
 
