@@ -86,13 +86,30 @@ pub async fn watch(tree: Arc<Tree>, arbiters: Vec<NamedArbiter>, end_process: On
     let pings: Vec<Ping> = arbiters.into_iter().map(Ping::new).collect();
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looked = Instant::now();
     loop {
         ticks.tick().await;
+        let now = Instant::now();
+        let gap = now - std::mem::replace(&mut looked, now);
+        if stood_still(gap) {
+            tracing::warn!(
+                seconds = gap.as_secs(),
+                "this process was not run for a while"
+            );
+            continue;
+        }
         for ping in &pings {
             ping.look();
         }
-        look(&tree, &end_process, Instant::now());
+        look(&tree, &end_process, now);
     }
+}
+
+/// Whether the watchdog itself was not run, as when the process was stopped or its machine paused.
+/// Then every clock seems to have run too long, and nobody may be judged by it before he has had
+/// the chance to go on.
+fn stood_still(gap: Duration) -> bool {
+    gap > LOOK_EVERY * 3
 }
 
 /// Looks once at every actor.
@@ -182,6 +199,15 @@ impl Ping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn law_12_after_a_standstill_of_the_whole_process_nobody_is_judged_at_once() {
+        assert!(!stood_still(LOOK_EVERY));
+        assert!(!stood_still(LOOK_EVERY * 2));
+        // Shorter than the shortest limit, or whoever slept with us would be taken for stuck.
+        let limits = ActorKind::ALL.map(|kind| kind.policy().stuck_limit);
+        assert!(limits.iter().all(|limit| stood_still(*limit)));
+    }
 
     #[test]
     fn who_holds_its_thread_hangs_or_waits_in_vain_is_told_apart() {
