@@ -1,5 +1,5 @@
-//! What is broken and what must not break: S3, PostgreSQL and Kafka run in the test's own process,
-//! so that they outlive every kill; the nodes are real `oms serve` processes, each behind proxies of
+//! What is broken and what must not break: S3, PostgreSQL and Kafka run in the test's own process
+//! (Kafka is the real broker, where one was asked for), so that they outlive every kill; the nodes are real `oms serve` processes, each behind proxies of
 //! its own, so that one node can lose what the other still has.
 
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use oms::embedded::{EmbeddedStack, Endpoints, Names, Parts};
+use oms::store::transport::TopicNames;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -71,6 +72,8 @@ pub struct Node {
 pub struct Cluster {
     pub nodes: Vec<Node>,
     pub broker: Broker,
+    /// The topics of this cluster alone.
+    pub topics: TopicNames,
     pub http: reqwest::Client,
     stack: Option<EmbeddedStack>,
     dir: TempDir,
@@ -107,9 +110,11 @@ impl Cluster {
             EmbeddedStack::start(&path, parts, &names)
         });
         let stack = stack.await.expect("no panic").expect("S3 and PostgreSQL");
+        let prefix = format!("nemesis-{}", oms::domain::time::new_uuid());
         let mut cluster = Self {
             nodes: vec![],
-            broker: Broker::start(),
+            broker: Broker::start_for(&prefix),
+            topics: TopicNames::new(prefix.clone()),
             http: reqwest::Client::builder()
                 .timeout(Duration::from_secs(40))
                 .build()
@@ -118,7 +123,9 @@ impl Cluster {
             dir,
         };
         for index in 0..nodes {
-            let node = cluster.node(index, settings).await;
+            let mut settings = settings.to_vec();
+            settings.push(("OMS__KAFKA__TOPIC_PREFIX", &prefix));
+            let node = cluster.node(index, &settings).await;
             cluster.nodes.push(node);
         }
         for node in &mut cluster.nodes {

@@ -12,8 +12,6 @@ use crate::clients::{CLASS, DB};
 use crate::cluster::{Cluster, Node};
 use crate::history::{Event, Found};
 
-const TOPICS: [&str; 4] = ["oms.database", "oms.class", "oms.instance", "oms.stream"];
-
 /// How long what was committed may take to reach everyone once nothing is broken.
 const SETTLE: Duration = Duration::from_secs(45);
 
@@ -132,7 +130,9 @@ fn kafka(cluster: &Cluster, feed: &[Event], deadline: Instant) -> Vec<Event> {
     let mut looked_at = 0;
     let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
     let give_up = Instant::now() + left;
-    let consumed = cluster.broker.consume(&TOPICS, left * 2, |consumed| {
+    let topics = cluster.topics.all();
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let consumed = cluster.broker.consume(&topics, left * 2, |consumed| {
         for message in &consumed[looked_at..] {
             missing.remove(message.headers["ce_id"].as_str());
         }

@@ -36,12 +36,18 @@ pub struct Consumed {
 impl Broker {
     /// Starts one, or finds the one that was asked for.
     pub fn start() -> Self {
+        Self::start_for("oms")
+    }
+
+    /// The same for topics whose names begin with `prefix`: a real broker is shared with others, so
+    /// that whoever says that nothing else is there needs topics of his own.
+    pub fn start_for(prefix: &str) -> Self {
         match std::env::var("OMS_TEST_KAFKA") {
             Ok(bootstrap) => Self::Real(bootstrap),
             Err(_) => {
                 let cluster = MockCluster::new(1).expect("a broker");
                 // It keeps 5 MiB a partition: so many that none of a test's events is dropped.
-                for topic in TopicNames::new("oms").all() {
+                for topic in TopicNames::new(prefix).all() {
                     cluster.create_topic(&topic, 24, 1).expect("a topic");
                 }
                 Self::Mock(cluster)
