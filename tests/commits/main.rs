@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod beginning;
 mod chain;
 mod conformance;
 mod damage;

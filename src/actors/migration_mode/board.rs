@@ -148,8 +148,9 @@ impl Board {
             None => BTreeMap::new(),
         };
         for partition in self.deps.store.log().partition_ids() {
-            if !rows.contains_key(&partition) {
-                self.begin(partition).await?;
+            match rows.get(&partition) {
+                None => self.begin(partition).await?,
+                Some(seen) => self.finish_beginning(partition, &seen.row).await?,
             }
         }
         let whole = rows.len() == usize::from(self.deps.store.log().partitions());
@@ -219,6 +220,21 @@ impl Board {
         }
         if heard.is_none() && row.stage.lead() == Lead::S3 {
             let first = self.first(partition, &row);
+            self.deps.store.log().put_commit(&first).await?;
+        }
+        Ok(())
+    }
+
+    /// Whoever gave a partition its row may have been cut off before its log had a beginning in S3.
+    async fn finish_beginning(
+        &self,
+        partition: PartitionId,
+        row: &MigrationRow,
+    ) -> Result<(), StoreError> {
+        let fresh = *row == MigrationRow::new(StageKind::S3Only, Epoch(1));
+        let empty = self.deps.store.heard(partition) == Some(None);
+        if fresh && empty {
+            let first = self.first(partition, row);
             self.deps.store.log().put_commit(&first).await?;
         }
         Ok(())
