@@ -87,6 +87,8 @@ metrics_table! {
     JOB_TOTAL = "oms_job_total", Gauge, Count, "How much a job of the migration has to do, by kind";
     RESTARTS = "oms_actor_restarts_total", Counter, Count, "Restarts of actors, by actor and cause";
     ESCALATIONS = "oms_actor_escalations_total", Counter, Count, "Actors that failed beyond their limit, by actor";
+    REBUILDS = "oms_actor_rebuilds_total", Counter, Count, "Actors built anew with another mailbox, by actor";
+    ARBITER_RESTARTS = "oms_arbiter_restarts_total", Counter, Count, "Threads of actors that had ended and were started again, by arbiter";
     ACTOR_STUCK = "oms_actor_stuck", Gauge, Count, "Actors that live and do not work, seen from outside, by actor";
     CALLS_IN_FLIGHT = "oms_actor_calls_in_flight", Gauge, Count, "Calls that actors have not answered yet, by actor";
     ARBITER_LAG = "oms_arbiter_lag_seconds", Gauge, Seconds, "How long the thread has owed an answer to a ping, by arbiter; 0 when it answers at once";

@@ -1,17 +1,64 @@
 //! Which thread an actor lives on. Entities are spread by hash over a few arbiters, so one entity
 //! always runs on one thread; the log's actors share an arbiter of their own, so that a busy
-//! entity delays no commit; what runs in the background shares a third.
+//! entity delays no commit; what runs in the background shares a third. A thread that has ended is
+//! replaced; who lived there is started again by the [`supervisor`](super::supervision::supervisor),
+//! which has a thread to itself.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::Arbiter;
 use actix_rt::ArbiterHandle;
+use parking_lot::Mutex;
 
 use crate::domain::ids::StreamKey;
 
+/// A thread by what runs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// One of those of the entities.
+    Entities(usize),
+    /// The writers of the partitions.
+    Log,
+    /// Tailers and singletons.
+    Background,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entities(i) => write!(f, "entities/{i}"),
+            Self::Log => f.write_str("log"),
+            Self::Background => f.write_str("background"),
+        }
+    }
+}
+
 /// See the module.
 pub struct Arbiters {
-    entities: Vec<Arbiter>,
-    log: Arbiter,
-    background: Arbiter,
+    entities: Vec<Thread>,
+    log: Thread,
+    background: Thread,
+    supervisor: Thread,
+    is_stopping: AtomicBool,
+}
+
+/// An arbiter that can be replaced, or taken out for its end to be waited for.
+struct Thread(Mutex<(ArbiterHandle, Option<Arbiter>)>);
+
+impl Thread {
+    fn new() -> Self {
+        Self(Mutex::new(Self::start()))
+    }
+
+    fn start() -> (ArbiterHandle, Option<Arbiter>) {
+        let arbiter = Arbiter::new();
+        (arbiter.handle(), Some(arbiter))
+    }
+
+    fn handle(&self) -> ArbiterHandle {
+        self.0.lock().0.clone()
+    }
 }
 
 impl Arbiters {
@@ -19,47 +66,73 @@ impl Arbiters {
     /// made.
     pub fn start(entities: usize) -> Self {
         Self {
-            entities: (0..entities.max(1)).map(|_| Arbiter::new()).collect(),
-            log: Arbiter::new(),
-            background: Arbiter::new(),
+            entities: (0..entities.max(1)).map(|_| Thread::new()).collect(),
+            log: Thread::new(),
+            background: Thread::new(),
+            supervisor: Thread::new(),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
-    /// The arbiter of an entity.
-    pub fn entity(&self, stream: StreamKey) -> ArbiterHandle {
+    fn of(&self, place: Place) -> &Thread {
+        match place {
+            Place::Entities(i) => &self.entities[i % self.entities.len()],
+            Place::Log => &self.log,
+            Place::Background => &self.background,
+        }
+    }
+
+    /// Where an entity lives.
+    pub fn entity(&self, stream: StreamKey) -> Place {
         // The high half picks the partition, so the low half picks the arbiter.
-        let at = (stream.0 as u64 % self.entities.len() as u64) as usize;
-        self.entities[at].handle()
+        Place::Entities((stream.0 as u64 % self.entities.len() as u64) as usize)
     }
 
-    /// The arbiter of the partitions' writers.
-    pub fn log(&self) -> ArbiterHandle {
-        self.log.handle()
+    /// The arbiter of a place. It may just have ended.
+    pub fn handle(&self, place: Place) -> ArbiterHandle {
+        self.of(place).handle()
     }
 
-    /// The arbiter of the tailers and singletons.
-    pub fn background(&self) -> ArbiterHandle {
-        self.background.handle()
+    /// The arbiter of whoever looks after the others.
+    pub fn supervisor(&self) -> ArbiterHandle {
+        self.supervisor.handle()
     }
 
-    /// Every arbiter by name, for whoever watches them.
-    pub fn named(&self) -> Vec<(String, ArbiterHandle)> {
-        let entities = self.entities.iter().zip(0..);
-        let mut named: Vec<_> = entities
-            .map(|(arbiter, i)| (format!("entities/{i}"), arbiter.handle()))
-            .collect();
-        named.push(("log".to_owned(), self.log()));
-        named.push(("background".to_owned(), self.background()));
-        named
+    /// Every place but the supervisor's.
+    pub fn places(&self) -> Vec<Place> {
+        let entities = (0..self.entities.len()).map(Place::Entities);
+        entities.chain([Place::Log, Place::Background]).collect()
     }
 
-    /// Ends every arbiter, and with them every actor that still runs. Only at shutdown.
-    pub fn stop(self) {
-        for arbiter in self.entities.iter().chain([&self.log, &self.background]) {
-            arbiter.stop();
+    /// Starts the arbiter of a place again if it has ended; whether it had. Only on a thread of the
+    /// actix `System`.
+    pub fn replace_ended(&self, place: Place) -> bool {
+        let mut thread = self.of(place).0.lock();
+        let is_needed = !thread.0.alive() && !self.is_stopping();
+        if is_needed {
+            *thread = Thread::start();
         }
-        for arbiter in self.entities.into_iter().chain([self.log, self.background]) {
-            if arbiter.join().is_err() {
+        is_needed
+    }
+
+    /// Whether the threads are being ended for good.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Ends every arbiter, and with them every actor that still runs. Only at shutdown; waits for
+    /// the threads, for one that is held by its actor in vain.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        let others = self.entities.iter().chain([&self.log, &self.background]);
+        // Whoever would look after the others first.
+        let threads: Vec<_> = [&self.supervisor].into_iter().chain(others).collect();
+        for thread in &threads {
+            thread.handle().stop();
+        }
+        for thread in threads {
+            let arbiter = thread.0.lock().1.take();
+            if arbiter.is_some_and(|arbiter| arbiter.join().is_err()) {
                 tracing::error!("an arbiter's thread ended with a panic");
             }
         }

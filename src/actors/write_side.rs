@@ -5,25 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use actix::Addr;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::aggregate::entity::EntityDeps;
 use super::aggregate::fold::SnapshotEvery;
-use super::arbiters::Arbiters;
 use super::event_store::actor::{WriterDeps, start as start_writer};
 use super::event_store::{EventStore, EventStoreSettings, Partition};
 use super::migration_mode::{
     Board, BoardDeps, FigureDeps, MigrationModeActor, MigrationModeDeps, Verifications, Walker,
     start as start_migration_mode,
 };
-use super::mirror::{self, Brake, MirrorActor, MirrorDeps};
+use super::mirror::{self, Brake, MirrorDeps};
 use super::mirrors::Mirrors;
 use super::pulse::Pulse;
-use super::supervision::guard::{GuardSettings, OnEscalation};
-use super::supervision::policy::ActorKind;
-use super::supervision::tree::Tree;
+use super::supervision::handle::Handle;
+use super::supervision::supervisor::Supervisor;
 use super::write_path::{Standings, WritePath};
 use crate::domain::time::Clock;
 use crate::migration::gate::GateSettings;
@@ -58,10 +55,6 @@ pub struct WriteSideDeps {
     pub clock: Arc<dyn Clock>,
     /// Where background work runs.
     pub io: IoRuntime,
-    /// Who sees the actors.
-    pub tree: Arc<Tree>,
-    /// What follows when an actor fails beyond its limit.
-    pub end_process: OnEscalation,
 }
 
 /// What moving between the stages needs.
@@ -104,17 +97,12 @@ pub struct WriteSide {
     pub board: Arc<Board>,
     /// The switch this process drives or drove last.
     pub switches: watch::Receiver<Option<Switch>>,
-    /// Owns the stages; an actor nobody has the address of would not be restarted.
-    pub migration_mode: Addr<MigrationModeActor>,
-    /// Keeps the copies; likewise.
-    pub mirror: Addr<MirrorActor>,
+    /// Owns the stages.
+    pub migration_mode: Handle<MigrationModeActor>,
 }
 
 /// Starts the writers, the copies and the MigrationModeActor.
-pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
-    let guard = |path: String, kind| {
-        GuardSettings::new(deps.tree.add(path, kind), deps.end_process.clone())
-    };
+pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
     let partitions = deps.log.partitions();
     let heads = Arc::new(LogHeads::new(partitions));
     let mirrors = Arc::new(Mirrors::new(partitions));
@@ -128,8 +116,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
         .map(|id| {
             let shared = Arc::new(Partition::new(id));
             let writer = start_writer(
-                &arbiters.log(),
-                guard(format!("event_store/{id}"), ActorKind::EventStore),
+                supervisor,
                 WriterDeps {
                     log: deps.log.clone(),
                     shared: shared.clone(),
@@ -157,9 +144,8 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
     }));
     let rate = deps.migration.as_ref().map_or(0, |m| m.backfill_rate);
     let brake = Arc::new(Brake::new(rate));
-    let mirror = mirror::start(
-        &arbiters.background(),
-        guard("mirror".into(), ActorKind::Mirror),
+    mirror::start(
+        supervisor,
         MirrorDeps {
             log: deps.log.clone(),
             heads,
@@ -173,8 +159,7 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
     let (current, switches) = watch::channel(None);
     let walker = deps.migration.map(|setup| walker(setup, &board, &mirrors));
     let migration_mode = start_migration_mode(
-        &arbiters.background(),
-        guard("migration_mode".into(), ActorKind::MigrationMode),
+        supervisor,
         Arc::new(MigrationModeDeps {
             board: board.clone(),
             walker,
@@ -200,7 +185,6 @@ pub fn start(arbiters: &Arbiters, deps: WriteSideDeps) -> WriteSide {
         board,
         switches,
         migration_mode,
-        mirror,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use actix::Addr;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -15,16 +14,14 @@ use crate::actors::aggregate::fold::SnapshotEvery;
 use crate::actors::aggregate::registry::{Registry, RegistrySettings};
 use crate::actors::arbiters::Arbiters;
 use crate::actors::event_store::{EventStore, EventStoreSettings};
-use crate::actors::migration_mode::MigrationModeActor;
-use crate::actors::mirror::MirrorActor;
-use crate::actors::outbox::{self, OutboxActor, OutboxDeps};
+use crate::actors::outbox::{self, OutboxDeps};
 use crate::actors::projection::{
     self, BatchLimits, ProjectionDeps, ProjectionProgress, ProjectionSettings,
 };
-use crate::actors::relay::{self, QueueLimits, RelayActor, RelayDeps, RelaySettings};
-use crate::actors::supervision::guard::GuardSettings;
+use crate::actors::relay::{self, QueueLimits, RelayDeps, RelaySettings};
 use crate::actors::supervision::health;
-use crate::actors::supervision::policy::{ActorKind, POLICIES};
+use crate::actors::supervision::policy::POLICIES;
+use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::supervision::tree::Tree;
 use crate::actors::write_side::{self, MigrationSetup, WriteSideDeps};
 use crate::config::Config;
@@ -52,30 +49,12 @@ pub struct Running {
     pub delivery: Arc<dyn DeliveryStore>,
     /// The producer.
     pub kafka: Arc<KafkaTransport>,
-    /// The threads of the actors.
-    pub arbiters: Arc<Arbiters>,
+    /// Looks after the actors.
+    pub supervisor: Supervisor,
     /// This process's name among those that publish.
     pub node: String,
-    /// Every actor.
-    pub tree: Arc<Tree>,
-    /// Held so that the actors are restarted.
-    pub background: Background,
     /// What runs at intervals; ended at shutdown.
     pub housekeeping: Vec<JoinHandle<()>>,
-}
-
-/// The actors of the background.
-pub struct Background {
-    /// Owns the stages.
-    #[allow(dead_code, reason = "held so that the actor is restarted")]
-    pub migration_mode: Addr<MigrationModeActor>,
-    /// Keeps the copies.
-    #[allow(dead_code, reason = "held so that the actor is restarted")]
-    pub mirror: Addr<MirrorActor>,
-    /// Takes the log into the outbox.
-    pub outbox: Option<Addr<OutboxActor>>,
-    /// Publishes the outbox.
-    pub relay: Option<Addr<RelayActor>>,
 }
 
 /// Starts everything.
@@ -91,10 +70,11 @@ pub fn start(
     }
     let arbiters = Arc::new(Arbiters::start(config.actors.entity_arbiters));
     let tree = Arc::new(Tree::default());
+    let supervisor = Supervisor::start(arbiters, tree.clone(), escalations.end_process());
     let clock = Arc::new(SystemClock);
     let delivery: Arc<dyn DeliveryStore> = Arc::new(PostgresOutbox::new(stores.postgres.clone()));
     let write_side = write_side::start(
-        &arbiters,
+        &supervisor,
         WriteSideDeps {
             log: stores.log.clone(),
             event_store: event_store_settings(config),
@@ -118,25 +98,13 @@ pub fn start(
             }),
             clock: clock.clone(),
             io: io.clone(),
-            tree: tree.clone(),
-            end_process: escalations.on_escalation(),
         },
     );
     let store = write_side.path.store().clone();
-    let guard =
-        |path: &str, kind| GuardSettings::new(tree.add(path, kind), escalations.on_escalation());
-
-    let mut background = Background {
-        migration_mode: write_side.migration_mode.clone(),
-        mirror: write_side.mirror.clone(),
-        outbox: None,
-        relay: None,
-    };
     if config.roles.has(Role::Relay) {
         let recorded = Arc::new(Notify::new());
-        background.outbox = Some(outbox::start(
-            &arbiters.background(),
-            guard("outbox", ActorKind::Outbox),
+        outbox::start(
+            &supervisor,
             OutboxDeps {
                 log: stores.log.clone(),
                 heads: store.heads().clone(),
@@ -147,10 +115,9 @@ pub fn start(
                 recorded: recorded.clone(),
                 look_every: config.relay.poll_interval,
             },
-        ));
-        background.relay = Some(relay::start(
-            &arbiters.background(),
-            guard("relay", ActorKind::Relay),
+        );
+        relay::start(
+            &supervisor,
             RelayDeps {
                 store: delivery.clone(),
                 transport: stores.kafka.clone(),
@@ -161,14 +128,13 @@ pub fn start(
                 node: node.clone(),
                 settings: relay_settings(config),
             },
-        ));
+        );
     }
     let read_model: Arc<dyn ReadModel> = Arc::new(PostgresReadModel::new(stores.postgres.clone()));
     let projected = Arc::new(ProjectionProgress::default());
     let projection = config.roles.has(Role::Projection).then(|| {
         projection::start(
-            &arbiters.background(),
-            guard("projection", ActorKind::Projection),
+            &supervisor,
             ProjectionDeps {
                 log: stores.log.clone(),
                 heads: store.heads().clone(),
@@ -204,8 +170,7 @@ pub fn start(
         housekeeping: &mut housekeeping,
         config,
         write_side: &write_side,
-        arbiters: &arbiters,
-        tree: &tree,
+        supervisor: &supervisor,
         io: &io,
     };
     let service = Arc::new(Service::new(Parts {
@@ -230,20 +195,14 @@ pub fn start(
         chaos: config.chaos.enabled,
     }));
     housekeeping.push(housekeeping::measure_store(&io, store.clone()));
-    housekeeping.push(io.spawn(health::watch(
-        tree.clone(),
-        arbiters.named(),
-        escalations.on_escalation(),
-    )));
+    housekeeping.push(io.spawn(health::watch(supervisor.clone())));
     Running {
         service,
         store,
         delivery,
         kafka: stores.kafka,
-        arbiters,
+        supervisor,
         node,
-        tree,
-        background,
         housekeeping,
     }
 }
@@ -252,8 +211,7 @@ struct Entities<'a> {
     housekeeping: &'a mut Vec<JoinHandle<()>>,
     config: &'a Config,
     write_side: &'a write_side::WriteSide,
-    arbiters: &'a Arc<Arbiters>,
-    tree: &'a Arc<Tree>,
+    supervisor: &'a Supervisor,
     io: &'a IoRuntime,
 }
 
@@ -268,8 +226,7 @@ impl Entities<'_> {
                 idle_after: actors.idle_after,
             },
             self.write_side.entities.clone(),
-            self.arbiters.clone(),
-            self.tree.clone(),
+            self.supervisor.clone(),
         );
         let sweep = housekeeping::sweep(self.io, registry.clone(), actors.idle_after);
         self.housekeeping.push(sweep);

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::assembly::Running;
-use crate::actors::supervision::guard::OnEscalation;
 use crate::actors::supervision::policy::EXIT_ESCALATED;
+use crate::actors::supervision::supervisor::EndProcess;
 use crate::actors::supervision::tree::{ActorState, Tree};
 use crate::http::Edge;
 
@@ -85,8 +85,8 @@ impl Default for Escalations {
 }
 
 impl Escalations {
-    /// What a guard calls.
-    pub fn on_escalation(&self) -> OnEscalation {
+    /// What the supervisor calls.
+    pub fn end_process(&self) -> EndProcess {
         let first = self.first.clone();
         Arc::new(move |node| {
             first.send_if_modified(|known| {
@@ -151,10 +151,8 @@ pub async fn in_order(
         service,
         delivery,
         kafka,
-        arbiters,
+        supervisor,
         node,
-        tree,
-        background,
         housekeeping,
         store,
     } = running;
@@ -165,7 +163,7 @@ pub async fn in_order(
     step(
         "tailers",
         patience,
-        end_actors(&tree, &["relay", "outbox", "projection"]),
+        end_actors(supervisor.tree(), &["relay", "outbox", "projection"]),
     )
     .await;
     step("checkpoints", patience, store.save_checkpoints()).await;
@@ -176,12 +174,20 @@ pub async fn in_order(
     })
     .await;
     step("producer", patience, kafka.close()).await;
-    drop((background, service, store));
-    match Arc::try_unwrap(arbiters) {
-        Ok(arbiters) => arbiters.stop(),
-        // Somebody still holds an entity; its thread ends with the process.
-        Err(_) => tracing::debug!("arbiters are left to the end of the process"),
-    }
+    drop((service, store));
+    step("threads", patience, async {
+        // A thread of no runtime, which nobody waits for: one that its actor holds ends with the
+        // process.
+        let (ended, has_ended) = oneshot::channel();
+        std::thread::spawn(move || {
+            supervisor.arbiters().stop();
+            let _ = ended.send(());
+        });
+        if has_ended.await.is_err() {
+            tracing::error!("the threads were not ended");
+        }
+    })
+    .await;
 }
 
 async fn end_actors(tree: &Tree, paths: &[&str]) {

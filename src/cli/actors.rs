@@ -24,7 +24,7 @@ pub struct Actors {
     kill: Option<String>,
     /// How
     #[arg(long, requires = "kill", default_value = "panic",
-        value_parser = ["panic", "stop", "hang"])]
+        value_parser = ["panic", "stop", "hang", "abort", "arbiter"])]
     how: String,
     /// Arm the fail point of this name: dependency.operation.before or .after
     #[arg(long, value_name = "NAME", conflicts_with = "kill")]
@@ -98,6 +98,13 @@ fn describe(node: &Value, depth: usize, text: &mut String) {
     let name = format!("{}{}", "  ".repeat(depth), field(node, "name"));
     let (state, restarts) = (field(node, "state"), field(node, "restarts"));
     text.push_str(&format!("{name:40} {state:10} {restarts} restarts"));
+    if let Some(rebuilds) = node
+        .get("rebuilds")
+        .and_then(Value::as_u64)
+        .filter(|n| *n > 0)
+    {
+        text.push_str(&format!("  {rebuilds} rebuilds"));
+    }
     let number = |key| node.get(key).and_then(Value::as_f64).unwrap_or(0.0);
     if number("calls_in_flight") > 0.0 || number("mailbox_wait_ms") > 0.0 {
         let (calls, wait) = (number("calls_in_flight"), number("mailbox_wait_ms"));

@@ -42,7 +42,8 @@ pub struct Kill {
     #[schema(example = "event_store/2")]
     path: String,
     /// `panic`: as if it had panicked; `stop`: as if it had stopped of its own accord; `hang`: it
-    /// is not run for a while.
+    /// is not run for a while; `abort`: its task is aborted and its mailbox lost; `arbiter`: its
+    /// thread ends, and with it everyone who lives there.
     #[schema(value_type = String, example = "panic")]
     how: KillHow,
 }

@@ -191,6 +191,8 @@ pub struct Health {
     /// Since which hand-off.
     epoch: u64,
     dependencies: Dependencies,
+    /// Actors, entities apart, that failed beyond their limit or are stuck; absent without any.
+    actors_down: Option<Vec<String>>,
     /// Version of the program.
     version: String,
 }
@@ -210,8 +212,10 @@ pub struct Actor {
     /// In which way it is stuck: `blocked` (it holds its thread), `not_run` (woken, and not run) or
     /// `waiting` (it owes answers and waits in vain).
     stuck: Option<String>,
-    /// How often it was restarted.
+    /// How often it failed and was restarted.
     restarts: u64,
+    /// How often it was built anew with another mailbox.
+    rebuilds: u64,
     /// Why it was restarted last: `cause`, `message`, `at`.
     #[schema(value_type = Option<Object>)]
     last_failure: (),

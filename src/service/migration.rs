@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Addr;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -14,6 +13,7 @@ use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
 use crate::actors::migration_mode::{Board, Cancel, MigrationModeActor, Order, Ordered};
 use crate::actors::mirrors::Mirrors;
+use crate::actors::supervision::handle::Handle;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
 use crate::migration::lead::Lead;
@@ -31,7 +31,7 @@ pub const HISTORY_PAGE: usize = 100;
 /// What orders go through and where it is seen how the migration stands.
 pub struct MigrationParts {
     /// Walks the switches.
-    pub actor: Addr<MigrationModeActor>,
+    pub actor: Handle<MigrationModeActor>,
     /// Where the partitions stand.
     pub board: Arc<Board>,
     /// How far the copies are.
@@ -226,7 +226,7 @@ impl Service {
             dry_run: order.dry_run,
             automatic: false,
         };
-        let ordered = parts.actor.send(message).await.map_err(|_| {
+        let ordered = parts.actor.call(message).await.map_err(|_| {
             let message = "the actor that walks switches is being restarted".to_owned();
             ServiceError::Unavailable {
                 dependency: "migration",
@@ -267,7 +267,7 @@ impl Service {
     pub async fn cancel_switch(&self, id: Uuid) -> Result<Switch, ServiceError> {
         let switch = self.find_switch(id).await?;
         let actor = &self.parts.migration.actor;
-        if actor.send(Cancel(id)).await.unwrap_or(false) {
+        if actor.call(Cancel(id)).await.unwrap_or(false) {
             return Ok(switch);
         }
         let what = match switch.ended {

@@ -28,7 +28,6 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Addr;
 use tokio::time::Instant;
 
 use self::class_context::ClassContexts;
@@ -39,6 +38,7 @@ use crate::actors::aggregate::entity::EntityDeps;
 use crate::actors::aggregate::registry::Registry;
 use crate::actors::aggregate::{Look, Seen};
 use crate::actors::projection::{ProjectionActor, ProjectionProgress};
+use crate::actors::supervision::handle::Handle;
 use crate::actors::supervision::tree::Tree;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::class::Class;
@@ -72,7 +72,7 @@ pub struct Parts {
     /// How far the read model is.
     pub projected: Arc<ProjectionProgress>,
     /// Keeps the read model; `None` where another process does.
-    pub projection: Option<Addr<ProjectionActor>>,
+    pub projection: Option<Handle<ProjectionActor>>,
     /// The outbox.
     pub delivery: Arc<dyn DeliveryStore>,
     /// The jobs of the migration, where this process runs any.

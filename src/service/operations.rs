@@ -42,6 +42,9 @@ pub struct HealthReport {
     pub epoch: u64,
     /// The dependencies.
     pub dependencies: Dependencies,
+    /// Actors, entities apart, that failed beyond their limit or are stuck.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub actors_down: Vec<String>,
     /// Version of the program.
     pub version: &'static str,
 }
@@ -73,15 +76,17 @@ impl Service {
             &health.s3
         };
         let gone = leader.down_for().is_some_and(|d| d > LEADER_PATIENCE);
+        let actors_down = self.parts.tree.down();
         let status = if !self.is_ready() || gone || store.writes_fail() {
             "unavailable"
-        } else if [
-            &dependencies.s3,
-            &dependencies.postgres,
-            &dependencies.kafka,
-        ]
-        .into_iter()
-        .any(down)
+        } else if !actors_down.is_empty()
+            || [
+                &dependencies.s3,
+                &dependencies.postgres,
+                &dependencies.kafka,
+            ]
+            .into_iter()
+            .any(down)
         {
             "degraded"
         } else {
@@ -93,6 +98,7 @@ impl Service {
             lead: stage.map_or(Lead::S3, |s| s.leadership.lead),
             epoch: stage.map_or(0, |s| s.leadership.epoch.0),
             dependencies,
+            actors_down,
             version: env!("CARGO_PKG_VERSION"),
         }
     }
@@ -124,7 +130,8 @@ impl Service {
         self.parts.tree.view(MAX_CHILDREN)
     }
 
-    /// Kills an actor; 403 `chaos_disabled` unless chaos is enabled, 404 `actor_not_found`.
+    /// Kills an actor; 403 `chaos_disabled` unless chaos is enabled, 404 `actor_not_found`, 409
+    /// `actor_not_running` while it is being started again.
     pub fn kill_actor(&self, path: &str, how: KillHow) -> Result<(), ServiceError> {
         if !self.parts.chaos {
             return Err(Refusal::forbidden(
@@ -137,7 +144,10 @@ impl Service {
             Refusal::not_found("actor_not_found", format!("there is no actor at {path}"))
         })?;
         tracing::warn!(%path, ?how, "killing an actor on request");
-        node.kill(how);
+        if !node.kill(how) {
+            let message = format!("{path} is just being started again");
+            return Err(Refusal::conflict("actor_not_running", message).into());
+        }
         Ok(())
     }
 
@@ -197,7 +207,7 @@ impl Service {
         let Some(projection) = &self.parts.projection else {
             return Ok(vec![]);
         };
-        match projection.send(projection::Status).await {
+        match projection.call(projection::Status).await {
             Ok(status) => Ok(vec![status?]),
             Err(_) => Err(projection_gone()),
         }
@@ -213,7 +223,7 @@ impl Service {
             let message = "this process does not have the role `projection`";
             return Err(Refusal::conflict("role_missing", message).into());
         };
-        match projection.send(projection::Rebuild).await {
+        match projection.call(projection::Rebuild).await {
             Ok(begun) => {
                 begun?;
                 Ok(())

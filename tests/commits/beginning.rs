@@ -8,6 +8,7 @@ use oms::actors::aggregate::fold::SnapshotEvery;
 use oms::actors::arbiters::Arbiters;
 use oms::actors::event_store::EventStoreSettings;
 use oms::actors::migration_mode::{Verifications, Verified};
+use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::Tree;
 use oms::actors::write_side::{self, MigrationSetup, WriteSide, WriteSideDeps};
 use oms::domain::ids::Epoch;
@@ -38,13 +39,17 @@ impl Verifications for Nothing {
 }
 
 /// The write side of a process on the world's database and a bucket of its own.
-fn process(world: &World, initial: Option<StageKind>) -> (WriteSide, Arbiters) {
+fn process(world: &World, initial: Option<StageKind>) -> (WriteSide, Supervisor) {
     let bucket = Arc::new(MemoryObjectStore::default());
     let log = EventLog::new(bucket.clone(), "test".into(), 1, 1 << 20)
         .with_postgres(Arc::new(world.commits.clone()));
-    let arbiters = Arbiters::start(1);
+    let supervisor = Supervisor::start(
+        Arc::new(Arbiters::start(1)),
+        Arc::new(Tree::default()),
+        Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
+    );
     let side = write_side::start(
-        &arbiters,
+        &supervisor,
         WriteSideDeps {
             log: Arc::new(log),
             event_store: EventStoreSettings::default(),
@@ -65,11 +70,9 @@ fn process(world: &World, initial: Option<StageKind>) -> (WriteSide, Arbiters) {
             }),
             clock: Arc::new(SystemClock),
             io: support::io(),
-            tree: Arc::new(Tree::default()),
-            end_process: Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
         },
     );
-    (side, arbiters)
+    (side, supervisor)
 }
 
 async fn opened(side: &WriteSide) -> Leadership {
@@ -96,10 +99,9 @@ fn law_14_a_beginning_that_was_cut_off_after_the_row_is_finished() {
         let world = World::new();
         let row = MigrationRow::new(StageKind::S3Only, Epoch(1));
         world.table.begin(P0, &row, None).await.unwrap();
-        let (side, arbiters) = process(&world, None);
+        let (side, supervisor) = process(&world, None);
         assert_eq!(opened(&side).await, led(Lead::S3));
-        drop(side);
-        drop(arbiters);
+        supervisor.arbiters().stop();
     });
 }
 
@@ -107,12 +109,13 @@ fn law_14_a_beginning_that_was_cut_off_after_the_row_is_finished() {
 fn law_14_whoever_was_first_decides_how_a_log_begins() {
     actix::System::new().block_on(async {
         let world = World::new();
-        let (one, one_arbiters) = process(&world, Some(StageKind::Legacy));
+        let (one, one_supervisor) = process(&world, Some(StageKind::Legacy));
         assert_eq!(opened(&one).await, led(Lead::Postgres));
         // Started with another wish, and even on another bucket: the row stands.
-        let (two, two_arbiters) = process(&world, Some(StageKind::S3Only));
+        let (two, two_supervisor) = process(&world, Some(StageKind::S3Only));
         assert_eq!(opened(&two).await, led(Lead::Postgres));
-        drop((one, two));
-        drop((one_arbiters, two_arbiters));
+        for supervisor in [one_supervisor, two_supervisor] {
+            supervisor.arbiters().stop();
+        }
     });
 }

@@ -7,6 +7,7 @@ use oms::actors::aggregate::fold::SnapshotEvery;
 use oms::actors::arbiters::Arbiters;
 use oms::actors::event_store::EventStoreSettings;
 use oms::actors::import::{Importer, Source, StartImport};
+use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::Tree;
 use oms::actors::write_side::{self, WriteSide, WriteSideDeps};
 use oms::config::sources::SourceConfig;
@@ -86,19 +87,21 @@ impl World {
             migration: None,
             clock: Arc::new(SystemClock),
             io: io(),
-            tree: Arc::new(Tree::default()),
-            end_process: Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
         };
         let (started, side) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         // Actors need a system, which is a runtime of its own.
         std::thread::spawn(move || {
             actix::System::new().block_on(async {
-                let arbiters = Arbiters::start(1);
-                let side = write_side::start(&arbiters, deps);
+                let supervisor = Supervisor::start(
+                    Arc::new(Arbiters::start(1)),
+                    Arc::new(Tree::default()),
+                    Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
+                );
+                let side = write_side::start(&supervisor, deps);
                 assert!(started.send(side).is_ok(), "the test waits");
                 let _: Result<(), _> = stopped.await;
-                arbiters.stop();
+                supervisor.arbiters().stop();
             });
         });
         let side = side.await.expect("a write side");

@@ -16,8 +16,11 @@ use crate::proxy::Link;
 const OUTSTANDING: usize = 3;
 
 /// Kills of one actor of one node in a minute at most: below its limit, beyond which the process
-/// ends by design.
+/// ends or goes on without it by design.
 const KILLS_A_MINUTE: usize = 7;
+
+/// Threads of a node ended in a minute at most.
+const THREADS_A_MINUTE: usize = 2;
 
 /// Exit code of a process whose actor failed beyond its limit.
 const ESCALATED: i32 = oms::actors::supervision::policy::EXIT_ESCALATED;
@@ -176,10 +179,12 @@ impl Nemesis {
             2 => "aggregate/class/nemesis/Thing".to_owned(),
             _ => ACTORS[self.rng.random_range(0..ACTORS.len())].to_owned(),
         };
-        let how = match self.rng.random_range(0..10) {
-            0..5 => "panic",
-            5..9 => "stop",
-            _ => "hang",
+        let how = match self.rng.random_range(0..20) {
+            0..8 => "panic",
+            8..13 => "stop",
+            13..17 => "abort",
+            17..19 => "hang",
+            _ => "arbiter",
         };
         let past = self.kills.entry((node, path.clone())).or_default();
         past.retain(|at| at.elapsed() < Duration::from_secs(60));
@@ -192,6 +197,15 @@ impl Nemesis {
             return;
         }
         past.push(Instant::now());
+        if how == "arbiter" {
+            // It takes its neighbours along, each of whom counts it as a failure.
+            let threads = self.kills.entry((node, "threads".into())).or_default();
+            threads.retain(|at| at.elapsed() < Duration::from_secs(60));
+            if threads.len() >= THREADS_A_MINUTE {
+                return;
+            }
+            threads.push(Instant::now());
+        }
         let body = json!({"path": path, "how": how});
         let answer = cluster.nodes[node]
             .send(
@@ -206,6 +220,8 @@ impl Nemesis {
             // 404: an entity that is not in memory at the moment.
             Some((202, _)) => self.note(format!("actor {kind}: {how}"), &format!("node {node}")),
             Some((404, _)) if matches!(kind, "aggregate" | "mirror") => {}
+            // It is just being started again.
+            Some((409, _)) => {}
             other => self.wrong.push(format!("kill {path} on {node}: {other:?}")),
         }
     }

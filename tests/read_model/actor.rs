@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use actix::prelude::*;
+use actix::System;
+use oms::actors::arbiters::Arbiters;
 use oms::actors::projection::{Rebuild, Status, start};
-use oms::actors::supervision::guard::GuardSettings;
-use oms::actors::supervision::policy::ActorKind;
+use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::{KillHow, Tree};
 use oms::store::io_runtime::IoRuntime;
 use oms::store::read_model::ReadModel;
@@ -27,13 +27,25 @@ fn law_12_a_killed_projection_goes_on_where_the_model_is() {
         let (mut writer, mut history) = (Writer::new().await, History::new());
         let mut deps = writer.deps(model.clone());
         deps.io = IoRuntime::new(io.handle().clone());
-        let tree = Tree::default();
-        let node = tree.add("projection", ActorKind::Projection);
-        let settings = GuardSettings::new(node.clone(), Arc::new(|_| {}));
-        let arbiter = Arbiter::new();
-        let address = start(&arbiter.handle(), settings, deps.clone());
-        for how in [KillHow::Panic, KillHow::Stop] {
-            node.kill(how);
+        let supervisor = Supervisor::start(
+            Arc::new(Arbiters::start(1)),
+            Arc::new(Tree::default()),
+            Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
+        );
+        let projection = start(&supervisor, deps.clone());
+        let node = projection.node();
+        let kills = [
+            KillHow::Panic,
+            KillHow::Stop,
+            KillHow::Abort,
+            KillHow::Arbiter,
+        ];
+        for (i, how) in (1_u64..).zip(kills) {
+            eventually("it runs", || async { node.kill(how).then_some(()) }).await;
+            eventually("it is restarted", || async {
+                (node.restarts() == i).then_some(())
+            })
+            .await;
             history.go_on(&mut writer, 200).await;
             writer.create_database("zoo");
             let last = writer.commit().await.expect("a position");
@@ -43,15 +55,27 @@ fn law_12_a_killed_projection_goes_on_where_the_model_is() {
                     .await
             );
         }
-        assert_eq!(node.restarts(), 2);
-        let before = address.send(Status).await.expect("alive").expect("status");
+        assert_eq!((node.restarts(), node.rebuilds()), (4, 2));
+        let before = projection
+            .call(Status)
+            .await
+            .expect("alive")
+            .expect("status");
         assert_eq!(
             (before.lag_commits, before.state),
             (0, ProjectionState::Live)
         );
-        let building = address.send(Rebuild).await.expect("alive").expect("begun");
+        let building = projection
+            .call(Rebuild)
+            .await
+            .expect("alive")
+            .expect("begun");
         let after = eventually("the swap", || async {
-            let status = address.send(Status).await.expect("alive").expect("status");
+            let status = projection
+                .call(Status)
+                .await
+                .expect("alive")
+                .expect("status");
             (status.generation == building.0).then_some(status)
         })
         .await;
@@ -61,6 +85,7 @@ fn law_12_a_killed_projection_goes_on_where_the_model_is() {
         for (name, value) in expected.as_object().expect("an object") {
             assert_eq!(seen.get(name), Some(value), "{name}");
         }
+        supervisor.arbiters().stop();
         io.shutdown_background();
     });
 }

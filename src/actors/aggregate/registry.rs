@@ -16,11 +16,11 @@ use tokio::time::Instant;
 
 use super::entity::{Entity, EntityDeps, Execute, Executed};
 use super::{AggregateActor, ExecuteMessage, Look, LookMessage, Seen};
-use crate::actors::arbiters::Arbiters;
 use crate::actors::error::CallError;
-use crate::actors::supervision::guard::{GuardSettings, OnEscalation, start_guarded};
+use crate::actors::supervision::guard::{GuardSettings, OnGone, start_guarded};
 use crate::actors::supervision::policy::ActorKind;
-use crate::actors::supervision::tree::{CallInFlight, Node, Tree};
+use crate::actors::supervision::supervisor::Supervisor;
+use crate::actors::supervision::tree::{CallInFlight, Node};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::{StreamKey, StreamName};
 use crate::metrics;
@@ -65,8 +65,7 @@ struct Inner<A: Aggregate + Unpin> {
     generations: AtomicU64,
     settings: RegistrySettings,
     deps: Arc<EntityDeps>,
-    arbiters: Arc<Arbiters>,
-    tree: Arc<Tree>,
+    supervisor: Supervisor,
 }
 
 /// The live entities of one type. Cheap to clone.
@@ -117,8 +116,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
         label: &'static str,
         settings: RegistrySettings,
         deps: Arc<EntityDeps>,
-        arbiters: Arc<Arbiters>,
-        tree: Arc<Tree>,
+        supervisor: Supervisor,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -127,8 +125,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
                 generations: AtomicU64::new(0),
                 settings,
                 deps,
-                arbiters,
-                tree,
+                supervisor,
             }),
         }
     }
@@ -258,29 +255,35 @@ impl<A: Aggregate + Unpin> Registry<A> {
         let inner = &self.inner;
         let generation = inner.generations.fetch_add(1, Ordering::Relaxed);
         let node = inner
-            .tree
+            .supervisor
+            .tree()
             .add(format!("aggregate/{stream}"), ActorKind::Aggregate);
         let key = stream.key();
-        let escalated: OnEscalation = {
+        let on_gone: OnGone = {
             let registry = Arc::downgrade(inner);
-            Arc::new(move |_| {
-                if let Some(inner) = registry.upgrade() {
-                    Registry { inner }.let_go(key, generation);
-                }
+            let io = inner.deps.io.clone();
+            // Elsewhere and later: it is also told at once, under the lock of the slots, when the
+            // thread on which the actor was to start has ended.
+            Arc::new(move |_, _| {
+                let registry = registry.clone();
+                io.spawn(async move {
+                    if let Some(inner) = registry.upgrade() {
+                        Registry { inner }.let_go(key, generation);
+                    }
+                });
             })
         };
         let guard = GuardSettings {
             node: node.clone(),
-            policy: ActorKind::Aggregate.policy(),
-            on_escalation: escalated,
+            on_gone,
         };
         let make: Arc<dyn Fn() -> Entity<A> + Send + Sync> = {
             let (stream, deps) = (stream.clone(), inner.deps.clone());
             Arc::new(move || Entity::new(stream.clone(), deps.clone()))
         };
-        let actor = start_guarded(&inner.arbiters.entity(key), guard, move || {
-            AggregateActor::new(make)
-        });
+        let arbiters = inner.supervisor.arbiters();
+        let arbiter = arbiters.handle(arbiters.entity(key));
+        let actor = start_guarded(&arbiter, guard, move || AggregateActor::new(make));
         Slot {
             actor,
             node,
@@ -299,7 +302,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
             .is_some_and(|slot| slot.generation == generation)
             && let Some(slot) = slots.remove(&key)
         {
-            self.inner.tree.remove(&slot.node);
+            self.inner.supervisor.tree().remove(&slot.node);
         }
     }
 
@@ -311,7 +314,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
         slots.retain(|_, slot| {
             let keep = slot.leases > 0 || now - slot.last_used < inner.settings.idle_after;
             if !keep {
-                inner.tree.remove(&slot.node);
+                inner.supervisor.tree().remove(&slot.node);
             }
             keep
         });
@@ -343,7 +346,7 @@ impl<A: Aggregate + Unpin> Inner<A> {
         idle.select_nth_unstable(some - 1);
         for (_, key) in &idle[..some] {
             if let Some(slot) = slots.remove(key) {
-                self.tree.remove(&slot.node);
+                self.supervisor.tree().remove(&slot.node);
             }
         }
         true

@@ -17,6 +17,7 @@ use super::{Look, Seen};
 use crate::actors::arbiters::Arbiters;
 use crate::actors::error::CallError;
 use crate::actors::event_store::EventStoreSettings;
+use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::supervision::tree::{ActorState, KillHow, Tree};
 use crate::actors::write_side::{self, WriteSide, WriteSideDeps};
 use crate::domain::aggregate::{Aggregate, DecodeError, DomainEvent, EventMeta};
@@ -78,7 +79,13 @@ struct Process {
     purses: Registry<Purse>,
     tree: Arc<Tree>,
     side: WriteSide,
-    _arbiters: Arc<Arbiters>,
+    supervisor: Supervisor,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.supervisor.arbiters().stop();
+    }
 }
 
 fn io() -> IoRuntime {
@@ -102,8 +109,13 @@ fn process(store: Arc<dyn ObjectStore>, settings: RegistrySettings) -> Process {
     let log = Arc::new(EventLog::new(store, "test".into(), 2, 1 << 20));
     let arbiters = Arc::new(Arbiters::start(2));
     let tree = Arc::new(Tree::default());
+    let supervisor = Supervisor::start(
+        arbiters,
+        tree.clone(),
+        Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
+    );
     let side = write_side::start(
-        &arbiters,
+        &supervisor,
         WriteSideDeps {
             log,
             event_store: EventStoreSettings {
@@ -116,22 +128,19 @@ fn process(store: Arc<dyn ObjectStore>, settings: RegistrySettings) -> Process {
             migration: None,
             clock: Arc::new(SystemClock),
             io: io(),
-            tree: tree.clone(),
-            end_process: Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
         },
     );
     let purses = Registry::new(
         "stream",
         settings,
         side.entities.clone(),
-        arbiters.clone(),
-        tree.clone(),
+        supervisor.clone(),
     );
     Process {
         purses,
         tree,
         side,
-        _arbiters: arbiters,
+        supervisor,
     }
 }
 
@@ -280,11 +289,13 @@ fn laws_2_4_12_nothing_is_lost_or_doubled_while_stores_fail_and_actors_die() {
             for round in 0..8 {
                 tokio::time::sleep(Duration::from_millis(60)).await;
                 let target = format!("event_store/{}", round % 2);
-                p.tree.find(&target).expect("a writer").kill(KillHow::Panic);
+                let how = [KillHow::Panic, KillHow::Abort][round / 2 % 2];
+                // Refused while it is being started again.
+                p.tree.find(&target).expect("a writer").kill(how);
                 if let Some(node) = p.tree.find("aggregate/purse/p1")
                     && round % 4 == 0
                 {
-                    node.kill(KillHow::Panic);
+                    node.kill([KillHow::Arbiter, KillHow::Panic][round / 4]);
                 }
             }
         };

@@ -22,8 +22,11 @@ use super::opening::open;
 use super::put::{Outcome, Put};
 use super::waiting::{Waiting, answer_all, too_late};
 use super::{Answer, AppendError, AppendRequest, EventStoreSettings, Partition};
+use crate::actors::arbiters::Place;
 use crate::actors::mirrors::Mirrors;
-use crate::actors::supervision::guard::{GuardSettings, start_guarded};
+use crate::actors::supervision::handle::Handle;
+use crate::actors::supervision::policy::ActorKind;
+use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::write_path::Standings;
 use crate::domain::ids::{PartitionId, WriterId};
 use crate::domain::time::{Clock, new_uuid};
@@ -72,14 +75,13 @@ impl WriterDeps {
     }
 }
 
-/// Starts the guarded writer of a partition.
-pub fn start(
-    arbiter: &actix_rt::ArbiterHandle,
-    guard: GuardSettings,
-    deps: WriterDeps,
-) -> Addr<EventStoreActor> {
+/// Starts the writer of a partition.
+pub fn start(supervisor: &Supervisor, deps: WriterDeps) -> Handle<EventStoreActor> {
+    let path = format!("event_store/{}", deps.shared.id);
     let deps = Arc::new(deps);
-    start_guarded(arbiter, guard, move || EventStoreActor::new(deps))
+    supervisor.child(path, ActorKind::EventStore, Place::Log, move || {
+        EventStoreActor::new(deps.clone())
+    })
 }
 
 /// An append on its way to the writer.

@@ -17,12 +17,12 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Addr;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::actor::{AppendMessage, CatchUp, EventStoreActor, SaveCheckpoint};
+use crate::actors::supervision::handle::Handle;
 use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
 use crate::log::index::{CommandOutcome, Location};
@@ -151,7 +151,7 @@ pub struct PartitionSize {
 
 struct Slot {
     shared: Arc<Partition>,
-    writer: Addr<EventStoreActor>,
+    writer: Handle<EventStoreActor>,
 }
 
 /// See the module.
@@ -167,7 +167,7 @@ impl EventStore {
     pub fn new(
         log: Arc<EventLog>,
         heads: Arc<LogHeads>,
-        writers: Vec<(Arc<Partition>, Addr<EventStoreActor>)>,
+        writers: Vec<(Arc<Partition>, Handle<EventStoreActor>)>,
     ) -> Self {
         let slots = writers
             .into_iter()
@@ -205,8 +205,11 @@ impl EventStore {
         let (reply, verdict) = oneshot::channel();
         // The writer says at the deadline that nothing was written, if it has not begun.
         let deadline = request.deadline + MARGIN;
-        // A writer that is gone drops the message and with it `reply`, which is noticed below.
-        slot.writer.do_send(AppendMessage { request, reply });
+        let _owed = slot.writer.node().call();
+        // A writer that dies drops the message and with it `reply`, which is noticed below.
+        if !slot.writer.tell(AppendMessage { request, reply }) {
+            return Err(AppendError::NotWritten(not_open()));
+        }
         match tokio::time::timeout_at(deadline, verdict).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(AppendError::Unknown("the writer was restarted".into())),
@@ -346,7 +349,7 @@ impl EventStore {
 
     /// The same for a whole partition.
     pub async fn catch_up_partition(&self, partition: PartitionId) -> Result<(), StoreError> {
-        match self.slot(partition).writer.send(CatchUp).await {
+        match self.slot(partition).writer.call(CatchUp).await {
             Ok(caught_up) => caught_up,
             Err(_) => Err(not_open()),
         }
@@ -370,7 +373,7 @@ impl EventStore {
     pub async fn save_checkpoints(&self) {
         for slot in self.slots.iter() {
             // A writer that is gone has nothing to save; the next start reads the log instead.
-            if slot.writer.send(SaveCheckpoint).await.is_err() {
+            if slot.writer.call(SaveCheckpoint).await.is_err() {
                 tracing::warn!(partition = %slot.shared.id, "no checkpoint: the writer is gone");
             }
         }

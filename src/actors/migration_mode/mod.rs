@@ -26,8 +26,11 @@ pub use self::figures::{FigureDeps, Verifications, Verified};
 pub use self::walk::{PATIENCE, Planned, Walker};
 
 use self::handoff::Mover;
+use super::arbiters::Place;
 use super::pulse::Pulse;
-use super::supervision::guard::{GuardSettings, start_guarded};
+use super::supervision::handle::Handle;
+use super::supervision::policy::ActorKind;
+use super::supervision::supervisor::Supervisor;
 use crate::domain::ids::PartitionId;
 use crate::domain::time::new_uuid;
 use crate::migration::record::Step;
@@ -54,13 +57,12 @@ pub struct MigrationModeDeps {
     pub driving: AtomicBool,
 }
 
-/// Starts the guarded actor.
-pub fn start(
-    arbiter: &actix_rt::ArbiterHandle,
-    guard: GuardSettings,
-    deps: Arc<MigrationModeDeps>,
-) -> Addr<MigrationModeActor> {
-    start_guarded(arbiter, guard, move || MigrationModeActor { deps })
+/// Starts the actor.
+pub fn start(supervisor: &Supervisor, deps: Arc<MigrationModeDeps>) -> Handle<MigrationModeActor> {
+    let (kind, place) = (ActorKind::MigrationMode, Place::Background);
+    supervisor.child("migration_mode", kind, place, move || MigrationModeActor {
+        deps: deps.clone(),
+    })
 }
 
 /// See the module.

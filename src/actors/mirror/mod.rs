@@ -7,14 +7,16 @@ pub mod copier;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use actix_rt::ArbiterHandle;
 use tokio::sync::watch;
 
 pub use brake::Brake;
 pub use copier::Copier;
 
+use super::arbiters::Place;
 use super::mirrors::Mirrors;
-use super::supervision::guard::{GuardSettings, start_guarded};
+use super::supervision::handle::Handle;
+use super::supervision::policy::ActorKind;
+use super::supervision::supervisor::Supervisor;
 use super::write_path::Standings;
 use crate::store::event_log::EventLog;
 use crate::store::log_heads::LogHeads;
@@ -58,11 +60,9 @@ impl Supervised for MirrorActor {
     }
 }
 
-/// Starts the actor on an arbiter; it ends with the arbiter.
-pub fn start(
-    arbiter: &ArbiterHandle,
-    settings: GuardSettings,
-    deps: MirrorDeps,
-) -> Addr<MirrorActor> {
-    start_guarded(arbiter, settings, move || MirrorActor { deps })
+/// Starts the actor.
+pub fn start(supervisor: &Supervisor, deps: MirrorDeps) -> Handle<MirrorActor> {
+    supervisor.child("mirror", ActorKind::Mirror, Place::Background, move || {
+        MirrorActor { deps: deps.clone() }
+    })
 }

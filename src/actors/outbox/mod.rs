@@ -4,11 +4,13 @@
 pub mod tailer;
 
 use actix::prelude::*;
-use actix_rt::ArbiterHandle;
 
 pub use tailer::{OutboxDeps, Tailer};
 
-use super::supervision::guard::{GuardSettings, start_guarded};
+use super::arbiters::Place;
+use super::supervision::handle::Handle;
+use super::supervision::policy::ActorKind;
+use super::supervision::supervisor::Supervisor;
 
 /// See the module.
 pub struct OutboxActor {
@@ -31,11 +33,9 @@ impl Supervised for OutboxActor {
     }
 }
 
-/// Starts the actor on an arbiter; it ends with the arbiter.
-pub fn start(
-    arbiter: &ArbiterHandle,
-    settings: GuardSettings,
-    deps: OutboxDeps,
-) -> Addr<OutboxActor> {
-    start_guarded(arbiter, settings, move || OutboxActor { deps })
+/// Starts the actor.
+pub fn start(supervisor: &Supervisor, deps: OutboxDeps) -> Handle<OutboxActor> {
+    supervisor.child("outbox", ActorKind::Outbox, Place::Background, move || {
+        OutboxActor { deps: deps.clone() }
+    })
 }

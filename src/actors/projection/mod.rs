@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use actix_rt::ArbiterHandle;
 use tokio::sync::Notify;
 
 pub use self::gather::BatchLimits;
 pub use self::progress::ProjectionProgress;
 pub use self::projector::Projector;
-use super::supervision::guard::{GuardSettings, start_guarded};
+use super::arbiters::Place;
+use super::supervision::handle::Handle;
+use super::supervision::policy::ActorKind;
+use super::supervision::supervisor::Supervisor;
 use crate::projection::changes::ParkedEvent;
 use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
@@ -83,13 +85,14 @@ impl ProjectionActor {
     }
 }
 
-/// Starts the projection on an arbiter.
-pub fn start(
-    arbiter: &ArbiterHandle,
-    settings: GuardSettings,
-    deps: ProjectionDeps,
-) -> Addr<ProjectionActor> {
-    start_guarded(arbiter, settings, move || ProjectionActor::new(deps))
+/// Starts the projection.
+pub fn start(supervisor: &Supervisor, deps: ProjectionDeps) -> Handle<ProjectionActor> {
+    supervisor.child(
+        "projection",
+        ActorKind::Projection,
+        Place::Background,
+        move || ProjectionActor::new(deps.clone()),
+    )
 }
 
 impl Actor for ProjectionActor {

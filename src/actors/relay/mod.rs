@@ -7,12 +7,14 @@ pub mod publisher;
 pub mod queue;
 
 use actix::prelude::*;
-use actix_rt::ArbiterHandle;
 
 pub use publisher::{Publisher, RelayDeps, RelaySettings};
 pub use queue::QueueLimits;
 
-use super::supervision::guard::{GuardSettings, start_guarded};
+use super::arbiters::Place;
+use super::supervision::handle::Handle;
+use super::supervision::policy::ActorKind;
+use super::supervision::supervisor::Supervisor;
 
 /// See the module.
 pub struct RelayActor {
@@ -35,12 +37,10 @@ impl Supervised for RelayActor {
     }
 }
 
-/// Starts the actor on an arbiter; it ends with the arbiter. Whoever ends it for good gives its
+/// Starts the actor. Whoever ends it for good gives its
 /// leases up with [`DeliveryStore::release`](crate::store::delivery::DeliveryStore::release).
-pub fn start(
-    arbiter: &ArbiterHandle,
-    settings: GuardSettings,
-    deps: RelayDeps,
-) -> Addr<RelayActor> {
-    start_guarded(arbiter, settings, move || RelayActor { deps })
+pub fn start(supervisor: &Supervisor, deps: RelayDeps) -> Handle<RelayActor> {
+    supervisor.child("relay", ActorKind::Relay, Place::Background, move || {
+        RelayActor { deps: deps.clone() }
+    })
 }

@@ -9,30 +9,34 @@
 //!                       beyond the limit: Escalated
 //! ```
 //!
+//! Beyond the limit, and when its task or its thread is ended under it, the actor is gone: whoever
+//! started it is told, and decides what follows. Nobody is told who was asked to end.
+//!
 //! Contract for actors: `restarting()` replaces the whole value; no state lives outside `self`
 //! that a panic could tear; `stopped()` and `Drop` never panic; asynchronous set-up happens in
 //! `started()` as a waited future, so that no message is handled before the state is rebuilt.
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use actix::dev::ContextFut;
+use actix::dev::channel::{AddressReceiver, AddressSender};
 use actix::{Actor, Addr, Context, Supervised};
 use actix_rt::ArbiterHandle;
-use jiff::Timestamp;
 use metrics::counter;
 use rand::Rng;
 use tokio::time::{Instant, Sleep};
 
-use super::policy::{Escalation, Policy};
-use super::tree::{ActorState, Failure, Kill, KillHow, Node};
+use super::intensity::Intensity;
+use super::policy::Policy;
+use super::tree::{ActorState, Failure, Kill, Node};
+use super::wakes::Wakes;
 use crate::domain::time::{Clock, SystemClock};
 use crate::metrics::{ESCALATIONS, RESTARTS};
 
@@ -69,34 +73,28 @@ pub fn note_panic(place: String) {
     });
 }
 
-/// Called once, when an actor has failed beyond its limit.
-pub type OnEscalation = Arc<dyn Fn(&Node) + Send + Sync>;
+/// How an actor is gone though nobody asked it to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It failed beyond its limit.
+    Escalated,
+    /// Its task was aborted or its thread ended; also when it never came to run.
+    Lost,
+    /// It made room, for one whom it lives on was built anew.
+    Renewed,
+}
+
+/// Called once for every guard that ends without having been asked to, on any thread: it must not
+/// wait.
+pub type OnGone = Arc<dyn Fn(&Arc<Node>, Gone) + Send + Sync>;
 
 /// What a guard needs besides the actor.
 #[derive(Clone)]
 pub struct GuardSettings {
-    /// The actor's place in the tree.
+    /// The actor's place in the tree; its kind's policy applies.
     pub node: Arc<Node>,
-    /// How it is restarted.
-    pub policy: &'static Policy,
-    /// What to do when it fails beyond the limit.
-    pub on_escalation: OnEscalation,
-}
-
-impl GuardSettings {
-    /// Guards `node` by its kind's policy; `end_process` is called when that policy says so.
-    pub fn new(node: Arc<Node>, end_process: OnEscalation) -> Self {
-        let policy = node.kind.policy();
-        let on_escalation: OnEscalation = match policy.escalation {
-            Escalation::EndProcess => end_process,
-            Escalation::DropEntity => Arc::new(|_| {}),
-        };
-        Self {
-            node,
-            policy,
-            on_escalation,
-        }
-    }
+    /// Who is told when the actor is gone.
+    pub on_gone: OnGone,
 }
 
 /// Starts a guarded actor on an arbiter. `make` runs there, so the actor need not be `Send`.
@@ -108,24 +106,117 @@ pub fn start_guarded<A>(
 where
     A: Supervised + Actor<Context = Context<A>>,
 {
-    let (sender, receiver) = actix::dev::channel::channel(16);
-    arbiter.spawn_fn(move || {
-        let context = Context::with_receiver(receiver);
-        actix_rt::spawn(Guard::new(context.into_future(make()), settings));
-    });
+    let (sender, receiver) = mailbox();
+    start_on_mailbox(arbiter, settings, receiver, make);
     Addr::new(sender)
 }
 
+/// A mailbox for an actor that is yet to start.
+pub(super) fn mailbox<A: Actor>() -> (AddressSender<A>, AddressReceiver<A>) {
+    // A mailbox takes in more than its capacity: what bounds it are the permits of its callers.
+    actix::dev::channel::channel(16)
+}
+
+/// Starts a guarded actor on an arbiter with a mailbox that may hold messages already.
+pub(super) fn start_on_mailbox<A>(
+    arbiter: &ArbiterHandle,
+    settings: GuardSettings,
+    receiver: AddressReceiver<A>,
+    make: impl FnOnce() -> A + Send + 'static,
+) where
+    A: Supervised + Actor<Context = Context<A>>,
+{
+    let post = Post::new(settings);
+    let thread = arbiter.clone();
+    // An arbiter that has ended drops the function, and the post says so.
+    arbiter.spawn_fn(move || {
+        let actor = match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(actor) => actor,
+            Err(payload) => {
+                tracing::error!(actor = %post.settings.node.path, message = describe(&*payload),
+                    "cannot be made");
+                return;
+            }
+        };
+        let context = Context::with_receiver(receiver);
+        run(Guard::new(context.into_future(actor), post), thread);
+    });
+}
+
 /// Starts a guarded actor on the arbiter of the caller.
-pub fn start_guarded_here<A>(settings: GuardSettings, actor: A) -> Addr<A>
+#[cfg(test)]
+pub(super) fn start_guarded_here<A>(settings: GuardSettings, actor: A) -> Addr<A>
 where
     A: Supervised + Actor<Context = Context<A>>,
 {
     let context = Context::new();
     let future = context.into_future(actor);
     let address = future.address();
-    actix_rt::spawn(Guard::new(future, settings));
+    let thread = actix_rt::Arbiter::current();
+    run(Guard::new(future, Post::new(settings)), thread);
     address
+}
+
+fn run<A>(guard: Guard<A>, thread: ArbiterHandle)
+where
+    A: Supervised + Actor<Context = Context<A>>,
+{
+    let node = guard.post.settings.node.clone();
+    // Orders given to a former incarnation are not meant for this one.
+    node.take_kill();
+    node.set_state(ActorState::Running);
+    let task = actix_rt::spawn(guard);
+    node.seated(task.abort_handle(), thread);
+}
+
+/// That somebody is to run here. Unless it is left in order, whoever waits for news is told that
+/// the actor was lost.
+struct Post {
+    settings: GuardSettings,
+    is_left: bool,
+}
+
+impl Post {
+    fn new(settings: GuardSettings) -> Self {
+        Self {
+            settings,
+            is_left: false,
+        }
+    }
+
+    /// The actor ended in order, or its end is told otherwise.
+    fn leave(&mut self) {
+        self.is_left = true;
+        self.settings.node.unseated();
+    }
+
+    fn tell(&self, gone: Gone) {
+        (self.settings.on_gone)(&self.settings.node, gone);
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
+        let node = &self.settings.node;
+        node.unseated();
+        node.owes_nothing();
+        if node.is_ending() {
+            node.set_state(ActorState::Stopped);
+            return;
+        }
+        note_failure(node, "lost", "its task or its thread has ended".into());
+        self.tell(Gone::Lost);
+    }
+}
+
+fn note_failure(node: &Node, cause: &'static str, message: String) {
+    tracing::error!(actor = %node.path, cause, %message, "actor failed");
+    counter!(RESTARTS, "actor" => node.kind.as_str(), "cause" => cause).increment(1);
+    let at = SystemClock.now();
+    node.failed(Failure { cause, message, at });
 }
 
 enum Phase {
@@ -141,9 +232,13 @@ where
     A: Supervised + Actor<Context = Context<A>>,
 {
     actor: Option<ContextFut<A, Context<A>>>,
-    settings: GuardSettings,
+    post: Post,
+    policy: &'static Policy,
     phase: Phase,
-    failures: VecDeque<Instant>,
+    failures: Intensity,
+    wakes: Arc<Wakes>,
+    /// Given to the actor in place of its task's, made once.
+    waker: Waker,
 }
 
 impl<A> Unpin for Guard<A> where A: Supervised + Actor<Context = Context<A>> {}
@@ -152,13 +247,22 @@ impl<A> Guard<A>
 where
     A: Supervised + Actor<Context = Context<A>>,
 {
-    fn new(actor: ContextFut<A, Context<A>>, settings: GuardSettings) -> Self {
+    fn new(actor: ContextFut<A, Context<A>>, post: Post) -> Self {
+        let policy = post.settings.node.kind.policy();
+        let wakes = Arc::new(Wakes::default());
         Self {
             actor: Some(actor),
-            settings,
+            post,
+            policy,
             phase: Phase::Running,
-            failures: VecDeque::new(),
+            failures: Intensity::new(policy.max_restarts, policy.window),
+            waker: futures_util::task::waker(wakes.clone()),
+            wakes,
         }
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        &self.post.settings.node
     }
 
     /// Runs the actor's own code with everything it may throw caught.
@@ -169,62 +273,54 @@ where
     where
         T: Default,
     {
+        let node = self.node().clone();
         let Some(actor) = self.actor.as_mut() else {
             return Ok(T::default());
         };
-        CURRENT.with(|c| *c.borrow_mut() = Some(self.settings.node.clone()));
+        CURRENT.with(|c| *c.borrow_mut() = Some(node));
         let outcome = catch_unwind(AssertUnwindSafe(|| run(actor)));
         CURRENT.with(|c| *c.borrow_mut() = None);
         outcome.map_err(|payload| describe(&*payload))
     }
 
     fn fail(&mut self, cause: &'static str, message: String) {
-        let node = &self.settings.node;
-        node.owes_nothing();
-        let kind = node.kind.as_str();
-        tracing::error!(actor = %node.path, cause, %message, "actor failed");
-        counter!(RESTARTS, "actor" => kind, "cause" => cause).increment(1);
-        node.failed(Failure {
-            cause,
-            message,
-            at: now(),
-        });
-        let at = Instant::now();
-        self.failures.push_back(at);
-        while self
-            .failures
-            .front()
-            .is_some_and(|f| at - *f > self.settings.policy.window)
-        {
-            self.failures.pop_front();
-        }
-        let failures = self.failures.len();
-        if failures > self.settings.policy.max_restarts {
-            tracing::error!(actor = %node.path, failures, "failed beyond its limit");
-            counter!(ESCALATIONS, "actor" => kind).increment(1);
+        self.node().owes_nothing();
+        note_failure(self.node(), cause, message);
+        let Some(failures) = self.failures.note(Instant::now()) else {
+            let node = self.node();
+            tracing::error!(actor = %node.path, "failed beyond its limit");
+            counter!(ESCALATIONS, "actor" => node.kind.as_str()).increment(1);
             self.end(ActorState::Escalated);
-            (self.settings.on_escalation)(&self.settings.node);
+            self.post.tell(Gone::Escalated);
             return;
-        }
-        let pause = self.settings.policy.backoff(failures);
+        };
+        let pause = self.policy.backoff(failures);
         let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
         self.phase = Phase::Backoff(Box::pin(tokio::time::sleep(jittered)));
     }
 
+    /// Notes that the actor is run, and how long it has waited for that.
+    fn begin_poll(&self) {
+        let (node, now) = (self.node(), Instant::now());
+        let waited = self.wakes.take(now);
+        if let Some(waited) = waited.filter(|_| !node.kind.stamps_messages()) {
+            node.waited(waited);
+        }
+        node.poll_begins(now);
+    }
+
     /// Carries out an order to kill, if there is one.
     fn obey(&mut self) -> bool {
-        match self.settings.node.take_kill() {
+        match self.node().take_kill() {
             None => return false,
-            Some(Kill::Asked(KillHow::Panic)) => {
-                self.fail("killed", "killed on request".into());
-            }
-            Some(Kill::Asked(KillHow::Stop)) => {
-                self.fail("stopped", "stopped on request".into());
-            }
-            Some(Kill::Asked(KillHow::Hang)) => {
-                self.phase = Phase::Hung(Box::pin(tokio::time::sleep(HANG)));
-            }
+            Some(Kill::Panic) => self.fail("killed", "killed on request".into()),
+            Some(Kill::Stop) => self.fail("stopped", "stopped on request".into()),
+            Some(Kill::Hang) => self.phase = Phase::Hung(Box::pin(tokio::time::sleep(HANG))),
             Some(Kill::Stuck) => self.fail("stuck", "found stuck from outside".into()),
+            Some(Kill::Renew) => {
+                self.end(ActorState::Backoff);
+                self.post.tell(Gone::Renewed);
+            }
         }
         true
     }
@@ -232,11 +328,27 @@ where
     /// Drops the actor; its destructor runs its last hooks, which may throw too.
     fn end(&mut self, state: ActorState) {
         self.phase = Phase::Ended;
-        self.settings.node.set_state(state);
+        self.node().owes_nothing();
+        self.node().set_state(state);
+        self.post.leave();
+        self.drop_actor();
+    }
+
+    fn drop_actor(&mut self) {
         let actor = self.actor.take();
         if catch_unwind(AssertUnwindSafe(move || drop(actor))).is_err() {
-            tracing::error!(actor = %self.settings.node.path, "panicked while being dropped");
+            tracing::error!(actor = %self.node().path, "panicked while being dropped");
         }
+    }
+}
+
+impl<A> Drop for Guard<A>
+where
+    A: Supervised + Actor<Context = Context<A>>,
+{
+    fn drop(&mut self) {
+        // Before the post is: whoever is told may start the next one at once.
+        self.drop_actor();
     }
 }
 
@@ -249,8 +361,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
         loop {
-            this.settings.node.register(cx.waker());
-            if this.settings.node.is_ending() && !matches!(this.phase, Phase::Ended) {
+            this.node().register(cx.waker());
+            if this.node().is_ending() && !matches!(this.phase, Phase::Ended) {
                 this.end(ActorState::Stopped);
             }
             match &mut this.phase {
@@ -261,11 +373,11 @@ where
                     }
                     this.phase = Phase::Running;
                     match this.contained(|actor| actor.restart()) {
-                        Ok(true) => this.settings.node.set_state(ActorState::Running),
+                        Ok(true) => this.node().set_state(ActorState::Running),
                         // Nobody holds an address any more.
                         Ok(false) => {
-                            if !this.settings.policy.may_stop {
-                                tracing::error!(actor = %this.settings.node.path,
+                            if !this.policy.may_stop {
+                                tracing::error!(actor = %this.node().path,
                                     "not restarted: nobody holds its address");
                             }
                             this.end(ActorState::Stopped);
@@ -278,7 +390,7 @@ where
                         this.phase = Phase::Running;
                     } else if !this.obey() {
                         // Woken for something, and not run: what the watchdog looks for.
-                        this.settings.node.owes();
+                        this.node().owes();
                         return Poll::Pending;
                     }
                 }
@@ -286,12 +398,16 @@ where
                     if this.obey() {
                         continue;
                     }
-                    this.settings.node.poll_begins();
-                    let polled = this.contained(|actor| Pin::new(actor).poll(cx).is_ready());
-                    this.settings.node.poll_ended();
+                    this.wakes.register(cx.waker());
+                    this.begin_poll();
+                    let waker = this.waker.clone();
+                    let mut noted = TaskContext::from_waker(&waker);
+                    let polled =
+                        this.contained(|actor| Pin::new(actor).poll(&mut noted).is_ready());
+                    this.node().poll_ended();
                     match polled {
                         Ok(false) => return Poll::Pending,
-                        Ok(true) if this.settings.policy.may_stop => this.end(ActorState::Stopped),
+                        Ok(true) if this.policy.may_stop => this.end(ActorState::Stopped),
                         Ok(true) => {
                             let connected =
                                 this.actor.as_mut().is_some_and(|a| a.ctx().connected());
@@ -307,10 +423,6 @@ where
             }
         }
     }
-}
-
-fn now() -> Timestamp {
-    SystemClock.now()
 }
 
 fn describe(payload: &(dyn Any + Send)) -> String {

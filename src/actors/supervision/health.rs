@@ -15,15 +15,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_rt::ArbiterHandle;
 use metrics::gauge;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::guard::OnEscalation;
 use super::policy::ActorKind;
-use super::tree::{Node, Tree};
+use super::supervisor::{EndProcess, Supervisor};
+use super::tree::{Kill, Node, Tree};
+use crate::actors::arbiters::{Arbiters, Place};
 use crate::metrics::{ACTOR_STUCK, ARBITER_LAG, CALLS_IN_FLIGHT};
 
 /// How often to look: a hundred thousand nodes take some milliseconds.
@@ -78,12 +78,10 @@ impl Activity {
     }
 }
 
-/// An arbiter by name.
-pub type NamedArbiter = (String, ArbiterHandle);
-
-/// Watches until it is dropped. `end_process` is called at most once for a node.
-pub async fn watch(tree: Arc<Tree>, arbiters: Vec<NamedArbiter>, end_process: OnEscalation) {
-    let pings: Vec<Ping> = arbiters.into_iter().map(Ping::new).collect();
+/// Watches until it is dropped. The process is ended at most once for a node.
+pub async fn watch(supervisor: Supervisor) {
+    let arbiters = supervisor.arbiters();
+    let pings: Vec<Ping> = arbiters.places().into_iter().map(Ping::new).collect();
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looked = Instant::now();
@@ -99,9 +97,9 @@ pub async fn watch(tree: Arc<Tree>, arbiters: Vec<NamedArbiter>, end_process: On
             continue;
         }
         for ping in &pings {
-            ping.look();
+            ping.look(arbiters);
         }
-        look(&tree, &end_process, now);
+        look(supervisor.tree(), supervisor.end_process(), now);
     }
 }
 
@@ -113,7 +111,7 @@ fn stood_still(gap: Duration) -> bool {
 }
 
 /// Looks once at every actor.
-pub fn look(tree: &Tree, end_process: &OnEscalation, now: Instant) {
+pub fn look(tree: &Tree, end_process: &EndProcess, now: Instant) {
     let mut by_kind: BTreeMap<&'static str, (u32, u32)> = BTreeMap::new();
     for kind in ActorKind::ALL {
         by_kind.insert(kind.as_str(), (0, 0));
@@ -131,7 +129,7 @@ pub fn look(tree: &Tree, end_process: &OnEscalation, now: Instant) {
     }
 }
 
-fn note(node: &Node, stuck: Option<(Stuck, Instant)>, end_process: &OnEscalation, now: Instant) {
+fn note(node: &Node, stuck: Option<(Stuck, Instant)>, end_process: &EndProcess, now: Instant) {
     let before = node.set_stuck(stuck.map(|(how, _)| how));
     let Some((how, since)) = stuck else {
         if let Some(was) = before {
@@ -152,47 +150,53 @@ fn note(node: &Node, stuck: Option<(Stuck, Instant)>, end_process: &OnEscalation
             tracing::error!(actor = %node.path, "{} holds its thread: the process ends", node.path);
             end_process(node);
         }
-        Stuck::NotRun | Stuck::Waiting => node.kill_stuck(),
+        Stuck::NotRun | Stuck::Waiting => node.order(Kill::Stuck),
     }
 }
 
 /// A question to an arbiter that it answers when it gets round to it.
 struct Ping {
-    name: String,
-    arbiter: ArbiterHandle,
+    place: Place,
     /// When the question was asked that is not answered yet.
     asked: Arc<Mutex<Option<Instant>>>,
     late: Mutex<bool>,
 }
 
 impl Ping {
-    fn new((name, arbiter): NamedArbiter) -> Self {
+    fn new(place: Place) -> Self {
         Self {
-            name,
-            arbiter,
+            place,
             asked: Arc::default(),
             late: Mutex::new(false),
         }
     }
 
-    fn look(&self) {
+    fn look(&self, arbiters: &Arbiters) {
         let now = Instant::now();
         let open = *self.asked.lock();
         let lag = open.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));
-        gauge!(ARBITER_LAG, "arbiter" => self.name.clone()).set(lag.as_secs_f64());
+        gauge!(ARBITER_LAG, "arbiter" => self.place.to_string()).set(lag.as_secs_f64());
         let is_late = lag >= BLOCKED_AFTER;
         let was_late = std::mem::replace(&mut *self.late.lock(), is_late);
         if is_late && !was_late {
-            tracing::error!(arbiter = %self.name, "the thread {} does not answer", self.name);
+            tracing::error!(arbiter = %self.place, "the thread {} does not answer", self.place);
         } else if was_late && !is_late {
-            tracing::info!(arbiter = %self.name, "the thread {} answers again", self.name);
+            tracing::info!(arbiter = %self.place, "the thread {} answers again", self.place);
         }
         if open.is_none() {
             *self.asked.lock() = Some(now);
-            let asked = self.asked.clone();
-            // False when the arbiter has ended: so does the process.
-            self.arbiter.spawn_fn(move || *asked.lock() = None);
+            let question = Question(self.asked.clone());
+            arbiters.handle(self.place).spawn_fn(move || drop(question));
         }
+    }
+}
+
+/// Answered when it is dropped: also by a thread that has ended, which the supervisor replaces.
+struct Question(Arc<Mutex<Option<Instant>>>);
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
     }
 }
 

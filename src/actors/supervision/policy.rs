@@ -34,6 +34,12 @@ impl ActorKind {
         Self::MigrationMode,
     ];
 
+    /// Whether its messages say themselves when they were sent: they wait for each other in the
+    /// mailbox, while the other kinds take a message up as soon as they are run.
+    pub fn stamps_messages(self) -> bool {
+        self == Self::Aggregate
+    }
+
     /// As metric label and in paths.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,13 +63,29 @@ impl ActorKind {
     }
 }
 
-/// What follows when an actor fails beyond its limit.
+/// What follows when an actor fails beyond its limit: the second tier, and the third.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escalation {
     /// Forget this one actor; whoever needs the entity next gets a fresh one.
     DropEntity,
+    /// Build it anew, with a fresh mailbox.
+    Rebuild {
+        /// More rebuilds than this within `window` are of no use.
+        max: usize,
+        /// The window.
+        window: Duration,
+        /// What follows then.
+        then: LastResort,
+    },
+}
+
+/// The third tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastResort {
     /// End the process with [`EXIT_ESCALATED`]: the orchestrator starts a fresh one.
     EndProcess,
+    /// Do without the actor, and try again after so long: what it does is not worth the process.
+    TryAgainAfter(Duration),
 }
 
 /// Exit code of a process that ended because an actor failed beyond its limit.
@@ -86,6 +108,8 @@ pub struct Policy {
     pub backoff_max: Duration,
     /// What follows beyond the limit.
     pub escalation: Escalation,
+    /// Rest for one: who is built anew with it, because it lives on what this one has told it.
+    pub rest: &'static [ActorKind],
     /// An actor that has been stuck for so long is restarted, or ends the process if it holds its
     /// thread; see [`super::health`].
     pub stuck_limit: Duration,
@@ -95,9 +119,19 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// A fresh mailbox on a living thread cures what a restart in place does not: a message that kills
+/// whoever takes it up. What is not cured by it once in ten minutes is not cured by it.
+const REBUILD_ONCE: Escalation = Escalation::Rebuild {
+    max: 1,
+    window: ms(600_000),
+    then: LastResort::EndProcess,
+};
+
 /// The table. Backoffs are short where a caller waits and long where a dependency may need time;
 /// a limit of 10 in 60 s lets a flapping dependency pass and catches a bug that never ends. Nothing
 /// but a bug makes an actor stuck for 15 or 30 s: no call to a dependency holds it up that counts.
+/// Without the MigrationModeActor switches are refused and traffic goes on. The relay publishes what
+/// the outbox has recorded, so it is built anew with it, and both read the same rows.
 pub const POLICIES: [Policy; 7] = [
     Policy {
         kind: ActorKind::Aggregate,
@@ -107,6 +141,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(5),
         backoff_max: ms(1_000),
         escalation: Escalation::DropEntity,
+        rest: &[],
         stuck_limit: ms(15_000),
     },
     Policy {
@@ -116,7 +151,8 @@ pub const POLICIES: [Policy; 7] = [
         window: ms(60_000),
         backoff_min: ms(10),
         backoff_max: ms(5_000),
-        escalation: Escalation::EndProcess,
+        escalation: REBUILD_ONCE,
+        rest: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -126,7 +162,8 @@ pub const POLICIES: [Policy; 7] = [
         window: ms(60_000),
         backoff_min: ms(50),
         backoff_max: ms(5_000),
-        escalation: Escalation::EndProcess,
+        escalation: REBUILD_ONCE,
+        rest: &[ActorKind::Relay],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -136,7 +173,8 @@ pub const POLICIES: [Policy; 7] = [
         window: ms(60_000),
         backoff_min: ms(50),
         backoff_max: ms(5_000),
-        escalation: Escalation::EndProcess,
+        escalation: REBUILD_ONCE,
+        rest: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -146,7 +184,8 @@ pub const POLICIES: [Policy; 7] = [
         window: ms(60_000),
         backoff_min: ms(50),
         backoff_max: ms(10_000),
-        escalation: Escalation::EndProcess,
+        escalation: REBUILD_ONCE,
+        rest: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -156,7 +195,8 @@ pub const POLICIES: [Policy; 7] = [
         window: ms(60_000),
         backoff_min: ms(50),
         backoff_max: ms(5_000),
-        escalation: Escalation::EndProcess,
+        escalation: REBUILD_ONCE,
+        rest: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -166,7 +206,12 @@ pub const POLICIES: [Policy; 7] = [
         window: ms(60_000),
         backoff_min: ms(100),
         backoff_max: ms(2_000),
-        escalation: Escalation::EndProcess,
+        escalation: Escalation::Rebuild {
+            max: 1,
+            window: ms(600_000),
+            then: LastResort::TryAgainAfter(ms(30_000)),
+        },
+        rest: &[],
         stuck_limit: ms(30_000),
     },
 ];

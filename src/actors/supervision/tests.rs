@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use actix::prelude::*;
 
-use super::guard::{GuardSettings, OnEscalation, start_guarded_here};
+use super::guard::{Gone, GuardSettings, OnGone, start_guarded_here};
 use super::health::{self, NOT_RUN_AFTER, Stuck, WAITING_AFTER};
 use super::policy::{ActorKind, POLICIES};
+use super::supervisor::EndProcess;
 use super::tree::{ActorState, KillHow, Tree};
 
 /// Counts messages; panics when told to. `incarnation` is what a rebuilt state shows.
@@ -69,10 +70,15 @@ fn guarded(
     let node = tree.add("test/1", kind);
     let escalated = Arc::new(AtomicU32::new(0));
     let seen = escalated.clone();
-    let on_escalation: OnEscalation = Arc::new(move |_| {
-        seen.fetch_add(1, Ordering::SeqCst);
+    let on_gone: OnGone = Arc::new(move |_, gone| {
+        if gone == Gone::Escalated {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
     });
-    let settings = GuardSettings::new(node.clone(), on_escalation);
+    let settings = GuardSettings {
+        node: node.clone(),
+        on_gone,
+    };
     let actor = Counter::new(Arc::default(), panic_at_start);
     (start_guarded_here(settings, actor), node, escalated)
 }
@@ -201,12 +207,15 @@ fn an_actor_that_is_told_to_end_is_gone_for_good() {
 fn watched() -> (Addr<Counter>, Arc<super::tree::Node>, impl Fn() -> u32) {
     let tree = Tree::default();
     let node = tree.add("test/1", ActorKind::EventStore);
-    let settings = GuardSettings::new(node.clone(), Arc::new(|_| {}));
+    let settings = GuardSettings {
+        node: node.clone(),
+        on_gone: Arc::new(|_, _| {}),
+    };
     let address = start_guarded_here(settings, Counter::new(Arc::default(), 0));
     let ended = Arc::new(AtomicU32::new(0));
     let look = move || {
         let count = ended.clone();
-        let end_process: OnEscalation = Arc::new(move |_| {
+        let end_process: EndProcess = Arc::new(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         });
         health::look(&tree, &end_process, tokio::time::Instant::now());

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use actix_rt::ArbiterHandle;
 use futures_util::task::AtomicWaker;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
-
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::health::{Activity, Stuck};
@@ -35,7 +36,7 @@ pub enum ActorState {
 /// Why an actor was restarted.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
-    /// `panic`, `killed`, `stopped` or `stuck`.
+    /// `panic`, `killed`, `stopped`, `stuck` or `lost` (its task or its thread ended).
     pub cause: &'static str,
     /// The panic's message, or who killed it.
     pub message: String,
@@ -53,15 +54,36 @@ pub enum KillHow {
     Stop,
     /// It is not run for a while, as if it were stuck.
     Hang,
+    /// Its task is aborted, wherever it is; its mailbox is lost.
+    Abort,
+    /// Its thread ends, and with it everyone who lives there.
+    Arbiter,
+}
+
+/// Where an actor runs.
+#[derive(Debug)]
+struct Seat {
+    task: AbortHandle,
+    thread: ArbiterHandle,
 }
 
 #[derive(Debug)]
 struct Status {
     state: ActorState,
     restarts: u64,
+    rebuilds: u64,
     last_failure: Option<Failure>,
     stuck: Option<Stuck>,
     escalated_since: Option<Instant>,
+}
+
+impl Status {
+    fn shown(&self) -> ActorState {
+        match (self.state, self.stuck) {
+            (ActorState::Running, Some(_)) => ActorState::Stuck,
+            (state, _) => state,
+        }
+    }
 }
 
 /// One guarded actor.
@@ -73,6 +95,7 @@ pub struct Node {
     pub kind: ActorKind,
     status: Mutex<Status>,
     kill: Mutex<Option<Kill>>,
+    seat: Mutex<Option<Seat>>,
     ending: AtomicBool,
     waker: AtomicWaker,
     polls: AtomicU64,
@@ -81,13 +104,19 @@ pub struct Node {
     wait_us: AtomicU64,
 }
 
-/// An order to kill, and who gave it.
+/// An order that the guard carries out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kill {
-    /// On request.
-    Asked(KillHow),
+    /// As if it had panicked.
+    Panic,
+    /// As if it had stopped of its own accord.
+    Stop,
+    /// Do not run it for a while.
+    Hang,
     /// The watchdog found it stuck.
     Stuck,
+    /// One whom it lives on was built anew.
+    Renew,
 }
 
 /// A call that an actor owes an answer; ends when dropped.
@@ -109,11 +138,13 @@ impl Node {
             status: Mutex::new(Status {
                 state: ActorState::Running,
                 restarts: 0,
+                rebuilds: 0,
                 last_failure: None,
                 stuck: None,
                 escalated_since: None,
             }),
             kill: Mutex::new(None),
+            seat: Mutex::new(None),
             ending: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             polls: AtomicU64::new(0),
@@ -123,10 +154,36 @@ impl Node {
         }
     }
 
-    /// Orders the guard to kill the actor; it does so whatever the actor is waiting for.
-    pub fn kill(&self, how: KillHow) {
-        *self.kill.lock() = Some(Kill::Asked(how));
+    /// Kills the actor: its guard does so, whatever the actor is waiting for, or its task or its
+    /// thread is ended under it. False when it does not run just now.
+    pub fn kill(&self, how: KillHow) -> bool {
+        let seat = self.seat.lock();
+        let Some(seat) = &*seat else {
+            return false;
+        };
+        match how {
+            KillHow::Panic => self.order(Kill::Panic),
+            KillHow::Stop => self.order(Kill::Stop),
+            KillHow::Hang => self.order(Kill::Hang),
+            KillHow::Abort => seat.task.abort(),
+            KillHow::Arbiter => return seat.thread.stop(),
+        }
+        true
+    }
+
+    pub(super) fn order(&self, kill: Kill) {
+        *self.kill.lock() = Some(kill);
         self.waker.wake();
+    }
+
+    /// It runs from now on, in this task on this thread.
+    pub(super) fn seated(&self, task: AbortHandle, thread: ArbiterHandle) {
+        *self.seat.lock() = Some(Seat { task, thread });
+    }
+
+    /// It does not run any more.
+    pub(super) fn unseated(&self) {
+        *self.seat.lock() = None;
     }
 
     /// Orders the guard to end the actor for good, whatever it is waiting for; at shutdown.
@@ -143,19 +200,12 @@ impl Node {
         self.waker.register(waker);
     }
 
-    /// Orders the guard to restart the actor because it is stuck.
-    pub(super) fn kill_stuck(&self) {
-        *self.kill.lock() = Some(Kill::Stuck);
-        self.waker.wake();
-    }
-
     pub(super) fn take_kill(&self) -> Option<Kill> {
         self.kill.lock().take()
     }
 
-    pub(super) fn poll_begins(&self) {
+    pub(super) fn poll_begins(&self, now: Instant) {
         self.polls.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
         *self.activity.lock() = Activity {
             poll_began: Some(now),
             owed: None,
@@ -227,6 +277,16 @@ impl Node {
         status.last_failure = Some(failure);
     }
 
+    /// It is built anew.
+    pub(super) fn rebuilt(&self) {
+        self.status.lock().rebuilds += 1;
+    }
+
+    /// How often it was built anew, with another mailbox.
+    pub fn rebuilds(&self) -> u64 {
+        self.status.lock().rebuilds
+    }
+
     /// How often it was restarted.
     pub fn restarts(&self) -> u64 {
         self.status.lock().restarts
@@ -237,6 +297,10 @@ impl Node {
         self.status.lock().state
     }
 
+    fn shown_state(&self) -> ActorState {
+        self.status.lock().shown()
+    }
+
     /// The node as shown to people.
     pub fn view(&self) -> NodeView {
         let status = self.status.lock();
@@ -244,12 +308,10 @@ impl Node {
             path: self.path.clone(),
             name: self.path.rsplit('/').next().unwrap_or_default().to_owned(),
             kind: self.kind.as_str(),
-            state: match (status.state, status.stuck) {
-                (ActorState::Running, Some(_)) => ActorState::Stuck,
-                (state, _) => state,
-            },
+            state: status.shown(),
             stuck: status.stuck,
             restarts: status.restarts,
+            rebuilds: status.rebuilds,
             last_failure: status.last_failure.clone(),
             polls: self.polls.load(Ordering::Relaxed),
             calls_in_flight: self.calls(),
@@ -274,8 +336,11 @@ pub struct NodeView {
     /// `waiting` (it owes answers and waits in vain).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stuck: Option<Stuck>,
-    /// How often it was restarted.
+    /// How often it failed and was restarted.
     pub restarts: u64,
+    /// How often it was built anew with another mailbox, because restarts did not help, its task or
+    /// thread had ended, or the one it lives on was.
+    pub rebuilds: u64,
     /// Why it was restarted last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Failure>,
@@ -322,6 +387,17 @@ impl Tree {
         self.nodes.lock().values().cloned().collect()
     }
 
+    /// Actors that the process cannot do without and that failed beyond their limit or are stuck.
+    pub fn down(&self) -> Vec<String> {
+        let nodes = self.nodes.lock();
+        let down = nodes.values().filter(|node| {
+            let state = node.shown_state();
+            node.kind != ActorKind::Aggregate
+                && matches!(state, ActorState::Escalated | ActorState::Stuck)
+        });
+        down.map(|node| node.path.clone()).collect()
+    }
+
     /// The whole tree, with at most `children` actors under each branch.
     pub fn view(&self, children: usize) -> NodeView {
         let mut root = branch("root");
@@ -336,6 +412,7 @@ impl Tree {
             }
             if let Some(last) = root.children.last_mut() {
                 last.restarts += view.restarts;
+                last.rebuilds += view.rebuilds;
                 last.polls += view.polls;
                 last.calls_in_flight += view.calls_in_flight;
                 last.mailbox_wait_ms = last.mailbox_wait_ms.max(view.mailbox_wait_ms);
@@ -345,6 +422,7 @@ impl Tree {
             }
         }
         root.restarts = root.children.iter().map(|c| c.restarts).sum();
+        root.rebuilds = root.children.iter().map(|c| c.rebuilds).sum();
         root.calls_in_flight = root.children.iter().map(|c| c.calls_in_flight).sum();
         root
     }
@@ -358,6 +436,7 @@ fn branch(path: &str) -> NodeView {
         state: ActorState::Running,
         stuck: None,
         restarts: 0,
+        rebuilds: 0,
         last_failure: None,
         polls: 0,
         calls_in_flight: 0,
