@@ -159,6 +159,7 @@ fn http_settings(config: &Config) -> HttpSettings {
         workers: http.workers,
         max_body_bytes: http.max_body_bytes,
         max_in_flight: http.max_in_flight,
+        max_body_bytes_in_flight: http.max_body_bytes_in_flight,
         request_deadline: http.request_deadline,
         keep_alive: http.keep_alive,
         tls,

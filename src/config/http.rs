@@ -23,6 +23,9 @@ const MAX_BODY_BYTES_LIMIT: usize = super::log::MAX_BATCH_BYTES;
 /// gains no throughput.
 const MAX_IN_FLIGHT: usize = 2048;
 
+/// 256 of the largest bodies: some times as much in events and commit objects fits a small machine.
+const MAX_BODY_BYTES_IN_FLIGHT: usize = 256 << 20;
+
 /// Three times the deadline of an append: room for waiting, deciding again and reading back.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -43,6 +46,9 @@ pub struct HttpConfig {
     pub max_body_bytes: usize,
     /// Requests in work at once; one more is answered 503.
     pub max_in_flight: usize,
+    /// Bytes, over all requests in work, of bodies too large to come in one piece; beyond it they
+    /// are answered 503.
+    pub max_body_bytes_in_flight: usize,
     /// A request that took this long is answered without a result.
     #[serde(with = "duration")]
     pub request_deadline: Duration,
@@ -63,6 +69,7 @@ impl Default for HttpConfig {
             workers: (cores() / 2).max(1),
             max_body_bytes: MAX_BODY_BYTES,
             max_in_flight: MAX_IN_FLIGHT,
+            max_body_bytes_in_flight: MAX_BODY_BYTES_IN_FLIGHT,
             request_deadline: REQUEST_DEADLINE,
             keep_alive: KEEP_ALIVE,
             tls_cert: None,
@@ -93,6 +100,11 @@ impl HttpConfig {
             self.max_in_flight > 0,
             "http.max_in_flight",
             "must be at least 1",
+        );
+        problems.require(
+            self.max_body_bytes_in_flight >= self.max_body_bytes,
+            "http.max_body_bytes_in_flight",
+            "must be at least http.max_body_bytes, or the largest body would never be taken",
         );
         problems.require(
             !self.request_deadline.is_zero(),

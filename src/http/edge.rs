@@ -24,6 +24,10 @@ pub struct HttpSettings {
     pub max_body_bytes: usize,
     /// Requests handled at once, over all workers; more are told to come back.
     pub max_in_flight: usize,
+    /// Bytes of the bodies that come in more than one piece, over all requests in work; a body
+    /// that goes beyond it is told to come back. What comes in one piece, a buffer of a connection
+    /// at most, is bounded by `max_in_flight`.
+    pub max_body_bytes_in_flight: usize,
     /// Live streams at once.
     pub max_streams: usize,
     /// Connections at once, per worker; more wait in the system's queue.
@@ -59,9 +63,9 @@ impl Default for HttpSettings {
             workers: 2,
             max_body_bytes: 1 << 20,
             // At 12,000 writes a second and 25 ms each, 300 are in flight; this leaves room for
-            // bursts and for stores that answer in 100 ms, and bounds bodies held to 4 GiB at the
-            // very worst, 4 MB at the usual 1 KiB.
+            // bursts and for stores that answer in 100 ms.
             max_in_flight: 4_096,
+            max_body_bytes_in_flight: 256 << 20,
             max_streams: 256,
             max_connections: 8_192,
             request_deadline: Duration::from_secs(10),
@@ -82,6 +86,7 @@ pub struct Edge {
     /// Who is who.
     pub auth: Authenticator,
     in_flight: Arc<AtomicUsize>,
+    body_bytes: Arc<AtomicUsize>,
     streams: Arc<AtomicUsize>,
     closing: watch::Sender<bool>,
     id_prefix: u32,
@@ -108,6 +113,32 @@ impl Drop for Place {
     }
 }
 
+/// Bytes held of a bounded number of them, given back when dropped.
+#[derive(Debug)]
+pub struct HeldBytes {
+    held: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl HeldBytes {
+    /// Holds so many more; false where that would be too many over all, and then nothing changes.
+    pub fn grow(&mut self, bytes: usize, limit: usize) -> bool {
+        let fits = self.all.fetch_add(bytes, Ordering::AcqRel) + bytes <= limit;
+        if fits {
+            self.held += bytes;
+        } else {
+            self.all.fetch_sub(bytes, Ordering::AcqRel);
+        }
+        fits
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.held, Ordering::AcqRel);
+    }
+}
+
 impl Edge {
     /// Serves as `settings` say, to those who bring one of `tokens`.
     pub fn new(settings: HttpSettings, tokens: Vec<Token>) -> Self {
@@ -115,6 +146,7 @@ impl Edge {
             settings,
             auth: Authenticator::new(tokens),
             in_flight: Arc::default(),
+            body_bytes: Arc::default(),
             streams: Arc::default(),
             closing: watch::Sender::new(false),
             // The random end of the UUID, not the time at its beginning.
@@ -126,6 +158,14 @@ impl Edge {
     /// Room for one more request; `None` at the limit.
     pub fn admit(&self) -> Option<Place> {
         Place::take(&self.in_flight, self.settings.max_in_flight)
+    }
+
+    /// An account of the bytes of one body.
+    pub fn hold_bytes(&self) -> HeldBytes {
+        HeldBytes {
+            held: 0,
+            all: self.body_bytes.clone(),
+        }
     }
 
     /// Room for one more live stream; `None` at the limit.

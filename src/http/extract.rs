@@ -14,13 +14,14 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::edge::Edge;
+use super::edge::{Edge, HeldBytes};
 use super::headers::{Precondition, idempotency_key, request_hash};
 use super::json;
 use super::problem::{self, Problem};
 use crate::domain::event::Idempotency;
+use crate::metrics as oms_metrics;
 use crate::service::context::RequestContext;
-use crate::service::error::ServiceError;
+use crate::service::error::{RETRY_AFTER, ServiceError};
 
 /// Who asks, until when, as part of which story. Put into the request by the middleware.
 #[derive(Debug, Clone)]
@@ -203,8 +204,13 @@ async fn read_body(req: &HttpRequest, payload: Payload, edge: &Edge) -> Result<B
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    match timeout(edge.settings.body_timeout, collect(payload, limit)).await {
-        Ok(body) => body,
+    match timeout(edge.settings.body_timeout, collect(payload, edge)).await {
+        Ok(body) => {
+            let (bytes, held) = body?;
+            // Until the request is answered.
+            req.extensions_mut().insert(held);
+            Ok(bytes)
+        }
         Err(_) => Err(Problem::new(
             problem::BODY_TIMEOUT,
             format!(
@@ -215,7 +221,9 @@ async fn read_body(req: &HttpRequest, payload: Payload, edge: &Edge) -> Result<B
     }
 }
 
-async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
+async fn collect(mut payload: Payload, edge: &Edge) -> Result<(Bytes, HeldBytes), Problem> {
+    let limit = edge.settings.max_body_bytes;
+    let mut held = edge.hold_bytes();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(chunk) = payload.next().await {
@@ -229,17 +237,28 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
         // Most bodies arrive in one piece, which is then not copied.
         if first.is_empty() {
             first = chunk;
+        } else if !held.grow(chunk.len(), edge.settings.max_body_bytes_in_flight) {
+            return Err(too_many_bytes());
         } else {
             rest.extend_from_slice(&chunk);
         }
     }
     if rest.is_empty() {
-        return Ok(first);
+        return Ok((first, held));
     }
     let mut whole = BytesMut::with_capacity(first.len() + rest.len());
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+    Ok((whole.freeze(), held))
+}
+
+fn too_many_bytes() -> Problem {
+    const LIMIT: &str = "body_bytes_in_flight";
+    oms_metrics::admission_rejected(LIMIT);
+    let detail = "too many bytes of large bodies are being handled; nothing was done";
+    Problem::new(problem::OVERLOADED, detail)
+        .subject(LIMIT)
+        .retry_after(RETRY_AFTER)
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -210,3 +210,28 @@ async fn a_body_in_pieces_is_put_together() {
     let body = read_body(&request, pieces, &edge).await.unwrap();
     assert_eq!(&body[..], b"{\"n\":1}");
 }
+
+#[actix_web::test]
+async fn law_13_bytes_of_large_bodies_are_bounded_and_given_back() {
+    let edge = Edge::new(
+        HttpSettings {
+            max_body_bytes_in_flight: 10,
+            ..HttpSettings::default()
+        },
+        vec![],
+    );
+    let body = || {
+        let pieces = ["{\"n\":", "        1", "}"].map(|p| Ok(Bytes::from_static(p.as_bytes())));
+        payload(futures_util::stream::iter(pieces))
+    };
+    let one = post("").to_http_request();
+    read_body(&one, body(), &edge).await.unwrap();
+    let two = post("").to_http_request();
+    let problem = read_body(&two, body(), &edge).await.unwrap_err();
+    assert_eq!((problem.body().status, problem.code()), (503, "overloaded"));
+    // What comes in one piece is bounded by the number of requests.
+    let whole = futures_util::stream::iter([Ok(Bytes::from_static(b"{\"n\":               1}"))]);
+    read_body(&two, payload(whole), &edge).await.unwrap();
+    drop(one);
+    read_body(&two, body(), &edge).await.unwrap();
+}
