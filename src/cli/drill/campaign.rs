@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::output::Output;
@@ -13,6 +14,7 @@ use super::patience::{Waited, persist};
 use super::report::{NotBack, Strike};
 use super::stream::{Stream, Streams};
 use crate::actors::supervision::policy::ActorKind;
+use crate::domain::time::{Clock, SystemClock};
 
 /// Streams tried at most, for each partition, until every partition has one: by chance each try
 /// hits any of them.
@@ -23,6 +25,15 @@ pub struct Plan {
     kinds: Vec<(ActorKind, Vec<String>)>,
     /// One in each partition.
     partitions: Vec<Arc<Stream>>,
+    /// Actors that failed before the drill: that counts too.
+    failed: Vec<Failed>,
+}
+
+struct Failed {
+    kind: ActorKind,
+    path: String,
+    restarts: u64,
+    last: Instant,
 }
 
 impl Plan {
@@ -35,10 +46,11 @@ impl Plan {
     ) -> anyhow::Result<Self> {
         let tree = api.get("/api/v1/admin/actors").await?;
         let mut found = Vec::new();
-        leaves(tree.get("root").unwrap_or(&tree), &mut found);
+        nodes(tree.get("root").unwrap_or(&tree), &mut found);
         let of = |kind: ActorKind| -> Vec<String> {
-            let of_kind = found.iter().filter(|(name, _)| name == kind.as_str());
-            of_kind.map(|(_, path)| path.clone()).collect()
+            let of_kind = found.iter().filter(|node| node["kind"] == kind.as_str());
+            let paths = of_kind.filter_map(|node| node["path"].as_str());
+            paths.map(str::to_owned).collect()
         };
         let stores = of(ActorKind::EventStore);
         anyhow::ensure!(
@@ -55,6 +67,7 @@ impl Plan {
         Ok(Self {
             kinds: kinds.collect(),
             partitions: one_each(api, streams, stores.len(), limit).await?,
+            failed: found.iter().filter_map(|node| failed(node)).collect(),
         })
     }
 
@@ -69,15 +82,27 @@ impl Plan {
     }
 }
 
-/// Kind and path of every actor of the tree.
-fn leaves(node: &Value, found: &mut Vec<(String, String)>) {
-    let children = node["children"].as_array().map_or(&[][..], Vec::as_slice);
-    for child in children {
-        if let (Some(kind), Some(path)) = (child["kind"].as_str(), child["path"].as_str()) {
-            found.push((kind.to_owned(), path.to_owned()));
-        }
-        leaves(child, found);
+/// Every node of the tree.
+fn nodes<'a>(node: &'a Value, found: &mut Vec<&'a Value>) {
+    for child in node["children"].as_array().into_iter().flatten() {
+        found.push(child);
+        nodes(child, found);
     }
+}
+
+/// How often and when an actor failed, if it did. The service's clock is believed to be ours.
+fn failed(node: &Value) -> Option<Failed> {
+    let name = node["kind"].as_str()?;
+    let kind = ActorKind::ALL.into_iter().find(|k| k.as_str() == name)?;
+    let at: Timestamp = node["last_failure"]["at"].as_str()?.parse().ok()?;
+    let ago = SystemClock.now().duration_since(at);
+    let ago = Duration::try_from(ago).unwrap_or_default();
+    Some(Failed {
+        kind,
+        path: node["path"].as_str()?.to_owned(),
+        restarts: node["restarts"].as_u64()?,
+        last: Instant::now().checked_sub(ago)?,
+    })
 }
 
 /// A stream in every partition: which one a stream is in is told by its first event.
@@ -126,12 +151,16 @@ impl Campaign<'_> {
     /// there is to report at any moment.
     pub async fn run(self, strikes: &mut Vec<Strike>) -> anyhow::Result<Option<NotBack>> {
         let mut pace = Pace::default();
+        for actor in &self.plan.failed {
+            let policy = actor.kind.policy();
+            pace.failed(&actor.path, policy, actor.restarts, actor.last);
+        }
         for round in 0..self.rounds as usize {
             for (kind, paths) in &self.plan.kinds {
                 let target = self.target(*kind, paths, round).await?;
                 let policy = kind.policy();
                 let rest = self.rest.max(rest(policy));
-                if let Some(next) = pace.next(&target.path, rest) {
+                if let Some(next) = pace.next(&target.path, policy, rest) {
                     tokio::time::sleep_until(next.into()).await;
                 }
                 let begun = Instant::now();

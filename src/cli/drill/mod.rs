@@ -57,7 +57,7 @@ Afterwards every acknowledged write of the drill is read back: it must be there 
 version and at the position it was acknowledged with. Ctrl-C ends the drill with what it has so far.
 
 An actor is killed again only when its policy allows it, with two failures to spare: many rounds
-take minutes. Each failure within its window doubles the pause before the restart (`pause`), so that
+take minutes, and failures from before the drill count. Each failure within its window doubles the pause before the restart (`pause`), so that
 --rest 60 measures lone failures and the default measures failures in a row.
 
 Ends with 5 when an acknowledged write is lost, doubled or misplaced; with 4 when an actor did not
