@@ -100,10 +100,11 @@ async fn run(service: &Service, bin: &Path, script: &str) -> std::process::Outpu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_14_every_command_of_the_runbook_does_what_it_says() {
-    // The two gates that ask for days.
+    // The two gates that ask for days, and the game day.
     let env = [
         ("OMS__MIGRATION__GATES__S3_LED_FOR", "0s"),
         ("OMS__MIGRATION__ARCHIVE_AFTER", "0s"),
+        ("OMS__CHAOS__ENABLED", "true"),
     ];
     let service = Service::start(&env, &["--mode", "legacy"]).await;
     some_events(&service).await;
@@ -137,7 +138,11 @@ async fn law_14_every_command_of_the_runbook_does_what_it_says() {
         assert!(stages.iter().any(|s| s == stage), "{stage} is walked to");
     }
     // And all of it is still there.
-    let orders = service.whole_feed().await;
+    let feed = service.whole_feed().await;
+    let drilled = feed.iter().filter(|e| e["streamtype"] == "drill").count();
+    assert!(drilled > 0, "the game day was held");
+    let orders: Vec<_> = feed.iter().filter(|e| e["streamtype"] == "order").collect();
+    assert_eq!(orders.len() + drilled, feed.len());
     let streams: BTreeSet<&str> = orders
         .iter()
         .filter_map(|e| e["subject"].as_str())

@@ -215,7 +215,9 @@ pub fn sum(metrics: &str, name: &str) -> f64 {
     of_name.sum()
 }
 
-fn percentile(sorted: &[Duration], share: f64) -> f64 {
+/// The smallest value, in milliseconds, that at least this share of the sorted values do not exceed;
+/// 0 of none.
+pub fn percentile(sorted: &[Duration], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return 0.0;
     };

@@ -1,8 +1,8 @@
 //! The command line, one file for each group of commands.
 //!
 //! * `serve`: the service; `demo`: the whole story on a real data set
-//! * against a running service: `status`, `mode`, `jobs`, `events`, `dead`, `actors`, `projections`,
-//!   `bench`, through `remote`
+//! * against a running service: `status`, `mode`, `jobs`, `events`, `dead`, `actors`, `drill`,
+//!   `projections`, `bench`, through `remote`
 //! * on the bucket itself: `log`
 //! * `config`: the configuration
 //! * `exit`: what the exit codes mean; `output`, `progress`: how people and scripts see it
@@ -12,6 +12,7 @@ mod bench;
 mod config;
 mod dead;
 mod demo;
+mod drill;
 mod events;
 mod exit;
 mod flags;
@@ -57,6 +58,8 @@ enum Command {
     #[command(subcommand)]
     Dead(dead::Dead),
     Actors(actors::Actors),
+    #[command(subcommand)]
+    Drill(drill::Drill),
     Projections(projections::Projections),
     Backfill(jobs::Backfill),
     Verify(jobs::Verify),
@@ -111,6 +114,7 @@ fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Events(command) => block_on(command.run(output)),
         Command::Dead(command) => block_on(command.run(output)),
         Command::Actors(command) => block_on(command.run(output)),
+        Command::Drill(command) => block_on(command.run(output)),
         Command::Projections(command) => block_on(command.run(output)),
         Command::Backfill(command) => block_on(command.run(output)),
         Command::Verify(command) => block_on(command.run(output)),

@@ -20,4 +20,6 @@ pub mod refusal;
 pub mod time;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 pub(crate) mod testing;

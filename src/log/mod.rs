@@ -21,3 +21,6 @@ pub mod keys;
 pub mod object;
 pub mod partition;
 pub mod segment;
+
+#[cfg(test)]
+mod checkpoint_tests;

@@ -32,3 +32,6 @@ pub mod record;
 pub mod stage;
 pub mod standing;
 pub mod switch;
+
+#[cfg(test)]
+mod model_tests;

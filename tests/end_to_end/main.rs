@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod drill;
 #[path = "../support/broker.rs"]
 mod kafka;
 mod kills;

@@ -51,6 +51,8 @@ struct Model {
     /// Versions in the order in which the broker saw each for the first time.
     seen: HashMap<StreamName, Vec<u64>>,
     refusals: HashMap<Position, u32>,
+    /// What the broker has said that it has.
+    acknowledged: HashSet<Position>,
     queue: SendQueue,
     now: i64,
 }
@@ -63,6 +65,7 @@ impl Model {
             poison,
             seen: HashMap::new(),
             refusals: HashMap::new(),
+            acknowledged: HashSet::new(),
             queue: SendQueue::new(LIMITS),
             now: 0,
         };
@@ -84,7 +87,12 @@ impl Model {
             read.extend(rows.take(limit).cloned());
         }
         self.queue.loaded(read, at(self.now));
-        assert!(self.queue.len() <= LIMITS.window * 3, "the window is kept");
+        for lane in self.queue.lanes.values() {
+            assert!(
+                lane.rows.len() <= LIMITS.window,
+                "law 13: the window is kept"
+            );
+        }
     }
 
     /// What a broker does with a wave: in order, per stream nothing past what failed. `fate` picks
@@ -92,6 +100,9 @@ impl Model {
     fn send(&mut self, fail_at: usize, stored: bool, persisted: bool) {
         let wave = self.queue.next_wave(at(self.now));
         assert!(wave.len() <= LIMITS.wave_rows);
+        let bytes: u32 = wave.iter().map(|row| row.len).sum();
+        let fits = bytes as usize <= LIMITS.wave_bytes || wave.len() == 1;
+        assert!(fits, "law 13: {bytes} bytes in {} rows", wave.len());
         let mut blocked = HashSet::new();
         let mut verdicts = Vec::new();
         for (i, row) in wave.iter().enumerate() {
@@ -111,6 +122,9 @@ impl Model {
                 (true, true) => Verdict::Rejected("too large".into()),
                 (false, _) => Verdict::Failed,
             };
+            if verdict == Verdict::Delivered {
+                self.acknowledged.insert(row.position);
+            }
             if verdict != Verdict::Delivered {
                 blocked.insert(row.stream.clone());
             }
@@ -120,6 +134,9 @@ impl Model {
             verdicts.push(verdict);
         }
         let settlement = self.queue.settle(verdicts, at(self.now));
+        for position in &settlement.delivered {
+            assert!(self.acknowledged.contains(position), "law 9: {position}");
+        }
         for refused in settlement.refused {
             if !persisted {
                 continue;
@@ -142,6 +159,7 @@ impl Model {
     fn delete(&mut self) {
         let gone = self.queue.undeleted();
         for position in &gone {
+            assert!(self.acknowledged.contains(position), "law 9: {position}");
             self.outbox.remove(position);
         }
         self.queue.deleted(&gone);
@@ -197,7 +215,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn law_9_order_per_stream_and_completeness_survive_everything(
-        streams in prop::collection::vec((0_u16..3, 0_u8..3), 1..60),
+        streams in prop::collection::vec((0_u16..3, 0_u8..3, 1_u32..80), 1..60),
         poison in prop::collection::hash_set(0_usize..60, 0..4),
         steps in prop::collection::vec(step(), 0..80),
     ) {
@@ -205,10 +223,11 @@ proptest! {
         let rows: Vec<OutboxRow> = streams
             .iter()
             .enumerate()
-            .map(|(i, key)| {
-                let version = versions.entry(*key).or_default();
+            .map(|(i, (partition, stream, len))| {
+                let version = versions.entry((*partition, *stream)).or_default();
                 *version += 1;
-                row(key.0, i as u64, key.1, *version)
+                let row = row(*partition, i as u64, *stream, *version);
+                OutboxRow { len: *len, ..row }
             })
             .collect();
         let poison: HashSet<Position> =
