@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
+use crate::actors::event_store::WritesFail;
 use crate::actors::projection;
 use crate::actors::supervision::tree::{KillHow, NodeView};
 use crate::domain::refusal::Refusal;
@@ -17,6 +18,7 @@ use crate::store::failpoint::{self, Action, Point};
 use crate::store::health::{DependencyState, DependencyStatus};
 use crate::store::read_model::ProjectionStatus;
 use crate::store::read_model::status::ONTOLOGY;
+use crate::store::room::{RoomState, RoomStatus};
 
 /// The dependencies as last seen.
 #[derive(Debug, Clone, Serialize)]
@@ -32,7 +34,8 @@ pub struct Dependencies {
 /// Body of `GET /health`.
 #[derive(Debug, Clone, Serialize)]
 pub struct HealthReport {
-    /// `ok`, `degraded` (serves writes, but something lags behind) or `unavailable`.
+    /// `ok`, `degraded` (something lags behind, or writes are refused for want of room while reads go
+    /// on) or `unavailable`.
     pub status: &'static str,
     /// The mode.
     pub migration_mode: Mode,
@@ -40,6 +43,12 @@ pub struct HealthReport {
     pub lead: Lead,
     /// Since which hand-off.
     pub epoch: u64,
+    /// Why commands are refused although the service runs: `storage_full`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Room on the disk of the data directory, where embedded parts keep their data on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<RoomStatus>,
     /// The dependencies.
     pub dependencies: Dependencies,
     /// Version of the program.
@@ -73,15 +82,21 @@ impl Service {
             &health.s3
         };
         let gone = leader.down_for().is_some_and(|d| d > LEADER_PATIENCE);
-        let status = if !self.is_ready() || gone || store.writes_fail() {
+        let disk = self.parts.room.as_ref().map(|room| room.status());
+        let writes_fail = store.writes_fail();
+        let no_room = writes_fail == Some(WritesFail::NoRoom)
+            || disk.is_some_and(|disk| disk.state == RoomState::Low);
+        let fail = writes_fail == Some(WritesFail::Otherwise);
+        let status = if !self.is_ready() || gone || fail {
             "unavailable"
-        } else if [
-            &dependencies.s3,
-            &dependencies.postgres,
-            &dependencies.kafka,
-        ]
-        .into_iter()
-        .any(down)
+        } else if no_room
+            || [
+                &dependencies.s3,
+                &dependencies.postgres,
+                &dependencies.kafka,
+            ]
+            .into_iter()
+            .any(down)
         {
             "degraded"
         } else {
@@ -92,6 +107,8 @@ impl Service {
             migration_mode: stage.map_or(Mode::S3Only, |s| s.mode),
             lead: stage.map_or(Lead::S3, |s| s.leadership.lead),
             epoch: stage.map_or(0, |s| s.leadership.epoch.0),
+            reason: no_room.then_some("storage_full"),
+            disk,
             dependencies,
             version: env!("CARGO_PKG_VERSION"),
         }

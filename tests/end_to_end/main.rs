@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod full_disk;
 #[path = "../support/broker.rs"]
 mod kafka;
 mod kills;

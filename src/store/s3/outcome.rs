@@ -5,6 +5,10 @@ use s3::error::S3Error;
 
 use crate::store::error::{Determinacy, StoreError, StoreErrorKind};
 
+/// Code of the embedded endpoint's 507: there is no room, and nothing was written. The 507 of other
+/// servers may come from one of several disks, after another has taken the write.
+pub const NO_ROOM: &str = "NoRoomNothingWritten";
+
 /// Whether the server answered with `status`.
 pub fn is_status(error: &S3Error, status: u16) -> bool {
     matches!(error, S3Error::HttpFailWithBody(s, _) if *s == status)
@@ -44,6 +48,8 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
             429 => (Kind::Throttled, Determinate),
             // A store or a proxy that gave up half-way: the write may have reached a disk.
             503 => (Kind::Throttled, Indeterminate),
+            507 if body.contains(NO_ROOM) => (Kind::Full, Determinate),
+            507 => (Kind::Full, Indeterminate),
             408 => (Kind::Timeout, Indeterminate),
             400 if body.contains("RequestTimeout") => (Kind::Timeout, Indeterminate),
             400..=499 => (Kind::Invalid, Determinate),
