@@ -187,10 +187,10 @@ fn child_with_a_full_disk() {
         assert_eq!(failed.kind, StoreErrorKind::Full, "{failed}");
         assert!(!failed.is_indeterminate(), "{failed}");
         for n in 0..10 {
-            let refused = store.put_if_absent(&format!("late/{n}"), body.clone());
-            let refused = refused.await.unwrap_err();
+            let key = format!("late/{n}");
+            let refused = store.put_if_absent(&key, body.clone()).await.unwrap_err();
             assert_eq!(refused.kind, StoreErrorKind::Full, "{refused}");
-            assert_eq!(store.get(&format!("late/{n}")).await.unwrap(), None);
+            assert_eq!(store.get(&key).await.unwrap(), None);
         }
         // Whose key is taken learns that, room or no room.
         let taken = store.put_if_absent("0000", body.clone()).await;

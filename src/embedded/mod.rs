@@ -108,7 +108,7 @@ pub enum EmbeddedError {
     /// A part did not start on a disk without room.
     #[error(
         "the disk of {dir} is full, {free} bytes are left: make room on it, not by deleting in \
-         {dir}, and start again ({source})"
+         {dir}, and start again"
     )]
     NoRoom {
         /// The data directory.
