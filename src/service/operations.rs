@@ -11,6 +11,7 @@ use crate::actors::event_store::WritesFail;
 use crate::actors::projection;
 use crate::actors::supervision::tree::{KillHow, NodeView};
 use crate::domain::refusal::Refusal;
+use crate::domain::time::{self, MAX_SHIFT_SECONDS};
 use crate::migration::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
 use crate::store::delivery::{DeadLetter, DeliveryStatus};
@@ -180,6 +181,22 @@ impl Service {
     /// chaos is enabled.
     pub fn failpoints(&self) -> BTreeMap<String, Point> {
         failpoint::list()
+    }
+
+    /// Puts the clock of this process off the machine's by so many seconds; 403 `chaos_disabled`
+    /// unless chaos is enabled, 422 `invalid_offset`.
+    pub fn shift_clock(&self, seconds: i64) -> Result<(), ServiceError> {
+        if !self.parts.chaos {
+            let message = "shifting the clock needs `chaos.enabled`";
+            return Err(Refusal::forbidden("chaos_disabled", message).into());
+        }
+        if seconds.unsigned_abs() > MAX_SHIFT_SECONDS.unsigned_abs() {
+            let message = format!("at most {MAX_SHIFT_SECONDS} seconds in either direction");
+            return Err(Refusal::invalid("invalid_offset", message).into());
+        }
+        time::shift_clock(seconds);
+        tracing::warn!(seconds, "the clock is shifted on request");
+        Ok(())
     }
 
     /// Outbox depth, age, watermarks.

@@ -12,9 +12,10 @@ use oms::embedded::space::free_bytes;
 use serde_json::{Value, json};
 
 use super::kafka::Broker;
-use super::load::{CLASS, DB, Load, check_feed};
+use super::load::{CLASS, DB, Load};
 use super::service::Service;
-use super::{bucket, delivered, postmaster, projected, read_log, signal};
+use super::steps::{grown, metric, nothing_is_lost, start_load};
+use super::{postmaster, projected, signal};
 
 /// Room for a new cluster, which takes about 60 MiB, and for a load.
 const DISK_MIB: u64 = 160;
@@ -155,59 +156,6 @@ async fn reads_go_on(service: &Service, load: &Load) {
     service.get(&format!("{instance}/history")).await;
     let page = service.get("/api/v1/events?limit=100").await;
     assert_eq!(page["items"].as_array().map(Vec::len), Some(100));
-}
-
-/// Law 5 as an operator checks it.
-fn audited(service: &Service) {
-    let audit = Command::new(env!("CARGO_BIN_EXE_oms"))
-        .args(["log", "audit"])
-        .env("OMS__DATA_DIR", service.data_dir())
-        .output()
-        .expect("oms runs");
-    let said = String::from_utf8_lossy(&audit.stdout);
-    assert!(
-        audit.status.success() && said.contains("the log is sound"),
-        "{said} {}",
-        String::from_utf8_lossy(&audit.stderr)
-    );
-}
-
-async fn metric(service: &Service, name: &str) -> Vec<(String, f64)> {
-    let answer = service.http.get(service.at("/metrics")).send();
-    let text = answer.await.expect("an answer").text().await.expect("text");
-    text.lines()
-        .filter(|line| line.starts_with(name))
-        .filter_map(|line| line.rsplit_once(' '))
-        .map(|(series, value)| (series.to_owned(), value.parse().expect("a number")))
-        .collect()
-}
-
-/// What the load got acknowledged is in the log once, in the feed, in the read model and in Kafka.
-async fn nothing_is_lost(service: &Service, load: &Load, broker: Option<&Broker>) {
-    let feed = service.whole_feed().await;
-    let acknowledged = std::mem::take(&mut *load.acknowledged.lock().expect("lock"));
-    check_feed(&feed, &acknowledged);
-    let stored = read_log(&bucket(service)).await;
-    assert_eq!(stored.len(), feed.len(), "the log and the feed are one");
-    projected(service, &acknowledged.values).await;
-    if let Some(broker) = broker {
-        delivered(broker, &feed);
-    }
-    audited(service);
-}
-
-fn start_load(load: &Load) -> tokio::task::JoinHandle<()> {
-    let load = load.clone();
-    tokio::spawn(async move { load.run(4, 100_000).await })
-}
-
-async fn grown(service: &Service, load: &Load, by: usize) {
-    let before = load.count();
-    service
-        .until("acknowledged commands", async || {
-            (load.count() >= before + by).then_some(())
-        })
-        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod clock;
 mod full_disk;
 #[path = "../support/broker.rs"]
 mod kafka;
@@ -13,6 +14,7 @@ mod kills;
 mod load;
 mod migration;
 mod service;
+mod steps;
 
 use std::time::Duration;
 

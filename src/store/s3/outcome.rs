@@ -40,6 +40,8 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
     use StoreErrorKind as Kind;
     match error {
         S3Error::HttpFailWithBody(status, body) => match status {
+            // One of the two clocks is wrong; that passes, unlike a key that is.
+            403 if body.contains("RequestTimeTooSkewed") => (Kind::Unavailable, Determinate),
             401 | 403 => (Kind::Denied, Determinate),
             404 => (Kind::NotFound, Determinate),
             // A delete raced with the put: nothing was decided.
@@ -88,4 +90,42 @@ fn message(error: &S3Error) -> String {
         text.truncate(end);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn law_4_what_an_answer_says_of_the_write() {
+        use Determinacy::{Determinate, Indeterminate};
+        use StoreErrorKind as Kind;
+        for (status, body, expected) in [
+            (
+                403,
+                "<Code>AccessDenied</Code>",
+                (Kind::Denied, Determinate),
+            ),
+            (
+                403,
+                "<Code>RequestTimeTooSkewed</Code>",
+                (Kind::Unavailable, Determinate),
+            ),
+            (507, NO_ROOM, (Kind::Full, Determinate)),
+            // MinIO's: some of its disks may have the object.
+            (
+                507,
+                "<Code>XMinioStorageFull</Code>",
+                (Kind::Full, Indeterminate),
+            ),
+            (
+                503,
+                "<Code>SlowDown</Code>",
+                (Kind::Throttled, Indeterminate),
+            ),
+        ] {
+            let error = S3Error::HttpFailWithBody(status, body.to_owned());
+            assert_eq!(classify(&error), expected, "{status} {body}");
+        }
+    }
 }
