@@ -211,6 +211,9 @@ pub fn start(
     };
     let embedded = config.s3.is_embedded() || config.postgres.is_embedded();
     let room = embedded.then(|| Arc::new(Room::new(config.embedded.reserve_bytes)));
+    if let Some(room) = &room {
+        housekeeping::measure_room(room, &config.data_dir);
+    }
     let service = Arc::new(Service::new(Parts {
         databases: entities.registry("database"),
         classes: entities.registry("class"),

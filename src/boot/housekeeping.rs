@@ -1,6 +1,6 @@
 //! What runs at coarse intervals for as long as the process does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,34 +22,43 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// reserve.
 const MEASURE_ROOM_EVERY: Duration = Duration::from_millis(500);
 
-/// Measures the room on the disk of `dir`.
+/// Measures the room on the disk of `dir` from now on.
 pub fn watch_room(io: &IoRuntime, room: Arc<Room>, dir: PathBuf) -> JoinHandle<()> {
     io.spawn(async move {
         let mut ticks = interval(MEASURE_ROOM_EVERY);
         loop {
             ticks.tick().await;
-            let asked = dir.clone();
+            let (room, dir) = (room.clone(), dir.clone());
             // A disk that hangs must not hold a thread of everybody's.
-            let free = match tokio::task::spawn_blocking(move || free_bytes(&asked)).await {
-                Ok(Ok(free)) => free,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "cannot measure the room on the disk of the data directory");
-                    continue;
-                }
-                Err(_) => continue,
-            };
-            let changed = room.measured(free);
-            let status = room.status();
-            metrics::data_dir(free, status.reserve_bytes);
-            let (free_bytes, reserve_bytes) = (free, status.reserve_bytes);
-            if changed && room.is_low() {
-                tracing::error!(free_bytes, reserve_bytes, dir = %dir.display(),
-                    "the disk of the data directory is nearly full: commands are refused until there is room");
-            } else if changed {
-                tracing::info!(free_bytes, "there is room on the disk again: commands are taken");
+            let measured = tokio::task::spawn_blocking(move || measure_room(&room, &dir));
+            if let Err(error) = measured.await {
+                tracing::error!(%error, "the room on the disk is not measured");
             }
         }
     })
+}
+
+/// Measures it once.
+pub fn measure_room(room: &Room, dir: &Path) {
+    let free = match free_bytes(dir) {
+        Ok(free) => free,
+        Err(error) => {
+            tracing::warn!(%error, "cannot measure the room on the disk of the data directory");
+            return;
+        }
+    };
+    let changed = room.measured(free);
+    let reserve = room.status().reserve_bytes;
+    metrics::data_dir(free, reserve);
+    if changed && room.is_low() {
+        tracing::error!(free_bytes = free, reserve_bytes = reserve, dir = %dir.display(),
+            "the disk of the data directory is nearly full: commands are refused until there is room");
+    } else if changed {
+        tracing::info!(
+            free_bytes = free,
+            "there is room on the disk again: commands are taken"
+        );
+    }
 }
 
 /// Lets go of idle entities; looks a few times within `idle_after`.

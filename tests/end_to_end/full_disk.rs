@@ -12,7 +12,7 @@ use oms::embedded::space::free_bytes;
 use serde_json::{Value, json};
 
 use super::kafka::Broker;
-use super::load::{CLASS, DB, Load};
+use super::load::{CLASS, DB, Load, check_feed};
 use super::service::Service;
 use super::steps::{grown, metric, nothing_is_lost, start_load};
 use super::{postmaster, projected, signal};
@@ -310,4 +310,41 @@ async fn law_2_a_kill_and_a_start_on_a_full_disk_lose_nothing() {
     load.stop();
     running.await.expect("every client's checks hold");
     nothing_is_lost(&service, &load, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn laws_2_3_4_hold_on_a_full_disk_while_postgresql_leads() {
+    let Some((disk, dir)) = SmallDisk::mount() else {
+        return;
+    };
+    let env = [("OMS__EMBEDDED__RESERVE_BYTES", "0")];
+    let service = Service::start_in(dir, None, &env, &["--mode", "legacy"]).await;
+    let load = Load::new(&service.url);
+    load.prepare().await;
+    let running = start_load(&load);
+    grown(&service, &load, 100).await;
+    let server = postmaster(&service);
+    disk.fill(0);
+    postgres_dies(&service, &disk, server).await;
+    // Nobody knows which of several things PostgreSQL died of; all that is said of a write is whether
+    // it happened.
+    let mut n = 0;
+    service
+        .until("refusal", async || {
+            disk.fill(0);
+            n += 1;
+            let (status, after, body) = write(&service, &format!("fill-{n}")).await;
+            let honest = status < 300 || (status == 503 && after.is_some_and(|s| s >= 1));
+            assert!(honest, "{status} {body}");
+            (status == 503).then_some(())
+        })
+        .await;
+    disk.make_room();
+    grown(&service, &load, 50).await;
+    healthy(&service).await;
+    load.stop();
+    running.await.expect("every client's checks hold");
+    let acknowledged = std::mem::take(&mut *load.acknowledged.lock().expect("lock"));
+    check_feed(&service.whole_feed().await, &acknowledged);
+    projected(&service, &acknowledged.values).await;
 }
