@@ -55,6 +55,8 @@ metrics_table! {
     READS = "event_store_reads_total", Counter, Count, "Reads of the event store, by aggregate type and operation";
     WRITE_SECONDS = "event_store_write_duration_seconds", Histogram, Seconds, "From a command's arrival at its aggregate to its durable commit";
     READ_SECONDS = "event_store_read_duration_seconds", Histogram, Seconds, "Reads of the event store, by operation";
+    DATA_DIR_FREE = "oms_data_dir_free_bytes", Gauge, Bytes, "Room on the disk of the data directory, where embedded parts keep their data on it";
+    DATA_DIR_RESERVE = "oms_data_dir_reserve_bytes", Gauge, Bytes, "Below so much room commands are refused";
     STORAGE_BYTES = "event_store_storage_bytes", Gauge, Bytes, "Bytes of commit objects in the bucket, as far as this process has read the log";
     EVENTS_PER_AGGREGATE = "event_store_events_per_aggregate", Gauge, Count, "Mean number of events per stream, by aggregate type, of the writes this process has seen";
     MIGRATION_MODE = "event_store_migration_mode", Gauge, Count, "0 legacy, 1 dual_write, 2 s3_only";
@@ -354,6 +356,12 @@ pub fn command_committed<'a>(
 /// Bytes of all commit objects in the bucket, as far as this process has read.
 pub fn stored_bytes(bucket: &str, bytes: u64) {
     gauge!(STORAGE_BYTES, "bucket" => bucket.to_owned()).set(bytes as f64);
+}
+
+/// Room on the disk of the data directory, and how much of it is not for commands.
+pub fn data_dir(free: u64, reserve: u64) {
+    gauge!(DATA_DIR_FREE).set(free as f64);
+    gauge!(DATA_DIR_RESERVE).set(reserve as f64);
 }
 
 /// A command waited this long in its entity's mailbox.

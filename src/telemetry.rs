@@ -30,6 +30,9 @@ pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let terminal = io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log that cannot be written, on a full disk say, is no reason to stop: the report of it goes
+        // the same way, and panics when that is closed.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     let format = config.log_format.unwrap_or(if terminal {
         LogFormat::Text

@@ -38,6 +38,7 @@ use crate::store::postgres::migration::PostgresMigration;
 use crate::store::postgres::outbox::PostgresOutbox;
 use crate::store::postgres::read_model::PostgresReadModel;
 use crate::store::read_model::ReadModel;
+use crate::store::room::Room;
 
 /// The running service.
 pub struct Running {
@@ -173,6 +174,11 @@ pub fn start(
         supervisor: &supervisor,
         io: &io,
     };
+    let embedded = config.s3.is_embedded() || config.postgres.is_embedded();
+    let room = embedded.then(|| Arc::new(Room::new(config.embedded.reserve_bytes)));
+    if let Some(room) = &room {
+        housekeeping::measure_room(room, &config.data_dir);
+    }
     let service = Arc::new(Service::new(Parts {
         databases: entities.registry("database"),
         classes: entities.registry("class"),
@@ -192,8 +198,13 @@ pub fn start(
             mirrors: write_side.mirrors.clone(),
             switches: write_side.switches.clone(),
         },
+        room: room.clone(),
         chaos: config.chaos.enabled,
     }));
+    if let Some(room) = room {
+        let watch = housekeeping::watch_room(&io, room, config.data_dir.clone());
+        housekeeping.push(watch);
+    }
     housekeeping.push(housekeeping::measure_store(&io, store.clone()));
     housekeeping.push(io.spawn(health::watch(supervisor.clone())));
     Running {

@@ -1,5 +1,7 @@
 //! What runs at coarse intervals for as long as the process does.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -8,11 +10,56 @@ use tokio::time::interval;
 use crate::actors::aggregate::registry::Registry;
 use crate::actors::event_store::EventStore;
 use crate::domain::aggregate::Aggregate;
+use crate::embedded::space::free_bytes;
 use crate::metrics;
 use crate::store::io_runtime::IoRuntime;
+use crate::store::room::Room;
 
 /// How often sizes are measured: as often as Prometheus usually looks.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the room on the disk is measured: what a fast disk takes meanwhile is well below the
+/// reserve.
+const MEASURE_ROOM_EVERY: Duration = Duration::from_millis(500);
+
+/// Measures the room on the disk of `dir` from now on.
+pub fn watch_room(io: &IoRuntime, room: Arc<Room>, dir: PathBuf) -> JoinHandle<()> {
+    io.spawn(async move {
+        let mut ticks = interval(MEASURE_ROOM_EVERY);
+        loop {
+            ticks.tick().await;
+            let (room, dir) = (room.clone(), dir.clone());
+            // A disk that hangs must not hold a thread of everybody's.
+            let measured = tokio::task::spawn_blocking(move || measure_room(&room, &dir));
+            if let Err(error) = measured.await {
+                tracing::error!(%error, "the room on the disk is not measured");
+            }
+        }
+    })
+}
+
+/// Measures it once.
+pub fn measure_room(room: &Room, dir: &Path) {
+    let free = match free_bytes(dir) {
+        Ok(free) => free,
+        Err(error) => {
+            tracing::warn!(%error, "cannot measure the room on the disk of the data directory");
+            return;
+        }
+    };
+    let changed = room.measured(free);
+    let reserve = room.status().reserve_bytes;
+    metrics::data_dir(free, reserve);
+    if changed && room.is_low() {
+        tracing::error!(free_bytes = free, reserve_bytes = reserve, dir = %dir.display(),
+            "the disk of the data directory is nearly full: commands are refused until there is room");
+    } else if changed {
+        tracing::info!(
+            free_bytes = free,
+            "there is room on the disk again: commands are taken"
+        );
+    }
+}
 
 /// Lets go of idle entities; looks a few times within `idle_after`.
 pub fn sweep<A: Aggregate + Unpin>(

@@ -63,7 +63,9 @@ fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedStack> {
             .all()
             .into(),
     };
-    let stack = EmbeddedStack::start(&config.data_dir, parts, &names)
+    // Half of the reserve is for what is no command: snapshots, copies, imports.
+    let kept_free = config.embedded.reserve_bytes / 2;
+    let stack = EmbeddedStack::start_keeping_free(&config.data_dir, parts, &names, kept_free)
         .with_context(|| format!("cannot start on {}", config.data_dir.display()))?;
     if parts.kafka {
         tracing::info!(

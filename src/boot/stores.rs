@@ -11,6 +11,7 @@ use crate::domain::time::{Clock, SystemClock, new_uuid};
 use crate::embedded::Endpoints;
 use crate::migration::lead::Lead;
 use crate::service::DependencyHealth;
+use crate::store::error::StoreErrorKind;
 use crate::store::event_log::{EventLog, describe_store};
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
@@ -113,6 +114,10 @@ async fn prepare_bucket(
             bucket.ensure_bucket().await?;
             match probe(&*objects, new_uuid()).await {
                 Ok(()) => {}
+                // A bucket that holds a store was proved when that was made, and reads go on.
+                Err(ProbeError::Store(e)) if e.kind == StoreErrorKind::Full => {
+                    tracing::error!(error = %e, "S3 has no room left; reads go on if it holds a store already");
+                }
                 Err(ProbeError::Store(e)) => return Err(e),
                 Err(unfit @ ProbeError::Unfit(_)) => return Ok(Err(unfit)),
             }

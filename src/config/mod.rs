@@ -11,6 +11,7 @@ pub mod actors;
 pub mod auth;
 pub mod chaos;
 pub mod duration;
+pub mod embedded;
 pub mod endpoints;
 pub mod http;
 pub mod kafka;
@@ -64,6 +65,8 @@ pub struct Config {
     pub relay: relay::RelayConfig,
     /// From the log into the read model.
     pub projection: projection::ProjectionConfig,
+    /// The embedded parts.
+    pub embedded: embedded::EmbeddedConfig,
     /// Threads and limits of the actors.
     pub actors: actors::ActorsConfig,
     /// Breaking things on purpose.
@@ -90,6 +93,7 @@ impl Default for Config {
             kafka: Default::default(),
             relay: Default::default(),
             projection: Default::default(),
+            embedded: Default::default(),
             actors: Default::default(),
             chaos: Default::default(),
             migration: Default::default(),

@@ -16,6 +16,7 @@ pub mod files;
 pub mod kafka;
 pub mod postgres;
 pub mod s3;
+pub mod space;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -27,7 +28,12 @@ use serde::{Deserialize, Serialize};
 use self::kafka::KafkaServer;
 use self::postgres::PostgresServer;
 use self::s3::server::S3Server;
+use self::s3::store::Options;
 pub use crate::store::s3::S3Endpoint;
+
+/// With less room than this a start that failed has failed for want of it: a cluster that was killed
+/// writes a segment or two of its write-ahead log, of 16 MiB each, before it takes connections.
+const START_BYTES: u64 = 32 << 20;
 
 /// Which parts to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +105,19 @@ pub enum EmbeddedError {
     /// Kafka.
     #[error("embedded Kafka: {0}")]
     Kafka(rdkafka::error::KafkaError),
+    /// A part did not start on a disk without room.
+    #[error(
+        "the disk of {dir} is full, {free} bytes are left: make room on it, not by deleting in \
+         {dir}, and start again"
+    )]
+    NoRoom {
+        /// The data directory.
+        dir: PathBuf,
+        /// Bytes that are left.
+        free: u64,
+        /// What failed.
+        source: Box<EmbeddedError>,
+    },
     /// The code that starts a part panicked.
     #[error("starting {0} panicked")]
     Panicked(&'static str),
@@ -126,16 +145,48 @@ impl EmbeddedStack {
     /// Starts `parts` with their data in `data_dir`, which is made if need be, and waits until all
     /// of them answer; bucket and topics are made. Blocks; S3 and PostgreSQL start beside each other.
     pub fn start(data_dir: &Path, parts: Parts, names: &Names) -> Result<Self, EmbeddedError> {
+        Self::start_keeping_free(data_dir, parts, names, 0)
+    }
+
+    /// The same; S3 takes no puts while its disk has less than `min_free_bytes` left.
+    pub fn start_keeping_free(
+        data_dir: &Path,
+        parts: Parts,
+        names: &Names,
+        min_free_bytes: u64,
+    ) -> Result<Self, EmbeddedError> {
+        Self::start_parts(data_dir, parts, names, min_free_bytes).map_err(|source| {
+            match space::free_bytes(data_dir) {
+                Ok(free) if free < START_BYTES => EmbeddedError::NoRoom {
+                    dir: data_dir.to_owned(),
+                    free,
+                    source: Box::new(source),
+                },
+                _ => source,
+            }
+        })
+    }
+
+    fn start_parts(
+        data_dir: &Path,
+        parts: Parts,
+        names: &Names,
+        min_free_bytes: u64,
+    ) -> Result<Self, EmbeddedError> {
         fs::create_dir_all(data_dir).map_err(EmbeddedError::io("create", data_dir))?;
         let dir = fs::canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
         let lock = lock(&dir)?;
+        let options = Options {
+            min_free_bytes,
+            ..Options::default()
+        };
         let (s3, postgres, kafka) = thread::scope(|scope| {
             let postgres = parts
                 .postgres
                 .then(|| scope.spawn(|| PostgresServer::start(&dir.join("postgres"))));
             let s3 = parts
                 .s3
-                .then(|| S3Server::start(&dir.join("s3"), &names.bucket));
+                .then(|| S3Server::start_with(&dir.join("s3"), &names.bucket, options));
             let kafka = parts.kafka.then(|| KafkaServer::start(&names.topics));
             let postgres = postgres.map(|started| {
                 (started.join()).unwrap_or(Err(EmbeddedError::Panicked("PostgreSQL")))

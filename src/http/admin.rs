@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -16,6 +17,7 @@ use super::problem::{self, Problem};
 use super::respond;
 use super::schema;
 use crate::actors::supervision::tree::{KillHow, NodeView};
+use crate::domain::time::{Clock, SystemClock, clock_shift};
 use crate::store::delivery::DeadLetter;
 use crate::store::failpoint::{Action, Point};
 use crate::store::read_model::ProjectionStatus;
@@ -120,6 +122,43 @@ pub struct Failpoints {
 pub async fn failpoints(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let points = state.service.failpoints();
     respond::json(HttpResponse::Ok(), &Failpoints { points })
+}
+
+/// By how much the clock is to be wrong.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClockShift {
+    /// Seconds that are added to the machine's time; 0 puts it right. At most a year either way.
+    #[schema(minimum = -31622400, maximum = 31622400, example = 86400)]
+    offset_seconds: i64,
+}
+
+/// What time the process believes it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShiftedClock {
+    /// Seconds that are added to the machine's time.
+    offset_seconds: i64,
+    /// What the clock tells.
+    #[schema(value_type = String, format = DateTime)]
+    now: Timestamp,
+}
+
+/// Puts the clock of this process off the machine's; 403 unless `chaos.enabled`. Not shifted are
+/// what measures how long something takes, PostgreSQL's clock, and the time by which requests to S3
+/// are signed.
+#[utoipa::path(put, path = "/api/v1/admin/chaos/clock", operation_id = "shiftClock", tag = "admin",
+    request_body = ClockShift,
+    responses((status = 200, description = "What it tells now", body = ShiftedClock)))]
+pub async fn shift_clock(
+    state: web::Data<HttpState>,
+    command: Command<ClockShift>,
+) -> Result<HttpResponse, Problem> {
+    state.service.shift_clock(command.body.offset_seconds)?;
+    let shifted = ShiftedClock {
+        offset_seconds: clock_shift(),
+        now: SystemClock.now(),
+    };
+    respond::json(HttpResponse::Ok(), &shifted)
 }
 
 /// Kills an actor, to see it come back; 403 unless `chaos.enabled`.

@@ -67,6 +67,7 @@ codes! {
     OVERLOADED = "overloaded", 503, "The service is at its limit";
     TOO_MANY_STREAMS = "too_many_streams", 503, "Too many live streams are open";
     UNAVAILABLE = "unavailable", 503, "A dependency does not serve";
+    STORAGE_FULL = "storage_full", 503, "A store has no room left to write to";
     OUTCOME_UNKNOWN = "outcome_unknown", 503, "It is not known whether the command happened";
     DEADLINE_EXCEEDED = "deadline_exceeded", 503, "The deadline passed before anything was done";
 }
@@ -121,7 +122,8 @@ pub struct ProblemBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub command_id: Option<CommandId>,
-    /// `unavailable`: which dependency; `overloaded`: which limit.
+    /// `unavailable`: which dependency; `storage_full`: which store, or `disk`; `overloaded`: which
+    /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub subject: Option<&'static str>,
@@ -295,6 +297,15 @@ impl From<ServiceError> for Problem {
                 format!("{dependency} does not serve at the moment; nothing was done"),
             )
             .subject(dependency)
+            .retry_after(retry_after)
+            .caused_by(message),
+            ServiceError::NoRoom {
+                place, retry_after, ..
+            } => Self::new(
+                STORAGE_FULL,
+                format!("{place} has no room left to write to; nothing was done"),
+            )
+            .subject(place)
             .retry_after(retry_after)
             .caused_by(message),
             ServiceError::OutcomeUnknown {

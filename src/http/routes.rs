@@ -161,6 +161,9 @@ routes! {
         POST Admin => admin::arm_failpoint;
         GET Admin => admin::failpoints;
     }
+    "/api/v1/admin/chaos/clock" {
+        PUT Admin => admin::shift_clock;
+    }
     "/api/v1/admin/outbox" {
         GET Admin => admin::outbox;
     }

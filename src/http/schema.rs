@@ -2,8 +2,12 @@
 //! nothing of OpenAPI. Nothing here is ever built.
 #![allow(dead_code, reason = "described, never built")]
 
+mod health;
+
 use serde::Serialize;
 use utoipa::ToSchema;
+
+pub use self::health::{Dependencies, Dependency, Disk, Health};
 
 /// One thing wrong with one field.
 #[derive(ToSchema)]
@@ -158,43 +162,6 @@ pub struct InstanceQuery {
     limit: Option<u32>,
     /// `next_cursor` of the page before, asked with the same filters and sort.
     cursor: Option<String>,
-}
-
-/// A dependency as last seen.
-#[derive(ToSchema)]
-pub struct Dependency {
-    /// `unknown`, `up` or `down`.
-    state: String,
-    /// Smoothed time of a successful call, in milliseconds.
-    latency_ms: f64,
-    /// Since when it is in this state.
-    #[schema(value_type = String, format = DateTime)]
-    since: (),
-}
-
-/// The dependencies as last seen.
-#[derive(ToSchema)]
-pub struct Dependencies {
-    s3: Dependency,
-    postgres: Dependency,
-    kafka: Dependency,
-}
-
-/// How the service is.
-#[derive(ToSchema)]
-pub struct Health {
-    /// `ok`, `degraded` (serves writes, but something lags behind) or `unavailable`.
-    status: String,
-    migration_mode: Mode,
-    /// Which store leads.
-    lead: Lead,
-    /// Since which hand-off.
-    epoch: u64,
-    dependencies: Dependencies,
-    /// Actors, entities apart, that failed beyond their limit or are stuck; absent without any.
-    actors_down: Option<Vec<String>>,
-    /// Version of the program.
-    version: String,
 }
 
 /// An actor and those below it.

@@ -175,6 +175,7 @@ impl Live {
     async fn failed(&mut self, error: ServiceError) -> Step {
         match error {
             ServiceError::Unavailable { .. }
+            | ServiceError::NoRoom { .. }
             | ServiceError::Overloaded { .. }
             | ServiceError::DeadlineExceeded => {
                 sleep(RETRY_PAUSE).await;

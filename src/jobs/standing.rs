@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use crate::domain::ids::{Epoch, PartitionId};
 use crate::migration::lead::Lead;
@@ -18,8 +18,8 @@ use crate::store::migration_table::MigrationTable;
 pub struct Standing {
     /// Its stage.
     pub stage: StageKind,
-    /// Since when.
-    pub since: Timestamp,
+    /// For how long, by the clock of whoever recorded it; `None` if that is not known.
+    pub held: Option<Duration>,
     /// The hand-off.
     pub epoch: Epoch,
     /// Whether none is under way.
@@ -50,7 +50,7 @@ impl Standings for RecordedStandings {
         let standing = rows.into_iter().map(|(partition, seen)| {
             let standing = Standing {
                 stage: seen.row.stage,
-                since: seen.since,
+                held: seen.held(),
                 epoch: seen.row.epoch,
                 steady: seen.row.step == Step::Steady,
             };

@@ -31,7 +31,9 @@ const RECENT_COMMANDS: usize = 16_384;
 /// at most as long as [`KEYED_COMMANDS_MS`].
 const RECENT_KEYED_COMMANDS: usize = 500_000;
 
-/// How long an idempotency key is remembered: 24 hours, in milliseconds.
+/// How long an idempotency key is remembered: 24 hours, in milliseconds. Told by the times of commits,
+/// which leap when a clock is set; so the last [`RECENT_COMMANDS`] stay, however old they seem, or a
+/// request that is repeated after the leap would be done twice.
 const KEYED_COMMANDS_MS: i64 = 24 * 3600 * 1000;
 
 /// Where one event lies.
@@ -296,8 +298,9 @@ impl StreamIndex {
         if outcome.request_hash.is_some() {
             self.recent_keyed.push_back((outcome.at_ms, id));
             while self.recent_keyed.front().is_some_and(|(at, _)| {
-                outcome.at_ms - at > KEYED_COMMANDS_MS
-                    || self.recent_keyed.len() > RECENT_KEYED_COMMANDS
+                let kept = self.recent_keyed.len();
+                let old = outcome.at_ms.saturating_sub(*at) > KEYED_COMMANDS_MS;
+                old && kept > RECENT_COMMANDS || kept > RECENT_KEYED_COMMANDS
             }) {
                 if let Some((_, old)) = self.recent_keyed.pop_front() {
                     self.commands.remove(&old);
@@ -388,6 +391,33 @@ mod tests {
                 .into_iter()
                 .collect(),
         }
+    }
+
+    #[test]
+    fn a_clock_that_leaps_makes_no_recent_key_forgotten() {
+        let mut index = StreamIndex::default();
+        let leap = 2 * KEYED_COMMANDS_MS as u64;
+        // The offset is the time here.
+        for at in [0, 1, leap, leap + 1, 2] {
+            let summary = commit(at, &[(1, 10)], true);
+            for (id, outcome) in summary.commands {
+                index.remember(id, outcome);
+            }
+        }
+        let known = |at: u64| index.command(CommandId(Uuid::from_u128(u128::from(at))));
+        assert!(
+            [0, 1, 2, leap, leap + 1]
+                .iter()
+                .all(|at| known(*at).is_some())
+        );
+        // Beyond so many, age counts.
+        for at in leap + 2..leap + 2 + RECENT_COMMANDS as u64 {
+            for (id, outcome) in commit(at, &[(1, 10)], true).commands {
+                index.remember(id, outcome);
+            }
+        }
+        let known = |at: u64| index.command(CommandId(Uuid::from_u128(u128::from(at))));
+        assert!(known(0).is_none() && known(leap + 2).is_some());
     }
 
     #[test]

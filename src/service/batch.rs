@@ -116,6 +116,7 @@ impl Service {
         class: &ClassId,
         item: Item<'_>,
     ) -> Result<Written, ServiceError> {
+        self.refuse_without_room(item.circumstances.command_id)?;
         let _permit = self.permits.wait(item.circumstances.ctx.deadline).await?;
         self.change_instance(&item.circumstances, db, class, item.id, item.change)
             .await

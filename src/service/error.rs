@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::ids::CommandId;
 use crate::domain::refusal::Refusal;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, StoreErrorKind};
 
 /// Why a request has no result.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -32,6 +32,16 @@ pub enum ServiceError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// A store has no room left to write to: nothing happened. 503 `storage_full`.
+    #[error("{place} has no room left: {message}")]
+    NoRoom {
+        /// Which store, or `disk` for that of the data directory.
+        place: &'static str,
+        /// Why, for a person.
+        message: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// It may or may not have happened; asking again with the same idempotency key is safe, and
     /// `GET /api/v1/commands/{id}` tells. 503 `outcome_unknown`.
     #[error("the outcome of command {command_id} is unknown: {message}")]
@@ -54,10 +64,19 @@ pub enum ServiceError {
 /// How long a caller should wait before it asks a failing dependency again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The same for a store that is full: somebody has to make room first.
+pub const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
+
 impl From<StoreError> for ServiceError {
     /// For reads, and for writes that are known not to have happened.
     fn from(error: StoreError) -> Self {
-        if error.is_transient() {
+        if error.kind == StoreErrorKind::Full {
+            ServiceError::NoRoom {
+                place: error.store,
+                message: error.message,
+                retry_after: RETRY_WHEN_FULL,
+            }
+        } else if error.is_transient() {
             ServiceError::Unavailable {
                 dependency: error.store,
                 message: error.message,

@@ -10,7 +10,7 @@ use tokio::sync::SemaphorePermit;
 use super::Service;
 use super::batch::MAX_BATCH;
 use super::context::RequestContext;
-use super::error::ServiceError;
+use super::error::{RETRY_WHEN_FULL, ServiceError};
 use crate::domain::ids::CommandId;
 use crate::domain::refusal::Refusal;
 
@@ -28,6 +28,7 @@ impl Service {
         if stands_for_batch(ctx, |id| self.committed(id)) {
             return Err(Refusal::key_reused().into());
         }
+        self.refuse_without_room(ctx.command_id())?;
         self.permits.ask(ctx.deadline).await
     }
 
@@ -38,6 +39,27 @@ impl Service {
             return Err(Refusal::key_reused().into());
         }
         Ok(())
+    }
+
+    /// A command that would add to a disk that is nearly full is refused before anything is done;
+    /// one that was committed before gets its answer.
+    pub(super) fn refuse_without_room(&self, command: CommandId) -> Result<(), ServiceError> {
+        let low = self.parts.room.as_ref().filter(|room| room.is_low());
+        let Some(room) = low else {
+            return Ok(());
+        };
+        if self.committed(command).is_some() {
+            return Ok(());
+        }
+        let status = room.status();
+        Err(ServiceError::NoRoom {
+            place: "disk",
+            message: format!(
+                "{} bytes are left, the reserve is {}",
+                status.free_bytes, status.reserve_bytes
+            ),
+            retry_after: RETRY_WHEN_FULL,
+        })
     }
 
     fn committed(&self, id: CommandId) -> Option<RequestHash> {

@@ -51,6 +51,7 @@ use crate::store::delivery::DeliveryStore;
 use crate::store::failpoint;
 use crate::store::health::Health;
 use crate::store::read_model::ReadModel;
+use crate::store::room::Room;
 
 /// How long a read waits for an entity to be loaded.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
@@ -83,6 +84,8 @@ pub struct Parts {
     pub health: DependencyHealth,
     /// What orders to switch go through.
     pub migration: MigrationParts,
+    /// Room on the disk of the data directory; `None` where nothing embedded writes to it.
+    pub room: Option<Arc<Room>>,
     /// Whether actors may be killed on request.
     pub chaos: bool,
 }

@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
+use crate::actors::event_store::WritesFail;
 use crate::actors::projection;
 use crate::actors::supervision::tree::{KillHow, NodeView};
 use crate::domain::refusal::Refusal;
+use crate::domain::time::{self, MAX_SHIFT_SECONDS};
 use crate::migration::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
 use crate::store::delivery::{DeadLetter, DeliveryStatus};
@@ -17,6 +19,7 @@ use crate::store::failpoint::{self, Action, Point};
 use crate::store::health::{DependencyState, DependencyStatus};
 use crate::store::read_model::ProjectionStatus;
 use crate::store::read_model::status::ONTOLOGY;
+use crate::store::room::{RoomState, RoomStatus};
 
 /// The dependencies as last seen.
 #[derive(Debug, Clone, Serialize)]
@@ -32,7 +35,8 @@ pub struct Dependencies {
 /// Body of `GET /health`.
 #[derive(Debug, Clone, Serialize)]
 pub struct HealthReport {
-    /// `ok`, `degraded` (serves writes, but something lags behind) or `unavailable`.
+    /// `ok`, `degraded` (something lags behind, or writes are refused for want of room while reads go
+    /// on) or `unavailable`.
     pub status: &'static str,
     /// The mode.
     pub migration_mode: Mode,
@@ -40,6 +44,12 @@ pub struct HealthReport {
     pub lead: Lead,
     /// Since which hand-off.
     pub epoch: u64,
+    /// Why commands are refused although the service runs: `storage_full`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Room on the disk of the data directory, where embedded parts keep their data on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<RoomStatus>,
     /// The dependencies.
     pub dependencies: Dependencies,
     /// Actors, entities apart, that failed beyond their limit or are stuck.
@@ -77,9 +87,15 @@ impl Service {
         };
         let gone = leader.down_for().is_some_and(|d| d > LEADER_PATIENCE);
         let actors_down = self.parts.tree.down();
-        let status = if !self.is_ready() || gone || store.writes_fail() {
+        let disk = self.parts.room.as_ref().map(|room| room.status());
+        let writes_fail = store.writes_fail();
+        let no_room = writes_fail == Some(WritesFail::NoRoom)
+            || disk.is_some_and(|disk| disk.state == RoomState::Low);
+        let fail = writes_fail == Some(WritesFail::Otherwise);
+        let status = if !self.is_ready() || gone || fail {
             "unavailable"
-        } else if !actors_down.is_empty()
+        } else if no_room
+            || !actors_down.is_empty()
             || [
                 &dependencies.s3,
                 &dependencies.postgres,
@@ -97,6 +113,8 @@ impl Service {
             migration_mode: stage.map_or(Mode::S3Only, |s| s.mode),
             lead: stage.map_or(Lead::S3, |s| s.leadership.lead),
             epoch: stage.map_or(0, |s| s.leadership.epoch.0),
+            reason: no_room.then_some("storage_full"),
+            disk,
             dependencies,
             actors_down,
             version: env!("CARGO_PKG_VERSION"),
@@ -173,6 +191,22 @@ impl Service {
     /// chaos is enabled.
     pub fn failpoints(&self) -> BTreeMap<String, Point> {
         failpoint::list()
+    }
+
+    /// Puts the clock of this process off the machine's by so many seconds; 403 `chaos_disabled`
+    /// unless chaos is enabled, 422 `invalid_offset`.
+    pub fn shift_clock(&self, seconds: i64) -> Result<(), ServiceError> {
+        if !self.parts.chaos {
+            let message = "shifting the clock needs `chaos.enabled`";
+            return Err(Refusal::forbidden("chaos_disabled", message).into());
+        }
+        if seconds.unsigned_abs() > MAX_SHIFT_SECONDS.unsigned_abs() {
+            let message = format!("at most {MAX_SHIFT_SECONDS} seconds in either direction");
+            return Err(Refusal::invalid("invalid_offset", message).into());
+        }
+        time::shift_clock(seconds);
+        tracing::warn!(seconds, "the clock is shifted on request");
+        Ok(())
     }
 
     /// Outbox depth, age, watermarks.

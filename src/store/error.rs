@@ -18,6 +18,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// No answer in time.
     Timeout,
+    /// The store has no room left to write to.
+    Full,
     /// The store asks for a slower pace.
     Throttled,
     /// Credentials or permissions are wrong.
@@ -40,6 +42,7 @@ impl StoreErrorKind {
         match self {
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
+            Self::Full => "full",
             Self::Throttled => "throttled",
             Self::Denied => "denied",
             Self::NotFound => "not_found",
@@ -116,7 +119,10 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self.kind,
-            StoreErrorKind::Unavailable | StoreErrorKind::Timeout | StoreErrorKind::Throttled
+            StoreErrorKind::Unavailable
+                | StoreErrorKind::Timeout
+                | StoreErrorKind::Full
+                | StoreErrorKind::Throttled
         )
     }
 

@@ -24,6 +24,21 @@ pub struct RowSeen {
     pub since: Timestamp,
     /// When it was changed last.
     pub changed: Timestamp,
+    /// When it was read, by the clock that stamped the other two.
+    pub read: Timestamp,
+}
+
+impl RowSeen {
+    /// For how long it was in its stage when it was read. The store's clock alone counts: ours may
+    /// have been set since. `None` if that went backwards, which proves nothing.
+    pub fn held(&self) -> Option<Duration> {
+        Duration::try_from(self.read.duration_since(self.since)).ok()
+    }
+
+    /// For how long it had been as it is when it was read; likewise.
+    pub fn unchanged(&self) -> Option<Duration> {
+        Duration::try_from(self.read.duration_since(self.changed)).ok()
+    }
 }
 
 /// The rows, and the switches.

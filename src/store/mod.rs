@@ -38,6 +38,7 @@ pub mod outbox_rows;
 pub mod postgres;
 pub mod probe;
 pub mod read_model;
+pub mod room;
 pub mod s3;
 pub mod s3_commits;
 pub mod transport;

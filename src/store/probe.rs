@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use super::error::StoreError;
+use super::error::{StoreError, StoreErrorKind};
 use super::object_store::{Created, ObjectStore};
 
 /// Rounds of racing writers, and writers a round: enough to catch a check-then-write race, which
@@ -56,12 +56,14 @@ async fn judge(store: &dyn ObjectStore, prefix: &str) -> Result<(), ProbeError> 
         let racers = (0..RACERS).map(|i| store.put_if_absent(&key, Bytes::from(format!("{i}"))));
         let mut winners = Vec::new();
         for (i, outcome) in join_all(racers).await.into_iter().enumerate() {
-            // A racer that is told to come back has not won; any other failure is the store's.
+            // A racer that is told to come back has not won; any other failure is the store's. So is
+            // a full disk: of racers that all lack room none wins.
             match outcome {
                 Ok(Created::Yes) => winners.push(i),
                 Ok(Created::Exists) => {}
+                Err(e) if e.kind == StoreErrorKind::Full => return Err(e.into()),
                 Err(e) if !e.is_indeterminate() && e.is_transient() => {}
-                Err(e) if e.kind == super::error::StoreErrorKind::Conflict => {}
+                Err(e) if e.kind == StoreErrorKind::Conflict => {}
                 Err(e) => return Err(e.into()),
             }
         }

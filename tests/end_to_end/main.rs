@@ -6,13 +6,16 @@
     reason = "a test fails by panicking"
 )]
 
+mod clock;
 mod drill;
+mod full_disk;
 #[path = "../support/broker.rs"]
 mod kafka;
 mod kills;
 mod load;
 mod migration;
 mod service;
+mod steps;
 
 use std::time::Duration;
 

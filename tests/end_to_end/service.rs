@@ -45,10 +45,21 @@ impl Service {
 
     /// The same, with its bucket on another S3 server.
     pub async fn start_on(s3: Option<Value>, env: &[(&str, &str)], args: &[&str]) -> Self {
+        let data_dir = tempfile::tempdir().expect("a directory");
+        Self::start_in(data_dir, s3, env, args).await
+    }
+
+    /// The same, with its data in a directory that was prepared.
+    pub async fn start_in(
+        data_dir: tempfile::TempDir,
+        s3: Option<Value>,
+        env: &[(&str, &str)],
+        args: &[&str],
+    ) -> Self {
         let mut service = Self {
             s3,
             child: None,
-            data_dir: tempfile::tempdir().expect("a directory"),
+            data_dir,
             env: env
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
@@ -103,18 +114,8 @@ impl Service {
             .append(true)
             .open(self.data_dir.path().join("service.log"))
             .expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_oms"))
-            .arg("serve")
-            .arg("--data-dir")
-            .arg(self.data_dir.path())
-            .arg("--port")
-            .arg(self.port.to_string())
-            .args(&self.args)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("LOG_LEVEL", "info")
-            .envs(self.env.iter().map(|(k, v)| (k, v)))
-            .stdin(Stdio::null())
+        let child = self
+            .command()
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log)
             .spawn()
@@ -148,6 +149,34 @@ impl Service {
             assert!(Instant::now() < deadline, "not ready:\n{}", self.log_tail());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oms"));
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(self.data_dir.path())
+            .arg("--port")
+            .arg(self.port.to_string())
+            .args(&self.args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LOG_LEVEL", "info")
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the process although it is not to come up: its exit code and what it said.
+    pub async fn restart_in_vain(&self) -> (Option<i32>, String) {
+        assert!(self.child.is_none(), "it is still running");
+        let mut command = tokio::process::Command::from(self.command());
+        let ended = command.kill_on_drop(true).output();
+        let output = tokio::time::timeout(PATIENCE, ended).await;
+        let output = output.expect("it ends").expect("oms starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
     }
 
     fn endpoint_url(&self, file: &Path) -> Option<String> {

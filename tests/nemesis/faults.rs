@@ -25,6 +25,9 @@ const THREADS_A_MINUTE: usize = 2;
 /// Exit code of a process whose actor failed beyond its limit.
 const ESCALATED: i32 = oms::actors::supervision::policy::EXIT_ESCALATED;
 
+/// Seconds by which a clock leaps at most: two days, so that every age the service knows is passed.
+const MAX_LEAP: i64 = 2 * 24 * 3600;
+
 /// Where modes are switched; versions without it are not asked twice.
 const MODE: &str = "/api/v1/admin/migration/mode";
 
@@ -56,6 +59,8 @@ enum Wound {
         dependency: Dependency,
         until: Instant,
     },
+    /// A clock that is wrong until then, or until the process is started again.
+    Clock { node: usize, until: Instant },
 }
 
 impl Wound {
@@ -65,7 +70,7 @@ impl Wound {
             | Self::Ending { node, .. }
             | Self::Starting { node, .. }
             | Self::Frozen { node, .. } => Some(*node),
-            Self::Link { .. } => None,
+            Self::Link { .. } | Self::Clock { .. } => None,
         }
     }
 }
@@ -143,7 +148,8 @@ impl Nemesis {
         let node = self.rng.random_range(0..cluster.nodes.len());
         let process_is_hurt = self.wounds.iter().any(|w| w.process_of().is_some());
         match self.rng.random_range(0..100) {
-            0..30 => self.kill_actor(cluster, node).await,
+            0..26 => self.kill_actor(cluster, node).await,
+            26..30 => self.shift_clock(cluster, node).await,
             30..48 => self.arm(cluster, node).await,
             48..54 if !process_is_hurt => {
                 cluster.nodes[node].kill_9();
@@ -288,6 +294,29 @@ impl Nemesis {
         }
     }
 
+    /// Lets a clock leap by up to two days, either way.
+    async fn shift_clock(&mut self, cluster: &Cluster, node: usize) {
+        let wrong = |w: &Wound| matches!(w, Wound::Clock { node: n, .. } if *n == node);
+        if self
+            .wounds
+            .iter()
+            .any(|w| w.process_of() == Some(node) || wrong(w))
+        {
+            return;
+        }
+        let seconds = self.rng.random_range(-MAX_LEAP..=MAX_LEAP);
+        let until = self.soon(300..3_000);
+        match set_clock(cluster, node, seconds).await {
+            Some((200, _)) => {
+                self.wounds.push(Wound::Clock { node, until });
+                self.note("clock leaps".into(), &format!("node {node}: {seconds} s"));
+            }
+            // A version without it.
+            Some((404 | 405, _)) => {}
+            other => self.wrong.push(format!("clock of {node}: {other:?}")),
+        }
+    }
+
     fn break_link(&mut self, cluster: &Cluster, node: usize) {
         let dependency = Dependency::ALL[self.rng.random_range(0..3)];
         let broken = |w: &Wound| matches!(w, Wound::Link { node: n, dependency: d, .. } if *n == node && *d == dependency);
@@ -429,6 +458,14 @@ impl Nemesis {
                 } if all || now >= until => {
                     cluster.nodes[node].links.of(dependency).set(Link::Pass);
                 }
+                Wound::Clock { node, until } if all || now >= until => {
+                    let hurt = self.wounds.iter().any(|w| w.process_of() == Some(node));
+                    let healed =
+                        !hurt && matches!(set_clock(cluster, node, 0).await, Some((200, _)));
+                    if !healed {
+                        self.wounds.push(Wound::Clock { node, until });
+                    }
+                }
                 later => self.wounds.push(later),
             }
         }
@@ -458,4 +495,16 @@ impl Nemesis {
             self.wounds.push(Wound::Down { node: index, until });
         }
     }
+}
+
+async fn set_clock(
+    cluster: &Cluster,
+    node: usize,
+    seconds: i64,
+) -> Option<(u16, serde_json::Value)> {
+    let path = "/api/v1/admin/chaos/clock";
+    let body = json!({"offset_seconds": seconds});
+    cluster.nodes[node]
+        .send(&cluster.http, reqwest::Method::PUT, path, Some(&body))
+        .await
 }

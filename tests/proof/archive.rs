@@ -76,7 +76,7 @@ async fn nothing_is_archived_before_its_time_or_without_proof() {
     };
     assert_eq!(refusal.code, "not_retired");
     world.told.0.lock().stage = StageKind::S3Only;
-    world.told.0.lock().since = super::support::now();
+    world.told.0.lock().held = Some(std::time::Duration::ZERO);
     assert!(
         world
             .jobs
@@ -85,7 +85,7 @@ async fn nothing_is_archived_before_its_time_or_without_proof() {
             .is_err()
     );
 
-    world.told.0.lock().since = jiff::Timestamp::UNIX_EPOCH;
+    world.told.0.lock().held = Some(std::time::Duration::MAX);
     world
         .sql("UPDATE events SET envelope = replace(envelope::text, '4.50', '5.50')::json WHERE partition = 0 AND commit_offset = 4 AND idx = 1")
         .await;

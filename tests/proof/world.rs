@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use oms::domain::event::{EncodedEvents, NewEvent, Provenance, encode};
 use oms::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
@@ -226,7 +225,7 @@ impl World {
         }
         let told = Arc::new(Told(Mutex::new(Standing {
             stage,
-            since: Timestamp::UNIX_EPOCH,
+            held: Some(std::time::Duration::MAX),
             epoch: Epoch(1),
             steady: true,
         })));

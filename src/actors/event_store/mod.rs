@@ -122,8 +122,26 @@ pub struct Partition {
     pub log: RwLock<Option<PartitionLog>>,
     /// The last control record read; the outer `None` until the bucket was read.
     pub heard: Mutex<Option<Option<Leadership>>>,
-    /// When a put was given up last, unless one has succeeded since.
-    pub gave_up: Mutex<Option<Instant>>,
+    /// The put that was given up last, unless one has succeeded since.
+    pub gave_up: Mutex<Option<GaveUp>>,
+}
+
+/// A put that was given up.
+#[derive(Debug, Clone, Copy)]
+pub struct GaveUp {
+    /// When.
+    pub at: Instant,
+    /// Whether because the store has no room left.
+    pub no_room: bool,
+}
+
+/// Why puts fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WritesFail {
+    /// The store has no room left, and says so.
+    NoRoom,
+    /// Anything else.
+    Otherwise,
 }
 
 impl Partition {
@@ -234,14 +252,19 @@ impl EventStore {
         }
     }
 
-    /// Whether puts of some partition fail, though reads may go on all the while, for example when
-    /// the store's disk is full. Forgotten after a while without a try, or nobody would send the
-    /// writes that could show otherwise.
-    pub fn writes_fail(&self) -> bool {
-        self.slots.iter().any(|slot| {
+    /// Why puts of some partition fail, if they do, though reads may go on all the while. Forgotten
+    /// after a while without a try, or nobody would send the writes that could show otherwise.
+    pub fn writes_fail(&self) -> Option<WritesFail> {
+        let mut why = None;
+        for slot in self.slots.iter() {
             let gave_up = *slot.shared.gave_up.lock();
-            gave_up.is_some_and(|at| at.elapsed() < FAILURE_COUNTS_FOR)
-        })
+            match gave_up.filter(|g| g.at.elapsed() < FAILURE_COUNTS_FOR) {
+                Some(GaveUp { no_room: false, .. }) => return Some(WritesFail::Otherwise),
+                Some(_) => why = Some(WritesFail::NoRoom),
+                None => {}
+            }
+        }
+        why
     }
 
     /// Version of a stream as this process knows it; `None` while its partition is not open.

@@ -89,11 +89,14 @@ impl Put<'_> {
                 ),
                 Err(e) => e,
             };
+            // Room is not made within the deadline: who is certain that nothing was written says so
+            // at once.
+            let hopeless = error.kind == StoreErrorKind::Full && !may_be_there;
             let worth_another = error.is_transient()
                 || error.is_indeterminate()
                 || error.kind == StoreErrorKind::Conflict;
             let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-            if !worth_another || Instant::now() + wait >= deadline {
+            if hopeless || !worth_another || Instant::now() + wait >= deadline {
                 return Err(Unsettled {
                     may_be_there,
                     error,

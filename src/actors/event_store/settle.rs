@@ -5,15 +5,16 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::AppendError;
 use super::actor::EventStoreActor;
 use super::put::Unsettled;
 use super::waiting::{Waiting, answer_all};
+use super::{AppendError, GaveUp};
 use crate::log::object::{CommitKind, CommitObject};
 use crate::log::partition::{Batch, Owner, Verdict};
 use crate::metrics;
 use crate::migration::stage::Mode;
 use crate::migration::standing::Standing;
+use crate::store::error::StoreErrorKind;
 
 impl EventStoreActor {
     pub(super) fn give_up(
@@ -22,7 +23,10 @@ impl EventStoreActor {
         object: &CommitObject,
         unsettled: &Unsettled,
     ) {
-        *self.deps.shared.gave_up.lock() = Some(Instant::now());
+        *self.deps.shared.gave_up.lock() = Some(GaveUp {
+            at: Instant::now(),
+            no_room: unsettled.error.kind == StoreErrorKind::Full,
+        });
         tracing::warn!(partition = %self.id(), offset = object.header.offset,
             commands = batch.commands(), may_be_there = unsettled.may_be_there,
             error = %unsettled.error, "gave up on a put");

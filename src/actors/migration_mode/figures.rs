@@ -177,14 +177,14 @@ async fn most_behind(board: &Board, to: Lead, partitions: &[PartitionId]) -> Opt
     Some(most)
 }
 
-/// For how long S3 has led; of several partitions the shortest.
+/// For how long S3 has led; of several partitions the shortest. By PostgreSQL's clock, as of when the
+/// rows were read last: that of this process may leap.
 fn led_for(board: &Board, partitions: &[PartitionId]) -> Option<Duration> {
     let rows = board.rows();
-    let now = board.clock().now();
     let age = |partition: &PartitionId| {
         let seen = rows.get(partition)?;
         (seen.row.stage.lead() == Lead::S3).then_some(())?;
-        Duration::try_from(now.duration_since(seen.since)).ok()
+        seen.held()
     };
     let ages: Option<Vec<Duration>> = partitions.iter().map(age).collect();
     ages?.into_iter().min()

@@ -222,8 +222,8 @@ async fn settle_orphans(deps: &MigrationModeDeps, walker: &Walker) {
         return;
     }
     for (partition, seen) in deps.board.rows() {
-        let age = Duration::try_from(deps.board.clock().now().duration_since(seen.changed));
-        if seen.row.step == Step::Steady || age.is_ok_and(|age| age < PATIENCE) {
+        let young = seen.unchanged().is_some_and(|age| age < PATIENCE);
+        if seen.row.step == Step::Steady || young {
             continue;
         }
         tracing::warn!(%partition, step = %seen.row.step, "ending a hand-off that nobody drives");

@@ -238,14 +238,17 @@ impl SendQueue {
     }
 
     fn due(&self, now: Timestamp) -> Option<Position> {
+        // A row that seems to wait longer than any does was held by a clock that has been set back
+        // since, ours or another node's.
+        let latest = now + self.limits.retry_max;
         self.lanes.values().find_map(|lane| {
             lane.holds.iter().find_map(|(stream, hold)| {
                 let first = || {
                     let mut before = lane.rows.range(..hold.row);
                     !before.any(|(_, e)| e.row.stream == *stream && e.state == State::Waiting)
                 };
-                (hold.until <= now && lane.rows.contains_key(&hold.row) && first())
-                    .then_some(hold.row)
+                let waits = hold.until > now && hold.until <= latest;
+                (!waits && lane.rows.contains_key(&hold.row) && first()).then_some(hold.row)
             })
         })
     }

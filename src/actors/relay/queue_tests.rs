@@ -43,6 +43,20 @@ fn row(partition: u16, offset: u64, stream: u8, version: u64) -> OutboxRow {
     }
 }
 
+/// A refused row waits for its time; a clock that is set back by a day meanwhile makes it no day.
+#[test]
+fn law_9_a_clock_that_is_set_back_holds_no_stream() {
+    const DAY: i64 = 24 * 3600;
+    let mut queue = SendQueue::new(LIMITS);
+    queue.assign(&[PartitionId(0)]);
+    queue.loaded(vec![row(0, 0, 0, 1)], at(DAY));
+    for now in [DAY, DAY + 1, 0] {
+        assert_eq!(queue.next_wave(at(now)).len(), 1, "sent at {now}");
+        queue.settle(vec![Verdict::Rejected("no".into())], at(now));
+        assert!(queue.next_wave(at(now)).is_empty(), "it waits at {now}");
+    }
+}
+
 /// The outbox, the broker and the relay's queue.
 struct Model {
     outbox: BTreeMap<Position, OutboxRow>,

@@ -24,9 +24,10 @@ const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(5);
 /// Between two looks at a process that is not our child.
 const GONE_POLL: Duration = Duration::from_millis(10);
 
-/// Before a server that ended by itself is started again: first, and at most.
+/// Before a server that ended by itself is started again: first, and at most. It is tried for ever:
+/// on a full disk it comes back within this time once there is room.
 const FIRST_RESTART_PAUSE: Duration = Duration::from_millis(200);
-const MAX_RESTART_PAUSE: Duration = Duration::from_secs(30);
+const MAX_RESTART_PAUSE: Duration = Duration::from_secs(10);
 
 /// A server that ran this long was not a failed start.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
@@ -118,11 +119,18 @@ pub async fn supervise(mut cluster: Cluster, child: Child, stopped: oneshot::Rec
 /// has this cluster is an orphan, and a pid file that names any other process is stale.
 pub async fn clear_the_way(data: &Path) -> Result<(), EmbeddedError> {
     let pid_file = data.join("postmaster.pid");
-    let Some(pid) = crate::embedded::files::read_text(&pid_file)?
-        .and_then(|text| text.lines().next()?.trim().parse().ok())
-        .map(Pid::from_raw)
-    else {
+    let Some(text) = crate::embedded::files::read_text(&pid_file)? else {
         return Ok(());
+    };
+    let pid = text
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse().ok());
+    let Some(pid) = pid.map(Pid::from_raw) else {
+        // Made, but not written: the disk was full, or the machine went down. PostgreSQL would
+        // take it for a server that is about to start, for ever.
+        tracing::warn!("the pid file of the embedded PostgreSQL is empty; removing it");
+        return fs::remove_file(&pid_file).map_err(EmbeddedError::io("remove", &pid_file));
     };
     if !is_alive(pid) {
         // PostgreSQL sees that itself.

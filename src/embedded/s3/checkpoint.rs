@@ -69,7 +69,16 @@ pub fn save(dir: &Path, index: &RwLock<Index>, end: LogEnd) -> Result<u64, LogSt
     let file = File::create(&temporary).map_err(LogStoreError::io("create", &temporary))?;
     let failed = LogStoreError::io("write", &temporary);
     let written = write(&file, index, end).and_then(|len| file.sync_all().map(|()| len));
-    let len = written.map_err(failed)?;
+    let len = match written {
+        Ok(len) => len,
+        Err(error) => {
+            // Half a checkpoint is of no use, and the disk may be full of such things.
+            if let Err(error) = fs::remove_file(&temporary) {
+                tracing::warn!(path = %temporary.display(), %error, "cannot remove half a checkpoint");
+            }
+            return Err(failed(error));
+        }
+    };
     fs::rename(&temporary, &path).map_err(LogStoreError::io("rename", &temporary))?;
     sync_dir(dir)?;
     Ok(len)

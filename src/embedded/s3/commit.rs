@@ -3,19 +3,24 @@
 //! `fdatasync`, publishes them to the index and answers. Deciding and committing are one serial
 //! step, so of any number of racing conditional puts exactly one wins; and since the index changes
 //! after the `fdatasync`, no reader ever sees what a power failure could take back.
+//!
+//! **A full disk.** What was written of the batch is cut off again and the cut made durable; then
+//! nothing of it is there, whatever the kernel had of it, and whoever is in it is told so. Everything
+//! before was durable and is not touched. Other failures say nothing about what the disk holds.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::checkpoint::LogEnd;
+use super::decide::{Verdict, decide};
 use super::error::{ChangeError, LogStoreError};
 use super::frame::{Head, Record, SEGMENT_HEADER};
-use super::index::{Entry, Index, SegmentState};
+use super::index::{Entry, SegmentState};
 use super::segment::Segment;
-use super::store::Shared;
+use super::store::{Poison, Shared};
+use crate::embedded::space::free_bytes;
 
 /// Bytes that may wait to be written; beyond, writers are told to come back. Two full batches.
 const MAX_WAITING_BYTES: usize = 128 << 20;
@@ -161,16 +166,8 @@ pub struct Writer {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     end: LogEnd,
-}
-
-/// What was decided of one job.
-enum Verdict {
-    /// It is in the batch.
-    Write,
-    /// It needs no record.
-    Nothing,
-    /// It is refused.
-    Refused(ChangeError),
+    /// Whether the last batch found no room.
+    is_full: bool,
 }
 
 impl Writer {
@@ -180,6 +177,7 @@ impl Writer {
             shared,
             segment,
             end,
+            is_full: false,
         }
     }
 
@@ -203,13 +201,14 @@ impl Writer {
     }
 
     fn commit(&mut self, jobs: Vec<Job>) {
-        if let Some(why) = self.shared.poison.get() {
+        if let Err(why) = self.heal() {
             for job in jobs {
                 answer(job.reply, Err(ChangeError::Poisoned(why.clone())));
             }
             return;
         }
-        let verdicts = decide(&self.shared.index.read(), &jobs);
+        let full = self.lacks_room(&jobs);
+        let verdicts = decide(&self.shared.index.read(), &jobs, full.as_deref());
         let mut records = Vec::with_capacity(jobs.len());
         let mut written = Vec::with_capacity(jobs.len());
         let mut others = Vec::new();
@@ -224,17 +223,21 @@ impl Writer {
             }
         }
         if !records.is_empty()
-            && let Err(why) = self.write(&records)
+            && let Err(failed) = self.write(&records)
         {
-            tracing::error!(error = %why, "the embedded S3 store takes no more writes until a restart");
-            // Whoever is in the batch may or may not be on the disk; so may the change that one
-            // was refused for.
-            let unknown = || Err(ChangeError::Unknown(why.clone()));
-            written.into_iter().for_each(|(_, r)| answer(r, unknown()));
-            others.into_iter().for_each(|(r, _)| answer(r, unknown()));
-            // Set once: this is the only writer, and it writes no more.
-            self.shared.poison.get_or_init(|| why.clone());
+            let why = self.failed(&failed);
+            // Of the changes in the batch, and of those that others were refused for, the same is
+            // known.
+            written
+                .into_iter()
+                .for_each(|(_, r)| answer(r, Err(why.clone())));
+            others
+                .into_iter()
+                .for_each(|(r, _)| answer(r, Err(why.clone())));
             return;
+        }
+        if !records.is_empty() && std::mem::take(&mut self.is_full) {
+            tracing::info!("the embedded S3 store takes writes again");
         }
         let replies = self.publish(written, &records);
         for reply in replies {
@@ -248,12 +251,72 @@ impl Writer {
         self.shared.upkeep.written(records, bytes, self.end);
     }
 
-    /// Writes a batch and makes it durable.
-    fn write(&mut self, records: &[Record]) -> Result<(), String> {
-        if self.end.offset >= self.shared.options.segment_bytes {
-            self.rotate().map_err(|e| e.to_string())?;
+    /// Finishes what a full disk has kept from being cut off; why nothing can be written otherwise.
+    fn heal(&mut self) -> Result<(), String> {
+        let poison = self.shared.poison.lock().clone();
+        match poison {
+            None => Ok(()),
+            Some(Poison::Broken(why)) => Err(why),
+            Some(Poison::Uncut(_)) => match self.segment.truncate(self.end.offset) {
+                Ok(()) => {
+                    *self.shared.poison.lock() = None;
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            },
         }
-        let name = |e| LogStoreError::io("write", &self.segment.path)(e).to_string();
+    }
+
+    /// What a failed write means for those in the batch, and for the next one.
+    fn failed(&mut self, failed: &LogStoreError) -> ChangeError {
+        let why = failed.to_string();
+        if !failed.is_full() {
+            tracing::error!(error = %why, "the embedded S3 store takes no more writes until a restart");
+            *self.shared.poison.lock() = Some(Poison::Broken(why.clone()));
+            return ChangeError::Unknown(why);
+        }
+        self.note_full(&why);
+        match self.segment.truncate(self.end.offset) {
+            Ok(()) => ChangeError::Full(why),
+            Err(error) => {
+                tracing::error!(%error, "what was written of a batch cannot be cut off; trying again before the next");
+                *self.shared.poison.lock() = Some(Poison::Uncut(why.clone()));
+                ChangeError::Unknown(why)
+            }
+        }
+    }
+
+    /// Once for all batches that find the disk full: a log on the same disk would only fill it.
+    fn note_full(&mut self, why: &str) {
+        if !self.is_full {
+            self.is_full = true;
+            tracing::error!(error = %why, "the embedded S3 store refuses writes until there is room on its disk");
+        }
+    }
+
+    /// Why there is no room for the puts among `jobs`, if there are any and there is none.
+    fn lacks_room(&mut self, jobs: &[Job]) -> Option<String> {
+        let wanted = self.shared.options.min_free_bytes;
+        let is_put = |job: &Job| matches!(job.change, Change::Put { .. });
+        if wanted == 0 || !jobs.iter().any(is_put) {
+            return None;
+        }
+        // A disk that cannot be asked shows by itself whether it has room.
+        let free = free_bytes(&self.shared.dir).ok()?;
+        if free >= wanted {
+            return None;
+        }
+        let why = format!("{free} bytes are left, {wanted} are kept free");
+        self.note_full(&why);
+        Some(why)
+    }
+
+    /// Writes a batch and makes it durable.
+    fn write(&mut self, records: &[Record]) -> Result<(), LogStoreError> {
+        if self.end.offset >= self.shared.options.segment_bytes {
+            self.rotate()?;
+        }
+        let name = |e| LogStoreError::io("write", &self.segment.path)(e);
         let len = self
             .segment
             .append(self.end.next_batch, records)
@@ -336,86 +399,6 @@ impl Drop for Writer {
 /// Whoever asked may be gone; the change stands all the same.
 fn answer(reply: oneshot::Sender<Result<(), ChangeError>>, outcome: Result<(), ChangeError>) {
     reply.send(outcome).ok();
-}
-
-/// Decides every job against the index and those before it.
-fn decide(index: &Index, jobs: &[Job]) -> Vec<Verdict> {
-    // What the batch so far makes of a key: its new ETag, or nothing.
-    let mut changed: HashMap<(&str, &str), Option<[u8; 16]>> = HashMap::with_capacity(jobs.len());
-    let mut made: Vec<&str> = Vec::new();
-    let mut verdicts = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let etag = |bucket: &str, key: &str| match changed.get(&(bucket, key)) {
-            Some(etag) => *etag,
-            None => index.get(bucket, key).map(|e| e.etag),
-        };
-        let is_bucket = |name: &str| index.buckets.contains_key(name) || made.contains(&name);
-        let verdict = match &job.change {
-            Change::Put { bucket, .. } | Change::Delete { bucket, .. } if !is_bucket(bucket) => {
-                Verdict::Refused(ChangeError::NoSuchBucket)
-            }
-            Change::Put {
-                bucket,
-                key,
-                condition,
-                entry,
-            } => match holds(*condition, etag(bucket, key)) {
-                Err(why) => Verdict::Refused(why),
-                Ok(()) => {
-                    changed.insert((bucket, key), Some(entry.etag));
-                    Verdict::Write
-                }
-            },
-            Change::Delete {
-                bucket,
-                key,
-                condition,
-            } => match (etag(bucket, key), holds(*condition, etag(bucket, key))) {
-                (None, _) => Verdict::Nothing,
-                (Some(_), Err(why)) => Verdict::Refused(why),
-                (Some(_), Ok(())) => {
-                    changed.insert((bucket, key), None);
-                    Verdict::Write
-                }
-            },
-            Change::CreateBucket { bucket, .. } if is_bucket(bucket) => {
-                Verdict::Refused(ChangeError::BucketExists)
-            }
-            Change::CreateBucket { bucket, .. } => {
-                made.push(bucket);
-                Verdict::Write
-            }
-            Change::Move { bucket, key, entry } => {
-                let untouched = !changed.contains_key(&(bucket.as_str(), key.as_str()));
-                let there = index.get(bucket, key).is_some_and(|e| e.same_place(entry));
-                if untouched && there {
-                    Verdict::Write
-                } else {
-                    Verdict::Nothing
-                }
-            }
-            Change::KeepDelete { bucket, key } if etag(bucket, key).is_some() => Verdict::Nothing,
-            Change::KeepDelete { .. } | Change::Keep { .. } => Verdict::Write,
-        };
-        verdicts.push(verdict);
-    }
-    verdicts
-}
-
-fn holds(condition: Condition, etag: Option<[u8; 16]>) -> Result<(), ChangeError> {
-    let holds = match (condition, etag) {
-        (Condition::None, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => true,
-        (Condition::Present | Condition::Matches(_) | Condition::Never, None) => {
-            return Err(ChangeError::NoSuchKey);
-        }
-        (Condition::Matches(wanted), Some(etag)) => wanted == etag,
-        (Condition::Absent | Condition::Never, Some(_)) => false,
-    };
-    if holds {
-        Ok(())
-    } else {
-        Err(ChangeError::PreconditionFailed)
-    }
 }
 
 /// The record of a delete.

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::embedded::space::is_full;
+
 /// The store could not be opened, read or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum LogStoreError {
@@ -43,6 +45,11 @@ pub enum LogStoreError {
 }
 
 impl LogStoreError {
+    /// Whether it is for want of room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+
     /// Wraps an I/O error with what was attempted.
     pub fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
@@ -68,8 +75,11 @@ pub enum ChangeError {
     /// Too much is waiting to be written. Nothing changed; come back.
     #[error("too many writes are waiting")]
     Busy,
+    /// There is no room on the disk. Nothing changed.
+    #[error("there is no room on the disk: {0}")]
+    Full(String),
     /// The store takes no writes since an earlier one failed. Nothing changed.
-    #[error("the store takes no writes until a restart: {0}")]
+    #[error("the store takes no writes since one failed: {0}")]
     Poisoned(String),
     /// The write may or may not survive.
     #[error("the write failed on its way to the disk: {0}")]

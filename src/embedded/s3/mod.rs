@@ -9,7 +9,7 @@
 //!
 //! * [`frame`], [`segment`]: the bytes on the disk
 //! * [`index`], [`checkpoint`], [`recovery`]: what is in them
-//! * [`commit`]: the one writer; [`upkeep`]: checkpoints and compaction; [`store`]: all of it
+//! * [`commit`]: the one writer, [`decide`]: what it makes of each change; [`upkeep`]: checkpoints and compaction; [`store`]: all of it
 //! * [`service`], [`listing`], [`upload`], [`access`]: the protocol
 //! * [`server`] listens
 
@@ -17,6 +17,7 @@ pub mod access;
 pub mod attributes;
 pub mod checkpoint;
 pub mod commit;
+pub mod decide;
 pub mod error;
 pub mod frame;
 pub mod index;

@@ -62,9 +62,16 @@ pub fn parse_segment_name(name: &str) -> Option<u32> {
 }
 
 impl Segment {
-    /// Makes an empty segment, durably.
+    /// Makes an empty segment, durably. What a failed try has left of it is made anew: nothing is
+    /// written to a segment before this has returned.
     pub fn create(dir: &Path, number: u32, first_batch: u64) -> Result<Self, LogStoreError> {
         let path = segment_path(dir, number);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(LogStoreError::io("remove", &path)(e));
+            }
+            _ => {}
+        }
         let file = OpenOptions::new()
             .read(true)
             .append(true)

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use s3s::dto::*;
-use s3s::{Body, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::attributes::Attributes;
 use super::commit::Condition;
@@ -14,6 +14,7 @@ use super::listing;
 use super::store::{LogStore, Stored, Upload};
 use super::upload;
 use crate::domain::time::{Clock, SystemClock};
+use crate::store::s3::NO_ROOM;
 
 /// Reads longer than this leave the runtime's thread to others meanwhile; shorter ones come from
 /// the page cache faster than a change of threads.
@@ -75,6 +76,15 @@ fn refuse(error: ChangeError) -> S3Error {
         ChangeError::NoSuchKey => s3_error!(NoSuchKey),
         ChangeError::NoSuchBucket => s3_error!(NoSuchBucket),
         ChangeError::BucketExists => s3_error!(BucketAlreadyOwnedByYou),
+        ChangeError::Full(_) => {
+            let code = S3ErrorCode::Custom(NO_ROOM.into());
+            let mut refused = S3Error::with_message(code, error.to_string());
+            // Insufficient Storage.
+            if let Ok(status) = 507_u16.try_into() {
+                refused.set_status_code(status);
+            }
+            refused
+        }
         ChangeError::Busy => s3_error!(SlowDown, "{error}"),
         // 503 says that it did not happen, 500 that nobody knows.
         ChangeError::Poisoned(_) | ChangeError::Closed => s3_error!(ServiceUnavailable, "{error}"),

@@ -18,18 +18,19 @@
 //! second time. What is left of our code with one of them underneath is everything but the file
 //! format and its recovery, and those are small because nothing is ever changed in place.
 //!
-//! **Durability.** A change is answered after `fdatasync`. A failed write or `fdatasync` (a full
-//! disk too) poisons the store: after it nobody can say what the kernel still holds, so all writes
-//! are refused until a restart reads back what is there.
+//! **Durability.** A change is answered after `fdatasync`. A failed write or `fdatasync` poisons the
+//! store: after it nobody can say what the kernel still holds, so all writes are refused until a
+//! restart reads back what is there. A full disk alone does not: the batch is cut off again, whoever
+//! is in it learns that nothing was written, and the next one is tried ([`super::commit`]).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
 use super::attributes::Attributes;
@@ -60,6 +61,9 @@ pub struct Options {
     /// Bytes after which a checkpoint is taken, at the least. 256 MiB: four segments, a second or
     /// two of a disk's reading.
     pub checkpoint_bytes: u64,
+    /// Bytes that puts leave free on the disk, for others beside the store. Deletes and compaction,
+    /// which make room, go below.
+    pub min_free_bytes: u64,
 }
 
 impl Default for Options {
@@ -68,8 +72,19 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             checkpoint_records: 200_000,
             checkpoint_bytes: 256 << 20,
+            min_free_bytes: 0,
         }
     }
+}
+
+/// Why no write is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Poison {
+    /// The disk was full and what was written of a batch could not be cut off; that is tried again
+    /// before the next one.
+    Uncut(String),
+    /// Nobody knows what is on the disk: only a restart reads it back.
+    Broken(String),
 }
 
 /// What the store's threads share.
@@ -82,8 +97,8 @@ pub struct Shared {
     pub index: RwLock<Index>,
     /// What waits for the writer.
     pub queue: Queue,
-    /// Why writes are refused, once one has failed.
-    pub poison: OnceLock<String>,
+    /// Why writes are refused, after one has failed.
+    pub poison: Mutex<Option<Poison>>,
     /// For the keeper.
     pub upkeep: Upkeep,
 }
@@ -181,7 +196,7 @@ impl LogStore {
             dir: dir.to_owned(),
             index: RwLock::new(recovered.index),
             queue: Queue::default(),
-            poison: OnceLock::new(),
+            poison: Mutex::new(None),
             upkeep: Upkeep::new(
                 end,
                 recovered.replayed_records,
@@ -213,8 +228,8 @@ impl LogStore {
     }
 
     /// Why writes are refused, if they are.
-    pub fn poisoned(&self) -> Option<&str> {
-        self.shared.poison.get().map(String::as_str)
+    pub fn poisoned(&self) -> Option<Poison> {
+        self.shared.poison.lock().clone()
     }
 
     /// Number of objects.

@@ -182,6 +182,42 @@ proptest! {
 }
 
 #[test]
+fn law_4_what_is_kept_free_is_kept_and_whose_key_is_taken_learns_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |min_free_bytes| {
+        let options = Options {
+            min_free_bytes,
+            ..small()
+        };
+        LogStore::open(dir.path(), options).unwrap()
+    };
+    runtime().block_on(async {
+        let store = open(0);
+        store.create_bucket(BUCKET, 0).await.unwrap();
+        put(&store, "there", b"1").await;
+        drop(store);
+        // No disk has so much.
+        let store = open(u64::MAX);
+        let put = |key: &'static str| store.put(BUCKET, key, upload(b"2"), Condition::Absent);
+        let refused = put("new").await.unwrap_err();
+        assert!(matches!(refused, ChangeError::Full(_)), "{refused}");
+        assert_eq!(
+            put("there").await.unwrap_err(),
+            ChangeError::PreconditionFailed
+        );
+        assert_eq!(get(&store, "new"), None);
+        store
+            .delete(BUCKET, "there", Condition::None)
+            .await
+            .unwrap();
+        drop(store);
+        let store = open(0);
+        assert_eq!(get(&store, "there"), None);
+        assert_eq!(store.poisoned(), None);
+    });
+}
+
+#[test]
 fn compaction_gives_back_space() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::open(dir.path(), small()).unwrap();

@@ -69,6 +69,15 @@ fn every_service_error_has_its_row() {
             "unavailable",
         ),
         (
+            ServiceError::NoRoom {
+                place: "disk",
+                message: "m".into(),
+                retry_after: second,
+            },
+            503,
+            "storage_full",
+        ),
+        (
             ServiceError::OutcomeUnknown {
                 command_id: id,
                 message: "m".into(),

@@ -91,10 +91,11 @@ fn judge(code: &str) -> (StoreErrorKind, Happened) {
         // Fail-over: this server takes no writes at the moment.
         "25006" => (Kind::Unavailable, Happened::No),
         "42501" => (Kind::Denied, Happened::No),
+        "53100" => (Kind::Full, Happened::No),
         _ => match &code[..code.len().min(2)] {
             // The connection, or the server shutting down: perhaps after the commit.
             "08" | "57" => (Kind::Unavailable, Happened::Unknown),
-            // Out of disk, memory or connections.
+            // Out of memory or connections.
             "53" | "58" => (Kind::Unavailable, Happened::No),
             "28" => (Kind::Denied, Happened::No),
             "XX" => (Kind::Corrupt, Happened::No),
@@ -145,5 +146,6 @@ mod tests {
         }
         assert_eq!(judge("40001").0, StoreErrorKind::Conflict);
         assert_eq!(judge("53300").0, StoreErrorKind::Unavailable);
+        assert_eq!(judge("53100").0, StoreErrorKind::Full);
     }
 }

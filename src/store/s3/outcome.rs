@@ -5,6 +5,10 @@ use s3::error::S3Error;
 
 use crate::store::error::{Determinacy, StoreError, StoreErrorKind};
 
+/// Code of the embedded endpoint's 507: there is no room, and nothing was written. The 507 of other
+/// servers may come from one of several disks, after another has taken the write.
+pub const NO_ROOM: &str = "NoRoomNothingWritten";
+
 /// Whether the server answered with `status`.
 pub fn is_status(error: &S3Error, status: u16) -> bool {
     matches!(error, S3Error::HttpFailWithBody(s, _) if *s == status)
@@ -36,6 +40,8 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
     use StoreErrorKind as Kind;
     match error {
         S3Error::HttpFailWithBody(status, body) => match status {
+            // One of the two clocks is wrong; that passes, unlike a key that is.
+            403 if body.contains("RequestTimeTooSkewed") => (Kind::Unavailable, Determinate),
             401 | 403 => (Kind::Denied, Determinate),
             404 => (Kind::NotFound, Determinate),
             // A delete raced with the put: nothing was decided.
@@ -44,6 +50,8 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
             429 => (Kind::Throttled, Determinate),
             // A store or a proxy that gave up half-way: the write may have reached a disk.
             503 => (Kind::Throttled, Indeterminate),
+            507 if body.contains(NO_ROOM) => (Kind::Full, Determinate),
+            507 => (Kind::Full, Indeterminate),
             408 => (Kind::Timeout, Indeterminate),
             400 if body.contains("RequestTimeout") => (Kind::Timeout, Indeterminate),
             400..=499 => (Kind::Invalid, Determinate),
@@ -82,4 +90,42 @@ fn message(error: &S3Error) -> String {
         text.truncate(end);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn law_4_what_an_answer_says_of_the_write() {
+        use Determinacy::{Determinate, Indeterminate};
+        use StoreErrorKind as Kind;
+        for (status, body, expected) in [
+            (
+                403,
+                "<Code>AccessDenied</Code>",
+                (Kind::Denied, Determinate),
+            ),
+            (
+                403,
+                "<Code>RequestTimeTooSkewed</Code>",
+                (Kind::Unavailable, Determinate),
+            ),
+            (507, NO_ROOM, (Kind::Full, Determinate)),
+            // MinIO's: some of its disks may have the object.
+            (
+                507,
+                "<Code>XMinioStorageFull</Code>",
+                (Kind::Full, Indeterminate),
+            ),
+            (
+                503,
+                "<Code>SlowDown</Code>",
+                (Kind::Throttled, Indeterminate),
+            ),
+        ] {
+            let error = S3Error::HttpFailWithBody(status, body.to_owned());
+            assert_eq!(classify(&error), expected, "{status} {body}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::store::migration_table::{MigrationTable, RowSeen};
 
 /// Column 0 the partition, 1 to 5 what [`decode_row`] reads.
 const ROWS: &str = "
-SELECT partition, mode, lead, epoch, step, revision, since, changed
+SELECT partition, mode, lead, epoch, step, revision, since, changed, clock_timestamp()
 FROM migration ORDER BY partition";
 
 /// One statement, hence one snapshot.
@@ -135,14 +135,16 @@ fn lead(text: &str) -> Option<Lead> {
 }
 
 fn seen(row: &Row, operation: &'static str) -> Result<(PartitionId, RowSeen), StoreError> {
-    let columns = || -> Result<(PartitionId, SystemTime, SystemTime), Error> {
-        Ok((partition_of(row, 0)?, row.try_get(6)?, row.try_get(7)?))
+    let columns = || -> Result<(PartitionId, [SystemTime; 3]), Error> {
+        let times = [row.try_get(6)?, row.try_get(7)?, row.try_get(8)?];
+        Ok((partition_of(row, 0)?, times))
     };
-    let (partition, since, changed) = columns().map_err(unreadable(operation))?;
+    let (partition, [since, changed, read]) = columns().map_err(unreadable(operation))?;
     let seen = RowSeen {
         row: decode_row(row, 1, operation)?,
         since: timestamp(since),
         changed: timestamp(changed),
+        read: timestamp(read),
     };
     Ok((partition, seen))
 }

@@ -1,0 +1,101 @@
+//! What becomes of each change of a batch: decided against the index and the changes before it.
+
+use std::collections::HashMap;
+
+use super::commit::{Change, Condition, Job};
+use super::error::ChangeError;
+use super::index::Index;
+
+/// What was decided of one job.
+pub enum Verdict {
+    /// It is in the batch.
+    Write,
+    /// It needs no record.
+    Nothing,
+    /// It is refused.
+    Refused(ChangeError),
+}
+
+/// Decides every job against the index and those before it. Puts that would be made are refused when
+/// the disk is `full`: for whom the condition does not hold it is another answer that is true.
+pub fn decide(index: &Index, jobs: &[Job], full: Option<&str>) -> Vec<Verdict> {
+    // What the batch so far makes of a key: its new ETag, or nothing.
+    let mut changed: HashMap<(&str, &str), Option<[u8; 16]>> = HashMap::with_capacity(jobs.len());
+    let mut made: Vec<&str> = Vec::new();
+    let mut verdicts = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let etag = |bucket: &str, key: &str| match changed.get(&(bucket, key)) {
+            Some(etag) => *etag,
+            None => index.get(bucket, key).map(|e| e.etag),
+        };
+        let is_bucket = |name: &str| index.buckets.contains_key(name) || made.contains(&name);
+        let verdict = match &job.change {
+            Change::Put { bucket, .. } | Change::Delete { bucket, .. } if !is_bucket(bucket) => {
+                Verdict::Refused(ChangeError::NoSuchBucket)
+            }
+            Change::Put {
+                bucket,
+                key,
+                condition,
+                entry,
+            } => match holds(*condition, etag(bucket, key)) {
+                Err(why) => Verdict::Refused(why),
+                Ok(()) => match full {
+                    Some(why) => Verdict::Refused(ChangeError::Full(why.to_owned())),
+                    None => {
+                        changed.insert((bucket, key), Some(entry.etag));
+                        Verdict::Write
+                    }
+                },
+            },
+            Change::Delete {
+                bucket,
+                key,
+                condition,
+            } => match (etag(bucket, key), holds(*condition, etag(bucket, key))) {
+                (None, _) => Verdict::Nothing,
+                (Some(_), Err(why)) => Verdict::Refused(why),
+                (Some(_), Ok(())) => {
+                    changed.insert((bucket, key), None);
+                    Verdict::Write
+                }
+            },
+            Change::CreateBucket { bucket, .. } if is_bucket(bucket) => {
+                Verdict::Refused(ChangeError::BucketExists)
+            }
+            Change::CreateBucket { bucket, .. } => {
+                made.push(bucket);
+                Verdict::Write
+            }
+            Change::Move { bucket, key, entry } => {
+                let untouched = !changed.contains_key(&(bucket.as_str(), key.as_str()));
+                let there = index.get(bucket, key).is_some_and(|e| e.same_place(entry));
+                if untouched && there {
+                    Verdict::Write
+                } else {
+                    Verdict::Nothing
+                }
+            }
+            Change::KeepDelete { bucket, key } if etag(bucket, key).is_some() => Verdict::Nothing,
+            Change::KeepDelete { .. } | Change::Keep { .. } => Verdict::Write,
+        };
+        verdicts.push(verdict);
+    }
+    verdicts
+}
+
+fn holds(condition: Condition, etag: Option<[u8; 16]>) -> Result<(), ChangeError> {
+    let holds = match (condition, etag) {
+        (Condition::None, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => true,
+        (Condition::Present | Condition::Matches(_) | Condition::Never, None) => {
+            return Err(ChangeError::NoSuchKey);
+        }
+        (Condition::Matches(wanted), Some(etag)) => wanted == etag,
+        (Condition::Absent | Condition::Never, Some(_)) => false,
+    };
+    if holds {
+        Ok(())
+    } else {
+        Err(ChangeError::PreconditionFailed)
+    }
+}

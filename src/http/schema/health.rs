@@ -1,0 +1,58 @@
+//! How the service is, and what it stands on.
+
+use utoipa::ToSchema;
+
+use super::{Lead, Mode};
+
+/// A dependency as last seen.
+#[derive(ToSchema)]
+pub struct Dependency {
+    /// `unknown`, `up` or `down`.
+    state: String,
+    /// Smoothed time of a successful call, in milliseconds.
+    latency_ms: f64,
+    /// Since when it is in this state.
+    #[schema(value_type = String, format = DateTime)]
+    since: (),
+}
+
+/// The dependencies as last seen.
+#[derive(ToSchema)]
+pub struct Dependencies {
+    s3: Dependency,
+    postgres: Dependency,
+    kafka: Dependency,
+}
+
+/// Room on the disk of the data directory.
+#[derive(ToSchema)]
+pub struct Disk {
+    /// `ok`, or `low`: commands are refused.
+    state: String,
+    /// Bytes that may still be written.
+    free_bytes: u64,
+    /// Below so many, commands are refused.
+    reserve_bytes: u64,
+}
+
+/// How the service is.
+#[derive(ToSchema)]
+pub struct Health {
+    /// `ok`, `degraded` (something lags behind, or writes are refused for want of room while reads go
+    /// on) or `unavailable`.
+    status: String,
+    migration_mode: Mode,
+    /// Which store leads.
+    lead: Lead,
+    /// Since which hand-off.
+    epoch: u64,
+    /// Why commands are refused although the service runs: `storage_full`.
+    reason: Option<String>,
+    /// Room on the disk of the data directory, where embedded parts keep their data on it.
+    disk: Option<Disk>,
+    dependencies: Dependencies,
+    /// Actors, entities apart, that failed beyond their limit or are stuck; absent without any.
+    actors_down: Option<Vec<String>>,
+    /// Version of the program.
+    version: String,
+}
