@@ -19,12 +19,19 @@
 
 #[path = "../support/broker.rs"]
 mod broker;
+mod calls;
 mod clients;
 mod cluster;
 mod collect;
+mod copies;
 mod faults;
 mod history;
+#[cfg(feature = "flaws")]
+mod mutation;
+#[cfg(feature = "flaws")]
+mod ordeal;
 mod overload;
+mod proof;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod report;

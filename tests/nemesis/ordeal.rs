@@ -1,0 +1,120 @@
+//! Faults that are ordered, not drawn: each makes one kind of flaw show.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::clients::{Client, Shared};
+use crate::cluster::{Cluster, Dependency, PATIENCE};
+use crate::proxy::Link;
+
+const FAIL_POINTS: &str = "/api/v1/admin/actors/failpoints";
+const MODE: &str = "/api/v1/admin/migration/mode";
+
+/// How long the fail points of [`Ordeal::LostAnswers`] stay armed: longer than a put is tried.
+const LOST_ANSWERS: Duration = Duration::from_millis(1_200);
+
+/// Clients that ask once while answers are lost.
+const ONCE: usize = 6;
+
+/// How long PostgreSQL is away: long enough for writes that do not need it, however slow the machine.
+const AWAY: Duration = Duration::from_secs(3);
+
+/// How much later the second node hears from PostgreSQL of a hand-off.
+const LATE: Duration = Duration::from_millis(700);
+
+/// What a campaign goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordeal {
+    /// Nothing: the load alone is enough.
+    Load,
+    /// Calls that fail at a fail point, so many times, before anything was sent.
+    Refused(&'static str, u32),
+    /// Puts that happen and whose answers are all lost for a while.
+    LostAnswers,
+    /// The first node is killed and started again.
+    Kill,
+    /// No node reaches PostgreSQL for a while, with S3 leading.
+    WithoutPostgres,
+    /// The lead moves from S3 to PostgreSQL, of which the last node hears late.
+    HandOff,
+}
+
+impl Ordeal {
+    /// Goes through it.
+    pub async fn run(self, cluster: &mut Cluster, shared: &Arc<Shared>) {
+        match self {
+            Self::Load => {}
+            Self::Refused(point, times) => arm(cluster, point, times).await,
+            Self::LostAnswers => {
+                let point = "s3.put_if_absent.after";
+                arm(cluster, point, u32::MAX).await;
+                let clients: Vec<_> = (0..ONCE)
+                    .map(|i| {
+                        let mut client = Client::new(shared.clone(), 100 + i, i as u64);
+                        tokio::spawn(async move { client.append_once().await })
+                    })
+                    .collect();
+                tokio::time::sleep(LOST_ANSWERS).await;
+                arm(cluster, point, 0).await;
+                for client in clients {
+                    client.await.expect("a client");
+                }
+            }
+            Self::Kill => {
+                let http = cluster.http.clone();
+                let node = &mut cluster.nodes[0];
+                node.kill_9();
+                node.spawn();
+                node.until_ready(&http).await;
+            }
+            Self::WithoutPostgres => {
+                let postgres = |link| {
+                    for node in &cluster.nodes {
+                        node.links.of(Dependency::Postgres).set(link);
+                    }
+                };
+                let from = shared.now();
+                postgres(Link::Cut);
+                tokio::time::sleep(AWAY).await;
+                let mut history = shared.history.lock().expect("lock");
+                history.without_postgres.push((from, shared.now()));
+                drop(history);
+                postgres(Link::Pass);
+            }
+            Self::HandOff => hand_off(cluster).await,
+        }
+    }
+}
+
+async fn arm(cluster: &Cluster, point: &str, times: u32) {
+    for node in &cluster.nodes {
+        let body = json!({"name": point, "action": "error", "times": times});
+        let answer = node
+            .send(&cluster.http, Method::POST, FAIL_POINTS, Some(&body))
+            .await;
+        assert!(matches!(answer, Some((202, _))), "{point}: {answer:?}");
+    }
+}
+
+async fn hand_off(cluster: &Cluster) {
+    let (first, last) = (&cluster.nodes[0], cluster.nodes.last().expect("a node"));
+    last.links.of(Dependency::Postgres).set(Link::Slow(LATE));
+    let body = json!({"mode": "legacy", "reason": "an ordeal", "force": true});
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = first
+            .send(&cluster.http, Method::POST, MODE, Some(&body))
+            .await;
+        if matches!(answer, Some((200, _))) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no hand-off: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What the late one still does meanwhile is the point.
+    tokio::time::sleep(LATE).await;
+    last.links.of(Dependency::Postgres).set(Link::Pass);
+}
