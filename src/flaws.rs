@@ -70,8 +70,12 @@ flaws! {
     SkipProjection = "skip_projection", law 11;
     /// Law 12: a state that is rebuilt lacks its newest event.
     RebuildShort = "rebuild_short", law 12;
+    /// Law 13: an entity takes in whatever comes, over its limit.
+    AdmitAll = "admit_all", law 13;
     /// Law 14: a writer heeds neither a hand-off under way nor the record that ended its lead.
     IgnoreFence = "ignore_fence", law 14;
+    /// Law 15: gates of confidence are skipped though nobody forced the switch.
+    SkipGates = "skip_gates", law 15;
 }
 
 #[cfg(not(feature = "flaws"))]

@@ -2,7 +2,7 @@
 //! it knows what became of it ([`crate::calls`]). What they do is decided by the seed; only the times are not.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,9 @@ pub struct Shared {
     pub patience: Patience,
     begun: Instant,
     stop: AtomicBool,
+    rest: AtomicBool,
+    /// Clients that are doing something.
+    busy: AtomicUsize,
     pub history: Mutex<History>,
     /// What is known of the shared streams' versions.
     versions: Mutex<[u64; SHARED]>,
@@ -92,6 +95,8 @@ impl Shared {
             patience,
             begun: Instant::now(),
             stop: AtomicBool::new(false),
+            rest: AtomicBool::new(false),
+            busy: AtomicUsize::new(0),
             history: Mutex::default(),
             versions: Mutex::default(),
             retries: AtomicU64::new(0),
@@ -139,6 +144,14 @@ impl Shared {
         self.stop.store(true, Ordering::SeqCst);
     }
 
+    /// Has the load rest, or go on; answers when it does.
+    pub async fn rest(&self, rest: bool) {
+        self.rest.store(rest, Ordering::SeqCst);
+        while rest && self.busy.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Commands whose outcome is known so far.
     pub fn done(&self) -> usize {
         self.history.lock().expect("lock").calls.len()
@@ -171,17 +184,25 @@ impl Client {
 
     async fn run(mut self) {
         while !self.shared.stop.load(Ordering::SeqCst) {
-            match self.rng.random_range(0..100) {
-                0..22 => self.append_to_own().await,
-                22..40 => self.append_to_shared().await,
-                40..45 => self.append_once().await,
-                45..62 => self.create().await,
-                62..80 => self.patch().await,
-                80..86 => self.delete().await,
-                _ => self.read().await,
+            self.shared.busy.fetch_add(1, Ordering::SeqCst);
+            if !self.shared.rest.load(Ordering::SeqCst) {
+                self.something().await;
             }
+            self.shared.busy.fetch_sub(1, Ordering::SeqCst);
             let pause = self.rng.random_range(THINK);
             tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    async fn something(&mut self) {
+        match self.rng.random_range(0..100) {
+            0..22 => self.append_to_own().await,
+            22..40 => self.append_to_shared().await,
+            40..45 => drop(self.append_once(&self.number.to_string()).await),
+            45..62 => self.create().await,
+            62..80 => self.patch().await,
+            80..86 => self.delete().await,
+            _ => self.read().await,
         }
     }
 
@@ -270,10 +291,9 @@ impl Client {
     }
 
     /// Appends to a stream where nothing is expected, and takes the first answer or none.
-    pub async fn append_once(&mut self) {
-        let id = self.number.to_string();
-        self.append(("scratch", id), None, false, Stubborn::Once)
-            .await;
+    pub async fn append_once(&mut self, id: &str) -> Outcome {
+        let stream = ("scratch", id.to_owned());
+        self.append(stream, None, false, Stubborn::Once).await.1
     }
 
     async fn create(&mut self) {

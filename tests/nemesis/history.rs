@@ -126,6 +126,10 @@ pub struct History {
     pub reads: Vec<Read>,
     /// Times during which S3 led and no node could reach PostgreSQL, on the campaign's clock.
     pub without_postgres: Vec<(u64, u64)>,
+    /// Of each burst of commands on one entity, far over its limit: how many were turned away.
+    pub bursts: Vec<usize>,
+    /// The status of every answer to a switch to S3's lead that nothing spoke for.
+    pub unproven: Vec<u16>,
 }
 
 /// An event as it is found in the end.

@@ -103,7 +103,17 @@ fn trial(flaw: Flaw) -> Trial {
         ),
         SkipProjection => s3(1, LOAD, &["law 11: read model differs"]),
         RebuildShort => s3(1, KILL, &["law 8: changed", "law 2: refused its own state"]),
-        IgnoreFence => s3(2, &[Ordeal::HandOff], &["law 2: lost"]),
+        AdmitAll => s3(1, &[Ordeal::Burst], &["law 13: none turned away"]),
+        // The audit sees the record that was not heeded, whatever was lost by that.
+        IgnoreFence => s3(
+            2,
+            &[Ordeal::HandOff],
+            &["law 2: lost", "law 5: chain broken"],
+        ),
+        SkipGates => Trial {
+            mode: "dual_write",
+            ..s3(1, &[Ordeal::Unproven], &["law 15: no proof"])
+        },
     }
 }
 
@@ -117,9 +127,11 @@ fn control() -> Trial {
             Ordeal::Refused("s3.put_if_absent.before", 5),
             Ordeal::LostAnswers,
             Ordeal::Refused("kafka.publish.before", 5),
+            Ordeal::Burst,
             Ordeal::Kill,
             Ordeal::WithoutPostgres,
             Ordeal::HandOff,
+            Ordeal::Unproven,
         ],
         rules: &[],
     }

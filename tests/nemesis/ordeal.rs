@@ -1,13 +1,16 @@
 //! Faults that are ordered, not drawn: each makes one kind of flaw show.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use crate::clients::{Client, Shared};
 use crate::cluster::{Cluster, Dependency, PATIENCE};
+use crate::history::Outcome;
 use crate::proxy::Link;
 
 const FAIL_POINTS: &str = "/api/v1/admin/actors/failpoints";
@@ -19,11 +22,20 @@ const LOST_ANSWERS: Duration = Duration::from_millis(1_200);
 /// Clients that ask once while answers are lost.
 const ONCE: usize = 6;
 
+/// Commands of a burst: three times what one entity takes in.
+const BURST: usize = 96;
+
+/// How late the first put of a burst is, in milliseconds: until then all of it has arrived.
+const BURST_HELD: u64 = 1_000;
+
 /// How long PostgreSQL is away: long enough for writes that do not need it, however slow the machine.
 const AWAY: Duration = Duration::from_secs(3);
 
 /// How much later the second node hears from PostgreSQL of a hand-off.
 const LATE: Duration = Duration::from_millis(700);
+
+/// The number of the next client of a crowd: none of the load has one so high.
+static CROWD: AtomicUsize = AtomicUsize::new(1_000);
 
 /// What a campaign goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +48,10 @@ pub enum Ordeal {
     LostAnswers,
     /// The first node is killed and started again.
     Kill,
+    /// More commands on one entity at once than it may take in.
+    Burst,
+    /// A switch is ordered for which nothing speaks.
+    Unproven,
     /// No node reaches PostgreSQL for a while, with S3 leading.
     WithoutPostgres,
     /// The lead moves from S3 to PostgreSQL, of which the last node hears late.
@@ -47,21 +63,35 @@ impl Ordeal {
     pub async fn run(self, cluster: &mut Cluster, shared: &Arc<Shared>) {
         match self {
             Self::Load => {}
-            Self::Refused(point, times) => arm(cluster, point, times).await,
+            Self::Refused(point, times) => arm(cluster, point, "error", times).await,
             Self::LostAnswers => {
+                // Nobody else's command must be the one whose answer is lost.
+                shared.rest(true).await;
                 let point = "s3.put_if_absent.after";
-                arm(cluster, point, u32::MAX).await;
-                let clients: Vec<_> = (0..ONCE)
-                    .map(|i| {
-                        let mut client = Client::new(shared.clone(), 100 + i, i as u64);
-                        tokio::spawn(async move { client.append_once().await })
-                    })
-                    .collect();
+                arm(cluster, point, "error", u32::MAX).await;
+                let clients = crowd(shared, ONCE, "unanswered");
                 tokio::time::sleep(LOST_ANSWERS).await;
-                arm(cluster, point, 0).await;
-                for client in clients {
-                    client.await.expect("a client");
-                }
+                arm(cluster, point, "error", 0).await;
+                answers(clients).await;
+                shared.rest(false).await;
+            }
+            Self::Burst => {
+                shared.rest(true).await;
+                arm(cluster, "s3.put_if_absent.before", "delay", 1).await;
+                let answers = answers(crowd(shared, BURST, "burst")).await;
+                let away = |outcome: &&Outcome| matches!(outcome, Outcome::NotDone { .. });
+                let away = answers.iter().filter(away).count();
+                shared.history.lock().expect("lock").bursts.push(away);
+                shared.rest(false).await;
+            }
+            Self::Unproven => {
+                let body = json!({"mode": "s3_only", "reason": "an ordeal"});
+                let node = &cluster.nodes[0];
+                let answer = node
+                    .send(&cluster.http, Method::POST, MODE, Some(&body))
+                    .await;
+                let (status, _) = answer.expect("an answer");
+                shared.history.lock().expect("lock").unproven.push(status);
             }
             Self::Kill => {
                 let http = cluster.http.clone();
@@ -89,9 +119,29 @@ impl Ordeal {
     }
 }
 
-async fn arm(cluster: &Cluster, point: &str, times: u32) {
+/// So many clients that each send one command to the same stream, once.
+fn crowd(shared: &Arc<Shared>, size: usize, stream: &'static str) -> Vec<JoinHandle<Outcome>> {
+    let first = CROWD.fetch_add(size, Ordering::SeqCst);
+    (first..first + size)
+        .map(|number| {
+            let mut client = Client::new(shared.clone(), number, number as u64);
+            tokio::spawn(async move { client.append_once(stream).await })
+        })
+        .collect()
+}
+
+async fn answers(crowd: Vec<JoinHandle<Outcome>>) -> Vec<Outcome> {
+    let mut answers = Vec::with_capacity(crowd.len());
+    for client in crowd {
+        answers.push(client.await.expect("a client"));
+    }
+    answers
+}
+
+async fn arm(cluster: &Cluster, point: &str, action: &str, times: u32) {
     for node in &cluster.nodes {
-        let body = json!({"name": point, "action": "error", "times": times});
+        let body = json!({"name": point, "action": action, "times": times,
+            "delay_ms": BURST_HELD});
         let answer = node
             .send(&cluster.http, Method::POST, FAIL_POINTS, Some(&body))
             .await;

@@ -105,6 +105,16 @@ pub fn judge(history: &History, found: &Found) -> Verdict {
     calls(history, &stored, &mut verdict);
     if_match(history, &mut verdict);
     without_postgres(history, &mut verdict);
+    for _ in history.bursts.iter().filter(|away| **away == 0) {
+        verdict.wrong("law 13: none turned away", || {
+            "a burst on one entity".into()
+        });
+    }
+    for status in history.unproven.iter().filter(|s| **s != 409) {
+        verdict.wrong("law 15: no proof", || {
+            format!("a switch was answered by {status}")
+        });
+    }
     reads(history, &stored, &mut verdict);
     kafka(feed, &found.kafka, &mut verdict);
     read_model(&stored.states, &found.read_model, &mut verdict);

@@ -467,3 +467,13 @@ fn law_10_writes_that_wait_for_postgres_are_noticed() {
     story.history.without_postgres.push((9, 16));
     assert!(story.judged().violations.is_empty());
 }
+
+#[test]
+fn laws_13_and_15_what_should_have_been_turned_away_and_was_not_is_noticed() {
+    noticed("law 13: none turned away", |s| s.history.bursts.push(0));
+    noticed("law 15: no proof", |s| s.history.unproven.push(202));
+    let mut story = Story::sound();
+    story.history.bursts.push(1);
+    story.history.unproven.push(409);
+    assert!(story.judged().violations.is_empty());
+}
