@@ -296,6 +296,12 @@ impl Client {
         self.append(stream, None, false, Stubborn::Once).await.1
     }
 
+    /// Appends to a stream that has events as if it had none, and takes the first answer or none.
+    pub async fn append_anew(&mut self, shared: &str) -> Outcome {
+        let stream = ("shared", shared.to_owned());
+        self.append(stream, Some(0), false, Stubborn::Once).await.1
+    }
+
     async fn create(&mut self) {
         // Now and then one that was deleted comes back.
         let dead = self.instances.iter().position(|i| !i.alive);

@@ -87,7 +87,7 @@ fn trial(flaw: Flaw) -> Trial {
         SkipVersion => s3(1, LOAD, &["law 5: version gap"]),
         OverwriteCommits => s3(2, LOAD, &["law 2: lost"]),
         AddEvents => s3(1, LOAD, &["law 2: doubled"]),
-        IgnoreIfMatch => s3(1, LOAD, &["law 7: If-Match ignored"]),
+        IgnoreIfMatch => s3(1, &[Ordeal::Contention], &["law 7: If-Match ignored"]),
         AnswerStale => s3(2, LOAD, &["law 2: refused its own state", "stale read"]),
         ReencodeMessages => s3(1, LOAD, &["law 8: changed on its way"]),
         SettleUnacknowledged => s3(
@@ -127,6 +127,7 @@ fn control() -> Trial {
             Ordeal::Refused("s3.put_if_absent.before", 5),
             Ordeal::LostAnswers,
             Ordeal::Refused("kafka.publish.before", 5),
+            Ordeal::Contention,
             Ordeal::Burst,
             Ordeal::Kill,
             Ordeal::WithoutPostgres,

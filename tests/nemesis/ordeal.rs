@@ -22,6 +22,9 @@ const LOST_ANSWERS: Duration = Duration::from_millis(1_200);
 /// Clients that ask once while answers are lost.
 const ONCE: usize = 6;
 
+/// Clients that contend: more than one, so that one must lose.
+const CONTENDERS: usize = 3;
+
 /// Commands of a burst: three times what one entity takes in.
 const BURST: usize = 96;
 
@@ -48,6 +51,8 @@ pub enum Ordeal {
     LostAnswers,
     /// The first node is killed and started again.
     Kill,
+    /// Clients that take a stream for new, of which only one can be right.
+    Contention,
     /// More commands on one entity at once than it may take in.
     Burst,
     /// A switch is ordered for which nothing speaks.
@@ -69,16 +74,27 @@ impl Ordeal {
                 shared.rest(true).await;
                 let point = "s3.put_if_absent.after";
                 arm(cluster, point, "error", u32::MAX).await;
-                let clients = crowd(shared, ONCE, "unanswered");
+                let clients = crowd(shared, ONCE, |mut client| async move {
+                    client.append_once("unanswered").await
+                });
                 tokio::time::sleep(LOST_ANSWERS).await;
                 arm(cluster, point, "error", 0).await;
                 answers(clients).await;
                 shared.rest(false).await;
             }
+            Self::Contention => {
+                let crowd = crowd(shared, CONTENDERS, |mut client| async move {
+                    client.append_anew("0").await
+                });
+                answers(crowd).await;
+            }
             Self::Burst => {
                 shared.rest(true).await;
                 arm(cluster, "s3.put_if_absent.before", "delay", 1).await;
-                let answers = answers(crowd(shared, BURST, "burst")).await;
+                let answers = answers(crowd(shared, BURST, |mut client| async move {
+                    client.append_once("burst").await
+                }))
+                .await;
                 let away = |outcome: &&Outcome| matches!(outcome, Outcome::NotDone { .. });
                 let away = answers.iter().filter(away).count();
                 shared.history.lock().expect("lock").bursts.push(away);
@@ -119,14 +135,15 @@ impl Ordeal {
     }
 }
 
-/// So many clients that each send one command to the same stream, once.
-fn crowd(shared: &Arc<Shared>, size: usize, stream: &'static str) -> Vec<JoinHandle<Outcome>> {
+/// So many clients that each do one thing.
+fn crowd<T>(shared: &Arc<Shared>, size: usize, act: fn(Client) -> T) -> Vec<JoinHandle<Outcome>>
+where
+    T: Future<Output = Outcome> + Send + 'static,
+{
     let first = CROWD.fetch_add(size, Ordering::SeqCst);
     (first..first + size)
-        .map(|number| {
-            let mut client = Client::new(shared.clone(), number, number as u64);
-            tokio::spawn(async move { client.append_once(stream).await })
-        })
+        .map(|number| Client::new(shared.clone(), number, number as u64))
+        .map(|client| tokio::spawn(act(client)))
         .collect()
 }
 
