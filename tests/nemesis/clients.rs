@@ -198,8 +198,8 @@ impl Client {
         match self.rng.random_range(0..100) {
             0..22 => self.append_to_own().await,
             22..40 => self.append_to_shared().await,
-            40..45 => drop(self.append_once(&self.number.to_string()).await),
-            45..62 => self.create().await,
+            40..48 => drop(self.append_once(&self.number.to_string()).await),
+            48..62 => self.create().await,
             62..80 => self.patch().await,
             80..86 => self.delete().await,
             _ => self.read().await,
