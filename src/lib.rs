@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod embedded;
+pub mod flaws;
 pub mod http;
 pub mod import;
 pub mod jobs;

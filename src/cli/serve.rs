@@ -24,8 +24,16 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let flaw = crate::flaws::chosen().map_err(anyhow::Error::msg)?;
         let config = self.config.load(self.flags.settings())?;
         crate::telemetry::init(&config.telemetry)?;
+        if let Some(flaw) = flaw {
+            tracing::warn!(
+                flaw = flaw.name(),
+                law = flaw.law(),
+                "breaks a law, as was asked for"
+            );
+        }
         crate::boot::serve(config)
     }
 }

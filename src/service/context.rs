@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use crate::domain::event::Idempotency;
 use crate::domain::ids::{CommandId, Version};
 use crate::domain::time::new_uuid;
+use crate::flaws::{Flaw, flawed};
 
 /// The circumstances of one request.
 #[derive(Debug, Clone)]
@@ -24,8 +25,10 @@ impl RequestContext {
     /// that a retry through any process is recognised, else fresh.
     pub fn command_id(&self) -> CommandId {
         match &self.idempotency {
-            Some(idempotency) => CommandId::from_idempotency_key(&self.principal, &idempotency.key),
-            None => CommandId(new_uuid()),
+            Some(idempotency) if !flawed(Flaw::ForgetKeys) => {
+                CommandId::from_idempotency_key(&self.principal, &idempotency.key)
+            }
+            _ => CommandId(new_uuid()),
         }
     }
 

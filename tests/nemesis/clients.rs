@@ -1,8 +1,8 @@
 //! The clients: few, seeded, and stubborn: each repeats a command under its key, at any node, until
-//! it knows what became of it. What they do is decided by the seed; only the times are not.
+//! it knows what became of it ([`crate::calls`]). What they do is decided by the seed; only the times are not.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,29 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::history::{Asked, Call, History, Outcome, Read, ReadKind};
+use crate::calls::{Request, Stubborn};
+use crate::history::{Asked, History, Outcome, Read, ReadKind};
 
 pub const DB: &str = "nemesis";
 pub const CLASS: &str = "Thing";
 
-/// One try is given up after this long, and so is of unknown outcome: shorter than what the service
-/// allows itself, so that late answers really happen.
-const TRY: Duration = Duration::from_secs(4);
+/// How long a client waits.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    /// For an answer; then the try is of unknown outcome.
+    pub answer: Duration,
+    /// For the outcome of a command, over all its tries.
+    pub command: Duration,
+}
 
-/// How long a client goes on with one command; far above the longest fault.
-const GIVE_UP: Duration = Duration::from_secs(90);
+impl Patience {
+    /// For an answer less than what the service allows itself, so that late answers really happen;
+    /// for a command far above the longest fault.
+    pub const LONG: Self = Self {
+        answer: Duration::from_secs(4),
+        command: Duration::from_secs(90),
+    };
+}
 
 /// Streams that all clients contend for.
 const SHARED: usize = 3;
@@ -30,11 +42,15 @@ const THINK: std::ops::Range<u64> = 0..15;
 
 /// What all clients share.
 pub struct Shared {
-    urls: Vec<String>,
-    http: reqwest::Client,
+    pub urls: Vec<String>,
+    pub http: reqwest::Client,
+    pub patience: Patience,
     begun: Instant,
     stop: AtomicBool,
-    history: Mutex<History>,
+    rest: AtomicBool,
+    /// Clients that are doing something.
+    busy: AtomicUsize,
+    pub history: Mutex<History>,
     /// What is known of the shared streams' versions.
     versions: Mutex<[u64; SHARED]>,
     /// Tries that failed and were repeated.
@@ -43,7 +59,7 @@ pub struct Shared {
     pub longest: AtomicU64,
     /// Answers by status.
     pub answers: Mutex<BTreeMap<u16, u64>>,
-    /// Commands that nobody answered within [`GIVE_UP`].
+    /// Commands that nobody answered within [`Patience::command`].
     pub unanswered: Mutex<Vec<String>>,
 }
 
@@ -56,29 +72,31 @@ struct Own {
     position: String,
 }
 
-struct Client {
-    shared: Arc<Shared>,
-    number: usize,
-    rng: StdRng,
+/// One client.
+pub struct Client {
+    pub shared: Arc<Shared>,
+    pub number: usize,
+    pub rng: StdRng,
     commands: u64,
     ledger: u64,
     instances: Vec<Own>,
 }
 
-/// How stubborn a command is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stubborn {
-    UntilKnown,
-    Once,
-}
-
 impl Shared {
     pub fn new(urls: Vec<String>, http: reqwest::Client) -> Arc<Self> {
+        Self::with(Patience::LONG, urls, http)
+    }
+
+    /// With another patience.
+    pub fn with(patience: Patience, urls: Vec<String>, http: reqwest::Client) -> Arc<Self> {
         Arc::new(Self {
             urls,
             http,
+            patience,
             begun: Instant::now(),
             stop: AtomicBool::new(false),
+            rest: AtomicBool::new(false),
+            busy: AtomicUsize::new(0),
             history: Mutex::default(),
             versions: Mutex::default(),
             retries: AtomicU64::new(0),
@@ -126,6 +144,14 @@ impl Shared {
         self.stop.store(true, Ordering::SeqCst);
     }
 
+    /// Has the load rest, or go on; answers when it does.
+    pub async fn rest(&self, rest: bool) {
+        self.rest.store(rest, Ordering::SeqCst);
+        while rest && self.busy.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Commands whose outcome is known so far.
     pub fn done(&self) -> usize {
         self.history.lock().expect("lock").calls.len()
@@ -136,33 +162,15 @@ impl Shared {
         self.history.lock().expect("lock").clone()
     }
 
-    fn now(&self) -> u64 {
+    /// Microseconds on the campaign's clock.
+    pub fn now(&self) -> u64 {
         self.begun.elapsed().as_micros() as u64
     }
 }
 
-struct Request {
-    method: reqwest::Method,
-    path: String,
-    body: Option<String>,
-}
-
-impl Request {
-    fn post(path: String, body: Value) -> Self {
-        Self::with(reqwest::Method::POST, path, body.to_string())
-    }
-
-    fn with(method: reqwest::Method, path: String, body: String) -> Self {
-        Self {
-            method,
-            path,
-            body: Some(body),
-        }
-    }
-}
-
 impl Client {
-    fn new(shared: Arc<Shared>, number: usize, seed: u64) -> Self {
+    /// The client of this number, which decides by this seed.
+    pub fn new(shared: Arc<Shared>, number: usize, seed: u64) -> Self {
         let mix = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             shared,
@@ -176,21 +184,30 @@ impl Client {
 
     async fn run(mut self) {
         while !self.shared.stop.load(Ordering::SeqCst) {
-            match self.rng.random_range(0..100) {
-                0..22 => self.append_to_own().await,
-                22..40 => self.append_to_shared().await,
-                40..45 => self.append_once().await,
-                45..62 => self.create().await,
-                62..80 => self.patch().await,
-                80..86 => self.delete().await,
-                _ => self.read().await,
+            self.shared.busy.fetch_add(1, Ordering::SeqCst);
+            if !self.shared.rest.load(Ordering::SeqCst) {
+                self.something().await;
             }
+            self.shared.busy.fetch_sub(1, Ordering::SeqCst);
             let pause = self.rng.random_range(THINK);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 
-    fn key(&mut self) -> String {
+    async fn something(&mut self) {
+        match self.rng.random_range(0..100) {
+            0..22 => self.append_to_own().await,
+            22..40 => self.append_to_shared().await,
+            40..48 => drop(self.append_once(&self.number.to_string()).await),
+            48..62 => self.create().await,
+            62..80 => self.patch().await,
+            80..86 => self.delete().await,
+            _ => self.read().await,
+        }
+    }
+
+    /// A key of its own for the next command.
+    pub fn key(&mut self) -> String {
         self.commands += 1;
         match self.number {
             usize::MAX => format!("prepare-{}", self.commands),
@@ -273,10 +290,16 @@ impl Client {
         versions[which] = versions[which].max(version.unwrap_or(0));
     }
 
-    async fn append_once(&mut self) {
-        let id = self.number.to_string();
-        self.append(("scratch", id), None, false, Stubborn::Once)
-            .await;
+    /// Appends to a stream where nothing is expected, and takes the first answer or none.
+    pub async fn append_once(&mut self, id: &str) -> Outcome {
+        let stream = ("scratch", id.to_owned());
+        self.append(stream, None, false, Stubborn::Once).await.1
+    }
+
+    /// Appends to a stream that has events as if it had none, and takes the first answer or none.
+    pub async fn append_anew(&mut self, shared: &str) -> Outcome {
+        let stream = ("shared", shared.to_owned());
+        self.append(stream, Some(0), false, Stubborn::Once).await.1
     }
 
     async fn create(&mut self) {
@@ -374,7 +397,11 @@ impl Client {
         };
         let node = self.rng.random_range(0..self.shared.urls.len());
         let path = format!("{}{}/{}", self.shared.urls[node], instances(), own.id);
-        let mut request = self.shared.http.get(path).timeout(TRY);
+        let mut request = self
+            .shared
+            .http
+            .get(path)
+            .timeout(self.shared.patience.answer);
         if kind == ReadKind::OwnWrites {
             request = request
                 .query(&[("consistency", "read_model")])
@@ -400,136 +427,6 @@ impl Client {
             seen,
         };
         self.shared.history.lock().expect("lock").reads.push(read);
-    }
-
-    fn count(&self, status: u16) {
-        let mut answers = self.shared.answers.lock().expect("lock");
-        *answers.entry(status).or_default() += 1;
-    }
-
-    async fn call(
-        &mut self,
-        stream: String,
-        asked: Asked,
-        request: Request,
-        expected: Option<u64>,
-        private: bool,
-    ) -> Outcome {
-        self.call_with(
-            stream,
-            asked,
-            request,
-            expected,
-            private,
-            Stubborn::UntilKnown,
-        )
-        .await
-        .0
-    }
-
-    async fn call_with(
-        &mut self,
-        stream: String,
-        asked: Asked,
-        request: Request,
-        expected: Option<u64>,
-        private: bool,
-        stubborn: Stubborn,
-    ) -> (Outcome, Option<u64>) {
-        let key = self.key();
-        let (begun, invoked) = (Instant::now(), self.shared.now());
-        let (mut tries, mut actual) = (0, None);
-        let outcome = loop {
-            tries += 1;
-            match self.try_once(&request, &key, expected).await {
-                (Outcome::Unknown, _) if stubborn == Stubborn::Once => break Outcome::Unknown,
-                (Outcome::Unknown, _) => {
-                    self.shared.retries.fetch_add(1, Ordering::SeqCst);
-                    if begun.elapsed() > GIVE_UP {
-                        let mut unanswered = self.shared.unanswered.lock().expect("lock");
-                        unanswered.push(format!("{key} to {stream}, {tries} tries"));
-                        break Outcome::Unknown;
-                    }
-                    let pause = self.rng.random_range(20..120);
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
-                (known, at) => {
-                    actual = at;
-                    break known;
-                }
-            }
-        };
-        let took = begun.elapsed().as_micros() as u64;
-        if outcome != Outcome::Unknown {
-            self.shared.longest.fetch_max(took, Ordering::SeqCst);
-        }
-        let call = Call {
-            client: self.number,
-            key,
-            stream,
-            asked,
-            expected,
-            private,
-            invoked,
-            ended: self.shared.now(),
-            tries,
-            outcome: outcome.clone(),
-        };
-        self.shared.history.lock().expect("lock").calls.push(call);
-        (outcome, actual)
-    }
-
-    /// Sends it once, to any node.
-    async fn try_once(
-        &mut self,
-        request: &Request,
-        key: &str,
-        expected: Option<u64>,
-    ) -> (Outcome, Option<u64>) {
-        let node = self.rng.random_range(0..self.shared.urls.len());
-        let url = format!("{}{}", self.shared.urls[node], request.path);
-        let mut sent = (self.shared.http)
-            .request(request.method.clone(), url)
-            .timeout(TRY)
-            .header("Idempotency-Key", key);
-        match expected {
-            Some(0) => sent = sent.header("If-None-Match", "*"),
-            Some(version) => sent = sent.header("If-Match", format!("\"{version}\"")),
-            None => {}
-        }
-        if let Some(body) = &request.body {
-            sent = sent
-                .header("Content-Type", "application/json")
-                .body(body.clone());
-        }
-        let Ok(answer) = sent.send().await else {
-            return (Outcome::Unknown, None);
-        };
-        let status = answer.status().as_u16();
-        self.count(status);
-        // A body that breaks off is an answer that never came.
-        let Ok(body) = answer.json::<Value>().await else {
-            return (Outcome::Unknown, None);
-        };
-        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        match status {
-            200..300 => {
-                let outcome = Outcome::Acknowledged {
-                    version: body["version"].as_u64().unwrap_or(0),
-                    position: text("position"),
-                    mode: text("mode"),
-                };
-                (outcome, None)
-            }
-            408 | 429 | 500.. => (Outcome::Unknown, None),
-            _ => {
-                let outcome = Outcome::Refused {
-                    status,
-                    code: text("code"),
-                };
-                (outcome, body["actual_version"].as_u64())
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::clients::{CLASS, DB};
 use crate::cluster::{Cluster, Node};
 use crate::history::{Event, Found};
+use crate::proof::verify;
 
 /// How long what was committed may take to reach everyone once nothing is broken.
 const SETTLE: Duration = Duration::from_secs(45);
@@ -93,8 +94,13 @@ async fn read_model(http: &reqwest::Client, node: &Node) -> Option<BTreeMap<Stri
 
 /// Waits until nothing moves any more and tells what is there.
 pub async fn collect(cluster: &Cluster) -> Found {
+    collect_within(cluster, SETTLE).await
+}
+
+/// The same with another patience: for the logs `settle`, and for each of the copies as much again.
+pub async fn collect_within(cluster: &Cluster, settle: Duration) -> Found {
     let http = &cluster.http;
-    let deadline = Instant::now() + SETTLE;
+    let deadline = Instant::now() + settle;
     let mut last: Vec<Option<usize>> = vec![];
     let mut since = Instant::now();
     let feeds = loop {
@@ -118,8 +124,9 @@ pub async fn collect(cluster: &Cluster) -> Found {
         feeds,
         ..Found::default()
     };
-    found.kafka = kafka(cluster, &found.feeds[0], deadline);
-    found.read_model = settled_model(cluster, &found.feeds[0], deadline).await;
+    found.kafka = kafka(cluster, &found.feeds[0], Instant::now() + settle);
+    found.read_model = settled_model(cluster, &found.feeds[0], Instant::now() + settle).await;
+    found.verify = Some(verify(cluster, Instant::now() + settle).await);
     found.audit = Some(cluster.audit().await);
     found
 }
@@ -128,16 +135,15 @@ pub async fn collect(cluster: &Cluster) -> Found {
 fn kafka(cluster: &Cluster, feed: &[Event], deadline: Instant) -> Vec<Event> {
     let mut missing: HashSet<&str> = feed.iter().map(|e| e.id.as_str()).collect();
     let mut looked_at = 0;
-    let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
-    let give_up = Instant::now() + left;
     let topics = cluster.topics.all();
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-    let consumed = cluster.broker.consume(&topics, left * 2, |consumed| {
+    let hopeless = deadline.saturating_duration_since(Instant::now()) * 2;
+    let consumed = cluster.broker.consume(&topics, hopeless, |consumed| {
         for message in &consumed[looked_at..] {
             missing.remove(message.headers["ce_id"].as_str());
         }
         looked_at = consumed.len();
-        missing.is_empty() || Instant::now() > give_up
+        missing.is_empty() || Instant::now() > deadline
     });
     consumed
         .iter()
@@ -161,7 +167,7 @@ async fn settled_model(
     }
     loop {
         let found = read_model(&cluster.http, &cluster.nodes[0]).await;
-        let late = Instant::now() > deadline + Duration::from_secs(15);
+        let late = Instant::now() > deadline;
         if let Some(found) = found {
             let there = found.iter().map(|(stream, (v, _))| (stream.as_str(), *v));
             if late || there.eq(expected.iter().map(|(stream, v)| (*stream, *v))) {

@@ -49,8 +49,21 @@ pub enum Outcome {
         /// Stable code.
         code: String,
     },
+    /// 429 or 503 that says that nothing was done, of a command that was sent only once: so it never
+    /// will be.
+    NotDone {
+        /// Stable code.
+        code: String,
+    },
     /// Given up: it may or may not have happened, and may still.
     Unknown,
+}
+
+impl Outcome {
+    /// Whether there is no reason to ask again.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Acknowledged { .. } | Self::Refused { .. })
+    }
 }
 
 /// One command, with all its tries under one idempotency key.
@@ -76,6 +89,8 @@ pub struct Call {
     pub tries: u32,
     /// How it ended.
     pub outcome: Outcome,
+    /// What was told to a last, needless try after it was acknowledged.
+    pub again: Option<Outcome>,
 }
 
 /// Where a read was answered from.
@@ -109,6 +124,12 @@ pub struct History {
     pub calls: Vec<Call>,
     /// Reads.
     pub reads: Vec<Read>,
+    /// Times during which S3 led and no node could reach PostgreSQL, on the campaign's clock.
+    pub without_postgres: Vec<(u64, u64)>,
+    /// Of each burst of commands on one entity, far over its limit: how many were turned away.
+    pub bursts: Vec<usize>,
+    /// The status of every answer to a switch to S3's lead that nothing spoke for.
+    pub unproven: Vec<u16>,
 }
 
 /// An event as it is found in the end.
@@ -137,4 +158,7 @@ pub struct Found {
     pub read_model: BTreeMap<String, (u64, Value)>,
     /// What `oms log audit` says is broken; `None` when it was not asked.
     pub audit: Option<Vec<String>>,
+    /// Where the two places of the log diverge, by the service's own verification; `None` when it was
+    /// not asked.
+    pub verify: Option<Vec<String>>,
 }

@@ -19,12 +19,19 @@
 
 #[path = "../support/broker.rs"]
 mod broker;
+mod calls;
 mod clients;
 mod cluster;
 mod collect;
+mod copies;
 mod faults;
 mod history;
+#[cfg(feature = "flaws")]
+mod mutation;
+#[cfg(feature = "flaws")]
+mod ordeal;
 mod overload;
+mod proof;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod report;
@@ -57,6 +64,10 @@ const SETTINGS: [(&str, &str); 5] = [
     ("OMS__LOG__BATCH_EVENTS", "8"),
 ];
 
+/// In every other campaign a put is given up before its client gives up, who then is told whether
+/// something was done; in the others the client gives up first, and the answer comes too late.
+const SOON_GIVEN_UP: (&str, &str) = ("OMS__LOG__APPEND_DEADLINE", "1s");
+
 fn knob(name: &str, otherwise: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().expect("a number"),
@@ -76,6 +87,9 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
     let mode = ["legacy", "dual_write", "s3_only"][(seed % 3) as usize];
     let mut settings = SETTINGS.to_vec();
     settings.push(("OMS__MIGRATION__MODE", mode));
+    if seed.is_multiple_of(2) {
+        settings.push(SOON_GIVEN_UP);
+    }
     let mut cluster = Cluster::start(nodes, &settings).await;
     let urls = cluster.nodes.iter().map(|n| n.url.clone()).collect();
     let shared = Shared::new(urls, cluster.http.clone());

@@ -26,6 +26,8 @@ impl fmt::Display for Report<'_> {
         let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
         row("acknowledged commands", checked.acknowledged.to_string());
         row("refused commands", checked.refused.to_string());
+        row("answered twice", checked.again.to_string());
+        row("commands not done", checked.not_done.to_string());
         row(
             "commands of unknown outcome",
             format!("{}, {} happened", checked.unknown, checked.unknown_happened),

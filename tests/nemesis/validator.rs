@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
+use crate::copies::{kafka, read_model};
 use crate::history::{Asked, Call, Event, Found, History, Outcome, ReadKind};
 
 /// Violations listed of one kind at most: a lost partition need not fill a screen.
@@ -26,6 +27,10 @@ pub struct Checked {
     pub acknowledged: usize,
     /// Refused ones.
     pub refused: usize,
+    /// Ones of which nothing was done.
+    pub not_done: usize,
+    /// Ones that were acknowledged twice.
+    pub again: usize,
     /// Ones of unknown outcome.
     pub unknown: usize,
     /// Of these: that had happened.
@@ -51,7 +56,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn wrong(&mut self, rule: &'static str, what: impl FnOnce() -> String) {
+    /// Notes a violation.
+    pub fn wrong(&mut self, rule: &'static str, what: impl FnOnce() -> String) {
         let count = self.counts.entry(rule).or_default();
         *count += 1;
         if *count <= MOST_OF_A_KIND {
@@ -79,7 +85,7 @@ fn place(position: &str) -> Option<(u64, u64, u64)> {
 }
 
 /// The state of an instance after each version: none once it is deleted.
-type States = Vec<Option<Value>>;
+pub type States = Vec<Option<Value>>;
 
 struct Stored<'a> {
     /// Events by the key of the command that made them, in the feed's order.
@@ -98,11 +104,25 @@ pub fn judge(history: &History, found: &Found) -> Verdict {
     let stored = log(feed, &mut verdict);
     calls(history, &stored, &mut verdict);
     if_match(history, &mut verdict);
+    without_postgres(history, &mut verdict);
+    for _ in history.bursts.iter().filter(|away| **away == 0) {
+        verdict.wrong("law 13: none turned away", || {
+            "a burst on one entity".into()
+        });
+    }
+    for status in history.unproven.iter().filter(|s| **s != 409) {
+        verdict.wrong("law 15: no proof", || {
+            format!("a switch was answered by {status}")
+        });
+    }
     reads(history, &stored, &mut verdict);
     kafka(feed, &found.kafka, &mut verdict);
-    read_model(&stored, &found.read_model, &mut verdict);
+    read_model(&stored.states, &found.read_model, &mut verdict);
     for broken in found.audit.iter().flatten() {
         verdict.wrong("law 5: chain broken", || broken.clone());
+    }
+    for divergence in found.verify.iter().flatten() {
+        verdict.wrong("law 1: places diverge", || divergence.clone());
     }
     verdict.checked.events = feed.len();
     verdict.checked.messages = found.kafka.len();
@@ -237,6 +257,12 @@ fn calls(history: &History, stored: &Stored<'_>, verdict: &mut Verdict) {
                     verdict.wrong("law 2: refused its own state", || describe(call));
                 }
             }
+            Outcome::NotDone { .. } => {
+                verdict.checked.not_done += 1;
+                if !events.is_empty() {
+                    verdict.wrong("law 4: not done, yet there", || describe(call));
+                }
+            }
             Outcome::Unknown => {
                 verdict.checked.unknown += 1;
                 verdict.checked.unknown_happened += usize::from(!events.is_empty());
@@ -247,12 +273,53 @@ fn calls(history: &History, stored: &Stored<'_>, verdict: &mut Verdict) {
                 }
             }
         }
+        repeated(call, verdict);
         contents(call, events, stored, verdict);
     }
     for (key, events) in &stored.by_key {
         if !known.contains(key.as_str()) {
             verdict.wrong("law 6: invented", || {
                 format!("{} by {key}", events[0].0.stream)
+            });
+        }
+    }
+}
+
+/// Law 2: whoever asks again what was acknowledged is told the same.
+fn repeated(call: &Call, verdict: &mut Verdict) {
+    let is_same = match (&call.outcome, &call.again) {
+        (
+            Outcome::Acknowledged {
+                version, position, ..
+            },
+            Some(Outcome::Acknowledged {
+                version: v,
+                position: p,
+                ..
+            }),
+        ) => (version, position) == (v, p),
+        (_, None | Some(Outcome::NotDone { .. } | Outcome::Unknown)) => return,
+        _ => false,
+    };
+    verdict.checked.again += 1;
+    if !is_same {
+        verdict.wrong("law 2: two answers", || {
+            format!("{}, then {:?}", describe(call), call.again)
+        });
+    }
+}
+
+/// Law 10: while S3 leads, writes go on without PostgreSQL.
+fn without_postgres(history: &History, verdict: &mut Verdict) {
+    for (from, to) in &history.without_postgres {
+        let mut calls = history.calls.iter();
+        let went_on = calls.any(|call| {
+            let acknowledged = matches!(call.outcome, Outcome::Acknowledged { .. });
+            acknowledged && call.invoked > *from && call.ended < *to
+        });
+        if !went_on {
+            verdict.wrong("law 10: no write without PostgreSQL", || {
+                format!("from {from} to {to} µs")
             });
         }
     }
@@ -384,61 +451,6 @@ fn reads(history: &History, stored: &Stored<'_>, verdict: &mut Verdict) {
                     });
                 }
             }
-        }
-    }
-}
-
-/// Law 9: every event came, byte for byte, and of each stream they came for the first time in
-/// order.
-fn kafka(feed: &[Event], came: &[Event], verdict: &mut Verdict) {
-    let known: HashMap<&str, &Event> = feed.iter().map(|e| (e.id.as_str(), e)).collect();
-    let mut newest: HashMap<&str, u64> = HashMap::new();
-    let mut seen = HashSet::new();
-    for message in came {
-        match known.get(message.id.as_str()) {
-            None => verdict.wrong("law 9: published, yet not there", || message.bytes.clone()),
-            Some(event) if event.bytes != message.bytes => {
-                verdict.wrong("law 8: changed on its way", || message.bytes.clone());
-            }
-            Some(_) => {}
-        }
-        let newest = newest.entry(&message.stream).or_default();
-        if message.version > *newest + 1 {
-            verdict.wrong("law 9: out of order", || {
-                let Event {
-                    stream, version, ..
-                } = message;
-                format!("{stream}: {version} came right after {newest}")
-            });
-        }
-        *newest = message.version.max(*newest);
-        seen.insert(message.id.as_str());
-    }
-    for event in feed {
-        if !seen.contains(event.id.as_str()) {
-            verdict.wrong("law 9: not delivered", || event.position.clone());
-        }
-    }
-}
-
-/// The read model is the fold of the log.
-fn read_model(stored: &Stored<'_>, model: &BTreeMap<String, (u64, Value)>, verdict: &mut Verdict) {
-    for (stream, states) in &stored.states {
-        let expected = (states.last().cloned().flatten()).map(|data| (states.len() as u64, data));
-        if model.get(*stream) != expected.as_ref() {
-            verdict.wrong("law 11: read model differs", || {
-                format!(
-                    "{stream}: {:?}, the log says {expected:?}",
-                    model.get(*stream)
-                )
-            });
-        }
-    }
-    for stream in model.keys() {
-        if !stored.states.contains_key(stream.as_str()) {
-            verdict.wrong("law 11: read model differs", || {
-                format!("{stream} is not in the log")
-            });
         }
     }
 }

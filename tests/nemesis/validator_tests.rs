@@ -80,6 +80,7 @@ impl Story {
         story.found.feeds.push(story.found.feeds[0].clone());
         story.found.read_model = BTreeMap::from([(INSTANCE.to_owned(), (2, json!({"n": 2})))]);
         story.found.audit = Some(vec![]);
+        story.found.verify = Some(vec![]);
         story
     }
 
@@ -157,6 +158,7 @@ impl Story {
             ended: at + 5,
             tries: 1,
             outcome,
+            again: None,
         });
     }
 
@@ -411,4 +413,67 @@ fn law_11_a_read_model_that_differs_from_the_fold_is_noticed() {
         let more = ("instance/nemesis/Thing/b".to_owned(), (1, json!({})));
         s.found.read_model.extend([more]);
     });
+}
+
+#[test]
+fn law_1_places_that_diverge_are_noticed() {
+    noticed("law 1: places diverge", |s| {
+        s.found.verify = Some(vec!["0/3 is missing in s3".into()]);
+    });
+}
+
+#[test]
+fn law_2_another_answer_to_the_same_command_is_noticed() {
+    let answer = |version| Outcome::Acknowledged {
+        version,
+        position: "0/0/1".into(),
+        mode: "legacy".into(),
+    };
+    let refused = Outcome::Refused {
+        status: 412,
+        code: "version_mismatch".into(),
+    };
+    for again in [answer(4), refused] {
+        noticed("law 2: two answers", |s| {
+            s.history.calls[0].again = Some(again)
+        });
+    }
+    // The same answer, and none, are what is to be expected.
+    for again in [answer(2), Outcome::Unknown] {
+        let mut story = Story::sound();
+        story.history.calls[0].again = Some(again);
+        let verdict = story.judged();
+        assert!(verdict.violations.is_empty(), "{:#?}", verdict.violations);
+    }
+}
+
+#[test]
+fn law_4_a_write_said_not_to_be_done_that_is_there_is_noticed() {
+    noticed("law 4: not done, yet there", |s| {
+        let at = s.history.calls.iter().position(|c| c.key == "k8");
+        s.history.calls[at.expect("k8")].outcome = Outcome::NotDone {
+            code: "unavailable".into(),
+        };
+    });
+}
+
+#[test]
+fn law_10_writes_that_wait_for_postgres_are_noticed() {
+    // The calls take 5 of every 10.
+    noticed("law 10: no write without PostgreSQL", |s| {
+        s.history.without_postgres.push((1, 9));
+    });
+    let mut story = Story::sound();
+    story.history.without_postgres.push((9, 16));
+    assert!(story.judged().violations.is_empty());
+}
+
+#[test]
+fn laws_13_and_15_what_should_have_been_turned_away_and_was_not_is_noticed() {
+    noticed("law 13: none turned away", |s| s.history.bursts.push(0));
+    noticed("law 15: no proof", |s| s.history.unproven.push(202));
+    let mut story = Story::sound();
+    story.history.bursts.push(1);
+    story.history.unproven.push(409);
+    assert!(story.judged().violations.is_empty());
 }

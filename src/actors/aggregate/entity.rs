@@ -19,6 +19,7 @@ use crate::domain::event::{EncodedEvents, Idempotency, NewEvent, Provenance, enc
 use crate::domain::ids::{CommandId, EventId, EventType, Position, StreamName, Version};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::{Clock, new_uuid};
+use crate::flaws::{Flaw, flawed, strikes};
 use crate::log::index::CommandOutcome;
 use crate::log::partition::Verdict;
 use crate::metrics;
@@ -167,7 +168,12 @@ impl<A: Aggregate> Entity<A> {
                 (Err(_), Some(why)) => return Err(outcome_unknown(&execute, why.clone())),
             };
             let events = match self.decide(&execute) {
-                Ok(events) if !events.is_empty() => events,
+                Ok(mut events) if !events.is_empty() => {
+                    if strikes(Flaw::AddEvents, 15) {
+                        events.extend(self.decide(&execute).unwrap_or_default());
+                    }
+                    events
+                }
                 // Neither a refusal nor "it is so already" may rest on a state that another
                 // process has changed since.
                 _ if !caught_up => {
@@ -239,7 +245,7 @@ impl<A: Aggregate> Entity<A> {
 
     fn decide(&self, execute: &Execute<A>) -> Result<Vec<A::Event>, Refusal> {
         match execute.expected {
-            Some(expected) if expected != self.version => {
+            Some(expected) if expected != self.version && !flawed(Flaw::IgnoreIfMatch) => {
                 Err(Refusal::version_mismatch(expected, self.version))
             }
             _ => self.state.decide(&execute.command),
@@ -316,7 +322,7 @@ impl<A: Aggregate> Entity<A> {
         };
         Ok(encode(
             &self.stream,
-            self.version,
+            self.version.plus(strikes(Flaw::SkipVersion, 15).into()),
             &new,
             &provenance,
             || EventId(new_uuid()),

@@ -10,6 +10,7 @@ use crate::actors::event_store::EventStore;
 use crate::domain::aggregate::{Aggregate, DomainEvent, EventMeta};
 use crate::domain::event::Envelope;
 use crate::domain::ids::{StreamName, Version};
+use crate::flaws::{Flaw, strikes};
 
 /// Events read at once: bounds what a long stream holds in memory while it is folded.
 const FOLD_CHUNK: u64 = 1000;
@@ -82,7 +83,9 @@ pub async fn fold_on<A: Aggregate>(
             )));
         }
         for event in &events {
-            apply_stored(&mut folded.state, &event.bytes)?;
+            if event.version < to || !strikes(Flaw::RebuildShort, 3) {
+                apply_stored(&mut folded.state, &event.bytes)?;
+            }
             folded.version = event.version;
         }
     }

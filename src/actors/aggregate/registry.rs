@@ -23,6 +23,7 @@ use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::supervision::tree::{CallInFlight, Node};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::{StreamKey, StreamName};
+use crate::flaws::{Flaw, flawed};
 use crate::metrics;
 
 /// How many entities live, and for how long.
@@ -232,7 +233,8 @@ impl<A: Aggregate + Unpin> Registry<A> {
         let Some(slot) = slots.get_mut(&key) else {
             return Err(CallError::Internal("slot vanished under its lock".into()));
         };
-        if purpose == Purpose::Command && slot.commands >= inner.settings.per_entity {
+        let full = slot.commands >= inner.settings.per_entity && !flawed(Flaw::AdmitAll);
+        if purpose == Purpose::Command && full {
             metrics::admission_rejected("per_entity");
             return Err(CallError::Overloaded {
                 limit: "per_entity",

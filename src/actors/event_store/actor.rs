@@ -30,6 +30,7 @@ use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::write_path::Standings;
 use crate::domain::ids::{PartitionId, WriterId};
 use crate::domain::time::{Clock, new_uuid};
+use crate::flaws::{Flaw, flawed};
 use crate::log::object::CorruptObject;
 use crate::log::partition::{Append, BatchLimits, Stamp};
 use crate::metrics;
@@ -224,7 +225,8 @@ impl EventStoreActor {
         let Some(standing) = self.deps.standing() else {
             return self.hold(ctx);
         };
-        let Some(authority) = standing.authority() else {
+        let deaf = flawed(Flaw::IgnoreFence).then_some(standing.stage.leadership);
+        let Some(authority) = standing.authority().or(deaf) else {
             return self.hold(ctx);
         };
         let stamp = self.stamp();
@@ -235,6 +237,7 @@ impl EventStoreActor {
         let formed = match &*self.deps.shared.log.read() {
             Some(log) => log
                 .may_append(authority)
+                .or_else(|fenced| deaf.map(|_| ()).ok_or(fenced))
                 .map(|()| log.form(&mut self.queue, limits, stamp, authority.epoch)),
             None => return,
         };

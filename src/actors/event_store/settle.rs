@@ -9,6 +9,7 @@ use super::actor::EventStoreActor;
 use super::put::Unsettled;
 use super::waiting::{Waiting, answer_all};
 use super::{AppendError, GaveUp};
+use crate::flaws::{Flaw, flawed};
 use crate::log::object::{CommitKind, CommitObject};
 use crate::log::partition::{Batch, Owner, Verdict};
 use crate::metrics;
@@ -31,11 +32,13 @@ impl EventStoreActor {
             commands = batch.commands(), may_be_there = unsettled.may_be_there,
             error = %unsettled.error, "gave up on a put");
         for waiting in batch.abandon() {
-            waiting.answer(Err(if unsettled.may_be_there {
-                AppendError::Unknown(unsettled.error.to_string())
-            } else {
-                AppendError::NotWritten(unsettled.error.clone())
-            }));
+            waiting.answer(Err(
+                if unsettled.may_be_there && !flawed(Flaw::DenyUnknown) {
+                    AppendError::Unknown(unsettled.error.to_string())
+                } else {
+                    AppendError::NotWritten(unsettled.error.clone())
+                },
+            ));
         }
     }
 

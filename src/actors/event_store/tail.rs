@@ -6,6 +6,7 @@ use actix::prelude::*;
 
 use super::actor::{EventStoreActor, Phase, WriterDeps};
 use crate::domain::ids::Offset;
+use crate::flaws::{Flaw, flawed};
 use crate::log::object::{CommitKind, CommitObject};
 use crate::log::partition::PartitionLog;
 use crate::migration::fence::may_append_in_postgres;
@@ -110,8 +111,9 @@ impl EventStoreActor {
                 }
                 let lead = self.deps.log.routes().lead(self.id());
                 // The bucket's own end says who leads on from there.
-                whole &=
-                    lead == Lead::Postgres || log.leadership().is_some_and(|l| l.lead == Lead::S3);
+                whole &= lead == Lead::Postgres
+                    || log.leadership().is_some_and(|l| l.lead == Lead::S3)
+                    || flawed(Flaw::IgnoreFence);
             }
             if round
                 .objects

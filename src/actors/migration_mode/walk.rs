@@ -13,6 +13,7 @@ use super::board::Board;
 use super::figures::{FigureDeps, measure};
 use super::handoff::{Moved, Mover};
 use crate::domain::ids::PartitionId;
+use crate::flaws::{Flaw, flawed};
 use crate::metrics;
 use crate::migration::edge::{Edge, Move, next_move, path};
 use crate::migration::gate::{GateKind, GateReport, GateSettings, GateState, evaluate, may_pass};
@@ -94,6 +95,7 @@ impl Walker {
                 .map(|(partition, _)| *partition)
                 .collect();
             let figures = measure(&self.board, &self.figures, step, &walkers).await;
+            let force = force || flawed(Flaw::SkipGates);
             planned.push(Planned {
                 step,
                 from: step.from(),
@@ -216,7 +218,8 @@ impl Walker {
         let mut first = true;
         loop {
             let figures = measure(&self.board, &self.figures, step, partitions).await;
-            let gates = evaluate(step, &figures, &self.gates, switch.force);
+            let force = switch.force || flawed(Flaw::SkipGates);
+            let gates = evaluate(step, &figures, &self.gates, force);
             let open = may_pass(&gates);
             let closed =
                 |gate: &GateReport| gate.state == GateState::Fail && !holds_by_itself(gate);

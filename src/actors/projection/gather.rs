@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 
 use crate::domain::ids::{Offset, PartitionId, Position};
+use crate::flaws::{Flaw, strikes};
 use crate::projection::changes::{Changes, ParkedEvent};
 use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
@@ -65,6 +66,9 @@ pub(super) async fn gather(
         let mut to = stretch.from;
         while let Some(object) = commits.try_next().await? {
             for i in 0..object.event_count() {
+                if strikes(Flaw::SkipProjection, 5) {
+                    continue;
+                }
                 let (position, line) = (object.position(i), object.line(i));
                 match take(&mut gathered.changes, &line) {
                     Ok(()) => gathered.events.push((position, line)),

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::domain::event::{Envelope, SOURCE};
+use crate::flaws::{Flaw, flawed};
 use crate::log::keys;
 use crate::store::delivery::OutboxRow;
 use crate::store::transport::Message;
@@ -68,8 +69,11 @@ pub fn message(
         headers,
         payload: if by_reference {
             Bytes::new()
+        } else if flawed(Flaw::ReencodeMessages) {
+            serde_json::from_slice::<serde_json::Value>(&bytes)
+                .map_or(bytes, |event| event.to_string().into())
         } else {
-            bytes.clone()
+            bytes
         },
     };
     Ok((message, time))

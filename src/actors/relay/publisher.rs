@@ -24,6 +24,7 @@ use super::message::message;
 use super::queue::{QueueLimits, SendQueue, Verdict};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::domain::time::Clock;
+use crate::flaws::{Flaw, flawed, strikes};
 use crate::metrics::{
     DEAD_LETTERS, OUTBOX_DEPTH, OUTBOX_OLDEST, PUBLISH_FAILED, PUBLISHED, RELAY_SECONDS,
 };
@@ -167,7 +168,10 @@ impl Publisher {
         let now = self.deps.clock.now();
         let rows = self.queue.next_wave(now);
         let mut wave = self.compose(&rows).await;
-        let messages = std::mem::take(&mut wave.messages);
+        let mut messages = std::mem::take(&mut wave.messages);
+        if messages.len() > 1 && strikes(Flaw::ReorderMessages, 3) {
+            messages.reverse();
+        }
         let transport = self.deps.transport.clone();
         let publish = async {
             if messages.is_empty() {
@@ -347,6 +351,9 @@ impl Publisher {
                         Verdict::Delivered
                     }
                     Some(Outcome::Rejected(reason)) => Verdict::Rejected(reason.clone()),
+                    Some(Outcome::Failed(_)) if flawed(Flaw::SettleUnacknowledged) => {
+                        Verdict::Delivered
+                    }
                     Some(Outcome::Failed(e)) => {
                         failure.get_or_insert_with(|| e.clone());
                         Verdict::Failed
