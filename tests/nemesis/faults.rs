@@ -148,8 +148,8 @@ impl Nemesis {
         let node = self.rng.random_range(0..cluster.nodes.len());
         let process_is_hurt = self.wounds.iter().any(|w| w.process_of().is_some());
         match self.rng.random_range(0..100) {
-            0..26 => self.kill_actor(cluster, node).await,
-            26..30 => self.shift_clock(cluster, node).await,
+            0..24 => self.kill_actor(cluster, node).await,
+            24..30 => self.shift_clock(cluster, node).await,
             30..48 => self.arm(cluster, node).await,
             48..54 if !process_is_hurt => {
                 cluster.nodes[node].kill_9();
