@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::output::Output;
 use super::super::remote::{Api, ApiError};
-use super::answer::{Killed, Target, answered};
+use super::answer::{Killed, Life, Target, answered};
 use super::pace::{Pace, rest};
 use super::patience::{Waited, persist};
 use super::report::{NotBack, Strike};
@@ -160,11 +160,16 @@ impl Campaign<'_> {
                 let target = self.target(*kind, paths, round).await?;
                 let policy = kind.policy();
                 let rest = self.rest.max(rest(policy));
+                let before = self.look(&target).await?;
+                if let Some(life) = before {
+                    pace.seen(&target.path, policy, life.restarts, Instant::now());
+                }
                 if let Some(next) = pace.next(&target.path, policy, rest) {
                     tokio::time::sleep_until(next.into()).await;
                 }
                 let begun = Instant::now();
-                let killed = self.kill(&target).await?;
+                self.kill(&target).await?;
+                let killed = Killed { before };
                 let pause = pace.killed(&target.path, policy, begun);
                 match answered(self.api, &target, &killed, begun, self.limit).await {
                     Ok(answer) => {
@@ -224,19 +229,22 @@ impl Campaign<'_> {
         Ok(Target { kind, path, stream })
     }
 
-    /// Orders the kill; what the actor was like before. An order that got no answer may have been
-    /// carried out, also upon the whole process.
-    async fn kill(&self, target: &Target) -> anyhow::Result<Killed> {
-        let began = Instant::now();
-        let before = persist(began, self.limit, || target.look(self.api));
-        let before = match target.kind {
-            // Of these only the first hundred are shown; it is seen by its answers.
-            ActorKind::Aggregate => None,
-            _ => Some(before.await?.answer),
-        };
+    /// What an actor is like. Of entities only the first hundred are shown: they are seen by their
+    /// answers alone.
+    async fn look(&self, target: &Target) -> anyhow::Result<Option<Life>> {
+        if target.kind == ActorKind::Aggregate {
+            return Ok(None);
+        }
+        let life = persist(Instant::now(), self.limit, || target.look(self.api));
+        Ok(Some(life.await?.answer))
+    }
+
+    /// Orders the kill. An order that got no answer may have been carried out, also upon the whole
+    /// process.
+    async fn kill(&self, target: &Target) -> anyhow::Result<()> {
         let order = json!({ "path": target.path, "how": self.how });
         match self.api.post("/api/v1/admin/actors/kill", &order).await {
-            Ok(_) | Err(ApiError::Unreachable { .. }) => Ok(Killed { before }),
+            Ok(_) | Err(ApiError::Unreachable { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
