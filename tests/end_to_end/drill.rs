@@ -88,6 +88,34 @@ async fn law_12_a_drill_kills_every_kind_of_actor_and_sees_it_work_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_12_while_both_stores_are_kept_a_killed_mirror_goes_on_copying() {
+    let service = Service::start(&CHAOS, &["--mode", "legacy"]).await;
+    let walk = ["mode", "dual_write", "--reason", "game day"];
+    let walked = run(&service, &walk).await;
+    assert_eq!(walked.status.code(), Some(0), "{}", text(&walked));
+    let kinds = "mirror,outbox,migration_mode";
+    let args = [
+        "--json", "drill", "kill", "--rounds", "1", "--actors", kinds,
+    ];
+    let done = run(&service, &args).await;
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    let report: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let answers: Vec<_> = report["kinds"]
+        .as_array()
+        .expect("kinds")
+        .iter()
+        .map(|row| row["answer"].as_str().expect("a text"))
+        .collect();
+    let expected = [
+        "event in the broker",
+        "event in both stores",
+        "dry run answered",
+    ];
+    assert_eq!(answers, expected, "{report}");
+    assert_eq!(report["check"]["lost"], 0, "law 2: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_12_an_actor_that_does_not_come_back_in_time_fails_the_drill() {
     let service = Service::start(&CHAOS, &[]).await;
     let args = [

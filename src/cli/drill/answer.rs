@@ -33,7 +33,8 @@ pub struct Killed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     running: bool,
-    restarts: u64,
+    /// How often it was restarted.
+    pub restarts: u64,
     polls: u64,
 }
 

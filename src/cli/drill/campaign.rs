@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::output::Output;
 use super::super::remote::{Api, ApiError};
-use super::answer::{Killed, Target, answered};
+use super::answer::{Killed, Life, Target, answered};
 use super::pace::{Pace, rest};
 use super::patience::{Waited, persist};
 use super::report::{NotBack, Strike};
@@ -160,15 +160,17 @@ impl Campaign<'_> {
                 let target = self.target(*kind, paths, round).await?;
                 let policy = kind.policy();
                 let rest = self.rest.max(rest(policy));
+                let before = self.look(&target).await?;
+                if let Some(life) = before {
+                    pace.seen(&target.path, policy, life.restarts, Instant::now());
+                }
                 if let Some(next) = pace.next(&target.path, policy, rest) {
                     tokio::time::sleep_until(next.into()).await;
                 }
                 let begun = Instant::now();
-                let killed = self.kill(&target).await?;
+                self.kill(&target).await?;
+                let killed = Killed { before };
                 let pause = pace.killed(&target.path, policy, begun);
-                if self.how == "arbiter" {
-                    self.note_neighbours(&mut pace, &target.path, begun);
-                }
                 match answered(self.api, &target, &killed, begun, self.limit).await {
                     Ok(answer) => {
                         let took = begun.elapsed();
@@ -200,15 +202,6 @@ impl Campaign<'_> {
         Ok(None)
     }
 
-    /// Whoever lives on the same thread dies with it. Who that is is not told: it may be any.
-    fn note_neighbours(&self, pace: &mut Pace, target: &str, at: Instant) {
-        for (kind, paths) in &self.plan.kinds {
-            for path in paths.iter().filter(|path| *path != target) {
-                pace.killed(path, kind.policy(), at);
-            }
-        }
-    }
-
     /// Whom to kill in this round, and the stream through which it is asked whether it works.
     async fn target(
         &self,
@@ -236,18 +229,21 @@ impl Campaign<'_> {
         Ok(Target { kind, path, stream })
     }
 
-    /// Orders the kill; what the actor was like before. An order that got no answer may have been
-    /// carried out, also upon the whole process.
-    async fn kill(&self, target: &Target) -> anyhow::Result<Killed> {
-        let began = Instant::now();
-        let before = persist(began, self.limit, || target.look(self.api));
-        let before = match target.kind {
-            // Of these only the first hundred are shown; it is seen by its answers.
-            ActorKind::Aggregate => None,
-            _ => Some(before.await?.answer),
-        };
+    /// What an actor is like. Of entities only the first hundred are shown: they are seen by their
+    /// answers alone.
+    async fn look(&self, target: &Target) -> anyhow::Result<Option<Life>> {
+        if target.kind == ActorKind::Aggregate {
+            return Ok(None);
+        }
+        let life = persist(Instant::now(), self.limit, || target.look(self.api));
+        Ok(Some(life.await?.answer))
+    }
+
+    /// Orders the kill. An order that got no answer may have been carried out, also upon the whole
+    /// process.
+    async fn kill(&self, target: &Target) -> anyhow::Result<()> {
         let order = json!({ "path": target.path, "how": self.how });
-        let ordered = persist(began, self.limit, || async {
+        let ordered = persist(Instant::now(), self.limit, || async {
             match self.api.post("/api/v1/admin/actors/kill", &order).await {
                 Ok(_) | Err(ApiError::Unreachable { .. }) => Ok(Some(())),
                 // It is just being started again.
@@ -256,6 +252,6 @@ impl Campaign<'_> {
             }
         });
         ordered.await?;
-        Ok(Killed { before })
+        Ok(())
     }
 }

@@ -31,15 +31,29 @@ pub struct Pace {
 struct Past {
     failures: VecDeque<Instant>,
     killed: Option<Instant>,
+    /// Restarts that are accounted for.
+    known: u64,
 }
 
 impl Pace {
     /// Notes what was before: an actor failed so often in all, the last time at `last`. All of them
     /// are believed to have been then.
     pub fn failed(&mut self, path: &str, policy: &Policy, times: u64, last: Instant) {
-        let times = usize::try_from(times).unwrap_or(usize::MAX);
         let past = self.actors.entry(path.to_owned()).or_default();
+        past.known = times;
+        let times = usize::try_from(times).unwrap_or(usize::MAX);
         past.failures = std::iter::repeat_n(last, times.min(policy.max_restarts)).collect();
+    }
+
+    /// Notes how often an actor was restarted so far: what the kills do not account for were failures
+    /// of its own, or of its neighbours, as late as `now`.
+    pub fn seen(&mut self, path: &str, policy: &Policy, restarts: u64, now: Instant) {
+        let past = self.actors.entry(path.to_owned()).or_default();
+        let others = restarts.saturating_sub(past.known);
+        past.known = restarts;
+        let others = usize::try_from(others).unwrap_or(usize::MAX);
+        past.failures
+            .extend(std::iter::repeat_n(now, others.min(policy.max_restarts)));
     }
 
     /// From when on the actor at `path` may be killed, at the earliest `rest` after the last time.
@@ -57,6 +71,7 @@ impl Pace {
     pub fn killed(&mut self, path: &str, policy: &Policy, now: Instant) -> Duration {
         let past = self.actors.entry(path.to_owned()).or_default();
         past.killed = Some(now);
+        past.known += 1;
         let failures = &mut past.failures;
         failures.push_back(now);
         while failures.front().is_some_and(|at| now - *at > policy.window) {
@@ -109,6 +124,27 @@ mod tests {
         assert_eq!(pace.killed("a", policy, later), policy.backoff_min);
         pace.failed("c", policy, 2, now);
         assert_eq!(pace.next("c", policy, policy.window), None, "there is room");
+        pace.seen("c", policy, 2, now);
+        assert_eq!(pace.next("c", policy, policy.window), None, "nothing new");
         assert_eq!(pace.killed("c", policy, now), 4 * policy.backoff_min);
+    }
+
+    #[test]
+    fn law_12_what_fails_beside_the_kills_takes_up_room_too() {
+        let policy = &POLICIES[1];
+        let mut pace = Pace::default();
+        let now = Instant::now();
+        pace.killed("a", policy, now);
+        pace.seen("a", policy, 1, now);
+        assert_eq!(pace.next("a", policy, Duration::ZERO), Some(now));
+        let most = u64::try_from(policy.max_restarts).unwrap();
+        pace.seen("a", policy, most, now);
+        let free = pace.next("a", policy, Duration::ZERO).unwrap();
+        assert!(free > now + policy.window);
+        // A hung actor is not restarted, and another process begins to count anew.
+        pace.killed("b", policy, now);
+        pace.seen("b", policy, 0, now);
+        pace.seen("b", policy, 1, now);
+        assert_eq!(pace.next("b", policy, Duration::ZERO), Some(now));
     }
 }
