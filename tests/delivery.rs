@@ -16,7 +16,7 @@ use oms::actors::arbiters::Arbiters;
 use oms::actors::outbox::Tailer;
 use oms::actors::relay::{Publisher, QueueLimits, RelaySettings};
 use oms::actors::supervision::supervisor::Supervisor;
-use oms::actors::supervision::tree::{KillHow, Tree};
+use oms::actors::supervision::tree::{ActorState, KillHow, Tree};
 use oms::domain::ids::{Offset, PartitionId};
 use oms::store::delivered;
 use oms::store::delivery::DeliveryStore;
@@ -411,8 +411,10 @@ fn law_12_the_actors_may_be_killed_at_any_point() {
                 &both
             };
             for node in targets {
+                // One that is just being started again cannot be killed.
+                let running = || both.iter().all(|n| n.state() == ActorState::Running);
+                eventually("both run", || async { running().then_some(()) }).await;
                 let before = node.restarts();
-                // One that is just being started again cannot be killed again.
                 eventually("killed", || async { node.kill(how).then_some(()) }).await;
                 eventually("restarted", || async {
                     (node.restarts() > before).then_some(())
