@@ -10,9 +10,12 @@
 //! first use; transactions are accepted and mean nothing; append times are a constant; the first
 //! join of a consumer group takes three seconds.
 
-use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::net::TcpStream;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use rdkafka::ClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
 
@@ -23,6 +26,9 @@ const BROKERS: i32 = 1;
 
 /// Partitions of a topic.
 const PARTITIONS: i32 = 4;
+
+/// Between two knocks at the broker's door while topics are made: longer than making them takes.
+const KNOCK: Duration = Duration::from_millis(5);
 
 /// The running broker; gone when dropped, and all messages with it.
 pub struct KafkaServer {
@@ -43,9 +49,7 @@ impl KafkaServer {
             .name("embedded-kafka".into())
             .spawn(move || {
                 let made = MockCluster::new(BROKERS).and_then(|cluster| {
-                    for topic in &topics {
-                        cluster.create_topic(topic, PARTITIONS, BROKERS)?;
-                    }
+                    make_topics(&cluster, &topics)?;
                     Ok(cluster)
                 });
                 let cluster = match made {
@@ -97,4 +101,27 @@ impl Drop for KafkaServer {
     fn drop(&mut self) {
         self.shut_down();
     }
+}
+
+/// Makes the topics. The broker's thread may miss that there is an order and look for it only a
+/// second later; whoever connects wakes it.
+fn make_topics<C: ClientContext>(
+    cluster: &MockCluster<'_, C>,
+    topics: &[String],
+) -> Result<(), KafkaError> {
+    let servers = cluster.bootstrap_servers();
+    let door = servers.split(',').next().unwrap_or_default();
+    let (done, over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while over.recv_timeout(KNOCK) == Err(RecvTimeoutError::Timeout) {
+                // That somebody is there is all that is to be said, and a broken knock is one too.
+                TcpStream::connect(door).ok();
+            }
+        });
+        let mut topics = topics.iter();
+        let made = topics.try_for_each(|topic| cluster.create_topic(topic, PARTITIONS, BROKERS));
+        drop(done);
+        made
+    })
 }
