@@ -78,6 +78,7 @@ metrics_table! {
     PUBLISHED = "oms_relay_published_total", Counter, Count, "Messages acknowledged by the broker, by topic";
     PUBLISH_FAILED = "oms_relay_failures_total", Counter, Count, "Publishes that failed, by cause";
     RELAY_SECONDS = "oms_relay_lag_seconds", Histogram, Seconds, "From an event's recording to the broker's acknowledgement";
+    DAMAGED = "oms_log_damaged", Gauge, Count, "1 while the log cannot be read on because it is damaged, by reader (outbox, projection) and partition";
     PROJECTION_LAG = "oms_projection_lag_commits", Gauge, Count, "Commits not yet projected, by partition";
     PROJECTED = "oms_projection_events_total", Counter, Count, "Events taken into the read model";
     PROJECTION_POISON = "oms_projection_parked_events", Gauge, Count, "Events the projection could not take in and parked";

@@ -18,8 +18,10 @@ use oms::actors::relay::{Publisher, QueueLimits, RelaySettings};
 use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::{ActorState, KillHow, Tree};
 use oms::domain::ids::{Offset, PartitionId};
+use oms::log::keys;
 use oms::store::delivered;
 use oms::store::delivery::DeliveryStore;
+use oms::store::event_log::EventLog;
 use oms::store::health::DependencyState;
 use oms::store::object_store::ObjectStore;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -430,4 +432,58 @@ fn law_12_the_actors_may_be_killed_at_any_point() {
     assert_eq!(outbox.node().rebuilds(), 2);
     assert!(relay.node().rebuilds() >= 2);
     supervisor.arbiters().stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_12_a_damaged_object_holds_up_its_own_partition_and_no_other() {
+    let world = World::new(&postgres::fresh()).await;
+    for i in 0..4 {
+        world.log.append(&orders(12), &format!("{i}")).await;
+    }
+    let heads: BTreeMap<PartitionId, Offset> = (0..PARTITIONS)
+        .map(PartitionId)
+        .map(|p| (p, world.log.heads.next_offset(p)))
+        .collect();
+    let (damaged, at) = (PartitionId(1), 3);
+    assert!(heads[&damaged] > at + 1, "there is more behind it");
+    let key = keys::commit(damaged, at);
+    let objects = &world.log.objects;
+    let sound = objects.get(&key).await.expect("read").expect("there");
+    let mut torn = sound.to_vec();
+    let last = torn.len() - 3;
+    torn[last] ^= 1;
+    objects.put(&key, torn.into()).await.expect("put");
+    // One that has not read it before.
+    let mut deps = world.outbox_deps(world.outbox.clone());
+    deps.log = Arc::new(EventLog::new(
+        objects.clone(),
+        "bucket".into(),
+        PARTITIONS,
+        64 << 20,
+    ));
+    let _tailer = Task::run(move || Tailer::new(deps).run());
+    let mut expected = heads.clone();
+    expected.insert(damaged, at);
+    eventually("everything whole is taken in", || async {
+        let known = world.outbox.watermarks().await.ok()?;
+        (known == expected).then_some(())
+    })
+    .await;
+    world.log.append(&orders(12), "later").await;
+    expected = (0..PARTITIONS)
+        .map(|p| (PartitionId(p), world.log.heads.next_offset(PartitionId(p))))
+        .collect();
+    let whole = expected.insert(damaged, at);
+    eventually("the others go on", || async {
+        let known = world.outbox.watermarks().await.ok()?;
+        (known == expected).then_some(())
+    })
+    .await;
+    objects.put(&key, sound).await.expect("put");
+    expected.insert(damaged, whole.expect("a head"));
+    eventually("what is put right is read on", || async {
+        let known = world.outbox.watermarks().await.ok()?;
+        (known == expected).then_some(())
+    })
+    .await;
 }

@@ -16,6 +16,7 @@
 
 pub mod aggregate;
 pub mod arbiters;
+mod damaged;
 pub mod error;
 pub mod event_store;
 pub mod import;

@@ -154,6 +154,11 @@ pub fn start(
     });
 
     let mut housekeeping = Vec::new();
+    if projection.is_none() {
+        let partitions = stores.log.partitions();
+        let follow = projection::follow(read_model.clone(), projected.clone(), partitions);
+        housekeeping.push(io.spawn(follow));
+    }
     let mut backfills: Vec<Arc<dyn Runner>> = vec![Arc::new(History {
         path: write_side.path.clone(),
         mirrors: write_side.mirrors.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::System;
 use oms::actors::arbiters::Arbiters;
-use oms::actors::projection::{Rebuild, Status, start};
+use oms::actors::projection::{ProjectionProgress, Rebuild, Status, follow, start};
 use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::{KillHow, Tree};
 use oms::store::io_runtime::IoRuntime;
@@ -40,6 +40,10 @@ fn law_12_a_killed_projection_goes_on_where_the_model_is() {
             KillHow::Abort,
             KillHow::Arbiter,
         ];
+        // Another process, which does not keep the model.
+        let elsewhere = Arc::new(ProjectionProgress::default());
+        let partitions = deps.log.partitions();
+        let following = tokio::spawn(follow(model.clone(), elsewhere.clone(), partitions));
         for (i, how) in (1_u64..).zip(kills) {
             eventually("it runs", || async { node.kill(how).then_some(()) }).await;
             eventually("it is restarted", || async {
@@ -54,7 +58,9 @@ fn law_12_a_killed_projection_goes_on_where_the_model_is() {
                     .wait_for(last, Instant::now() + DEADLINE)
                     .await
             );
+            assert!(elsewhere.wait_for(last, Instant::now() + DEADLINE).await);
         }
+        following.abort();
         assert_eq!((node.restarts(), node.rebuilds()), (4, 2));
         let before = projection
             .call(Status)

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use oms::actors::projection::{ProjectionDeps, Projector};
 use oms::domain::ids::{PartitionId, Position};
+use oms::log::keys;
 use oms::projection::changes::Changes;
+use oms::store::event_log::EventLog;
 use oms::store::log_heads::LogHeads;
+use oms::store::object_store::ObjectStore;
 use oms::store::postgres::PostgresSettings;
 use oms::store::read_model::{Applied, Batch, Generations, InstanceQuery, Move, ReadModel};
 use serde_json::json;
@@ -457,4 +460,47 @@ async fn of_several_processes_one_projects_and_another_takes_over() {
     caught_up(&a, &writer).await;
     assert_eq!(everything(&*a.model).await, history.expected());
     first.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_12_a_damaged_object_holds_up_its_own_partition_and_no_other() {
+    let mut writer = Writer::new().await;
+    for i in 0..40 {
+        writer.create_database(&format!("zoo{i}"));
+        writer.commit().await;
+    }
+    let heads: Vec<u64> = (0..PARTITIONS)
+        .map(|p| writer.heads.next_offset(PartitionId(p)))
+        .collect();
+    let (damaged, at) = (PartitionId(1), 3);
+    assert!(heads[1] > at + 1, "there is more behind it");
+    let key = keys::commit(damaged, at);
+    let sound = writer
+        .objects
+        .get(&key)
+        .await
+        .expect("read")
+        .expect("there");
+    let mut torn = sound.to_vec();
+    let last = torn.len() - 3;
+    torn[last] ^= 1;
+    writer.objects.put(&key, torn.into()).await.expect("put");
+    let model = model(&postgres::fresh());
+    let mut deps = writer.deps(model.clone());
+    // One that has not read it before.
+    let log = EventLog::new(writer.objects.clone(), "test".into(), PARTITIONS, 1 << 20);
+    deps.log = Arc::new(log);
+    let running = project(&deps);
+    let reached = async |expected: &[u64], what: &str| {
+        eventually(what, || async {
+            let live = model.generations(PARTITIONS).await.ok()?.live;
+            (live.next == expected).then_some(())
+        })
+        .await;
+    };
+    let whole = [heads[0], at, heads[2]];
+    reached(&whole, "everything whole is taken in").await;
+    writer.objects.put(&key, sound).await.expect("put");
+    reached(&heads, "what is put right is read on").await;
+    running.abort();
 }

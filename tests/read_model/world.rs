@@ -40,6 +40,7 @@ pub fn instance(id: &str) -> InstanceId {
 
 /// Writes the log as the event store would.
 pub struct Writer {
+    pub objects: Arc<MemoryObjectStore>,
     pub log: Arc<EventLog>,
     pub heads: Arc<LogHeads>,
     prev: Vec<ObjectHash>,
@@ -52,8 +53,9 @@ impl Writer {
     /// An empty log; each partition begins with a control object.
     pub async fn new() -> Self {
         let store = Arc::new(MemoryObjectStore::default());
-        let log = EventLog::new(store, "test".into(), PARTITIONS, 1 << 20);
+        let log = EventLog::new(store.clone(), "test".into(), PARTITIONS, 1 << 20);
         let mut writer = Self {
+            objects: store,
             log: Arc::new(log),
             heads: Arc::new(LogHeads::new(PARTITIONS)),
             prev: vec![ObjectHash::NONE; usize::from(PARTITIONS)],

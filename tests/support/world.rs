@@ -159,7 +159,7 @@ pub struct Task {
 }
 
 impl Task {
-    fn run<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) -> Self {
+    pub fn run<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) -> Self {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()

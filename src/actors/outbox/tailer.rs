@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use futures_util::stream::TryStreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::actors::damaged::Damaged;
 use crate::actors::write_path::Standings;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::metrics::{self, OUTBOX_WATERMARK_LAG};
@@ -75,6 +76,7 @@ pub struct Tailer {
     /// along, as long as the watermark stands at their offset.
     lagging: BTreeSet<PartitionId>,
     looked: Option<Instant>,
+    damaged: Damaged,
 }
 
 impl Tailer {
@@ -85,6 +87,7 @@ impl Tailer {
             cursors: BTreeMap::new(),
             lagging: BTreeSet::new(),
             looked: None,
+            damaged: Damaged::new("outbox"),
         }
     }
 
@@ -132,7 +135,22 @@ impl Tailer {
         let reads = spans
             .iter()
             .map(|(p, from, to)| this.read(*p, *from, *to, share));
-        let groups: Vec<CommitGroup> = try_join_all(reads).await?;
+        let reads = join_all(reads).await;
+        let mut groups = Vec::with_capacity(reads.len());
+        for ((partition, ..), read) in spans.iter().zip(reads) {
+            match read {
+                Err(error) if Damaged::is_damage(&error) => {
+                    self.damaged.note(*partition, &error, Instant::now());
+                }
+                group => {
+                    groups.push(group?);
+                    self.damaged.goes_on(*partition);
+                }
+            }
+        }
+        if groups.is_empty() {
+            return Ok(false);
+        }
         let ends: Vec<(PartitionId, Offset)> = groups.iter().map(|g| (g.partition, g.to)).collect();
         let moved = match self.deps.store.record(groups).await {
             Ok(moved) => moved,
@@ -251,8 +269,12 @@ impl Tailer {
         let Some(last) = cursor.checked_sub(1) else {
             return Ok(());
         };
-        if self.deps.log.holds(partition, last).await? {
-            return Ok(());
+        match self.deps.log.holds(partition, last).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            // It is there, whatever has happened to it since it was taken in.
+            Err(error) if Damaged::is_damage(&error) => return Ok(()),
+            Err(error) => return Err(error),
         }
         let message = format!(
             "the outbox has taken in partition {partition} up to offset {last}, which is not in \
@@ -268,7 +290,10 @@ impl Tailer {
             .looked
             .is_none_or(|at| now - at >= self.deps.look_every);
         let this = &*self;
-        let mine = |p: &PartitionId| this.lagging.contains(p) || !this.appends_bring_rows(*p);
+        let mine = |p: &PartitionId| {
+            !this.damaged.holds(*p, now)
+                && (this.lagging.contains(p) || !this.appends_bring_rows(*p))
+        };
         let cursors = this.cursors.iter().filter(|(p, _)| mine(p));
         let spans = cursors.map(|(partition, from)| async move {
             let mut head = this.deps.heads.next_offset(*partition);
@@ -322,13 +347,24 @@ impl Tailer {
         };
         let mut commits = std::pin::pin!(self.deps.log.commits(partition, from, to));
         while group.rows.len() < max_rows {
-            let Some(object) = commits.try_next().await? else {
-                break;
+            let next = async {
+                let Some(object) = commits.try_next().await? else {
+                    return Ok(None);
+                };
+                let mode = self.mode_of(partition);
+                let rows = rows_of(&object, &self.deps.topics, mode, false)?;
+                Ok::<_, StoreError>(Some((object.header.offset + 1, rows)))
             };
-            let mode = self.mode_of(partition);
-            let rows = rows_of(&object, &self.deps.topics, mode, false)?;
-            group.rows.extend(rows);
-            group.to = object.header.offset + 1;
+            match next.await {
+                Ok(Some((to, rows))) => {
+                    group.rows.extend(rows);
+                    group.to = to;
+                }
+                Ok(None) => break,
+                // What is whole before it is taken in first.
+                Err(error) if Damaged::is_damage(&error) && group.to > from => break,
+                Err(error) => return Err(error),
+            }
         }
         Ok(group)
     }

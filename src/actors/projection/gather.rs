@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
+use crate::actors::damaged::Damaged;
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::flaws::{Flaw, strikes};
 use crate::projection::changes::{Changes, ParkedEvent};
@@ -42,6 +43,8 @@ pub(super) struct Gathered {
     /// Events of any kind.
     pub count: usize,
     pub bytes: usize,
+    /// Where nothing could be read on, because it is damaged.
+    pub damaged: Vec<(PartitionId, StoreError)>,
 }
 
 impl Gathered {
@@ -64,7 +67,19 @@ pub(super) async fn gather(
         }
         let mut commits = pin!(log.commits(stretch.partition, stretch.from, stretch.to));
         let mut to = stretch.from;
-        while let Some(object) = commits.try_next().await? {
+        loop {
+            let object = match commits.try_next().await {
+                Ok(Some(object)) => object,
+                Ok(None) => break,
+                // What is whole before it is taken in first.
+                Err(error) if Damaged::is_damage(&error) => {
+                    if to == stretch.from {
+                        gathered.damaged.push((stretch.partition, error));
+                    }
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             for i in 0..object.event_count() {
                 if strikes(Flaw::SkipProjection, 5) {
                     continue;
@@ -86,11 +101,13 @@ pub(super) async fn gather(
             }
             tokio::task::yield_now().await;
         }
-        gathered.moves.push(Move {
-            partition: stretch.partition,
-            from: stretch.from,
-            to,
-        });
+        if to > stretch.from {
+            gathered.moves.push(Move {
+                partition: stretch.partition,
+                from: stretch.from,
+                to,
+            });
+        }
     }
     Ok(gathered)
 }

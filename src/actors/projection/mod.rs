@@ -1,6 +1,7 @@
 //! ProjectionActor: keeps the read model. A shell around the [`projector`]'s loop; it also begins
 //! rebuilds and tells how the projection stands.
 
+mod follow;
 mod gather;
 mod progress;
 mod projector;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::Notify;
 
+pub use self::follow::follow;
 pub use self::gather::BatchLimits;
 pub use self::progress::ProjectionProgress;
 pub use self::projector::Projector;

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::store::log_heads::LogHeads;
 
-/// See the module. Written by the projector alone.
+/// See the module. Written by the projector, or by [`super::follow()`] where another process has it.
 #[derive(Debug)]
 pub struct ProjectionProgress {
     /// The offset after the last commit taken in, by partition; empty while nothing is known.

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::gather::{Gathered, Stretch, gather};
 use super::{ProjectionDeps, TAKE_OVER_AFTER};
+use crate::actors::damaged::Damaged;
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::metrics::{PROJECTED, PROJECTION_LAG, PROJECTION_POISON, partition_gauge};
 use crate::projection::changes::{Changes, ParkedEvent};
@@ -53,6 +54,7 @@ pub struct Projector {
     first: u16,
     /// Whether the model was found to be of this log.
     checked: bool,
+    damaged: Damaged,
 }
 
 enum Step {
@@ -80,6 +82,7 @@ impl Projector {
             turn: TURN.0,
             first: 0,
             checked: false,
+            damaged: Damaged::new("projection"),
         }
     }
 
@@ -150,7 +153,12 @@ impl Projector {
             let Some(last) = next.checked_sub(1) else {
                 continue;
             };
-            if !self.deps.log.holds(partition, last).await? {
+            let is_there = match self.deps.log.holds(partition, last).await {
+                // It is there, whatever has happened to it since it was taken in.
+                Err(error) if Damaged::is_damage(&error) => true,
+                holds => holds?,
+            };
+            if !is_there {
                 let message = format!(
                     "the read model has taken in partition {partition} up to offset {last}, which \
                      is not in the log: it belongs to another bucket; drop its schema to have it \
@@ -237,6 +245,15 @@ impl Projector {
         let asked: u64 = stretches.iter().map(|s| s.to - s.from).sum();
         let reading = gather(self.deps.log.clone(), stretches, limits);
         let gathered = self.deps.io.run("s3", "project", reading).await?;
+        for (partition, error) in &gathered.damaged {
+            self.damaged.note(*partition, error, Instant::now());
+        }
+        for read in &gathered.moves {
+            self.damaged.goes_on(read.partition);
+        }
+        if gathered.moves.is_empty() {
+            return Ok(Step::Idle);
+        }
         self.adapt(asked, &gathered);
         let events = gathered.count;
         let moves = gathered.moves.clone();
@@ -255,7 +272,7 @@ impl Projector {
 
     /// What there is to read beyond `next`.
     fn stretches(&mut self, next: &[Offset]) -> Vec<Stretch> {
-        let partitions = next.len() as u16;
+        let (partitions, now) = (next.len() as u16, Instant::now());
         let first = self.first;
         self.first = (first + 1) % partitions.max(1);
         (0..partitions)
@@ -263,7 +280,7 @@ impl Projector {
             .filter_map(|partition| {
                 let from = next[usize::from(partition.0)];
                 let head = self.deps.heads.next_offset(partition);
-                (from < head).then(|| Stretch {
+                (from < head && !self.damaged.holds(partition, now)).then(|| Stretch {
                     partition,
                     from,
                     to: head.min(from + self.turn),

@@ -1,0 +1,105 @@
+//! Partitions that a tailer cannot read on in because the log is damaged there. They wait, and are
+//! tried again ever more seldom; the others go on, and what is whole before the damage is taken in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use metrics::gauge;
+use tokio::time::Instant;
+
+use crate::domain::ids::PartitionId;
+use crate::metrics::DAMAGED;
+use crate::store::backoff::Backoff;
+use crate::store::error::{StoreError, StoreErrorKind};
+
+/// Pauses between two tries: whoever puts a damaged object right is seen within a minute.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// See the module.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Who cannot read, as a metric's label.
+    reader: &'static str,
+    held: BTreeMap<PartitionId, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    until: Instant,
+    backoff: Backoff,
+}
+
+impl Damaged {
+    /// Nothing is known to be damaged.
+    pub fn new(reader: &'static str) -> Self {
+        let held = BTreeMap::new();
+        Self { reader, held }
+    }
+
+    /// Whether a read failed because what is stored is damaged, not because it could not be had.
+    pub fn is_damage(error: &StoreError) -> bool {
+        error.kind == StoreErrorKind::Corrupt
+    }
+
+    /// Whether a partition waits.
+    pub fn holds(&self, partition: PartitionId, now: Instant) -> bool {
+        self.held
+            .get(&partition)
+            .is_some_and(|held| held.until > now)
+    }
+
+    /// A partition could not be read on.
+    pub fn note(&mut self, partition: PartitionId, error: &StoreError, now: Instant) {
+        let reader = self.reader;
+        let held = self.held.entry(partition).or_insert_with(|| {
+            tracing::error!(%partition, %error, "the log is damaged: the {reader} waits in partition \
+                {partition} and goes on in the others; run `oms log audit`");
+            Held {
+                until: now,
+                backoff: Backoff::new(RETRY.0, RETRY.1),
+            }
+        });
+        held.until = now + held.backoff.pause();
+        self.show(partition, 1.0);
+    }
+
+    /// A partition was read on.
+    pub fn goes_on(&mut self, partition: PartitionId) {
+        if self.held.remove(&partition).is_some() {
+            let reader = self.reader;
+            tracing::info!(%partition, "the {reader} goes on in partition {partition}");
+            self.show(partition, 0.0);
+        }
+    }
+
+    fn show(&self, partition: PartitionId, value: f64) {
+        let labels = [
+            ("reader", self.reader.to_owned()),
+            ("partition", partition.to_string()),
+        ];
+        gauge!(DAMAGED, &labels).set(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_partition_waits_longer_each_time_until_it_is_read_on() {
+        let (one, other, now) = (PartitionId(1), PartitionId(2), Instant::now());
+        let error = StoreError::corrupt("s3", "read", "torn");
+        assert!(Damaged::is_damage(&error));
+        let mut damaged = Damaged::new("outbox");
+        damaged.note(one, &error, now);
+        assert!(damaged.holds(one, now) && !damaged.holds(other, now));
+        assert!(!damaged.holds(one, now + RETRY.0));
+        for _ in 0..20 {
+            damaged.note(one, &error, now);
+        }
+        assert!(damaged.holds(one, now + RETRY.1 / 2 - RETRY.0));
+        assert!(!damaged.holds(one, now + RETRY.1));
+        damaged.goes_on(one);
+        assert!(!damaged.holds(one, now));
+    }
+}
