@@ -100,7 +100,8 @@ pub async fn collect(cluster: &Cluster) -> Found {
 /// The same with another patience: for the logs `settle`, and for each of the copies as much again.
 pub async fn collect_within(cluster: &Cluster, settle: Duration) -> Found {
     let http = &cluster.http;
-    let deadline = Instant::now() + settle;
+    let mut lap = Instant::now();
+    let deadline = lap + settle;
     let mut last: Vec<Option<usize>> = vec![];
     let mut since = Instant::now();
     let feeds = loop {
@@ -124,10 +125,22 @@ pub async fn collect_within(cluster: &Cluster, settle: Duration) -> Found {
         feeds,
         ..Found::default()
     };
-    found.kafka = kafka(cluster, &found.feeds[0], Instant::now() + settle);
-    found.read_model = settled_model(cluster, &found.feeds[0], Instant::now() + settle).await;
-    found.verify = Some(verify(cluster, Instant::now() + settle).await);
+    let mut took = |what| {
+        let now = Instant::now();
+        found
+            .took
+            .push((what, now - std::mem::replace(&mut lap, now)));
+        now
+    };
+    let now = took("the feeds");
+    found.kafka = kafka(cluster, &found.feeds[0], now + settle);
+    let now = took("Kafka");
+    found.read_model = settled_model(cluster, &found.feeds[0], now + settle).await;
+    let now = took("the read model");
+    found.verify = Some(verify(cluster, now + settle).await);
+    took("verification");
     found.audit = Some(cluster.audit().await);
+    took("audit");
     found
 }
 

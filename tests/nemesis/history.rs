@@ -2,6 +2,7 @@
 //! Pure data; nothing here looks at a running service.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -161,4 +162,6 @@ pub struct Found {
     /// Where the two places of the log diverge, by the service's own verification; `None` when it was
     /// not asked.
     pub verify: Option<Vec<String>>,
+    /// How long each of them was waited for.
+    pub took: Vec<(&'static str, Duration)>,
 }

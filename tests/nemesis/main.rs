@@ -120,6 +120,7 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
         started,
         recovered,
         total: begun.elapsed(),
+        waits: &found.took,
         shared: &shared,
         nemesis: &nemesis,
         verdict: &verdict,

@@ -14,6 +14,7 @@ pub struct Report<'a> {
     pub started: Duration,
     pub recovered: Duration,
     pub total: Duration,
+    pub waits: &'a [(&'static str, Duration)],
     pub shared: &'a Shared,
     pub nemesis: &'a Nemesis,
     pub verdict: &'a Verdict,
@@ -50,6 +51,9 @@ impl fmt::Display for Report<'_> {
             "ten commands a client after healing",
             format!("{:.1?}", self.recovered),
         );
+        for (what, took) in self.waits {
+            row(&format!("  then {what}"), format!("{took:.1?}"));
+        }
         row("the whole campaign", format!("{:.1?}", self.total));
         let faults: usize = self.nemesis.injected.values().sum();
         row("faults", faults.to_string());

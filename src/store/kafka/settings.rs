@@ -116,6 +116,9 @@ impl KafkaSettings {
             // Reconnect soon after an outage: the outbox waits for it.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
+            // A connection on which nothing comes back any more is given up after this, not after a
+            // minute: half of the time that a wave has, so that it gets another one.
+            .set("socket.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true");
         if let Some(security) = &self.security {
             config.set("security.protocol", &security.protocol);
