@@ -180,6 +180,10 @@ pub async fn in_order(
         // process.
         let (ended, has_ended) = oneshot::channel();
         std::thread::spawn(move || {
+            // In order, all of them: whoever goes with his thread is taken for lost.
+            for node in supervisor.tree().nodes() {
+                node.end();
+            }
             supervisor.arbiters().stop();
             let _ = ended.send(());
         });

@@ -375,6 +375,11 @@ async fn an_orderly_end_under_load_loses_nothing() {
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(service.terminate().await, 0, "{}", service.log_tail());
+        let log = service.log_tail();
+        assert!(
+            !log.contains("actor failed"),
+            "nobody fails by an orderly end: {log}"
+        );
         service.restart().await;
     }
     load.stop();
