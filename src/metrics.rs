@@ -94,6 +94,7 @@ metrics_table! {
     ARBITER_RESTARTS = "oms_arbiter_restarts_total", Counter, Count, "Threads of actors that had ended and were started again, by arbiter";
     ACTOR_STUCK = "oms_actor_stuck", Gauge, Count, "Actors that live and do not work, seen from outside, by actor";
     CALLS_IN_FLIGHT = "oms_actor_calls_in_flight", Gauge, Count, "Calls that actors have not answered yet, by actor";
+    ACTOR_WAIT = "oms_actor_mailbox_wait_seconds", Gauge, Seconds, "Smoothed time a message waits before its actor takes it up, by actor: the longest of its kind";
     ARBITER_LAG = "oms_arbiter_lag_seconds", Gauge, Seconds, "How long the thread has owed an answer to a ping, by arbiter; 0 when it answers at once";
     PANICS = "oms_panics_total", Counter, Count, "Panics, in an actor or elsewhere";
     LIVE_AGGREGATES = "oms_live_aggregates", Gauge, Count, "Aggregates in memory";

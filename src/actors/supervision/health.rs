@@ -24,7 +24,7 @@ use super::policy::ActorKind;
 use super::supervisor::{EndProcess, Supervisor};
 use super::tree::{Kill, Node, Tree};
 use crate::actors::arbiters::{Arbiters, Place};
-use crate::metrics::{ACTOR_STUCK, ARBITER_LAG, CALLS_IN_FLIGHT};
+use crate::metrics::{ACTOR_STUCK, ACTOR_WAIT, ARBITER_LAG, CALLS_IN_FLIGHT};
 
 /// How often to look: a hundred thousand nodes take some milliseconds.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -112,20 +112,22 @@ fn stood_still(gap: Duration) -> bool {
 
 /// Looks once at every actor.
 pub fn look(tree: &Tree, end_process: &EndProcess, now: Instant) {
-    let mut by_kind: BTreeMap<&'static str, (u32, u32)> = BTreeMap::new();
+    let mut by_kind: BTreeMap<&'static str, (u32, u32, Duration)> = BTreeMap::new();
     for kind in ActorKind::ALL {
-        by_kind.insert(kind.as_str(), (0, 0));
+        by_kind.insert(kind.as_str(), (0, 0, Duration::ZERO));
     }
     for node in tree.nodes() {
         let counts = by_kind.entry(node.kind.as_str()).or_default();
         counts.1 += node.calls();
+        counts.2 = counts.2.max(node.mailbox_wait());
         let stuck = node.activity().stuck(node.calls(), now);
         counts.0 += u32::from(stuck.is_some());
         note(&node, stuck, end_process, now);
     }
-    for (kind, (stuck, calls)) in by_kind {
+    for (kind, (stuck, calls, wait)) in by_kind {
         gauge!(ACTOR_STUCK, "actor" => kind).set(stuck);
         gauge!(CALLS_IN_FLIGHT, "actor" => kind).set(calls);
+        gauge!(ACTOR_WAIT, "actor" => kind).set(wait.as_secs_f64());
     }
 }
 

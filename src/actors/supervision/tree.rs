@@ -266,6 +266,11 @@ impl Node {
         self.wait_us.store(next, Ordering::Relaxed);
     }
 
+    /// Smoothed time a message waits before it is taken up.
+    pub fn mailbox_wait(&self) -> Duration {
+        Duration::from_micros(self.wait_us.load(Ordering::Relaxed))
+    }
+
     pub(super) fn set_state(&self, state: ActorState) {
         self.status.lock().state = state;
     }
@@ -315,7 +320,7 @@ impl Node {
             last_failure: status.last_failure.clone(),
             polls: self.polls.load(Ordering::Relaxed),
             calls_in_flight: self.calls(),
-            mailbox_wait_ms: self.wait_us.load(Ordering::Relaxed) as f64 / 1e3,
+            mailbox_wait_ms: self.mailbox_wait().as_secs_f64() * 1e3,
             children: Vec::new(),
         }
     }
