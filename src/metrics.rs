@@ -55,6 +55,8 @@ metrics_table! {
     READS = "event_store_reads_total", Counter, Count, "Reads of the event store, by aggregate type and operation";
     WRITE_SECONDS = "event_store_write_duration_seconds", Histogram, Seconds, "From a command's arrival at its aggregate to its durable commit";
     READ_SECONDS = "event_store_read_duration_seconds", Histogram, Seconds, "Reads of the event store, by operation";
+    AUDITED = "oms_audit_entries_total", Counter, Count, "Entries of the audit trail, by kind: command or refusal";
+    AUDIT_LOST = "oms_audit_entries_lost_total", Counter, Count, "Entries of the audit trail that are in the log only: PostgreSQL was away for too long, or refused them";
     DATA_DIR_FREE = "oms_data_dir_free_bytes", Gauge, Bytes, "Room on the disk of the data directory, where embedded parts keep their data on it";
     DATA_DIR_RESERVE = "oms_data_dir_reserve_bytes", Gauge, Bytes, "Below so much room commands are refused";
     STORAGE_BYTES = "event_store_storage_bytes", Gauge, Bytes, "Bytes of commit objects in the bucket, as far as this process has read the log";
@@ -231,6 +233,16 @@ pub fn put_settled(owner: &Owner, object: &CommitObject) {
     };
     let outcome = if ours { "committed" } else { "lost_race" };
     counter!(SETTLED, "outcome" => outcome).increment(1);
+}
+
+/// An entry of the audit trail was made.
+pub fn audited(kind: &'static str) {
+    counter!(AUDITED, "kind" => kind).increment(1);
+}
+
+/// An entry of the audit trail will not come into its table.
+pub fn audit_lost() {
+    counter!(AUDIT_LOST).increment(1);
 }
 
 /// Another writer won a conditional put.

@@ -79,6 +79,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "metrics",
             "migration",
             "service",
+            "store::audit_table",
             "store::delivery",
             "store::failpoint",
             "store::read_model",

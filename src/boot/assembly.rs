@@ -29,11 +29,14 @@ use crate::config::roles::Role;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::time::SystemClock;
 use crate::jobs::runner::Runner;
+use crate::service::audit::AuditTrail;
 use crate::service::migration::MigrationParts;
 use crate::service::{Parts, Service};
+use crate::store::audit_table::AuditTable;
 use crate::store::delivery::DeliveryStore;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::kafka::KafkaTransport;
+use crate::store::postgres::audit::PostgresAudit;
 use crate::store::postgres::migration::PostgresMigration;
 use crate::store::postgres::outbox::PostgresOutbox;
 use crate::store::postgres::read_model::PostgresReadModel;
@@ -48,6 +51,8 @@ pub struct Running {
     pub store: EventStore,
     /// The outbox's leases.
     pub delivery: Arc<dyn DeliveryStore>,
+    /// What is recorded of orders and refusals.
+    pub audit: Arc<AuditTrail>,
     /// The producer.
     pub kafka: Arc<KafkaTransport>,
     /// Looks after the actors.
@@ -170,6 +175,14 @@ pub fn start(
         // Addresses were checked with the configuration; everything else works without.
         Err(error) => tracing::error!(%error, "no source can be imported"),
     }
+    let audit_table: Arc<dyn AuditTable> = Arc::new(PostgresAudit::new(stores.postgres.clone()));
+    let (audit, audit_writer) = AuditTrail::new(
+        node.clone(),
+        Arc::new(SystemClock),
+        audit_table.clone(),
+        config.audit.keep,
+    );
+    housekeeping.push(io.spawn(audit_writer.run()));
     let jobs = jobs::jobs(config, &stores, &io, &node, backfills);
     housekeeping.push(jobs.watch());
     let mut entities = Entities {
@@ -194,6 +207,7 @@ pub fn start(
         projected,
         projection,
         delivery: delivery.clone(),
+        audit: audit_table,
         jobs: Some(jobs),
         tree: tree.clone(),
         health: stores.health,
@@ -216,6 +230,7 @@ pub fn start(
         service,
         store,
         delivery,
+        audit,
         kafka: stores.kafka,
         supervisor,
         node,

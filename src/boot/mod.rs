@@ -88,7 +88,8 @@ async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::R
     let stores = stores::connect(config, stack.endpoints(), &io).await?;
     let node = node::name(&config.data_dir)?;
     let running = assembly::start(config, stores, io, &escalations, node);
-    let edge = Arc::new(Edge::new(http_settings(config), tokens(config)));
+    let edge = Edge::new(http_settings(config), tokens(config)).with_audit(running.audit.clone());
+    let edge = Arc::new(edge);
     let state = web::Data::new(HttpState {
         service: running.service.clone(),
         metrics,

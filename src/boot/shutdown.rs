@@ -26,6 +26,9 @@ pub const IO_PATIENCE: Duration = Duration::from_secs(1);
 /// How long one step of an orderly end may take.
 const STEP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the audit trail may take to come into its table: it is in the log already.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How much longer than the server itself the step of stopping it waits.
 const STEP_MARGIN: Duration = Duration::from_secs(1);
 
@@ -150,12 +153,16 @@ pub async fn in_order(
     let Running {
         service,
         delivery,
+        audit,
         kafka,
         supervisor,
         node,
         housekeeping,
         store,
     } = running;
+    if !audit.flush(patience.min(AUDIT_PATIENCE)).await {
+        tracing::warn!("the end of the audit trail is in the log only: PostgreSQL does not take it");
+    }
     for task in housekeeping {
         task.abort();
     }

@@ -1,13 +1,14 @@
 //! The command line, one file for each group of commands.
 //!
 //! * `serve`: the service; `demo`: the whole story on a real data set
-//! * against a running service: `status`, `mode`, `jobs`, `events`, `dead`, `actors`, `drill`,
+//! * against a running service: `status`, `mode`, `jobs`, `events`, `dead`, `actors`, `audit`, `drill`,
 //!   `projections`, `bench`, through `remote`
 //! * on the bucket itself: `log`
 //! * `config`: the configuration
 //! * `exit`: what the exit codes mean; `output`, `progress`: how people and scripts see it
 
 mod actors;
+mod audit;
 mod bench;
 mod config;
 mod dead;
@@ -58,6 +59,7 @@ enum Command {
     #[command(subcommand)]
     Dead(dead::Dead),
     Actors(actors::Actors),
+    Audit(audit::Audit),
     #[command(subcommand)]
     Drill(drill::Drill),
     Projections(projections::Projections),
@@ -114,6 +116,7 @@ fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Events(command) => block_on(command.run(output)),
         Command::Dead(command) => block_on(command.run(output)),
         Command::Actors(command) => block_on(command.run(output)),
+        Command::Audit(command) => block_on(command.run(output)),
         Command::Drill(command) => block_on(command.run(output)),
         Command::Projections(command) => block_on(command.run(output)),
         Command::Backfill(command) => block_on(command.run(output)),

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 
+/// Names that the service itself signs with, or that stand for nobody: a token with one of them could
+/// not be told from it in events, switches and the audit trail.
+pub const RESERVED_NAMES: &[&str] = &["anonymous", "guardrail", "oms", "service", "system"];
+
 /// What a token allows. Each includes nothing but itself: an operator's token names all three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,6 +56,15 @@ impl AuthConfig {
             let key = |field: &str| format!("auth.tokens.{i}.{field}");
             if token.name.is_empty() || token.name.len() > 100 {
                 problems.add(key("name"), "must have 1 to 100 bytes");
+            }
+            if token.name.trim() != token.name || token.name.chars().any(char::is_control) {
+                let message = "must not begin or end with a space, nor have control characters";
+                problems.add(key("name"), message);
+            }
+            let folded = token.name.trim().to_lowercase();
+            if RESERVED_NAMES.contains(&folded.as_str()) {
+                let message = format!("`{}` is a name of the service's own", token.name);
+                problems.add(key("name"), message);
             }
             if self.tokens[..i].iter().any(|t| t.name == token.name) {
                 let message = format!("`{}` is the name of another token", token.name);

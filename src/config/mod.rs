@@ -8,6 +8,7 @@
 //! * one file for each section
 
 pub mod actors;
+pub mod audit;
 pub mod auth;
 pub mod chaos;
 pub mod duration;
@@ -53,6 +54,8 @@ pub struct Config {
     pub http: http::HttpConfig,
     /// Who may do what.
     pub auth: auth::AuthConfig,
+    /// Who ordered what.
+    pub audit: audit::AuditConfig,
     /// The event store's bucket.
     pub s3: s3::S3Config,
     /// How commits are formed and read.
@@ -87,6 +90,7 @@ impl Default for Config {
             roles: Default::default(),
             http: Default::default(),
             auth: Default::default(),
+            audit: Default::default(),
             s3: Default::default(),
             log: Default::default(),
             postgres: Default::default(),
@@ -159,6 +163,7 @@ impl Config {
         self.roles.check(problems);
         self.http.check(problems);
         self.auth.check(problems);
+        self.audit.check(problems);
         self.s3.check(problems);
         self.log.check(problems);
         self.postgres.check(problems);

@@ -202,3 +202,18 @@ fn a_file_that_was_named_must_be_there() {
         ["no-such-file.toml"]
     );
 }
+
+#[test]
+fn a_token_cannot_be_mistaken_for_the_service_itself() {
+    let hash = "ab".repeat(32);
+    let refused = |name: &str| {
+        let tokens = format!(r#"[{{"name":"{name}","roles":["admin"],"sha256":"{hash}"}}]"#);
+        load("", &[("OMS__AUTH__TOKENS", &tokens)], &[]).is_err()
+    };
+    for name in ["guardrail", "Guardrail", "anonymous", "oms", "ops ", "o\\np\\ns"] {
+        assert!(refused(name), "{name}");
+    }
+    for name in ["ops", "guardrail-bot", "oms-deploy", "Ada Lovelace"] {
+        assert!(!refused(name), "{name}");
+    }
+}

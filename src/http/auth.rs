@@ -137,6 +137,14 @@ impl Authenticator {
         ))
     }
 
+    /// Who is asking, if a token says so; for the record of who was refused.
+    pub fn recognise(&self, headers: &HeaderMap) -> Option<Arc<str>> {
+        if self.tokens.is_empty() {
+            return Some(self.anonymous.clone());
+        }
+        self.authenticate(headers).ok().map(|t| t.name.clone())
+    }
+
     fn authenticate(&self, headers: &HeaderMap) -> Result<&Token, Problem> {
         let mut given = headers.get_all(AUTHORIZATION);
         let Some(first) = given.next() else {

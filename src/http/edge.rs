@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::auth::{Authenticator, Token};
 use crate::domain::time::new_uuid;
+use crate::service::audit::AuditTrail;
 
 /// How the API is served. `boot` maps the configuration into it.
 #[derive(Debug, Clone)]
@@ -85,6 +86,8 @@ pub struct Edge {
     pub settings: HttpSettings,
     /// Who is who.
     pub auth: Authenticator,
+    /// Where orders and refusals are recorded.
+    pub audit: Option<Arc<AuditTrail>>,
     in_flight: Arc<AtomicUsize>,
     body_bytes: Arc<AtomicUsize>,
     streams: Arc<AtomicUsize>,
@@ -145,6 +148,7 @@ impl Edge {
         Self {
             settings,
             auth: Authenticator::new(tokens),
+            audit: None,
             in_flight: Arc::default(),
             body_bytes: Arc::default(),
             streams: Arc::default(),
@@ -153,6 +157,12 @@ impl Edge {
             id_prefix: new_uuid().as_u128() as u32,
             next_id: AtomicU64::new(1),
         }
+    }
+
+    /// The same, with what administrators order and who is refused recorded in `audit`.
+    pub fn with_audit(mut self, audit: Arc<AuditTrail>) -> Self {
+        self.audit = Some(audit);
+        self
     }
 
     /// Room for one more request; `None` at the limit.

@@ -18,6 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use metrics::{Counter, Histogram};
 use tokio::time::Instant;
 
+use super::audit::Audited;
 use super::auth::Access;
 use super::edge::Edge;
 use super::extract::Caller;
@@ -145,6 +146,7 @@ where
         let method = method_label(req.method());
         let access = self.access(req.method());
         let route = self.route.clone();
+        let mut audited = Audited::new(&self.edge, &req, access, route.pattern);
         let request_id = match client_request_id(req.headers()) {
             Some(id) => id.clone(),
             // Hex digits and a dash are always a valid header.
@@ -172,6 +174,7 @@ where
             };
             match same_site.and_then(|()| self.edge.auth.check(req.headers(), access)) {
                 Ok(principal) => {
+                    audited.let_in(&principal);
                     let correlation = trace_id(req.headers())
                         .or(request_id.to_str().ok())
                         .unwrap_or_default();
@@ -190,6 +193,7 @@ where
         if let Some(problem) = refused {
             let mut response = req.error_response(problem);
             finish(&mut response, method, &route, request_id, began);
+            audited.answered(&response);
             return ready(Ok(response)).boxed_local();
         }
 
@@ -205,6 +209,7 @@ where
                 Err(_panic) => ServiceResponse::from_err(Problem::crashed(), request),
             };
             finish(&mut response, method, &route, request_id, began);
+            audited.answered(&response);
             drop(place);
             Ok(response)
         }

@@ -9,13 +9,14 @@
 //!   kept out where there are no tokens
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
 //! * [`streams`], [`events`], [`sse`], [`commands`]: the events behind it
-//! * [`admin`], [`migration`], [`jobs`], [`health`]: operations
+//! * [`admin`], [`migration`], [`jobs`], [`health`]: operations; [`audit`]: who ordered what
 //! * [`openapi`], [`schema`]: the description of it all
 //!
 //! What cannot be a problem: a head that is not HTTP, too long or too slow is answered by actix
 //! with an empty 400, 431 or 408 before there is a request.
 
 pub mod admin;
+pub mod audit;
 pub mod auth;
 pub mod batch;
 pub mod classes;

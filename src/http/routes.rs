@@ -13,7 +13,7 @@ use super::edge::Edge;
 use super::middleware::Around;
 use super::problem::{self, Problem};
 use super::{
-    admin, batch, classes, commands, databases, events, health, instances, jobs, migration,
+    admin, audit, batch, classes, commands, databases, events, health, instances, jobs, migration,
     openapi, query, streams,
 };
 
@@ -163,6 +163,9 @@ routes! {
     }
     "/api/v1/admin/chaos/clock" {
         PUT Admin => admin::shift_clock;
+    }
+    "/api/v1/admin/audit" {
+        GET Admin => audit::list;
     }
     "/api/v1/admin/outbox" {
         GET Admin => admin::outbox;

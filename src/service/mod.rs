@@ -7,9 +7,11 @@
 //! * [`permits`], [`keys`]: what every write passes first
 //! * [`operations`]: what operators see and do; [`migration`]: the road between the stores,
 //!   [`jobs`]: its jobs
+//! * [`audit`]: what administrators ordered, and who was turned away
 //! * [`view`]: what callers get to see
 //! * [`error`], [`call`]: refusals and failures
 
+pub mod audit;
 pub mod batch;
 mod call;
 pub mod class_context;
@@ -47,6 +49,7 @@ use crate::domain::ids::StreamName;
 use crate::domain::instance::Instance;
 use crate::domain::plain::PlainStream;
 use crate::jobs::manager::Jobs;
+use crate::store::audit_table::AuditTable;
 use crate::store::delivery::DeliveryStore;
 use crate::store::failpoint;
 use crate::store::health::Health;
@@ -76,6 +79,8 @@ pub struct Parts {
     pub projection: Option<Handle<ProjectionActor>>,
     /// The outbox.
     pub delivery: Arc<dyn DeliveryStore>,
+    /// What administrators ordered, and who was turned away.
+    pub audit: Arc<dyn AuditTable>,
     /// The jobs of the migration, where this process runs any.
     pub jobs: Option<Jobs>,
     /// Every actor.

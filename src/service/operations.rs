@@ -14,6 +14,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::{self, MAX_SHIFT_SECONDS};
 use crate::migration::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
+use crate::store::audit_table::{AuditEntry, AuditFilter};
 use crate::store::delivery::{DeadLetter, DeliveryStatus};
 use crate::store::failpoint::{self, Action, Point};
 use crate::store::health::{DependencyState, DependencyStatus};
@@ -234,6 +235,15 @@ impl Service {
     pub async fn discard_dead_letter(&self, id: i64) -> Result<(), ServiceError> {
         let found = self.parts.delivery.discard(id).await?;
         found.then_some(()).ok_or_else(|| no_dead_letter(id))
+    }
+
+    /// Entries of the audit trail, the newest first.
+    pub async fn audit(
+        &self,
+        filter: AuditFilter,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, ServiceError> {
+        Ok(self.parts.audit.entries(filter, limit).await?)
     }
 
     /// The projections.

@@ -10,9 +10,11 @@
 //! * [`faulty`]: a decorator that makes a store fail on purpose
 //! * [`postgres`]: the pool, the schema, and the adapters that use them
 //! * [`import`]: the ports of an import: a foreign event store, and what is kept of how far we are
+//! * [`audit_table`]: the port to the audit trail
 //! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
+pub mod audit_table;
 pub mod backoff;
 pub mod bucket_custody;
 pub mod commit_store;

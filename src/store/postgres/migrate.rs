@@ -45,6 +45,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "import",
         sql: include_str!("sql/0005_import.sql"),
     },
+    Migration {
+        version: 7,
+        name: "audit",
+        sql: include_str!("sql/0007_audit.sql"),
+    },
 ];
 
 /// Name of the lock that serialises everyone who migrates this schema.

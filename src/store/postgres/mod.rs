@@ -5,6 +5,7 @@
 //! is asked to, and the schema is made by the first call that gets through. A database that was
 //! dropped while the service ran is made again the same way (law 11).
 
+pub mod audit;
 pub mod commits;
 pub mod custody;
 mod errors;

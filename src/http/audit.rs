@@ -1,0 +1,239 @@
+//! The audit trail: what is recorded of a request, and `/api/v1/admin/audit`.
+
+use std::sync::Arc;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::HttpState;
+use super::auth::Access;
+use super::databases::page_limit;
+use super::edge::Edge;
+use super::extract::{Caller, Params};
+use super::headers::REQUEST_ID;
+use super::problem::{self, Problem};
+use super::respond;
+use crate::service::audit::{Answered, AuditFilter, AuditTrail, MAX_BODY};
+use crate::store::audit_table::{AuditEntry, AuditKind};
+
+/// What the middleware remembers of a request until it is answered: whether it is an order of an
+/// administrator. Who is refused is known by the answer alone.
+pub struct Audited {
+    trail: Option<Arc<AuditTrail>>,
+    edge: Arc<Edge>,
+    order: bool,
+    route: &'static str,
+    principal: Option<Arc<str>>,
+}
+
+/// In the request: its body is to be kept.
+struct KeepBody;
+
+/// In the request: the beginning of its body.
+struct KeptBody(Bytes);
+
+/// Keeps the beginning of a body where the request is an order.
+pub fn keep_body(req: &HttpRequest, body: &Bytes) {
+    let mut extensions = req.extensions_mut();
+    if extensions.contains::<KeepBody>() {
+        // One byte more, so that it is seen to have been cut. Copied: the whole may be large.
+        let beginning = &body[..body.len().min(MAX_BODY + 1)];
+        extensions.insert(KeptBody(Bytes::copy_from_slice(beginning)));
+    }
+}
+
+impl Audited {
+    /// Of a request for `route`, which asks for `access`.
+    pub fn new(
+        edge: &Arc<Edge>,
+        req: &ServiceRequest,
+        access: Access,
+        route: &'static str,
+    ) -> Self {
+        let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(req.method());
+        let order = access == Access::Admin && !reads;
+        if order {
+            req.extensions_mut().insert(KeepBody);
+        }
+        Self {
+            trail: edge.audit.clone(),
+            edge: edge.clone(),
+            order,
+            route,
+            principal: None,
+        }
+    }
+
+    /// The caller has the role.
+    pub fn let_in(&mut self, principal: &Arc<str>) {
+        self.principal = Some(principal.clone());
+    }
+
+    /// Records what is to be recorded.
+    pub fn answered(self, response: &ServiceResponse<BoxBody>) {
+        let Some(trail) = &self.trail else {
+            return;
+        };
+        let status = response.status();
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
+        let ordered = self.order && self.principal.is_some();
+        if !(ordered || refused) {
+            return;
+        }
+        let request = response.request();
+        let principal = match self.principal {
+            Some(principal) => Some(principal),
+            None => self.edge.auth.recognise(request.headers()),
+        };
+        let extensions = request.extensions();
+        let body = extensions.get::<KeptBody>().map(|kept| &*kept.0);
+        let problem = response.response().error();
+        let request_id = response.headers().get(REQUEST_ID);
+        trail.record(&Answered {
+            kind: if ordered {
+                AuditKind::Command
+            } else {
+                AuditKind::Refusal
+            },
+            principal: principal.as_deref(),
+            address: request.peer_addr().map(|address| address.ip().to_string()),
+            method: request.method().as_str(),
+            path: request.path(),
+            route: self.route,
+            body,
+            status: status.as_u16(),
+            code: problem.and_then(|e| Some(e.as_error::<Problem>()?.code())),
+            request_id: request_id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        });
+    }
+}
+
+/// Which entries.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditParams {
+    /// Entries on the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Only what this principal did.
+    principal: Option<String>,
+    /// Only `command` or only `refusal`.
+    #[param(pattern = "^(command|refusal)$")]
+    kind: Option<String>,
+}
+
+/// An entry of the audit trail.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
+pub struct Entry {
+    /// Names it.
+    id: Uuid,
+    /// When the request was answered.
+    #[schema(value_type = String, format = DateTime)]
+    time: jiff::Timestamp,
+    /// The process that answered.
+    node: String,
+    /// `command`: an order of an administrator; `refusal`: a 401 or 403.
+    #[schema(example = "command")]
+    kind: &'static str,
+    /// Who; null where nobody was recognised.
+    principal: Option<String>,
+    /// Where from.
+    address: Option<String>,
+    /// Method and path.
+    #[schema(example = "POST /api/v1/admin/migration/mode")]
+    action: String,
+    /// The order itself, its beginning where it is long.
+    body: Option<String>,
+    /// `done`, `refused` (nothing was done) or `failed` (it may have been begun).
+    #[schema(example = "done")]
+    outcome: &'static str,
+    /// Status of the answer.
+    status: u16,
+    /// Code of the problem, where the answer was one.
+    code: Option<String>,
+    /// As in the answer's `X-Request-Id`.
+    request_id: String,
+    /// How often: refusals of a kind within a minute are counted together.
+    times: u64,
+}
+
+impl From<AuditEntry> for Entry {
+    fn from(entry: AuditEntry) -> Self {
+        let outcome = match entry.status {
+            0..400 => "done",
+            400..500 => "refused",
+            _ => "failed",
+        };
+        Self {
+            id: entry.id,
+            time: entry.time,
+            node: entry.node,
+            kind: entry.kind.as_str(),
+            principal: entry.principal,
+            address: entry.address,
+            action: entry.action,
+            body: entry.body,
+            outcome,
+            status: entry.status,
+            code: entry.code,
+            request_id: entry.request_id,
+            times: entry.times,
+        }
+    }
+}
+
+/// A page of the audit trail.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditPage {
+    /// The entries, the newest first.
+    items: Vec<Entry>,
+    /// Ask with this for what is older; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// What administrators ordered and who was turned away, the newest first.
+#[utoipa::path(get, path = "/api/v1/admin/audit", operation_id = "listAudit", tag = "admin",
+    params(AuditParams), responses((status = 200, description = "A page", body = AuditPage)))]
+pub async fn list(
+    state: web::Data<HttpState>,
+    caller: Caller,
+    Params(params): Params<AuditParams>,
+) -> Result<HttpResponse, Problem> {
+    let limit = page_limit(params.limit)?;
+    let before = match params.cursor.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(id)) => Some(id),
+        Some(Err(_)) => {
+            let message = "cursor must be the next_cursor of a page of the audit trail";
+            return Err(Problem::new(problem::INVALID_CURSOR, message));
+        }
+    };
+    let kind = match params.kind.as_deref().map(AuditKind::from_word) {
+        None => None,
+        Some(Some(kind)) => Some(kind),
+        Some(None) => {
+            let message = "kind must be command or refusal";
+            return Err(Problem::new(problem::INVALID_QUERY, message).subject("kind"));
+        }
+    };
+    let filter = AuditFilter {
+        before,
+        principal: params.principal,
+        kind,
+    };
+    let entries = caller.within(state.service.audit(filter, limit)).await?;
+    let items: Vec<Entry> = entries.into_iter().map(Entry::from).collect();
+    let last = items.last().filter(|_| items.len() == limit);
+    let next_cursor = last.map(|entry| entry.id.to_string());
+    respond::json(HttpResponse::Ok(), &AuditPage { items, next_cursor })
+}

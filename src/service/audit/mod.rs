@@ -1,0 +1,201 @@
+//! The audit trail: every command of an administrator and everybody who was turned away, in the
+//! log at once and in PostgreSQL as soon as it takes them.
+//!
+//! Nothing waits for PostgreSQL: what it has not taken yet is queued, [`QUEUE`] entries at most.
+//! Beyond that entries are in the log only, and counted.
+//!
+//! * [`refusals`]: a stranger who tries all day is counted, not written down a million times
+//! * [`writer`]: from the queue into the table
+
+pub mod refusals;
+pub mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use self::refusals::Refusals;
+use self::writer::{Message, Writer};
+use crate::domain::time::{Clock, new_uuid};
+use crate::metrics;
+use crate::store::audit_table::{AuditEntry, AuditKind, AuditTable};
+
+pub use crate::store::audit_table::AuditFilter;
+
+/// Entries that wait for PostgreSQL at most: a few megabytes, hours of an operator's work.
+const QUEUE: usize = 2_048;
+
+/// Longest body of an order that is kept, in bytes. Orders are short; what is longer was refused.
+pub const MAX_BODY: usize = 2_048;
+
+/// Longest path that is kept, in bytes.
+const MAX_ACTION: usize = 512;
+
+/// A request that is to be recorded, as whoever answered it saw it.
+#[derive(Debug, Clone)]
+pub struct Answered<'a> {
+    /// Command or refusal.
+    pub kind: AuditKind,
+    /// Who asked; `None` where nobody was recognised.
+    pub principal: Option<&'a str>,
+    /// The address it came from.
+    pub address: Option<String>,
+    /// HTTP method.
+    pub method: &'a str,
+    /// Path of the request.
+    pub path: &'a str,
+    /// Template of the route, of which there is a fixed number.
+    pub route: &'static str,
+    /// Body of the order.
+    pub body: Option<&'a [u8]>,
+    /// HTTP status.
+    pub status: u16,
+    /// Code of the problem.
+    pub code: Option<&'static str>,
+    /// The request's id.
+    pub request_id: &'a str,
+}
+
+/// Takes entries in. Never blocks and never fails.
+pub struct AuditTrail {
+    node: String,
+    clock: Arc<dyn Clock>,
+    refusals: Mutex<Refusals>,
+    queue: mpsc::Sender<Message>,
+}
+
+impl AuditTrail {
+    /// A trail, and what writes it into `table`; entries older than `keep` are removed.
+    pub fn new(
+        node: String,
+        clock: Arc<dyn Clock>,
+        table: Arc<dyn AuditTable>,
+        keep: Duration,
+    ) -> (Arc<Self>, Writer) {
+        let (queue, taken) = mpsc::channel(QUEUE);
+        let trail = Arc::new(Self {
+            node,
+            clock,
+            refusals: Mutex::default(),
+            queue,
+        });
+        let writer = Writer::new(trail.clone(), taken, table, keep);
+        (trail, writer)
+    }
+
+    /// Records a request that was answered.
+    pub fn record(&self, answered: &Answered<'_>) {
+        let entry = self.entry(answered);
+        match answered.kind {
+            AuditKind::Command => self.enter(entry),
+            AuditKind::Refusal => {
+                let noted = self.refusals.lock().note(entry, answered.route, Instant::now());
+                if let Some(entry) = noted {
+                    self.enter(entry);
+                }
+            }
+        }
+    }
+
+    fn entry(&self, answered: &Answered<'_>) -> AuditEntry {
+        let action = format!("{} {}", answered.method, answered.path);
+        AuditEntry {
+            id: new_uuid(),
+            time: self.clock.now(),
+            node: self.node.clone(),
+            kind: answered.kind,
+            principal: answered.principal.map(str::to_owned),
+            address: answered.address.clone(),
+            action: cut(action, MAX_ACTION),
+            body: answered.body.map(readable),
+            status: answered.status,
+            code: answered.code.map(str::to_owned),
+            request_id: answered.request_id.to_owned(),
+            times: 1,
+        }
+    }
+
+    /// Counts that have waited long enough become entries.
+    fn settle_refusals(&self) {
+        let due = self.refusals.lock().due(Instant::now());
+        for mut entry in due {
+            entry.id = new_uuid();
+            entry.time = self.clock.now();
+            self.enter(entry);
+        }
+    }
+
+    fn enter(&self, entry: AuditEntry) {
+        log(&entry);
+        metrics::audited(entry.kind.as_str());
+        if self.queue.try_send(Message::Entry(entry)).is_err() {
+            metrics::audit_lost();
+        }
+    }
+
+    /// Waits until what was recorded so far is in the table, at most `patience`; says whether.
+    pub async fn flush(&self, patience: Duration) -> bool {
+        let (done, is_done) = oneshot::channel();
+        let flushed = async {
+            self.queue.send(Message::Flush(done)).await.is_ok() && is_done.await.is_ok()
+        };
+        timeout(patience, flushed).await.unwrap_or(false)
+    }
+}
+
+impl fmt::Debug for AuditTrail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditTrail").finish_non_exhaustive()
+    }
+}
+
+/// The same entry for people and for whoever collects logs: the table may be lost, this is not.
+fn log(entry: &AuditEntry) {
+    let principal = entry.principal.as_deref().unwrap_or("nobody known");
+    let AuditEntry {
+        action,
+        status,
+        times,
+        ..
+    } = entry;
+    let address = entry.address.as_deref().unwrap_or_default();
+    let code = entry.code.as_deref().unwrap_or_default();
+    let body = entry.body.as_deref().unwrap_or_default();
+    let request_id = &entry.request_id;
+    match entry.kind {
+        AuditKind::Command => tracing::info!(
+            audit = "command", principal, address, body, status, code, %request_id,
+            "{principal} ordered {action}: {status} {code}"
+        ),
+        AuditKind::Refusal => tracing::warn!(
+            audit = "refusal", principal, address, status, code, times, %request_id,
+            "{principal} was refused {action}: {status} {code}, {times} times"
+        ),
+    }
+}
+
+/// Cuts a text at a character's boundary.
+fn cut(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes));
+        text.push('…');
+    }
+    text
+}
+
+/// A body as text that PostgreSQL takes.
+fn readable(body: &[u8]) -> String {
+    let start = &body[..body.len().min(MAX_BODY)];
+    let text = String::from_utf8_lossy(start).replace('\0', "\u{FFFD}");
+    if body.len() > MAX_BODY {
+        return text + "…";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! From the queue into the table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::AuditTrail;
+use crate::store::audit_table::{AuditEntry, AuditTable};
+use crate::store::backoff::Backoff;
+
+/// Entries written in one transaction at most.
+const BATCH: usize = 128;
+
+/// How often counts of refusals are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often entries that are too old are removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// What comes through the queue.
+pub(super) enum Message {
+    /// To be written.
+    Entry(AuditEntry),
+    /// Answered once everything before it is written.
+    Flush(oneshot::Sender<()>),
+}
+
+/// See the module.
+pub struct Writer {
+    trail: Arc<AuditTrail>,
+    queue: mpsc::Receiver<Message>,
+    table: Arc<dyn AuditTable>,
+    keep: Duration,
+}
+
+impl Writer {
+    pub(super) fn new(
+        trail: Arc<AuditTrail>,
+        queue: mpsc::Receiver<Message>,
+        table: Arc<dyn AuditTable>,
+        keep: Duration,
+    ) -> Self {
+        Self {
+            trail,
+            queue,
+            table,
+            keep,
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub async fn run(mut self) {
+        let mut look = interval(LOOK_EVERY);
+        let mut prune = interval(PRUNE_EVERY);
+        prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut messages = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                received = self.queue.recv_many(&mut messages, BATCH) => {
+                    if received == 0 {
+                        return;
+                    }
+                    self.write(&mut messages).await;
+                }
+                _ = look.tick() => self.trail.settle_refusals(),
+                _ = prune.tick() => self.prune().await,
+            }
+        }
+    }
+
+    async fn write(&self, messages: &mut Vec<Message>) {
+        let mut entries = vec![];
+        let mut flushed = vec![];
+        for message in messages.drain(..) {
+            match message {
+                Message::Entry(entry) => entries.push(entry),
+                Message::Flush(done) => flushed.push(done),
+            }
+        }
+        self.append(entries).await;
+        for done in flushed {
+            // Nobody waits any more: nothing is owed.
+            let _ = done.send(());
+        }
+    }
+
+    /// Tries until PostgreSQL has the entries, or refuses them for good.
+    async fn append(&self, entries: Vec<AuditEntry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let mut backoff = Backoff::new(MIN_PAUSE, MAX_PAUSE);
+        loop {
+            match self.table.append(entries.clone()).await {
+                Ok(()) => return,
+                Err(error) if error.is_transient() => {
+                    if backoff.failures() == 0 {
+                        tracing::warn!(%error, "the audit trail is in the log only until PostgreSQL takes it");
+                    }
+                    sleep(backoff.pause()).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, entries = entries.len(),
+                        "entries of the audit trail are in the log only: PostgreSQL refuses them");
+                    for _ in &entries {
+                        crate::metrics::audit_lost();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn prune(&self) {
+        match self.table.prune(self.keep).await {
+            Ok(0) => {}
+            Ok(removed) => {
+                tracing::info!(removed, "entries of the audit trail were older than audit.keep");
+            }
+            // It is tried again in an hour.
+            Err(error) => tracing::debug!(%error, "old entries of the audit trail stay for now"),
+        }
+    }
+}
