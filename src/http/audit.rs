@@ -136,6 +136,7 @@ pub struct AuditParams {
 #[schema(as = AuditEntry)]
 pub struct Entry {
     /// Names it.
+    #[schema(value_type = String, format = "uuid")]
     id: Uuid,
     /// When the request was answered.
     #[schema(value_type = String, format = DateTime)]

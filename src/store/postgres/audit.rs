@@ -3,12 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::Postgres;
 use super::errors::STORE;
-use super::rows::{timestamp, unreadable};
+use super::rows::{system_time, timestamp, unreadable};
 use crate::store::audit_table::{AuditEntry, AuditFilter, AuditKind, AuditTable};
 use crate::store::error::StoreError;
 
@@ -49,7 +48,7 @@ impl AuditTable for PostgresAudit {
                     let transaction = client.transaction().await?;
                     let insert = transaction.prepare(APPEND).await?;
                     for entry in &entries {
-                        let recorded = SystemTime::from(entry.time);
+                        let recorded = system_time(entry.time);
                         let times = i64::try_from(entry.times).unwrap_or(i64::MAX);
                         transaction
                             .execute(
