@@ -49,6 +49,7 @@ use crate::domain::plain::PlainStream;
 use crate::jobs::manager::Jobs;
 use crate::store::delivery::DeliveryStore;
 use crate::store::failpoint;
+use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::read_model::ReadModel;
 use crate::store::room::Room;
@@ -76,6 +77,8 @@ pub struct Parts {
     pub projection: Option<Handle<ProjectionActor>>,
     /// The outbox.
     pub delivery: Arc<dyn DeliveryStore>,
+    /// What of delivery stands still.
+    pub halts: Arc<Halts>,
     /// The jobs of the migration, where this process runs any.
     pub jobs: Option<Jobs>,
     /// Every actor.

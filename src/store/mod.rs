@@ -10,7 +10,8 @@
 //! * [`faulty`]: a decorator that makes a store fail on purpose
 //! * [`postgres`]: the pool, the schema, and the adapters that use them
 //! * [`import`]: the ports of an import: a foreign event store, and what is kept of how far we are
-//! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
+//! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`];
+//!   [`halts`]: what of it stands still
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
 pub mod backoff;
@@ -23,6 +24,7 @@ pub mod error;
 pub mod event_log;
 pub mod failpoint;
 pub mod faulty;
+pub mod halts;
 pub mod health;
 pub mod import;
 pub mod io_runtime;

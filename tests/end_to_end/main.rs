@@ -12,6 +12,7 @@ mod full_disk;
 #[path = "../support/broker.rs"]
 mod kafka;
 mod kills;
+mod large;
 mod load;
 mod migration;
 mod service;

@@ -1,18 +1,22 @@
 //! Kafka through librdkafka.
 //!
-//! Order per key under every failure rests on three things. The producer is idempotent, so a batch
-//! cannot overtake an earlier one of its partition. It treats a gap as fatal, so nothing is sent
-//! past a message that failed. And a wave of messages is settled as a whole before the next one is
+//! Order per key under every failure rests on four things. The producer is idempotent, so a batch
+//! sent again is not stored twice. One request is in flight at a time, so nothing is under way
+//! behind a batch that fails: a broker does not know a fresh producer, and would take what comes
+//! behind its first batch whatever became of that. It treats a gap as fatal, so nothing is sent past
+//! a message that failed. And a wave of messages is settled as a whole before the next one is
 //! sent: whatever is not settled in time is purged *before* librdkafka would time single messages
 //! out, which it does without minding gaps. A producer that failed to deliver anything is thrown
 //! away, and what it had not delivered is sent again, in order, by a fresh one.
 
+pub mod options;
 mod producer;
 mod settings;
 mod topics;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,6 +47,8 @@ pub struct KafkaTransport {
 struct Inner {
     settings: KafkaSettings,
     state: Mutex<State>,
+    /// Bytes of the largest message that producer and topics take, as far as that is known.
+    message_max: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -61,6 +67,7 @@ impl KafkaTransport {
         settings.check()?;
         Ok(Self {
             inner: Arc::new(Inner {
+                message_max: AtomicUsize::new(settings.message_max()),
                 settings,
                 state: Mutex::default(),
             }),
@@ -80,13 +87,13 @@ impl KafkaTransport {
 
 #[async_trait]
 impl Transport for KafkaTransport {
-    async fn publish(&self, messages: Vec<Message>) -> Vec<Outcome> {
+    async fn publish(&self, messages: Vec<Message>, until: Instant) -> Vec<Outcome> {
         const OPERATION: &str = "publish";
         let count = messages.len();
         let inner = self.inner.clone();
         let mut outcomes = Vec::new();
         let call = async {
-            let wave = async move { Ok(inner.publish(messages).await) };
+            let wave = async move { Ok(inner.publish(messages, until).await) };
             outcomes = self.io.run(STORE, OPERATION, wave).await?;
             // A refusal is about a message; a failure is about the broker.
             let failure = outcomes.iter().find_map(|o| match o {
@@ -110,40 +117,57 @@ impl Transport for KafkaTransport {
     async fn declare(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "declare_topics";
         let inner = self.inner.clone();
-        let call = async move { inner.state.lock().await.declare(&inner.settings).await };
+        let call = async move { inner.declare(&mut *inner.state.lock().await).await };
         let call = self.io.run(STORE, OPERATION, call);
         measured(STORE, OPERATION, &self.health, call).await
     }
-}
 
-impl State {
-    async fn declare(&mut self, settings: &KafkaSettings) -> Result<(), StoreError> {
-        if !self.declared {
-            topics::declare(settings).await?;
-            self.declared = true;
-        }
-        Ok(())
+    fn message_max(&self) -> usize {
+        self.inner.message_max.load(Ordering::Relaxed)
     }
 
-    async fn ready(&mut self, settings: &KafkaSettings) -> Result<Producer, StoreError> {
-        self.declare(settings).await?;
-        if let Some(producer) = &self.producer {
-            return Ok(producer.clone());
-        }
-        let producer = Producer::new(settings)?;
-        self.producer = Some(producer.clone());
-        Ok(producer)
+    fn wave_bound(&self) -> Duration {
+        self.inner.settings.wave_bound()
     }
 }
 
 impl Inner {
-    async fn publish(&self, messages: Vec<Message>) -> Vec<Outcome> {
+    async fn declare(&self, state: &mut State) -> Result<(), StoreError> {
+        if !state.declared {
+            let topics_take = topics::declare(&self.settings).await?;
+            let producer_takes = self.settings.message_max();
+            let max = topics_take.map_or(producer_takes, |topics| topics.min(producer_takes));
+            self.message_max.store(max, Ordering::Relaxed);
+            state.declared = true;
+        }
+        Ok(())
+    }
+
+    async fn ready(&self, state: &mut State) -> Result<Producer, StoreError> {
+        self.declare(state).await?;
+        if let Some(producer) = &state.producer {
+            return Ok(producer.clone());
+        }
+        let producer = Producer::new(&self.settings)?;
+        state.producer = Some(producer.clone());
+        Ok(producer)
+    }
+
+    async fn publish(&self, messages: Vec<Message>, leased_until: Instant) -> Vec<Outcome> {
         let mut state = self.state.lock().await;
-        let producer = match state.ready(&self.settings).await {
-            Ok(producer) => producer,
-            Err(e) => return vec![Outcome::Failed(e); messages.len()],
+        if Instant::now() + self.settings.wave_bound() > leased_until {
+            let e = unavailable("publish", "the lease would not outlast the wave");
+            return vec![Outcome::Failed(e); messages.len()];
+        }
+        let mut until = Instant::now() + self.settings.delivery_timeout;
+        let producer = match tokio::time::timeout_at(until, self.ready(&mut state)).await {
+            Ok(Ok(producer)) => producer,
+            Ok(Err(e)) => return vec![Outcome::Failed(e); messages.len()],
+            Err(_) => {
+                let e = unavailable("publish", "the broker does not say which topics it has");
+                return vec![Outcome::Failed(e); messages.len()];
+            }
         };
-        let deadline = Instant::now() + self.settings.delivery_timeout;
         let mut reports = Vec::with_capacity(messages.len());
         let mut held: HashSet<(&str, &str)> = HashSet::new();
         for message in &messages {
@@ -165,16 +189,13 @@ impl Inner {
             let outcome = match report {
                 Err(failed) => failed.outcome(),
                 Ok(mut report) => {
-                    let until = if purged {
-                        Instant::now() + PURGE_GRACE
-                    } else {
-                        deadline
-                    };
                     let mut settled = tokio::time::timeout_at(until, &mut report).await.ok();
                     if settled.is_none() && !purged {
                         purged = true;
+                        // One bound for all of them, so that the wave has one.
+                        until += PURGE_GRACE;
                         producer.purge().await;
-                        settled = tokio::time::timeout(PURGE_GRACE, report).await.ok();
+                        settled = tokio::time::timeout_at(until, report).await.ok();
                     }
                     let outcome = producer::outcome_of(settled);
                     lost |= !outcome.is_delivered();
@@ -184,7 +205,7 @@ impl Inner {
             outcomes.push(outcome);
         }
         if lost || producer.is_dead() {
-            if producer::topic_is_missing(&outcomes) {
+            if producer::topics_have_changed(&outcomes) {
                 state.declared = false;
             }
             state.producer = None;

@@ -18,7 +18,7 @@ use crate::store::transport::{Message, Outcome};
 const OPERATION: &str = "publish";
 
 /// How long a producer may take to end: its threads wait for sockets.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// librdkafka's log, in ours.
 pub(super) struct Log;
@@ -163,11 +163,13 @@ pub(super) fn outcome_of(
     }
 }
 
-/// Whether the topics have to be declared again.
-pub(super) fn topic_is_missing(outcomes: &[Outcome]) -> bool {
-    outcomes
-        .iter()
-        .any(|o| matches!(o, Outcome::Failed(e) if e.kind == StoreErrorKind::NotFound))
+/// Whether the topics have to be looked at again: one is missing, or takes less than it did.
+pub(super) fn topics_have_changed(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().any(|outcome| match outcome {
+        Outcome::Delivered => false,
+        Outcome::Rejected(_) => true,
+        Outcome::Failed(error) => error.kind == StoreErrorKind::NotFound,
+    })
 }
 
 /// Whether the error is about a message, or the batch it travelled in, and not about the broker's

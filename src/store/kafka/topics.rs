@@ -2,7 +2,7 @@
 //! only when asked for them by name, some answer a creation with a timeout and make them all the
 //! same, so only the last look decides.
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
 
@@ -13,13 +13,21 @@ use crate::store::error::StoreError;
 
 const OPERATION: &str = "declare_topics";
 
-pub(super) async fn declare(settings: &KafkaSettings) -> Result<(), StoreError> {
+/// The topic's option that says how large a batch, and so a message, it takes.
+const MAX_BYTES: &str = "max.message.bytes";
+
+/// Makes sure of the topics. Answers the size of the largest message that all of them take, where
+/// the broker says it.
+pub(super) async fn declare(settings: &KafkaSettings) -> Result<Option<usize>, StoreError> {
     let admin: AdminClient<Log> = settings
         .client()
         .create_with_context(Log)
         .map_err(|e| unavailable(OPERATION, e.to_string()))?;
     let admin = std::sync::Arc::new(admin);
-    let outcome = make_missing(&admin, settings).await;
+    let outcome = match make_missing(&admin, settings).await {
+        Ok(()) => Ok(largest_message(&admin, settings).await),
+        Err(e) => Err(e),
+    };
     // Its destructor waits for threads.
     drop(tokio::task::spawn_blocking(move || drop(admin)));
     outcome
@@ -68,6 +76,34 @@ async fn make_missing(
         }
     }
     Ok(())
+}
+
+/// Not every broker answers this, nor everybody: then the producer's own limit, which is a little
+/// below what brokers take by default, is all that is known.
+async fn largest_message(
+    admin: &std::sync::Arc<AdminClient<Log>>,
+    settings: &KafkaSettings,
+) -> Option<usize> {
+    let names = settings.topics().all();
+    let topics: Vec<ResourceSpecifier<'_>> =
+        names.iter().map(|n| ResourceSpecifier::Topic(n)).collect();
+    let limit = Some(Timeout::After(settings.declare_timeout));
+    let options = AdminOptions::new().request_timeout(limit);
+    let described = match admin.describe_configs(&topics, &options).await {
+        Ok(described) => described,
+        Err(error) => {
+            tracing::debug!(%error, "the broker does not say how large messages may be");
+            return None;
+        }
+    };
+    let limits = described.into_iter().filter_map(|topic| match topic {
+        Ok(topic) => topic.get(MAX_BYTES)?.value.as_ref()?.parse().ok(),
+        Err(error) => {
+            tracing::debug!(%error, "the broker does not say how large a topic's messages may be");
+            None
+        }
+    });
+    limits.min()
 }
 
 /// Which of the topics are missing: of all, or, asked for by name, of one.
