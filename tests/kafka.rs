@@ -209,6 +209,20 @@ async fn law_9_nothing_overtakes_a_message_that_failed_on_a_real_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn law_9_a_wave_that_its_lease_would_not_outlast_is_not_begun() {
+    let broker = Broker::start();
+    let (kafka, _) = transport(broker.settings());
+    let short = kafka.wave_bound() - Duration::from_millis(1);
+    let outcomes = kafka
+        .publish(vec![message("k", "late".into())], Instant::now() + short)
+        .await;
+    assert!(matches!(&outcomes[0], Outcome::Failed(e) if !e.is_indeterminate()));
+    assert!(publish(&kafka, vec![message("k", "in time".into())]).await[0].is_delivered());
+    let read = broker.read(TOPIC).await;
+    assert_eq!(read.len(), 1, "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wave_that_is_not_settled_in_time_is_given_back_whole() {
     let broker = Broker::start();
     // Short, since the test waits for it to pass.

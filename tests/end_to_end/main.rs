@@ -15,8 +15,11 @@ mod kills;
 mod large;
 mod load;
 mod migration;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod service;
 mod steps;
+mod stopped;
 
 use std::time::Duration;
 

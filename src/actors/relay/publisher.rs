@@ -45,8 +45,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub struct RelaySettings {
     /// Window, wave, attempts.
     pub limits: QueueLimits,
-    /// How long a lease lasts; renewed at a third of it, or earlier if what is left of it would not
-    /// outlast a wave: two thirds of it should.
+    /// How long a lease lasts; renewed at an eighth of it, or earlier if what is left of it would not
+    /// outlast a wave: the rest of it should.
     pub lease: Duration,
     /// How often to look for rows that another process recorded.
     pub poll: Duration,
@@ -61,7 +61,7 @@ impl Default for RelaySettings {
     fn default() -> Self {
         Self {
             limits: QueueLimits::default(),
-            lease: Duration::from_secs(45),
+            lease: Duration::from_secs(40),
             // The safety net under the in-process wake-up: finds what another process put there.
             poll: Duration::from_millis(200),
             sweep: Duration::from_secs(5),
@@ -217,7 +217,7 @@ impl Publisher {
         let ttl = self.deps.settings.lease;
         let left = self.lease.as_ref().map(|l| l.until - now);
         let lasts = left.is_some_and(|left| left >= self.deps.transport.wave_bound());
-        if lasts && left.is_some_and(|left| left > ttl - ttl / 3) {
+        if lasts && left.is_some_and(|left| left > ttl - ttl / 8) {
             return Ok(());
         }
         let partitions = self.deps.log.partitions();
