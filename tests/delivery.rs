@@ -24,11 +24,11 @@ use oms::store::delivery::DeliveryStore;
 use oms::store::event_log::EventLog;
 use oms::store::health::DependencyState;
 use oms::store::object_store::ObjectStore;
-use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use sha2::{Digest, Sha256};
 
 use support::boastful::Boastful;
 use support::kafka::Consumed;
+use support::kafka_proxy::{Fault, KafkaProxy};
 use support::log::order;
 use support::undeleting::Undeleting;
 use support::world::{PARTITIONS, TOPIC, Task, World, orders};
@@ -171,36 +171,31 @@ async fn law_3_a_broker_outage_costs_no_attempt() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_order_survives_every_produce_error() {
-    use RDKafkaRespErr::*;
     let world = World::new(&postgres::fresh()).await;
-    let _running = world.run().await;
+    let broker = world.broker.bootstrap.parse().expect("an address");
+    let proxy = KafkaProxy::start_checking(broker).await;
+    let _tailer = world.tail(world.outbox.clone());
+    let mut settings = world.broker.settings();
+    settings.bootstrap = proxy.address().to_string();
+    let _publisher = world.publish(world.outbox.clone(), settings);
     world.log.append(&orders(12), "first").await;
     world.delivered().await;
-    let bursts: [&[RDKafkaRespErr]; 6] = [
-        &[
-            RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
-            RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
-        ],
-        &[RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__TRANSPORT],
-        &[RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER],
-        // Refused batches of innocent messages: nothing may die of that.
-        &[
-            RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-            RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-        ],
-        &[
-            RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
-            RD_KAFKA_RESP_ERR_INVALID_MSG,
-        ],
-        &[
-            RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-            RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
-        ],
+    use Fault::{LoseAnswer, LoseRequest, Refuse};
+    let bursts: [&[Fault]; 6] = [
+        // NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT
+        &[Refuse(19), Refuse(7)],
+        &[LoseRequest, LoseAnswer],
+        // OUT_OF_ORDER_SEQUENCE_NUMBER
+        &[Refuse(45)],
+        // MESSAGE_TOO_LARGE: refused batches of innocent messages. Nothing may die of that.
+        &[Refuse(10), Refuse(10)],
+        // NOT_LEADER_FOR_PARTITION, CORRUPT_MESSAGE
+        &[Refuse(6), Refuse(2)],
+        // TOPIC_AUTHORIZATION_FAILED, UNKNOWN_PRODUCER_ID
+        &[Refuse(29), Refuse(59)],
     ];
     for (i, burst) in bursts.into_iter().cycle().take(12).enumerate() {
-        world
-            .broker
-            .order(move |cluster| cluster.request_errors(RDKafkaApiKey::Produce, burst));
+        proxy.fail(i % 2, burst);
         for j in 0..4 {
             world
                 .log

@@ -125,9 +125,8 @@ async fn a_refused_message_is_told_from_its_neighbours_and_holds_its_key() {
 }
 
 /// A produce request fails, in each way there is, with others of its key behind it; the first of a
-/// new producer, of which the broker knows nothing yet, or a later one. Answers what was seen.
-async fn fail_one_of_many(bootstrap: &str, prefix: &str) {
-    let proxy = KafkaProxy::start(bootstrap.parse().expect("an address")).await;
+/// new producer, of which the broker knows nothing yet, or a later one.
+async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy) {
     let mut settings = KafkaSettings {
         bootstrap: proxy.address().to_string(),
         topic_prefix: prefix.to_owned(),
@@ -153,7 +152,7 @@ async fn fail_one_of_many(bootstrap: &str, prefix: &str) {
     for round in 0..2 * faults.len() {
         let passing = [0, 3][round % 2];
         let fault = faults[round / 2];
-        proxy.fail(passing, fault);
+        proxy.fail(passing, &[fault]);
         let wave = (next..next + 12).map(|i| Message {
             topic: topic.clone(),
             ..message("k", format!("{i:06}"))
@@ -195,7 +194,9 @@ async fn fail_one_of_many(bootstrap: &str, prefix: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_nothing_overtakes_a_message_that_failed() {
     let broker = Broker::start();
-    fail_one_of_many(&broker.bootstrap, "oms").await;
+    let address = broker.bootstrap.parse().expect("an address");
+    let proxy = KafkaProxy::start_checking(address).await;
+    fail_one_of_many(&broker.bootstrap, "oms", proxy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +206,8 @@ async fn law_9_nothing_overtakes_a_message_that_failed_on_a_real_broker() {
         return;
     };
     let prefix = format!("t{}", oms::domain::time::new_uuid().simple());
-    fail_one_of_many(&bootstrap, &prefix).await;
+    let proxy = KafkaProxy::start(bootstrap.parse().expect("an address")).await;
+    fail_one_of_many(&bootstrap, &prefix, proxy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::kafka::Broker;
+use super::kafka::{Broker, Consumed};
 use super::proxy::{Link, Proxy};
 use super::service::{PATIENCE, Service};
 use super::signal;

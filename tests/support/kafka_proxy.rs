@@ -1,7 +1,10 @@
 //! A proxy in front of a Kafka broker that reads the protocol and lets single produce requests
 //! fail, so that it can be seen what a real broker and the client make of what comes behind them.
+//!
+//! librdkafka's in-process broker takes batches of an idempotent producer in any order, which no real
+//! one does: in front of it the proxy checks their numbers, by the rules of Apache Kafka.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,6 +33,19 @@ pub enum Fault {
 /// For each produce request from now on: what becomes of it. Those beyond pass.
 type Plan = Arc<Mutex<VecDeque<Option<Fault>>>>;
 
+/// What the broker should know of the producers of each partition.
+type Producers = Arc<Mutex<HashMap<(Vec<u8>, i32, i64), Numbers>>>;
+
+/// The epoch of a producer, and the number that its next batch has to bear.
+#[derive(Clone, Copy)]
+struct Numbers {
+    epoch: i16,
+    next: i32,
+}
+
+const NO_ERROR: i16 = 0;
+const OUT_OF_ORDER: i16 = 45;
+
 /// A running proxy on loopback; it ends with this value.
 pub struct KafkaProxy {
     address: SocketAddr,
@@ -38,8 +54,17 @@ pub struct KafkaProxy {
 }
 
 impl KafkaProxy {
-    /// Starts one in front of a broker on loopback.
+    /// Starts one in front of a real broker on loopback.
     pub async fn start(broker: SocketAddr) -> Self {
+        Self::start_with(broker, None).await
+    }
+
+    /// Starts one in front of a broker on loopback that does not check the numbers of batches.
+    pub async fn start_checking(broker: SocketAddr) -> Self {
+        Self::start_with(broker, Some(Producers::default())).await
+    }
+
+    async fn start_with(broker: SocketAddr, producers: Option<Producers>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let plan = Plan::default();
@@ -48,10 +73,11 @@ impl KafkaProxy {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(broker).await;
-                let plan = planned.clone();
+                let (plan, producers) = (planned.clone(), producers.clone());
                 open.spawn(async move {
                     if let Ok(server) = server {
-                        connection(client, server, broker, address, plan).await;
+                        let ends = (broker, address);
+                        connection(client, server, ends, plan, producers).await;
                     }
                 });
             }
@@ -68,21 +94,16 @@ impl KafkaProxy {
         self.address
     }
 
-    /// After `passing` produce requests one fails.
-    pub fn fail(&self, passing: usize, fault: Fault) {
-        let mut plan = vec![None; passing];
-        plan.push(Some(fault));
-        *self.plan.lock().expect("a plan") = plan.into();
+    /// After `passing` produce requests these fail.
+    pub fn fail(&self, passing: usize, faults: &[Fault]) {
+        let passing = std::iter::repeat_n(None, passing);
+        let plan = passing.chain(faults.iter().copied().map(Some));
+        *self.plan.lock().expect("a plan") = plan.collect();
     }
 
     /// Whether the failure that was asked for last has happened.
     pub fn has_failed(&self) -> bool {
         self.plan.lock().expect("a plan").is_empty()
-    }
-
-    /// Nothing fails any more.
-    pub fn pass(&self) {
-        self.plan.lock().expect("a plan").clear();
     }
 }
 
@@ -95,9 +116,9 @@ impl Drop for KafkaProxy {
 async fn connection(
     client: TcpStream,
     server: TcpStream,
-    broker: SocketAddr,
-    own: SocketAddr,
+    (broker, own): (SocketAddr, SocketAddr),
     plan: Plan,
+    producers: Option<Producers>,
 ) {
     for stream in [&client, &server] {
         stream.set_nodelay(true).expect("no delay");
@@ -107,16 +128,28 @@ async fn connection(
     let client_out = Arc::new(tokio::sync::Mutex::new(client_out));
     let requests = async {
         while let Some(frame) = read_frame(&mut client_in).await {
-            let fault = if api_key(&frame) == PRODUCE {
+            let produces = api_key(&frame) == PRODUCE;
+            let fault = if produces {
                 plan.lock().expect("a plan").pop_front().flatten()
             } else {
                 None
             };
+            // Checked when it would reach the broker.
+            let verdict = match (&producers, fault) {
+                (Some(producers), None | Some(Fault::LoseAnswer)) if produces => {
+                    check(&frame, &mut producers.lock().expect("producers"))
+                }
+                _ => None,
+            };
             match fault {
+                None if verdict.is_some() => {
+                    let answer = answer(&frame, verdict.expect("a verdict"));
+                    write_frame(&mut *client_out.lock().await, &answer).await?;
+                }
                 None => write_frame(&mut server_out, &frame).await?,
                 Some(Fault::Refuse(code)) => {
                     tokio::time::sleep(HOLD).await;
-                    let answer = refusal(&frame, code);
+                    let answer = answer(&frame, code);
                     write_frame(&mut *client_out.lock().await, &answer).await?;
                 }
                 Some(Fault::LoseRequest) => return None,
@@ -175,20 +208,59 @@ fn api_key(request: &[u8]) -> i16 {
     i16::from_be_bytes([request[0], request[1]])
 }
 
-/// The answer to a produce request (versions 9 and 10) that refuses every batch in it.
-fn refusal(request: &[u8], code: i16) -> Vec<u8> {
+/// What a broker that checks would say at once: that it has the batch already, or that one is missing
+/// before it. librdkafka sends one batch in a request.
+fn check(request: &[u8], producers: &mut HashMap<(Vec<u8>, i32, i64), Numbers>) -> Option<i16> {
+    let mut r = Reader(request);
+    r.take(2 + 2 + 4);
+    r.head();
+    assert_eq!(r.varint(), 2, "one topic");
+    let name = r.varint();
+    let topic = r.take(name - 1).to_vec();
+    assert_eq!(r.varint(), 2, "one partition");
+    let partition = r.i32();
+    let records = r.varint();
+    let mut batch = Reader(r.take(records - 1));
+    batch.take(43);
+    let producer = i64::from_be_bytes(batch.take(8).try_into().expect("8 bytes"));
+    let epoch = i16::from_be_bytes(batch.take(2).try_into().expect("2 bytes"));
+    let (first, count) = (batch.i32(), batch.i32());
+    let next = first + count;
+    let known = producers.entry((topic, partition, producer));
+    match known {
+        // Of a producer that it does not know it takes whatever comes.
+        std::collections::hash_map::Entry::Vacant(entry) => {
+            entry.insert(Numbers { epoch, next });
+            None
+        }
+        std::collections::hash_map::Entry::Occupied(mut entry) => {
+            let numbers = *entry.get();
+            let expected = if epoch == numbers.epoch {
+                numbers.next
+            } else {
+                0
+            };
+            if first < expected {
+                return Some(NO_ERROR);
+            }
+            if first > expected {
+                return Some(OUT_OF_ORDER);
+            }
+            entry.insert(Numbers { epoch, next });
+            None
+        }
+    }
+}
+
+/// The answer to a produce request (versions 9 and 10) that says the same of every batch in it.
+fn answer(request: &[u8], code: i16) -> Vec<u8> {
     let mut r = Reader(request);
     r.take(2);
     let version = i16::from_be_bytes(r.take(2).try_into().expect("2 bytes"));
     assert!((9..=10).contains(&version), "produce version {version}");
     let mut answer = r.take(4).to_vec();
     answer.push(0);
-    let client_id = i16::from_be_bytes(r.take(2).try_into().expect("2 bytes"));
-    r.take(client_id.max(0) as usize);
-    r.tags();
-    let transactional_id = r.varint();
-    r.take(transactional_id.saturating_sub(1));
-    r.take(2 + 4);
+    r.head();
     let topics = r.varint();
     answer.push(topics as u8);
     for _ in 1..topics {
@@ -222,6 +294,20 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.0.split_at(n);
         self.0 = rest;
         taken
+    }
+
+    fn i32(&mut self) -> i32 {
+        i32::from_be_bytes(self.take(4).try_into().expect("4 bytes"))
+    }
+
+    /// What is between the request's number and its topics.
+    fn head(&mut self) {
+        let client_id = i16::from_be_bytes(self.take(2).try_into().expect("2 bytes"));
+        self.take(client_id.max(0) as usize);
+        self.tags();
+        let transactional_id = self.varint();
+        self.take(transactional_id.saturating_sub(1));
+        self.take(2 + 4);
     }
 
     fn varint(&mut self) -> usize {

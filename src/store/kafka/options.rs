@@ -31,7 +31,7 @@ const OWN: [&str; 9] = [
     "enable.gapless.guarantee",
     "message.timeout.ms",
     "transactional.id",
-    "max.in.flight.requests.per.connection",
+    "partitioner",
     "message.send.max.retries",
     "queuing.strategy",
 ];
@@ -94,7 +94,7 @@ mod tests {
         let one = given(&["compression.type"]).unwrap();
         assert_eq!(one.keys().collect::<Vec<_>>(), ["compression.codec"]);
         assert!(given(&["compression.type", "compression.codec"]).is_err());
-        assert!(is_own("delivery.timeout.ms") && is_own("retries") && is_own("max.in.flight"));
+        assert!(is_own("delivery.timeout.ms") && is_own("retries") && is_own("partitioner"));
         assert!(!is_own("linger.ms"));
     }
 }

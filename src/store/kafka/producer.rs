@@ -65,6 +65,13 @@ impl SendFailed {
                 "an earlier message of its stream was not sent",
             )),
             Self::Refused(error) if is_rejection(&error) => Outcome::Rejected(error.to_string()),
+            // The topic was made anew, with fewer of them.
+            Self::Refused(error)
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) =>
+            {
+                let (kind, message) = (StoreErrorKind::NotFound, error.to_string());
+                Outcome::Failed(StoreError::determinate(kind, STORE, OPERATION, message))
+            }
             Self::Refused(error) => Outcome::Failed(unavailable(OPERATION, error.to_string())),
         }
     }
@@ -82,7 +89,7 @@ impl Producer {
     }
 
     /// Puts a message into the queue.
-    pub fn send(&self, message: &Message) -> Result<DeliveryFuture, SendFailed> {
+    pub fn send(&self, message: &Message, partition: i32) -> Result<DeliveryFuture, SendFailed> {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
         for (key, value) in &message.headers {
             headers = headers.insert(Header {
@@ -91,6 +98,7 @@ impl Producer {
             });
         }
         let record = FutureRecord::to(&message.topic)
+            .partition(partition)
             .key(message.key.as_str())
             .payload(&message.payload[..])
             .headers(headers);

@@ -167,8 +167,6 @@ impl KafkaSettings {
             // A wave is in the queue at once, so batches fill without waiting.
             ("linger.ms", "0"),
             ("compression.codec", "lz4"),
-            // As Java's producers and streams do it, so that keys meet in the same partition.
-            ("partitioner", "murmur2_random"),
             ("retry.backoff.ms", "50"),
         ] {
             if config.get(option).is_none() {
@@ -182,10 +180,6 @@ impl KafkaSettings {
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("enable.gapless.guarantee", "true")
-            // A broker that does not know a producer yet takes whatever number it begins with, so
-            // that what comes behind a batch that failed would be taken, and librdkafka would then
-            // believe that the failed one had been taken too.
-            .set("max.in.flight.requests.per.connection", "1")
             .set(
                 "message.timeout.ms",
                 message_timeout.as_millis().to_string(),
@@ -214,7 +208,7 @@ mod tests {
             "message.timeout.ms",
             "delivery.timeout.ms",
             "transactional.id",
-            "max.in.flight",
+            "partitioner",
             "retries",
         ] {
             assert!(with(own, "0").check().is_err(), "{own}");
