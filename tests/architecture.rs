@@ -85,7 +85,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store::read_model",
         ],
     ),
-    ("config", &["domain", "import", "migration", "store::s3"]),
+    // The defaults are those of whoever works by them: there is one set of each.
+    (
+        "config",
+        &[
+            "actors::relay",
+            "domain",
+            "import",
+            "migration",
+            "store::kafka",
+            "store::postgres",
+            "store::s3",
+        ],
+    ),
     ("telemetry", &["actors::supervision", "config", "metrics"]),
     ("embedded", &["domain", "store"]),
     // The composition root and the command line see everything.

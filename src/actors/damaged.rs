@@ -2,6 +2,7 @@
 //! tried again ever more seldom; the others go on, and what is whole before the damage is taken in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
@@ -11,6 +12,7 @@ use crate::domain::ids::PartitionId;
 use crate::metrics::DAMAGED;
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::halts::Halts;
 
 /// Pauses between two tries: whoever puts a damaged object right is seen within a minute.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -21,6 +23,7 @@ pub struct Damaged {
     /// Who cannot read, as a metric's label.
     reader: &'static str,
     held: BTreeMap<PartitionId, Held>,
+    halts: Option<Arc<Halts>>,
 }
 
 #[derive(Debug)]
@@ -32,8 +35,19 @@ struct Held {
 impl Damaged {
     /// Nothing is known to be damaged.
     pub fn new(reader: &'static str) -> Self {
-        let held = BTreeMap::new();
-        Self { reader, held }
+        Self {
+            reader,
+            held: BTreeMap::new(),
+            halts: None,
+        }
+    }
+
+    /// Tells of every partition that waits.
+    pub fn telling(self, halts: Arc<Halts>) -> Self {
+        Self {
+            halts: Some(halts),
+            ..self
+        }
     }
 
     /// Whether a read failed because what is stored is damaged, not because it could not be had.
@@ -60,6 +74,9 @@ impl Damaged {
             }
         });
         held.until = now + held.backoff.pause();
+        if let Some(halts) = &self.halts {
+            halts.halt(reader, Some(partition), error.to_string());
+        }
         self.show(partition, 1.0);
     }
 
@@ -68,6 +85,9 @@ impl Damaged {
         if self.held.remove(&partition).is_some() {
             let reader = self.reader;
             tracing::info!(%partition, "the {reader} goes on in partition {partition}");
+            if let Some(halts) = &self.halts {
+                halts.goes_on(reader, Some(partition));
+            }
             self.show(partition, 0.0);
         }
     }

@@ -27,13 +27,14 @@ use crate::actors::write_side::{self, MigrationSetup, WriteSideDeps};
 use crate::config::Config;
 use crate::config::roles::Role;
 use crate::domain::aggregate::Aggregate;
-use crate::domain::time::SystemClock;
+use crate::domain::time::{Clock, SystemClock};
 use crate::jobs::runner::Runner;
 use crate::service::audit::AuditTrail;
 use crate::service::migration::MigrationParts;
 use crate::service::{Parts, Service};
 use crate::store::audit_table::AuditTable;
 use crate::store::delivery::DeliveryStore;
+use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::kafka::KafkaTransport;
 use crate::store::postgres::audit::PostgresAudit;
@@ -107,6 +108,7 @@ pub fn start(
         },
     );
     let store = write_side.path.store().clone();
+    let halts = Arc::new(Halts::new(|| SystemClock.now()));
     if config.roles.has(Role::Relay) {
         let recorded = Arc::new(Notify::new());
         outbox::start(
@@ -120,6 +122,7 @@ pub fn start(
                 stages: write_side.path.standings(),
                 recorded: recorded.clone(),
                 look_every: config.relay.poll_interval,
+                halts: halts.clone(),
             },
         );
         relay::start(
@@ -133,6 +136,7 @@ pub fn start(
                 recorded,
                 node: node.clone(),
                 settings: relay_settings(config),
+                halts: halts.clone(),
             },
         );
     }
@@ -208,6 +212,7 @@ pub fn start(
         projection,
         delivery: delivery.clone(),
         audit: audit_table,
+        halts,
         jobs: Some(jobs),
         tree: tree.clone(),
         health: stores.health,

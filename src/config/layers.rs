@@ -7,8 +7,8 @@ use figment::providers::Serialized;
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::legacy_env;
 use super::problems::{Problem, Problems};
+use super::{kafka_options, legacy_env};
 
 /// Begins the name of every variable of ours; `__` also stands between section and key.
 pub const PREFIX: &str = "OMS__";
@@ -77,7 +77,8 @@ impl Provider for Setting {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         let nested = figment::util::nest(&self.key, value_of(&self.value));
-        let dict = nested.into_dict().unwrap_or_default();
+        let mut dict = nested.into_dict().unwrap_or_default();
+        kafka_options::flatten(&mut dict);
         Ok(Profile::Default.collect(dict))
     }
 }
@@ -172,6 +173,8 @@ impl Provider for File<'_> {
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Serialized::defaults(&self.table).data()
+        let mut layers = Serialized::defaults(&self.table).data()?;
+        layers.values_mut().for_each(kafka_options::flatten);
+        Ok(layers)
     }
 }

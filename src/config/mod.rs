@@ -16,6 +16,7 @@ pub mod embedded;
 pub mod endpoints;
 pub mod http;
 pub mod kafka;
+mod kafka_options;
 pub mod layers;
 mod legacy_env;
 pub mod log;

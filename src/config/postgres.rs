@@ -9,12 +9,7 @@ use tokio_postgres::config::Host;
 use super::duration;
 use super::problems::Problems;
 use super::secret::{REDACTED, TextVisitor};
-
-/// Between the 4 that saturate a small server and the 16 that saturate two cores.
-const MAX_CONNECTIONS: usize = 8;
-
-/// Far above any statement of ours: what runs longer is stuck.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::store::postgres::PostgresSettings;
 
 /// A connection string. `Debug`, `Display` and `Serialize` leave the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -103,11 +98,12 @@ pub struct PostgresConfig {
 
 impl Default for PostgresConfig {
     fn default() -> Self {
+        let settings = PostgresSettings::default();
         Self {
             url: None,
-            schema: "oms".into(),
-            max_connections: MAX_CONNECTIONS,
-            statement_timeout: STATEMENT_TIMEOUT,
+            schema: settings.schema,
+            max_connections: settings.max_connections,
+            statement_timeout: settings.statement_timeout,
         }
     }
 }

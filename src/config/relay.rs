@@ -6,15 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration;
 use super::problems::Problems;
-
-/// Large enough that the broker, not PostgreSQL, is the limit (measured from 500 on).
-const BATCH_SIZE: usize = 500;
-
-/// The safety net under the in-process wake-up: finds what another process put there.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
-
-/// A message the broker refused ten times is refused for good. Outages do not count.
-const MAX_ATTEMPTS: u32 = 10;
+use crate::actors::relay::RelaySettings;
 
 /// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,10 +23,11 @@ pub struct RelayConfig {
 
 impl Default for RelayConfig {
     fn default() -> Self {
+        let settings = RelaySettings::default();
         Self {
-            batch_size: BATCH_SIZE,
-            poll_interval: POLL_INTERVAL,
-            max_attempts: MAX_ATTEMPTS,
+            batch_size: settings.limits.wave_rows,
+            poll_interval: settings.poll,
+            max_attempts: settings.limits.max_attempts,
         }
     }
 }

@@ -217,3 +217,48 @@ fn a_token_cannot_be_mistaken_for_the_service_itself() {
         assert!(!refused(name), "{name}");
     }
 }
+
+#[test]
+fn options_of_kafka_may_be_written_as_tables_and_the_strongest_layer_decides() {
+    let options = |file: &str, env: &[_], flags: &[_]| {
+        let config = load(file, env, flags).unwrap();
+        let options = config.kafka.options.0.into_iter();
+        options.collect::<Vec<(String, String)>>()
+    };
+    let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    let flag = Setting::flag("kafka.options.compression.type", "--set", "gzip");
+    let gzip = pair("compression.codec", "gzip");
+    assert_eq!(options("", &[], std::slice::from_ref(&flag)), gzip);
+    let table = "[kafka.options]\nsecurity.protocol = \"SASL_SSL\"";
+    assert_eq!(
+        options(table, &[], &[]),
+        pair("security.protocol", "SASL_SSL")
+    );
+    // Whichever way and under whichever name it was written further down.
+    for below in [
+        "\"compression.codec\" = \"lz4\"",
+        "compression.type = \"lz4\"",
+    ] {
+        let file = format!("[kafka.options]\n{below}");
+        assert_eq!(options(&file, &[], std::slice::from_ref(&flag)), gzip);
+        let env = ("OMS__KAFKA__OPTIONS__COMPRESSION__CODEC", "gzip");
+        assert_eq!(options(&file, &[env], &[]), gzip);
+    }
+}
+
+#[test]
+fn law_9_an_option_under_two_names_and_one_of_the_services_own_are_refused() {
+    let both = "[kafka.options]\ncompression.type = \"gzip\"\ncompression.codec = \"lz4\"";
+    let error = load(both, &[], &[]).unwrap_err();
+    assert_eq!(keys(&error), ["kafka.options.compression.type"]);
+    for own in [
+        "acks",
+        "request.required.acks",
+        "retries",
+        "delivery.timeout.ms",
+    ] {
+        let flag = Setting::flag(&format!("kafka.options.{own}"), "--set", 1);
+        let error = load("", &[], &[flag]).unwrap_err();
+        assert_eq!(keys(&error), [format!("kafka.options.{own}")]);
+    }
+}

@@ -52,6 +52,7 @@ use crate::jobs::manager::Jobs;
 use crate::store::audit_table::AuditTable;
 use crate::store::delivery::DeliveryStore;
 use crate::store::failpoint;
+use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::read_model::ReadModel;
 use crate::store::room::Room;
@@ -81,6 +82,8 @@ pub struct Parts {
     pub delivery: Arc<dyn DeliveryStore>,
     /// What administrators ordered, and who was turned away.
     pub audit: Arc<dyn AuditTable>,
+    /// What of delivery stands still.
+    pub halts: Arc<Halts>,
     /// The jobs of the migration, where this process runs any.
     pub jobs: Option<Jobs>,
     /// Every actor.

@@ -212,7 +212,8 @@ impl Service {
 
     /// Outbox depth, age, watermarks.
     pub async fn delivery(&self) -> Result<DeliveryStatus, ServiceError> {
-        let status = self.parts.delivery.status().await?;
+        let mut status = self.parts.delivery.status().await?;
+        status.halted = self.parts.halts.list();
         Ok(status.with_heads(self.parts.entities.path.store().heads()))
     }
 

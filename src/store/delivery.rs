@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::error::StoreError;
+use super::halts::Halt;
 use super::log_heads::LogHeads;
 use crate::domain::ids::{Epoch, EventId, Offset, PartitionId, Position, StreamName, Version};
 use crate::migration::stage::Mode;
@@ -105,6 +106,9 @@ pub struct DeliveryStatus {
     pub dead_letters: u64,
     /// Each partition that was ever taken in.
     pub partitions: Vec<PartitionDelivery>,
+    /// Where delivery cannot go on, as far as this process publishes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub halted: Vec<Halt>,
 }
 
 impl DeliveryStatus {

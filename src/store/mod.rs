@@ -11,7 +11,8 @@
 //! * [`postgres`]: the pool, the schema, and the adapters that use them
 //! * [`import`]: the ports of an import: a foreign event store, and what is kept of how far we are
 //! * [`audit_table`]: the port to the audit trail
-//! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
+//! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`];
+//!   [`halts`]: what of it stands still
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
 pub mod audit_table;
@@ -25,6 +26,7 @@ pub mod error;
 pub mod event_log;
 pub mod failpoint;
 pub mod faulty;
+pub mod halts;
 pub mod health;
 pub mod import;
 pub mod io_runtime;

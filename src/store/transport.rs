@@ -1,7 +1,10 @@
 //! The port to Kafka.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::error::StoreError;
 use crate::metrics::aggregate_label;
@@ -41,8 +44,22 @@ pub struct Message {
     pub key: String,
     /// Names and values.
     pub headers: Vec<(&'static str, String)>,
-    /// The value; empty when the body travels by reference.
+    /// The value: the event, or a reference to it.
     pub payload: Bytes,
+}
+
+impl Message {
+    /// What a batch and its one message add to key, headers and value, rounded up.
+    const FRAME: usize = 256;
+    /// What a header adds to its name and value.
+    const HEADER_FRAME: usize = 10;
+
+    /// Bytes on the wire, at most.
+    pub fn wire_size(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| name.len() + value.len() + Self::HEADER_FRAME);
+        Self::FRAME + self.key.len() + headers.sum::<usize>() + self.payload.len()
+    }
 }
 
 /// What became of a message.
@@ -72,8 +89,19 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// Messages of one topic and key are stored in the order given, and one that follows a message
     /// that was not delivered is not delivered either. Calls do not overlap: a second one waits.
-    async fn publish(&self, messages: Vec<Message>) -> Vec<Outcome>;
+    ///
+    /// Nothing is sent after `until`, when somebody else may begin: a wave that could take longer,
+    /// by [`wave_bound`](Self::wave_bound), is not begun.
+    async fn publish(&self, messages: Vec<Message>, until: Instant) -> Vec<Outcome>;
 
     /// Makes sure that the topics are there.
     async fn declare(&self) -> Result<(), StoreError>;
+
+    /// Bytes of the largest message that will be taken, as far as that is known: key, headers and
+    /// value.
+    fn message_max(&self) -> usize;
+
+    /// The longest that [`publish`](Self::publish) takes once its turn has come; nothing of the wave
+    /// is sent after that.
+    fn wave_bound(&self) -> Duration;
 }

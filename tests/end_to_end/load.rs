@@ -343,7 +343,7 @@ pub fn check_kafka(consumed: &[Consumed], feed: &[Value]) {
             message.headers["ce_id"],
             event["id"].as_str().expect("an id")
         );
-        assert_eq!(message.key, event["streamid"].as_str().expect("an id"));
+        assert_eq!(message.key, stream);
         let topic = match event["streamtype"].as_str().expect("a type") {
             own @ ("database" | "class" | "instance") => format!("oms.{own}"),
             _ => "oms.stream".to_owned(),

@@ -13,10 +13,14 @@ mod full_disk;
 #[path = "../support/broker.rs"]
 mod kafka;
 mod kills;
+mod large;
 mod load;
 mod migration;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod service;
 mod steps;
+mod stopped;
 
 use std::time::Duration;
 

@@ -50,7 +50,7 @@ async fn switch(service: &Service, mode: &str, lead: Option<&str>) -> Value {
         .await
 }
 
-async fn switched(service: &Service, mode: &str, lead: Option<&str>) -> Value {
+pub async fn switched(service: &Service, mode: &str, lead: Option<&str>) -> Value {
     let switch = switch(service, mode, lead).await;
     assert!(
         switch["state"] == "done" || switch["status"] == "done",

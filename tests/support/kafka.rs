@@ -76,23 +76,26 @@ impl Broker {
         wait.recv().expect("done");
     }
 
-    /// Settings of a client that gives up soon.
+    /// Production's settings, for this broker.
     pub fn settings(&self) -> KafkaSettings {
         KafkaSettings {
             bootstrap: self.bootstrap.clone(),
-            delivery_timeout: Duration::from_secs(3),
-            declare_timeout: Duration::from_secs(2),
             ..KafkaSettings::default()
         }
     }
 
     /// Everything in a topic by now; of one partition in order.
     pub async fn read(&self, topic: &str) -> Vec<Consumed> {
-        let (bootstrap, topic) = (self.bootstrap.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || read(&bootstrap, &topic))
-            .await
-            .expect("read")
+        read_all(&self.bootstrap, topic).await
     }
+}
+
+/// Everything in a topic of any broker by now; of one partition in order.
+pub async fn read_all(bootstrap: &str, topic: &str) -> Vec<Consumed> {
+    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    tokio::task::spawn_blocking(move || read(&bootstrap, &topic))
+        .await
+        .expect("read")
 }
 
 fn read(bootstrap: &str, topic: &str) -> Vec<Consumed> {

@@ -1,7 +1,9 @@
 //! What the tests start by themselves.
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
 
+pub mod boastful;
 pub mod kafka;
+pub mod kafka_proxy;
 pub mod log;
 pub mod postgres;
 pub mod proxy;

@@ -319,9 +319,15 @@ mod tests {
         Ok(answer)
     }
 
+    /// However long it takes on a busy machine.
     async fn answers(stream: &mut TcpStream) -> bool {
+        matches!(ask(stream).await, Ok(a) if &a == b"ping")
+    }
+
+    /// As long as anybody would wait.
+    async fn is_silent(stream: &mut TcpStream) -> bool {
         let patience = Duration::from_millis(300);
-        matches!(tokio::time::timeout(patience, ask(stream)).await, Ok(Ok(a)) if &a == b"ping")
+        tokio::time::timeout(patience, ask(stream)).await.is_err()
     }
 
     #[tokio::test]
@@ -339,7 +345,7 @@ mod tests {
         let mut silenced = TcpStream::connect(proxy.address()).await.expect("open");
         for silent in [Link::Mute, Link::HalfOpen] {
             proxy.set(silent);
-            assert!(!answers(&mut silenced).await, "{silent:?}");
+            assert!(is_silent(&mut silenced).await, "{silent:?}");
         }
         proxy.set(Link::Pass);
         assert!(answers(&mut stream).await, "the old connection is whole");

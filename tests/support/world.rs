@@ -13,6 +13,7 @@ use oms::domain::time::SystemClock;
 use oms::migration::stage::Stage;
 use oms::migration::standing::Standing;
 use oms::store::delivery::{DeliveryStatus, DeliveryStore};
+use oms::store::halts::Halts;
 use oms::store::health::Health;
 use oms::store::kafka::{KafkaSettings, KafkaTransport};
 use oms::store::postgres::PostgresSettings;
@@ -32,6 +33,7 @@ pub struct World {
     pub broker: Broker,
     pub recorded: Arc<Notify>,
     pub kafka: Arc<Health>,
+    pub halts: Arc<Halts>,
 }
 
 impl World {
@@ -42,6 +44,7 @@ impl World {
             broker: Broker::start(),
             recorded: Arc::new(Notify::new()),
             kafka: Arc::new(Health::new(super::now)),
+            halts: Arc::new(Halts::new(super::now)),
         }
     }
 
@@ -60,6 +63,7 @@ impl World {
             stages: led_by_s3(),
             recorded: self.recorded.clone(),
             look_every: Duration::from_millis(100),
+            halts: self.halts.clone(),
         }
     }
 
@@ -79,14 +83,18 @@ impl World {
             clock: Arc::new(SystemClock),
             recorded: self.recorded.clone(),
             node: "node".into(),
+            halts: self.halts.clone(),
             settings: RelaySettings {
                 limits: QueueLimits {
+                    // Small, so that a few hundred events are many waves and windows.
                     window: 200,
                     wave_rows: 40,
+                    // Short, so that ten refusals do not take minutes.
                     retry_min: Duration::from_millis(20),
                     retry_max: Duration::from_millis(50),
                     ..QueueLimits::default()
                 },
+                // Short, since a test waits for what they do.
                 sweep: Duration::from_millis(300),
                 report: Duration::from_millis(100),
                 ..RelaySettings::default()
@@ -128,7 +136,7 @@ impl World {
         for (i, (stream, _, bytes)) in self.log.written().await.into_iter().enumerate() {
             if !except.contains(&i) {
                 expected
-                    .entry(stream.id().to_owned())
+                    .entry(stream.to_string())
                     .or_default()
                     .push(bytes.to_vec());
             }

@@ -26,10 +26,14 @@ use crate::store::delivered;
 use crate::store::delivery::{CommitGroup, DeliveryStore};
 use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
+use crate::store::halts::Halts;
 use crate::store::log_heads::LogHeads;
 use crate::store::object_store::ObjectStore;
 use crate::store::outbox_rows::rows_of;
 use crate::store::transport::TopicNames;
+
+/// Who it is for those who ask what stands still.
+const NAME: &str = "outbox";
 
 /// Rows of one transaction: PostgreSQL takes in about as many a second however they are grouped
 /// beyond this, and a smaller transaction wakes the relay sooner. A commit is never split.
@@ -66,6 +70,8 @@ pub struct OutboxDeps {
     pub recorded: Arc<Notify>,
     /// How often to look for commits of other processes.
     pub look_every: Duration,
+    /// Where to tell that it cannot go on.
+    pub halts: Arc<Halts>,
 }
 
 /// See the module.
@@ -83,11 +89,11 @@ impl Tailer {
     /// A tailer that knows nothing yet.
     pub fn new(deps: OutboxDeps) -> Self {
         Self {
+            damaged: Damaged::new(NAME).telling(deps.halts.clone()),
             deps,
             cursors: BTreeMap::new(),
             lagging: BTreeSet::new(),
             looked: None,
-            damaged: Damaged::new("outbox"),
         }
     }
 
@@ -98,19 +104,21 @@ impl Tailer {
         loop {
             heads.mark_unchanged();
             let begun = Instant::now();
-            match self.round().await {
-                Ok(true) => {
-                    backoff.reset();
-                    tokio::time::sleep_until(begun + PACE).await;
-                }
+            let round = self.round().await;
+            if round.is_ok() {
+                backoff.reset();
+                self.deps.halts.goes_on(NAME, None);
+            }
+            match round {
+                Ok(true) => tokio::time::sleep_until(begun + PACE).await,
                 Ok(false) => {
-                    backoff.reset();
                     let look = self.deps.look_every;
                     // The sender lives as long as our own reference to the heads.
                     let _ = tokio::time::timeout(look, heads.changed()).await;
                 }
                 Err(error) => {
                     let pause = backoff.pause();
+                    self.deps.halts.halt(NAME, None, error.to_string());
                     if backoff.failures() == 1 {
                         tracing::warn!(%error, "the outbox waits; writes go on");
                     } else {

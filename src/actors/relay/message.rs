@@ -3,27 +3,66 @@
 //! The value is the envelope, byte for byte (law 8): a CloudEvent in structured mode, as the
 //! content type says. The attributes are repeated as `ce_` headers, so that a consumer can route
 //! without parsing, and the event's address in the log as `s3_` headers, so that one whose body
-//! did not travel (or was lost) can be fetched with one ranged GET and checked.
+//! was lost can be fetched with one ranged GET and checked.
+//!
+//! An event that is too large for the broker travels by *reference*: the value says where the event
+//! can be had, and is no event itself. Neither its content type nor its headers let it pass for one.
+//! The service gives the event in every mode; S3 has it only where a commit object was written.
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::domain::event::{Envelope, SOURCE};
+use crate::domain::ids::{EventId, StreamName, Version};
 use crate::flaws::{Flaw, flawed};
 use crate::log::keys;
 use crate::store::delivery::OutboxRow;
 use crate::store::transport::Message;
 
-const CONTENT_TYPE: &str = "application/cloudevents+json; charset=UTF-8";
+const EVENT: &str = "application/cloudevents+json; charset=UTF-8";
+const REFERENCE: &str = "application/vnd.oms.reference+json; charset=UTF-8";
 
-/// Builds the message of `row`, whose event is `bytes`, with the time the event was recorded. A
-/// body over `inline_limit` bytes travels by reference. Fails if the bytes are not the row's event.
+/// What stays as it is in a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Where an event is that did not fit.
+#[derive(Debug, Serialize)]
+struct Reference<'a> {
+    /// The event.
+    event_id: EventId,
+    /// Path and query at the service's API: a page with the event as its one item.
+    href: String,
+    /// The envelope's bytes.
+    length: usize,
+    /// Their hash.
+    sha256: &'a str,
+    /// The commit object that holds it, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s3: Option<InObject<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct InObject<'a> {
+    bucket: &'a str,
+    key: String,
+    offset: u32,
+}
+
+/// Builds the message of `row`, whose event is `bytes`, with the time the event was recorded. If it
+/// would be larger than `message_max`, the event travels by reference. Fails if the bytes are not
+/// the row's event.
 pub fn message(
     row: &OutboxRow,
     bytes: Bytes,
     bucket: &str,
-    inline_limit: usize,
+    message_max: usize,
 ) -> Result<(Message, Timestamp), String> {
     let event = Envelope::parse(&bytes).map_err(|e| format!("not an event: {e}"))?;
     if event.id != row.event_id || event.version != row.version {
@@ -36,8 +75,8 @@ pub fn message(
     }
     let time = event.time;
     let mut headers = vec![
-        ("content-type", CONTENT_TYPE.to_owned()),
-        ("ce_specversion", "1.0".to_owned()),
+        ("content-type", EVENT.to_owned()),
+        (SPEC_VERSION, "1.0".to_owned()),
         ("ce_id", event.id.to_string()),
         ("ce_source", SOURCE.to_owned()),
         ("ce_type", event.event_type.into_owned()),
@@ -49,34 +88,58 @@ pub fn message(
         ("mode", row.mode.as_str().to_owned()),
         ("epoch", row.epoch.0.to_string()),
     ];
-    let by_reference = row.body.is_none() && bytes.len() > inline_limit;
-    if row.body.is_none() {
-        let at = row.position;
+    let object = row.body.is_none().then(|| InObject {
+        bucket,
+        key: keys::commit(row.position.partition, row.position.offset),
+        offset: row.start,
+    });
+    if let Some(object) = &object {
         headers.extend([
-            ("s3_bucket", bucket.to_owned()),
-            ("s3_key", keys::commit(at.partition, at.offset)),
-            ("s3_offset", row.start.to_string()),
+            ("s3_bucket", object.bucket.to_owned()),
+            ("s3_key", object.key.clone()),
+            ("s3_offset", object.offset.to_string()),
             ("s3_length", row.len.to_string()),
             ("s3_sha256", hex::encode(Sha256::digest(&bytes))),
         ]);
     }
-    if by_reference {
-        headers.push(("claim_check", "true".to_owned()));
-    }
-    let message = Message {
+    let mut message = Message {
         topic: row.topic.clone(),
-        key: row.stream.id().to_owned(),
+        // The whole name: streams of two types may have one id, and a topic may hold many types.
+        key: row.stream.to_string(),
         headers,
-        payload: if by_reference {
-            Bytes::new()
-        } else if flawed(Flaw::ReencodeMessages) {
-            serde_json::from_slice::<serde_json::Value>(&bytes)
-                .map_or(bytes, |event| event.to_string().into())
-        } else {
-            bytes
-        },
+        payload: bytes,
     };
+    if message.wire_size() > message_max {
+        let reference = Reference {
+            event_id: row.event_id,
+            href: href(&row.stream, row.version),
+            length: message.payload.len(),
+            sha256: &hex::encode(Sha256::digest(&message.payload)),
+            s3: object,
+        };
+        let reference = serde_json::to_vec(&reference).map_err(|e| e.to_string())?;
+        message.payload = reference.into();
+        message.headers.retain(|(name, _)| *name != SPEC_VERSION);
+        message.headers[0].1 = REFERENCE.to_owned();
+        message.headers.push(("claim_check", "true".to_owned()));
+    } else if flawed(Flaw::ReencodeMessages)
+        && let Ok(event) = serde_json::from_slice::<serde_json::Value>(&message.payload)
+    {
+        message.payload = event.to_string().into();
+    }
     Ok((message, time))
+}
+
+/// What makes a message a CloudEvent for its libraries.
+const SPEC_VERSION: &str = "ce_specversion";
+
+/// Where the service gives one event of a stream.
+fn href(stream: &StreamName, version: Version) -> String {
+    let components: Vec<_> = stream.components().collect();
+    let id = components.join("/");
+    let id = utf8_percent_encode(&id, SEGMENT);
+    let stream_type = stream.stream_type();
+    format!("/api/v1/streams/{stream_type}/{id}/events?from_version={version}&limit=1")
 }
 
 #[cfg(test)]
@@ -137,7 +200,7 @@ mod tests {
         let (row, bytes) = sample();
         let (message, time) = message(&row, bytes.clone(), "bucket", 1 << 20).unwrap();
         assert_eq!(message.payload, bytes);
-        assert_eq!(message.key, "db/Car/a%20b");
+        assert_eq!(message.key, "instance/db/Car/a%20b");
         assert_eq!(time, Timestamp::UNIX_EPOCH);
         let expected = [
             ("ce_type", "InstanceCreated"),
@@ -156,14 +219,52 @@ mod tests {
         assert_eq!(header(&message, "claim_check"), None);
     }
 
+    fn reference(message: &Message) -> serde_json::Value {
+        let content_type = header(message, "content-type").unwrap();
+        assert!(content_type.starts_with("application/vnd.oms.reference+json"));
+        assert_eq!(header(message, "claim_check"), Some("true"));
+        assert_eq!(header(message, "ce_specversion"), None, "it is no event");
+        assert_eq!(header(message, "ce_type"), Some("InstanceCreated"));
+        serde_json::from_slice(&message.payload).unwrap()
+    }
+
     #[test]
-    fn law_13_a_large_body_travels_by_reference() {
+    fn law_13_an_event_too_large_for_the_broker_travels_by_reference() {
         let (row, bytes) = sample();
-        let (message, _) = message(&row, bytes.clone(), "bucket", bytes.len() - 1).unwrap();
-        assert!(message.payload.is_empty());
-        assert_eq!(header(&message, "claim_check"), Some("true"));
+        let (whole, _) = message(&row, bytes.clone(), "bucket", 1 << 20).unwrap();
+        let size = whole.wire_size();
+        let (fits, _) = message(&row, bytes.clone(), "bucket", size).unwrap();
+        assert_eq!(fits.payload, bytes);
+        let (referring, _) = message(&row, bytes.clone(), "bucket", size - 1).unwrap();
         let hash = hex::encode(Sha256::digest(&bytes));
-        assert_eq!(header(&message, "s3_sha256"), Some(hash.as_str()));
+        let expected = serde_json::json!({
+            "event_id": row.event_id,
+            "href": "/api/v1/streams/instance/db%2FCar%2Fa%20b/events?from_version=5&limit=1",
+            "length": bytes.len(),
+            "sha256": hash,
+            "s3": {"bucket": "bucket", "key": "events/0003/00000000000000000017.ndjson", "offset": 120},
+        });
+        assert_eq!(reference(&referring), expected);
+        assert_eq!(header(&referring, "s3_sha256"), Some(hash.as_str()));
+    }
+
+    #[test]
+    fn law_9_an_event_that_no_object_holds_is_referred_to_where_it_can_be_had() {
+        let (row, bytes) = sample();
+        let row = OutboxRow {
+            body: Some(bytes.clone()),
+            ..row
+        };
+        let (referring, _) = message(&row, bytes, "bucket", 100).unwrap();
+        let reference = reference(&referring);
+        assert_eq!(reference["s3"], serde_json::Value::Null);
+        assert!(
+            reference["href"]
+                .as_str()
+                .unwrap()
+                .starts_with("/api/v1/streams/")
+        );
+        assert_eq!(header(&referring, "s3_key"), None);
     }
 
     #[test]
@@ -173,7 +274,7 @@ mod tests {
             event_id: EventId(Uuid::from_u128(10)),
             ..row.clone()
         };
-        assert!(message(&other, bytes.clone(), "b", 1000).is_err());
-        assert!(message(&row, bytes.slice(1..), "b", 1000).is_err());
+        assert!(message(&other, bytes.clone(), "b", 10_000).is_err());
+        assert!(message(&row, bytes.slice(1..), "b", 10_000).is_err());
     }
 }

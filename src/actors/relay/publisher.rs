@@ -33,6 +33,7 @@ use crate::store::delivered;
 use crate::store::delivery::{DeliveryStore, OutboxRow};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::EventLog;
+use crate::store::halts::Halts;
 use crate::store::object_store::ObjectStore;
 use crate::store::transport::{Message, Outcome, Transport};
 
@@ -44,10 +45,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub struct RelaySettings {
     /// Window, wave, attempts.
     pub limits: QueueLimits,
-    /// A body larger than this travels by reference: brokers take 1 MB by default, headers
-    /// included.
-    pub inline_limit: usize,
-    /// How long a lease lasts; renewed at a third of it. Longer than a wave may take.
+    /// How long a lease lasts; renewed at an eighth of it, or earlier if what is left of it would not
+    /// outlast a wave: the rest of it should.
     pub lease: Duration,
     /// How often to look for rows that another process recorded.
     pub poll: Duration,
@@ -62,8 +61,8 @@ impl Default for RelaySettings {
     fn default() -> Self {
         Self {
             limits: QueueLimits::default(),
-            inline_limit: 900 * 1024,
-            lease: Duration::from_secs(30),
+            lease: Duration::from_secs(40),
+            // The safety net under the in-process wake-up: finds what another process put there.
             poll: Duration::from_millis(200),
             sweep: Duration::from_secs(5),
             report: Duration::from_secs(5),
@@ -90,7 +89,12 @@ pub struct RelayDeps {
     pub node: String,
     /// How often, times, pace.
     pub settings: RelaySettings,
+    /// Where to tell that it cannot go on.
+    pub halts: Arc<Halts>,
 }
+
+/// Who it is for those who ask what stands still.
+const NAME: &str = "relay";
 
 /// See the module.
 pub struct Publisher {
@@ -108,7 +112,8 @@ pub struct Publisher {
 #[derive(Debug)]
 struct Lease {
     partitions: Vec<PartitionId>,
-    taken: Instant,
+    /// Counted from before it was asked for, so that it ends here first.
+    until: Instant,
 }
 
 /// A wave that is ready to be sent.
@@ -143,14 +148,17 @@ impl Publisher {
             tracing::warn!(%error, "the topics are not there yet");
         }
         loop {
-            match self.step().await {
-                Ok(true) => self.backoff.reset(),
-                Ok(false) => {
-                    self.backoff.reset();
-                    self.rest().await;
-                }
+            let step = self.step().await;
+            if step.is_ok() {
+                self.backoff.reset();
+                self.deps.halts.goes_on(NAME, None);
+            }
+            match step {
+                Ok(true) => {}
+                Ok(false) => self.rest().await,
                 Err(error) => {
                     let pause = self.backoff.pause();
+                    self.deps.halts.halt(NAME, None, error.to_string());
                     if self.backoff.failures() == 1 {
                         tracing::warn!(%error, "delivery waits; nothing is lost");
                     } else {
@@ -173,11 +181,11 @@ impl Publisher {
             messages.reverse();
         }
         let transport = self.deps.transport.clone();
+        let leased_until = self.lease.as_ref().map(|lease| lease.until);
         let publish = async {
-            if messages.is_empty() {
-                Vec::new()
-            } else {
-                transport.publish(messages).await
+            match leased_until {
+                Some(until) if !messages.is_empty() => transport.publish(messages, until).await,
+                _ => Vec::new(),
             }
         };
         let (outcomes, kept) = tokio::join!(publish, self.keep_house());
@@ -201,13 +209,15 @@ impl Publisher {
         let _ = tokio::time::timeout(pause, self.deps.recorded.notified()).await;
     }
 
-    /// Takes or renews the lease when it is time. While it lasts, failing to renew it stops
-    /// nothing; when it has run out, everything of it is let go.
+    /// Takes or renews the lease when it is time. While it outlasts a wave, failing to renew it stops
+    /// nothing; when it does not any more, everything of it is let go: another process may publish
+    /// what it covers as soon as it has run out, and nothing may be under way then.
     async fn keep_lease(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
         let ttl = self.deps.settings.lease;
-        let age = self.lease.as_ref().map(|l| now - l.taken);
-        if age.is_some_and(|age| age < ttl / 3) {
+        let left = self.lease.as_ref().map(|l| l.until - now);
+        let lasts = left.is_some_and(|left| left >= self.deps.transport.wave_bound());
+        if lasts && left.is_some_and(|left| left > ttl - ttl / 8) {
             return Ok(());
         }
         let partitions = self.deps.log.partitions();
@@ -224,11 +234,11 @@ impl Publisher {
                 }
                 self.lease = Some(Lease {
                     partitions: held,
-                    taken: now,
+                    until: now + ttl,
                 });
                 Ok(())
             }
-            Err(_) if age.is_some_and(|age| age < ttl) => Ok(()),
+            Err(_) if lasts => Ok(()),
             Err(e) => {
                 self.lease = None;
                 self.queue.assign(&[]);
@@ -323,7 +333,7 @@ impl Publisher {
     }
 
     fn message(&self, row: &OutboxRow, bytes: Bytes) -> Result<(Message, Timestamp), Verdict> {
-        let limit = self.deps.settings.inline_limit;
+        let limit = self.deps.transport.message_max();
         message(row, bytes, self.deps.log.bucket(), limit).map_err(Verdict::Rejected)
     }
 

@@ -39,13 +39,14 @@ pub struct QueueLimits {
 impl Default for QueueLimits {
     fn default() -> Self {
         Self {
-            // Two waves: one in flight, one ready.
+            // Several waves: one in flight, the others ready.
             window: 4_000,
-            // Throughput levels off at 2,000 rows a wave; smaller ones answer sooner.
-            wave_rows: 2_000,
+            // Large enough that the broker, not PostgreSQL, is the limit (measured from 500 on).
+            wave_rows: 500,
             wave_bytes: 16 << 20,
-            // About half a minute in all: long enough for a topic's limit to be raised by hand.
-            max_attempts: 5,
+            // About two and a half minutes in all: long enough for a topic's limit to be raised by
+            // hand. Outages do not count.
+            max_attempts: 10,
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(30),
         }

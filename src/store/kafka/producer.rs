@@ -18,7 +18,7 @@ use crate::store::transport::{Message, Outcome};
 const OPERATION: &str = "publish";
 
 /// How long a producer may take to end: its threads wait for sockets.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// librdkafka's log, in ours.
 pub(super) struct Log;
@@ -65,6 +65,13 @@ impl SendFailed {
                 "an earlier message of its stream was not sent",
             )),
             Self::Refused(error) if is_rejection(&error) => Outcome::Rejected(error.to_string()),
+            // The topic was made anew, with fewer of them.
+            Self::Refused(error)
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) =>
+            {
+                let (kind, message) = (StoreErrorKind::NotFound, error.to_string());
+                Outcome::Failed(StoreError::determinate(kind, STORE, OPERATION, message))
+            }
             Self::Refused(error) => Outcome::Failed(unavailable(OPERATION, error.to_string())),
         }
     }
@@ -82,7 +89,7 @@ impl Producer {
     }
 
     /// Puts a message into the queue.
-    pub fn send(&self, message: &Message) -> Result<DeliveryFuture, SendFailed> {
+    pub fn send(&self, message: &Message, partition: i32) -> Result<DeliveryFuture, SendFailed> {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
         for (key, value) in &message.headers {
             headers = headers.insert(Header {
@@ -91,6 +98,7 @@ impl Producer {
             });
         }
         let record = FutureRecord::to(&message.topic)
+            .partition(partition)
             .key(message.key.as_str())
             .payload(&message.payload[..])
             .headers(headers);
@@ -163,11 +171,13 @@ pub(super) fn outcome_of(
     }
 }
 
-/// Whether the topics have to be declared again.
-pub(super) fn topic_is_missing(outcomes: &[Outcome]) -> bool {
-    outcomes
-        .iter()
-        .any(|o| matches!(o, Outcome::Failed(e) if e.kind == StoreErrorKind::NotFound))
+/// Whether the topics have to be looked at again: one is missing, or takes less than it did.
+pub(super) fn topics_have_changed(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().any(|outcome| match outcome {
+        Outcome::Delivered => false,
+        Outcome::Rejected(_) => true,
+        Outcome::Failed(error) => error.kind == StoreErrorKind::NotFound,
+    })
 }
 
 /// Whether the error is about a message, or the batch it travelled in, and not about the broker's

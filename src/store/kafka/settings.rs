@@ -6,19 +6,17 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-use super::STORE;
+use super::producer::END_TIMEOUT;
+use super::{PURGE_GRACE, STORE, options};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::transport::TopicNames;
 
-/// What the guarantees rest on; `extra` cannot change these.
-const FIXED: [&str; 6] = [
-    "bootstrap.servers",
-    "acks",
-    "enable.idempotence",
-    "enable.gapless.guarantee",
-    "message.timeout.ms",
-    "transactional.id",
-];
+/// Largest message, headers included, that librdkafka sends unless told otherwise; what brokers take
+/// by default is a little more.
+const MESSAGE_MAX: usize = 1_000_000;
+
+/// The option that changes it.
+const MESSAGE_MAX_OPTION: &str = "message.max.bytes";
 
 /// Credentials for Kafka.
 #[derive(Clone)]
@@ -72,7 +70,10 @@ impl Default for KafkaSettings {
         Self {
             bootstrap: "127.0.0.1:9092".into(),
             topic_prefix: "oms".into(),
-            partitions: 6,
+            // Four consumers of a group can share a topic from the start; streams keep their order
+            // in any number.
+            partitions: 4,
+            // The broker's own default: a fixed number would be wrong for one broker or for three.
             replication: -1,
             delivery_timeout: Duration::from_secs(20),
             declare_timeout: Duration::from_secs(5),
@@ -92,10 +93,13 @@ impl KafkaSettings {
         let invalid = |message: String| {
             StoreError::determinate(StoreErrorKind::Invalid, STORE, "settings", message)
         };
-        if let Some(fixed) = FIXED.iter().find(|f| self.extra.contains_key(**f)) {
+        if let Some(own) = self.extra.keys().find(|name| options::is_own(name)) {
             return Err(invalid(format!(
-                "{fixed} cannot be changed: what is promised rests on it"
+                "{own} cannot be changed: what is promised rests on it"
             )));
+        }
+        if let Err((one, other)) = options::unambiguous(&self.extra) {
+            return Err(invalid(format!("{one} and {other} are the same option")));
         }
         self.client().create_native_config().map_err(|e| {
             // The error quotes the option's value, which may be a password.
@@ -106,6 +110,19 @@ impl KafkaSettings {
             invalid(format!("librdkafka does not take {option}"))
         })?;
         Ok(())
+    }
+
+    /// The longest that a wave takes.
+    pub(super) fn wave_bound(&self) -> Duration {
+        self.delivery_timeout + PURGE_GRACE + END_TIMEOUT
+    }
+
+    /// The largest message, headers included, that the producer takes.
+    pub(super) fn message_max(&self) -> usize {
+        self.extra
+            .get(MESSAGE_MAX_OPTION)
+            .and_then(|value| value.trim().parse().ok())
+            .unwrap_or(MESSAGE_MAX)
     }
 
     /// Options of every client.
@@ -123,7 +140,7 @@ impl KafkaSettings {
         if let Some(security) = &self.security {
             config.set("security.protocol", &security.protocol);
             for (option, value) in [
-                ("sasl.mechanism", &security.mechanism),
+                ("sasl.mechanisms", &security.mechanism),
                 ("sasl.username", &security.username),
                 ("sasl.password", &security.password),
                 ("ssl.ca.location", &security.ca_file),
@@ -133,8 +150,9 @@ impl KafkaSettings {
                 }
             }
         }
+        // Each under its one name, so that none is given twice: librdkafka would take the last.
         for (option, value) in &self.extra {
-            config.set(option, value);
+            config.set(options::canonical(option), value);
         }
         config
             .set("bootstrap.servers", &self.bootstrap)
@@ -149,16 +167,15 @@ impl KafkaSettings {
             // A wave is in the queue at once, so batches fill without waiting.
             ("linger.ms", "0"),
             ("compression.codec", "lz4"),
-            // As Java's producers and streams do it, so that keys meet in the same partition.
-            ("partitioner", "murmur2_random"),
             ("retry.backoff.ms", "50"),
         ] {
-            if !self.extra.contains_key(option) {
+            if config.get(option).is_none() {
                 config.set(option, value);
             }
         }
-        // Waves are purged at the delivery timeout; librdkafka's own must never be reached.
-        let message_timeout = self.delivery_timeout.mul_f64(1.5);
+        // Waves are purged at the delivery timeout; librdkafka's own is reached only by a process
+        // that was stopped in between, and then before the wave's bound.
+        let message_timeout = self.delivery_timeout + PURGE_GRACE;
         config
             .set("acks", "all")
             .set("enable.idempotence", "true")
@@ -181,8 +198,20 @@ mod tests {
             extra: BTreeMap::from([(option.to_owned(), value.to_owned())]),
             ..KafkaSettings::default()
         };
-        for fixed in FIXED {
-            assert!(with(fixed, "0").check().is_err(), "{fixed}");
+        for own in [
+            "bootstrap.servers",
+            "metadata.broker.list",
+            "acks",
+            "request.required.acks",
+            "enable.idempotence",
+            "enable.gapless.guarantee",
+            "message.timeout.ms",
+            "delivery.timeout.ms",
+            "transactional.id",
+            "partitioner",
+            "retries",
+        ] {
+            assert!(with(own, "0").check().is_err(), "{own}");
         }
         assert!(with("queue.buffering.max.messages", "5000").check().is_ok());
         let wrong = with("sasl.mechanism.typo", "geheim").check().unwrap_err();
@@ -190,5 +219,8 @@ mod tests {
         let linger = with("linger.ms", "5").producer();
         assert_eq!(linger.get("linger.ms"), Some("5"));
         assert_eq!(linger.get("acks"), Some("all"));
+        let second_name = with("compression.type", "gzip").producer();
+        assert_eq!(second_name.get("compression.codec"), Some("gzip"));
+        assert_eq!(second_name.get("compression.type"), None);
     }
 }

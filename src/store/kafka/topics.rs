@@ -2,41 +2,77 @@
 //! only when asked for them by name, some answer a creation with a timeout and make them all the
 //! same, so only the last look decides.
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
 
 use super::producer::Log;
 use super::settings::KafkaSettings;
-use super::unavailable;
-use crate::store::error::StoreError;
+use super::{STORE, unavailable};
+use crate::store::error::{StoreError, StoreErrorKind};
 
 const OPERATION: &str = "declare_topics";
 
-pub(super) async fn declare(settings: &KafkaSettings) -> Result<(), StoreError> {
+/// The topic's option that says how large a batch, and so a message, it takes.
+const MAX_BYTES: &str = "max.message.bytes";
+
+type Admin = Arc<AdminClient<Log>>;
+
+/// The number of partitions of topics.
+type Partitions = HashMap<String, i32>;
+
+/// Makes sure of the topics. Answers how many partitions each has, and the client for more.
+pub(super) async fn declare(settings: &KafkaSettings) -> Result<(Admin, Partitions), StoreError> {
+    let admin = client(settings)?;
+    match make_missing(&admin, settings).await {
+        Ok(partitions) => Ok((admin, partitions)),
+        Err(e) => {
+            end(admin);
+            Err(e)
+        }
+    }
+}
+
+/// The number of partitions of a topic that is not ours to make.
+pub(super) async fn partitions_of(
+    settings: &KafkaSettings,
+    topic: &str,
+) -> Result<i32, StoreError> {
+    let admin = client(settings)?;
+    let found = look(&admin, settings, Some(topic.to_owned())).await;
+    end(admin);
+    found?.get(topic).copied().ok_or_else(|| {
+        let message = format!("topic {topic} is not there");
+        StoreError::determinate(StoreErrorKind::NotFound, STORE, OPERATION, message)
+    })
+}
+
+fn client(settings: &KafkaSettings) -> Result<Admin, StoreError> {
     let admin: AdminClient<Log> = settings
         .client()
         .create_with_context(Log)
         .map_err(|e| unavailable(OPERATION, e.to_string()))?;
-    let admin = std::sync::Arc::new(admin);
-    let outcome = make_missing(&admin, settings).await;
-    // Its destructor waits for threads.
-    drop(tokio::task::spawn_blocking(move || drop(admin)));
-    outcome
+    Ok(Arc::new(admin))
 }
 
-async fn make_missing(
-    admin: &std::sync::Arc<AdminClient<Log>>,
-    settings: &KafkaSettings,
-) -> Result<(), StoreError> {
+/// Its destructor waits for threads.
+fn end(admin: Admin) {
+    drop(tokio::task::spawn_blocking(move || drop(admin)));
+}
+
+async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partitions, StoreError> {
     let names = settings.topics().all();
-    let missing = look(admin, settings, None).await?;
+    let mut there = look(admin, settings, None).await?;
+    there.retain(|topic, _| names.contains(topic));
+    let missing: Vec<&String> = names.iter().filter(|n| !there.contains_key(*n)).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(there);
     }
-    let wanted: Vec<NewTopic<'_>> = names
+    let wanted: Vec<NewTopic<'_>> = missing
         .iter()
-        .filter(|name| missing.contains(name))
         .map(|name| {
             let replication = TopicReplication::Fixed(settings.replication);
             NewTopic::new(name, settings.partitions, replication)
@@ -60,40 +96,63 @@ async fn make_missing(
         }
         Err(error) => tracing::info!(%error, "the broker does not say whether it made the topics"),
     }
-    for name in &missing {
-        let still = look(admin, settings, Some(name.clone())).await?;
-        if !still.is_empty() {
+    for name in missing {
+        let mut found = look(admin, settings, Some(name.clone())).await?;
+        let Some(partitions) = found.remove(name) else {
             let message = format!("topic {name} is not there and could not be made");
             return Err(unavailable(OPERATION, message));
-        }
+        };
+        there.insert(name.clone(), partitions);
     }
-    Ok(())
+    Ok(there)
 }
 
-/// Which of the topics are missing: of all, or, asked for by name, of one.
+/// The size of the largest message that all of the topics take. Not every broker answers this, nor
+/// everybody.
+pub(super) async fn largest_message(admin: Admin, settings: &KafkaSettings) -> Option<usize> {
+    let names = settings.topics().all();
+    let topics: Vec<ResourceSpecifier<'_>> =
+        names.iter().map(|n| ResourceSpecifier::Topic(n)).collect();
+    let limit = Some(Timeout::After(settings.declare_timeout));
+    let options = AdminOptions::new().request_timeout(limit);
+    let described = admin.describe_configs(&topics, &options).await;
+    end(admin);
+    let described = match described {
+        Ok(described) => described,
+        Err(error) => {
+            tracing::debug!(%error, "the broker does not say how large messages may be");
+            return None;
+        }
+    };
+    let limits = described.into_iter().filter_map(|topic| match topic {
+        Ok(topic) => topic.get(MAX_BYTES)?.value.as_ref()?.parse().ok(),
+        Err(error) => {
+            tracing::debug!(%error, "the broker does not say how large a topic's messages may be");
+            None
+        }
+    });
+    limits.min()
+}
+
+/// The topics that are there: all, or, asked for by name, one.
 async fn look(
-    admin: &std::sync::Arc<AdminClient<Log>>,
+    admin: &Admin,
     settings: &KafkaSettings,
     name: Option<String>,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Partitions, StoreError> {
     let (admin, timeout) = (admin.clone(), settings.declare_timeout);
-    let wanted = match &name {
-        Some(name) => vec![name.clone()],
-        None => settings.topics().all().to_vec(),
-    };
     let look = move || {
         let metadata = admin.inner().fetch_metadata(name.as_deref(), timeout)?;
-        let there: Vec<String> = metadata
-            .topics()
-            .iter()
-            .filter(|t| t.error().is_none() && !t.partitions().is_empty())
-            .map(|t| t.name().to_owned())
-            .collect();
-        Ok::<_, rdkafka::error::KafkaError>(there)
+        let topics = metadata.topics().iter();
+        let there = topics.filter(|t| t.error().is_none() && !t.partitions().is_empty());
+        Ok::<_, rdkafka::error::KafkaError>(
+            there
+                .map(|t| (t.name().to_owned(), t.partitions().len() as i32))
+                .collect(),
+        )
     };
-    let there = tokio::task::spawn_blocking(look)
+    tokio::task::spawn_blocking(look)
         .await
         .map_err(|e| unavailable(OPERATION, e.to_string()))?
-        .map_err(|e| unavailable(OPERATION, e.to_string()))?;
-    Ok(wanted.into_iter().filter(|w| !there.contains(w)).collect())
+        .map_err(|e| unavailable(OPERATION, e.to_string()))
 }

@@ -429,5 +429,6 @@ fn decode_status(
         oldest_seconds: backlog.try_get(1)?,
         dead_letters: backlog.try_get::<_, i64>(2)? as u64,
         partitions,
+        halted: Vec::new(),
     })
 }
