@@ -20,7 +20,7 @@ use crate::actors::projection::{
 };
 use crate::actors::relay::{self, QueueLimits, RelayDeps, RelaySettings};
 use crate::actors::supervision::health;
-use crate::actors::supervision::policy::POLICIES;
+use crate::actors::supervision::policy::{ActorKind, POLICIES};
 use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::supervision::tree::Tree;
 use crate::actors::write_side::{self, MigrationSetup, WriteSideDeps};
@@ -29,6 +29,7 @@ use crate::config::roles::Role;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::time::SystemClock;
 use crate::jobs::runner::Runner;
+use crate::metrics::{self, start::Labels};
 use crate::service::migration::MigrationParts;
 use crate::service::{Parts, Service};
 use crate::store::delivery::DeliveryStore;
@@ -70,6 +71,12 @@ pub fn start(
         tracing::debug!(?policy, "restart policy");
     }
     let arbiters = Arc::new(Arbiters::start(config.actors.entity_arbiters));
+    metrics::start::begin(&Labels {
+        actors: ActorKind::ALL.map(ActorKind::as_str).to_vec(),
+        arbiters: arbiters.places().iter().map(ToString::to_string).collect(),
+        topics: stores.topics.all().to_vec(),
+        sources: config.migration.sources.keys().cloned().collect(),
+    });
     let tree = Arc::new(Tree::default());
     let supervisor = Supervisor::start(arbiters, tree.clone(), escalations.end_process());
     let clock = Arc::new(SystemClock);
@@ -99,6 +106,7 @@ pub fn start(
             }),
             clock: clock.clone(),
             io: io.clone(),
+            halts: stores.halts.clone(),
         },
     );
     let store = write_side.path.store().clone();
@@ -115,6 +123,7 @@ pub fn start(
                 stages: write_side.path.standings(),
                 recorded: recorded.clone(),
                 look_every: config.relay.poll_interval,
+                halts: stores.halts.clone(),
             },
         );
         relay::start(
@@ -128,6 +137,7 @@ pub fn start(
                 recorded,
                 node: node.clone(),
                 settings: relay_settings(config),
+                halts: stores.halts.clone(),
             },
         );
     }
@@ -149,6 +159,7 @@ pub fn start(
                         ..ProjectionSettings::default().batch
                     },
                 },
+                halts: stores.halts.clone(),
             },
         )
     });
@@ -170,7 +181,7 @@ pub fn start(
         // Addresses were checked with the configuration; everything else works without.
         Err(error) => tracing::error!(%error, "no source can be imported"),
     }
-    let jobs = jobs::jobs(config, &stores, &io, &node, backfills);
+    let jobs = jobs::jobs(config, &stores, &store, &io, &node, backfills);
     housekeeping.push(jobs.watch());
     let mut entities = Entities {
         housekeeping: &mut housekeeping,
@@ -197,6 +208,7 @@ pub fn start(
         jobs: Some(jobs),
         tree: tree.clone(),
         health: stores.health,
+        halts: stores.halts,
         migration: MigrationParts {
             actor: write_side.migration_mode.clone(),
             board: write_side.board.clone(),

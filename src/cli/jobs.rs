@@ -9,6 +9,7 @@ use super::exit::Exit;
 use super::output::{Output, field, table};
 use super::progress::Progress;
 use super::remote::{Api, ApiError, Remote};
+use crate::proof::order::LeaderOrder;
 
 /// Between two looks at a job: a bar that moves a few times a second.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -96,12 +97,14 @@ pub struct Verify {
 /// Mend what the last verification found
 ///
 /// The hash chain says which place is right. What is replaced or taken away is kept in quarantine.
-/// Ends with 1 when something could not be repaired.
+/// Copies are mended by themselves; the log that leads is touched only where
+/// `--replace-in-leader` names what lies there. Ends with 1 when something could not be repaired.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   oms repair --dry-run
   oms repair --fresh
+  oms repair --replace-in-leader 0/5:1f0c8a5e9b7d4e2a
   oms verify")]
 pub struct Repair {
     #[command(flatten)]
@@ -118,10 +121,14 @@ pub struct Repair {
     /// Tell what would be done, do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Also move away what lies beyond the end of the log though it could follow it: only when it
-    /// is certain that it is not the last copy of something acknowledged
+    /// Also move away what the copy holds beyond the end of the log though it could follow it: only
+    /// when it is certain that it is not the last copy of something acknowledged
     #[arg(long)]
     quarantine_beyond_end: bool,
+    /// Replace this in the log that leads: what lies there is named by the beginning of its SHA-256,
+    /// or `absent`; a repair without it says what to name. May be given several times
+    #[arg(long, value_name = "PARTITION/OFFSET:HASH")]
+    replace_in_leader: Vec<LeaderOrder>,
 }
 
 /// Export PostgreSQL's retired events to Parquet in the bucket, then empty their tables
@@ -163,6 +170,14 @@ impl Given {
         self
     }
 
+    fn texts(mut self, key: &str, values: &[impl ToString]) -> Self {
+        if !values.is_empty() {
+            let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+            self.0.insert(key.to_owned(), texts.into());
+        }
+        self
+    }
+
     fn list(mut self, key: &str, values: Vec<u16>) -> Self {
         if !values.is_empty() {
             self.0.insert(key.to_owned(), values.into());
@@ -200,7 +215,8 @@ impl Repair {
             .flag("fresh", self.fresh)
             .list("partitions", self.partitions)
             .flag("dry_run", self.dry_run)
-            .flag("quarantine_beyond_end", self.quarantine_beyond_end);
+            .flag("quarantine_beyond_end", self.quarantine_beyond_end)
+            .texts("replace_in_leader", &self.replace_in_leader);
         run("repair", self.common, given, output).await
     }
 }
@@ -372,6 +388,10 @@ fn describe_verify(report: &Value) -> String {
         text.push_str("PostgreSQL and S3 hold the same log as far as both reach\n");
         return text;
     }
+    let ahead = report["copies_ahead"].as_array().into_iter().flatten();
+    for ahead in ahead.filter_map(Value::as_str) {
+        text.push_str(&format!("{ahead}\n\n"));
+    }
     text.push_str(&format!(
         "DIVERGENT: {} divergences, {} streams\n\n",
         field(report, "divergences_total"),
@@ -406,13 +426,27 @@ fn describe_repair(report: &Value) -> String {
     let listed = rows(&report["results"], &columns);
     let mut text = table(columns, listed.take(MAX_SHOWN).map(sized));
     more(report, "results", &mut text);
+    let needs_order = report["needs_order"].as_u64().unwrap_or_default();
     text.push_str(&format!(
-        "\nrepaired {}, would repair {}, gone {}, not repairable {}\n",
+        "\nrepaired {}, would repair {}, needs an order {needs_order}, gone {}, not repairable {}\n",
         field(report, "repaired"),
         field(report, "would_repair"),
         field(report, "gone"),
         field(report, "not_repairable"),
     ));
+    let results = report["results"].as_array().into_iter().flatten();
+    let needed: Vec<&str> = results.filter_map(|r| r["needed"].as_str()).collect();
+    if !needed.is_empty() {
+        text.push_str(
+            "\nIn the log that leads nothing is touched that was not named. Look at each \
+             (`oms log cat PARTITION/OFFSET`), then name those that are to be replaced or brought \
+             back:\n  oms repair",
+        );
+        for order in needed.iter().take(MAX_SHOWN) {
+            text.push_str(&format!(" \\\n    --replace-in-leader {order}"));
+        }
+        text.push('\n');
+    }
     text
 }
 

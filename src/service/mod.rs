@@ -49,6 +49,7 @@ use crate::domain::plain::PlainStream;
 use crate::jobs::manager::Jobs;
 use crate::store::delivery::DeliveryStore;
 use crate::store::failpoint;
+use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::read_model::ReadModel;
 use crate::store::room::Room;
@@ -82,6 +83,8 @@ pub struct Parts {
     pub tree: Arc<Tree>,
     /// How the dependencies are.
     pub health: DependencyHealth,
+    /// What does not go on.
+    pub halts: Halts,
     /// What orders to switch go through.
     pub migration: MigrationParts,
     /// Room on the disk of the data directory; `None` where nothing embedded writes to it.

@@ -2,11 +2,13 @@
 //! speaks to a real one. Actors hold `Arc<dyn Port>`; only `boot` sees adapters.
 //!
 //! * [`object_store`]: the port to S3; adapters [`s3`] (rust-s3) and [`memory`] (tests' oracle)
+//! * [`log_objects`]: who may write where in the bucket
 //! * [`commit_store`]: the port to a place of the log; [`event_log`]: the partitioned log on top of it
 //! * [`migration_table`]: the port to what PostgreSQL records of the migration; [`job_table`]: to its
 //!   jobs
 //! * [`custody`]: the port to a place of the log for whoever proves or mends it; adapter
 //!   [`bucket_custody`]
+//! * [`health`]: how the dependencies are; [`halts`]: what does not go on, and since when
 //! * [`faulty`]: a decorator that makes a store fail on purpose
 //! * [`postgres`]: the pool, the schema, and the adapters that use them
 //! * [`import`]: the ports of an import: a foreign event store, and what is kept of how far we are
@@ -23,12 +25,14 @@ pub mod error;
 pub mod event_log;
 pub mod failpoint;
 pub mod faulty;
+pub mod halts;
 pub mod health;
 pub mod import;
 pub mod io_runtime;
 pub mod job_table;
 pub mod kafka;
 pub mod log_heads;
+pub mod log_objects;
 pub mod memory;
 pub mod metered;
 pub mod migration_table;

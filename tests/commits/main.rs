@@ -11,6 +11,7 @@ mod chain;
 mod conformance;
 mod damage;
 mod fence;
+mod handoff;
 mod migration;
 mod outbox;
 mod rates;

@@ -9,6 +9,7 @@
 mod clock;
 mod drill;
 mod full_disk;
+mod health;
 #[path = "../support/broker.rs"]
 mod kafka;
 mod kills;

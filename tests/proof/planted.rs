@@ -1,5 +1,8 @@
 //! Corruptions planted by hand.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use oms::domain::ids::PartitionId;
 use oms::log::keys;
 use oms::log::object::ObjectHash;
@@ -50,6 +53,11 @@ async fn mends(world: &World, expected: &[(u64, DivergenceKind, Option<Lead>, Re
 
     let mended = world.repair(json!({})).await;
     assert!(mended.clean && mended.repaired >= 1, "{mended:#?}");
+    is_whole(world).await;
+}
+
+/// Both places hold the log that was written.
+async fn is_whole(world: &World) {
     let after = world.verify().await;
     assert!(after.clean, "{:#?}", after.divergences);
     // Idempotent: what is right is left alone.
@@ -213,42 +221,175 @@ async fn a_lost_commit_is_copied_from_the_bucket() {
     assert!(world.verify().await.clean);
 }
 
+/// One object of the bucket is gone, one damaged, one forged; what is found, and what is there now.
+async fn harm_the_bucket(world: &World) -> [Bytes; 2] {
+    world.objects.delete(&keys::commit(P, 2)).await.unwrap();
+    let mut bytes = world.log[0][5].bytes.to_vec();
+    let at = bytes.iter().position(|b| *b == b'}').unwrap();
+    bytes[at] ^= 1;
+    let damaged = Bytes::from(bytes);
+    let key = keys::commit(P, 5);
+    world.objects.put(&key, damaged.clone()).await.unwrap();
+    let forgery = forged(&world.log[0][8]);
+    world.overwrite(&forgery).await;
+    [damaged, forgery.bytes.clone()]
+}
+
+const HARM: [(u64, DivergenceKind, Option<Lead>, Remedy); 3] = [
+    (2, MissingInS3, Some(Lead::Postgres), Remedy::CopyToS3),
+    (5, DamagedInS3, Some(Lead::Postgres), Remedy::ReplaceInS3),
+    (8, Differs, Some(Lead::Postgres), Remedy::ReplaceInS3),
+];
+
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_and_damaged_objects_are_put_back_whoever_leads() {
-    for stage in [StageKind::DualWriteS3, StageKind::DualWritePostgres] {
-        let world = World::new(N, STREAMS, stage).await;
-        world.objects.delete(&keys::commit(P, 2)).await.unwrap();
-        let key = keys::commit(P, 5);
-        let mut bytes = world.log[0][5].bytes.to_vec();
-        let at = bytes.iter().position(|b| *b == b'}').unwrap();
-        bytes[at] ^= 1;
-        world.objects.put(&key, bytes.into()).await.unwrap();
-        world.overwrite(&forged(&world.log[0][8])).await;
-        mends(
-            &world,
-            &[
-                (2, MissingInS3, Some(Lead::Postgres), Remedy::CopyToS3),
-                (5, DamagedInS3, Some(Lead::Postgres), Remedy::ReplaceInS3),
-                (8, Differs, Some(Lead::Postgres), Remedy::ReplaceInS3),
-            ],
-        )
-        .await;
-        let kept = quarantined(&world).await;
-        assert_eq!(kept.len(), 2, "{kept:?}");
-        let hash = forged(&world.log[0][8]).hash();
-        assert!(kept.contains(&keys::quarantined(P, 8, &hash)), "{kept:?}");
+async fn missing_and_damaged_objects_are_put_back_in_the_copy() {
+    let world = World::new(N, STREAMS, StageKind::DualWritePostgres).await;
+    harm_the_bucket(&world).await;
+    mends(&world, &HARM).await;
+    let kept = quarantined(&world).await;
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    let hash = forged(&world.log[0][8]).hash();
+    assert!(kept.contains(&keys::quarantined(P, 8, &hash)), "{kept:?}");
+}
+
+/// Every object under `events/`, as it lies there.
+async fn bucket(world: &World) -> Vec<(String, Bytes)> {
+    let mut all = Vec::new();
+    for info in list_all(&*world.objects, keys::EVENTS, None).await.unwrap() {
+        let bytes = world.objects.get(&info.key).await.unwrap().unwrap();
+        all.push((info.key, bytes));
     }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_1_the_log_that_leads_is_touched_only_where_an_order_names_what_lies_there() {
+    let world = world().await;
+    let [damaged, forgery] = harm_the_bucket(&world).await;
+    let before = bucket(&world).await;
+    assert_eq!(what(&world.verify().await.divergences), HARM);
+    let name = |hash: String| hash[..16].to_owned();
+    let orders = [
+        "0/2:absent".to_owned(),
+        format!("0/5:{}", name(ObjectHash::of(&damaged).to_string())),
+        format!("0/8:{}", name(ObjectHash::of(&forgery).to_string())),
+    ];
+    let elsewhere = [
+        "0/2:00000000".to_owned(),
+        format!("0/8:{}", name(ObjectHash::of(&damaged).to_string())),
+        format!("1/5:{}", name(ObjectHash::of(&damaged).to_string())),
+    ];
+    for order in [
+        json!({}),
+        json!({ "quarantine_beyond_end": true }),
+        json!({ "dry_run": true }),
+        json!({ "replace_in_leader": elsewhere }),
+    ] {
+        let left = world.repair(order.clone()).await;
+        assert_eq!((left.repaired, left.needs_order), (0, 3), "{order}: {left:#?}");
+        assert!(!left.clean);
+        let needed: Vec<_> = left.results.iter().flat_map(|r| &r.needed).collect();
+        let needed: Vec<_> = needed.into_iter().map(ToString::to_string).collect();
+        assert_eq!(needed, orders, "it says what to name");
+        assert_eq!(bucket(&world).await, before, "{order}");
+    }
+    // Two of them are named: the third stays.
+    let some = world.repair(json!({ "replace_in_leader": orders[1..] })).await;
+    assert_eq!((some.repaired, some.needs_order), (2, 1), "{some:#?}");
+    let all = world.repair(json!({ "replace_in_leader": orders })).await;
+    assert_eq!((all.repaired, all.needs_order), (1, 0), "{all:#?}");
+    is_whole(&world).await;
+    assert_eq!(quarantined(&world).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_well_formed_forgery_in_postgres_is_found_by_the_chain() {
-    let world = World::new(N, STREAMS, StageKind::DualWritePostgres).await;
-    world.rewrite(&forged(&world.log[0][4])).await;
-    mends(
-        &world,
-        &[(4, Differs, Some(Lead::S3), Remedy::ReplaceInPostgres)],
-    )
-    .await;
+    let expected = [(4, Differs, Some(Lead::S3), Remedy::ReplaceInPostgres)];
+    let copy = world().await;
+    copy.rewrite(&forged(&copy.log[0][4])).await;
+    mends(&copy, &expected).await;
+
+    let leader = World::new(N, STREAMS, StageKind::DualWritePostgres).await;
+    leader.rewrite(&forged(&leader.log[0][4])).await;
+    assert_eq!(what(&leader.verify().await.divergences), expected);
+    let left = leader.repair(json!({})).await;
+    assert_eq!((left.repaired, left.needs_order), (0, 1), "{left:#?}");
+    assert_eq!(what(&leader.verify().await.divergences), expected);
+    let named = left.results[0].needed.as_ref().unwrap().to_string();
+    let mended = leader.repair(json!({ "replace_in_leader": [named] })).await;
+    assert_eq!((mended.repaired, mended.needs_order), (1, 0), "{mended:#?}");
+    is_whole(&leader).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_1_what_a_copy_holds_beyond_its_leaders_end_decides_nothing() {
+    for (stage, lead) in [
+        (StageKind::DualWriteS3, Lead::S3),
+        (StageKind::DualWritePostgres, Lead::Postgres),
+    ] {
+        let world = World::new(N, STREAMS, stage).await;
+        // The copy's last object is another, and it goes on from that.
+        let forgery = forged(world.log[0].last().unwrap());
+        let beyond = next(0, Some(&forgery), STREAMS);
+        let (remedy, extra) = match lead {
+            Lead::S3 => {
+                world.rewrite(&forgery).await;
+                let copied = [Arc::new(beyond.clone())];
+                assert_eq!(world.commits.copy(&copied).await.unwrap(), N + 1);
+                (Remedy::ReplaceInPostgres, ExtraInPostgres)
+            }
+            Lead::Postgres => {
+                world.overwrite(&forgery).await;
+                world.overwrite(&beyond).await;
+                (Remedy::ReplaceInS3, ExtraInS3)
+            }
+        };
+        let found = world.verify().await;
+        let expected = [
+            (N - 1, Differs, Some(lead), remedy),
+            (N, extra, None, Remedy::Quarantine),
+        ];
+        assert_eq!(what(&found.divergences), expected, "{lead:?}");
+        assert_eq!(found.copy_ahead, 1);
+        let said = &found.copies_ahead[0];
+        assert!(said.contains("is ahead of the leader"), "{said}");
+        let mended = world.repair(json!({})).await;
+        assert_eq!((mended.repaired, mended.needs_order), (2, 0), "{mended:#?}");
+        is_whole(&world).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_2_what_the_leader_has_lost_is_brought_back_on_order() {
+    for (stage, extra) in [
+        (StageKind::DualWritePostgres, ExtraInS3),
+        (StageKind::DualWriteS3, ExtraInPostgres),
+    ] {
+        let world = World::new(N, STREAMS, stage).await;
+        for offset in [N - 2, N - 1] {
+            for table in ["events", "commits"] {
+                if extra == ExtraInS3 {
+                    let at = format!("partition = 0 AND commit_offset = {offset}");
+                    world.sql(&format!("DELETE FROM {table} WHERE {at}")).await;
+                }
+            }
+            if extra == ExtraInPostgres {
+                world.objects.delete(&keys::commit(P, offset)).await.unwrap();
+            }
+        }
+        let found = world.verify().await;
+        let lost = |offset| (offset, extra, None, Remedy::QuarantineOnOrder);
+        assert_eq!(what(&found.divergences), [lost(N - 2), lost(N - 1)]);
+        assert_eq!(found.copy_ahead, 2);
+        let left = world.repair(json!({})).await;
+        assert_eq!((left.repaired, left.not_repairable), (0, 2), "{left:#?}");
+        let needed = left.results[0].needed.as_ref().unwrap().to_string();
+        assert_eq!(needed, format!("0/{}:absent", N - 2));
+        let orders = [N - 2, N - 1].map(|offset| format!("0/{offset}:absent"));
+        let back = world.repair(json!({ "replace_in_leader": orders })).await;
+        assert_eq!((back.repaired, back.not_repairable), (2, 0), "{back:#?}");
+        is_whole(&world).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -363,9 +504,14 @@ async fn an_object_after_a_gap_at_the_end_of_the_leader_is_named() {
             (N + 3, ExtraInS3, None, Remedy::QuarantineOnOrder),
         ]
     );
-    let left = world.repair(json!({})).await;
-    assert_eq!((left.repaired, left.not_repairable), (0, 2), "{left:#?}");
-    world.repair(json!({ "quarantine_beyond_end": true })).await;
+    // It lies in the log that leads.
+    for order in [json!({}), json!({ "quarantine_beyond_end": true })] {
+        let left = world.repair(order).await;
+        let counts = (left.repaired, left.needs_order, left.not_repairable);
+        assert_eq!(counts, (0, 1, 1), "{left:#?}");
+    }
+    let order = format!("0/{}:{}", N + 3, far.hash());
+    world.repair(json!({ "replace_in_leader": [order] })).await;
     assert!(world.verify().await.clean);
 }
 

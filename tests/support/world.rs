@@ -13,6 +13,7 @@ use oms::domain::time::SystemClock;
 use oms::migration::stage::Stage;
 use oms::migration::standing::Standing;
 use oms::store::delivery::{DeliveryStatus, DeliveryStore};
+use oms::store::halts::Halts;
 use oms::store::health::Health;
 use oms::store::kafka::{KafkaSettings, KafkaTransport};
 use oms::store::postgres::PostgresSettings;
@@ -60,6 +61,7 @@ impl World {
             stages: led_by_s3(),
             recorded: self.recorded.clone(),
             look_every: Duration::from_millis(100),
+            halts: Halts::default(),
         }
     }
 
@@ -91,6 +93,7 @@ impl World {
                 report: Duration::from_millis(100),
                 ..RelaySettings::default()
             },
+            halts: Halts::default(),
         }
     }
 

@@ -26,6 +26,7 @@ use crate::store::delivered;
 use crate::store::delivery::{CommitGroup, DeliveryStore};
 use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
+use crate::store::halts::{self, Halts};
 use crate::store::log_heads::LogHeads;
 use crate::store::object_store::ObjectStore;
 use crate::store::outbox_rows::rows_of;
@@ -66,6 +67,8 @@ pub struct OutboxDeps {
     pub recorded: Arc<Notify>,
     /// How often to look for commits of other processes.
     pub look_every: Duration,
+    /// Where it is told that it does not go on.
+    pub halts: Halts,
 }
 
 /// See the module.
@@ -83,11 +86,11 @@ impl Tailer {
     /// A tailer that knows nothing yet.
     pub fn new(deps: OutboxDeps) -> Self {
         Self {
+            damaged: Damaged::new(halts::OUTBOX, deps.halts.clone()),
             deps,
             cursors: BTreeMap::new(),
             lagging: BTreeSet::new(),
             looked: None,
-            damaged: Damaged::new("outbox"),
         }
     }
 
@@ -98,7 +101,14 @@ impl Tailer {
         loop {
             heads.mark_unchanged();
             let begun = Instant::now();
-            match self.round().await {
+            let round = self.round().await;
+            match &round {
+                Ok(_) => {
+                    self.deps.halts.goes_on(halts::OUTBOX, None);
+                }
+                Err(error) => self.deps.halts.failed(halts::OUTBOX, None, error),
+            }
+            match round {
                 Ok(true) => {
                     backoff.reset();
                     tokio::time::sleep_until(begun + PACE).await;
@@ -223,9 +233,9 @@ impl Tailer {
     }
 
     fn report_lag(&self, partition: PartitionId, cursor: Offset) {
-        let head = self.deps.heads.next_offset(partition);
-        let lag = head.saturating_sub(cursor);
-        metrics::partition_gauge(OUTBOX_WATERMARK_LAG, partition, lag as f64);
+        let head = self.deps.heads.known(partition);
+        let lag = head.map(|head| head.saturating_sub(cursor) as f64);
+        metrics::known_gauge(OUTBOX_WATERMARK_LAG, partition, lag);
     }
 
     /// Asks the outbox where it stands, where that is not known. An outbox that never took a

@@ -33,11 +33,15 @@ use crate::store::delivered;
 use crate::store::delivery::{DeliveryStore, OutboxRow};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::EventLog;
+use crate::store::halts::{self, Halts};
 use crate::store::object_store::ObjectStore;
 use crate::store::transport::{Message, Outcome, Transport};
 
 /// Pauses while PostgreSQL, S3 or the broker does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
+
+/// How long a measured backlog is shown when it cannot be measured again.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// How often, times, pace. Times are bounds, not delays: the tailer wakes the publisher.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +94,8 @@ pub struct RelayDeps {
     pub node: String,
     /// How often, times, pace.
     pub settings: RelaySettings,
+    /// Where it is told that it does not go on.
+    pub halts: Halts,
 }
 
 /// See the module.
@@ -102,6 +108,8 @@ pub struct Publisher {
     lease: Option<Lease>,
     swept: Instant,
     reported: Option<Instant>,
+    /// When the backlog was measured last.
+    measured: Option<Instant>,
     saved: BTreeMap<PartitionId, Offset>,
 }
 
@@ -132,6 +140,7 @@ impl Publisher {
             lease: None,
             swept: Instant::now(),
             reported: None,
+            measured: None,
             saved: BTreeMap::new(),
         }
     }
@@ -143,7 +152,14 @@ impl Publisher {
             tracing::warn!(%error, "the topics are not there yet");
         }
         loop {
-            match self.step().await {
+            let step = self.step().await;
+            match &step {
+                Ok(_) => {
+                    self.deps.halts.goes_on(halts::RELAY, None);
+                }
+                Err(error) => self.deps.halts.failed(halts::RELAY, None, error),
+            }
+            match step {
                 Ok(true) => self.backoff.reset(),
                 Ok(false) => {
                     self.backoff.reset();
@@ -253,8 +269,12 @@ impl Publisher {
             read = self.queue.loaded(rows, self.deps.clock.now());
         }
         self.fetch_ahead().await;
-        if let Err(error) = self.report().await {
-            tracing::debug!(%error, "the backlog is measured later");
+        match self.report().await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the backlog is measured later");
+                self.forget_backlog();
+            }
         }
         Ok(read)
     }
@@ -393,6 +413,16 @@ impl Publisher {
         Ok(failure)
     }
 
+    /// What was waiting long ago says nothing of what waits now.
+    fn forget_backlog(&mut self) {
+        if self.measured.is_some_and(|at| at.elapsed() > KNOWN_FOR) {
+            self.measured = None;
+            for name in [OUTBOX_DEPTH, OUTBOX_OLDEST, DEAD_LETTERS] {
+                gauge!(name).set(f64::NAN);
+            }
+        }
+    }
+
     /// Sets the gauges and writes the delivered watermarks down, now and then.
     async fn report(&mut self) -> Result<(), StoreError> {
         let pause = self.deps.settings.report;
@@ -401,6 +431,7 @@ impl Publisher {
         }
         self.reported = Some(Instant::now());
         let status = self.deps.store.status().await?;
+        self.measured = Some(Instant::now());
         gauge!(OUTBOX_DEPTH).set(status.depth as f64);
         gauge!(OUTBOX_OLDEST).set(status.oldest_seconds.unwrap_or(0.0));
         gauge!(DEAD_LETTERS).set(status.dead_letters as f64);
