@@ -236,11 +236,13 @@ fn counted(rule: &str) -> Vec<Selector> {
             }),
             None => (before, ""),
         };
-        let name = head.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next();
+        let name = head
+            .rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .next();
         let equals = inside.split(',').filter_map(|label| label.split_once('='));
-        let labels = equals.filter(|(key, _)| !key.ends_with('!')).map(|(key, value)| {
-            (key.trim().to_owned(), value.trim_matches('"').to_owned())
-        });
+        let labels = equals
+            .filter(|(key, _)| !key.ends_with('!'))
+            .map(|(key, value)| (key.trim().to_owned(), value.trim_matches('"').to_owned()));
         found.push(Selector {
             name: name.unwrap_or_default().to_owned(),
             labels: labels.collect(),
@@ -280,16 +282,17 @@ async fn law_3_every_series_whose_growth_a_rule_watches_is_there_before_it_grows
     let answer = service.http.get(service.at("/metrics")).send().await;
     let text = answer.expect("an answer").text().await.expect("a text");
     let series: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
-    let rules = ALERTS.lines().filter_map(|l| l.trim().strip_prefix("expr: "));
+    let rules = ALERTS
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("expr: "));
     let watched: Vec<Selector> = rules.flat_map(counted).collect();
     assert!(watched.len() > 10, "the selectors are found: {watched:?}");
     for selector in watched {
         let is_there = series.iter().any(|line| {
             let rest = line.strip_prefix(selector.name.as_str());
             let named = rest.is_some_and(|r| r.starts_with('{') || r.starts_with(' '));
-            let has = |(key, value): &(String, String)| {
-                line.contains(&format!("{key}=\"{value}\""))
-            };
+            let has =
+                |(key, value): &(String, String)| line.contains(&format!("{key}=\"{value}\""));
             named && selector.labels.iter().all(has)
         });
         assert!(is_there, "{selector:?} is not there after a fresh start");

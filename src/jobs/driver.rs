@@ -101,7 +101,12 @@ impl Driver {
             let kind = self.runner.kind().as_str();
             metrics::job_progress(kind, progress.done, progress.total);
             if progress.waiting.is_some() {
-                self.halts.set(kind, None, "the job waits: ask for it to see what for", true);
+                self.halts.set(
+                    kind,
+                    None,
+                    "the job waits: ask for it to see what for",
+                    true,
+                );
             } else {
                 self.halts.goes_on(kind, None);
             }

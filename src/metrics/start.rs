@@ -8,10 +8,9 @@ use parking_lot::RwLock;
 
 use super::{
     ADMISSION_REJECTS, ARBITER_RESTARTS, COMMITS, DEPENDENCY_FAILED, DEPENDENCY_STARTED,
-    DEPENDENCY_SUCCEEDED, ERRORS, ESCALATIONS, HANDOFFS, IMPORTED, MIRROR_COPIED,
-    MIRROR_FAILED, PANICS, PROJECTED, PUBLISHED, PUBLISH_FAILED, RACES_LOST, READS, REBUILDS,
-    REPAIRS, RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS,
-    WRITE_SECONDS, WRITES,
+    DEPENDENCY_SUCCEEDED, ERRORS, ESCALATIONS, HANDOFFS, IMPORTED, MIRROR_COPIED, MIRROR_FAILED,
+    PANICS, PROJECTED, PUBLISH_FAILED, PUBLISHED, RACES_LOST, READS, REBUILDS, REPAIRS, RESTARTS,
+    SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS, WRITE_SECONDS, WRITES,
 };
 use crate::migration::lead::Lead;
 use crate::migration::stage::StageKind;
@@ -75,13 +74,7 @@ pub struct Labels {
 
 /// Makes every counter with known labels exist.
 pub fn begin(labels: &Labels) {
-    for name in [
-        COMMITS,
-        RACES_LOST,
-        VERSION_CONFLICTS,
-        PROJECTED,
-        VERIFIED,
-    ] {
+    for name in [COMMITS, RACES_LOST, VERSION_CONFLICTS, PROJECTED, VERIFIED] {
         counter!(name).increment(0);
     }
     actors(labels);
@@ -129,7 +122,11 @@ fn migration() {
             counter!(HANDOFFS, "store" => store, "outcome" => outcome).increment(0);
         }
         counter!(MIRROR_COPIED, "store" => store).increment(0);
-        let others = [StoreErrorKind::Corrupt, StoreErrorKind::Conflict, StoreErrorKind::Invalid];
+        let others = [
+            StoreErrorKind::Corrupt,
+            StoreErrorKind::Conflict,
+            StoreErrorKind::Invalid,
+        ];
         for kind in FAULTS.into_iter().chain(others) {
             counter!(MIRROR_FAILED, "store" => store, "kind" => kind.as_str()).increment(0);
         }
@@ -147,7 +144,13 @@ fn migration() {
             counter!(SWITCHES, "goal" => goal, "outcome" => outcome).increment(0);
         }
     }
-    for outcome in ["repaired", "would_repair", "needs_order", "gone", "not_repairable"] {
+    for outcome in [
+        "repaired",
+        "would_repair",
+        "needs_order",
+        "gone",
+        "not_repairable",
+    ] {
         counter!(REPAIRS, "outcome" => outcome).increment(0);
     }
 }
@@ -175,7 +178,11 @@ fn events() {
 pub(super) fn dependency(dependency: &'static str, operation: &'static str) {
     static KNOWN: RwLock<Option<HashSet<(&str, &str)>>> = RwLock::new(None);
     let named = (dependency, operation);
-    if KNOWN.read().as_ref().is_some_and(|known| known.contains(&named)) {
+    if KNOWN
+        .read()
+        .as_ref()
+        .is_some_and(|known| known.contains(&named))
+    {
         return;
     }
     let first = KNOWN.write().get_or_insert_default().insert(named);

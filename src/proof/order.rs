@@ -88,7 +88,8 @@ impl FromStr for LeaderOrder {
                 ABSENT => None,
                 digits => {
                     let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
-                    let length = (MIN_DIGITS..=2 * ObjectHash::NONE.0.len()).contains(&digits.len());
+                    let length =
+                        (MIN_DIGITS..=2 * ObjectHash::NONE.0.len()).contains(&digits.len());
                     (hex && length).then_some(Some(digits.to_ascii_lowercase()))?
                 }
             };
@@ -141,8 +142,15 @@ mod tests {
     #[test]
     fn what_names_too_little_is_no_order() {
         for text in [
-            "", "3/7", "3/7:", "3/7:abcdef0", "3:abcdef01", "x/7:abcdef01", "3/7:nothex!!",
-            "3/-1:abcdef01", "*:abcdef01",
+            "",
+            "3/7",
+            "3/7:",
+            "3/7:abcdef0",
+            "3:abcdef01",
+            "x/7:abcdef01",
+            "3/7:nothex!!",
+            "3/-1:abcdef01",
+            "*:abcdef01",
         ] {
             assert!(text.parse::<LeaderOrder>().is_err(), "{text}");
         }

@@ -126,7 +126,10 @@ impl VerifyReport {
             bytes: sum(|p| p.bytes),
             unmirrored: sum(|p| p.unmirrored),
             copy_ahead: sum(|p| p.copy_ahead),
-            copies_ahead: partitions.iter().filter_map(PartitionReport::ahead).collect(),
+            copies_ahead: partitions
+                .iter()
+                .filter_map(PartitionReport::ahead)
+                .collect(),
             divergent_streams: divergences.streams(),
             divergences_total: divergences.total,
             divergences: divergences.listed,

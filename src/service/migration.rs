@@ -157,7 +157,9 @@ impl Service {
                 let row = rows.get(&partition);
                 let next_offset = store.heads().next_offset(partition);
                 let dual = standing.is_some_and(|s| s.stage.mode == Mode::DualWrite);
-                let copy = standing.filter(|_| dual).map(|s| s.stage.leadership.lead.other());
+                let copy = standing
+                    .filter(|_| dual)
+                    .map(|s| s.stage.leadership.lead.other());
                 let mirror = copy.and_then(|copy| parts.mirrors.known(partition, copy));
                 let head = store.heads().known(partition);
                 PartitionStanding {
@@ -170,7 +172,9 @@ impl Service {
                     since: row.map(|seen| seen.since),
                     next_offset,
                     mirrored: mirror.map(|m| m.next),
-                    unmirrored: mirror.zip(head).map(|(m, head)| head.saturating_sub(m.next)),
+                    unmirrored: mirror
+                        .zip(head)
+                        .map(|(m, head)| head.saturating_sub(m.next)),
                     in_step: mirror.map(|m| m.in_step),
                 }
             })

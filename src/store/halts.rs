@@ -145,7 +145,11 @@ mod tests {
     async fn what_halts_is_told_with_its_partition_and_since_when_it_first_did() {
         let halts = Halts::default();
         let p = Some(PartitionId(3));
-        halts.failed(PROJECTION, p, &StoreError::corrupt("s3", "read", "10.0.0.7 is torn"));
+        halts.failed(
+            PROJECTION,
+            p,
+            &StoreError::corrupt("s3", "read", "10.0.0.7 is torn"),
+        );
         let first = halts.list();
         assert_eq!((first[0].what, first[0].partition), (PROJECTION, p));
         assert!(!first[0].reason.contains("10.0.0.7"));

@@ -195,14 +195,23 @@ mod tests {
         let bucket = Arc::new(MemoryObjectStore::default());
         let key = keys::commit(PartitionId(1), 7);
         let writer = LogObjects::of(bucket.clone());
-        assert_eq!(writer.create(&key, "one".into()).await.unwrap(), Created::Yes);
-        assert_eq!(writer.create(&key, "two".into()).await.unwrap(), Created::Exists);
+        assert_eq!(
+            writer.create(&key, "one".into()).await.unwrap(),
+            Created::Yes
+        );
+        assert_eq!(
+            writer.create(&key, "two".into()).await.unwrap(),
+            Created::Exists
+        );
         assert!(is_refused(writer.create("index/x", "x".into()).await));
 
         let derived = DerivedObjects::of(bucket.clone());
         for key in [key.as_str(), "events/0000/new", "events/", "events/x"] {
             assert!(is_refused(derived.put(key, "x".into()).await), "{key}");
-            assert!(is_refused(derived.put_if_absent(key, "x".into()).await), "{key}");
+            assert!(
+                is_refused(derived.put_if_absent(key, "x".into()).await),
+                "{key}"
+            );
             assert!(is_refused(derived.delete(key).await), "{key}");
         }
         assert_eq!(derived.get(&key).await.unwrap().unwrap(), "one");

@@ -43,7 +43,12 @@ impl Refusing {
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         let kind = StoreErrorKind::Unavailable;
-        Err(StoreError::determinate(kind, "s3", "test", "connection refused"))
+        Err(StoreError::determinate(
+            kind,
+            "s3",
+            "test",
+            "connection refused",
+        ))
     }
 }
 
@@ -96,7 +101,10 @@ async fn settled(world: &World, partition: PartitionId) -> MigrationRow {
         if row.step == Step::Steady {
             return row;
         }
-        assert!(Instant::now() < deadline, "partition {partition} waits: {row:?}");
+        assert!(
+            Instant::now() < deadline,
+            "partition {partition} waits: {row:?}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -111,11 +119,21 @@ fn law_14_a_partition_that_cannot_be_settled_holds_up_no_other_and_is_not_asked_
         for partition in [P0, P1] {
             let first = Chain::new(partition).control();
             let mut row = MigrationRow::new(StageKind::DualWritePostgres, Epoch(1));
-            world.table.begin(partition, &row, Some(&first)).await.unwrap();
+            world
+                .table
+                .begin(partition, &row, Some(&first))
+                .await
+                .unwrap();
             copy.put(&first).await.unwrap();
             for change in [Change::DrainToS3, Change::SealToS3] {
                 let next = row.after(change).unwrap();
-                assert!(world.table.compare_and_set(partition, &row, &next).await.unwrap());
+                assert!(
+                    world
+                        .table
+                        .compare_and_set(partition, &row, &next)
+                        .await
+                        .unwrap()
+                );
                 row = next;
             }
         }

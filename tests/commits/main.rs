@@ -13,6 +13,7 @@ mod damage;
 mod fence;
 mod handoff;
 mod migration;
+mod mirror;
 mod outbox;
 mod rates;
 mod reads;

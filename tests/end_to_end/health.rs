@@ -48,7 +48,10 @@ async fn law_3_health_is_not_ok_while_something_does_not_go_on_and_names_it() {
     assert_eq!(write(&service, 2).await, 201);
     let (status, health, halt) = halted(&service, "projection").await;
     assert_eq!((status, &health["status"]), (200, &json!("degraded")));
-    assert!(halt["since"].is_string() && halt["reason"].is_string(), "{halt}");
+    assert!(
+        halt["since"].is_string() && halt["reason"].is_string(),
+        "{halt}"
+    );
     arm(&service, "postgres.project.before", 0).await;
     healthy(&service).await;
 

@@ -1,7 +1,5 @@
 //! Corruptions planted by hand.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use oms::domain::ids::PartitionId;
 use oms::log::keys;
@@ -17,14 +15,14 @@ use super::world::{P, World, forged, header, next};
 
 use DivergenceKind::*;
 
-const N: u64 = 12;
-const STREAMS: u64 = 3;
+pub(super) const N: u64 = 12;
+pub(super) const STREAMS: u64 = 3;
 
-async fn world() -> World {
+pub(super) async fn world() -> World {
     World::new(N, STREAMS, StageKind::DualWriteS3).await
 }
 
-fn what(divergences: &[Divergence]) -> Vec<(u64, DivergenceKind, Option<Lead>, Remedy)> {
+pub(super) fn what(divergences: &[Divergence]) -> Vec<(u64, DivergenceKind, Option<Lead>, Remedy)> {
     let what = divergences
         .iter()
         .map(|d| (d.offset, d.kind, d.right, d.repair));
@@ -57,7 +55,7 @@ async fn mends(world: &World, expected: &[(u64, DivergenceKind, Option<Lead>, Re
 }
 
 /// Both places hold the log that was written.
-async fn is_whole(world: &World) {
+pub(super) async fn is_whole(world: &World) {
     let after = world.verify().await;
     assert!(after.clean, "{:#?}", after.divergences);
     // Idempotent: what is right is left alone.
@@ -81,7 +79,7 @@ async fn is_whole(world: &World) {
     }
 }
 
-async fn quarantined(world: &World) -> Vec<String> {
+pub(super) async fn quarantined(world: &World) -> Vec<String> {
     let kept = list_all(&*world.objects, "quarantine/", None)
         .await
         .unwrap();
@@ -222,7 +220,7 @@ async fn a_lost_commit_is_copied_from_the_bucket() {
 }
 
 /// One object of the bucket is gone, one damaged, one forged; what is found, and what is there now.
-async fn harm_the_bucket(world: &World) -> [Bytes; 2] {
+pub(super) async fn harm_the_bucket(world: &World) -> [Bytes; 2] {
     world.objects.delete(&keys::commit(P, 2)).await.unwrap();
     let mut bytes = world.log[0][5].bytes.to_vec();
     let at = bytes.iter().position(|b| *b == b'}').unwrap();
@@ -235,7 +233,7 @@ async fn harm_the_bucket(world: &World) -> [Bytes; 2] {
     [damaged, forgery.bytes.clone()]
 }
 
-const HARM: [(u64, DivergenceKind, Option<Lead>, Remedy); 3] = [
+pub(super) const HARM: [(u64, DivergenceKind, Option<Lead>, Remedy); 3] = [
     (2, MissingInS3, Some(Lead::Postgres), Remedy::CopyToS3),
     (5, DamagedInS3, Some(Lead::Postgres), Remedy::ReplaceInS3),
     (8, Differs, Some(Lead::Postgres), Remedy::ReplaceInS3),
@@ -250,56 +248,6 @@ async fn missing_and_damaged_objects_are_put_back_in_the_copy() {
     assert_eq!(kept.len(), 2, "{kept:?}");
     let hash = forged(&world.log[0][8]).hash();
     assert!(kept.contains(&keys::quarantined(P, 8, &hash)), "{kept:?}");
-}
-
-/// Every object under `events/`, as it lies there.
-async fn bucket(world: &World) -> Vec<(String, Bytes)> {
-    let mut all = Vec::new();
-    for info in list_all(&*world.objects, keys::EVENTS, None).await.unwrap() {
-        let bytes = world.objects.get(&info.key).await.unwrap().unwrap();
-        all.push((info.key, bytes));
-    }
-    all
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_1_the_log_that_leads_is_touched_only_where_an_order_names_what_lies_there() {
-    let world = world().await;
-    let [damaged, forgery] = harm_the_bucket(&world).await;
-    let before = bucket(&world).await;
-    assert_eq!(what(&world.verify().await.divergences), HARM);
-    let name = |hash: String| hash[..16].to_owned();
-    let orders = [
-        "0/2:absent".to_owned(),
-        format!("0/5:{}", name(ObjectHash::of(&damaged).to_string())),
-        format!("0/8:{}", name(ObjectHash::of(&forgery).to_string())),
-    ];
-    let elsewhere = [
-        "0/2:00000000".to_owned(),
-        format!("0/8:{}", name(ObjectHash::of(&damaged).to_string())),
-        format!("1/5:{}", name(ObjectHash::of(&damaged).to_string())),
-    ];
-    for order in [
-        json!({}),
-        json!({ "quarantine_beyond_end": true }),
-        json!({ "dry_run": true }),
-        json!({ "replace_in_leader": elsewhere }),
-    ] {
-        let left = world.repair(order.clone()).await;
-        assert_eq!((left.repaired, left.needs_order), (0, 3), "{order}: {left:#?}");
-        assert!(!left.clean);
-        let needed: Vec<_> = left.results.iter().flat_map(|r| &r.needed).collect();
-        let needed: Vec<_> = needed.into_iter().map(ToString::to_string).collect();
-        assert_eq!(needed, orders, "it says what to name");
-        assert_eq!(bucket(&world).await, before, "{order}");
-    }
-    // Two of them are named: the third stays.
-    let some = world.repair(json!({ "replace_in_leader": orders[1..] })).await;
-    assert_eq!((some.repaired, some.needs_order), (2, 1), "{some:#?}");
-    let all = world.repair(json!({ "replace_in_leader": orders })).await;
-    assert_eq!((all.repaired, all.needs_order), (1, 0), "{all:#?}");
-    is_whole(&world).await;
-    assert_eq!(quarantined(&world).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,77 +267,6 @@ async fn a_well_formed_forgery_in_postgres_is_found_by_the_chain() {
     let mended = leader.repair(json!({ "replace_in_leader": [named] })).await;
     assert_eq!((mended.repaired, mended.needs_order), (1, 0), "{mended:#?}");
     is_whole(&leader).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_1_what_a_copy_holds_beyond_its_leaders_end_decides_nothing() {
-    for (stage, lead) in [
-        (StageKind::DualWriteS3, Lead::S3),
-        (StageKind::DualWritePostgres, Lead::Postgres),
-    ] {
-        let world = World::new(N, STREAMS, stage).await;
-        // The copy's last object is another, and it goes on from that.
-        let forgery = forged(world.log[0].last().unwrap());
-        let beyond = next(0, Some(&forgery), STREAMS);
-        let (remedy, extra) = match lead {
-            Lead::S3 => {
-                world.rewrite(&forgery).await;
-                let copied = [Arc::new(beyond.clone())];
-                assert_eq!(world.commits.copy(&copied).await.unwrap(), N + 1);
-                (Remedy::ReplaceInPostgres, ExtraInPostgres)
-            }
-            Lead::Postgres => {
-                world.overwrite(&forgery).await;
-                world.overwrite(&beyond).await;
-                (Remedy::ReplaceInS3, ExtraInS3)
-            }
-        };
-        let found = world.verify().await;
-        let expected = [
-            (N - 1, Differs, Some(lead), remedy),
-            (N, extra, None, Remedy::Quarantine),
-        ];
-        assert_eq!(what(&found.divergences), expected, "{lead:?}");
-        assert_eq!(found.copy_ahead, 1);
-        let said = &found.copies_ahead[0];
-        assert!(said.contains("is ahead of the leader"), "{said}");
-        let mended = world.repair(json!({})).await;
-        assert_eq!((mended.repaired, mended.needs_order), (2, 0), "{mended:#?}");
-        is_whole(&world).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_2_what_the_leader_has_lost_is_brought_back_on_order() {
-    for (stage, extra) in [
-        (StageKind::DualWritePostgres, ExtraInS3),
-        (StageKind::DualWriteS3, ExtraInPostgres),
-    ] {
-        let world = World::new(N, STREAMS, stage).await;
-        for offset in [N - 2, N - 1] {
-            for table in ["events", "commits"] {
-                if extra == ExtraInS3 {
-                    let at = format!("partition = 0 AND commit_offset = {offset}");
-                    world.sql(&format!("DELETE FROM {table} WHERE {at}")).await;
-                }
-            }
-            if extra == ExtraInPostgres {
-                world.objects.delete(&keys::commit(P, offset)).await.unwrap();
-            }
-        }
-        let found = world.verify().await;
-        let lost = |offset| (offset, extra, None, Remedy::QuarantineOnOrder);
-        assert_eq!(what(&found.divergences), [lost(N - 2), lost(N - 1)]);
-        assert_eq!(found.copy_ahead, 2);
-        let left = world.repair(json!({})).await;
-        assert_eq!((left.repaired, left.not_repairable), (0, 2), "{left:#?}");
-        let needed = left.results[0].needed.as_ref().unwrap().to_string();
-        assert_eq!(needed, format!("0/{}:absent", N - 2));
-        let orders = [N - 2, N - 1].map(|offset| format!("0/{offset}:absent"));
-        let back = world.repair(json!({ "replace_in_leader": orders })).await;
-        assert_eq!((back.repaired, back.not_repairable), (2, 0), "{back:#?}");
-        is_whole(&world).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

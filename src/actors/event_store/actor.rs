@@ -137,6 +137,8 @@ pub struct EventStoreActor {
     batches: u64,
     /// Runs while a batch waits for company.
     lingering: Option<SpawnHandle>,
+    /// Batches that the store refused for what they were since it took one.
+    pub(super) refused_in_a_row: u32,
     /// Commands in the last batch: whoever got an answer may soon be back, so a smaller one waits
     /// a moment for them.
     last_batch: usize,
@@ -159,6 +161,7 @@ impl EventStoreActor {
             writer: WriterId(new_uuid()),
             batches: 0,
             lingering: None,
+            refused_in_a_row: 0,
             last_batch: 0,
             checkpointing: false,
             checkpoint_at,

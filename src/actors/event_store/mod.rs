@@ -292,7 +292,11 @@ impl EventStore {
     /// The partitions that are not open yet.
     pub fn not_open(&self) -> Vec<PartitionId> {
         let closed = |slot: &&Slot| slot.shared.log.read().is_none();
-        self.slots.iter().filter(closed).map(|s| s.shared.id).collect()
+        self.slots
+            .iter()
+            .filter(closed)
+            .map(|s| s.shared.id)
+            .collect()
     }
 
     /// Version of a stream as this process knows it; `None` while its partition is not open.

@@ -18,6 +18,9 @@ use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::WRITES;
 
+/// So many batches refused one after the other, and none taken, are no accident of one of them.
+const REFUSES_EVERYTHING: u32 = 8;
+
 impl EventStoreActor {
     pub(super) fn give_up(
         &mut self,
@@ -41,9 +44,14 @@ impl EventStoreActor {
     }
 
     /// A put that a store refused for what it asked says nothing of the next one: whoever asked for
-    /// it is told, and nobody else is held up.
-    fn note_given_up(&self, error: &StoreError) {
+    /// it is told, and nobody else is held up. Only when it refuses whatever it is asked is it the
+    /// partition that takes no writes.
+    fn note_given_up(&mut self, error: &StoreError) {
         if error.kind == StoreErrorKind::Invalid {
+            self.refused_in_a_row += 1;
+            if self.refused_in_a_row >= REFUSES_EVERYTHING {
+                self.deps.halts.failed(WRITES, Some(self.id()), error);
+            }
             return;
         }
         let mut gave_up = self.deps.shared.gave_up.lock();
@@ -82,6 +90,7 @@ impl EventStoreActor {
             }
         };
         self.deps.halts.goes_on(WRITES, Some(self.id()));
+        self.refused_in_a_row = 0;
         let in_log = match owner {
             Owner::Us => object,
             Owner::Found(found) => Arc::new(found),

@@ -111,11 +111,7 @@ impl Run<'_> {
 
     /// Gives the leader back what it has lost and its copy still holds, at the very next offset: a
     /// writer that is there first wins, as everywhere.
-    async fn bring_back(
-        &self,
-        lead: Lead,
-        object: &CommitObject,
-    ) -> Result<Verdict, JobFailure> {
+    async fn bring_back(&self, lead: Lead, object: &CommitObject) -> Result<Verdict, JobFailure> {
         if self.order.dry_run {
             let reason = "it would be brought back into the log that leads";
             return Ok(Verdict::new(RepairOutcome::WouldRepair, reason));

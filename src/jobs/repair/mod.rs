@@ -121,7 +121,11 @@ impl Runner for RepairRunner {
     async fn check(&self, parameters: &Value) -> Result<(), JobRefused> {
         let order: RepairOrder = order_of(parameters)?;
         check_partitions(&order.partitions, self.verifier.places.partitions)?;
-        let named: Vec<_> = order.replace_in_leader.iter().map(LeaderOrder::partition).collect();
+        let named: Vec<_> = order
+            .replace_in_leader
+            .iter()
+            .map(LeaderOrder::partition)
+            .collect();
         check_partitions(&named, self.verifier.places.partitions)?;
         if order.fresh {
             return Ok(());

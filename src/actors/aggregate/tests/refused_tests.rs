@@ -72,7 +72,11 @@ fn law_3_a_partition_that_refuses_every_write_is_named_until_one_succeeds() {
         let first = events.refusing();
         assert_eq!(first[0].partition, Some(partition));
         p.change("a", 1, 4).await.expect_err("refused");
-        assert_eq!(events.refusing()[0].since, first[0].since, "since the first");
+        assert_eq!(
+            events.refusing()[0].since,
+            first[0].since,
+            "since the first"
+        );
         // And for as long as it lasts, whether anybody tries again or not.
         let told = p.halts.list();
         assert_eq!((told[0].what, told[0].partition), (WRITES, Some(partition)));
