@@ -1,6 +1,8 @@
 //! Every metric: declared once with unit and help, set through the functions below. No label is
 //! unbounded: stream ids and types of programs with their own domain never become labels.
 
+pub mod start;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -81,7 +83,6 @@ metrics_table! {
     PUBLISH_FAILED = "oms_relay_failures_total", Counter, Count, "Publishes that failed, by cause";
     RELAY_SECONDS = "oms_relay_lag_seconds", Histogram, Seconds, "From an event's recording to the broker's acknowledgement";
     DAMAGED = "oms_log_damaged", Gauge, Count, "1 while the log cannot be read on because it is damaged, by reader (outbox, projection) and partition";
-    DELIVERY_HALTED = "oms_delivery_halted", Gauge, Count, "Places where delivery cannot go on, by actor (outbox, relay); GET /api/v1/admin/outbox says why";
     PROJECTION_LAG = "oms_projection_lag_commits", Gauge, Count, "Commits not yet projected, by partition";
     PROJECTED = "oms_projection_events_total", Counter, Count, "Events taken into the read model";
     PROJECTION_POISON = "oms_projection_parked_events", Gauge, Count, "Events the projection could not take in and parked";
@@ -134,10 +135,29 @@ const EVENTS: &[f64] = &[
 /// Bounds of bytes per commit object.
 const BYTES: &[f64] = &[1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6];
 
+/// The metrics of this process, to be shown.
+#[derive(Clone)]
+pub struct Exporter(PrometheusHandle);
+
+impl Exporter {
+    /// In Prometheus' text format. A gauge of which nothing is known is absent: 0 would be a lie,
+    /// and so would what it was once.
+    pub fn render(&self) -> String {
+        let text = self.0.render();
+        let mut known = String::with_capacity(text.len());
+        for line in text.split_inclusive('\n') {
+            if !line.trim_end().ends_with(" NaN") {
+                known.push_str(line);
+            }
+        }
+        known
+    }
+}
+
 /// Installs the recorder of this process and describes every metric; a second call (several
 /// services in one test process) gives the handle of the first.
-pub fn install() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
-    static HANDLE: parking_lot::Mutex<Option<PrometheusHandle>> = parking_lot::Mutex::new(None);
+pub fn install() -> Result<Exporter, metrics_exporter_prometheus::BuildError> {
+    static HANDLE: parking_lot::Mutex<Option<Exporter>> = parking_lot::Mutex::new(None);
     let mut handle = HANDLE.lock();
     if let Some(handle) = handle.as_ref() {
         return Ok(handle.clone());
@@ -154,8 +174,9 @@ pub fn install() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildE
             Kind::Histogram => describe_histogram!(metric.name, metric.unit, metric.help),
         }
     }
-    *handle = Some(installed.clone());
-    Ok(installed)
+    let exporter = Exporter(installed);
+    *handle = Some(exporter.clone());
+    Ok(exporter)
 }
 
 /// The label of a stream type: the ontology's own, or `stream` for all others.
@@ -187,6 +208,7 @@ pub fn event_label(event_type: &str) -> &'static str {
 
 /// A call to a dependency began.
 pub fn dependency_started(dependency: &'static str, operation: &'static str) {
+    start::dependency(dependency, operation);
     counter!(DEPENDENCY_STARTED, "dependency" => dependency, "operation" => operation).increment(1);
 }
 
@@ -222,6 +244,11 @@ pub fn job_progress(kind: &'static str, done: u64, total: u64) {
 /// Sets a gauge of one partition.
 pub fn partition_gauge(name: &'static str, partition: PartitionId, value: f64) {
     gauge!(name, "partition" => partition.to_string()).set(value);
+}
+
+/// Sets a gauge of one partition to what is known; one of which nothing is known is not exported.
+pub fn known_gauge(name: &'static str, partition: PartitionId, value: Option<f64>) {
+    partition_gauge(name, partition, value.unwrap_or(f64::NAN));
 }
 
 /// A put whose outcome was unknown for a while is known now.
@@ -287,12 +314,16 @@ pub fn guardrail(exceeded: bool) {
 
 /// A read was served by the second place.
 pub fn fallback_read(from: Lead, to: Lead, reason: StoreErrorKind) {
+    fallback_reads(from, to, reason, 1);
+}
+
+fn fallback_reads(from: Lead, to: Lead, reason: StoreErrorKind, reads: u64) {
     let labels = [
         ("from", from.as_str()),
         ("to", to.as_str()),
         ("reason", reason.as_str()),
     ];
-    counter!(FALLBACK_READS, &labels).increment(1);
+    counter!(FALLBACK_READS, &labels).increment(reads);
 }
 
 /// Commits were copied to a place.

@@ -288,6 +288,28 @@ fn only_the_composition_root_sees_adapters() {
 }
 
 #[test]
+fn law_5_only_the_composition_root_hands_out_the_log_for_writing() {
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for source in sources() {
+        let rooms: &[&str] = match source.room.as_str() {
+            // Divides the bucket, and gives each part to its owner.
+            "boot" | "store" => continue,
+            // Hands the custody on to the bucket's custodian.
+            "jobs" => &["LogCustody::of", "LogObjects"],
+            _ => &["LogCustody", "LogObjects"],
+        };
+        seen += 1;
+        for name in rooms {
+            if source.code.contains(name) {
+                wrong.push(format!("{} names {name}", source.path.display()));
+            }
+        }
+    }
+    assert!(seen > 100, "the sources are found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_core_is_pure() {
     let mut wrong = Vec::new();
     for source in sources() {

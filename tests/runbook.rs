@@ -215,3 +215,105 @@ fn every_alert_says_what_to_do() {
         assert!(anchors.contains(anchor), "#{anchor}");
     }
 }
+
+/// A selector of a rule: a metric, and the labels it must have.
+#[derive(Debug, PartialEq)]
+struct Selector {
+    name: String,
+    labels: Vec<(String, String)>,
+}
+
+/// The selectors in a rule whose growth it looks at: those with a range. Labels that must differ
+/// (`!=`) narrow nothing that has to exist.
+fn counted(rule: &str) -> Vec<Selector> {
+    let mut found = Vec::new();
+    for (at, _) in rule.match_indices('[') {
+        let before = rule[..at].trim_end();
+        let (head, inside) = match before.strip_suffix('}') {
+            Some(open) => open.split_once('{').map_or((open, ""), |_| {
+                let brace = open.rfind('{').expect("a brace");
+                (&open[..brace], &open[brace + 1..])
+            }),
+            None => (before, ""),
+        };
+        let name = head
+            .rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .next();
+        let equals = inside.split(',').filter_map(|label| label.split_once('='));
+        let labels = equals
+            .filter(|(key, _)| !key.ends_with('!'))
+            .map(|(key, value)| (key.trim().to_owned(), value.trim_matches('"').to_owned()));
+        found.push(Selector {
+            name: name.unwrap_or_default().to_owned(),
+            labels: labels.collect(),
+        });
+    }
+    found
+}
+
+#[test]
+fn selectors_are_found_with_their_labels() {
+    let rule = r#"sum by (a) (rate(x_total{k="v",l!="w"}[5m])) > 0 and increase(y[1h]) == 0"#;
+    let expected = [
+        Selector {
+            name: "x_total".into(),
+            labels: vec![("k".into(), "v".into())],
+        },
+        Selector {
+            name: "y".into(),
+            labels: vec![],
+        },
+    ];
+    assert_eq!(counted(rule), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_3_every_series_whose_growth_a_rule_watches_is_there_before_it_grows() {
+    let service = Service::start(
+        &[],
+        &[
+            "--set",
+            "migration.sources.shop.preset=message-db",
+            "--set",
+            "migration.sources.shop.url=postgres://reader@127.0.0.1:1/shop",
+        ],
+    )
+    .await;
+    let answer = service.http.get(service.at("/metrics")).send().await;
+    let text = answer.expect("an answer").text().await.expect("a text");
+    let series: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
+    let rules = ALERTS
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("expr: "));
+    let watched: Vec<Selector> = rules.flat_map(counted).collect();
+    assert!(watched.len() > 10, "the selectors are found: {watched:?}");
+    for selector in watched {
+        let is_there = series.iter().any(|line| {
+            let rest = line.strip_prefix(selector.name.as_str());
+            let named = rest.is_some_and(|r| r.starts_with('{') || r.starts_with(' '));
+            let has =
+                |(key, value): &(String, String)| line.contains(&format!("{key}=\"{value}\""));
+            named && selector.labels.iter().all(has)
+        });
+        assert!(is_there, "{selector:?} is not there after a fresh start");
+    }
+    // Of each family every set of labels that can be known: one that is missed is a rule that
+    // sleeps through the first time.
+    for known in [
+        r#"oms_actor_restarts_total{actor="projection",cause="panic"} 0"#,
+        r#"oms_actor_escalations_total{actor="event_store"} 0"#,
+        r#"oms_arbiter_restarts_total{arbiter="log"} 0"#,
+        r#"oms_handoffs_total{store="s3",outcome="undone"} 0"#,
+        r#"oms_switches_total{goal="s3_only",outcome="failed"} 0"#,
+        r#"oms_mirror_failures_total{store="postgres",kind="corrupt"} 0"#,
+        r#"oms_fallback_reads_total{from="s3",to="postgres",reason="unavailable"} 0"#,
+        r#"oms_shadow_reads_total{outcome="differs"} 0"#,
+        r#"oms_import_rows_total{source="shop",outcome="parked"} 0"#,
+    ] {
+        assert!(series.contains(&known), "{known} is not there");
+    }
+    // Nothing is mirrored, and nobody knows of any difference: gauges say so by their absence.
+    for unknown in ["oms_unmirrored_commits", "oms_divergences", " NaN"] {
+        assert!(!series.iter().any(|l| l.contains(unknown)), "{unknown}");
+    }
+}

@@ -2,7 +2,6 @@
 //! tried again ever more seldom; the others go on, and what is whole before the damage is taken in.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
@@ -22,8 +21,8 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 pub struct Damaged {
     /// Who cannot read, as a metric's label.
     reader: &'static str,
+    halts: Halts,
     held: BTreeMap<PartitionId, Held>,
-    halts: Option<Arc<Halts>>,
 }
 
 #[derive(Debug)]
@@ -33,20 +32,12 @@ struct Held {
 }
 
 impl Damaged {
-    /// Nothing is known to be damaged.
-    pub fn new(reader: &'static str) -> Self {
+    /// Nothing is known to be damaged; what is found to be is told to `halts` as well.
+    pub fn new(reader: &'static str, halts: Halts) -> Self {
         Self {
             reader,
+            halts,
             held: BTreeMap::new(),
-            halts: None,
-        }
-    }
-
-    /// Tells of every partition that waits.
-    pub fn telling(self, halts: Arc<Halts>) -> Self {
-        Self {
-            halts: Some(halts),
-            ..self
         }
     }
 
@@ -74,20 +65,17 @@ impl Damaged {
             }
         });
         held.until = now + held.backoff.pause();
-        if let Some(halts) = &self.halts {
-            halts.halt(reader, Some(partition), error.to_string());
-        }
+        self.halts.failed(reader, Some(partition), error);
         self.show(partition, 1.0);
     }
 
     /// A partition was read on.
     pub fn goes_on(&mut self, partition: PartitionId) {
-        if self.held.remove(&partition).is_some() {
+        let held = self.held.remove(&partition).is_some();
+        // An incarnation before this one may have said so.
+        if self.halts.goes_on(self.reader, Some(partition)) || held {
             let reader = self.reader;
             tracing::info!(%partition, "the {reader} goes on in partition {partition}");
-            if let Some(halts) = &self.halts {
-                halts.goes_on(reader, Some(partition));
-            }
             self.show(partition, 0.0);
         }
     }
@@ -110,8 +98,10 @@ mod tests {
         let (one, other, now) = (PartitionId(1), PartitionId(2), Instant::now());
         let error = StoreError::corrupt("s3", "read", "torn");
         assert!(Damaged::is_damage(&error));
-        let mut damaged = Damaged::new("outbox");
+        let halts = Halts::default();
+        let mut damaged = Damaged::new("outbox", halts.clone());
         damaged.note(one, &error, now);
+        assert_eq!(halts.list()[0].partition, Some(one));
         assert!(damaged.holds(one, now) && !damaged.holds(other, now));
         assert!(!damaged.holds(one, now + RETRY.0));
         for _ in 0..20 {
@@ -121,5 +111,9 @@ mod tests {
         assert!(!damaged.holds(one, now + RETRY.1));
         damaged.goes_on(one);
         assert!(!damaged.holds(one, now));
+        // The next incarnation takes back what this one said.
+        damaged.note(one, &error, now);
+        Damaged::new("outbox", halts.clone()).goes_on(one);
+        assert_eq!(halts.list(), []);
     }
 }

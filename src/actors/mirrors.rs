@@ -7,10 +7,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::ids::{Offset, PartitionId};
+use crate::migration::lead::Lead;
 
 /// A partition's copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mirror {
+    /// Which place holds it; `None` while nothing is known of it.
+    pub to: Option<Lead>,
     /// It has everything before this offset.
     pub next: Offset,
     /// It has caught up and keeps up, so that waiting for it is worth while.
@@ -36,6 +39,11 @@ impl Mirrors {
     pub fn of(&self, partition: PartitionId) -> Mirror {
         let known = self.partitions.get(usize::from(partition.0));
         known.map_or_else(Mirror::default, |mirror| *mirror.borrow())
+    }
+
+    /// A partition's copy in this place; `None` while it is not known how far it reaches.
+    pub fn known(&self, partition: PartitionId, to: Lead) -> Option<Mirror> {
+        Some(self.of(partition)).filter(|mirror| mirror.to == Some(to))
     }
 
     /// The copy has got here.
@@ -77,6 +85,7 @@ mod tests {
         let mirrors = Mirrors::new(1);
         assert!(!mirrors.wait(P, 1, PATIENCE).await, "never in step");
         let in_step = |next| Mirror {
+            to: Some(Lead::S3),
             next,
             in_step: true,
         };

@@ -29,6 +29,7 @@ use crate::migration::stage::StageKind;
 use crate::migration::switch::Switch;
 use crate::store::delivery::DeliveryStore;
 use crate::store::event_log::EventLog;
+use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::log_heads::LogHeads;
@@ -55,6 +56,8 @@ pub struct WriteSideDeps {
     pub clock: Arc<dyn Clock>,
     /// Where background work runs.
     pub io: IoRuntime,
+    /// Where it is told what does not go on.
+    pub halts: Halts,
 }
 
 /// What moving between the stages needs.
@@ -128,6 +131,7 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
                     topics: deps.topics.clone(),
                     settings: deps.event_store,
                     clock: deps.clock.clone(),
+                    halts: deps.halts.clone(),
                 },
             );
             (shared, writer)
@@ -141,6 +145,7 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
         initial: deps.migration.as_ref().and_then(|m| m.initial),
         clock: deps.clock.clone(),
         doubt,
+        halts: deps.halts.clone(),
     }));
     let rate = deps.migration.as_ref().map_or(0, |m| m.backfill_rate);
     let brake = Arc::new(Brake::new(rate));
@@ -152,6 +157,7 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
             stages: standings.clone(),
             mirrors: mirrors.clone(),
             brake: brake.clone(),
+            halts: deps.halts.clone(),
         },
     );
     let budgets = deps.migration.as_ref().map(|m| m.guardrail);

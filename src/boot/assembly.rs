@@ -20,21 +20,21 @@ use crate::actors::projection::{
 };
 use crate::actors::relay::{self, QueueLimits, RelayDeps, RelaySettings};
 use crate::actors::supervision::health;
-use crate::actors::supervision::policy::POLICIES;
+use crate::actors::supervision::policy::{ActorKind, POLICIES};
 use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::supervision::tree::Tree;
 use crate::actors::write_side::{self, MigrationSetup, WriteSideDeps};
 use crate::config::Config;
 use crate::config::roles::Role;
 use crate::domain::aggregate::Aggregate;
-use crate::domain::time::{Clock, SystemClock};
+use crate::domain::time::SystemClock;
 use crate::jobs::runner::Runner;
+use crate::metrics::{self, start::Labels};
 use crate::service::audit::AuditTrail;
 use crate::service::migration::MigrationParts;
 use crate::service::{Parts, Service};
 use crate::store::audit_table::AuditTable;
 use crate::store::delivery::DeliveryStore;
-use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::kafka::KafkaTransport;
 use crate::store::postgres::audit::PostgresAudit;
@@ -76,6 +76,12 @@ pub fn start(
         tracing::debug!(?policy, "restart policy");
     }
     let arbiters = Arc::new(Arbiters::start(config.actors.entity_arbiters));
+    metrics::start::begin(&Labels {
+        actors: ActorKind::ALL.map(ActorKind::as_str).to_vec(),
+        arbiters: arbiters.places().iter().map(ToString::to_string).collect(),
+        topics: stores.topics.all().to_vec(),
+        sources: config.migration.sources.keys().cloned().collect(),
+    });
     let tree = Arc::new(Tree::default());
     let supervisor = Supervisor::start(arbiters, tree.clone(), escalations.end_process());
     let clock = Arc::new(SystemClock);
@@ -105,10 +111,10 @@ pub fn start(
             }),
             clock: clock.clone(),
             io: io.clone(),
+            halts: stores.halts.clone(),
         },
     );
     let store = write_side.path.store().clone();
-    let halts = Arc::new(Halts::new(|| SystemClock.now()));
     if config.roles.has(Role::Relay) {
         let recorded = Arc::new(Notify::new());
         outbox::start(
@@ -122,7 +128,7 @@ pub fn start(
                 stages: write_side.path.standings(),
                 recorded: recorded.clone(),
                 look_every: config.relay.poll_interval,
-                halts: halts.clone(),
+                halts: stores.halts.clone(),
             },
         );
         relay::start(
@@ -136,7 +142,7 @@ pub fn start(
                 recorded,
                 node: node.clone(),
                 settings: relay_settings(config),
-                halts: halts.clone(),
+                halts: stores.halts.clone(),
             },
         );
     }
@@ -158,6 +164,7 @@ pub fn start(
                         ..ProjectionSettings::default().batch
                     },
                 },
+                halts: stores.halts.clone(),
             },
         )
     });
@@ -187,7 +194,7 @@ pub fn start(
         config.audit.keep,
     );
     housekeeping.push(io.spawn(audit_writer.run()));
-    let jobs = jobs::jobs(config, &stores, &io, &node, backfills);
+    let jobs = jobs::jobs(config, &stores, &store, &io, &node, backfills);
     housekeeping.push(jobs.watch());
     let mut entities = Entities {
         housekeeping: &mut housekeeping,
@@ -212,10 +219,10 @@ pub fn start(
         projection,
         delivery: delivery.clone(),
         audit: audit_table,
-        halts,
         jobs: Some(jobs),
         tree: tree.clone(),
         health: stores.health,
+        halts: stores.halts,
         migration: MigrationParts {
             actor: write_side.migration_mode.clone(),
             board: write_side.board.clone(),

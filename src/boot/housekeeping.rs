@@ -84,8 +84,11 @@ pub fn measure_store(io: &IoRuntime, store: EventStore) -> JoinHandle<()> {
         loop {
             ticks.tick().await;
             let sizes = store.sizes();
-            let stored = sizes.iter().map(|p| p.stored_bytes).sum();
-            metrics::stored_bytes(store.log().bucket(), stored);
+            // The bytes of some partitions would be taken for those of all.
+            if store.is_open() {
+                let stored = sizes.iter().map(|p| p.stored_bytes).sum();
+                metrics::stored_bytes(store.log().bucket(), stored);
+            }
             for p in sizes {
                 metrics::partition_gauge(metrics::INDEX_BYTES, p.partition, p.index_bytes as f64);
             }

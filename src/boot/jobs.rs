@@ -1,5 +1,6 @@
 //! The jobs of the migration on their adapters, and what the gates learn from them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,15 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 
 use super::stores::Stores;
+use crate::actors::event_store::EventStore;
 use crate::actors::migration_mode::figures::{Verifications, Verified};
 use crate::config::Config;
+use crate::domain::ids::PartitionId;
 use crate::domain::time::{Clock, SystemClock};
 use crate::jobs::assembly::{JobAssembly, assemble};
 use crate::jobs::manager::{JobSettings, Jobs};
 use crate::jobs::runner::Runner;
-use crate::jobs::standing::RecordedStandings;
+use crate::jobs::standing::{RecordedStandings, Standing, Standings};
 use crate::migration::job::{Job, JobKind, JobState};
 use crate::proof::report::VerifyReport;
 use crate::store::error::StoreError;
@@ -30,6 +33,7 @@ use crate::store::postgres::migration::PostgresMigration;
 pub fn jobs(
     config: &Config,
     stores: &Stores,
+    store: &EventStore,
     io: &IoRuntime,
     node: &str,
     more: Vec<Arc<dyn Runner>>,
@@ -39,20 +43,46 @@ pub fn jobs(
         s3: Arc::new(stores.log.s3().clone()),
         postgres: Arc::new(PostgresCommits::new(postgres.clone())),
         bucket: stores.objects.clone(),
+        custody: stores.custody.clone(),
         tables: Arc::new(PostgresCustody::new(postgres.clone())),
         retired: Arc::new(PostgresCustody::new(postgres.clone())),
         table: Arc::new(PostgresJobs::new(postgres.clone())),
-        standings: Arc::new(RecordedStandings(Arc::new(PostgresMigration::new(
-            postgres.clone(),
-        )))),
+        standings: Arc::new(HeardStandings {
+            recorded: RecordedStandings(Arc::new(PostgresMigration::new(postgres.clone()))),
+            store: store.clone(),
+        }),
         partitions: stores.log.partitions(),
         archive_after: config.migration.archive_after,
         node: node.to_owned(),
         io: io.clone(),
         clock: Arc::new(SystemClock),
         settings: JobSettings::default(),
+        halts: stores.halts.clone(),
         more,
     })
+}
+
+/// As recorded, unless the log knows better: a database that was restored from a backup may say that
+/// PostgreSQL leads what was handed over since. Until that is put right, nobody is said to lead, so
+/// that a repair takes neither place for the copy.
+struct HeardStandings {
+    recorded: RecordedStandings,
+    store: EventStore,
+}
+
+#[async_trait]
+impl Standings for HeardStandings {
+    async fn standings(&self) -> Result<BTreeMap<PartitionId, Standing>, StoreError> {
+        let mut standings = self.recorded.standings().await?;
+        for (partition, standing) in &mut standings {
+            if partition.0 >= self.store.log().partitions() {
+                continue;
+            }
+            let heard = self.store.heard(*partition).flatten();
+            standing.steady &= heard.is_none_or(|heard| heard.epoch <= standing.epoch);
+        }
+        Ok(standings)
+    }
 }
 
 /// Two clocks that are kept do not differ more.

@@ -13,9 +13,11 @@ use crate::migration::lead::Lead;
 use crate::service::DependencyHealth;
 use crate::store::error::StoreErrorKind;
 use crate::store::event_log::{EventLog, describe_store};
+use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::kafka::{KafkaSettings, KafkaTransport};
+use crate::store::log_objects::{DerivedObjects, LogCustody};
 use crate::store::metered::MeteredObjectStore;
 use crate::store::migration_table::MigrationTable as _;
 use crate::store::object_store::ObjectStore;
@@ -30,10 +32,12 @@ const S3_PAUSE: Duration = Duration::from_secs(1);
 
 /// Everything outside this process, ready to be called.
 pub struct Stores {
-    /// The bucket.
+    /// The bucket, for everything but the log.
     pub objects: Arc<dyn ObjectStore>,
     /// The log in it.
     pub log: Arc<EventLog>,
+    /// The same, for repair alone.
+    pub custody: LogCustody,
     /// PostgreSQL; not connected to yet.
     pub postgres: Postgres,
     /// Kafka; not connected to yet.
@@ -42,6 +46,8 @@ pub struct Stores {
     pub topics: crate::store::transport::TopicNames,
     /// How they are.
     pub health: DependencyHealth,
+    /// What does not go on.
+    pub halts: Halts,
 }
 
 /// Makes the adapters; waits for S3 as long as it takes, and refuses a bucket that is not safe.
@@ -60,11 +66,13 @@ pub async fn connect(
     let bucket = Arc::new(S3ObjectStore::new(&settings)?);
     // metered ∘ I/O runtime ∘ rust-s3. Nothing retries here: who repeats what is the protocol's
     // affair.
-    let objects: Arc<dyn ObjectStore> = Arc::new(MeteredObjectStore::new(
+    let whole: Arc<dyn ObjectStore> = Arc::new(MeteredObjectStore::new(
         bucket.clone(),
         io.clone(),
         health.s3.clone(),
     ));
+    // From here on the log is written by its writer and mended by repair, and by nobody else.
+    let objects: Arc<dyn ObjectStore> = Arc::new(DerivedObjects::of(whole.clone()));
     let postgres = Postgres::new(
         postgres_settings(config, embedded)?,
         io.clone(),
@@ -80,7 +88,7 @@ pub async fn connect(
         );
     }
     let log = EventLog::new(
-        objects.clone(),
+        whole.clone(),
         settings.bucket.clone(),
         partitions,
         config.log.cache_bytes,
@@ -92,10 +100,12 @@ pub async fn connect(
     Ok(Stores {
         objects,
         log,
+        custody: LogCustody::of(whole),
         postgres,
         kafka: Arc::new(kafka),
         topics,
         health,
+        halts: Halts::default(),
     })
 }
 

@@ -1,14 +1,18 @@
 //! `oms backfill`, `oms verify`, `oms repair`, `oms archive`: jobs of a running service.
 
+mod describe;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
+use self::describe::describe;
 use super::exit::Exit;
-use super::output::{Output, field, table};
+use super::output::{Output, field};
 use super::progress::Progress;
 use super::remote::{Api, ApiError, Remote};
+use crate::proof::order::LeaderOrder;
 
 /// Between two looks at a job: a bar that moves a few times a second.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -16,9 +20,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How long a service that does not answer is waited for while a job is watched: it may be
 /// restarting, and the job goes on then.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Differences shown of a report; `--json` has them all.
-const MAX_SHOWN: usize = 20;
 
 #[derive(Debug, clap::Args)]
 struct Common {
@@ -96,12 +97,14 @@ pub struct Verify {
 /// Mend what the last verification found
 ///
 /// The hash chain says which place is right. What is replaced or taken away is kept in quarantine.
-/// Ends with 1 when something could not be repaired.
+/// Copies are mended by themselves; the log that leads is touched only where
+/// `--replace-in-leader` names what lies there. Ends with 1 when something could not be repaired.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   oms repair --dry-run
   oms repair --fresh
+  oms repair --replace-in-leader 0/5:1f0c8a5e9b7d4e2a
   oms verify")]
 pub struct Repair {
     #[command(flatten)]
@@ -118,10 +121,14 @@ pub struct Repair {
     /// Tell what would be done, do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Also move away what lies beyond the end of the log though it could follow it: only when it
-    /// is certain that it is not the last copy of something acknowledged
+    /// Also move away what the copy holds beyond the end of the log though it could follow it: only
+    /// when it is certain that it is not the last copy of something acknowledged
     #[arg(long)]
     quarantine_beyond_end: bool,
+    /// Replace this in the log that leads: what lies there is named by the beginning of its SHA-256,
+    /// or `absent`; a repair without it says what to name. May be given several times
+    #[arg(long, value_name = "PARTITION/OFFSET:HASH")]
+    replace_in_leader: Vec<LeaderOrder>,
 }
 
 /// Export PostgreSQL's retired events to Parquet in the bucket, then empty their tables
@@ -163,6 +170,14 @@ impl Given {
         self
     }
 
+    fn texts(mut self, key: &str, values: &[impl ToString]) -> Self {
+        if !values.is_empty() {
+            let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+            self.0.insert(key.to_owned(), texts.into());
+        }
+        self
+    }
+
     fn list(mut self, key: &str, values: Vec<u16>) -> Self {
         if !values.is_empty() {
             self.0.insert(key.to_owned(), values.into());
@@ -200,7 +215,8 @@ impl Repair {
             .flag("fresh", self.fresh)
             .list("partitions", self.partitions)
             .flag("dry_run", self.dry_run)
-            .flag("quarantine_beyond_end", self.quarantine_beyond_end);
+            .flag("quarantine_beyond_end", self.quarantine_beyond_end)
+            .texts("replace_in_leader", &self.replace_in_leader);
         run("repair", self.common, given, output).await
     }
 }
@@ -314,125 +330,6 @@ fn exit(job: &Value) -> Exit {
     }
 }
 
-fn describe(kind: &str, job: &Value) -> String {
-    let report = &job["report"];
-    match job["state"].as_str() {
-        Some("failed") => return format!("the {kind} failed: {}", field(job, "error")),
-        Some("done") => {}
-        _ => {
-            return format!(
-                "the {kind} is {}; `oms {kind} --resume` lets a paused one go on",
-                field(job, "state")
-            );
-        }
-    }
-    match kind {
-        "verify" => describe_verify(report),
-        "repair" => describe_repair(report),
-        _ => describe_any(report),
-    }
-}
-
-fn rows<'a>(list: &'a Value, columns: &'a [&'a str]) -> impl Iterator<Item = Vec<String>> + 'a {
-    let items = list.as_array().into_iter().flatten();
-    items.map(move |item| columns.iter().map(|c| field(item, c)).collect())
-}
-
-fn sized<const N: usize>(row: Vec<String>) -> [String; N] {
-    let mut cells = row.into_iter();
-    std::array::from_fn(|_| cells.next().unwrap_or_default())
-}
-
-fn describe_verify(report: &Value) -> String {
-    let columns = [
-        "partition",
-        "lead",
-        "objects",
-        "events",
-        "streams",
-        "unmirrored",
-        "divergences",
-        "digest",
-    ];
-    let partitions = rows(&report["partitions"], &columns).map(|mut row| {
-        if let Some(digest) = row.last_mut() {
-            digest.truncate(16);
-        }
-        sized(row)
-    });
-    let mut text = table(columns, partitions);
-    let rate = report["rate"].as_f64().unwrap_or_default();
-    let seconds = report["seconds"].as_f64().unwrap_or_default();
-    text.push_str(&format!(
-        "\n{} events in {} objects compared in {seconds:.1} s ({rate:.0} events/s)\n",
-        field(report, "events"),
-        field(report, "objects"),
-    ));
-    if report["clean"] == true {
-        text.push_str("PostgreSQL and S3 hold the same log as far as both reach\n");
-        return text;
-    }
-    text.push_str(&format!(
-        "DIVERGENT: {} divergences, {} streams\n\n",
-        field(report, "divergences_total"),
-        field(report, "divergent_streams"),
-    ));
-    let columns = [
-        "partition",
-        "offset",
-        "kind",
-        "stream",
-        "version",
-        "right",
-        "repair",
-        "why",
-    ];
-    let listed = rows(&report["divergences"], &columns);
-    text.push_str(&table(columns, listed.take(MAX_SHOWN).map(sized)));
-    more(report, "divergences", &mut text);
-    text
-}
-
-fn describe_repair(report: &Value) -> String {
-    let columns = [
-        "partition",
-        "offset",
-        "kind",
-        "stream",
-        "repair",
-        "outcome",
-        "reason",
-    ];
-    let listed = rows(&report["results"], &columns);
-    let mut text = table(columns, listed.take(MAX_SHOWN).map(sized));
-    more(report, "results", &mut text);
-    text.push_str(&format!(
-        "\nrepaired {}, would repair {}, gone {}, not repairable {}\n",
-        field(report, "repaired"),
-        field(report, "would_repair"),
-        field(report, "gone"),
-        field(report, "not_repairable"),
-    ));
-    text
-}
-
-fn more(report: &Value, key: &str, text: &mut String) {
-    let listed = report[key].as_array().map_or(0, Vec::len);
-    if listed > MAX_SHOWN {
-        text.push_str(&format!("… and {} more: see --json\n", listed - MAX_SHOWN));
-    }
-}
-
-/// Whatever is a plain value.
-fn describe_any(report: &Value) -> String {
-    let members = report.as_object().into_iter().flatten();
-    let plain = members.filter(|(_, value)| !value.is_array() && !value.is_object());
-    table(
-        ["what", "value"],
-        plain.map(|(key, _)| [key.clone(), field(report, key)]),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -474,5 +371,20 @@ mod tests {
             text.contains("0123456789abcdef") && !text.contains("abcdef0123"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_repair_says_what_an_order_must_name() {
+        let report = json!({
+            "clean": false, "needs_order": 1,
+            "results": [{ "partition": 0, "offset": 5, "needed": "0/5:1f0c8a5e9b7d4e2a" }],
+        });
+        let job = json!({ "state": "done", "report": report });
+        let text = describe("repair", &job);
+        assert!(
+            text.contains("--replace-in-leader 0/5:1f0c8a5e9b7d4e2a"),
+            "{text}"
+        );
+        assert_eq!(exit(&job), Exit::Failed);
     }
 }

@@ -65,5 +65,18 @@ fn describe(url: &str, report: &Value) -> String {
         ["dependency", "state", "latency ms", "since", "error"],
         rows,
     ));
+    let halted = report["halted"].as_array().into_iter().flatten();
+    for halt in halted {
+        let place = match halt["partition"].as_u64() {
+            Some(partition) => format!(" of partition {partition}"),
+            None => String::new(),
+        };
+        text.push_str(&format!(
+            "\n{}{place} halted since {}: {}\n",
+            field(halt, "what"),
+            field(halt, "since"),
+            field(halt, "reason"),
+        ));
+    }
     text
 }

@@ -10,6 +10,7 @@ use super::HttpState;
 use super::problem::Problem;
 use super::respond;
 use super::schema;
+use crate::domain::ids::PartitionId;
 use crate::service::operations::Dependencies;
 
 /// A probe's answer.
@@ -18,6 +19,10 @@ pub struct Probe {
     /// `live`, `ready` or `not_ready`.
     #[schema(value_type = String, example = "ready")]
     status: &'static str,
+    /// Partitions that are not open yet, or whose leader is not known; absent without any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<u16>>)]
+    partitions: Vec<PartitionId>,
 }
 
 fn status_of(serving: bool) -> StatusCode {
@@ -59,7 +64,11 @@ pub async fn health(state: web::Data<HttpState>) -> Result<HttpResponse, Problem
 #[utoipa::path(get, path = "/health/live", operation_id = "getLive", tag = "health",
     responses((status = 200, description = "It is", body = Probe)))]
 pub async fn live() -> Result<HttpResponse, Problem> {
-    respond::json(HttpResponse::Ok(), &Probe { status: "live" })
+    let probe = Probe {
+        status: "live",
+        partitions: Vec::new(),
+    };
+    respond::json(HttpResponse::Ok(), &probe)
 }
 
 /// Whether requests should be sent here.
@@ -68,9 +77,11 @@ pub async fn live() -> Result<HttpResponse, Problem> {
         (status = 200, description = "They should", body = Probe),
         (status = 503, description = "They should not", body = Probe)))]
 pub async fn ready(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
-    let ready = state.service.is_ready();
+    let partitions = state.service.not_ready();
+    let ready = partitions.is_empty();
     let probe = Probe {
         status: if ready { "ready" } else { "not_ready" },
+        partitions,
     };
     respond::json(HttpResponse::build(status_of(ready)), &probe)
 }

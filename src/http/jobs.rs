@@ -109,13 +109,19 @@ order! {
         /// Also move away what lies beyond the end of the log though it could follow it. Only when
         /// it is certain that it is not the last copy of something acknowledged.
         quarantine_beyond_end: bool,
+        /// What may be replaced, filled in or taken away in the log that leads, each as
+        /// `PARTITION/OFFSET:HASH`: the beginning of the SHA-256 of what lies there (8 digits at
+        /// least), or `absent`. Nothing else there is touched; the report's `needed` says what a
+        /// repair would need.
+        #[schema(example = json!(["0/5:1f0c8a5e9b7d4e2a"]))]
+        replace_in_leader: Vec<String>,
     }
 }
 
 order! {
     /// Exports PostgreSQL's retired events to Parquet, then empties their tables.
     ArchiveOrder {
-        /// Look whether it may be done, write and empty nothing.
+        /// Look whether it may be done and what the files would come to; write and empty nothing.
         dry_run: bool,
         /// Export, and leave the tables as they are.
         keep_rows: bool,

@@ -47,7 +47,6 @@ pub mod streams;
 use std::sync::Arc;
 
 use actix_web::web;
-use metrics_exporter_prometheus::PrometheusHandle;
 
 pub use auth::{Roles, Token};
 pub use edge::{Edge, HttpSettings, TlsFiles};
@@ -60,7 +59,7 @@ pub struct HttpState {
     /// The use cases.
     pub service: Arc<Service>,
     /// The metrics of this process, from `metrics::install`.
-    pub metrics: PrometheusHandle,
+    pub metrics: crate::metrics::Exporter,
     /// Settings and limits.
     pub edge: Arc<Edge>,
 }

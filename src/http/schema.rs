@@ -7,7 +7,7 @@ mod health;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use self::health::{Dependencies, Dependency, Disk, Health};
+pub use self::health::{Dependencies, Dependency, Disk, Health, Halted};
 
 /// One thing wrong with one field.
 #[derive(ToSchema)]
@@ -231,20 +231,7 @@ pub struct Delivery {
     /// Each partition that was ever taken in.
     partitions: Vec<PartitionDelivery>,
     /// Where delivery cannot go on, as far as this process publishes; not there if it goes on.
-    halted: Option<Vec<DeliveryHalt>>,
-}
-
-/// Where delivery cannot go on.
-#[derive(ToSchema)]
-pub struct DeliveryHalt {
-    /// `outbox` takes the log in, `relay` publishes what was taken in.
-    actor: String,
-    /// Everywhere without it.
-    partition: Option<u16>,
-    /// What it waits for.
-    reason: String,
-    #[schema(value_type = String, format = DateTime)]
-    since: (),
+    halted: Option<Vec<Halted>>,
 }
 
 /// A row of the outbox that the broker will never take.

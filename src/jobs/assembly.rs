@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! let jobs = jobs::assembly::assemble(JobAssembly {
-//!     s3: Arc::new(S3Commits::new(objects.clone())),
+//!     s3: Arc::new(S3Commits::new(LogObjects::of(bucket.clone()))),
 //!     postgres: Arc::new(PostgresCommits::new(postgres.clone())),
-//!     bucket: objects,
+//!     bucket: objects.clone(),
+//!     custody: LogCustody::of(bucket),
 //!     tables: Arc::new(PostgresCustody::new(postgres.clone())),
 //!     retired: Arc::new(PostgresCustody::new(postgres.clone())),
 //!     table: Arc::new(PostgresJobs::new(postgres)),
@@ -28,8 +29,10 @@ use crate::domain::time::Clock;
 use crate::store::bucket_custody::BucketCustody;
 use crate::store::commit_store::CommitStore;
 use crate::store::custody::{Custody, RetiredTables};
+use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::job_table::JobTable;
+use crate::store::log_objects::LogCustody;
 use crate::store::object_store::ObjectStore;
 
 /// What the jobs stand on.
@@ -38,8 +41,10 @@ pub struct JobAssembly {
     pub s3: Arc<dyn CommitStore>,
     /// The log in PostgreSQL.
     pub postgres: Arc<dyn CommitStore>,
-    /// The bucket: log, quarantine, archive.
+    /// The bucket beside the log: quarantine, archive.
     pub bucket: Arc<dyn ObjectStore>,
+    /// The log in the bucket, to be mended.
+    pub custody: LogCustody,
     /// PostgreSQL's tables of the log, to be looked into and mended.
     pub tables: Arc<dyn Custody>,
     /// The same, to be emptied.
@@ -60,6 +65,8 @@ pub struct JobAssembly {
     pub clock: Arc<dyn Clock>,
     /// How jobs are kept.
     pub settings: JobSettings,
+    /// Where it is told that a job waits for a store.
+    pub halts: Halts,
     /// More runners, for backfill. They come first: of several that take an order, the first gets
     /// it.
     pub more: Vec<Arc<dyn Runner>>,
@@ -71,10 +78,7 @@ pub fn assemble(assembly: JobAssembly) -> Jobs {
         places: Places {
             s3: Place {
                 log: assembly.s3,
-                custody: Arc::new(BucketCustody::new(
-                    assembly.bucket.clone(),
-                    assembly.partitions,
-                )),
+                custody: Arc::new(BucketCustody::new(assembly.custody, assembly.partitions)),
             },
             postgres: Place {
                 log: assembly.postgres,
@@ -114,5 +118,6 @@ pub fn assemble(assembly: JobAssembly) -> Jobs {
         io: assembly.io,
         clock: assembly.clock,
         settings: assembly.settings,
+        halts: assembly.halts,
     })
 }

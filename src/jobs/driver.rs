@@ -12,6 +12,7 @@ use super::runner::{JobFailure, Runner};
 use crate::metrics;
 use crate::migration::job::{Job, JobProgress, JobState};
 use crate::store::backoff::Backoff;
+use crate::store::halts::Halts;
 use crate::store::job_table::{JobEnd, JobTable};
 
 /// Pauses of a job that waits for a store. At most: somebody watches, and a store that comes back
@@ -27,6 +28,7 @@ pub(super) struct Driver {
     pub orders: watch::Sender<Order>,
     pub node: String,
     pub beat_every: Duration,
+    pub halts: Halts,
 }
 
 impl Driver {
@@ -37,6 +39,7 @@ impl Driver {
             outcome = self.work() => outcome,
             () = self.beat() => Err(JobFailure::Interrupted(Interrupted(Order::Leave))),
         };
+        self.halts.goes_on(self.runner.kind().as_str(), None);
         let (state, report, error) = match outcome {
             Ok(report) => (JobState::Done, Some(report), None),
             Err(JobFailure::Interrupted(Interrupted(Order::Pause))) => {
@@ -97,6 +100,16 @@ impl Driver {
             let (progress, checkpoint) = self.context.seen();
             let kind = self.runner.kind().as_str();
             metrics::job_progress(kind, progress.done, progress.total);
+            if progress.waiting.is_some() {
+                self.halts.set(
+                    kind,
+                    None,
+                    "the job waits: ask for it to see what for",
+                    true,
+                );
+            } else {
+                self.halts.goes_on(kind, None);
+            }
             let id = self.context.id();
             let beat = self
                 .table

@@ -17,6 +17,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::{Clock, new_uuid};
 use crate::migration::job::{Job, JobKind, JobProgress, JobState};
 use crate::store::error::StoreError;
+use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::job_table::JobTable;
 
@@ -75,6 +76,8 @@ pub struct JobParts {
     pub clock: Arc<dyn Clock>,
     /// How they are kept.
     pub settings: JobSettings,
+    /// Where it is told that one waits for a store.
+    pub halts: Halts,
 }
 
 /// See the module. Cheap to share.
@@ -193,6 +196,7 @@ impl Jobs {
             node,
             io,
             settings,
+            halts,
             ..
         } = &*self.parts;
         let (orders, received) = watch::channel(told);
@@ -216,6 +220,7 @@ impl Jobs {
             orders,
             node: node.clone(),
             beat_every: settings.beat_every,
+            halts: halts.clone(),
         };
         let lives = self.live.clone();
         io.spawn(async move {

@@ -61,10 +61,7 @@ impl Places {
 
 /// The other one.
 pub fn other(place: Lead) -> Lead {
-    match place {
-        Lead::S3 => Lead::Postgres,
-        Lead::Postgres => Lead::S3,
-    }
+    place.other()
 }
 
 impl Place {

@@ -21,6 +21,11 @@ pub const STORE: &str = "meta/store.json";
 /// Prefix of everything the log may never lose.
 pub const EVENTS: &str = "events/";
 
+/// Whether a key belongs to the log, or lies where only it should.
+pub fn is_log(key: &str) -> bool {
+    key.starts_with(EVENTS)
+}
+
 /// A commit object.
 pub fn commit(partition: PartitionId, offset: Offset) -> String {
     format!("events/{:04}/{offset:020}.ndjson", partition.0)

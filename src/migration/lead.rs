@@ -15,6 +15,14 @@ pub enum Lead {
 }
 
 impl Lead {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Lead::Postgres => Lead::S3,
+            Lead::S3 => Lead::Postgres,
+        }
+    }
+
     /// As in the API.
     pub fn as_str(self) -> &'static str {
         match self {

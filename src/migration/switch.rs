@@ -28,6 +28,9 @@ pub enum SwitchState {
 }
 
 impl SwitchState {
+    /// Those in which a switch is over.
+    pub const ENDS: [Self; 4] = [Self::Done, Self::Refused, Self::Undone, Self::Failed];
+
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! Two places, offset by offset, with the chain as the judge: the `prev` of an object names the
 //! hash of the one before it, so a difference at *n* is decided at *n*+1, a run of differences from
 //! its end backwards. What the chain has no word on, such as the last object, the leader decides.
+//! Only what the leader's log holds counts: what a copy holds beyond its leader's end decides nothing.
 
 use super::divergence::{Divergence, DivergenceKind, Remedy};
 use super::found::{Found, drill_down};
@@ -60,7 +61,7 @@ impl Pending {
 #[derive(Debug)]
 pub struct Comparison {
     partition: PartitionId,
-    lead: Lead,
+    lead: Option<Lead>,
     next: Offset,
     /// Hash of the right object before the pending ones; `None` when not known.
     prev: Option<ObjectHash>,
@@ -69,8 +70,13 @@ pub struct Comparison {
 
 impl Comparison {
     /// Compares from `from` on; `prev` is the hash of the object before it, if it is known. `lead`
-    /// decides where the chain does not.
-    pub fn new(partition: PartitionId, lead: Lead, from: Offset, prev: Option<ObjectHash>) -> Self {
+    /// decides where the chain does not; nobody does while the lead is being moved.
+    pub fn new(
+        partition: PartitionId,
+        lead: Option<Lead>,
+        from: Offset,
+        prev: Option<ObjectHash>,
+    ) -> Self {
         let prev = if from == 0 {
             Some(ObjectHash::NONE)
         } else {
@@ -123,7 +129,8 @@ impl Comparison {
         decided
     }
 
-    /// Nothing more is compared. `after` is what the place that reaches further holds next.
+    /// Nothing more is compared. `after` is what the leader holds next, if it reaches further than
+    /// its copy; never what the copy holds beyond the leader's end.
     pub fn end(&mut self, after: &Found) -> Vec<Divergence> {
         let named = after.object().map(|object| object.header.prev);
         self.resolve(named, named.is_none())
@@ -155,12 +162,19 @@ impl Comparison {
         let mut decided = Vec::new();
         let mut pending = std::mem::take(&mut self.pending);
         let youngest = pending.len().saturating_sub(1);
+        let leaders_before = self.lead.and_then(|lead| {
+            let before = pending.get(youngest.checked_sub(1)?)?;
+            before.side(lead).hash
+        });
         let mut newest_right = None;
         let mut right_prev = None;
         for (i, entry) in pending.iter_mut().enumerate().rev() {
             let before = if i == 0 { self.prev } else { None };
-            let lead = (last && i == youngest).then_some(self.lead);
-            let (right, why) = decide(entry, named, before, lead);
+            let end = (last && i == youngest).then_some(End {
+                lead: self.lead,
+                before: leaders_before,
+            });
+            let (right, why) = decide(entry, named, before, end);
             named = right.and_then(|place| entry.side(place).prev);
             right_prev = named;
             if i == youngest {
@@ -197,12 +211,22 @@ impl Comparison {
     }
 }
 
+/// The end of what both places could hold.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// Who decides there.
+    lead: Option<Lead>,
+    /// The leader's object before the last one, if it differs from the copy's and can be read: what
+    /// does not follow it is no part of the leader's log.
+    before: Option<ObjectHash>,
+}
+
 /// Which side is right, and why.
 fn decide(
     entry: &Pending,
     named: Option<ObjectHash>,
     before: Option<ObjectHash>,
-    lead: Option<Lead>,
+    end: Option<End>,
 ) -> (Option<Lead>, &'static str) {
     if let Some(named) = named {
         return match [Lead::S3, Lead::Postgres]
@@ -218,12 +242,20 @@ fn decide(
     }
     let whole = |place: Lead| {
         let side = entry.side(place);
-        side.hash.is_some() && before.is_none_or(|before| side.prev == Some(before))
+        let leaders = end.filter(|end| end.lead != Some(place));
+        let befores = [before, leaders.and_then(|end| end.before)];
+        let mut befores = befores.into_iter().flatten();
+        side.hash.is_some() && befores.all(|before| side.prev == Some(before))
     };
+    let lead = end.and_then(|end| end.lead);
     match (whole(Lead::S3), whole(Lead::Postgres), lead) {
         (true, true, Some(lead)) => (
             Some(lead),
             "it is the last object that both could hold: the leader decides",
+        ),
+        (true, true, None) if end.is_some() => (
+            None,
+            "it is the last object that both could hold, and the lead is being moved",
         ),
         (true, true, None) => (None, "what follows it can be read in neither place"),
         (true, false, _) => (

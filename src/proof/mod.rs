@@ -12,6 +12,7 @@
 //! * [`found`]: what lies at an offset of a place, right or wrong
 //! * [`compare`]: two places, offset by offset, with the chain as the judge
 //! * [`divergence`]: what is told of a difference; bounded lists of them
+//! * [`order`]: what a person names of the leading log before a repair may touch it
 //! * [`digest`]: digest of a stream, event by event
 //! * [`report`]: what a verification found
 
@@ -19,6 +20,7 @@ pub mod compare;
 pub mod digest;
 pub mod divergence;
 pub mod found;
+pub mod order;
 pub mod report;
 #[cfg(test)]
 pub mod testing;

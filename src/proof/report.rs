@@ -24,6 +24,9 @@ pub struct PartitionReport {
     pub postgres_end: Offset,
     /// Offsets that the copy has not reached.
     pub unmirrored: u64,
+    /// Commits that the copy holds beyond the end of its leader.
+    #[serde(default)]
+    pub copy_ahead: u64,
     /// Objects compared.
     pub objects: u64,
     /// Events in them.
@@ -37,6 +40,25 @@ pub struct PartitionReport {
     /// Hash of the object at `to` - 1, which names everything before it: the digest of the
     /// partition. `None` where no right one is known.
     pub digest: Option<String>,
+}
+
+impl PartitionReport {
+    /// What is to be said of a copy that reaches further than its leader, and what to do.
+    fn ahead(&self) -> Option<String> {
+        let lead = self.lead.filter(|_| self.copy_ahead > 0)?;
+        let (leader, copy) = match lead {
+            Lead::S3 => ("S3", "PostgreSQL"),
+            Lead::Postgres => ("PostgreSQL", "S3"),
+        };
+        Some(format!(
+            "partition {}: the copy in {copy} is ahead of the leader, {leader}, by {} commits: \
+             {leader} has lost them (restored from a backup?) or they were put into {copy} by \
+             mistake. Let nothing more be written; then restore {leader} to where it was, or bring \
+             them back with `oms repair --replace-in-leader` (`oms repair --dry-run` says what to \
+             name), or, if nobody was told of them, `oms repair --quarantine-beyond-end`",
+            self.partition, self.copy_ahead
+        ))
+    }
 }
 
 /// What a verification found.
@@ -64,6 +86,12 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Offsets that the copies have not reached.
     pub unmirrored: u64,
+    /// Commits that copies hold beyond the ends of their leaders.
+    #[serde(default)]
+    pub copy_ahead: u64,
+    /// Which copies, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies_ahead: Vec<String>,
     /// Streams with events that differ.
     pub divergent_streams: u64,
     /// Differences; at most [`super::divergence::MAX_LISTED`] of them are listed.
@@ -97,6 +125,11 @@ impl VerifyReport {
             streams: sum(|p| p.streams),
             bytes: sum(|p| p.bytes),
             unmirrored: sum(|p| p.unmirrored),
+            copy_ahead: sum(|p| p.copy_ahead),
+            copies_ahead: partitions
+                .iter()
+                .filter_map(PartitionReport::ahead)
+                .collect(),
             divergent_streams: divergences.streams(),
             divergences_total: divergences.total,
             divergences: divergences.listed,

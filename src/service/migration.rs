@@ -157,7 +157,11 @@ impl Service {
                 let row = rows.get(&partition);
                 let next_offset = store.heads().next_offset(partition);
                 let dual = standing.is_some_and(|s| s.stage.mode == Mode::DualWrite);
-                let mirror = dual.then(|| parts.mirrors.of(partition));
+                let copy = standing
+                    .filter(|_| dual)
+                    .map(|s| s.stage.leadership.lead.other());
+                let mirror = copy.and_then(|copy| parts.mirrors.known(partition, copy));
+                let head = store.heads().known(partition);
                 PartitionStanding {
                     partition,
                     stage: standing.and_then(|s| s.kind()),
@@ -168,7 +172,9 @@ impl Service {
                     since: row.map(|seen| seen.since),
                     next_offset,
                     mirrored: mirror.map(|m| m.next),
-                    unmirrored: mirror.map(|m| next_offset.saturating_sub(m.next)),
+                    unmirrored: mirror
+                        .zip(head)
+                        .map(|(m, head)| head.saturating_sub(m.next)),
                     in_step: mirror.map(|m| m.in_step),
                 }
             })

@@ -82,14 +82,14 @@ pub struct Parts {
     pub delivery: Arc<dyn DeliveryStore>,
     /// What administrators ordered, and who was turned away.
     pub audit: Arc<dyn AuditTable>,
-    /// What of delivery stands still.
-    pub halts: Arc<Halts>,
     /// The jobs of the migration, where this process runs any.
     pub jobs: Option<Jobs>,
     /// Every actor.
     pub tree: Arc<Tree>,
     /// How the dependencies are.
     pub health: DependencyHealth,
+    /// What does not go on.
+    pub halts: Halts,
     /// What orders to switch go through.
     pub migration: MigrationParts,
     /// Room on the disk of the data directory; `None` where nothing embedded writes to it.

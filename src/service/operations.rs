@@ -10,6 +10,7 @@ use super::error::{RETRY_AFTER, ServiceError};
 use crate::actors::event_store::WritesFail;
 use crate::actors::projection;
 use crate::actors::supervision::tree::{KillHow, NodeView};
+use crate::domain::ids::PartitionId;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::{self, MAX_SHIFT_SECONDS};
 use crate::migration::lead::Lead;
@@ -17,6 +18,7 @@ use crate::migration::stage::{Mode, Stage};
 use crate::store::audit_table::{AuditEntry, AuditFilter};
 use crate::store::delivery::{DeadLetter, DeliveryStatus};
 use crate::store::failpoint::{self, Action, Point};
+use crate::store::halts::{self, Halt};
 use crate::store::health::{DependencyState, DependencyStatus};
 use crate::store::read_model::ProjectionStatus;
 use crate::store::read_model::status::ONTOLOGY;
@@ -36,8 +38,8 @@ pub struct Dependencies {
 /// Body of `GET /health`.
 #[derive(Debug, Clone, Serialize)]
 pub struct HealthReport {
-    /// `ok`, `degraded` (something lags behind, or writes are refused for want of room while reads go
-    /// on) or `unavailable`.
+    /// `ok`, `degraded` (something lags behind or does not go on, or writes are refused for want of
+    /// room while reads go on) or `unavailable`.
     pub status: &'static str,
     /// The mode.
     pub migration_mode: Mode,
@@ -45,9 +47,16 @@ pub struct HealthReport {
     pub lead: Lead,
     /// Since which hand-off.
     pub epoch: u64,
-    /// Why commands are refused although the service runs: `storage_full`.
+    /// Why it is not `ok`, where a dependency's state does not say it: `storage_full` (commands are
+    /// refused), `not_ready`, or `WHAT_halted` for the first of `halted`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
+    pub reason: Option<String>,
+    /// What does not go on, wholly or in a partition, since when and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub halted: Vec<Halt>,
+    /// Partitions that are not open yet, or whose leader is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_ready: Vec<PartitionId>,
     /// Room on the disk of the data directory, where embedded parts keep their data on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<RoomStatus>,
@@ -93,9 +102,12 @@ impl Service {
         let no_room = writes_fail == Some(WritesFail::NoRoom)
             || disk.is_some_and(|disk| disk.state == RoomState::Low);
         let fail = writes_fail == Some(WritesFail::Otherwise);
-        let status = if !self.is_ready() || gone || fail {
+        let not_ready = self.not_ready();
+        let halted = self.halted();
+        let status = if !not_ready.is_empty() || gone || fail {
             "unavailable"
         } else if no_room
+            || !halted.is_empty()
             || !actors_down.is_empty()
             || [
                 &dependencies.s3,
@@ -114,7 +126,15 @@ impl Service {
             migration_mode: stage.map_or(Mode::S3Only, |s| s.mode),
             lead: stage.map_or(Lead::S3, |s| s.leadership.lead),
             epoch: stage.map_or(0, |s| s.leadership.epoch.0),
-            reason: no_room.then_some("storage_full"),
+            reason: if no_room {
+                Some("storage_full".into())
+            } else if !not_ready.is_empty() {
+                Some("not_ready".into())
+            } else {
+                halted.first().map(|halt| format!("{}_halted", halt.what))
+            },
+            halted,
+            not_ready,
             disk,
             dependencies,
             actors_down,
@@ -133,15 +153,34 @@ impl Service {
             .min_by(|a, b| a.mode.gauge().total_cmp(&b.mode.gauge()))
     }
 
+    /// What does not go on: the writes of a partition first.
+    fn halted(&self) -> Vec<Halt> {
+        let mut halted = self.parts.entities.path.store().refusing();
+        let named = |halted: &[Halt], halt: &Halt| {
+            let mut those = halted.iter();
+            those.any(|h| (h.what, h.partition) == (halt.what, halt.partition))
+        };
+        for halt in self.parts.halts.list() {
+            if !named(&halted, &halt) {
+                halted.push(halt);
+            }
+        }
+        halted
+    }
+
+    /// Partitions that are not open yet, or whose leader is not known.
+    pub fn not_ready(&self) -> Vec<PartitionId> {
+        let path = &self.parts.entities.path;
+        let closed = path.store().not_open();
+        let partitions = path.store().log().partition_ids();
+        partitions
+            .filter(|p| closed.contains(p) || path.standing_of(*p).is_none())
+            .collect()
+    }
+
     /// Whether requests should be sent here: every partition is open and has a known leader.
     pub fn is_ready(&self) -> bool {
-        let path = &self.parts.entities.path;
-        path.store().is_open()
-            && path
-                .store()
-                .log()
-                .partition_ids()
-                .all(|p| path.standing_of(p).is_some())
+        self.not_ready().is_empty()
     }
 
     /// The supervision tree.
@@ -214,6 +253,9 @@ impl Service {
     pub async fn delivery(&self) -> Result<DeliveryStatus, ServiceError> {
         let mut status = self.parts.delivery.status().await?;
         status.halted = self.parts.halts.list();
+        status
+            .halted
+            .retain(|halt| [halts::OUTBOX, halts::RELAY].contains(&halt.what));
         Ok(status.with_heads(self.parts.entities.path.store().heads()))
     }
 

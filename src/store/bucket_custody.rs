@@ -1,13 +1,12 @@
 //! The bucket as a place that is proved and mended.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::custody::{Custody, MAX_SURVEYED, Mended, Stray, Survey};
+use super::custody::{Custody, MAX_SURVEYED, Mended, Rivals, Stray, Survey};
 use super::error::StoreError;
-use super::object_store::{Created, ObjectInfo, ObjectStore};
+use super::log_objects::LogCustody;
+use super::object_store::{Created, ObjectInfo};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::keys;
 use crate::log::object::{CommitObject, ObjectHash};
@@ -22,13 +21,13 @@ const LAST: char = '\u{10FFFF}';
 
 /// See the module.
 pub struct BucketCustody {
-    store: Arc<dyn ObjectStore>,
+    store: LogCustody,
     partitions: u16,
 }
 
 impl BucketCustody {
     /// The log of `partitions` partitions in `store`.
-    pub fn new(store: Arc<dyn ObjectStore>, partitions: u16) -> Self {
+    pub fn new(store: LogCustody, partitions: u16) -> Self {
         Self { store, partitions }
     }
 }
@@ -140,10 +139,12 @@ impl Custody for BucketCustody {
         &self,
         object: &CommitObject,
         wrong: Option<ObjectHash>,
+        // An object is at its key alone.
+        _: Rivals,
     ) -> Result<Mended, StoreError> {
         let key = keys::commit(object.header.partition, object.header.offset);
         let Some(wrong) = wrong else {
-            return match self.store.put_if_absent(&key, object.bytes.clone()).await? {
+            return match self.store.create(&key, object.bytes.clone()).await? {
                 Created::Yes => Ok(Mended::Yes),
                 Created::Exists => self.is_now(&key, object).await,
             };
@@ -151,7 +152,7 @@ impl Custody for BucketCustody {
         match self.store.get(&key).await? {
             Some(found) if found == object.bytes => Ok(Mended::Yes),
             Some(found) if ObjectHash::of(&found) == wrong => {
-                self.store.put(&key, object.bytes.clone()).await?;
+                self.store.replace(&key, object.bytes.clone()).await?;
                 Ok(Mended::Yes)
             }
             Some(_) | None => Ok(Mended::Changed),
@@ -168,7 +169,7 @@ impl Custody for BucketCustody {
         match self.store.get(&key).await? {
             None => Ok(Mended::Yes),
             Some(found) if ObjectHash::of(&found) == wrong => {
-                self.store.delete(&key).await?;
+                self.store.remove(&key).await?;
                 Ok(Mended::Yes)
             }
             Some(_) => Ok(Mended::Changed),
@@ -189,8 +190,8 @@ impl Custody for BucketCustody {
             return Ok(Mended::Changed);
         }
         if let Some(bytes) = self.store.get(key).await? {
-            self.store.put(&keys::quarantined_key(key), bytes).await?;
-            self.store.delete(key).await?;
+            self.store.keep(&keys::quarantined_key(key), bytes).await?;
+            self.store.remove(key).await?;
         }
         Ok(Mended::Yes)
     }
@@ -229,8 +230,11 @@ impl Survey {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::store::memory::MemoryObjectStore;
+    use crate::store::object_store::ObjectStore;
 
     #[tokio::test]
     async fn a_survey_finds_the_reach_the_gaps_and_what_does_not_belong() {
@@ -251,7 +255,7 @@ mod tests {
         for key in odd {
             store.put(key, "y".into()).await.unwrap();
         }
-        let custody = BucketCustody::new(store.clone(), 2);
+        let custody = BucketCustody::new(LogCustody::of(store.clone()), 2);
         let survey = custody.survey(p, 0).await.unwrap();
         assert_eq!((survey.reach, survey.gaps), (10, vec![2..4, 5..9]));
         assert_eq!(survey.strays.len(), 2);

@@ -60,6 +60,16 @@ pub enum Mended {
     Changed,
 }
 
+/// What to do with rows elsewhere in the same place that claim to be events of an object that is
+/// put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rivals {
+    /// Take them away: in a copy, which holds what its leader holds.
+    TakeAway,
+    /// Put nothing: in the leader, nothing is touched that was not named.
+    Refuse,
+}
+
 /// See the module.
 #[async_trait]
 pub trait Custody: Send + Sync + 'static {
@@ -85,6 +95,7 @@ pub trait Custody: Send + Sync + 'static {
         &self,
         object: &CommitObject,
         wrong: Option<ObjectHash>,
+        rivals: Rivals,
     ) -> Result<Mended, StoreError>;
 
     /// Takes away what is at an offset beyond the end of the log, if it still has the hash `wrong`.

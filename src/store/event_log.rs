@@ -25,6 +25,7 @@ pub use self::route::Routes;
 pub use self::shadow::Shadow;
 use super::commit_store::{CommitStore, LeadingTable};
 use super::error::{StoreError, StoreErrorKind};
+use super::log_objects::{DerivedObjects, LogObjects};
 use super::object_cache::ObjectCache;
 use super::object_store::{Created, ObjectStore};
 use super::s3_commits::{READ_AHEAD, S3Commits};
@@ -68,8 +69,9 @@ impl EventLog {
         cache_bytes: u64,
     ) -> Self {
         Self {
-            s3: S3Commits::new(store.clone()),
-            store,
+            s3: S3Commits::new(LogObjects::of(store.clone())),
+            // Index, snapshots and whatever else is derived never touch the log itself.
+            store: Arc::new(DerivedObjects::of(store)),
             postgres: None,
             routes: Routes::new(partitions),
             fallbacks: AtomicU64::new(0),

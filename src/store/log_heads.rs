@@ -47,6 +47,11 @@ impl LogHeads {
             .map_or(0, |n| n.load(Ordering::Acquire))
     }
 
+    /// The same; `None` while nothing of the partition is known: every log has a first commit.
+    pub fn known(&self, partition: PartitionId) -> Option<Offset> {
+        Some(self.next_offset(partition)).filter(|next| *next > 0)
+    }
+
     /// Wakes whenever any partition has advanced.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

@@ -2,17 +2,18 @@
 //! speaks to a real one. Actors hold `Arc<dyn Port>`; only `boot` sees adapters.
 //!
 //! * [`object_store`]: the port to S3; adapters [`s3`] (rust-s3) and [`memory`] (tests' oracle)
+//! * [`log_objects`]: who may write where in the bucket
 //! * [`commit_store`]: the port to a place of the log; [`event_log`]: the partitioned log on top of it
 //! * [`migration_table`]: the port to what PostgreSQL records of the migration; [`job_table`]: to its
 //!   jobs
 //! * [`custody`]: the port to a place of the log for whoever proves or mends it; adapter
 //!   [`bucket_custody`]
+//! * [`health`]: how the dependencies are; [`halts`]: what does not go on, and since when
 //! * [`faulty`]: a decorator that makes a store fail on purpose
 //! * [`postgres`]: the pool, the schema, and the adapters that use them
 //! * [`import`]: the ports of an import: a foreign event store, and what is kept of how far we are
 //! * [`audit_table`]: the port to the audit trail
-//! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`];
-//!   [`halts`]: what of it stands still
+//! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
 pub mod audit_table;
@@ -33,6 +34,7 @@ pub mod io_runtime;
 pub mod job_table;
 pub mod kafka;
 pub mod log_heads;
+pub mod log_objects;
 pub mod memory;
 pub mod metered;
 pub mod migration_table;

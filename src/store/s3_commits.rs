@@ -8,9 +8,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::commit_store::CommitStore;
 use super::error::StoreError;
-use super::object_store::{Created, ObjectStore};
+use super::log_objects::LogObjects;
+use super::object_store::Created;
 use crate::domain::ids::{Offset, PartitionId};
-use crate::flaws::{Flaw, flawed, strikes};
+use crate::flaws::{Flaw, strikes};
 use crate::log::index::Location;
 use crate::log::keys;
 use crate::log::object::CommitObject;
@@ -29,7 +30,7 @@ const PAGE: usize = 1000;
 /// See the module.
 #[derive(Clone)]
 pub struct S3Commits {
-    store: Arc<dyn ObjectStore>,
+    store: LogObjects,
 }
 
 fn corrupt(operation: &'static str, what: impl Into<String>) -> StoreError {
@@ -38,7 +39,7 @@ fn corrupt(operation: &'static str, what: impl Into<String>) -> StoreError {
 
 impl S3Commits {
     /// The log in this bucket.
-    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
+    pub fn new(store: LogObjects) -> Self {
         Self { store }
     }
 
@@ -104,11 +105,7 @@ impl CommitStore for S3Commits {
 
     async fn put(&self, object: &CommitObject) -> Result<Created, StoreError> {
         let key = keys::commit(object.header.partition, object.header.offset);
-        if flawed(Flaw::OverwriteCommits) {
-            self.store.put(&key, object.bytes.clone()).await?;
-            return Ok(Created::Yes);
-        }
-        self.store.put_if_absent(&key, object.bytes.clone()).await
+        self.store.create(&key, object.bytes.clone()).await
     }
 
     async fn copy(&self, objects: &[Arc<CommitObject>]) -> Result<Offset, StoreError> {

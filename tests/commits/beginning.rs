@@ -20,9 +20,11 @@ use oms::migration::record::MigrationRow;
 use oms::migration::stage::StageKind;
 use oms::store::error::StoreError;
 use oms::store::event_log::EventLog;
+use oms::store::halts::Halts;
 use oms::store::health::Health;
 use oms::store::memory::MemoryObjectStore;
 use oms::store::migration_table::MigrationTable;
+use oms::store::object_store::ObjectStore;
 use oms::store::postgres::outbox::PostgresOutbox;
 use oms::store::transport::TopicNames;
 
@@ -40,8 +42,17 @@ impl Verifications for Nothing {
 
 /// The write side of a process on the world's database and a bucket of its own.
 fn process(world: &World, initial: Option<StageKind>) -> (WriteSide, Supervisor) {
-    let bucket = Arc::new(MemoryObjectStore::default());
-    let log = EventLog::new(bucket.clone(), "test".into(), 1, 1 << 20)
+    process_on(Arc::new(MemoryObjectStore::default()), 1, world, initial)
+}
+
+/// The same on this bucket.
+pub fn process_on(
+    bucket: Arc<dyn ObjectStore>,
+    partitions: u16,
+    world: &World,
+    initial: Option<StageKind>,
+) -> (WriteSide, Supervisor) {
+    let log = EventLog::new(bucket.clone(), "test".into(), partitions, 1 << 20)
         .with_postgres(Arc::new(world.commits.clone()));
     let supervisor = Supervisor::start(
         Arc::new(Arbiters::start(1)),
@@ -70,6 +81,7 @@ fn process(world: &World, initial: Option<StageKind>) -> (WriteSide, Supervisor)
             }),
             clock: Arc::new(SystemClock),
             io: support::io(),
+            halts: Halts::default(),
         },
     );
     (side, supervisor)

@@ -7,6 +7,7 @@ use oms::domain::ids::PartitionId;
 use oms::log::object::CommitObject;
 use oms::store::commit_store::CommitStore;
 use oms::store::error::StoreErrorKind;
+use oms::store::log_objects::LogObjects;
 use oms::store::memory::MemoryObjectStore;
 use oms::store::object_store::Created;
 use oms::store::s3_commits::S3Commits;
@@ -26,7 +27,7 @@ async fn postgres_conforms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_conforms() {
     let bucket = Arc::new(MemoryObjectStore::default());
-    conforms(Arc::new(S3Commits::new(bucket))).await;
+    conforms(Arc::new(S3Commits::new(LogObjects::of(bucket)))).await;
 }
 
 async fn conforms(store: Arc<dyn CommitStore>) {

@@ -10,6 +10,7 @@ mod audit;
 mod clock;
 mod drill;
 mod full_disk;
+mod health;
 #[path = "../support/broker.rs"]
 mod kafka;
 mod kills;

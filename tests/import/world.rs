@@ -19,6 +19,7 @@ use oms::log::object::ControlRecord;
 use oms::log::partition::{PartitionLog, Stamp};
 use oms::migration::lead::Lead;
 use oms::store::event_log::EventLog;
+use oms::store::halts::Halts;
 use oms::store::health::Health;
 use oms::store::memory::MemoryObjectStore;
 use oms::store::metered::MeteredObjectStore;
@@ -87,6 +88,7 @@ impl World {
             migration: None,
             clock: Arc::new(SystemClock),
             io: io(),
+            halts: Halts::default(),
         };
         let (started, side) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();

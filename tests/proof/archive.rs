@@ -28,12 +28,20 @@ async fn retired_rows_are_exported_compared_and_emptied() {
             .await,
     );
     assert!(dry.dry_run && !dry.emptied && dry.manifest.is_none());
+    assert_eq!((dry.rows, dry.commits), (events as u64, 2 * N));
+    let archived = world.objects.list("archive/", None, 1).await.unwrap();
+    assert!(archived.is_empty(), "nothing was written");
     let kept = report(
         &world
             .run(JobKind::Archive, json!({ "keep_rows": true }))
             .await,
     );
     assert_eq!((kept.rows, kept.emptied), (events as u64, false));
+    assert_eq!(
+        (dry.rows, dry.bytes, dry.parts),
+        (kept.rows, kept.bytes, kept.parts),
+        "what it said is what it came to"
+    );
     assert_eq!(world.count("SELECT count(*) FROM events").await, events);
 
     let done = report(&world.run(JobKind::Archive, json!({})).await);

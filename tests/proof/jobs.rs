@@ -13,6 +13,7 @@ use oms::log::partition::PartitionLog;
 use oms::migration::job::{JobKind, JobProgress, JobState};
 use oms::migration::stage::StageKind;
 use oms::proof::report::VerifyReport;
+use oms::store::log_objects::LogObjects;
 use oms::store::s3_commits::S3Commits;
 use serde_json::{Value, json};
 
@@ -246,9 +247,13 @@ async fn a_stream_has_the_same_digest_in_both_places() {
     let places = index
         .index()
         .locate(stream.key(), oms::domain::ids::Version(1), head);
-    let s3 = digest_of_stream(&S3Commits::new(world.objects.clone()), P, &places)
-        .await
-        .unwrap();
+    let s3 = digest_of_stream(
+        &S3Commits::new(LogObjects::of(world.objects.clone())),
+        P,
+        &places,
+    )
+    .await
+    .unwrap();
     let postgres = digest_of_stream(&*world.commits, P, &places).await.unwrap();
     assert_eq!(s3, postgres);
     assert_eq!(s3.events(), 19);

@@ -8,6 +8,7 @@
 
 mod archive;
 mod jobs;
+mod leader;
 mod planted;
 #[path = "../support/mod.rs"]
 mod support;

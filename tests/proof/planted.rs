@@ -1,5 +1,6 @@
 //! Corruptions planted by hand.
 
+use bytes::Bytes;
 use oms::domain::ids::PartitionId;
 use oms::log::keys;
 use oms::log::object::ObjectHash;
@@ -14,14 +15,14 @@ use super::world::{P, World, forged, header, next};
 
 use DivergenceKind::*;
 
-const N: u64 = 12;
-const STREAMS: u64 = 3;
+pub(super) const N: u64 = 12;
+pub(super) const STREAMS: u64 = 3;
 
-async fn world() -> World {
+pub(super) async fn world() -> World {
     World::new(N, STREAMS, StageKind::DualWriteS3).await
 }
 
-fn what(divergences: &[Divergence]) -> Vec<(u64, DivergenceKind, Option<Lead>, Remedy)> {
+pub(super) fn what(divergences: &[Divergence]) -> Vec<(u64, DivergenceKind, Option<Lead>, Remedy)> {
     let what = divergences
         .iter()
         .map(|d| (d.offset, d.kind, d.right, d.repair));
@@ -50,6 +51,11 @@ async fn mends(world: &World, expected: &[(u64, DivergenceKind, Option<Lead>, Re
 
     let mended = world.repair(json!({})).await;
     assert!(mended.clean && mended.repaired >= 1, "{mended:#?}");
+    is_whole(world).await;
+}
+
+/// Both places hold the log that was written.
+pub(super) async fn is_whole(world: &World) {
     let after = world.verify().await;
     assert!(after.clean, "{:#?}", after.divergences);
     // Idempotent: what is right is left alone.
@@ -73,7 +79,7 @@ async fn mends(world: &World, expected: &[(u64, DivergenceKind, Option<Lead>, Re
     }
 }
 
-async fn quarantined(world: &World) -> Vec<String> {
+pub(super) async fn quarantined(world: &World) -> Vec<String> {
     let kept = list_all(&*world.objects, "quarantine/", None)
         .await
         .unwrap();
@@ -213,42 +219,54 @@ async fn a_lost_commit_is_copied_from_the_bucket() {
     assert!(world.verify().await.clean);
 }
 
+/// One object of the bucket is gone, one damaged, one forged; what is found, and what is there now.
+pub(super) async fn harm_the_bucket(world: &World) -> [Bytes; 2] {
+    world.objects.delete(&keys::commit(P, 2)).await.unwrap();
+    let mut bytes = world.log[0][5].bytes.to_vec();
+    let at = bytes.iter().position(|b| *b == b'}').unwrap();
+    bytes[at] ^= 1;
+    let damaged = Bytes::from(bytes);
+    let key = keys::commit(P, 5);
+    world.objects.put(&key, damaged.clone()).await.unwrap();
+    let forgery = forged(&world.log[0][8]);
+    world.overwrite(&forgery).await;
+    [damaged, forgery.bytes.clone()]
+}
+
+pub(super) const HARM: [(u64, DivergenceKind, Option<Lead>, Remedy); 3] = [
+    (2, MissingInS3, Some(Lead::Postgres), Remedy::CopyToS3),
+    (5, DamagedInS3, Some(Lead::Postgres), Remedy::ReplaceInS3),
+    (8, Differs, Some(Lead::Postgres), Remedy::ReplaceInS3),
+];
+
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_and_damaged_objects_are_put_back_whoever_leads() {
-    for stage in [StageKind::DualWriteS3, StageKind::DualWritePostgres] {
-        let world = World::new(N, STREAMS, stage).await;
-        world.objects.delete(&keys::commit(P, 2)).await.unwrap();
-        let key = keys::commit(P, 5);
-        let mut bytes = world.log[0][5].bytes.to_vec();
-        let at = bytes.iter().position(|b| *b == b'}').unwrap();
-        bytes[at] ^= 1;
-        world.objects.put(&key, bytes.into()).await.unwrap();
-        world.overwrite(&forged(&world.log[0][8])).await;
-        mends(
-            &world,
-            &[
-                (2, MissingInS3, Some(Lead::Postgres), Remedy::CopyToS3),
-                (5, DamagedInS3, Some(Lead::Postgres), Remedy::ReplaceInS3),
-                (8, Differs, Some(Lead::Postgres), Remedy::ReplaceInS3),
-            ],
-        )
-        .await;
-        let kept = quarantined(&world).await;
-        assert_eq!(kept.len(), 2, "{kept:?}");
-        let hash = forged(&world.log[0][8]).hash();
-        assert!(kept.contains(&keys::quarantined(P, 8, &hash)), "{kept:?}");
-    }
+async fn missing_and_damaged_objects_are_put_back_in_the_copy() {
+    let world = World::new(N, STREAMS, StageKind::DualWritePostgres).await;
+    harm_the_bucket(&world).await;
+    mends(&world, &HARM).await;
+    let kept = quarantined(&world).await;
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    let hash = forged(&world.log[0][8]).hash();
+    assert!(kept.contains(&keys::quarantined(P, 8, &hash)), "{kept:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_well_formed_forgery_in_postgres_is_found_by_the_chain() {
-    let world = World::new(N, STREAMS, StageKind::DualWritePostgres).await;
-    world.rewrite(&forged(&world.log[0][4])).await;
-    mends(
-        &world,
-        &[(4, Differs, Some(Lead::S3), Remedy::ReplaceInPostgres)],
-    )
-    .await;
+    let expected = [(4, Differs, Some(Lead::S3), Remedy::ReplaceInPostgres)];
+    let copy = world().await;
+    copy.rewrite(&forged(&copy.log[0][4])).await;
+    mends(&copy, &expected).await;
+
+    let leader = World::new(N, STREAMS, StageKind::DualWritePostgres).await;
+    leader.rewrite(&forged(&leader.log[0][4])).await;
+    assert_eq!(what(&leader.verify().await.divergences), expected);
+    let left = leader.repair(json!({})).await;
+    assert_eq!((left.repaired, left.needs_order), (0, 1), "{left:#?}");
+    assert_eq!(what(&leader.verify().await.divergences), expected);
+    let named = left.results[0].needed.as_ref().unwrap().to_string();
+    let mended = leader.repair(json!({ "replace_in_leader": [named] })).await;
+    assert_eq!((mended.repaired, mended.needs_order), (1, 0), "{mended:#?}");
+    is_whole(&leader).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -363,9 +381,14 @@ async fn an_object_after_a_gap_at_the_end_of_the_leader_is_named() {
             (N + 3, ExtraInS3, None, Remedy::QuarantineOnOrder),
         ]
     );
-    let left = world.repair(json!({})).await;
-    assert_eq!((left.repaired, left.not_repairable), (0, 2), "{left:#?}");
-    world.repair(json!({ "quarantine_beyond_end": true })).await;
+    // It lies in the log that leads.
+    for order in [json!({}), json!({ "quarantine_beyond_end": true })] {
+        let left = world.repair(order).await;
+        let counts = (left.repaired, left.needs_order, left.not_repairable);
+        assert_eq!(counts, (0, 1, 1), "{left:#?}");
+    }
+    let order = format!("0/{}:{}", N + 3, far.hash());
+    world.repair(json!({ "replace_in_leader": [order] })).await;
     assert!(world.verify().await.clean);
 }
 

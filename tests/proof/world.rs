@@ -24,6 +24,8 @@ use oms::migration::stage::StageKind;
 use oms::proof::report::VerifyReport;
 use oms::store::commit_store::CommitStore;
 use oms::store::error::StoreError;
+use oms::store::halts::Halts;
+use oms::store::log_objects::{DerivedObjects, LogCustody, LogObjects};
 use oms::store::object_store::ObjectStore;
 use oms::store::postgres::commits::PostgresCommits;
 use oms::store::postgres::custody::PostgresCustody;
@@ -65,9 +67,10 @@ pub struct Parts {
 impl Parts {
     pub fn node(&self, name: &str, more: Vec<Arc<dyn Runner>>) -> Jobs {
         assemble(JobAssembly {
-            s3: Arc::new(S3Commits::new(self.objects.clone())),
+            s3: Arc::new(S3Commits::new(LogObjects::of(self.objects.clone()))),
             postgres: self.commits.clone(),
-            bucket: self.objects.clone(),
+            bucket: Arc::new(DerivedObjects::of(self.objects.clone())),
+            custody: LogCustody::of(self.objects.clone()),
             tables: Arc::new(PostgresCustody::new(self.postgres.clone())),
             retired: Arc::new(PostgresCustody::new(self.postgres.clone())),
             table: self.table.clone(),
@@ -78,6 +81,7 @@ impl Parts {
             io: super::support::io(),
             clock: Arc::new(SystemClock),
             settings: quick(),
+            halts: Halts::default(),
             more,
         })
     }
@@ -216,7 +220,7 @@ impl World {
             while at < n {
                 at = commits.copy(&shared[at as usize..]).await.expect("copied");
             }
-            let bucket = S3Commits::new(objects.clone());
+            let bucket = S3Commits::new(LogObjects::of(objects.clone()));
             for some in shared.chunks(200) {
                 let puts = some.iter().map(|object| bucket.put(object));
                 futures_util::future::try_join_all(puts).await.expect("put");

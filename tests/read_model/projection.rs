@@ -498,7 +498,14 @@ async fn law_12_a_damaged_object_holds_up_its_own_partition_and_no_other() {
     };
     let whole = [heads[0], at, heads[2]];
     reached(&whole, "everything whole is taken in").await;
+    eventually("it is told where the projection is halted", || async {
+        let told = deps.halts.list();
+        let halt = told.first()?;
+        ((halt.what, halt.partition) == ("projection", Some(damaged))).then_some(())
+    })
+    .await;
     writer.objects.put(&key, sound).await.expect("put");
     reached(&heads, "what is put right is read on").await;
+    assert_eq!(deps.halts.list(), []);
     running.abort();
 }

@@ -15,6 +15,7 @@ use oms::domain::time::new_uuid;
 use oms::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
 use oms::migration::lead::Lead;
 use oms::store::event_log::EventLog;
+use oms::store::halts::Halts;
 use oms::store::log_heads::LogHeads;
 use oms::store::memory::MemoryObjectStore;
 use oms::store::postgres::PostgresSettings;
@@ -211,6 +212,7 @@ impl Writer {
                     bytes: 1 << 20,
                 },
             },
+            halts: Halts::default(),
         }
     }
 }

@@ -33,7 +33,6 @@ pub struct World {
     pub broker: Broker,
     pub recorded: Arc<Notify>,
     pub kafka: Arc<Health>,
-    pub halts: Arc<Halts>,
 }
 
 impl World {
@@ -44,7 +43,6 @@ impl World {
             broker: Broker::start(),
             recorded: Arc::new(Notify::new()),
             kafka: Arc::new(Health::new(super::now)),
-            halts: Arc::new(Halts::new(super::now)),
         }
     }
 
@@ -63,7 +61,7 @@ impl World {
             stages: led_by_s3(),
             recorded: self.recorded.clone(),
             look_every: Duration::from_millis(100),
-            halts: self.halts.clone(),
+            halts: Halts::default(),
         }
     }
 
@@ -83,7 +81,7 @@ impl World {
             clock: Arc::new(SystemClock),
             recorded: self.recorded.clone(),
             node: "node".into(),
-            halts: self.halts.clone(),
+            halts: Halts::default(),
             settings: RelaySettings {
                 limits: QueueLimits {
                     // Small, so that a few hundred events are many waves and windows.
@@ -99,6 +97,7 @@ impl World {
                 report: Duration::from_millis(100),
                 ..RelaySettings::default()
             },
+            halts: Halts::default(),
         }
     }
 

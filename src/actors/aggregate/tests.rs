@@ -27,6 +27,7 @@ use crate::domain::refusal::{Refusal, RefusalKind};
 use crate::domain::time::SystemClock;
 use crate::store::event_log::EventLog;
 use crate::store::faulty::{FaultRates, FaultyObjectStore};
+use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::memory::MemoryObjectStore;
@@ -74,12 +75,15 @@ impl Aggregate for Purse {
     }
 }
 
+mod refused_tests;
+
 /// One process: its own write side on a shared bucket.
 struct Process {
     purses: Registry<Purse>,
     tree: Arc<Tree>,
     side: WriteSide,
     supervisor: Supervisor,
+    halts: Halts,
 }
 
 impl Drop for Process {
@@ -114,6 +118,7 @@ fn process(store: Arc<dyn ObjectStore>, settings: RegistrySettings) -> Process {
         tree.clone(),
         Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
     );
+    let halts = Halts::default();
     let side = write_side::start(
         &supervisor,
         WriteSideDeps {
@@ -128,6 +133,7 @@ fn process(store: Arc<dyn ObjectStore>, settings: RegistrySettings) -> Process {
             migration: None,
             clock: Arc::new(SystemClock),
             io: io(),
+            halts: halts.clone(),
         },
     );
     let purses = Registry::new(
@@ -141,6 +147,7 @@ fn process(store: Arc<dyn ObjectStore>, settings: RegistrySettings) -> Process {
         tree,
         side,
         supervisor,
+        halts,
     }
 }
 

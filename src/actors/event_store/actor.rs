@@ -37,6 +37,7 @@ use crate::metrics;
 use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::EventLog;
+use crate::store::halts::{Halts, WRITES};
 use crate::store::log_heads::LogHeads;
 use crate::store::migration_table::MigrationTable;
 use crate::store::transport::TopicNames;
@@ -66,6 +67,8 @@ pub struct WriterDeps {
     pub settings: EventStoreSettings,
     /// Stamps the objects.
     pub clock: Arc<dyn Clock>,
+    /// Where it is told that the partition takes no writes.
+    pub halts: Halts,
 }
 
 impl WriterDeps {
@@ -134,6 +137,8 @@ pub struct EventStoreActor {
     batches: u64,
     /// Runs while a batch waits for company.
     lingering: Option<SpawnHandle>,
+    /// Batches that the store refused for what they were since it took one.
+    pub(super) refused_in_a_row: u32,
     /// Commands in the last batch: whoever got an answer may soon be back, so a smaller one waits
     /// a moment for them.
     last_batch: usize,
@@ -156,6 +161,7 @@ impl EventStoreActor {
             writer: WriterId(new_uuid()),
             batches: 0,
             lingering: None,
+            refused_in_a_row: 0,
             last_batch: 0,
             checkpointing: false,
             checkpoint_at,
@@ -313,7 +319,9 @@ impl EventStoreActor {
 
     pub(super) fn corrupt(&self, error: &CorruptObject) -> StoreError {
         tracing::error!(partition = %self.id(), %error, "the log is damaged; run `oms log audit`");
-        StoreError::corrupt("log", "read log", error.to_string())
+        let error = StoreError::corrupt("log", "read log", error.to_string());
+        self.deps.halts.failed(WRITES, Some(self.id()), &error);
+        error
     }
 }
 

@@ -17,6 +17,7 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -30,8 +31,9 @@ use crate::log::index::{CommandOutcome, Location};
 use crate::log::partition::{PartitionLog, Verdict};
 use crate::migration::lead::Leadership;
 use crate::migration::stage::Stage;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::{EventLog, StoredEvent};
+use crate::store::halts::{Halt, WRITES, reason_of};
 use crate::store::log_heads::LogHeads;
 
 /// How the writers work.
@@ -132,8 +134,10 @@ pub struct Partition {
 pub struct GaveUp {
     /// When.
     pub at: Instant,
-    /// Whether because the store has no room left.
-    pub no_room: bool,
+    /// When the first one was given up since one succeeded.
+    pub since: Timestamp,
+    /// Why.
+    pub kind: StoreErrorKind,
 }
 
 /// Why puts fail.
@@ -257,15 +261,42 @@ impl EventStore {
     /// after a while without a try, or nobody would send the writes that could show otherwise.
     pub fn writes_fail(&self) -> Option<WritesFail> {
         let mut why = None;
-        for slot in self.slots.iter() {
-            let gave_up = *slot.shared.gave_up.lock();
-            match gave_up.filter(|g| g.at.elapsed() < FAILURE_COUNTS_FOR) {
-                Some(GaveUp { no_room: false, .. }) => return Some(WritesFail::Otherwise),
-                Some(_) => why = Some(WritesFail::NoRoom),
-                None => {}
+        for (_, gave_up) in self.given_up() {
+            match gave_up.kind {
+                StoreErrorKind::Full => why = Some(WritesFail::NoRoom),
+                _ => return Some(WritesFail::Otherwise),
             }
         }
         why
+    }
+
+    /// The partitions whose puts fail, and since when.
+    pub fn refusing(&self) -> Vec<Halt> {
+        let halt = |(partition, gave_up): (PartitionId, GaveUp)| Halt {
+            what: WRITES,
+            partition: Some(partition),
+            since: gave_up.since,
+            reason: reason_of(gave_up.kind),
+        };
+        self.given_up().map(halt).collect()
+    }
+
+    fn given_up(&self) -> impl Iterator<Item = (PartitionId, GaveUp)> + '_ {
+        self.slots.iter().filter_map(|slot| {
+            let gave_up = *slot.shared.gave_up.lock();
+            let recent = gave_up.filter(|g| g.at.elapsed() < FAILURE_COUNTS_FOR)?;
+            Some((slot.shared.id, recent))
+        })
+    }
+
+    /// The partitions that are not open yet.
+    pub fn not_open(&self) -> Vec<PartitionId> {
+        let closed = |slot: &&Slot| slot.shared.log.read().is_none();
+        self.slots
+            .iter()
+            .filter(closed)
+            .map(|s| s.shared.id)
+            .collect()
     }
 
     /// Version of a stream as this process knows it; `None` while its partition is not open.
@@ -409,7 +440,7 @@ impl EventStore {
 
 fn not_open() -> StoreError {
     StoreError::determinate(
-        crate::store::error::StoreErrorKind::Unavailable,
+        StoreErrorKind::Unavailable,
         "s3",
         "open partition",
         "the partition is not open yet",

@@ -10,6 +10,7 @@ use crate::log::partition::PartitionLog;
 use crate::migration::lead::Lead;
 use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::halts::WRITES;
 
 /// Pause between two tries to open a partition while the store does not answer.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
@@ -21,8 +22,12 @@ const BEGINNING_PAUSE: Duration = Duration::from_millis(10);
 pub async fn open(deps: Arc<WriterDeps>) -> PartitionLog {
     loop {
         match try_open(&deps).await {
-            Ok(log) => return log,
+            Ok(log) => {
+                deps.halts.goes_on(WRITES, Some(deps.shared.id));
+                return log;
+            }
             Err(error) => {
+                deps.halts.failed(WRITES, Some(deps.shared.id), &error);
                 tracing::error!(partition = %deps.shared.id, %error, "cannot open the partition yet");
                 sleep(REOPEN_PAUSE).await;
             }

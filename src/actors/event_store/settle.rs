@@ -15,7 +15,11 @@ use crate::log::partition::{Batch, Owner, Verdict};
 use crate::metrics;
 use crate::migration::stage::Mode;
 use crate::migration::standing::Standing;
-use crate::store::error::StoreErrorKind;
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::halts::WRITES;
+
+/// So many batches refused one after the other, and none taken, are no accident of one of them.
+const REFUSES_EVERYTHING: u32 = 8;
 
 impl EventStoreActor {
     pub(super) fn give_up(
@@ -24,10 +28,7 @@ impl EventStoreActor {
         object: &CommitObject,
         unsettled: &Unsettled,
     ) {
-        *self.deps.shared.gave_up.lock() = Some(GaveUp {
-            at: Instant::now(),
-            no_room: unsettled.error.kind == StoreErrorKind::Full,
-        });
+        self.note_given_up(&unsettled.error);
         tracing::warn!(partition = %self.id(), offset = object.header.offset,
             commands = batch.commands(), may_be_there = unsettled.may_be_there,
             error = %unsettled.error, "gave up on a put");
@@ -39,6 +40,28 @@ impl EventStoreActor {
                     AppendError::NotWritten(unsettled.error.clone())
                 },
             ));
+        }
+    }
+
+    /// A put that a store refused for what it asked says nothing of the next one: whoever asked for
+    /// it is told, and nobody else is held up. Only when it refuses whatever it is asked is it the
+    /// partition that takes no writes.
+    fn note_given_up(&mut self, error: &StoreError) {
+        if error.kind == StoreErrorKind::Invalid {
+            self.refused_in_a_row += 1;
+            if self.refused_in_a_row >= REFUSES_EVERYTHING {
+                self.deps.halts.failed(WRITES, Some(self.id()), error);
+            }
+            return;
+        }
+        let mut gave_up = self.deps.shared.gave_up.lock();
+        *gave_up = Some(GaveUp {
+            at: Instant::now(),
+            since: gave_up.map_or_else(|| self.deps.clock.now(), |earlier| earlier.since),
+            kind: error.kind,
+        });
+        if !error.is_transient() {
+            self.deps.halts.failed(WRITES, Some(self.id()), error);
         }
     }
 
@@ -66,6 +89,8 @@ impl EventStoreActor {
                 return;
             }
         };
+        self.deps.halts.goes_on(WRITES, Some(self.id()));
+        self.refused_in_a_row = 0;
         let in_log = match owner {
             Owner::Us => object,
             Owner::Found(found) => Arc::new(found),

@@ -24,6 +24,7 @@ use crate::migration::record::MigrationRow;
 use crate::migration::stage::{Stage, StageKind, Whole};
 use crate::migration::standing::{Heard, Standing, of_heard, without_postgres};
 use crate::store::error::StoreError;
+use crate::store::halts::{HAND_OFF, Halts, WRITES};
 use crate::store::migration_table::{MigrationTable, RowSeen};
 
 /// Shortest time between two looks at PostgreSQL, however much is in doubt.
@@ -44,6 +45,8 @@ pub struct BoardDeps {
     pub clock: Arc<dyn Clock>,
     /// Somebody found that what was published is old.
     pub doubt: Arc<Notify>,
+    /// Where it is told that a partition waits for the end of a hand-off, or for its leader.
+    pub halts: Halts,
 }
 
 /// See the module.
@@ -150,7 +153,12 @@ impl Board {
         for partition in self.deps.store.log().partition_ids() {
             match rows.get(&partition) {
                 None => self.begin(partition).await?,
-                Some(seen) => self.finish_beginning(partition, &seen.row).await?,
+                Some(seen) => {
+                    if self.lost.lock().remove(&partition) {
+                        self.deps.halts.goes_on(WRITES, Some(partition));
+                    }
+                    self.finish_beginning(partition, &seen.row).await?;
+                }
             }
         }
         let whole = rows.len() == usize::from(self.deps.store.log().partitions());
@@ -190,6 +198,7 @@ impl Board {
                 lead: Lead::Postgres,
                 epoch,
             }) => {
+                self.tell_lost(partition);
                 if self.lost.lock().insert(partition) {
                     tracing::error!(%partition, epoch = epoch.0,
                         "PostgreSQL leads this partition, and its row there is gone: restore the \
@@ -198,6 +207,7 @@ impl Board {
                 return Ok(());
             }
             None if self.deps.store.log().has_index(partition).await? => {
+                self.tell_lost(partition);
                 if self.lost.lock().insert(partition) {
                     tracing::error!(%partition,
                         "the bucket holds an index of a log that neither the bucket nor PostgreSQL \
@@ -282,6 +292,22 @@ impl Board {
         Ok(())
     }
 
+    fn tell_moving(&self, partition: PartitionId, moving: bool) {
+        let halts = &self.deps.halts;
+        if moving {
+            let why = "a hand-off is under way, and writes wait for its end";
+            halts.set(HAND_OFF, Some(partition), why, true);
+        } else {
+            halts.goes_on(HAND_OFF, Some(partition));
+        }
+    }
+
+    /// A log whose leader is gone takes no writes until that is restored.
+    fn tell_lost(&self, partition: PartitionId) {
+        let why = "PostgreSQL led, and its row there is gone: restore the database; writes wait";
+        self.deps.halts.set(WRITES, Some(partition), why, false);
+    }
+
     fn publish(&self, of: impl Fn(PartitionId, Option<Standing>) -> Option<Standing>) {
         let log = self.deps.store.log();
         self.deps.standings.send_if_modified(|known| {
@@ -295,6 +321,7 @@ impl Board {
             }
             for (partition, standing) in log.partition_ids().zip(&found) {
                 let Some(standing) = standing else { continue };
+                self.tell_moving(partition, standing.moving);
                 metrics::stage(partition, &standing.stage, standing.moving);
                 if let Some(stage) = standing.kind() {
                     log.routes().set_stage(partition, stage);

@@ -5,25 +5,35 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::walk::Walker;
 use super::{MigrationModeDeps, Order, Ordered, consider, drive};
 use crate::metrics;
 use crate::migration::guardrail::{Breach, Judgement};
 use crate::migration::stage::{StageKind, Whole};
+use crate::store::backoff::Backoff;
 
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Pauses between two tries to walk back, where that cannot be walked.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// Holds the budgets, for ever.
 pub(super) async fn watch_budgets(deps: Arc<MigrationModeDeps>, walker: Arc<Walker>) {
     let mut ticks = tokio::time::interval(EVERY);
     let mut stages = deps.board.stages();
     let mut alerted = false;
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let mut not_before = Instant::now();
     loop {
         ticks.tick().await;
         let found = deps.board.stages();
         if found != stages {
             stages = found;
             deps.pulse.begin_anew();
+            backoff.reset();
+            not_before = Instant::now();
         }
         let shadow = deps.board.store().log().shadow();
         deps.pulse.divergent(shadow.take_new_mismatches());
@@ -45,8 +55,10 @@ pub(super) async fn watch_budgets(deps: Arc<MigrationModeDeps>, walker: Arc<Walk
             Judgement::WalkBack(breach) => breach,
         };
         metrics::guardrail(true);
-        if !deps.driving.load(Ordering::Acquire) {
+        // Each refusal is a line of the history: not one a second, for as long as a gate is shut.
+        if !deps.driving.load(Ordering::Acquire) && Instant::now() >= not_before {
             walk_back(&deps, &walker, breach).await;
+            not_before = Instant::now() + backoff.pause();
         }
     }
 }

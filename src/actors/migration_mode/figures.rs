@@ -14,7 +14,7 @@ use crate::migration::edge::{Direction, Edge, Move};
 use crate::migration::gate::Figures;
 use crate::migration::lead::Lead;
 use crate::store::commit_store::CommitStore;
-use crate::store::delivery::DeliveryStore;
+use crate::store::delivery::{DeliveryStatus, DeliveryStore, PartitionDelivery};
 use crate::store::error::StoreError;
 use crate::store::health::Health;
 use crate::store::object_store::ObjectStore;
@@ -89,9 +89,9 @@ pub async fn measure(
             figures.s3_led_for = led_for(board, partitions);
             figures.fallback_reads = Some(board.store().log().fallback_reads());
             let status = measured("relay_lag_s", deps.delivery.status().await);
-            figures.relay_lag = status.map(|s| {
-                let oldest = s.oldest_seconds.unwrap_or(0.0).max(0.0);
-                Duration::try_from_secs_f64(oldest).unwrap_or(Duration::MAX)
+            figures.relay_lag = status.and_then(|status| {
+                let log = board.store().log();
+                relay_lag(&status.with_heads(board.store().heads()), log.partitions())
             });
         }
         (Edge::B, Backward) => {
@@ -106,6 +106,22 @@ pub async fn measure(
         }
     }
     figures
+}
+
+/// Commits that the outbox may lack while the age of its oldest row still says how far delivery is:
+/// those of a moment.
+const OUTBOX_IN_STEP: u64 = 256;
+
+/// How old the oldest event is that was not delivered. An outbox that has not taken in the log does
+/// not know, however empty it is.
+fn relay_lag(status: &DeliveryStatus, partitions: u16) -> Option<Duration> {
+    let taken_in = |p: &PartitionDelivery| p.lag.is_some_and(|lag| lag <= OUTBOX_IN_STEP);
+    let whole = status.partitions.len() == usize::from(partitions);
+    if !whole || !status.partitions.iter().all(taken_in) {
+        return None;
+    }
+    let oldest = status.oldest_seconds.unwrap_or(0.0).max(0.0);
+    Some(Duration::try_from_secs_f64(oldest).unwrap_or(Duration::MAX))
 }
 
 async fn probed(deps: &FigureDeps) -> Option<bool> {
@@ -188,4 +204,31 @@ fn led_for(board: &Board, partitions: &[PartitionId]) -> Option<Duration> {
     };
     let ages: Option<Vec<Duration>> = partitions.iter().map(age).collect();
     ages?.into_iter().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn law_15_an_outbox_that_lacks_the_log_knows_no_lag() {
+        let of = |lag: Option<u64>| PartitionDelivery {
+            partition: PartitionId(0),
+            watermark: 7,
+            delivered: 7,
+            lag,
+            lease_owner: None,
+            lease_until: None,
+        };
+        let status = |partitions: Vec<PartitionDelivery>| DeliveryStatus {
+            partitions,
+            ..DeliveryStatus::default()
+        };
+        let empty = status(vec![of(Some(0)), of(Some(3))]);
+        assert_eq!(relay_lag(&empty, 2), Some(Duration::ZERO));
+        assert_eq!(relay_lag(&empty, 3), None, "a partition was never taken in");
+        let behind = status(vec![of(Some(0)), of(Some(OUTBOX_IN_STEP + 1))]);
+        assert_eq!(relay_lag(&behind, 2), None);
+        assert_eq!(relay_lag(&status(vec![of(None)]), 1), None);
+    }
 }

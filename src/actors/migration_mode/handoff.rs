@@ -22,11 +22,22 @@ use crate::store::commit_store::CommitStore as _;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::migration_table::MigrationTable;
 
-/// Pause before looking again at what another process is just changing.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Pauses before looking again at what another process is just changing.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 
 /// Pauses while a store does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// How much longer than its timeout a hand-off that was left behind is looked after at a time: to
+/// undo it takes a moment, once it is wished.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What a look at both stores found.
+struct Seen {
+    known: Known,
+    /// Why S3 could not be read.
+    s3_error: Option<StoreError>,
+}
 
 /// How a move of one partition ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,16 +66,17 @@ impl Mover<'_> {
     pub async fn walk(&self, step: Move, timeout: Duration) -> Result<Moved, StoreError> {
         let mut begun: Option<Instant> = None;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut looks = Backoff::new(LOOK_AGAIN.0, LOOK_AGAIN.1);
         loop {
-            let action = match (self.known().await, begun) {
-                (Ok(known), None) => begin(&known, step, self.max_lag),
-                (Ok(known), Some(at)) => {
-                    next_action(&known, Wish::by_deadline(at.elapsed() > timeout))
+            let (action, s3_error) = match (self.known().await, begun) {
+                (Ok(seen), None) => (begin(&seen.known, step, self.max_lag), seen.s3_error),
+                (Ok(seen), Some(at)) => {
+                    let wish = Wish::by_deadline(at.elapsed() > timeout);
+                    (next_action(&seen.known, wish), seen.s3_error)
                 }
                 (Err(e), None) => return Err(e),
                 (Err(error), Some(_)) => {
-                    tracing::warn!(partition = %self.partition, %error, "the hand-off waits");
-                    sleep(backoff.pause()).await;
+                    self.waits(&mut backoff, &error).await;
                     continue;
                 }
             };
@@ -81,20 +93,26 @@ impl Mover<'_> {
                 }
                 // Somebody else's: see it to its end first.
                 Action::Wait(Reason::HandOffUnderWay) if begun.is_none() => {
-                    self.settle(timeout).await?;
+                    self.settle(Duration::ZERO, timeout).await?;
                 }
-                Action::Wait(Reason::S3Unavailable) if begun.is_none() => {
-                    return Err(no_s3());
+                Action::Wait(Reason::S3Unavailable) => {
+                    let error = s3_error.unwrap_or_else(no_s3);
+                    if begun.is_none() {
+                        return Err(error);
+                    }
+                    self.waits(&mut backoff, &error).await;
                 }
                 action => {
                     let fences = matches!(action, Action::SetRow { .. });
                     match self.act(action).await {
-                        Ok(done) => {
+                        Ok(true) => {
                             backoff.reset();
-                            if fences && done && begun.is_none() {
+                            looks.reset();
+                            if fences && begun.is_none() {
                                 begun = Some(Instant::now());
                             }
                         }
+                        Ok(false) => sleep(looks.pause()).await,
                         Err(e) if begun.is_none() && !e.is_indeterminate() => return Err(e),
                         Err(error) => {
                             // It may have happened: from here on the row says what there is.
@@ -109,22 +127,53 @@ impl Mover<'_> {
         }
     }
 
-    /// Ends a hand-off that was found under way: finishes it, or after `timeout` undoes it.
-    pub async fn settle(&self, timeout: Duration) -> Result<Leadership, StoreError> {
+    /// Ends a hand-off that was found under way, `age` old by then: finishes it, or once it is older
+    /// than `timeout` undoes it. Where it can be neither because a store does not answer, it says
+    /// so, a little later: whoever drives it has others to look after, and comes back.
+    pub async fn settle(&self, age: Duration, timeout: Duration) -> Result<Leadership, StoreError> {
         let begun = Instant::now();
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut looks = Backoff::new(LOOK_AGAIN.0, LOOK_AGAIN.1);
         loop {
-            let known = self.known().await?;
-            let wish = Wish::by_deadline(begun.elapsed() > timeout);
-            match next_action(&known, wish) {
+            let seen = self.known().await?;
+            let wish = Wish::by_deadline(age + begun.elapsed() > timeout);
+            let enough = begun.elapsed() > timeout.saturating_sub(age) + GRACE;
+            let error = match next_action(&seen.known, wish) {
                 Action::Done(leadership) => {
                     self.tell().await;
                     return Ok(leadership);
                 }
-                action => {
-                    self.act(action).await?;
-                }
+                Action::Wait(Reason::S3Unavailable) => seen.s3_error.unwrap_or_else(no_s3),
+                Action::Wait(why) if enough => stuck(self.partition, why),
+                action => match self.act(action).await {
+                    Ok(true) => {
+                        backoff.reset();
+                        looks.reset();
+                        continue;
+                    }
+                    Ok(false) => {
+                        sleep(looks.pause()).await;
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+            };
+            if enough {
+                return Err(error);
             }
+            self.waits(&mut backoff, &error).await;
         }
+    }
+
+    /// Waits ever longer for a store that refuses at once; said once, and from then on in whispers.
+    async fn waits(&self, backoff: &mut Backoff, error: &StoreError) {
+        let pause = backoff.pause();
+        if backoff.failures() == 1 {
+            tracing::warn!(partition = %self.partition, %error, "the hand-off waits");
+        } else {
+            tracing::debug!(partition = %self.partition, %error, ?pause, "it still waits");
+        }
+        sleep(pause).await;
     }
 
     fn ended(&self, wished: Lead, leadership: Leadership, pause: Duration) {
@@ -146,11 +195,7 @@ impl Mover<'_> {
             Action::CopyToS3 { up_to } => self.copy(Lead::S3, up_to).await,
             Action::CopyToPostgres { up_to } => self.copy(Lead::Postgres, up_to).await,
             Action::PutControlInS3 { offset, record } => self.put_control(offset, record).await,
-            Action::Done(_) => Ok(false),
-            Action::Wait(_) => {
-                sleep(LOOK_AGAIN).await;
-                Ok(false)
-            }
+            Action::Done(_) | Action::Wait(_) => Ok(false),
         }
     }
 
@@ -182,11 +227,16 @@ impl Mover<'_> {
             Lead::S3 => self.mirrored(),
             Lead::Postgres => 0,
         };
-        let mut next = place.end(self.partition, hint).await?;
+        let end = place.end(self.partition, hint).await?;
+        let mut next = end;
         while next < up_to {
-            next = copy_some(log, self.partition, to, next, up_to).await?.0;
+            let reached = copy_some(log, self.partition, to, next, up_to).await?.0;
+            if reached <= next {
+                return Err(no_progress(self.partition, to, next));
+            }
+            next = reached;
         }
-        Ok(true)
+        Ok(next > end)
     }
 
     /// An offset before which S3 is known to have everything.
@@ -223,17 +273,19 @@ impl Mover<'_> {
         store.log().put_commit(&object).await.map(|_| true)
     }
 
-    async fn known(&self) -> Result<Known, StoreError> {
+    /// Looks at both stores. S3 that cannot be read, for whatever reason, is S3 that is away: a
+    /// hand-off can be undone without it, and writes wait all the while.
+    async fn known(&self) -> Result<Seen, StoreError> {
         let postgres = self.postgres().await?;
-        let s3 = match self.s3().await {
-            Ok(view) => Some(view),
-            Err(error) if error.is_transient() => {
+        let (s3, s3_error) = match self.s3().await {
+            Ok(view) => (Some(view), None),
+            Err(error) => {
                 tracing::debug!(partition = %self.partition, %error, "S3 cannot be looked at");
-                None
+                (None, Some(error))
             }
-            Err(e) => return Err(e),
         };
-        Ok(Known { postgres, s3 })
+        let known = Known { postgres, s3 };
+        Ok(Seen { known, s3_error })
     }
 
     async fn postgres(&self) -> Result<PostgresView, StoreError> {
@@ -295,6 +347,16 @@ fn elsewhere(partition: PartitionId, step: Move) -> StoreError {
         "walk edge",
         format!("partition {partition} is not in {}", step.from()),
     )
+}
+
+fn no_progress(partition: PartitionId, to: Lead, at: Offset) -> StoreError {
+    let what = format!("the copy of partition {partition} does not get beyond offset {at}");
+    StoreError::determinate(StoreErrorKind::Unavailable, to.as_str(), "copy", what)
+}
+
+fn stuck(partition: PartitionId, why: Reason) -> StoreError {
+    let what = format!("the hand-off of partition {partition} cannot be ended now: {why:?}");
+    StoreError::determinate(StoreErrorKind::Unavailable, "postgres", "walk edge", what)
 }
 
 fn no_s3() -> StoreError {

@@ -17,15 +17,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::future::join_all;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 pub use self::board::{Board, BoardDeps};
 pub use self::figures::{FigureDeps, Verifications, Verified};
 pub use self::walk::{PATIENCE, Planned, Walker};
 
-use self::handoff::Mover;
 use super::arbiters::Place;
 use super::pulse::Pulse;
 use super::supervision::handle::Handle;
@@ -36,7 +36,14 @@ use crate::domain::time::new_uuid;
 use crate::migration::record::Step;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::{Switch, SwitchState};
+use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
+
+/// Pauses between two looks at PostgreSQL while it refuses.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Shortest time between two looks at what the log says.
+const HEAR_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a first answer of PostgreSQL is waited for before the log alone decides.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -145,6 +152,7 @@ impl Supervised for MigrationModeActor {
 async fn watch_stages(deps: Arc<MigrationModeDeps>) {
     let mut heads = deps.board.store().heads().subscribe();
     let mut reachable = true;
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
         heads.mark_unchanged();
         // With S3 leading nobody has to wait for PostgreSQL's answer.
@@ -165,22 +173,33 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
         }
         reachable = looked.is_ok();
         let unknown = deps.board.stages().is_none();
+        // However many doubt what was published: PostgreSQL that refuses at once is asked ever more
+        // seldom. What the log says is heard at once all the same.
+        let not_before = match reachable {
+            true => {
+                backoff.reset();
+                Instant::now()
+            }
+            false => Instant::now() + backoff.pause(),
+        };
         let news = async {
             loop {
                 tokio::select! {
-                    () = deps.board.doubt().notified() => return,
+                    () = deps.board.doubt().notified() => {}
                     // Heads move with every commit: they matter only while somebody waits for a
                     // partition to be opened.
-                    changed = heads.changed(), if unknown => {
-                        if changed.is_ok() {
-                            return;
-                        }
-                    }
+                    Ok(()) = heads.changed(), if unknown => {}
                 }
+                if Instant::now() >= not_before {
+                    return;
+                }
+                deps.board.hear();
+                tokio::time::sleep(HEAR_PAUSE).await;
             }
         };
         // Without news it is looked all the same.
-        let _ = timeout(deps.poll, news).await;
+        let until = not_before.max(Instant::now() + deps.poll);
+        let _ = timeout_at(until, news).await;
     }
 }
 
@@ -216,27 +235,18 @@ async fn adopt_one(deps: &MigrationModeDeps, walker: &Walker, patience: Duration
     }
 }
 
-/// Ends hand-offs that no switch under way accounts for.
+/// Ends hand-offs that no switch under way accounts for, side by side: one that cannot be ended now
+/// holds up none of the others, and is looked after again.
 async fn settle_orphans(deps: &MigrationModeDeps, walker: &Walker) {
     if !matches!(walker.table.current_switch().await, Ok(None)) {
         return;
     }
-    for (partition, seen) in deps.board.rows() {
+    let rows = deps.board.rows();
+    let left = rows.iter().filter(|(_, seen)| {
         let young = seen.unchanged().is_some_and(|age| age < PATIENCE);
-        if seen.row.step == Step::Steady || young {
-            continue;
-        }
-        tracing::warn!(%partition, step = %seen.row.step, "ending a hand-off that nobody drives");
-        let mover = Mover {
-            board: &deps.board,
-            table: &*walker.table,
-            partition,
-            max_lag: walker.gates.max_lag,
-        };
-        if let Err(error) = mover.settle(walker.handoff_timeout).await {
-            tracing::warn!(%partition, %error, "it is tried again");
-        }
-    }
+        seen.row.step != Step::Steady && !young
+    });
+    join_all(left.map(|(partition, seen)| walker.settle(*partition, seen))).await;
 }
 
 async fn drive(deps: &MigrationModeDeps, walker: &Walker, switch: Switch) {

@@ -1,6 +1,7 @@
 //! Walking a switch: edge by edge, each behind its gates, recorded as it goes, so that another
 //! process can go on where this one was lost.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +18,11 @@ use crate::flaws::{Flaw, flawed};
 use crate::metrics;
 use crate::migration::edge::{Edge, Move, next_move, path};
 use crate::migration::gate::{GateKind, GateReport, GateSettings, GateState, evaluate, may_pass};
+use crate::migration::record::Step;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::{EdgeReport, Switch, SwitchState};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::migration_table::MigrationTable;
+use crate::store::migration_table::{MigrationTable, RowSeen};
 
 /// Gates of data that come to hold by themselves, as the copy goes on: the walk waits for them.
 const HOLD_BY_THEMSELVES: [&str; 3] = ["backfill_remaining", "unmirrored", "mirror_behind"];
@@ -141,10 +143,15 @@ impl Walker {
     pub async fn walk(&self, mut switch: Switch, seen: impl Fn(&Switch)) -> Option<Switch> {
         tracing::info!(id = %switch.id, goal = %switch.goal, by = switch.by,
             reason = switch.reason, force = switch.force, "a switch is walked");
+        self.end_left_behind(&switch, &seen).await?;
         loop {
             let step = match self.next(&switch).await {
                 Ok(Some(step)) => step,
                 Ok(None) => return self.end(switch, SwitchState::Done, None, &seen).await,
+                Err(_) if self.is_cancelled(&switch) => {
+                    let why = Some("cancelled before its next edge".to_owned());
+                    return self.end(switch, SwitchState::Failed, why, &seen).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the switch waits");
                     sleep(RECORD).await;
@@ -261,13 +268,51 @@ impl Walker {
             };
             (*partition, mover.walk(step, self.handoff_timeout).await)
         });
-        let mut moving = std::pin::pin!(join_all(moves));
+        self.while_recording(switch, join_all(moves), seen).await
+    }
+
+    /// Does something that takes long, saying all the while that the switch is driven. `None`: by
+    /// another.
+    async fn while_recording<T>(
+        &self,
+        switch: &Switch,
+        work: impl Future<Output = T>,
+        seen: &impl Fn(&Switch),
+    ) -> Option<T> {
+        let mut work = std::pin::pin!(work);
         loop {
-            match timeout(RECORD, &mut moving).await {
-                Ok(moved) => return Some(moved),
+            match timeout(RECORD, &mut work).await {
+                Ok(done) => return Some(done),
                 Err(_) if self.record(switch, seen).await => {}
                 Err(_) => return None,
             }
+        }
+    }
+
+    /// Ends the hand-offs that a driver before this one left under way, side by side, before any
+    /// gate is asked: their writers wait, whatever the gates say by now.
+    async fn end_left_behind(&self, switch: &Switch, seen: &impl Fn(&Switch)) -> Option<()> {
+        // Unknown for now: then whoever walks the edge meets them.
+        let rows = self.table.rows().await.unwrap_or_default();
+        let mine = rows.iter().filter(|(p, _)| switch.partitions.contains(p));
+        let left = mine.filter(|(_, seen)| seen.row.step != Step::Steady);
+        let ends = join_all(left.map(|(partition, row)| self.settle(*partition, row)));
+        self.while_recording(switch, ends, seen).await?;
+        Some(())
+    }
+
+    /// Ends a hand-off that was found under way.
+    pub(super) async fn settle(&self, partition: PartitionId, seen: &RowSeen) {
+        tracing::warn!(%partition, step = %seen.row.step, "ending a hand-off that nobody drives");
+        let mover = Mover {
+            board: &self.board,
+            table: &*self.table,
+            partition,
+            max_lag: self.gates.max_lag,
+        };
+        let age = seen.unchanged().unwrap_or_default();
+        if let Err(error) = mover.settle(age, self.handoff_timeout).await {
+            tracing::warn!(%partition, %error, "it is tried again");
         }
     }
 
@@ -277,10 +322,10 @@ impl Walker {
         step: Move,
         walked: Vec<(PartitionId, Result<Moved, StoreError>)>,
     ) -> (SwitchState, Option<String>) {
-        let mut outcome = (SwitchState::Done, None);
         let Some(edge) = switch.edges.last_mut() else {
-            return outcome;
+            return (SwitchState::Done, None);
         };
+        let (mut failed, mut undone) = (Vec::new(), Vec::new());
         for (partition, moved) in walked {
             match moved {
                 Ok(moved) => {
@@ -290,19 +335,24 @@ impl Walker {
                     }
                     if moved.leadership.lead != step.to().lead() {
                         let timeout = self.handoff_timeout;
-                        let why = format!(
+                        undone.push(format!(
                             "the hand-off of partition {partition} was not over after {timeout:?} \
                              and was undone"
-                        );
-                        outcome = (SwitchState::Undone, Some(why));
+                        ));
                     }
                 }
-                Err(error) => outcome = (SwitchState::Failed, Some(error.to_string())),
+                Err(error) => failed.push(format!("partition {partition}: {error}")),
             }
         }
-        edge.state = outcome.0;
+        let state = match (failed.is_empty(), undone.is_empty()) {
+            (false, _) => SwitchState::Failed,
+            (true, false) => SwitchState::Undone,
+            (true, true) => SwitchState::Done,
+        };
+        failed.append(&mut undone);
+        edge.state = state;
         edge.ended = Some(self.board.clock().now());
-        outcome
+        (state, (!failed.is_empty()).then(|| failed.join("; ")))
     }
 
     /// Records how far the switch is; false when another process drives it by now. While PostgreSQL

@@ -22,6 +22,8 @@ use crate::migration::stage::StageKind;
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::EventLog;
+use crate::store::halts::COPY;
+use crate::store::log_heads::LogHeads;
 
 /// Commits copied at a time.
 const COPY_COMMITS: u64 = 256;
@@ -78,6 +80,12 @@ pub struct Copier {
     cursor: Option<(Lead, Offset)>,
 }
 
+/// Commits that a copy which ends at `next` lacks; `None` while the head of the log is not known.
+fn lag(heads: &LogHeads, partition: PartitionId, next: Offset) -> Option<f64> {
+    let head = heads.known(partition)?;
+    Some(head.saturating_sub(next) as f64)
+}
+
 impl Copier {
     /// A copier that knows nothing yet.
     pub fn new(deps: MirrorDeps, partition: PartitionId) -> Self {
@@ -103,7 +111,17 @@ impl Copier {
                 }
                 continue;
             };
-            match self.step(to).await {
+            let step = self.step(to).await;
+            match &step {
+                Ok(_) => {
+                    self.deps.halts.goes_on(COPY, Some(self.partition));
+                }
+                Err(error) => {
+                    self.deps.halts.failed(COPY, Some(self.partition), error);
+                    self.show_lag(to);
+                }
+            }
+            match step {
                 Ok(true) => backoff.reset(),
                 Ok(false) => {
                     backoff.reset();
@@ -143,8 +161,17 @@ impl Copier {
 
     fn rest(&mut self) {
         self.cursor = None;
-        self.out_of_step();
-        metrics::partition_gauge(UNMIRRORED, self.partition, 0.0);
+        // There is no copy to be told of.
+        self.deps.mirrors.set(self.partition, Mirror::default());
+        metrics::known_gauge(UNMIRRORED, self.partition, None);
+        self.deps.halts.goes_on(COPY, Some(self.partition));
+    }
+
+    /// Says how far the copy in this place lags, as far as is known: whether it goes on or not.
+    fn show_lag(&self, to: Lead) {
+        let known = self.deps.mirrors.known(self.partition, to);
+        let lag = known.and_then(|mirror| lag(&self.deps.heads, self.partition, mirror.next));
+        metrics::known_gauge(UNMIRRORED, self.partition, lag);
     }
 
     fn out_of_step(&self) {
@@ -160,7 +187,12 @@ impl Copier {
     async fn step(&mut self, to: Lead) -> Result<bool, StoreError> {
         let from = match self.cursor {
             Some((target, next)) if target == to => next,
-            _ => self.find_end(to).await?,
+            _ => {
+                let end = self.find_end(to).await?;
+                // Known from here on, also when nothing can be copied.
+                self.found(to, end, false);
+                end
+            }
         };
         let head = self.deps.heads.next_offset(self.partition);
         if from >= head {
@@ -168,8 +200,11 @@ impl Copier {
             return Ok(false);
         }
         let in_step = self.deps.mirrors.of(self.partition).in_step;
-        if !in_step {
-            self.deps.brake.may_begin().await;
+        if !in_step && head - from > IN_STEP {
+            // The log goes on while history is held back.
+            while timeout(LOOK, self.deps.brake.may_begin()).await.is_err() {
+                self.show_lag(to);
+            }
         }
         let begun = Instant::now();
         let (next, events) = copy_some(&self.deps.log, self.partition, to, from, head).await?;
@@ -194,11 +229,16 @@ impl Copier {
     fn reached(&mut self, to: Lead, next: Offset, in_step: bool) {
         self.cursor = Some((to, next));
         self.deps.log.routes().set_mirrored(self.partition, next);
-        self.deps
-            .mirrors
-            .set(self.partition, Mirror { next, in_step });
-        let head = self.deps.heads.next_offset(self.partition);
-        let lag = head.saturating_sub(next) as f64;
-        metrics::partition_gauge(UNMIRRORED, self.partition, lag);
+        self.found(to, next, in_step);
+    }
+
+    fn found(&self, to: Lead, next: Offset, in_step: bool) {
+        let mirror = Mirror {
+            to: Some(to),
+            next,
+            in_step,
+        };
+        self.deps.mirrors.set(self.partition, mirror);
+        self.show_lag(to);
     }
 }

@@ -19,6 +19,7 @@ use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
 use super::write_path::Standings;
 use crate::store::event_log::EventLog;
+use crate::store::halts::Halts;
 use crate::store::log_heads::LogHeads;
 
 /// What the copiers work with.
@@ -34,6 +35,8 @@ pub struct MirrorDeps {
     pub mirrors: Arc<Mirrors>,
     /// How fast history is copied.
     pub brake: Arc<Brake>,
+    /// Where it is told that a copy does not go on.
+    pub halts: Halts,
 }
 
 /// See the module.

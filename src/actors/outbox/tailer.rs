@@ -26,14 +26,11 @@ use crate::store::delivered;
 use crate::store::delivery::{CommitGroup, DeliveryStore};
 use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
-use crate::store::halts::Halts;
+use crate::store::halts::{self, Halts};
 use crate::store::log_heads::LogHeads;
 use crate::store::object_store::ObjectStore;
 use crate::store::outbox_rows::rows_of;
 use crate::store::transport::TopicNames;
-
-/// Who it is for those who ask what stands still.
-const NAME: &str = "outbox";
 
 /// Rows of one transaction: PostgreSQL takes in about as many a second however they are grouped
 /// beyond this, and a smaller transaction wakes the relay sooner. A commit is never split.
@@ -70,8 +67,8 @@ pub struct OutboxDeps {
     pub recorded: Arc<Notify>,
     /// How often to look for commits of other processes.
     pub look_every: Duration,
-    /// Where to tell that it cannot go on.
-    pub halts: Arc<Halts>,
+    /// Where it is told that it does not go on.
+    pub halts: Halts,
 }
 
 /// See the module.
@@ -89,7 +86,7 @@ impl Tailer {
     /// A tailer that knows nothing yet.
     pub fn new(deps: OutboxDeps) -> Self {
         Self {
-            damaged: Damaged::new(NAME).telling(deps.halts.clone()),
+            damaged: Damaged::new(halts::OUTBOX, deps.halts.clone()),
             deps,
             cursors: BTreeMap::new(),
             lagging: BTreeSet::new(),
@@ -105,12 +102,17 @@ impl Tailer {
             heads.mark_unchanged();
             let begun = Instant::now();
             let round = self.round().await;
-            if round.is_ok() {
-                backoff.reset();
-                self.deps.halts.goes_on(NAME, None);
+            match &round {
+                Ok(_) => {
+                    self.deps.halts.goes_on(halts::OUTBOX, None);
+                }
+                Err(error) => self.deps.halts.failed(halts::OUTBOX, None, error),
             }
             match round {
-                Ok(true) => tokio::time::sleep_until(begun + PACE).await,
+                Ok(true) => {
+                    backoff.reset();
+                    tokio::time::sleep_until(begun + PACE).await;
+                }
                 Ok(false) => {
                     let look = self.deps.look_every;
                     // The sender lives as long as our own reference to the heads.
@@ -118,7 +120,6 @@ impl Tailer {
                 }
                 Err(error) => {
                     let pause = backoff.pause();
-                    self.deps.halts.halt(NAME, None, error.to_string());
                     if backoff.failures() == 1 {
                         tracing::warn!(%error, "the outbox waits; writes go on");
                     } else {
@@ -231,9 +232,9 @@ impl Tailer {
     }
 
     fn report_lag(&self, partition: PartitionId, cursor: Offset) {
-        let head = self.deps.heads.next_offset(partition);
-        let lag = head.saturating_sub(cursor);
-        metrics::partition_gauge(OUTBOX_WATERMARK_LAG, partition, lag as f64);
+        let head = self.deps.heads.known(partition);
+        let lag = head.map(|head| head.saturating_sub(cursor) as f64);
+        metrics::known_gauge(OUTBOX_WATERMARK_LAG, partition, lag);
     }
 
     /// Asks the outbox where it stands, where that is not known. An outbox that never took a

@@ -23,6 +23,7 @@ use super::supervision::supervisor::Supervisor;
 use crate::projection::changes::ParkedEvent;
 use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
+use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::log_heads::LogHeads;
 use crate::store::read_model::{Generation, ProjectionStatus, ReadModel};
@@ -69,6 +70,8 @@ pub struct ProjectionDeps {
     pub io: IoRuntime,
     /// How it works.
     pub settings: ProjectionSettings,
+    /// Where it is told that it does not go on.
+    pub halts: Halts,
 }
 
 /// See the module.

@@ -33,11 +33,21 @@ impl ProjectionProgress {
         });
     }
 
-    /// The offset after the last commit that the read model has taken in, as last seen; 0 while
+    /// The offset after the last commit that the read model has taken in, as last seen; `None` while
     /// nothing is known.
-    pub fn next_offset(&self, partition: PartitionId) -> Offset {
+    pub fn known(&self, partition: PartitionId) -> Option<Offset> {
         let next = self.next.borrow();
-        next.get(usize::from(partition.0)).copied().unwrap_or(0)
+        next.get(usize::from(partition.0)).copied()
+    }
+
+    fn next_offset(&self, partition: PartitionId) -> Offset {
+        self.known(partition).unwrap_or(0)
+    }
+
+    /// Commits of a partition the read model has not taken in; `None` while either end is unknown.
+    pub fn lag(&self, heads: &LogHeads, partition: PartitionId) -> Option<u64> {
+        let (head, next) = (heads.known(partition)?, self.known(partition)?);
+        Some(head.saturating_sub(next))
     }
 
     /// Commits the read model has not taken in, of all partitions.

@@ -20,10 +20,11 @@ use super::gather::{Gathered, Stretch, gather};
 use super::{ProjectionDeps, TAKE_OVER_AFTER};
 use crate::actors::damaged::Damaged;
 use crate::domain::ids::{Offset, PartitionId, Position};
-use crate::metrics::{PROJECTED, PROJECTION_LAG, PROJECTION_POISON, partition_gauge};
+use crate::metrics::{PROJECTED, PROJECTION_LAG, PROJECTION_POISON, known_gauge};
 use crate::projection::changes::{Changes, ParkedEvent};
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
+use crate::store::halts;
 use crate::store::read_model::{Applied, Batch, Generation, GenerationState, Generations};
 
 /// Shortest time from one transaction to the next: what is committed meanwhile is taken in
@@ -77,12 +78,12 @@ impl Projector {
     /// `changed` is notified when the generations were changed by this process.
     pub fn new(deps: ProjectionDeps, changed: Arc<Notify>) -> Self {
         Self {
+            damaged: Damaged::new(halts::PROJECTION, deps.halts.clone()),
             deps,
             changed,
             turn: TURN.0,
             first: 0,
             checked: false,
-            damaged: Damaged::new("projection"),
         }
     }
 
@@ -95,6 +96,7 @@ impl Projector {
                 Ok(()) => continue,
                 Err(error) => error,
             };
+            self.deps.halts.failed(halts::PROJECTION, None, &error);
             let pause = backoff.pause();
             if backoff.failures() == 1 {
                 tracing::warn!(%error, "the projection waits: a store fails");
@@ -116,7 +118,9 @@ impl Projector {
         let looked = Instant::now();
         while looked.elapsed() < LOOK_AGAIN {
             let begun = Instant::now();
-            match self.step(&mut generations).await? {
+            let step = self.step(&mut generations).await?;
+            self.deps.halts.goes_on(halts::PROJECTION, None);
+            match step {
                 Step::Worked => {
                     backoff.reset();
                     tokio::time::sleep_until(begun + PACE).await;
@@ -178,9 +182,8 @@ impl Projector {
 
     fn show_lag(&self) {
         for partition in self.deps.log.partition_ids() {
-            let head = self.deps.heads.next_offset(partition);
-            let lag = head.saturating_sub(self.deps.progress.next_offset(partition));
-            partition_gauge(PROJECTION_LAG, partition, lag as f64);
+            let lag = self.deps.progress.lag(&self.deps.heads, partition);
+            known_gauge(PROJECTION_LAG, partition, lag.map(|lag| lag as f64));
         }
     }
 

@@ -33,12 +33,15 @@ use crate::store::delivered;
 use crate::store::delivery::{DeliveryStore, OutboxRow};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::EventLog;
-use crate::store::halts::Halts;
+use crate::store::halts::{self, Halts};
 use crate::store::object_store::ObjectStore;
 use crate::store::transport::{Message, Outcome, Transport};
 
 /// Pauses while PostgreSQL, S3 or the broker does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
+
+/// How long a measured backlog is shown when it cannot be measured again.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// How often, times, pace. Times are bounds, not delays: the tailer wakes the publisher.
 #[derive(Debug, Clone, Copy)]
@@ -89,12 +92,9 @@ pub struct RelayDeps {
     pub node: String,
     /// How often, times, pace.
     pub settings: RelaySettings,
-    /// Where to tell that it cannot go on.
-    pub halts: Arc<Halts>,
+    /// Where it is told that it does not go on.
+    pub halts: Halts,
 }
-
-/// Who it is for those who ask what stands still.
-const NAME: &str = "relay";
 
 /// See the module.
 pub struct Publisher {
@@ -106,6 +106,8 @@ pub struct Publisher {
     lease: Option<Lease>,
     swept: Instant,
     reported: Option<Instant>,
+    /// When the backlog was measured last.
+    measured: Option<Instant>,
     saved: BTreeMap<PartitionId, Offset>,
 }
 
@@ -137,6 +139,7 @@ impl Publisher {
             lease: None,
             swept: Instant::now(),
             reported: None,
+            measured: None,
             saved: BTreeMap::new(),
         }
     }
@@ -149,16 +152,20 @@ impl Publisher {
         }
         loop {
             let step = self.step().await;
-            if step.is_ok() {
-                self.backoff.reset();
-                self.deps.halts.goes_on(NAME, None);
+            match &step {
+                Ok(_) => {
+                    self.deps.halts.goes_on(halts::RELAY, None);
+                }
+                Err(error) => self.deps.halts.failed(halts::RELAY, None, error),
             }
             match step {
-                Ok(true) => {}
-                Ok(false) => self.rest().await,
+                Ok(true) => self.backoff.reset(),
+                Ok(false) => {
+                    self.backoff.reset();
+                    self.rest().await;
+                }
                 Err(error) => {
                     let pause = self.backoff.pause();
-                    self.deps.halts.halt(NAME, None, error.to_string());
                     if self.backoff.failures() == 1 {
                         tracing::warn!(%error, "delivery waits; nothing is lost");
                     } else {
@@ -263,8 +270,12 @@ impl Publisher {
             read = self.queue.loaded(rows, self.deps.clock.now());
         }
         self.fetch_ahead().await;
-        if let Err(error) = self.report().await {
-            tracing::debug!(%error, "the backlog is measured later");
+        match self.report().await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the backlog is measured later");
+                self.forget_backlog();
+            }
         }
         Ok(read)
     }
@@ -403,6 +414,16 @@ impl Publisher {
         Ok(failure)
     }
 
+    /// What was waiting long ago says nothing of what waits now.
+    fn forget_backlog(&mut self) {
+        if self.measured.is_some_and(|at| at.elapsed() > KNOWN_FOR) {
+            self.measured = None;
+            for name in [OUTBOX_DEPTH, OUTBOX_OLDEST, DEAD_LETTERS] {
+                gauge!(name).set(f64::NAN);
+            }
+        }
+    }
+
     /// Sets the gauges and writes the delivered watermarks down, now and then.
     async fn report(&mut self) -> Result<(), StoreError> {
         let pause = self.deps.settings.report;
@@ -411,6 +432,7 @@ impl Publisher {
         }
         self.reported = Some(Instant::now());
         let status = self.deps.store.status().await?;
+        self.measured = Some(Instant::now());
         gauge!(OUTBOX_DEPTH).set(status.depth as f64);
         gauge!(OUTBOX_OLDEST).set(status.oldest_seconds.unwrap_or(0.0));
         gauge!(DEAD_LETTERS).set(status.dead_letters as f64);

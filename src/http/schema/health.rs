@@ -35,19 +35,40 @@ pub struct Disk {
     reserve_bytes: u64,
 }
 
+/// Something that does not go on.
+#[derive(ToSchema)]
+pub struct Halted {
+    /// `writes`, `hand_off`, `copy`, `outbox` (the log is not taken into it), `relay` (nothing is
+    /// published), `projection`, or a kind of job.
+    what: String,
+    /// The partition it is halted in; all of it without.
+    partition: Option<u16>,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    since: (),
+    /// Why.
+    reason: String,
+}
+
 /// How the service is.
 #[derive(ToSchema)]
 pub struct Health {
-    /// `ok`, `degraded` (something lags behind, or writes are refused for want of room while reads go
-    /// on) or `unavailable`.
+    /// `ok`, `degraded` (something lags behind or does not go on, or writes are refused for want of
+    /// room while reads go on) or `unavailable`.
     status: String,
     migration_mode: Mode,
     /// Which store leads.
     lead: Lead,
     /// Since which hand-off.
     epoch: u64,
-    /// Why commands are refused although the service runs: `storage_full`.
+    /// Why it is not `ok`, where a dependency's state does not say it: `storage_full` (commands are
+    /// refused), `not_ready`, or `WHAT_halted` for the first of `halted`.
+    #[schema(example = "projection_halted")]
     reason: Option<String>,
+    /// What does not go on, wholly or in a partition; absent without any.
+    halted: Option<Vec<Halted>>,
+    /// Partitions that are not open yet, or whose leader is not known; absent without any.
+    not_ready: Option<Vec<u16>>,
     /// Room on the disk of the data directory, where embedded parts keep their data on it.
     disk: Option<Disk>,
     dependencies: Dependencies,

@@ -40,7 +40,8 @@ use crate::store::object_store::ObjectStore;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveOrder {
-    /// Look whether it may be done and how much there is; write and empty nothing.
+    /// Look whether it may be done and make the files to see what they come to; write and empty
+    /// nothing.
     pub dry_run: bool,
     /// Export, but leave the tables as they are.
     pub keep_rows: bool,
@@ -57,12 +58,15 @@ pub struct ArchiveReport {
     pub ended: Timestamp,
     /// Key of the manifest.
     pub manifest: Option<String>,
-    /// Rows exported.
+    /// Rows exported, or that would be.
     pub rows: u64,
     /// Bytes of the files.
     pub bytes: u64,
     /// Files.
     pub parts: u64,
+    /// Commit objects whose events those rows are.
+    #[serde(default)]
+    pub commits: u64,
     /// Whether the tables were emptied.
     pub emptied: bool,
     /// How far PostgreSQL held each partition.
@@ -169,10 +173,15 @@ fn retired(
 
 fn refuse_unproven(report: &VerifyReport) -> Result<(), String> {
     if !report.clean {
-        return Err(format!(
+        let mut why = format!(
             "{} divergences between PostgreSQL and S3: repair them first",
             report.divergences_total
-        ));
+        );
+        for ahead in &report.copies_ahead {
+            why.push_str("; ");
+            why.push_str(ahead);
+        }
+        return Err(why);
     }
     match report.partitions.iter().find(|p| p.postgres_end > p.to) {
         Some(p) => Err(format!(
@@ -214,12 +223,9 @@ impl Runner for ArchiveRunner {
         state.ends = Some(ends.clone());
         state.verify = None;
         job.keep(write(&state)?);
-        if order.dry_run {
-            return write(&self.report(&order, &state, None, false));
-        }
         let exporter = Exporter {
             table: &*self.verifier.places.postgres.log,
-            bucket: &*self.bucket,
+            bucket: (!order.dry_run).then_some(&*self.bucket),
             job,
             export: job.id(),
         };
@@ -241,6 +247,9 @@ impl Runner for ArchiveRunner {
             }
         };
         state.parts = parts;
+        if order.dry_run {
+            return write(&self.report(&order, &state, None, false));
+        }
         state.compared = true;
         job.keep(write(&state)?);
         let manifest = Manifest::new(job.id(), state.began, ends.clone(), state.parts.clone());
@@ -293,6 +302,7 @@ impl ArchiveRunner {
             rows: state.parts.iter().map(|p| p.rows).sum(),
             bytes: state.parts.iter().map(|p| p.bytes).sum(),
             parts: state.parts.len() as u64,
+            commits: state.parts.iter().map(|p| p.to - p.from).sum(),
             emptied,
             partitions: state.ends.clone().unwrap_or_default(),
         }

@@ -1,8 +1,13 @@
 //! Repair: what a verification found, put right where the chain says what is right. Every difference
 //! is looked at again just before; what is replaced or taken away is kept in quarantine first.
 //!
-//! * [`report`]: what came of it; `run`: one difference after the other
+//! It mends copies by itself. The log that leads is the truth: there it touches only what a person
+//! has named, by its place and its hash ([`crate::proof::order`]).
+//!
+//! * [`report`]: what came of it; `run`: one difference after the other; `beyond`: what lies beyond
+//!   the end of the log
 
+mod beyond;
 pub mod report;
 mod run;
 
@@ -23,6 +28,7 @@ use crate::domain::ids::PartitionId;
 use crate::domain::refusal::Refusal;
 use crate::migration::job::{JobKind, JobState};
 use crate::proof::divergence::{Divergence, Remedy, StrayName};
+use crate::proof::order::LeaderOrder;
 use crate::proof::report::VerifyReport;
 use crate::store::job_table::JobTable;
 use crate::store::object_store::ObjectStore;
@@ -40,8 +46,10 @@ pub struct RepairOrder {
     /// Tell what would be done, and do nothing.
     pub dry_run: bool,
     /// Also quarantine what lies beyond the end of the log though it could follow it: a person has
-    /// made sure that it is not the only copy of something acknowledged.
+    /// made sure that it is not the only copy of something acknowledged. Of the copy alone.
     pub quarantine_beyond_end: bool,
+    /// What may be replaced, filled in or taken away in the log that leads; nothing else there is.
+    pub replace_in_leader: Vec<LeaderOrder>,
 }
 
 /// The job.
@@ -113,6 +121,12 @@ impl Runner for RepairRunner {
     async fn check(&self, parameters: &Value) -> Result<(), JobRefused> {
         let order: RepairOrder = order_of(parameters)?;
         check_partitions(&order.partitions, self.verifier.places.partitions)?;
+        let named: Vec<_> = order
+            .replace_in_leader
+            .iter()
+            .map(LeaderOrder::partition)
+            .collect();
+        check_partitions(&named, self.verifier.places.partitions)?;
         if order.fresh {
             return Ok(());
         }
@@ -148,6 +162,7 @@ impl Runner for RepairRunner {
                 next: 0,
                 examined: None,
                 counts: [0; 4],
+                needs_order: 0,
                 results: Vec::new(),
             },
         };

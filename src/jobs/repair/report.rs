@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{Offset, PartitionId};
 use crate::proof::divergence::{DivergenceKind, Remedy};
+use crate::proof::order::LeaderOrder;
 
 /// What became of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,10 +15,26 @@ pub enum RepairOutcome {
     Repaired,
     /// It would be, without `dry_run`.
     WouldRepair,
+    /// It lies in the log that leads: only an order that names it lets a repair touch it. `needed`
+    /// is what has to be named.
+    NeedsOrder,
     /// It was not there any more.
     Gone,
     /// This program must not, or cannot, put it right; `reason` says why.
     NotRepairable,
+}
+
+impl RepairOutcome {
+    /// As a metric's label and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Repaired => "repaired",
+            Self::WouldRepair => "would_repair",
+            Self::NeedsOrder => "needs_order",
+            Self::Gone => "gone",
+            Self::NotRepairable => "not_repairable",
+        }
+    }
 }
 
 /// A difference and what became of it.
@@ -39,6 +56,9 @@ pub struct Repaired {
     pub reason: String,
     /// Where in the bucket the wrong bytes are kept.
     pub kept: Option<String>,
+    /// What an order (`replace_in_leader`) must name to have it done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<LeaderOrder>,
 }
 
 /// What came of a repair.
@@ -56,6 +76,9 @@ pub struct RepairReport {
     pub repaired: u64,
     /// Would be put right.
     pub would_repair: u64,
+    /// Left as they are: they lie in the log that leads, and no order names them.
+    #[serde(default)]
+    pub needs_order: u64,
     /// Not there any more.
     pub gone: u64,
     /// Left as they are.

@@ -14,13 +14,14 @@ use crate::jobs::places::other;
 use crate::jobs::runner::{JobFailure, write};
 use crate::jobs::verify::Ends;
 use crate::log::keys;
-use crate::log::object::ObjectHash;
+use crate::log::object::{CommitObject, ObjectHash};
 use crate::metrics::REPAIRS;
 use crate::migration::job::JobProgress;
 use crate::migration::lead::Lead;
 use crate::proof::divergence::{Divergence, DivergenceKind, MAX_LISTED, Remedy, StrayName};
 use crate::proof::found::Found;
-use crate::store::custody::Mended;
+use crate::proof::order::LeaderOrder;
+use crate::store::custody::{Mended, Rivals};
 use crate::store::error::StoreErrorKind;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub(super) struct Checkpoint {
     /// Up to where differences of the current partition were looked at already.
     pub(super) examined: Option<(PartitionId, Offset)>,
     pub(super) counts: [u64; 4],
+    #[serde(default)]
+    pub(super) needs_order: u64,
     pub(super) results: Vec<Repaired>,
 }
 
@@ -48,23 +51,37 @@ pub(super) struct Run<'a> {
 }
 
 /// A decision about one difference.
-struct Verdict {
-    outcome: RepairOutcome,
-    reason: String,
-    kept: Option<String>,
+pub(super) struct Verdict {
+    pub(super) outcome: RepairOutcome,
+    pub(super) reason: String,
+    pub(super) kept: Option<String>,
+    pub(super) needed: Option<LeaderOrder>,
 }
 
 impl Verdict {
-    fn new(outcome: RepairOutcome, reason: impl Into<String>) -> Self {
+    pub(super) fn new(outcome: RepairOutcome, reason: impl Into<String>) -> Self {
         Self {
             outcome,
             reason: reason.into(),
             kept: None,
+            needed: None,
         }
     }
 
-    fn not(reason: impl Into<String>) -> Self {
+    pub(super) fn not(reason: impl Into<String>) -> Self {
         Self::new(RepairOutcome::NotRepairable, reason)
+    }
+
+    /// It lies in the log that leads, and nobody has named it.
+    pub(super) fn unordered(needed: LeaderOrder, why: &str) -> Self {
+        let reason = format!(
+            "it lies in the log that leads, where only what is named is touched: \
+             `replace_in_leader` `{needed}` has it done ({why})"
+        );
+        Self {
+            needed: Some(needed),
+            ..Self::new(RepairOutcome::NeedsOrder, reason)
+        }
     }
 }
 
@@ -72,12 +89,13 @@ impl Run<'_> {
     pub(super) fn report(self) -> RepairReport {
         let [repaired, would_repair, gone, not_repairable] = self.state.counts;
         RepairReport {
-            clean: not_repairable == 0 && would_repair == 0,
+            clean: not_repairable == 0 && would_repair == 0 && self.state.needs_order == 0,
             dry_run: self.order.dry_run,
             began: self.state.began,
             ended: self.runner.verifier.clock.now(),
             repaired,
             would_repair,
+            needs_order: self.state.needs_order,
             gone,
             not_repairable,
             results: self.state.results,
@@ -124,15 +142,16 @@ impl Run<'_> {
     }
 
     fn note(&mut self, divergence: &Divergence, verdict: Verdict) {
+        let [repaired, would_repair, gone, not_repairable] = &mut self.state.counts;
         let count = match verdict.outcome {
-            RepairOutcome::Repaired => 0,
-            RepairOutcome::WouldRepair => 1,
-            RepairOutcome::Gone => 2,
-            RepairOutcome::NotRepairable => 3,
+            RepairOutcome::Repaired => repaired,
+            RepairOutcome::WouldRepair => would_repair,
+            RepairOutcome::NeedsOrder => &mut self.state.needs_order,
+            RepairOutcome::Gone => gone,
+            RepairOutcome::NotRepairable => not_repairable,
         };
-        self.state.counts[count] += 1;
-        let outcome = ["repaired", "would_repair", "gone", "not_repairable"][count];
-        counter!(REPAIRS, "outcome" => outcome).increment(1);
+        *count += 1;
+        counter!(REPAIRS, "outcome" => verdict.outcome.as_str()).increment(1);
         if verdict.outcome == RepairOutcome::Repaired {
             tracing::warn!(partition = %divergence.partition, offset = divergence.offset,
                 kind = divergence.kind.as_str(), kept = verdict.kept,
@@ -148,6 +167,7 @@ impl Run<'_> {
                 outcome: verdict.outcome,
                 reason: verdict.reason,
                 kept: verdict.kept,
+                needed: verdict.needed,
             });
         }
     }
@@ -163,7 +183,29 @@ impl Run<'_> {
         Ok(ends)
     }
 
-    fn place_of(divergence: &Divergence) -> Lead {
+    /// Whether a place leads the partition, or may by now: there nothing is touched that nobody has
+    /// named.
+    pub(super) async fn may_lead(
+        &self,
+        place: Lead,
+        partition: PartitionId,
+    ) -> Result<bool, JobFailure> {
+        let lead = self.runner.verifier.lead(partition).await?;
+        Ok(lead.is_none_or(|lead| lead == place))
+    }
+
+    /// Whether an order names what lies at this place.
+    pub(super) fn is_named(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+        found: Option<&ObjectHash>,
+    ) -> bool {
+        let mut orders = self.order.replace_in_leader.iter();
+        orders.any(|order| order.names(partition, offset, found))
+    }
+
+    pub(super) fn place_of(divergence: &Divergence) -> Lead {
         match divergence.kind {
             DivergenceKind::ExtraInS3 => Lead::S3,
             _ => Lead::Postgres,
@@ -186,57 +228,6 @@ impl Run<'_> {
             Mended::Yes => Verdict::new(RepairOutcome::Repaired, "moved into quarantine"),
             Mended::Changed => Verdict::not("it is part of the log"),
         })
-    }
-
-    /// An object beyond the end of the log.
-    async fn extra(&mut self, divergence: &Divergence) -> Result<Verdict, JobFailure> {
-        let (partition, offset) = (divergence.partition, divergence.offset);
-        let place = Self::place_of(divergence);
-        // Just before: the log may have grown up to it.
-        let verifier = &self.runner.verifier;
-        let ends = verifier.ends(partition, 0).await?;
-        let found = verifier.places.of(place).look(partition, offset).await?;
-        let Some(hash) = found.hash() else {
-            return Ok(Verdict::new(
-                RepairOutcome::Gone,
-                "nothing is there any more",
-            ));
-        };
-        let Some(lead) = ends.lead else {
-            return Ok(Verdict::not("the lead is being moved: try again"));
-        };
-        let common = ends.common();
-        let in_log = match place == lead {
-            // What comes after nothing is no part of the leader's log.
-            true => !ends
-                .of(lead)
-                .gaps
-                .iter()
-                .any(|gap| gap.end > common && gap.end <= offset),
-            false => offset < ends.of(lead).reach,
-        };
-        if in_log {
-            let reason = "the log has come this far: verify again";
-            return Ok(Verdict::new(RepairOutcome::Gone, reason));
-        }
-        if divergence.repair == Remedy::QuarantineOnOrder && !self.order.quarantine_beyond_end {
-            return Ok(Verdict::not(format!(
-                "{}; `quarantine_beyond_end` moves it away",
-                divergence.why
-            )));
-        }
-        if self.order.dry_run {
-            let reason = "it would be moved into quarantine";
-            return Ok(Verdict::new(RepairOutcome::WouldRepair, reason));
-        }
-        let kept = self.keep(partition, offset, &found).await?;
-        let custody = &self.runner.verifier.places.of(place).custody;
-        let mut verdict = match custody.remove(partition, offset, hash).await? {
-            Mended::Yes => Verdict::new(RepairOutcome::Repaired, "moved into quarantine"),
-            Mended::Changed => Verdict::not("it changed while it was looked at: verify again"),
-        };
-        verdict.kept = kept;
-        Ok(verdict)
     }
 
     /// An offset at which the places differ, and those after it up to where they agree again: only
@@ -314,6 +305,12 @@ impl Run<'_> {
             ));
         }
         let there = self.raw(wrong, partition, offset).await?;
+        let hash = there.as_deref().map(ObjectHash::of);
+        let leads = self.may_lead(wrong, partition).await?;
+        if leads && !self.is_named(partition, offset, hash.as_ref()) {
+            let needed = LeaderOrder::naming(partition, offset, hash.as_ref());
+            return Ok(Verdict::unordered(needed, &divergence.why));
+        }
         if self.order.dry_run {
             let reason = format!(
                 "{} has the right one: {}",
@@ -328,24 +325,43 @@ impl Run<'_> {
             }
             Some(_) | None => None,
         };
-        let hash = there.as_deref().map(ObjectHash::of);
-        let custody = &self.runner.verifier.places.of(wrong).custody;
-        let mut verdict = match custody.replace(object, hash).await {
-            Ok(Mended::Yes) => Verdict::new(RepairOutcome::Repaired, divergence.why.clone()),
-            Ok(Mended::Changed) => Verdict::not("it changed while it was looked at: verify again"),
+        let rivals = match leads {
+            true => Rivals::Refuse,
+            false => Rivals::TakeAway,
+        };
+        let mut verdict = self.place_right(wrong, object, hash, rivals).await?;
+        if verdict.outcome == RepairOutcome::Repaired {
+            verdict.reason.clone_from(&divergence.why);
+        }
+        verdict.kept = kept;
+        Ok(verdict)
+    }
+
+    /// Puts an object where it belongs.
+    pub(super) async fn place_right(
+        &self,
+        place: Lead,
+        object: &CommitObject,
+        wrong: Option<ObjectHash>,
+        rivals: Rivals,
+    ) -> Result<Verdict, JobFailure> {
+        let custody = &self.runner.verifier.places.of(place).custody;
+        match custody.replace(object, wrong, rivals).await {
+            Ok(Mended::Yes) => Ok(Verdict::new(RepairOutcome::Repaired, "put in its place")),
+            Ok(Mended::Changed) => Ok(Verdict::not(
+                "it changed while it was looked at: verify again",
+            )),
             // The store says what stands in the way; others can still be repaired.
             Err(error)
                 if matches!(
                     error.kind,
-                    StoreErrorKind::Conflict | StoreErrorKind::Invalid
+                    StoreErrorKind::Conflict | StoreErrorKind::Invalid | StoreErrorKind::Corrupt
                 ) =>
             {
-                Verdict::not(error.to_string())
+                Ok(Verdict::not(error.to_string()))
             }
-            Err(error) => return Err(error.into()),
-        };
-        verdict.kept = kept;
-        Ok(verdict)
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn raw(
@@ -358,7 +374,7 @@ impl Run<'_> {
         Ok(custody.raw(partition, offset).await?)
     }
 
-    async fn keep(
+    pub(super) async fn keep(
         &self,
         partition: PartitionId,
         offset: Offset,

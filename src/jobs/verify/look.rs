@@ -74,6 +74,13 @@ impl Ends {
         }
     }
 
+    /// Commits that the copy holds beyond the end of its leader: none there should ever be.
+    pub fn copy_ahead(&self) -> u64 {
+        let Some(lead) = self.lead else { return 0 };
+        let leader = self.of(lead).reach;
+        self.of(other(lead)).reach.saturating_sub(leader)
+    }
+
     /// The place that reaches further, if one does.
     pub fn longer(&self) -> Option<Lead> {
         match self.s3.reach.cmp(&self.postgres.reach) {
@@ -119,6 +126,13 @@ impl Verifier {
             s3: self.places.s3.custody.survey(partition, from).await?,
             postgres: self.places.postgres.custody.survey(partition, from).await?,
         })
+    }
+
+    /// Who leads a partition now; `None` while the lead is being moved.
+    pub async fn lead(&self, partition: PartitionId) -> Result<Option<Lead>, StoreError> {
+        // Without a row nothing was ever led but by S3.
+        let standing = self.standing(partition).await?;
+        Ok(standing.map_or(Some(Lead::S3), |s| s.lead()))
     }
 
     async fn standing(&self, partition: PartitionId) -> Result<Option<Standing>, StoreError> {
@@ -250,7 +264,9 @@ impl Verifier {
             false => (
                 Remedy::QuarantineOnOrder,
                 "it lies beyond the end of the log: either it was put there by mistake, or the \
-                 leader has lost what it once held (restored from a backup?)"
+                 leader has lost what it once held (restored from a backup?). If it has, restore a \
+                 younger backup, or bring this back with `replace_in_leader`; if it is certain that \
+                 nobody was told of it, `quarantine_beyond_end` moves it away"
                     .into(),
             ),
         };
@@ -291,10 +307,9 @@ impl Verifier {
         until: Offset,
         ends: &Ends,
     ) -> Result<(Vec<Divergence>, Offset), JobFailure> {
-        let lead = ends.lead.unwrap_or(Lead::S3);
         let common = ends.common();
         let prev = self.hash_before(partition, from).await?;
-        let mut comparison = Comparison::new(partition, lead, from, prev);
+        let mut comparison = Comparison::new(partition, ends.lead, from, prev);
         let mut reader = SideBySide::new(&self.places, partition, from, common);
         let mut found = Vec::new();
         while let Some((s3, postgres)) = reader.next().await? {
@@ -328,18 +343,20 @@ impl Verifier {
         })
     }
 
-    /// What the longer place holds after the common end: it may name the last common object.
+    /// What the leader holds after the common end: it may name the last common object. What a copy
+    /// holds beyond its leader's end was never part of the leader's log, or is so no more: it has no
+    /// word in what the leader should hold.
     pub(super) async fn after(
         &self,
         partition: PartitionId,
         ends: &Ends,
     ) -> Result<Found, StoreError> {
         match ends.longer() {
-            Some(longer) => {
+            Some(longer) if ends.lead == Some(longer) => {
                 let place = self.places.of(longer);
                 place.look(partition, ends.common()).await
             }
-            None => Ok(Found::Absent),
+            _ => Ok(Found::Absent),
         }
     }
 

@@ -192,6 +192,7 @@ impl<'a> Run<'a> {
                     s3_end: ends.s3.reach,
                     postgres_end: ends.postgres.reach,
                     unmirrored: 0,
+                    copy_ahead: 0,
                     objects: 0,
                     events: 0,
                     streams: 0,
@@ -203,8 +204,7 @@ impl<'a> Run<'a> {
                 prev,
             });
         let common = ends.common().max(current.at);
-        let lead = ends.lead.unwrap_or(Lead::S3);
-        let mut comparison = Comparison::new(partition, lead, current.at, current.prev);
+        let mut comparison = Comparison::new(partition, ends.lead, current.at, current.prev);
         let places = self.verifier.places.clone();
         let mut reader = SideBySide::new(&places, partition, current.at, common);
         // Counted once decided, so that a checkpoint and its counts belong together.
@@ -252,6 +252,7 @@ impl<'a> Run<'a> {
             .longer()
             .filter(|longer| ends.lead.is_none_or(|lead| lead == *longer));
         report.unmirrored = ahead.map_or(0, |longer| ends.of(longer).reach - ends.common());
+        report.copy_ahead = ends.copy_ahead();
         report.digest = prev.filter(|_| common > 0).map(|hash| hash.to_string());
         self.done += report.objects;
         self.state.done.push(report);

@@ -46,7 +46,7 @@ impl World {
     }
 
     fn compare(&self, lead: Lead, after: &Found) -> Vec<Divergence> {
-        let mut comparison = Comparison::new(P, lead, 0, None);
+        let mut comparison = Comparison::new(P, Some(lead), 0, None);
         let mut found = Vec::new();
         for (s3, postgres) in self.s3.iter().zip(&self.postgres) {
             found.extend(comparison.take(s3, postgres));
@@ -146,10 +146,38 @@ fn the_last_object_is_decided_by_what_follows_it_or_else_by_the_leader() {
         let found = world.compare(lead, &Found::Absent);
         assert_eq!(found[0].right, Some(lead));
     }
-    // The longer place goes on, and names the right one.
+    // The leader goes on, and names the right one.
     let next = is(&chain(0, 6, 2)[5]);
     let found = world.compare(Lead::S3, &next);
     assert_eq!(found[0].right, Some(Lead::Postgres));
+    // Nobody decides while the lead is being moved.
+    let mut comparison = Comparison::new(P, None, 0, None);
+    for (s3, postgres) in world.s3.iter().zip(&world.postgres) {
+        comparison.take(s3, postgres);
+    }
+    assert_eq!(comparison.end(&Found::Absent)[0].repair, Remedy::None);
+}
+
+#[test]
+fn law_1_a_copy_that_went_its_own_way_does_not_decide_where_the_leader_is_damaged() {
+    // The copy holds another history from 3 on; the leader's last object cannot be read.
+    let mut world = World::new(6);
+    let (mut rival, mut prev) = (Vec::new(), world.objects[2].hash());
+    for object in &world.objects[3..] {
+        let text = String::from_utf8(forged(object).bytes.to_vec()).unwrap();
+        let old = object.header.prev.to_string();
+        let other = CommitObject::parse(text.replace(&old, &prev.to_string()).into()).unwrap();
+        prev = other.hash();
+        rival.push(other);
+    }
+    for (at, object) in (3..).zip(&rival) {
+        world.postgres[at] = is(object);
+    }
+    world.s3[5] = damaged(&world.objects[5]);
+    let found = world.compare(Lead::S3, &Found::Absent);
+    let to_s3 = |d: &&Divergence| matches!(d.repair, Remedy::ReplaceInS3 | Remedy::CopyToS3);
+    assert_eq!(found.len(), 3);
+    assert_eq!(found.iter().find(to_s3), None);
 }
 
 #[test]
@@ -177,13 +205,13 @@ fn an_interrupted_comparison_goes_on_where_everything_is_decided() {
     world.s3[4] = Found::Absent;
     let whole = world.compare(Lead::S3, &Found::Absent);
     for stop in 0..8 {
-        let mut first = Comparison::new(P, Lead::S3, 0, None);
+        let mut first = Comparison::new(P, Some(Lead::S3), 0, None);
         let mut found = Vec::new();
         for i in 0..stop {
             found.extend(first.take(&world.s3[i], &world.postgres[i]));
         }
         let (at, prev) = first.settled();
-        let mut second = Comparison::new(P, Lead::S3, at, prev);
+        let mut second = Comparison::new(P, Some(Lead::S3), at, prev);
         for i in at as usize..8 {
             found.extend(second.take(&world.s3[i], &world.postgres[i]));
         }
@@ -196,7 +224,7 @@ fn an_interrupted_comparison_goes_on_where_everything_is_decided() {
 fn law_13_a_run_without_end_is_decided_piece_by_piece() {
     let n = MAX_PENDING as u64 + 50;
     let objects = chain(0, n, 1);
-    let mut comparison = Comparison::new(P, Lead::S3, 0, None);
+    let mut comparison = Comparison::new(P, Some(Lead::S3), 0, None);
     let mut found = Vec::new();
     for object in &objects {
         found.extend(comparison.take(&is(object), &Found::Absent));

@@ -24,7 +24,7 @@ use crate::domain::ids::{Offset, PartitionId, Version};
 use crate::log::object::{CommitObject, ObjectHash};
 use crate::migration::lead::Lead;
 use crate::proof::divergence::StrayName;
-use crate::store::custody::{Custody, MAX_SURVEYED, Mended, Stray, Survey};
+use crate::store::custody::{Custody, MAX_SURVEYED, Mended, Rivals, Stray, Survey};
 use crate::store::error::StoreError;
 
 /// Offsets looked through by one statement: with a few hundred events each it stays well below the
@@ -232,6 +232,7 @@ impl Custody for PostgresCustody {
         &self,
         object: &CommitObject,
         wrong: Option<ObjectHash>,
+        rivals: Rivals,
     ) -> Result<Mended, StoreError> {
         const OPERATION: &str = "log_replace";
         let names = Names::of(object).map_err(|e| invalid(OPERATION, e))?;
@@ -249,7 +250,9 @@ impl Custody for PostgresCustody {
                         return Ok(Ok(if right { Mended::Yes } else { Mended::Changed }));
                     }
                     take_out(&transaction, partition, offset, "another object is right").await?;
-                    take_rivals_out(&transaction, &object, &names).await?;
+                    if rivals == Rivals::TakeAway {
+                        take_rivals_out(&transaction, &object, &names).await?;
+                    }
                     let hash = object.hash();
                     let one = std::iter::once((&object, hash));
                     match copy::insert(&transaction, one, OPERATION).await? {
