@@ -41,7 +41,7 @@ struct Common {
 /// Copy history into the log, or watch the copy that is under way
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Ctrl-C leaves the job running.
+Ctrl-C leaves the job running. Ends with 6 while rows of a source are parked.
 
 Examples:
   oms backfill --rate 5000
@@ -309,9 +309,32 @@ fn exit(job: &Value) -> Exit {
         Some("done") if job["report"]["clean"] == false && job["report"]["dry_run"] != true => {
             Exit::Failed
         }
+        Some("done") if parked(&job["report"]) > 0 => Exit::Parked,
         Some("done" | "paused") => Exit::Done,
         _ => Exit::Failed,
     }
+}
+
+/// Rows that an import could not take, of all its runs.
+fn parked(report: &Value) -> u64 {
+    report["parked"].as_u64().unwrap_or_default()
+}
+
+/// What an import did, and where what it could not take is.
+fn describe_backfill(report: &Value) -> String {
+    let mut text = describe_any(report);
+    let rows = parked(report);
+    if rows > 0 {
+        let source = field(report, "source").replace('\'', "''");
+        let list = field(report, "parked_in");
+        text.push_str(&format!(
+            "\n{rows} rows are PARKED with their reasons, and what follows them in their streams:\n  \
+             SELECT key, foreign_stream, version, reason, detail FROM {list}\n  \
+             WHERE source = '{source}' AND reason <> 'after_parked' ORDER BY id;\n\
+             Once their cause is gone: oms backfill --source {source} --restart\n"
+        ));
+    }
+    text
 }
 
 fn describe(kind: &str, job: &Value) -> String {
@@ -329,6 +352,7 @@ fn describe(kind: &str, job: &Value) -> String {
     match kind {
         "verify" => describe_verify(report),
         "repair" => describe_repair(report),
+        "backfill" => describe_backfill(report),
         _ => describe_any(report),
     }
 }
@@ -448,6 +472,9 @@ mod tests {
                 Exit::Done,
             ),
             (job("done", json!({ "rows": 3 })), Exit::Done),
+            (job("done", json!({ "parked": 0 })), Exit::Done),
+            (job("done", json!({ "parked": 3 })), Exit::Parked),
+            (job("failed", json!({ "parked": 3 })), Exit::Failed),
             (job("paused", Value::Null), Exit::Done),
             (job("failed", Value::Null), Exit::Failed),
             (job("cancelled", Value::Null), Exit::Failed),
@@ -455,6 +482,25 @@ mod tests {
         for (job, code) in table {
             assert_eq!(exit(&job), code, "{job}");
         }
+    }
+
+    #[test]
+    fn law_3_a_summary_says_where_parked_rows_are() {
+        let job = |parked: u64| {
+            let report = json!({
+                "source": "shop", "written": 2, "parked": parked, "parked_in": "oms.import_parked",
+            });
+            describe("backfill", &json!({ "state": "done", "report": report }))
+        };
+        let text = job(3);
+        assert!(
+            text.contains("3 rows are PARKED") && text.contains("oms.import_parked"),
+            "{text}"
+        );
+        assert!(
+            text.contains("'shop'") && !job(0).contains("PARKED"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod kafka;
 pub mod log;
+pub mod pooler;
 pub mod postgres;
 pub mod proxy;
 pub mod undeleting;
