@@ -92,6 +92,35 @@ async fn law_9_rows_and_watermark_move_together_or_not_at_all() {
     assert_eq!(all(&outbox, 1).await.len(), 4);
 }
 
+/// Whether it is alive or dead, an event is known by where it lies: another one may have its id.
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_an_id_that_is_used_twice_is_delivered_twice() {
+    let outbox = outbox();
+    outbox.begin(vec![(P0, 0), (P1, 0)]).await.expect("begun");
+    let id = EventId(new_uuid());
+    let mut groups = vec![group(0, 0, 2), group(1, 0, 1)];
+    for row in groups.iter_mut().flat_map(|g| &mut g.rows) {
+        row.event_id = id;
+    }
+    outbox.record(groups).await.expect("recorded");
+    assert_eq!(all(&outbox, 0).await.len(), 4);
+    assert_eq!(all(&outbox, 1).await.len(), 2);
+    let refused = |row: OutboxRow| Refused {
+        position: row.position,
+        attempts: 10,
+        reason: "never".into(),
+        next_attempt: None,
+    };
+    let dying: Vec<Refused> = all(&outbox, 0).await.into_iter().map(refused).collect();
+    outbox.refused(dying).await.expect("refused");
+    let dead = outbox.dead_letters(100, None).await.expect("listed");
+    assert_eq!(dead.len(), 4, "each is there");
+    for letter in &dead {
+        assert!(outbox.requeue(letter.id).await.expect("requeued"));
+    }
+    assert_eq!(all(&outbox, 0).await.len(), 4, "and comes back");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_offered_again_stays_one_row() {
     let outbox = outbox();

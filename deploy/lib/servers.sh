@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # A real S3 server (versitygw, over a folder) and a real Kafka broker (Apache Kafka, KRaft), on
-# loopback, for the full suite. Data under .cache/servers is made anew at every start.
+# loopback, for the full suite, and pgbouncer, which a test starts by itself. Data under .cache/servers is made anew at every start.
 
 : "${root:?}" "${cache:?}"
 
@@ -24,11 +24,13 @@ servers_start() {
     mkdir -p "$servers_dir" "$cache/bin"
     ensure_versitygw
     ensure_kafka
+    ensure_pgbouncer
     start_s3
     start_kafka
     {
         printf "OMS_TEST_S3='%s'\n" "$s3_json"
         printf "OMS_TEST_KAFKA='%s'\n" "127.0.0.1:$kafka_port"
+        printf "OMS_TEST_PGBOUNCER='%s'\n" "$(pgbouncer_program)"
     } >"$servers_env"
     chmod 600 "$servers_env"
 }
@@ -78,6 +80,21 @@ ensure_kafka() {
     mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime \
         "-DoutputDirectory=$cache/kafka/lib" >&2 || die "Apache Kafka could not be fetched"
     : >"$stamp"
+}
+
+# Where pgbouncer is; nothing when it is not there. Debian puts it where only root looks.
+pgbouncer_program() {
+    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v pgbouncer || :
+}
+
+ensure_pgbouncer() {
+    [ -z "$(pgbouncer_program)" ] || return 0
+    can_install || die "the real pooler needs pgbouncer; please install it"
+    apt_install pgbouncer
+    # Debian's package starts a pooler of its own, which nobody here needs.
+    if have systemctl; then
+        as_root systemctl disable --now pgbouncer >/dev/null 2>&1 || :
+    fi
 }
 
 # A text nobody guesses, of letters, digits and _ only.

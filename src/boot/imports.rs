@@ -6,6 +6,7 @@ use crate::actors::import::appender::Appender;
 use crate::actors::import::{Importer, Source};
 use crate::config::Config;
 use crate::domain::time::{Clock, SystemClock};
+use crate::import::spec::SourceSpec;
 use crate::store::error::StoreError;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
@@ -24,7 +25,10 @@ pub fn importer(
 ) -> Result<Importer, StoreError> {
     let mut sources = Vec::new();
     for (name, configured) in &config.migration.sources {
-        let spec = configured.spec(name);
+        let spec = SourceSpec {
+            max_event_bytes: config.migration.max_event_bytes,
+            ..configured.spec(name)
+        };
         let settings = PostgresSettings {
             url: configured
                 .url

@@ -78,6 +78,7 @@ pub async fn connect(
         io.clone(),
         health.postgres.clone(),
     )?;
+    refuse_unfit(&postgres).await?;
     let wanted = config.log.partitions;
     let partitions = prepare_bucket(&bucket, &objects, wanted, io, &postgres).await?;
     if partitions != config.log.partitions {
@@ -107,6 +108,21 @@ pub async fn connect(
         health,
         halts: Halts::default(),
     })
+}
+
+/// Ends the start on a PostgreSQL that can never do: the first text that it cannot hold would come
+/// as a surprise. One that does not answer will do later.
+async fn refuse_unfit(postgres: &Postgres) -> anyhow::Result<()> {
+    match postgres.check_fitness().await {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind == StoreErrorKind::Invalid => {
+            anyhow::bail!("PostgreSQL cannot be used: {}", e.message)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "PostgreSQL does not answer yet");
+            Ok(())
+        }
+    }
 }
 
 /// Makes sure of the bucket, proves that its put-if-absent is real, and reads how many partitions

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
-use self::describe::describe;
+use self::describe::{describe, parked};
 use super::exit::Exit;
 use super::output::{Output, field};
 use super::progress::Progress;
@@ -42,7 +42,7 @@ struct Common {
 /// Copy history into the log, or watch the copy that is under way
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Ctrl-C leaves the job running.
+Ctrl-C leaves the job running. Ends with 6 while rows of a source are parked.
 
 Examples:
   oms backfill --rate 5000
@@ -325,6 +325,7 @@ fn exit(job: &Value) -> Exit {
         Some("done") if job["report"]["clean"] == false && job["report"]["dry_run"] != true => {
             Exit::Failed
         }
+        Some("done") if parked(&job["report"]) > 0 => Exit::Parked,
         Some("done" | "paused") => Exit::Done,
         _ => Exit::Failed,
     }
@@ -345,6 +346,9 @@ mod tests {
                 Exit::Done,
             ),
             (job("done", json!({ "rows": 3 })), Exit::Done),
+            (job("done", json!({ "parked": 0 })), Exit::Done),
+            (job("done", json!({ "parked": 3 })), Exit::Parked),
+            (job("failed", json!({ "parked": 3 })), Exit::Failed),
             (job("paused", Value::Null), Exit::Done),
             (job("failed", Value::Null), Exit::Failed),
             (job("cancelled", Value::Null), Exit::Failed),
@@ -352,6 +356,25 @@ mod tests {
         for (job, code) in table {
             assert_eq!(exit(&job), code, "{job}");
         }
+    }
+
+    #[test]
+    fn law_3_a_summary_says_where_parked_rows_are() {
+        let job = |parked: u64| {
+            let report = json!({
+                "source": "shop", "written": 2, "parked": parked, "parked_in": "oms.import_parked",
+            });
+            describe("backfill", &json!({ "state": "done", "report": report }))
+        };
+        let text = job(3);
+        assert!(
+            text.contains("3 rows are PARKED") && text.contains("oms.import_parked"),
+            "{text}"
+        );
+        assert!(
+            text.contains("'shop'") && !job(0).contains("PARKED"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::duration;
 use super::problems::Problems;
 use super::sources::{self, SourceConfig};
+use crate::import::spec::MAX_EVENT_BYTES;
 use crate::migration::gate::GateSettings;
 use crate::migration::guardrail::GuardrailSettings;
 use crate::migration::lead::Lead;
@@ -35,6 +36,8 @@ pub struct MigrationConfig {
     pub mirror_patience: Duration,
     /// Events a second and partition at which history is copied; 0 is without limit.
     pub backfill_rate: u64,
+    /// Largest event that is imported, its envelope included; larger ones are parked.
+    pub max_event_bytes: usize,
     /// How long `s3_only` must have held before PostgreSQL's events may be archived.
     #[serde(with = "duration")]
     pub archive_after: Duration,
@@ -53,6 +56,7 @@ impl Default for MigrationConfig {
             handoff_timeout: HANDOFF_TIMEOUT,
             mirror_patience: MIRROR_PATIENCE,
             backfill_rate: 0,
+            max_event_bytes: MAX_EVENT_BYTES,
             archive_after: Duration::from_secs(7 * 24 * 3600),
             gates: GatesConfig::default(),
             guardrail: GuardrailConfig::default(),

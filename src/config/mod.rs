@@ -194,6 +194,11 @@ impl Config {
             "http.max_body_bytes",
             "must be at most half of log.batch_bytes, or the largest command would not fit a commit",
         );
+        problems.require(
+            (1024..=self.log.batch_bytes / 2).contains(&self.migration.max_event_bytes),
+            "migration.max_event_bytes",
+            "must be at least 1024 and at most half of log.batch_bytes, or an imported event would not fit a commit",
+        );
     }
 
     /// For each of S3, PostgreSQL and Kafka, whether it is the embedded part and why, or where

@@ -8,9 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::duration;
 use super::postgres::ConnectionString;
 use super::problems::Problems;
-use crate::domain::ids::StreamType;
+use crate::domain::ids::{EventType, StreamType};
 use crate::import::presets::{Known, Preset};
-use crate::import::spec::{BinaryPolicy, Columns, SourceSpec, is_qualified_table};
+use crate::import::spec::{
+    BinaryPolicy, Columns, FirstVersion, MAX_EVENT_BYTES, SourceSpec, is_qualified_table,
+};
 
 /// Longest name of a source: it is in every event's metadata.
 const MAX_NAME: usize = 50;
@@ -48,9 +50,11 @@ pub struct SourceConfig {
     pub stream_type: Option<String>,
     /// Id of the stream.
     pub stream_id: Option<String>,
-    /// Number in the stream.
+    /// Number in the stream. Without one (`""` takes a preset's away) events are numbered in the
+    /// order of their positions.
     pub version: Option<String>,
-    /// Id of the event. Take it away (`""`) where ids are not unique.
+    /// Id of the event. It is kept even where the source uses one twice; take it away (`""`) where
+    /// consumers go by it alone.
     pub event_id: Option<String>,
     /// Type of the event.
     pub event_type: Option<String>,
@@ -66,12 +70,17 @@ pub struct SourceConfig {
     pub time_pointer: Option<String>,
     /// Number of a stream's first event: 0 or 1.
     pub version_base: Option<i64>,
+    /// What a stream may begin with: its first version (`base`), or whatever is there first (`any`),
+    /// which becomes version 1 with us.
+    pub first_version: Option<FirstVersion>,
     /// Type of streams that have none.
     pub default_stream_type: Option<String>,
     /// Put before every stream type.
     pub stream_type_prefix: Option<String>,
     /// What becomes of data that are bytes and not JSON: `park` or `wrap`.
     pub binary: Option<BinaryPolicy>,
+    /// Whether bytes that were compressed with gzip or zlib are unpacked.
+    pub decompress: bool,
     /// How long a row may come after its position was drawn, where locks do not show it.
     #[serde(
         serialize_with = "write_lag",
@@ -81,6 +90,8 @@ pub struct SourceConfig {
     pub lag: Option<Duration>,
     /// Stream types by foreign name, where the derived name does not suit.
     pub stream_types: BTreeMap<String, String>,
+    /// Event types by foreign name, where the derived name does not suit.
+    pub event_types: BTreeMap<String, String>,
 }
 
 fn write_lag<S: Serializer>(lag: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -127,11 +138,15 @@ impl SourceConfig {
             join: said(&self.join, text(known.join)),
             filter: said(&self.filter, None),
             version_base: self.version_base.unwrap_or(known.version_base),
+            first_version: self.first_version.unwrap_or_default(),
             default_stream_type: said(&self.default_stream_type, text(known.default_stream_type)),
             stream_type_prefix: self.stream_type_prefix.clone().unwrap_or_default(),
             stream_types: self.stream_types.clone(),
+            event_types: self.event_types.clone(),
             time_pointer: said(&self.time_pointer, text(known.time_pointer)),
             binary: self.binary.unwrap_or(known.binary),
+            decompress: self.decompress,
+            max_event_bytes: MAX_EVENT_BYTES,
             lag: self.lag.unwrap_or(known.lag),
         };
         if self.preset == Some(Preset::Eventsourcing) && spec.default_stream_type.is_none() {
@@ -188,11 +203,15 @@ impl SourceConfig {
                 "is required, or default_stream_type for all streams",
             );
         }
-        for (field, column) in [
-            ("version", &columns.version),
-            ("event_type", &columns.event_type),
-            ("data", &columns.data),
-        ] {
+        if columns.version.is_none() && columns.order.is_none() {
+            let message = "is required, or order, by which events are numbered without it";
+            problems.add(key("version"), message);
+        }
+        if columns.version.is_none() && spec.first_version == FirstVersion::Any {
+            let message = "says nothing without version: events are numbered from 1 then";
+            problems.add(key("first_version"), message);
+        }
+        for (field, column) in [("event_type", &columns.event_type), ("data", &columns.data)] {
             if column.is_none() {
                 problems.add(key(field), "is required");
             }
@@ -218,6 +237,11 @@ impl SourceConfig {
         for (foreign, own) in &spec.stream_types {
             if let Err(e) = StreamType::new(own) {
                 problems.add(key(&format!("stream_types.{foreign}")), e.to_string());
+            }
+        }
+        for (foreign, own) in &spec.event_types {
+            if let Err(e) = EventType::new(own) {
+                problems.add(key(&format!("event_types.{foreign}")), e.to_string());
             }
         }
         if let Some(pointer) = &spec.time_pointer

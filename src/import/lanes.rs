@@ -41,6 +41,10 @@ impl Default for LaneLimits {
     }
 }
 
+/// What to do about rows that are not in the order of their stream.
+const OUT_OF_ORDER: &str = ". If its versions are not in the order of the positions (numbers drawn in blocks): leave \
+     the source's `order` out, the table is read stream by stream then, and restart";
+
 /// A row's number in the order of reading.
 pub type Slot = u64;
 
@@ -187,7 +191,16 @@ impl Lanes {
             } else {
                 ParkReason::Duplicate
             };
-            let detail = format!("version {version} comes right after version {newest}");
+            let mut detail = match reason {
+                ParkReason::Gap => format!(
+                    "version {version} comes right after version {newest}: what lies between them \
+                     is not there, or comes later"
+                ),
+                _ => format!("version {version} comes after version {newest}"),
+            };
+            if queued.event.position.is_some() {
+                detail.push_str(OUT_OF_ORDER);
+            }
             self.stopped.insert(stream);
             return self.park(queued, reason, detail);
         }

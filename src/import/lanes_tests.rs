@@ -15,6 +15,7 @@ fn event(n: u8, version: u64) -> ImportedEvent {
     ImportedEvent {
         stream: stream(n),
         version: Version(version),
+        position: Some(1),
         id: EventId(Uuid::from_u128(u128::from(version))),
         time: Timestamp::UNIX_EPOCH,
         event: NewEvent {

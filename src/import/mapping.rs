@@ -9,17 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::names;
-use super::payload::{self, Unusable};
+use super::names::{self, GivenNames, Kind};
+use super::payload::{self, Policy, Unusable};
 use super::row::{ForeignRow, RowTime};
-use super::spec::{BinaryPolicy, SourceSpec};
+use super::spec::{BinaryPolicy, FirstVersion, SourceSpec};
 use crate::domain::event::NewEvent;
 use crate::domain::ids::{
     EventId, EventType, RESERVED_STREAM_TYPES, StreamName, StreamType, Version,
 };
-
-/// Largest event: far above any sensible one, far below what makes a commit object unwieldy.
-pub const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// Distinct type names of which the derivation is remembered; a store has dozens.
 const MAX_REMEMBERED: usize = 10_000;
@@ -39,6 +36,10 @@ pub enum ParkReason {
     BadVersion,
     /// It has no event type.
     BadType,
+    /// Its time cannot be read.
+    BadTime,
+    /// Something of it cannot be read there.
+    Unreadable,
     /// Its data or metadata are not JSON.
     BadData,
     /// Its data are compressed, encrypted or in another format.
@@ -63,6 +64,8 @@ impl ParkReason {
             Self::ReservedType => "reserved_type",
             Self::BadVersion => "bad_version",
             Self::BadType => "bad_type",
+            Self::BadTime => "bad_time",
+            Self::Unreadable => "unreadable",
             Self::BadData => "bad_data",
             Self::OpaqueData => "opaque_data",
             Self::TooLarge => "too_large",
@@ -94,8 +97,11 @@ pub struct RowRef {
 pub struct ImportedEvent {
     /// Its stream.
     pub stream: StreamName,
-    /// Its version.
+    /// Its version. Where a stream may begin anywhere it is the one there until the log was asked,
+    /// and none where events are numbered by their positions.
     pub version: Version,
+    /// Its global position there.
+    pub position: Option<i64>,
     /// Its id.
     pub id: EventId,
     /// When it happened.
@@ -136,28 +142,54 @@ pub struct Mapping {
     source: String,
     prefix: String,
     version_base: i64,
+    numbered_here: bool,
+    shifted: bool,
     default_stream_type: Option<String>,
     stream_types: BTreeMap<String, String>,
+    event_types: BTreeMap<String, String>,
     time_pointer: Option<String>,
-    binary: BinaryPolicy,
+    policy: Policy,
+    names: GivenNames,
     remembered_types: HashMap<String, Option<StreamType>>,
     remembered_events: HashMap<String, Option<EventType>>,
 }
 
 impl Mapping {
-    /// As the source's description says.
-    pub fn new(spec: &SourceSpec) -> Self {
+    /// As the source's description says, with the names that were given before.
+    pub fn new(spec: &SourceSpec, given: BTreeMap<String, String>) -> Self {
+        let mut names = GivenNames::new(given);
+        for (kind, configured) in [
+            (Kind::Stream, &spec.stream_types),
+            (Kind::Event, &spec.event_types),
+        ] {
+            for (foreign, own) in configured {
+                names.reserve(kind, own, foreign);
+            }
+        }
         Self {
             source: spec.name.clone(),
             prefix: spec.stream_type_prefix.clone(),
             version_base: spec.version_base,
+            numbered_here: spec.numbers_by_order(),
+            shifted: spec.first_version == FirstVersion::Any,
             default_stream_type: spec.default_stream_type.clone(),
             stream_types: spec.stream_types.clone(),
+            event_types: spec.event_types.clone(),
             time_pointer: spec.time_pointer.clone(),
-            binary: spec.binary,
+            policy: Policy {
+                binary: spec.binary,
+                decompress: spec.decompress,
+                max_bytes: spec.max_event_bytes,
+            },
+            names,
             remembered_types: HashMap::new(),
             remembered_events: HashMap::new(),
         }
+    }
+
+    /// Names given since this was asked last; they are kept with the checkpoint.
+    pub fn take_new_names(&mut self) -> BTreeMap<String, String> {
+        self.names.take_new()
     }
 
     /// The row as an event; `now` stands in for a time that is missing.
@@ -187,6 +219,7 @@ impl Mapping {
             event_id: row.event_id.clone(),
             event_type: row.event_type.clone(),
         };
+        let unreadable = row.unreadable.take();
         let reject = |stream: Option<&StreamName>, reason, detail: String| {
             Err(Box::new(Rejected {
                 stream: stream.cloned(),
@@ -196,6 +229,10 @@ impl Mapping {
             }))
         };
 
+        // Of what cannot be read all that may be known is where it is.
+        if let (Some(told), None) = (&unreadable, &foreign_id) {
+            return reject(None, ParkReason::Unreadable, told.clone());
+        }
         let Some(foreign_type) = foreign_type else {
             let detail = "it has no stream type, and the source no default_stream_type";
             return reject(None, ParkReason::BadStream, detail.into());
@@ -224,45 +261,44 @@ impl Mapping {
             Ok(stream) => stream,
             Err(e) => return reject(None, ParkReason::BadStream, e.to_string()),
         };
-        let version = row.version.and_then(|v| v.checked_sub(self.version_base));
-        let Some(after) = version.and_then(|v| u64::try_from(v).ok()) else {
-            let detail = format!(
-                "its version is {}, the first is {}",
-                row.version.map_or("missing".into(), |v| v.to_string()),
-                self.version_base
-            );
-            return reject(Some(&stream), ParkReason::BadVersion, detail);
+        if let Some(told) = unreadable {
+            return reject(Some(&stream), ParkReason::Unreadable, told);
+        }
+        let version = if self.numbered_here {
+            Version::NONE
+        } else {
+            match self.version(&row) {
+                Ok(version) => version,
+                Err(detail) => return reject(Some(&stream), ParkReason::BadVersion, detail),
+            }
         };
-        let version = Version(after).plus(1);
+        if row.too_large {
+            let detail = self.too_large("its data or metadata are far larger");
+            return reject(Some(&stream), ParkReason::TooLarge, detail);
+        }
         let foreign_event_type = row.event_type.take().unwrap_or_default();
         let Some(event_type) = self.event_type(&foreign_event_type) else {
             let detail = "it has no event type";
             return reject(Some(&stream), ParkReason::BadType, detail.into());
         };
-        let too_large = |what: &str| format!("its {what} have more than {MAX_EVENT_BYTES} bytes");
-        let data = match payload::json(row.data, self.binary) {
-            Ok(data) => data.unwrap_or_else(null),
+        let (data, compressed) = match payload::json(row.data, self.policy) {
+            Ok(taken) => (taken.json.unwrap_or_else(null), taken.compressed),
             Err(unusable) => {
-                let (reason, detail) = describe("data", unusable);
+                let (reason, detail) = self.describe("data", unusable);
                 return reject(Some(&stream), reason, detail);
             }
         };
-        if data.get().len() > MAX_EVENT_BYTES {
-            return reject(Some(&stream), ParkReason::TooLarge, too_large("data"));
-        }
-        let metadata = match payload::json(row.metadata, BinaryPolicy::Wrap) {
-            Ok(metadata) => metadata,
+        let wrapping = Policy {
+            binary: BinaryPolicy::Wrap,
+            ..self.policy
+        };
+        let metadata = match payload::json(row.metadata, wrapping) {
+            Ok(taken) => taken.json,
             Err(unusable) => {
-                let (reason, detail) = describe("metadata", unusable);
+                let (reason, detail) = self.describe("metadata", unusable);
                 return reject(Some(&stream), reason, detail);
             }
         };
-        if metadata
-            .as_ref()
-            .is_some_and(|m| m.get().len() > MAX_EVENT_BYTES)
-        {
-            return reject(Some(&stream), ParkReason::TooLarge, too_large("metadata"));
-        }
 
         let mut about = About::new(&self.source);
         if let Some(position) = row.position {
@@ -275,15 +311,26 @@ impl Mapping {
             Some(given) if !has_no_id && *given != *id => about.text("stream_id", given),
             _ => {}
         }
-        if self.version_base != 1 {
-            about.number("version", row.version.unwrap_or_default());
+        if let Some(number) = row
+            .version
+            .filter(|_| self.version_base != 1 || self.shifted)
+        {
+            about.number("version", number);
         }
-        let id = match row.event_id.as_deref().map(Uuid::try_parse) {
+        if let Some(by) = compressed {
+            about.text("compressed", by);
+        }
+        let given_id = row.event_id.as_deref().filter(|id| !id.is_empty());
+        let id = match given_id.map(Uuid::try_parse) {
             Some(Ok(id)) => EventId(id),
             Some(Err(_)) => {
-                let given = row.event_id.as_deref().unwrap_or_default();
+                let given = given_id.unwrap_or_default();
                 about.text("id", given);
                 self.derived_id(&["id", given])
+            }
+            None if self.numbered_here => {
+                let position = row.position.unwrap_or_default().to_string();
+                self.derived_id(&["position", stream.as_str(), &position])
             }
             None => self.derived_id(&["version", stream.as_str(), &version.to_string()]),
         };
@@ -297,20 +344,17 @@ impl Mapping {
                 1
             }),
         };
-        let given = row.time.or_else(|| self.time_in(&data).map(RowTime::Text));
-        let time = match &given {
-            Some(RowTime::Micros(micros)) => Timestamp::from_microsecond(*micros).ok(),
-            Some(RowTime::Text(text)) => text.parse().ok(),
-            None => None,
+        let time = match self.time(row.time, &data) {
+            Ok(time) => time,
+            Err(detail) => return reject(Some(&stream), ParkReason::BadTime, detail),
         };
-        match (&time, &given) {
-            (Some(_), _) => {}
-            (None, Some(RowTime::Text(text))) => about.text("time", text),
-            (None, _) => about.null("time"),
+        if time.is_none() {
+            about.null("time");
         }
-        Ok(ImportedEvent {
+        let event = ImportedEvent {
             stream,
             version,
+            position: row.position,
             id,
             time: time.unwrap_or(now),
             event: NewEvent {
@@ -320,7 +364,85 @@ impl Mapping {
                 metadata: Some(about.finish(metadata.as_deref())),
             },
             row: row_ref,
-        })
+        };
+        let size = event.size() + escaped(event.event.metadata.as_deref());
+        if size > self.policy.max_bytes {
+            let detail = self.too_large(&format!("it has about {size} bytes with its envelope"));
+            return Err(Box::new(Rejected {
+                stream: Some(event.stream),
+                reason: ParkReason::TooLarge,
+                detail,
+                row: event.row,
+            }));
+        }
+        Ok(event)
+    }
+
+    /// Its number in its stream, from 1.
+    fn version(&self, row: &ForeignRow) -> Result<Version, String> {
+        let version = row.version.and_then(|v| v.checked_sub(self.version_base));
+        if let Some(after) = version.and_then(|v| u64::try_from(v).ok()) {
+            return Ok(Version(after).plus(1));
+        }
+        let is = match (row.version, &row.odd_version) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(odd)) => format!("`{odd}`"),
+            (None, None) => "missing: where rows have none, leave the source's `version` out, and \
+                             events are numbered in the order of their positions"
+                .to_owned(),
+        };
+        Err(format!(
+            "the first version is {}, its version is {is}",
+            self.version_base
+        ))
+    }
+
+    /// When it happened; `None` where nothing is said of it.
+    fn time(&self, given: Option<RowTime>, data: &RawValue) -> Result<Option<Timestamp>, String> {
+        let told = match given {
+            Some(RowTime::Micros(micros)) => Timestamp::from_microsecond(micros)
+                .map_err(|_| "beyond the years that have a name, or infinite".to_owned()),
+            Some(RowTime::Text(text)) => parse_time(&text),
+            None => match self.time_in(data)? {
+                Some(text) => parse_time(&text),
+                None => return Ok(None),
+            },
+        };
+        let time = told.map_err(|what| format!("its time is {what}"))?;
+        if !(FIRST_SECOND..=LAST_SECOND).contains(&time.as_second()) {
+            return Err(format!("its time is {time}, which RFC 3339 cannot write"));
+        }
+        Ok(Some(time))
+    }
+
+    fn too_large(&self, what: &str) -> String {
+        let max = self.policy.max_bytes;
+        format!("{what}; migration.max_event_bytes is {max}")
+    }
+
+    fn describe(&self, what: &str, unusable: Unusable) -> (ParkReason, String) {
+        match unusable {
+            Unusable::NotJson(why) => (
+                ParkReason::BadData,
+                format!("its {what} are not JSON that can be kept: {why}"),
+            ),
+            Unusable::TooLarge => (
+                ParkReason::TooLarge,
+                self.too_large(&format!("its {what} are larger when they are unpacked")),
+            ),
+            Unusable::Compressed(by @ ("gzip" | "zlib")) => (
+                ParkReason::OpaqueData,
+                format!("its {what} are compressed ({by}): decompress = true unpacks them"),
+            ),
+            Unusable::Compressed(by) => (
+                ParkReason::OpaqueData,
+                format!("its {what} are compressed ({by}), which cannot be unpacked here"),
+            ),
+            Unusable::Opaque => (
+                ParkReason::OpaqueData,
+                format!("its {what} are not JSON: encrypted, compressed or in another format"),
+            ),
+        }
     }
 
     fn derived_id(&self, parts: &[&str]) -> EventId {
@@ -338,7 +460,8 @@ impl Mapping {
         }
         let derived = match self.stream_types.get(foreign) {
             Some(named) => StreamType::new(named).ok(),
-            None => names::stream_type(&self.prefix, foreign),
+            None => names::stream_type(&self.prefix, foreign)
+                .map(|derived| self.names.give(Kind::Stream, derived, foreign)),
         };
         if self.remembered_types.len() < MAX_REMEMBERED {
             self.remembered_types
@@ -351,7 +474,11 @@ impl Mapping {
         if let Some(known) = self.remembered_events.get(foreign) {
             return known.clone();
         }
-        let derived = names::event_type(foreign);
+        let derived = match self.event_types.get(foreign) {
+            Some(named) => EventType::new(named).ok(),
+            None => names::event_type(foreign)
+                .map(|derived| self.names.give(Kind::Event, derived, foreign)),
+        };
         if self.remembered_events.len() < MAX_REMEMBERED {
             self.remembered_events
                 .insert(foreign.to_owned(), derived.clone());
@@ -359,32 +486,43 @@ impl Mapping {
         derived
     }
 
-    fn time_in(&self, data: &RawValue) -> Option<String> {
-        let pointer = self.time_pointer.as_deref()?;
-        let data: serde_json::Value = serde_json::from_str(data.get()).ok()?;
-        Some(data.pointer(pointer)?.as_str()?.to_owned())
+    /// The time that the data tell; an error where they tell something else.
+    fn time_in(&self, data: &RawValue) -> Result<Option<String>, String> {
+        let Some(pointer) = self.time_pointer.as_deref() else {
+            return Ok(None);
+        };
+        let data: serde_json::Value = serde_json::from_str(data.get())
+            .map_err(|e| format!("its data cannot be read: {e}"))?;
+        match data.pointer(pointer) {
+            None | Some(serde_json::Value::Null) => Ok(None),
+            Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(format!("its time at {pointer} is no text")),
+        }
     }
+}
+
+/// How many bytes more a metadata's text has within the envelope, where it is a text in JSON.
+fn escaped(metadata: Option<&RawValue>) -> usize {
+    let longer = |b: &u8| matches!(b, b'"' | b'\\' | 0..=0x1f);
+    metadata.map_or(0, |m| m.get().bytes().filter(longer).count())
+}
+
+/// The first and the last second that RFC 3339 can write: of the years 0000 to 9999.
+const FIRST_SECOND: i64 = -62_167_219_200;
+const LAST_SECOND: i64 = 253_402_300_799;
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(60).collect();
+        format!(
+            "`{shown}`, not RFC 3339 with an offset: an expression such as \
+             (e.column)::timestamp AT TIME ZONE 'UTC' says what it means"
+        )
+    })
 }
 
 fn null() -> Box<RawValue> {
     RawValue::NULL.to_owned()
-}
-
-fn describe(what: &str, unusable: Unusable) -> (ParkReason, String) {
-    match unusable {
-        Unusable::NotJson(why) => (
-            ParkReason::BadData,
-            format!("its {what} are not JSON: {why}"),
-        ),
-        Unusable::Compressed(by) => (
-            ParkReason::OpaqueData,
-            format!("its {what} are compressed ({by})"),
-        ),
-        Unusable::Opaque => (
-            ParkReason::OpaqueData,
-            format!("its {what} are not JSON: encrypted, compressed or in another format"),
-        ),
-    }
 }
 
 /// The number a text such as `2` or `2.1` begins with.

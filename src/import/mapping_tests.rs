@@ -12,24 +12,19 @@ fn spec() -> SourceSpec {
     SourceSpec {
         name: "shop".into(),
         table: "public.events".into(),
-        columns: Columns::default(),
-        join: None,
-        filter: None,
+        columns: Columns {
+            version: Some("version".into()),
+            ..Columns::default()
+        },
         version_base: 0,
-        default_stream_type: None,
-        stream_type_prefix: String::new(),
-        stream_types: BTreeMap::new(),
-        time_pointer: None,
         binary: BinaryPolicy::Wrap,
-        lag: Duration::ZERO,
+        ..SourceSpec::default()
     }
 }
 
 fn row() -> ForeignRow {
     ForeignRow {
-        cursor: Cursor::Position(812),
         position: Some(812),
-        stream_name: None,
         stream_type: Some("BankAccount".into()),
         stream_id: Some("a/1".into()),
         version: Some(0),
@@ -39,7 +34,12 @@ fn row() -> ForeignRow {
         data: Content::Text(r#"{ "n": 1.50 }"#.into()),
         metadata: Content::Text(r#"{"by": "ann"}"#.into()),
         time: Some(RowTime::Micros(1_767_323_045_678_901)),
+        ..ForeignRow::at(Cursor::Position(812))
     }
+}
+
+fn mapping(spec: &SourceSpec) -> Mapping {
+    Mapping::new(spec, BTreeMap::new())
 }
 
 fn now() -> Timestamp {
@@ -47,7 +47,7 @@ fn now() -> Timestamp {
 }
 
 fn map(row: ForeignRow) -> Result<ImportedEvent, Box<Rejected>> {
-    Mapping::new(&spec()).map(row, now())
+    mapping(&spec()).map(row, now())
 }
 
 fn about(event: &ImportedEvent) -> Value {
@@ -93,7 +93,7 @@ fn an_event_with_names_like_ours_is_kept_whole() {
         metadata: Content::Null,
         ..row()
     };
-    let event = Mapping::new(&plain).map(event, now()).unwrap();
+    let event = mapping(&plain).map(event, now()).unwrap();
     assert_eq!(event.id.to_string(), id);
     assert_eq!(
         about(&event),
@@ -117,7 +117,7 @@ fn a_category_and_an_id_are_taken_apart() {
 }
 
 #[test]
-fn a_missing_or_impossible_time_is_told() {
+fn law_2_a_missing_time_is_told_and_an_impossible_one_is_no_time_of_ours() {
     let untimed = map(ForeignRow {
         time: None,
         ..row()
@@ -125,9 +125,25 @@ fn a_missing_or_impossible_time_is_told() {
     .unwrap();
     assert_eq!(untimed.time, now());
     assert_eq!(about(&untimed)["import"]["time"], Value::Null);
-    let odd = Some(RowTime::Text("yesterday".into()));
-    let odd = map(ForeignRow { time: odd, ..row() }).unwrap();
-    assert_eq!(about(&odd)["import"]["time"], "yesterday");
+    let impossible = [
+        RowTime::Text("yesterday".into()),
+        RowTime::Text("".into()),
+        RowTime::Text("2026-01-02 03:04:05".into()),
+        RowTime::Text("2026-01-02".into()),
+        RowTime::Text("1740822000123".into()),
+        RowTime::Micros(i64::MAX),
+        RowTime::Micros(i64::MIN),
+        RowTime::Micros(-62_167_219_200_000_001),
+    ];
+    for time in impossible {
+        let time = Some(time);
+        let rejected = map(ForeignRow { time, ..row() }).unwrap_err();
+        assert_eq!(rejected.reason, ParkReason::BadTime, "{}", rejected.detail);
+        assert!(rejected.stream.is_some());
+    }
+    let time = Some(RowTime::Text("2026-01-02 05:04:05.5+02:00".into()));
+    let offset = map(ForeignRow { time, ..row() }).unwrap();
+    assert_eq!(offset.time.to_string(), "2026-01-02T03:04:05.5Z");
     let mut pointed = spec();
     pointed.time_pointer = Some("/timestamp/_data_".into());
     let data = r#"{"timestamp":{"_data_":"2026-11-24T16:36:23.330945+00:00"}}"#;
@@ -136,8 +152,51 @@ fn a_missing_or_impossible_time_is_told() {
         data: Content::Bytes(data.into()),
         ..row()
     };
-    let inside = Mapping::new(&pointed).map(inside, now()).unwrap();
+    let inside = mapping(&pointed).map(inside, now()).unwrap();
     assert_eq!(inside.time.to_string(), "2026-11-24T16:36:23.330945Z");
+    let number = ForeignRow {
+        time: None,
+        data: Content::Text(r#"{"timestamp":{"_data_":1740822000123}}"#.into()),
+        ..row()
+    };
+    let number = mapping(&pointed).map(number, now()).unwrap_err();
+    assert_eq!(number.reason, ParkReason::BadTime);
+}
+
+#[test]
+fn an_empty_id_is_none_and_no_id_of_many() {
+    let without = |event_id: Option<&str>, version| {
+        let row = ForeignRow {
+            event_id: event_id.map(str::to_owned),
+            version: Some(version),
+            ..row()
+        };
+        map(row).unwrap().id
+    };
+    assert_eq!(without(Some(""), 1), without(None, 1));
+    assert_ne!(without(Some(""), 1), without(Some(""), 2));
+}
+
+#[test]
+fn law_2_types_of_other_scripts_stay_apart() {
+    let mut mapping = mapping(&spec());
+    let mut of = |stream_type: &str, event_type: &str| {
+        let row = ForeignRow {
+            stream_type: Some(stream_type.into()),
+            event_type: Some(event_type.into()),
+            ..row()
+        };
+        let event = mapping.map(row, now()).unwrap();
+        (event.stream.as_str().to_owned(), event.event.event_type)
+    };
+    let (order, created) = of("заказ", "订单已创建");
+    let (same, cancelled) = of("заказ", "订单已取消");
+    let (goods, _) = of("товар", "订单已创建");
+    assert_eq!(order, same);
+    assert_ne!(order, goods);
+    assert_ne!(created, cancelled);
+    assert_ne!(of("Order", "a b").0, of("order", "a b").0);
+    assert_ne!(of("Order", "a b").1, of("order", "a_b").1);
 }
 
 #[test]
@@ -184,12 +243,69 @@ fn law_3_rows_that_cannot_be_events_say_why() {
         reason(ForeignRow { data, ..row() }),
         (ParkReason::OpaqueData, true)
     );
-    let long = format!("\"{}\"", "x".repeat(MAX_EVENT_BYTES));
-    let data = Content::Text(long);
+    let data = Content::Text(r#"{"a":"\u0000"}"#.into());
     assert_eq!(
         reason(ForeignRow { data, ..row() }),
-        (ParkReason::TooLarge, true)
+        (ParkReason::BadData, true)
     );
+    let odd_version = Some("1.5".to_owned());
+    let row_of = ForeignRow {
+        version: None,
+        odd_version,
+        ..row()
+    };
+    assert_eq!(reason(row_of), (ParkReason::BadVersion, true));
+    let unreadable = ForeignRow {
+        unreadable: Some("division by zero".into()),
+        ..ForeignRow::at(Cursor::Position(3))
+    };
+    assert_eq!(reason(unreadable), (ParkReason::Unreadable, false));
+    let unreadable = ForeignRow {
+        unreadable: Some("division by zero".into()),
+        ..row()
+    };
+    assert_eq!(reason(unreadable), (ParkReason::Unreadable, true));
+}
+
+#[test]
+fn law_13_an_event_is_no_larger_than_configured_with_its_envelope() {
+    let max = 10_000;
+    let spec = SourceSpec {
+        max_event_bytes: max,
+        decompress: true,
+        ..spec()
+    };
+    let mut mapping = mapping(&spec);
+    let mut size_of = |data: String, metadata: String| {
+        let row = ForeignRow {
+            data: Content::Text(data),
+            metadata: Content::Text(metadata),
+            ..row()
+        };
+        let event = mapping.map(row, now())?;
+        let (_, encoded) = Encoder::new(&spec).encode([&event].into_iter()).unwrap();
+        Ok::<_, Box<Rejected>>(encoded.bytes.len())
+    };
+    let text = |n: usize| format!("\"{}\"", "x".repeat(n));
+    assert!(size_of(text(9_000), "{}".into()).unwrap() <= max);
+    // What is written as an escape in the envelope weighs as that.
+    let quotes = format!("[{}]", ["\"\""; 1_500].join(","));
+    for (data, metadata) in [
+        (text(10_000), "{}".to_owned()),
+        ("{}".to_owned(), text(10_000)),
+        (text(5_000), text(5_000)),
+        ("{}".to_owned(), quotes),
+    ] {
+        let rejected = size_of(data, metadata).unwrap_err();
+        assert_eq!(rejected.reason, ParkReason::TooLarge, "{}", rejected.detail);
+        assert!(rejected.detail.contains("max_event_bytes is 10000"));
+    }
+    let unread = ForeignRow {
+        too_large: true,
+        ..row()
+    };
+    let rejected = mapping.map(unread, now()).unwrap_err();
+    assert_eq!(rejected.reason, ParkReason::TooLarge);
 }
 
 #[test]
@@ -199,7 +315,7 @@ fn a_prefix_or_a_name_keeps_types_out_of_the_ontology() {
     prefixed
         .stream_types
         .insert("Klass".into(), "course".into());
-    let mut mapping = Mapping::new(&prefixed);
+    let mut mapping = mapping(&prefixed);
     let mut stream = |t: &str| {
         let row = ForeignRow {
             stream_type: Some(t.into()),
@@ -218,7 +334,7 @@ fn a_prefix_or_a_name_keeps_types_out_of_the_ontology() {
 
 #[test]
 fn law_8_a_run_is_encoded_as_the_service_would() {
-    let mut mapping = Mapping::new(&spec());
+    let mut mapping = mapping(&spec());
     let events: Vec<ImportedEvent> = (0..3)
         .map(|version| {
             let row = ForeignRow {

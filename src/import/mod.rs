@@ -3,7 +3,7 @@
 //!
 //! * [`spec`]: what a foreign table looks like; [`presets`] of well-known event stores
 //! * [`row`]: a row as read, and where reading goes on after it
-//! * [`names`]: foreign names as names of ours; [`payload`]: foreign content as JSON
+//! * [`names`]: foreign names as names of ours; [`payload`]: foreign content as JSON, `fitness` of it
 //! * [`mapping`]: the row as an event, or why it cannot be one
 //! * [`lanes`]: keeps each stream in order while many streams are appended to at once
 //! * [`progress`]: how far an import is
@@ -19,10 +19,25 @@
 //!
 //! `import` has `position` where the source has one, and what could not be kept as it was:
 //! `stream_type`, `stream_id`, `version` (numbered otherwise), `id` (not a UUID: the event's id is
-//! the UUIDv5 of source and id), `type`, `time` (not a time), `schema_version` (not a number). An
-//! event without a time of its own has the time of the import and says `"time": null`.
+//! the UUIDv5 of source and id), `type`, `schema_version` (not a number), `compressed` (how it was).
+//! An event without a time of its own has the time of the import and says `"time": null`; one whose
+//! time cannot be read is parked.
+//!
+//! # Ids of events
+//!
+//! Foreign ids are kept even where a source uses one twice, in two streams: an event is known by
+//! its stream and version. Consumers that go by the id alone want ids that are derived: take the
+//! source's `event_id` away.
+//!
+//! # Numbers in the stream
+//!
+//! They are the source's, from 1. With `first_version = "any"` a stream begins with what is there
+//! first, and the difference stays the same for the rest of it; without `version` events are
+//! numbered in the order of their positions. Both are found again in the log, by the `version` or
+//! `position` in the metadata of what was imported: see `actors::import::numbering`.
 
 pub mod encoder;
+mod fitness;
 pub mod lanes;
 pub mod mapping;
 pub mod names;

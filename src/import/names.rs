@@ -1,8 +1,10 @@
-//! Foreign names as names of ours. Every derivation is a pure function of the foreign name, so a
-//! repeated import finds the same streams.
+//! Foreign names as names of ours. A repeated import finds the same ones, and two foreign names
+//! never become one: what little of a name is left of is marked with a hash of it, and of those
+//! that would come out the same all but the first are.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 
 use sha2::{Digest, Sha256};
 
@@ -12,17 +14,30 @@ use crate::domain::ids::{EventType, MAX_COMPONENT_BYTES, StreamType};
 const MAX_STREAM_TYPE: usize = 50;
 const MAX_EVENT_TYPE: usize = 100;
 
-/// Hex digits of the hash that tells shortened names apart.
-const HASH_DIGITS: usize = 8;
+/// Hex digits of the hash that tells names apart: in one that is only too long, and in one that is
+/// marked.
+const SHORT_DIGITS: usize = 8;
+const MARK_DIGITS: usize = 12;
 
 /// What stands before an id that had to be written otherwise, and in it before the two hex digits
 /// of a byte; alone it means "no id".
 const ESCAPE: char = '~';
 
+/// What a foreign name may be with us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Derived<T> {
+    /// In words; another name may come out the same. `None` where little of the name would be left.
+    pub plain: Option<T>,
+    /// The same with a hash of the foreign name: no other name comes out the same.
+    pub marked: T,
+}
+
 /// A foreign stream type: `BankAccount`, `account:command` or `My.Account` as `bank_account`,
-/// `account_command`, `my_account`. Distinct types may come out the same; streams of theirs that
-/// have the same id as well are found to be different and parked.
-pub fn stream_type(prefix: &str, foreign: &str) -> Option<StreamType> {
+/// `account_command`, `my_account`.
+pub fn stream_type(prefix: &str, foreign: &str) -> Option<Derived<StreamType>> {
+    if foreign.is_empty() {
+        return None;
+    }
     let mut name = String::with_capacity(prefix.len() + foreign.len() + 4);
     name.push_str(prefix);
     let mut before = ' ';
@@ -37,21 +52,21 @@ pub fn stream_type(prefix: &str, foreign: &str) -> Option<StreamType> {
             _ => '_',
         });
     }
-    if foreign.is_empty() {
-        return None;
-    }
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         name.insert_str(0, "s_");
     }
-    shorten(&mut name, foreign, MAX_STREAM_TYPE);
-    StreamType::new(&name).ok()
+    let marked = StreamType::new(&marked(&name, foreign, MAX_STREAM_TYPE)).ok()?;
+    let plain = foreign
+        .is_ascii()
+        .then(|| shortened(name, foreign, MAX_STREAM_TYPE));
+    Some(Derived {
+        plain: plain.and_then(|name| StreamType::new(&name).ok()),
+        marked,
+    })
 }
 
 /// A foreign event type; whatever ours may not contain becomes `_`.
-pub fn event_type(foreign: &str) -> Option<EventType> {
-    if let Ok(same) = EventType::new(foreign) {
-        return Some(same);
-    }
+pub fn event_type(foreign: &str) -> Option<Derived<EventType>> {
     if foreign.is_empty() {
         return None;
     }
@@ -63,17 +78,98 @@ pub fn event_type(foreign: &str) -> Option<EventType> {
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         name.insert_str(0, "E_");
     }
-    shorten(&mut name, foreign, MAX_EVENT_TYPE);
-    EventType::new(&name).ok()
+    let marked = EventType::new(&marked(&name, foreign, MAX_EVENT_TYPE)).ok()?;
+    let plain = foreign
+        .is_ascii()
+        .then(|| shortened(name, foreign, MAX_EVENT_TYPE));
+    Some(Derived {
+        plain: plain.and_then(|name| EventType::new(&name).ok()),
+        marked,
+    })
 }
 
-fn shorten(name: &mut String, foreign: &str, max: usize) {
-    if name.len() > max {
-        let hash = hex::encode(Sha256::digest(foreign.as_bytes()));
-        // Only ASCII is in it by now.
-        name.truncate(max - HASH_DIGITS - 1);
-        name.push('_');
-        name.push_str(&hash[..HASH_DIGITS]);
+/// With a hash where it is too long.
+fn shortened(name: String, foreign: &str, max: usize) -> String {
+    if name.len() <= max {
+        return name;
+    }
+    with_hash(&name, foreign, max, SHORT_DIGITS)
+}
+
+fn marked(name: &str, foreign: &str, max: usize) -> String {
+    with_hash(name, foreign, max, MARK_DIGITS)
+}
+
+fn with_hash(name: &str, foreign: &str, max: usize, digits: usize) -> String {
+    let hash = hex::encode(Sha256::digest(foreign.as_bytes()));
+    // Only ASCII is in it by now.
+    let kept = &name[..name.len().min(max - digits - 1)];
+    format!("{kept}_{}", &hash[..digits])
+}
+
+/// What is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A stream type.
+    Stream,
+    /// An event type.
+    Event,
+}
+
+/// Which foreign name each name of ours stands for. Whoever comes first in the order of the source
+/// has the plain name, and has it for good: what was given is kept with the checkpoint. Others of
+/// the same plain name are marked.
+#[derive(Debug, Default)]
+pub struct GivenNames {
+    given: BTreeMap<String, String>,
+    /// What was given since it was asked for last.
+    new: BTreeMap<String, String>,
+}
+
+/// Plain names at most; a store has dozens. Beyond it every name is marked.
+const MAX_PLAIN: usize = 10_000;
+
+impl GivenNames {
+    /// As it was kept.
+    pub fn new(given: BTreeMap<String, String>) -> Self {
+        Self {
+            given,
+            new: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps a name for what it was configured for.
+    pub fn reserve(&mut self, kind: Kind, own: &str, foreign: &str) {
+        self.given.insert(key(kind, own), foreign.to_owned());
+    }
+
+    /// The name of ours that a foreign one has.
+    pub fn give<T: fmt::Display>(&mut self, kind: Kind, derived: Derived<T>, foreign: &str) -> T {
+        if let Some(plain) = derived.plain {
+            let key = key(kind, &plain.to_string());
+            match self.given.get(&key) {
+                Some(holder) if holder == foreign => return plain,
+                None if self.given.len() < MAX_PLAIN => {
+                    self.given.insert(key.clone(), foreign.to_owned());
+                    self.new.insert(key, foreign.to_owned());
+                    return plain;
+                }
+                _ => {}
+            }
+        }
+        derived.marked
+    }
+
+    /// What has to be kept.
+    pub fn take_new(&mut self) -> BTreeMap<String, String> {
+        std::mem::take(&mut self.new)
+    }
+}
+
+fn key(kind: Kind, own: &str) -> String {
+    match kind {
+        Kind::Stream => format!("stream {own}"),
+        Kind::Event => format!("event {own}"),
     }
 }
 
@@ -127,28 +223,108 @@ mod tests {
 
     #[test]
     fn stream_types_of_every_style_become_ours() {
-        let name = |foreign| stream_type("", foreign).unwrap().as_str().to_owned();
+        let name = |foreign| {
+            let plain = stream_type("", foreign).unwrap().plain.unwrap();
+            plain.as_str().to_owned()
+        };
         assert_eq!(name("account"), "account");
         assert_eq!(name("BankAccount"), "bank_account");
         assert_eq!(name("account:command"), "account_command");
         assert_eq!(name("My.Account2B"), "my_account2_b");
         assert_eq!(name("2fast"), "s_2fast");
-        assert_eq!(name("Ünïcode"), "s__n_code");
         let long = "x".repeat(60);
         assert_eq!(name(&long).len(), MAX_STREAM_TYPE);
         assert_ne!(name(&long), name(&"x".repeat(61)));
-        assert_eq!(stream_type("old_", "Class").unwrap().as_str(), "old_class");
+        let old = stream_type("old_", "Class").unwrap();
+        assert_eq!(old.plain.unwrap().as_str(), "old_class");
+        assert!(old.marked.as_str().starts_with("old_class_"));
         assert!(stream_type("old_", "").is_none());
     }
 
     #[test]
     fn event_types_keep_what_they_can() {
-        let name = |foreign| event_type(foreign).unwrap().as_str().to_owned();
+        let name = |foreign| {
+            let plain = event_type(foreign).unwrap().plain.unwrap();
+            plain.as_str().to_owned()
+        };
         assert_eq!(name("app:Dog.TrickAdded"), "app:Dog.TrickAdded");
         assert_eq!(name("App\\Events\\Done"), "App_Events_Done");
         assert_eq!(name("_private"), "E__private");
         assert_eq!(name(&"x".repeat(300)).len(), MAX_EVENT_TYPE);
         assert!(event_type("").is_none());
+    }
+
+    /// Names of other scripts, of other styles, and some that are chosen to look like ours.
+    #[test]
+    fn law_2_two_foreign_names_never_become_one() {
+        let marked = stream_type("p_", "заказ").unwrap().marked;
+        let (x60, x61) = ("x".repeat(60), "x".repeat(61));
+        let foreign = [
+            "заказ",
+            "товар",
+            "Заказ",
+            "订单",
+            &marked.as_str()[2..],
+            "a.b",
+            "a:b",
+            "a b",
+            "a_b",
+            "a-b",
+            "aB",
+            "Ab",
+            "AB",
+            "A_b",
+            "ab",
+            "2a",
+            "s_2a",
+            "HTTPServer",
+            "HttpServer",
+            "http_server",
+            &x60,
+            &x61,
+        ];
+        let mut names = GivenNames::default();
+        let mut give = |names: &mut GivenNames, f: &str| {
+            names.give(Kind::Stream, stream_type("p_", f).unwrap(), f)
+        };
+        let given: Vec<_> = foreign.iter().map(|f| give(&mut names, f)).collect();
+        let distinct: std::collections::HashSet<_> = given.iter().collect();
+        assert_eq!(distinct.len(), foreign.len(), "{given:?}");
+        // The same again, also from what was kept, and whoever is read first then.
+        let mut later = GivenNames::new(names.take_new());
+        for (foreign, given) in foreign.iter().zip(&given).rev() {
+            assert_eq!(give(&mut later, foreign), *given);
+        }
+        assert!(names.take_new().is_empty() && later.take_new().is_empty());
+        let foreign = [
+            "订单已创建",
+            "订单已取消",
+            "a b",
+            "a/b",
+            "a_b",
+            "a.b",
+            "A_b",
+            "1a",
+            "E_1a",
+            "_",
+            "E__",
+            "Order Created",
+            "Order_Created",
+        ];
+        let given: std::collections::HashSet<_> = foreign
+            .iter()
+            .map(|f| names.give(Kind::Event, event_type(f).unwrap(), f))
+            .collect();
+        assert_eq!(given.len(), foreign.len(), "{given:?}");
+    }
+
+    #[test]
+    fn a_configured_name_is_nobody_elses() {
+        let mut names = GivenNames::default();
+        names.reserve(Kind::Stream, "course", "Klass");
+        let derived = stream_type("", "course").unwrap();
+        let marked = derived.marked.clone();
+        assert_eq!(names.give(Kind::Stream, derived, "course"), marked);
     }
 
     #[test]

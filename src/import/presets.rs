@@ -62,8 +62,16 @@ impl Default for Known {
 /// that inserts; its own daemon takes a gap for good after three seconds, and so do we.
 const MARTEN_LAG: Duration = Duration::from_secs(3);
 
-const MARTEN_JOIN: &str =
-    "LEFT JOIN {schema}.mt_streams s ON s.id = e.stream_id AND s.tenant_id = e.tenant_id";
+/// Streams of tenants share ids; so do, where archived ones have a partition of their own, an
+/// archived stream and the one that was begun anew. Of those a row's is the one that is archived as
+/// it is itself. What is absent: see below.
+const MARTEN_JOIN: &str = "LEFT JOIN LATERAL (\
+     SELECT s.type, x.archived, count(*) OVER () > 1 AS twin, \
+            coalesce((SELECT is_archived FROM (SELECT s.*) r), false) = x.archived AS fits \
+     FROM (SELECT NULL::bool AS is_archived) absent, \
+          LATERAL (SELECT coalesce((SELECT is_archived FROM (SELECT e.*) r), false) AS archived) x, \
+          {schema}.mt_streams s \
+     WHERE s.id = e.stream_id AND s.tenant_id = e.tenant_id ORDER BY fits DESC LIMIT 1) s ON true";
 
 /// Not every Marten store has all of these columns. A name is looked up in the row first; where the
 /// row has none of that name, the NULL that `absent` offers is found.
@@ -78,9 +86,11 @@ const MARTEN_METADATA: &str = "(SELECT jsonb_strip_nulls(jsonb_build_object(\
      FROM (SELECT NULL::jsonb AS headers, NULL::text AS correlation_id, \
      NULL::text AS causation_id, NULL::text AS user_name, NULL::bool AS is_archived) absent)";
 
-/// Streams of tenants share ids, so a tenant's are told apart by its name.
-const MARTEN_STREAM: &str = "CASE WHEN coalesce(e.tenant_id, '*DEFAULT*') = '*DEFAULT*' THEN e.stream_id::text \
-     ELSE e.tenant_id || '/' || e.stream_id::text END";
+/// Streams of tenants share ids, so a tenant's are told apart by its name; and an archived stream
+/// from the one that was begun anew, where both are there.
+const MARTEN_STREAM: &str = "CASE WHEN s.archived AND s.twin THEN 'archived/' ELSE '' END || \
+     CASE WHEN coalesce(e.tenant_id, '*DEFAULT*') = '*DEFAULT*' THEN '' ELSE e.tenant_id || '/' END \
+     || e.stream_id::text";
 
 const EMMETT_JOIN: &str = "LEFT JOIN {schema}.emt_streams s ON s.stream_id = e.stream_id \
      AND s.partition = e.partition AND s.is_archived = e.is_archived";

@@ -54,8 +54,10 @@ pub struct ImportStatus {
     pub written: u64,
     /// Events that were in the log already, and are the same there.
     pub existing: u64,
-    /// Rows parked.
+    /// Rows parked, of all time.
     pub parked: u64,
+    /// Where they are listed, while there are any.
+    pub parked_in: Option<String>,
     /// Of those, rows that differ from what the log has.
     pub diverged: u64,
     /// Rows read and not settled yet.
@@ -91,6 +93,7 @@ impl ImportStatus {
             written: 0,
             existing: 0,
             parked: 0,
+            parked_in: None,
             diverged: 0,
             under_way: 0,
             rate: 0.0,

@@ -78,9 +78,46 @@ pub struct ForeignRow {
     pub metadata: Content,
     /// When it happened.
     pub time: Option<RowTime>,
+    /// Its number in its stream, where it is none.
+    pub odd_version: Option<String>,
+    /// Its content was not read: it is far larger than an event may be.
+    pub too_large: bool,
+    /// Why something of it could not be read; what could is above.
+    pub unreadable: Option<String>,
 }
 
 impl ForeignRow {
+    /// A row of which nothing is known but where it is.
+    pub fn at(cursor: Cursor) -> Self {
+        Self {
+            cursor,
+            position: None,
+            stream_name: None,
+            stream_type: None,
+            stream_id: None,
+            version: None,
+            event_id: None,
+            event_type: None,
+            schema_version: None,
+            data: Content::Null,
+            metadata: Content::Null,
+            time: None,
+            odd_version: None,
+            too_large: false,
+            unreadable: None,
+        }
+    }
+
+    /// Bytes of what was read, about.
+    pub fn size(&self) -> usize {
+        let content = |content: &Content| match content {
+            Content::Null => 0,
+            Content::Text(text) => text.len(),
+            Content::Bytes(bytes) => bytes.len(),
+        };
+        content(&self.data) + content(&self.metadata)
+    }
+
     /// How a person finds the row again: its position, or its stream and version.
     pub fn key(&self) -> String {
         if let Some(position) = self.position {

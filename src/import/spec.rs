@@ -18,19 +18,21 @@ pub struct Columns {
     pub stream_type: Option<String>,
     /// Id of the stream.
     pub stream_id: Option<String>,
-    /// Number in the stream, without gaps.
+    /// Number in the stream, without gaps. Without one, events are numbered in the order of their
+    /// positions.
     pub version: Option<String>,
-    /// Id of the event; without one it is derived from source, stream and version.
+    /// Id of the event; without one it is derived from source, stream and version, or position.
     pub event_id: Option<String>,
     /// Type of the event.
     pub event_type: Option<String>,
     /// Version of the data's schema: a number, or a text that begins with one.
     pub schema_version: Option<String>,
-    /// Content: `json`, `jsonb`, text or `bytea`; any other type is converted to JSON.
+    /// Content: `json`, `jsonb`, text or `bytea`; other types are converted to JSON. Numbers of
+    /// something that lies elsewhere, such as a large object's, are refused.
     pub data: Option<String>,
     /// Remarks, of the same types.
     pub metadata: Option<String>,
-    /// When it happened: `timestamptz`, `timestamp` (taken as UTC) or RFC 3339 text.
+    /// When it happened: `timestamptz`, `timestamp` (taken as UTC) or RFC 3339 text with an offset.
     pub time: Option<String>,
 }
 
@@ -43,6 +45,21 @@ pub enum BinaryPolicy {
     /// The data become `{"base64": "…"}`, unless the bytes are evidently compressed.
     Wrap,
 }
+
+/// What a stream may begin with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FirstVersion {
+    /// Its first version; what begins later is parked as a gap.
+    #[default]
+    Base,
+    /// Whatever is there first. It becomes version 1 with us, and what follows is numbered on from
+    /// there; the number it had is in `metadata.import.version`.
+    Any,
+}
+
+/// Largest event, if nothing else is said.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// A foreign event store, presets and settings put together.
 #[derive(Debug, Clone)]
@@ -59,21 +76,58 @@ pub struct SourceSpec {
     pub filter: Option<String>,
     /// Number of a stream's first event there: 0 or 1.
     pub version_base: i64,
+    /// What a stream may begin with.
+    pub first_version: FirstVersion,
     /// Type of streams that have none.
     pub default_stream_type: Option<String>,
     /// Put before every stream type.
     pub stream_type_prefix: String,
     /// Foreign stream types by name, where the derived name does not suit.
     pub stream_types: BTreeMap<String, String>,
+    /// Foreign event types by name, where the derived name does not suit.
+    pub event_types: BTreeMap<String, String>,
     /// JSON pointer to the time in the data, where the table has no column for it.
     pub time_pointer: Option<String>,
     /// What becomes of bytes that are not JSON.
     pub binary: BinaryPolicy,
+    /// Whether bytes that were compressed are unpacked.
+    pub decompress: bool,
+    /// Largest event, envelope included; larger ones are parked.
+    pub max_event_bytes: usize,
     /// How long a position may be taken before its row is inserted, beyond what locks show.
     pub lag: Duration,
 }
 
+impl Default for SourceSpec {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            table: String::new(),
+            columns: Columns::default(),
+            join: None,
+            filter: None,
+            version_base: 1,
+            first_version: FirstVersion::Base,
+            default_stream_type: None,
+            stream_type_prefix: String::new(),
+            stream_types: BTreeMap::new(),
+            event_types: BTreeMap::new(),
+            time_pointer: None,
+            binary: BinaryPolicy::Park,
+            decompress: false,
+            max_event_bytes: MAX_EVENT_BYTES,
+            lag: Duration::ZERO,
+        }
+    }
+}
+
 impl SourceSpec {
+    /// Whether events are numbered here, in the order of their positions, since they have no number
+    /// of their own.
+    pub fn numbers_by_order(&self) -> bool {
+        self.columns.version.is_none()
+    }
+
     /// The table's schema with a dot, as written; empty when the table is named without one.
     pub fn schema_prefix(&self) -> &str {
         self.table.rfind('.').map_or("", |dot| &self.table[..=dot])

@@ -1,5 +1,7 @@
 //! The ports of an import: somebody else's events, and what we keep of how far we are.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,8 @@ pub struct Checkpoint {
     pub cursor: Cursor,
     /// Rows up to here, all runs together.
     pub rows: u64,
+    /// Names of ours that were given to the source's types; saving adds to those that are kept.
+    pub names: BTreeMap<String, String>,
 }
 
 /// A parked row as it is listed.
@@ -98,6 +102,9 @@ pub trait ImportJournal: Send + Sync {
 
     /// Streams of which nothing more is imported, because a row was parked.
     async fn stopped(&self, source: &str) -> Result<Vec<StreamName>, StoreError>;
+
+    /// Where a person looks at parked rows.
+    fn parked_in(&self) -> String;
 
     /// How many rows are parked.
     async fn count_parked(&self, source: &str) -> Result<u64, StoreError>;

@@ -37,6 +37,8 @@ pub struct Chain {
     pub epoch: Epoch,
     pub next: Offset,
     pub prev: ObjectHash,
+    /// The id of every event that is added, in place of one of its own.
+    pub id: Option<EventId>,
     writer: WriterId,
     versions: HashMap<StreamName, u64>,
 }
@@ -52,6 +54,7 @@ impl Chain {
             epoch: Epoch(1),
             next: 0,
             prev: ObjectHash::NONE,
+            id: None,
             writer: WriterId(new_uuid()),
             versions: HashMap::new(),
         }
@@ -131,7 +134,7 @@ impl Chain {
             time: "1969-12-31T23:59:59.123456Z".parse().unwrap(),
         };
         let encoded = encode(stream, Version(*version - 1), &[event], &provenance, || {
-            EventId(new_uuid())
+            self.id.unwrap_or_else(|| EventId(new_uuid()))
         });
         if data.trim() == data {
             return encoded;

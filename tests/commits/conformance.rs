@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use oms::domain::ids::PartitionId;
+use oms::domain::ids::{EventId, PartitionId};
+use oms::domain::time::new_uuid;
 use oms::log::object::CommitObject;
 use oms::store::commit_store::CommitStore;
 use oms::store::error::StoreErrorKind;
@@ -36,6 +37,7 @@ async fn conforms(store: Arc<dyn CommitStore>) {
     law_8_objects_come_back_byte_for_byte(&*store).await;
     copies_may_be_repeated_and_overlap(&*store).await;
     events_are_found_by_their_places(&*store).await;
+    law_2_an_id_that_is_used_twice_is_two_events(&*store).await;
     law_7_of_racing_writers_exactly_one_wins(store).await;
 }
 
@@ -45,6 +47,26 @@ async fn nothing_is_there_at_first(store: &dyn CommitStore) {
     assert!(store.get(P0, 0).await.unwrap().is_none());
     assert!(store.span(P0, 0, 10).await.unwrap().is_empty());
     assert!(store.events(P0, &[]).await.unwrap().is_empty());
+}
+
+/// Other event stores have used one id in two streams, and such events are imported as they are.
+async fn law_2_an_id_that_is_used_twice_is_two_events(store: &dyn CommitStore) {
+    let partition = PartitionId(9);
+    let mut chain = Chain::new(partition);
+    chain.id = Some(EventId(new_uuid()));
+    let objects = [
+        chain.control(),
+        chain.events(&["1", "2"]),
+        chain.events(&["3"]),
+    ];
+    for object in &objects[..2] {
+        assert_eq!(store.put(object).await.unwrap(), Created::Yes);
+    }
+    assert_eq!(copy(store, &objects).await, 3);
+    let found = store.span(partition, 0, 3).await.unwrap();
+    for (found, object) in found.iter().zip(&objects) {
+        assert_same(found, object);
+    }
 }
 
 async fn law_5_an_offset_is_taken_once(store: &dyn CommitStore) {

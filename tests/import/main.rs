@@ -8,7 +8,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faithful;
 mod following;
+mod numbering;
+mod pooled;
 mod presets;
 mod recovery;
 mod speed;

@@ -173,3 +173,40 @@ async fn marten_without_its_optional_columns() {
     let status = import(&importer, start()).await;
     assert_eq!((status.written, status.parked), (4, 0));
 }
+
+/// Archived streams may have a partition of their own, and be begun anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn marten_with_a_stream_that_is_archived_and_live() {
+    let world = World::new(&fixture("marten.sql")).await;
+    let twins = "ALTER TABLE mt_events DROP CONSTRAINT fkey_mt_events_stream_id;
+        ALTER TABLE mt_streams DROP CONSTRAINT pkey_mt_streams_id;
+        ALTER TABLE mt_streams ADD PRIMARY KEY (id, is_archived);
+        DROP INDEX pk_mt_events_stream_and_version;
+        CREATE UNIQUE INDEX ON mt_events (stream_id, version, is_archived);
+        INSERT INTO mt_streams (id, type, version, is_archived) VALUES
+            ('b0000000-0000-4000-8000-000000000001', 'quest', 1, true),
+            ('b0000000-0000-4000-8000-000000000009', 'quest', 1, true);
+        INSERT INTO mt_events (seq_id, id, stream_id, version, data, type, is_archived) VALUES
+            (nextval('mt_events_sequence'), gen_random_uuid(),
+             'b0000000-0000-4000-8000-000000000001', 1, '{\"Old\": true}', 'quest_started', true),
+            (nextval('mt_events_sequence'), gen_random_uuid(),
+             'b0000000-0000-4000-8000-000000000009', 1, '{\"Lone\": true}', 'quest_started', true)";
+    world.foreign.batch_execute(twins).await.expect("twins");
+    let importer = world.importer("preset = \"marten\"\nlag = \"10ms\"");
+    let status = import(&importer, start()).await;
+    assert_eq!((status.written, status.parked), (6, 0));
+    let live = world
+        .events("quest/b0000000-0000-4000-8000-000000000001")
+        .await;
+    assert_eq!(live.len(), 3);
+    let archived = world
+        .events("quest/~archived~2Fb0000000-0000-4000-8000-000000000001")
+        .await;
+    assert_eq!(archived[0].data, "{\"Old\": true}");
+    assert_eq!(archived[0].metadata["metadata"]["archived"], true);
+    // Archived alone it is what it always was.
+    let lone = world
+        .events("quest/b0000000-0000-4000-8000-000000000009")
+        .await;
+    assert_eq!(lone.len(), 1);
+}

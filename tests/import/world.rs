@@ -121,12 +121,22 @@ impl World {
         connect(&self.foreign_url).await
     }
 
+    /// Name of the foreign database.
+    pub fn database(&self) -> &str {
+        self.foreign_url.rsplit('/').next().expect("name")
+    }
+
     /// The source `shop` as `toml` describes it.
     pub fn source(&self, toml: &str) -> Source {
+        self.source_at(toml, &self.foreign_url)
+    }
+
+    /// The same, reached by another way.
+    pub fn source_at(&self, toml: &str, url: &str) -> Source {
         let config: SourceConfig = toml::from_str(toml).expect("a source");
         let spec = config.spec("shop");
         let settings = PostgresSettings {
-            url: self.foreign_url.clone(),
+            url: url.to_owned(),
             ..PostgresSettings::default()
         };
         let health = Arc::new(Health::new(now));
@@ -143,8 +153,13 @@ impl World {
 
     /// Imports the source `shop`.
     pub fn importer(&self, toml: &str) -> Importer {
+        self.importer_of(self.source(toml))
+    }
+
+    /// Imports a source.
+    pub fn importer_of(&self, source: Source) -> Importer {
         Importer::new(
-            [self.source(toml)],
+            [source],
             self.journal(),
             Arc::new(self.side.path.clone()),
             Arc::new(SystemClock),
@@ -267,3 +282,23 @@ data = "data"
 time = "at"
 default_stream_type = "order"
 "#;
+
+/// A description that is refused: what is said of it.
+pub async fn refused(world: &World, toml: &str) -> String {
+    let importer = world.importer(toml);
+    importer.start(start()).expect("started");
+    let status = until(&importer, "it fails", |s| s.state.is_over()).await;
+    assert_eq!(status.state, ImportState::Failed, "{status:?}");
+    status.error.expect("an error")
+}
+
+/// What is parked, in the order of the source.
+pub async fn parked(importer: &Importer) -> Vec<(String, String, String)> {
+    let entries = importer.parked("shop", 0, 1_000).await.expect("listed");
+    let mut told: Vec<_> = entries
+        .into_iter()
+        .map(|p| (p.key, p.reason, p.detail))
+        .collect();
+    told.sort();
+    told
+}

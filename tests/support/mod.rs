@@ -5,6 +5,7 @@ pub mod boastful;
 pub mod kafka;
 pub mod kafka_proxy;
 pub mod log;
+pub mod pooler;
 pub mod postgres;
 pub mod proxy;
 pub mod undeleting;

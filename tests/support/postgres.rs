@@ -60,7 +60,7 @@ fn binaries() -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root.
-fn as_server_user(command: &mut Command) -> &mut Command {
+pub fn as_server_user(command: &mut Command) -> &mut Command {
     if geteuid().is_root() {
         let user = User::from_name("postgres")
             .ok()
@@ -175,6 +175,11 @@ impl Cluster {
     pub fn url(&self, database: &str) -> String {
         let dir = self.dir.display().to_string().replace('/', "%2F");
         format!("postgresql://postgres@{dir}/{database}")
+    }
+
+    /// The folder of the server's socket.
+    pub fn socket_dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Settings of a database that does not exist yet: the service makes it.

@@ -2,6 +2,7 @@
 //! goes the way that every command goes.
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::actors::event_store::{AppendError, AppendRequest};
@@ -26,6 +27,18 @@ pub struct ImportAppend {
     pub deadline: Instant,
 }
 
+/// Where an event in the log came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// The source's name.
+    pub source: String,
+    /// Its number there, where that is another than with us.
+    pub version: Option<i64>,
+    /// Its global position there.
+    pub position: Option<i64>,
+}
+
 /// Where imported events go.
 #[async_trait(?Send)]
 pub trait Appender: Send + Sync {
@@ -42,6 +55,13 @@ pub trait Appender: Send + Sync {
         from: Version,
         to: Version,
     ) -> Result<Vec<EventId>, StoreError>;
+
+    /// Where an event of a stream came from; `None` if it was not imported, or is not seen here yet.
+    async fn origin(
+        &self,
+        stream: &StreamName,
+        version: Version,
+    ) -> Result<Option<Origin>, StoreError>;
 }
 
 #[async_trait(?Send)]
@@ -76,5 +96,27 @@ impl Appender for WritePath {
             .map(|event| id(&event.bytes))
             .collect::<Result<_, _>>()
             .map_err(|e| StoreError::corrupt("log", "read imported event", e.to_string()))
+    }
+
+    async fn origin(
+        &self,
+        stream: &StreamName,
+        version: Version,
+    ) -> Result<Option<Origin>, StoreError> {
+        #[derive(Deserialize)]
+        struct Metadata {
+            import: Option<Origin>,
+        }
+        let unreadable = |e: String| StoreError::corrupt("log", "read imported event", e);
+        let events = self.store().read(stream, version, version).await?;
+        let Some(event) = events.first() else {
+            return Ok(None);
+        };
+        let event = Envelope::parse(&event.bytes).map_err(|e| unreadable(e.to_string()))?;
+        // What was written by somebody else has metadata of any form.
+        let metadata = event.metadata.as_deref();
+        Ok(metadata
+            .and_then(|text| serde_json::from_str::<Metadata>(text).ok())
+            .and_then(|metadata| metadata.import))
     }
 }

@@ -4,8 +4,10 @@
 //!
 //! * [`appender`]: the ordinary way, as little of it as an import needs
 //! * [`run`]: one import, from its beginning; [`running`]: its loop; [`settle`]: one append to its end
+//! * [`numbering`]: versions that the source does not give as they are with us
 
 pub mod appender;
+mod numbering;
 pub mod run;
 mod running;
 mod settle;

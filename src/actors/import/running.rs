@@ -9,6 +9,7 @@
 //! It holds nothing that is not in the source, the log or the journal: killed at any point it goes
 //! on from the checkpoint, and what was appended since is recognised.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
 
+use super::numbering::Numbering;
 use super::run::{Control, ImportRun, Order, RETRY};
 use super::settle::{Settled, Trouble, settle};
 use crate::domain::ids::StreamName;
@@ -80,6 +82,7 @@ enum Ended {
 pub(super) struct Running {
     mapping: Mapping,
     encoder: Arc<Encoder>,
+    numbering: Arc<Numbering>,
     lanes: Lanes,
     under_way: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
     /// What does not work with the log or the journal.
@@ -105,6 +108,7 @@ pub(super) struct Running {
     /// When it was told to end.
     ending: Option<Instant>,
     saved: Option<Checkpoint>,
+    unsaved_names: BTreeMap<String, String>,
     rows_before: u64,
     read: u64,
     written: u64,
@@ -124,9 +128,11 @@ impl Running {
         parked_before: u64,
     ) -> Self {
         let now = Instant::now();
+        let given = checkpoint.as_ref().map(|c| c.names.clone());
         Self {
-            mapping: Mapping::new(spec),
+            mapping: Mapping::new(spec, given.unwrap_or_default()),
             encoder: Arc::new(Encoder::new(spec)),
+            numbering: Arc::new(Numbering::new(spec)),
             lanes: Lanes::new(LaneLimits::default(), stopped),
             under_way: FuturesUnordered::new(),
             trouble: Arc::default(),
@@ -146,6 +152,7 @@ impl Running {
             ending: None,
             rows_before: checkpoint.as_ref().map_or(0, |c| c.rows),
             saved: checkpoint,
+            unsaved_names: BTreeMap::new(),
             read: 0,
             written: 0,
             existing: 0,
@@ -243,6 +250,7 @@ impl Running {
             let settling = settle(
                 run.deps.appender.clone(),
                 self.encoder.clone(),
+                self.numbering.clone(),
                 self.trouble.clone(),
                 next,
             );
@@ -273,15 +281,21 @@ impl Running {
             && now >= self.save_at
             && let Some(checkpoint) = self.checkpoint()
         {
-            if self.saved.as_ref() == Some(&checkpoint) {
+            if self.is_saved(&checkpoint) {
                 self.save_at = now + SAVE_EVERY;
                 return;
             }
             self.saving = true;
+            self.unsaved_names
+                .append(&mut self.mapping.take_new_names());
             let (journal, name) = (run.deps.journal.clone(), run.name().to_owned());
+            let saving = Checkpoint {
+                names: self.unsaved_names.clone(),
+                ..checkpoint
+            };
             self.under_way.push(Box::pin(async move {
-                let saved = journal.save(&name, checkpoint.clone()).await;
-                Ended::Saved(checkpoint, saved)
+                let saved = journal.save(&name, saving.clone()).await;
+                Ended::Saved(saving, saved)
             }));
         }
     }
@@ -294,12 +308,22 @@ impl Running {
             self.lanes.reached().cloned()
         };
         let rows = self.rows_before + self.read - unsettled;
-        cursor.map(|cursor| Checkpoint { cursor, rows })
+        cursor.map(|cursor| Checkpoint {
+            cursor,
+            rows,
+            names: BTreeMap::new(),
+        })
+    }
+
+    /// Names are given to rows that are not settled yet; they need not be waited for.
+    fn is_saved(&self, checkpoint: &Checkpoint) -> bool {
+        let place = |c: &Checkpoint| (c.cursor.clone(), c.rows);
+        self.saved.as_ref().map(place) == Some(place(checkpoint))
     }
 
     fn is_over(&self, follow: bool, now: Instant) -> Option<ImportState> {
         let resting = self.appends == 0 && !self.parking && !self.saving;
-        let is_saved = self.checkpoint().is_none_or(|c| self.saved == Some(c));
+        let is_saved = self.checkpoint().is_none_or(|c| self.is_saved(&c));
         if let Some(since) = self.ending {
             let given_up = now >= since + STOP_WITHIN;
             let at_rest = resting && is_saved;
@@ -344,8 +368,9 @@ impl Running {
                 self.lanes.parked(&rows);
                 if self.parked + self.parked_before > MAX_PARKED {
                     self.failed = Some(format!(
-                        "more than {MAX_PARKED} rows are parked: look at the first ones, correct \
-                         the source's description and restart"
+                        "more than {MAX_PARKED} rows are parked: look at the first ones in {}, \
+                         correct the source's description and restart",
+                        run.deps.journal.parked_in()
                     ));
                 }
                 if self.caught {
@@ -356,7 +381,11 @@ impl Running {
                 self.saving = false;
                 self.save_at = Instant::now() + SAVE_EVERY;
                 match outcome {
-                    Ok(()) => self.saved = Some(checkpoint),
+                    Ok(()) => {
+                        self.unsaved_names
+                            .retain(|name, _| !checkpoint.names.contains_key(name));
+                        self.saved = Some(checkpoint);
+                    }
                     Err(error) => {
                         tracing::debug!(source = run.name(), %error, "the checkpoint waits");
                         self.unreachable = Some(error.to_string());
@@ -459,6 +488,7 @@ impl Running {
             status.written = self.written;
             status.existing = self.existing;
             status.parked = self.parked_before + self.parked;
+            status.parked_in = (status.parked > 0).then(|| run.deps.journal.parked_in());
             status.diverged = self.diverged;
             status.under_way = unsettled;
             status.limit = control.rate;

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::appender::{Appender, ImportAppend};
+use super::numbering::{Numbering, Unnumbered};
 use crate::actors::event_store::AppendError;
 use crate::domain::ids::Version;
 use crate::import::encoder::Encoder;
@@ -58,18 +59,23 @@ pub(super) struct Settled {
 pub(super) async fn settle(
     appender: Arc<dyn Appender>,
     encoder: Arc<Encoder>,
+    numbering: Arc<Numbering>,
     trouble: Arc<Trouble>,
-    run: Run,
+    mut run: Run,
 ) -> Settled {
     let mut settling = Settling {
         appender,
         encoder,
+        numbering,
         trouble,
         backoff: Backoff::new(RETRY.0, RETRY.1),
         written: 0,
         existing: 0,
     };
-    let failed = settling.all(&run).await.err();
+    let failed = match settling.number(&mut run).await {
+        Ok(()) => settling.all(&run).await.err(),
+        Err(failed) => Some(failed),
+    };
     Settled {
         run,
         written: settling.written,
@@ -81,6 +87,7 @@ pub(super) async fn settle(
 struct Settling {
     appender: Arc<dyn Appender>,
     encoder: Arc<Encoder>,
+    numbering: Arc<Numbering>,
     trouble: Arc<Trouble>,
     backoff: Backoff,
     written: usize,
@@ -90,6 +97,17 @@ struct Settling {
 type Failed = (ParkReason, String);
 
 impl Settling {
+    async fn number(&mut self, run: &mut Run) -> Result<(), Failed> {
+        loop {
+            let numbering = self.numbering.clone();
+            match numbering.number(&*self.appender, run).await {
+                Ok(()) => return Ok(()),
+                Err(Unnumbered::NotYet(error)) => self.wait(error).await,
+                Err(Unnumbered::Never(reason, detail)) => return Err((reason, detail)),
+            }
+        }
+    }
+
     async fn all(&mut self, run: &Run) -> Result<(), Failed> {
         loop {
             let done = self.written + self.existing;
@@ -129,11 +147,17 @@ impl Settling {
                 }
                 Ok(Verdict::Conflict { actual }) if actual < expected => {
                     self.works();
-                    let detail = format!(
+                    let mut detail = format!(
                         "its stream's version is {actual} in the log, so versions {} to {expected} \
                          are missing",
                         actual.plus(1)
                     );
+                    if actual == Version::NONE {
+                        detail.push_str(
+                            ": if they were deleted there, first_version = \"any\" begins with \
+                             what is there first",
+                        );
+                    }
                     return Err((ParkReason::Gap, detail));
                 }
                 Ok(Verdict::Conflict { actual }) => {

@@ -23,6 +23,7 @@ pub(super) fn describe(kind: &str, job: &Value) -> String {
     match kind {
         "verify" => describe_verify(report),
         "repair" => describe_repair(report),
+        "backfill" => describe_backfill(report),
         _ => describe_any(report),
     }
 }
@@ -133,6 +134,28 @@ fn more(report: &Value, key: &str, text: &mut String) {
     if listed > MAX_SHOWN {
         text.push_str(&format!("… and {} more: see --json\n", listed - MAX_SHOWN));
     }
+}
+
+/// Rows that an import could not take, of all its runs.
+pub(super) fn parked(report: &Value) -> u64 {
+    report["parked"].as_u64().unwrap_or_default()
+}
+
+/// What an import did, and where what it could not take is.
+fn describe_backfill(report: &Value) -> String {
+    let mut text = describe_any(report);
+    let rows = parked(report);
+    if rows > 0 {
+        let source = field(report, "source").replace('\'', "''");
+        let list = field(report, "parked_in");
+        text.push_str(&format!(
+            "\n{rows} rows are PARKED with their reasons, and what follows them in their streams:\n  \
+             SELECT key, foreign_stream, version, reason, detail FROM {list}\n  \
+             WHERE source = '{source}' AND reason <> 'after_parked' ORDER BY id;\n\
+             Once their cause is gone: oms backfill --source {source} --restart\n"
+        ));
+    }
+    text
 }
 
 /// Whatever is a plain value.

@@ -1,8 +1,10 @@
 //! What is kept of imports, in PostgreSQL.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Error, Row};
 
@@ -16,10 +18,25 @@ use crate::store::import::{Checkpoint, ImportJournal, ParkedEntry};
 
 /// Two processes may import the same source: the one that is further on is right.
 const SAVE: &str = "
-INSERT INTO import_checkpoints (source, reached, rows) VALUES ($1, $2, $3)
+INSERT INTO import_checkpoints (source, reached, rows, names) VALUES ($1, $2, $3, $4)
 ON CONFLICT (source) DO UPDATE
-SET reached = excluded.reached, rows = excluded.rows, updated = now()
+SET reached = excluded.reached, rows = excluded.rows, updated = now(),
+    names = excluded.names || import_checkpoints.names
 WHERE import_checkpoints.rows <= excluded.rows";
+
+/// Longest texts of a parked row: a key has to fit an index, and the others are for people.
+const MAX_KEY: usize = 400;
+const MAX_TEXT: usize = 2_000;
+
+/// A text that is no longer than `max` bytes; what is cut off is told apart by a hash of all.
+fn shortened(text: String, max: usize) -> String {
+    if text.len() <= max {
+        return text;
+    }
+    let hash = hex::encode(Sha256::digest(text.as_bytes()));
+    let kept = &text[..text.floor_char_boundary(max - hash.len() - 4)];
+    format!("{kept}…{hash}")
+}
 
 const PARK: &str = "
 INSERT INTO import_parked
@@ -66,22 +83,24 @@ impl ParkedColumns {
         let mut columns = Self::default();
         // One statement may touch a row once.
         let mut seen = std::collections::HashSet::new();
+        let text = |text: Option<String>| text.map(|text| shortened(text, MAX_TEXT));
         for row in rows {
-            if !seen.insert(row.row.key.clone()) {
+            let key = shortened(row.row.key, MAX_KEY);
+            if !seen.insert(key.clone()) {
                 continue;
             }
             let stream = row.stream.as_ref();
-            columns.key.push(row.row.key);
-            columns.foreign_stream.push(row.row.foreign_stream);
+            columns.key.push(key);
+            columns.foreign_stream.push(text(row.row.foreign_stream));
             columns
                 .stream_type
                 .push(stream.map(|s| s.stream_type().to_owned()));
             columns.stream_id.push(stream.map(|s| s.id().to_owned()));
             columns.version.push(row.row.version);
-            columns.event_id.push(row.row.event_id);
-            columns.event_type.push(row.row.event_type);
+            columns.event_id.push(text(row.row.event_id));
+            columns.event_type.push(text(row.row.event_type));
             columns.reason.push(row.reason.as_str());
-            columns.detail.push(row.detail);
+            columns.detail.push(shortened(row.detail, MAX_TEXT));
         }
         columns
     }
@@ -116,7 +135,8 @@ impl ImportJournal for PostgresImportJournal {
             .postgres
             .run(OPERATION, move |client| {
                 Box::pin(async move {
-                    let sql = "SELECT reached, rows FROM import_checkpoints WHERE source = $1";
+                    let sql =
+                        "SELECT reached, rows, names FROM import_checkpoints WHERE source = $1";
                     client.query_opt(sql, &[&source]).await
                 })
             })
@@ -124,9 +144,11 @@ impl ImportJournal for PostgresImportJournal {
         row.map(|row| {
             let Json(cursor) = row.try_get::<_, Json<Cursor>>(0)?;
             let rows: i64 = row.try_get(1)?;
+            let Json(names) = row.try_get::<_, Json<BTreeMap<String, String>>>(2)?;
             Ok(Checkpoint {
                 cursor,
                 rows: rows as u64,
+                names,
             })
         })
         .transpose()
@@ -140,7 +162,10 @@ impl ImportJournal for PostgresImportJournal {
                 Box::pin(async move {
                     let rows = checkpoint.rows as i64;
                     let cursor = Json(&checkpoint.cursor);
-                    client.execute(SAVE, &[&source, &cursor, &rows]).await?;
+                    let names = Json(&checkpoint.names);
+                    client
+                        .execute(SAVE, &[&source, &cursor, &rows, &names])
+                        .await?;
                     Ok(())
                 })
             })
@@ -199,6 +224,10 @@ impl ImportJournal for PostgresImportJournal {
             .map_err(unreadable(OPERATION))
     }
 
+    fn parked_in(&self) -> String {
+        format!("{}.import_parked", self.postgres.schema())
+    }
+
     async fn count_parked(&self, source: &str) -> Result<u64, StoreError> {
         let source = source.to_owned();
         let count: i64 = self
@@ -249,5 +278,19 @@ impl ImportJournal for PostgresImportJournal {
                 })
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn law_13_a_key_fits_its_index_and_stays_one_of_its_own() {
+        assert_eq!(shortened("a/1".into(), MAX_KEY), "a/1");
+        let long = |end: &str| shortened("ü".repeat(5_000) + end, MAX_KEY);
+        assert!(long("1").len() <= MAX_KEY);
+        assert_ne!(long("1"), long("2"));
+        assert_eq!(long("1"), long("1"));
     }
 }

@@ -2,11 +2,11 @@
 //! under an advisory lock, so that any number of processes may start at once.
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Error, Transaction};
+use tokio_postgres::{Error, GenericClient, Transaction};
 
 use super::errors::{self, invalid};
 use super::pool::Connector;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, StoreErrorKind};
 
 /// One step of the schema.
 pub(super) struct Migration {
@@ -50,12 +50,36 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "audit",
         sql: include_str!("sql/0007_audit.sql"),
     },
+    Migration {
+        version: 8,
+        name: "event ids",
+        sql: include_str!("sql/0008_event_ids.sql"),
+    },
 ];
+
+/// Lowest version of a server, ours or a source's, as the server numbers it. Below it are no
+/// `pg_current_snapshot()` and no `autovacuum_vacuum_insert_scale_factor`, and nobody who mends it.
+const MIN_SERVER: i32 = 130_000;
 
 /// Name of the lock that serialises everyone who migrates this schema.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('oms.migrate.' || $1::text, 0))";
 
 const OPERATION: &str = "migrate";
+
+/// What the server and the database are.
+const SERVER: &str = "
+SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
+       current_setting('server_encoding'), current_database()::text";
+
+/// Whether what is to be made is there already: somebody who owns the schema need not be allowed
+/// to make schemas, and PostgreSQL asks for that right before it looks whether there is anything
+/// to make.
+const PLACE: &str = "
+SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1::text),
+       has_database_privilege(current_database(), 'CREATE'),
+       EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = $1::text AND c.relname = 'schema_migrations'),
+       current_database()::text, current_user::text";
 
 /// Why the schema could not be brought up to date.
 pub(super) enum MigrationFailed {
@@ -83,7 +107,9 @@ pub(super) async fn migrate(
             .batch_execute("SET LOCAL statement_timeout = 0")
             .await?;
         transaction.execute(LOCK, &[&schema]).await?;
-        let applied = applied(&transaction, schema).await?;
+        check_fitness(&transaction).await?;
+        prepare(&transaction, schema).await?;
+        let applied = applied(&transaction).await?;
         let newest = MIGRATIONS.last().map_or(0, |m| m.version);
         if applied > newest {
             return Err(MigrationFailed::Refused(invalid(
@@ -114,20 +140,74 @@ pub(super) async fn migrate(
     }
 }
 
-/// Version of the schema; makes the table that records it.
-async fn applied(transaction: &Transaction<'_>, schema: &str) -> Result<i32, Error> {
-    // The name was checked to be a plain identifier.
-    transaction
-        .batch_execute(&format!(
-            "SET LOCAL client_min_messages = warning;
-             CREATE SCHEMA IF NOT EXISTS {schema};
-             CREATE TABLE IF NOT EXISTS schema_migrations (
+/// Whether a server of this version can be used; the message names both versions.
+pub(super) fn check_version(number: i32, name: &str) -> Result<(), String> {
+    if number >= MIN_SERVER {
+        return Ok(());
+    }
+    Err(format!(
+        "its server is PostgreSQL {name}, and {} is the lowest version that can be used",
+        MIN_SERVER / 10_000
+    ))
+}
+
+/// Refuses a database that could not hold what is written to it, however often it is tried.
+pub(super) async fn check_fitness(
+    client: &(impl GenericClient + Sync),
+) -> Result<(), MigrationFailed> {
+    let refused = |message: String| Err(MigrationFailed::Refused(invalid(OPERATION, message)));
+    let server = client.query_one(SERVER, &[]).await?;
+    if let Err(message) = check_version(server.try_get(0)?, server.try_get(1)?) {
+        return refused(format!("the database cannot be used: {message}"));
+    }
+    let (encoding, database): (&str, &str) = (server.try_get(2)?, server.try_get(3)?);
+    if encoding != "UTF8" {
+        return refused(format!(
+            "the database `{database}` cannot be used: its server_encoding is {encoding}, which \
+             has no place for every text. It must be UTF8: CREATE DATABASE … ENCODING 'UTF8' \
+             TEMPLATE template0"
+        ));
+    }
+    Ok(())
+}
+
+/// Sees to it that there is a schema with a table that records its version.
+async fn prepare(transaction: &Transaction<'_>, schema: &str) -> Result<(), MigrationFailed> {
+    let place = transaction.query_one(PLACE, &[&schema]).await?;
+    let [has_schema, may_create, has_table]: [bool; 3] =
+        [place.try_get(0)?, place.try_get(1)?, place.try_get(2)?];
+    if !has_schema {
+        if !may_create {
+            let (database, user): (&str, &str) = (place.try_get(3)?, place.try_get(4)?);
+            let message = format!(
+                "there is no schema `{schema}` in the database `{database}`, and `{user}` may not \
+                 make it: let an administrator run CREATE SCHEMA {schema} AUTHORIZATION {user}"
+            );
+            return Err(MigrationFailed::Refused(StoreError::determinate(
+                StoreErrorKind::Denied,
+                errors::STORE,
+                OPERATION,
+                message,
+            )));
+        }
+        // The name was checked to be a plain identifier. Somebody who does not take our lock may
+        // make it at this moment.
+        let sql = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
+        transaction.batch_execute(&sql).await?;
+    }
+    if !has_table {
+        let sql = "CREATE TABLE schema_migrations (
                  version integer PRIMARY KEY,
                  name text NOT NULL,
                  applied_at timestamptz NOT NULL DEFAULT now()
-             );"
-        ))
-        .await?;
+             )";
+        transaction.batch_execute(sql).await?;
+    }
+    Ok(())
+}
+
+/// Version of the schema.
+async fn applied(transaction: &Transaction<'_>) -> Result<i32, Error> {
     let row = transaction
         .query_one(
             "SELECT coalesce(max(version), 0) FROM schema_migrations",
@@ -145,8 +225,24 @@ pub(super) async fn create_database(connector: &Connector) -> Result<(), StoreEr
         .await
         .map_err(|e| errors::connecting_directly("create database", &e))?;
     let quoted = name.replace('"', "\"\"");
+    let creating = |e: Error| errors::working("create database", &e);
+    let utf8: bool = client
+        .query_one(
+            "SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database \
+             WHERE datname = 'template1'",
+            &[],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(creating)?;
+    // Where the server's own texts are not UTF-8, no locale of theirs may be.
+    let how = if utf8 {
+        ""
+    } else {
+        " ENCODING 'UTF8' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    };
     match client
-        .batch_execute(&format!("CREATE DATABASE \"{quoted}\""))
+        .batch_execute(&format!("CREATE DATABASE \"{quoted}\"{how}"))
         .await
     {
         Ok(()) => {
@@ -161,7 +257,7 @@ pub(super) async fn create_database(connector: &Connector) -> Result<(), StoreEr
         {
             Ok(())
         }
-        Err(e) => Err(errors::working("create database", &e)),
+        Err(e) => Err(creating(e)),
     }
 }
 
@@ -169,10 +265,19 @@ pub(super) async fn create_database(connector: &Connector) -> Result<(), StoreEr
 mod tests {
     use super::*;
 
+    /// Numbers are given out ahead, so there may be gaps; a database never has a step between two.
     #[test]
-    fn steps_are_numbered_without_gaps() {
-        let versions: Vec<i32> = MIGRATIONS.iter().map(|m| m.version).collect();
-        let expected: Vec<i32> = (1..=MIGRATIONS.len() as i32).collect();
-        assert_eq!(versions, expected);
+    fn steps_are_numbered_upwards() {
+        assert!(MIGRATIONS.is_sorted_by(|a, b| a.version < b.version));
+    }
+
+    #[test]
+    fn a_server_that_is_too_old_is_told_with_both_numbers() {
+        assert_eq!(check_version(130_000, "13.0"), Ok(()));
+        assert_eq!(check_version(180_001, "18.1"), Ok(()));
+        for (number, name) in [(120_022, "12.22"), (90_624, "9.6.24"), (129_999, "12.99")] {
+            let told = check_version(number, name).unwrap_err();
+            assert!(told.contains(name) && told.contains(" 13 "), "{told}");
+        }
     }
 }

@@ -110,6 +110,27 @@ impl Postgres {
         .await
     }
 
+    /// The schema that holds everything.
+    pub fn schema(&self) -> &str {
+        &self.inner.settings.schema
+    }
+
+    /// Whether the database, as far as it is there, is one that can be used: refused as
+    /// [`Invalid`](super::error::StoreErrorKind::Invalid) if its server is too old or its encoding
+    /// another than UTF-8. Nothing is made or changed.
+    pub async fn check_fitness(&self) -> Result<(), StoreError> {
+        const OPERATION: &str = "check";
+        let inner = self.inner.clone();
+        let call = async move { inner.check_fitness(OPERATION).await };
+        measured(
+            STORE,
+            OPERATION,
+            &self.health,
+            self.io.run(STORE, OPERATION, call),
+        )
+        .await
+    }
+
     /// What is known of it from the calls made.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
@@ -169,6 +190,26 @@ impl Inner {
                 again.map_err(|e| errors::connecting(operation, &e))
             }
             Err(e) => Err(errors::connecting(operation, &e)),
+        }
+    }
+
+    async fn check_fitness(&self, operation: &'static str) -> Result<(), StoreError> {
+        let client = match self.pool.get().await {
+            Ok(client) => client,
+            // It will be made.
+            Err(PoolError::Backend(e)) if errors::is_schema_missing(&e) => return Ok(()),
+            Err(e) => return Err(errors::connecting(operation, &e)),
+        };
+        let checking = migrate::check_fitness(&**client);
+        match tokio::time::timeout(self.settings.connect_timeout, checking).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(MigrationFailed::Refused(refused))) => Err(refused),
+            Ok(Err(MigrationFailed::Database(e))) => Err(errors::working(operation, &e)),
+            Err(_) => {
+                // The connection is in the middle of something that nobody waits for any more.
+                drop(Object::take(client));
+                Err(errors::timed_out(operation))
+            }
         }
     }
 

@@ -14,12 +14,17 @@
 //! writers on a standby, behind a view, or with numbers handed out ahead (`CACHE`): there the lag
 //! has to be configured.
 //!
+//! The connection may be a pooler's: each look is a transaction that leaves no setting and no named
+//! statement behind. A page ends early where it grows heavy. A row whose values an expression of
+//! the source cannot take is singled out by asking for less and less, and given as unreadable.
+//!
 //! Without a global position the table is read stream by stream in passes; each pass after the
 //! first reads the rows of transactions that were not over when the one before began.
 
 mod connect;
 mod decode;
 mod passes;
+mod read;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,13 +33,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Transaction};
 
-use self::decode::decode;
+use self::connect::Described;
+use self::read::Bound;
 use super::PostgresSettings;
 use super::errors;
 use super::pool::Connector;
-use super::source_sql::{self as sql, Select, Statements};
+use super::source_sql as sql;
 use crate::import::row::Cursor;
 use crate::import::spec::SourceSpec;
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -50,10 +57,6 @@ const CALL_MARGIN: Duration = Duration::from_secs(10);
 
 /// Further back than this, half of what transaction numbers can tell apart, "since" means nothing.
 const MAX_TRANSACTIONS_BACK: u64 = 2_000_000_000;
-
-/// The session: it cannot write, its plans fit its pages, and times come as UTC.
-const SESSION: &str = "SET default_transaction_read_only = on; SET plan_cache_mode = force_custom_plan; \
-     SET jit = off; SET timezone = 'UTC'";
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -92,10 +95,9 @@ struct Pending {
 
 struct Connected {
     client: Client,
-    statements: Statements,
-    selects: Vec<(&'static str, String, Select)>,
-    page: Option<Statement>,
-    relations: Vec<u32>,
+    described: Described,
+    /// Rows of the next page, after a row that could not be read.
+    narrow: Option<usize>,
 }
 
 impl PostgresSource {
@@ -158,7 +160,7 @@ impl ForeignEvents for PostgresSource {
             let mut state = inner.state.lock().await;
             inner
                 .with(&mut state, async |connected, horizon| {
-                    if connected.statements.newest.is_some() {
+                    if connected.described.statements.newest.is_some() {
                         inner.positions(connected, horizon, after, limit).await
                     } else {
                         inner.pass(connected, after, limit).await
@@ -207,14 +209,18 @@ impl Inner {
     }
 
     async fn begin(&self, connected: &mut Connected) -> Result<u64, StoreError> {
-        let client = &connected.client;
-        let unplaced: bool = client
-            .query_one(&connected.statements.unplaced, &[])
+        let Connected {
+            client, described, ..
+        } = connected;
+        let statements = &described.statements;
+        let transaction = self.transaction(client).await?;
+        let unplaced: bool = transaction
+            .query_typed_one(&statements.unplaced, &[])
             .await
             .and_then(|row| row.try_get(0))
             .map_err(working("begin"))?;
         if unplaced {
-            let (key, what) = if connected.statements.newest.is_some() {
+            let (key, what) = if statements.newest.is_some() {
                 ("order", "some rows have no position")
             } else {
                 ("version", "some rows have no stream or no version")
@@ -222,29 +228,40 @@ impl Inner {
             let message = format!("{what}, and would not be read: give them one, or a filter");
             return Err(self.invalid(key, message));
         }
-        let about = client
-            .query_one(sql::ABOUT, &[&self.spec.table])
+        let estimate: i64 = transaction
+            .query_typed_one(sql::ABOUT, &[(&self.spec.table, Type::TEXT)])
             .await
+            .and_then(|about| about.try_get(2))
             .map_err(working("begin"))?;
-        let estimate: i64 = about.try_get(2).map_err(working("begin"))?;
         if estimate > 0 {
+            transaction.commit().await.map_err(working("begin"))?;
             return Ok(estimate as u64);
         }
         // Never analysed, so probably small; a table that cannot be counted in time has no total.
-        match client.query_one(&connected.statements.count, &[]).await {
-            Ok(row) => row
-                .try_get::<_, i64>(0)
-                .map(|count| count as u64)
-                .map_err(working("begin")),
-            Err(e) if e.code() == Some(&tokio_postgres::error::SqlState::QUERY_CANCELED) => Ok(0),
+        let count = transaction
+            .query_typed_one(&statements.count, &[])
+            .await
+            .and_then(|row| row.try_get::<_, i64>(0));
+        match count {
+            Ok(count) => {
+                transaction.commit().await.map_err(working("begin"))?;
+                Ok(count as u64)
+            }
+            Err(e) if e.code() == Some(&tokio_postgres::error::SqlState::QUERY_CANCELED) => {
+                transaction.rollback().await.map_err(working("begin"))?;
+                Ok(0)
+            }
             Err(e) => Err(working("begin")(e)),
         }
     }
 
-    async fn writers(&self, connected: &Connected) -> Result<HashSet<String>, StoreError> {
-        let rows = connected
-            .client
-            .query(sql::WRITERS, &[&connected.relations])
+    async fn writers(
+        &self,
+        transaction: &Transaction<'_>,
+        relations: &Vec<u32>,
+    ) -> Result<HashSet<String>, StoreError> {
+        let rows = transaction
+            .query_typed(sql::WRITERS, &[(relations, Type::OID_ARRAY)])
             .await
             .map_err(working("writers"))?;
         rows.iter()
@@ -256,39 +273,42 @@ impl Inner {
     /// Looks how far rows are there for good; answers how many writers are waited for.
     async fn advance(
         &self,
-        connected: &Connected,
+        connected: &mut Connected,
         horizon: &mut Horizon,
     ) -> Result<Option<u32>, StoreError> {
-        if horizon.pending.is_none() {
-            let Some(newest) = &connected.statements.newest else {
-                return Ok(None);
-            };
-            let newest: Option<i64> = connected
-                .client
-                .query_one(newest, &[])
-                .await
-                .and_then(|row| row.try_get(0))
-                .map_err(working("newest"))?;
-            let Some(newest) = newest.filter(|n| horizon.settled.is_none_or(|s| *n > s)) else {
-                return Ok(None);
-            };
-            let seen = Instant::now();
-            // Only after the newest row was seen: see the module.
-            let writers = self.writers(connected).await?;
-            horizon.pending = Some(Pending {
-                newest,
-                writers,
-                seen,
-            });
-        } else if horizon
+        let Connected {
+            client, described, ..
+        } = connected;
+        let asks = horizon
             .pending
             .as_ref()
-            .is_some_and(|p| !p.writers.is_empty())
-        {
-            let now = self.writers(connected).await?;
+            .is_none_or(|p| !p.writers.is_empty());
+        if asks {
+            let transaction = self.transaction(client).await?;
             if let Some(pending) = &mut horizon.pending {
+                let now = self.writers(&transaction, &described.relations).await?;
                 pending.writers.retain(|w| now.contains(w));
+            } else {
+                let Some(newest) = &described.statements.newest else {
+                    return Ok(None);
+                };
+                let newest: Option<i64> = transaction
+                    .query_typed_one(newest, &[])
+                    .await
+                    .and_then(|row| row.try_get(0))
+                    .map_err(|e| self.page_failed(&e))?;
+                if let Some(newest) = newest.filter(|n| horizon.settled.is_none_or(|s| *n > s)) {
+                    let seen = Instant::now();
+                    // Only after the newest row was seen: see the module.
+                    let writers = self.writers(&transaction, &described.relations).await?;
+                    horizon.pending = Some(Pending {
+                        newest,
+                        writers,
+                        seen,
+                    });
+                }
             }
+            transaction.commit().await.map_err(working("writers"))?;
         }
         match &horizon.pending {
             Some(p) if p.writers.is_empty() && p.seen.elapsed() >= self.spec.lag => {
@@ -323,43 +343,39 @@ impl Inner {
         {
             return Ok(at(PageEnd::Unsettled(writers)));
         }
-        let (Some(settled), Some(page)) = (horizon.settled.filter(|s| *s > after), &connected.page)
-        else {
+        let Some(settled) = horizon.settled.filter(|s| *s > after) else {
             return Ok(at(PageEnd::Caught));
         };
-        // One more than asked for, to see that the next one has another position.
-        let rows = connected
-            .client
-            .query(page, &[&after, &settled, &(limit as i64 + 1)])
-            .await
-            .map_err(working("page"))?;
-        let mut decoded = Vec::with_capacity(rows.len());
+        let bound = Bound::Position { after, settled };
+        let read = self.read(connected, &bound, limit).await?;
         let mut last = after;
-        for row in &rows {
-            let position: i64 = row.try_get(0).map_err(working("page"))?;
+        for row in &read.rows {
+            let position = row.position.unwrap_or(i64::MIN);
             if position <= last {
-                return Err(self.invalid("order", format!("{position} is there more than once")));
+                let message = format!(
+                    "{position} is there more than once: it must be unique, and what is joined \
+                     must not give a row twice"
+                );
+                return Err(self.invalid("order", message));
             }
             last = position;
-            let cursor = Cursor::Position(position);
-            decoded.push(decode(row, &connected.selects, cursor).map_err(working("page"))?);
         }
-        if decoded.len() > limit {
-            decoded.truncate(limit);
-            let next = decoded
-                .last()
-                .map_or(Cursor::Position(after), |row| row.cursor.clone());
-            return Ok(Page {
-                rows: decoded,
-                next,
-                end: PageEnd::More,
-            });
+        let mut rows = read.rows;
+        if read.more {
+            rows.truncate(read.keep);
         }
-        Ok(Page {
-            rows: decoded,
-            next: Cursor::Position(settled),
-            end: PageEnd::Caught,
-        })
+        let next = if read.more {
+            rows.last()
+                .map_or(Cursor::Position(after), |row| row.cursor.clone())
+        } else {
+            Cursor::Position(settled)
+        };
+        let end = if read.more {
+            PageEnd::More
+        } else {
+            PageEnd::Caught
+        };
+        Ok(Page { rows, next, end })
     }
 
     fn another_cursor(&self) -> StoreError {

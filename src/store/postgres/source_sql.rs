@@ -48,41 +48,151 @@ pub(super) enum Select {
     ToJson,
 }
 
+/// Text, whatever it is called.
+pub(super) fn is_text(type_name: &str) -> bool {
+    matches!(type_name, "text" | "varchar" | "bpchar" | "citext" | "name")
+}
+
+/// A number.
+pub(super) fn is_number(type_name: &str) -> bool {
+    matches!(type_name, "int2" | "int4" | "int8" | "numeric")
+}
+
+/// Whether a type's values are numbers of something that lies elsewhere, in this very database.
+fn is_reference(type_name: &str) -> bool {
+    let one = type_name.strip_prefix('_').unwrap_or(type_name);
+    one.starts_with("reg") || matches!(one, "oid" | "oidvector" | "xid" | "xid8" | "cid" | "tid")
+}
+
 impl Select {
-    /// How `part` of a type is selected.
-    pub fn of(part: &str, type_name: &str) -> Self {
+    /// How `part` of a type is selected; otherwise what to write instead, since what is stored is
+    /// what it was, or nothing.
+    pub fn of(
+        part: &str,
+        type_name: &str,
+        expression: &str,
+        ordered: bool,
+    ) -> Result<Self, String> {
+        let content = matches!(part, "data" | "metadata");
         match (part, type_name) {
-            ("data" | "metadata", "json" | "jsonb" | "text" | "varchar" | "bpchar") => Self::Text,
-            ("data" | "metadata", "bytea") => Self::Bytes,
-            ("data" | "metadata", _) => Self::ToJson,
-            ("time", "timestamptz" | "timestamp") => Self::Time,
-            _ => Self::Text,
+            _ if content && type_name == "oid" => Err(format!(
+                "it is an oid, the number of a large object and not its content: write \
+                 {part} = \"lo_get({expression})\""
+            )),
+            _ if content && is_reference(type_name) => Err(format!(
+                "it is a {type_name}, the number of something that lies elsewhere and not its \
+                 content: write an expression that gives the content"
+            )),
+            _ if content && (is_text(type_name) || matches!(type_name, "json" | "jsonb")) => {
+                Ok(Self::Text)
+            }
+            _ if content && type_name == "bytea" => Ok(Self::Bytes),
+            _ if content => Ok(Self::ToJson),
+            ("time", "timestamptz" | "timestamp") => Ok(Self::Time),
+            // Read as RFC 3339, row by row.
+            ("time", _) if is_text(type_name) => Ok(Self::Text),
+            ("time", _) => Err(not_a_time(type_name, expression)),
+            ("version", "int2" | "int4" | "int8") => Ok(Self::Text),
+            // Read as an integer, row by row. In a pass it would not sort as one.
+            ("version", "numeric") if ordered => Ok(Self::Text),
+            ("version", _) if ordered && is_text(type_name) => Ok(Self::Text),
+            ("version", _) => Err(format!(
+                "must be an integer, it is {type_name}: write version = \"({expression})::int8\" if \
+                 that is what it means"
+            )),
+            _ => Ok(Self::Text),
         }
     }
 
-    fn sql(self, part: &str, expression: &str) -> String {
-        match self {
-            Self::Text if part == "version" => format!("({expression})::int8"),
+    fn sql(self, part: &str, expression: &str, guard: usize) -> String {
+        let value = match self {
             Self::Text => format!("({expression})::text"),
-            Self::Bytes | Self::Time => expression.to_owned(),
+            Self::Bytes => format!("({expression})::bytea"),
+            Self::Time => return expression.to_owned(),
             Self::ToJson => format!("to_jsonb({expression})::text"),
+        };
+        if matches!(part, "data" | "metadata") {
+            return format!("CASE WHEN pg_column_size({expression}) <= {guard} THEN {value} END");
         }
+        value
     }
 }
 
-/// The statements of one source.
+/// What to write where a time is something else.
+fn not_a_time(type_name: &str, expression: &str) -> String {
+    let instead = match type_name {
+        "int2" | "int4" | "int8" | "numeric" | "float4" | "float8" => format!(
+            "write time = \"to_timestamp({expression} / 1000.0)\" for milliseconds since 1970, \
+             time = \"to_timestamp({expression})\" for seconds"
+        ),
+        "date" => {
+            format!("write time = \"({expression})::timestamp\" to take the day's beginning, UTC")
+        }
+        _ => "write an expression that gives a timestamptz".to_owned(),
+    };
+    format!(
+        "must be a timestamptz, a timestamp (taken as UTC) or RFC 3339 text, it is {type_name}: {instead}"
+    )
+}
+
+/// How much larger than an event a row's content may be before it is not read at all. A stored
+/// form may be larger than its text; what is read is weighed exactly.
+const GUARD_FACTOR: usize = 16;
+
+/// Where in a row a column is that says whether its content was left out for its size.
+pub(super) const TOO_LARGE: usize = 11;
+
+/// The statements of one source. Their parameters are `int8`, but for the key of a pass: `text`.
 #[derive(Debug, Clone)]
 pub(super) struct Statements {
     /// Rows after `$1` up to `$2`, at most `$3`; or the first page of a pass, at most `$1`.
     pub page: String,
     /// Further pages of a pass: rows after the key `$1…`, at most the last parameter.
     pub next_page: Option<String>,
+    /// As `page`, but only what a row is found by: of one whose content cannot be read.
+    pub names: String,
+    /// As `names`, but the position alone.
+    pub place: Option<String>,
+    /// As `next_page`, but only what a row is found by.
+    pub next_names: Option<String>,
     /// The newest position.
     pub newest: Option<String>,
     /// Whether there are rows without a position or a key, which no page would show.
     pub unplaced: String,
     /// Number of rows.
     pub count: String,
+}
+
+/// The columns of a page. `wanted` says which parts are read.
+fn columns(
+    spec: &SourceSpec,
+    selects: &[(&'static str, String, Select)],
+    wanted: impl Fn(&str) -> bool,
+) -> String {
+    let guard = spec.max_event_bytes.saturating_mul(GUARD_FACTOR);
+    let mut list: Vec<String> = Vec::new();
+    let mut large = Vec::new();
+    for (part, _) in parts(&spec.columns) {
+        let found = selects
+            .iter()
+            .find(|(name, ..)| *name == part && wanted(part));
+        let Some((_, expression, select)) = found else {
+            list.push("NULL::text".to_owned());
+            continue;
+        };
+        list.push(select.sql(part, expression, guard));
+        if matches!(part, "data" | "metadata") {
+            large.push(format!(
+                "coalesce(pg_column_size({expression}) > {guard}, false)"
+            ));
+        }
+    }
+    let large = if large.is_empty() {
+        "false".to_owned()
+    } else {
+        large.join(" OR ")
+    };
+    format!("{}, ({large})", list.join(", "))
 }
 
 /// Puts the statements together; `selects` says how each of [`parts`] is selected, `key_types` are
@@ -92,45 +202,30 @@ pub(super) fn statements(
     selects: &[(&'static str, String, Select)],
     key_types: &[String],
 ) -> Statements {
-    let all = parts(&spec.columns);
-    let columns: Vec<String> = all
-        .iter()
-        .map(|(part, _)| {
-            let found = selects.iter().find(|(name, ..)| name == part);
-            found.map_or_else(
-                || {
-                    if *part == "version" {
-                        "NULL::int8"
-                    } else {
-                        "NULL::text"
-                    }
-                    .to_owned()
-                },
-                |(_, expression, select)| select.sql(part, expression),
-            )
-        })
-        .collect();
-    let columns = columns.join(", ");
+    let all = columns(spec, selects, |_| true);
     let from = from(spec);
-    let filter = match spec.filter.as_deref().filter(|f| !f.is_empty()) {
-        Some(filter) => format!("({})", spec.sql(filter)),
-        None => "true".to_owned(),
-    };
+    let filter = filter(spec);
     let order = spec.columns.order.as_deref().filter(|o| !o.is_empty());
     if let Some(order) = order {
         let order = expression(spec, order);
-        return Statements {
-            page: format!(
+        let page = |columns: &str| {
+            format!(
                 "SELECT ({order})::int8, {columns} {from} WHERE {order} > $1::int8 \
                  AND {order} <= $2::int8 AND {filter} ORDER BY {order} LIMIT $3"
-            ),
+            )
+        };
+        return Statements {
+            page: page(&all),
             next_page: None,
+            names: page(&columns(spec, selects, is_key)),
+            place: Some(page(&columns(spec, selects, |_| false))),
+            next_names: None,
             count: format!("SELECT count(*) {from} WHERE {filter}"),
             newest: Some(format!("SELECT max({order})::int8 {from}")),
             unplaced: format!("SELECT EXISTS (SELECT 1 {from} WHERE {order} IS NULL AND {filter})"),
         };
     }
-    let key: Vec<String> = ["stream_name", "stream_type", "stream_id", "version"]
+    let key: Vec<String> = KEY_PARTS
         .iter()
         .filter_map(|part| selects.iter().find(|(name, ..)| name == part))
         .map(|(_, expression, _)| expression.clone())
@@ -144,22 +239,40 @@ pub(super) fn statements(
         .map(|(i, t)| format!("${}::text::{t}", i + 1))
         .collect();
     let limit = key_types.len() + 1;
-    let page = |after: &str, limit: usize| {
+    let page = |columns: &str, after: &str, limit: usize| {
         format!(
             "SELECT NULL::int8, {columns} {from} WHERE {after} AND {filter} AND {{since}} \
              ORDER BY {key} LIMIT ${limit}"
         )
     };
+    let after = format!("({key}) > ({})", parameters.join(", "));
+    let names = columns(spec, selects, is_key);
     Statements {
-        page: page("true", 1),
-        next_page: Some(page(
-            &format!("({key}) > ({})", parameters.join(", ")),
-            limit,
-        )),
+        page: page(&all, "true", 1),
+        next_page: Some(page(&all, &after, limit)),
+        names: page(&names, "true", 1),
+        place: None,
+        next_names: Some(page(&names, &after, limit)),
         newest: None,
         count: format!("SELECT count(*) {from} WHERE {filter}"),
         unplaced: format!("SELECT EXISTS (SELECT 1 {from} WHERE ({without_key}) AND {filter})"),
     }
+}
+
+/// The condition of the source, or one that is always true.
+pub(super) fn filter(spec: &SourceSpec) -> String {
+    match spec.filter.as_deref().filter(|f| !f.is_empty()) {
+        Some(filter) => format!("({})", spec.sql(filter)),
+        None => "true".to_owned(),
+    }
+}
+
+/// What a row is found by where there is no position.
+const KEY_PARTS: [&str; 4] = ["stream_name", "stream_type", "stream_id", "version"];
+
+/// Whether a row is found by this part where there is no position.
+pub(super) fn is_key(part: &str) -> bool {
+    KEY_PARTS.contains(&part)
 }
 
 fn join(spec: &SourceSpec) -> String {
@@ -198,8 +311,8 @@ WITH own AS (
     JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid
         AND d.refclassid = 'pg_class'::regclass
 )
-SELECT oid, 0::int8 FROM own
-UNION SELECT c.oid, q.seqcache FROM sequences s
+SELECT oid, 1::int8, 1::int8 FROM own
+UNION SELECT c.oid, q.seqcache, abs(q.seqincrement) FROM sequences s
 JOIN pg_class c ON c.oid = s.oid AND c.relkind = 'S'
 JOIN pg_sequence q ON q.seqrelid = c.oid";
 
@@ -209,6 +322,37 @@ SELECT DISTINCT virtualtransaction FROM pg_locks
 WHERE relation = ANY($1::oid[]) AND pid IS DISTINCT FROM pg_backend_pid()
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
+
+/// The type of an expression, a domain's base. No row is read. An expression that looks at more than
+/// its row, or makes more than one of it, is refused in a condition.
+pub(super) fn type_of(spec: &SourceSpec, expression: &str) -> String {
+    let from = from(spec);
+    format!(
+        "WITH RECURSIVE base AS (
+             SELECT t.*, 0 AS depth FROM pg_type t WHERE t.oid = pg_typeof(
+                 (SELECT {expression} {from} WHERE ({expression}) IS NOT NULL LIMIT 0))::oid
+             UNION ALL
+             SELECT t.*, b.depth + 1 FROM base b JOIN pg_type t ON t.oid = b.typbasetype
+             WHERE b.typtype = 'd'
+         )
+         SELECT n.nspname::text, b.typname::text FROM base b
+         JOIN pg_namespace n ON n.oid = b.typnamespace ORDER BY b.depth DESC LIMIT 1"
+    )
+}
+
+/// Whether every content in a sample is the number of a large object that there is, as some
+/// mappers store texts.
+pub(super) fn only_large_objects(spec: &SourceSpec, expression: &str) -> String {
+    let (from, filter) = (from(spec), filter(spec));
+    format!(
+        "SELECT count(s.v) > 0 AND coalesce(bool_and(EXISTS (
+             SELECT FROM pg_largeobject_metadata m WHERE m.oid = CASE
+                 WHEN s.v ~ '^[1-9][0-9]{{0,9}}$' AND s.v::int8 < 4294967296 THEN s.v::oid END
+         )), false)
+         FROM (SELECT ({expression})::text AS v {from} WHERE {filter} LIMIT 100) s
+         WHERE s.v IS NOT NULL"
+    )
+}
 
 /// What the table is, whether this is a standby, and about how many rows there are.
 pub(super) const ABOUT: &str = "
@@ -222,7 +366,6 @@ FROM pg_class c WHERE c.oid = $1::text::regclass";
 mod tests {
     use super::*;
     use crate::import::presets::Preset;
-    use crate::import::spec::BinaryPolicy;
 
     #[test]
     fn names_are_columns_and_the_rest_is_sql() {
@@ -232,18 +375,49 @@ mod tests {
             table: "events.mt_events".into(),
             columns: known.columns,
             join: known.join.map(str::to_owned),
-            filter: None,
-            version_base: 1,
-            default_stream_type: None,
-            stream_type_prefix: String::new(),
-            stream_types: Default::default(),
-            time_pointer: None,
-            binary: BinaryPolicy::Park,
-            lag: std::time::Duration::ZERO,
+            ..SourceSpec::default()
         };
         assert_eq!(expression(&spec, "order"), "e.\"order\"");
         assert_eq!(expression(&spec, "e.x + 1"), "(e.x + 1)");
         assert_eq!(expression(&spec, "{schema}.f(e.x)"), "(events.f(e.x))");
-        assert!(from(&spec).contains("JOIN events.mt_streams s"));
+        assert!(from(&spec).contains(" events.mt_streams s "));
+    }
+
+    #[test]
+    fn law_2_a_type_that_would_be_stored_as_something_else_is_refused_with_what_to_write() {
+        let refused = [
+            ("data", "oid", "lo_get(e.p)"),
+            ("metadata", "oid", "lo_get(e.p)"),
+            ("data", "_oid", "content"),
+            ("data", "regclass", "content"),
+            ("time", "int8", "to_timestamp(e.p / 1000.0)"),
+            ("time", "numeric", "to_timestamp(e.p)"),
+            ("time", "date", "(e.p)::timestamp"),
+            ("time", "time", "timestamptz"),
+            ("version", "float8", "integer"),
+            ("version", "oid", "integer"),
+        ];
+        for (part, type_name, hint) in refused {
+            let told = Select::of(part, type_name, "e.p", true).unwrap_err();
+            assert!(told.contains(hint), "{part} {type_name}: {told}");
+        }
+        for type_name in ["numeric", "text"] {
+            assert_eq!(
+                Select::of("version", type_name, "e.p", true),
+                Ok(Select::Text)
+            );
+            assert!(
+                Select::of("version", type_name, "e.p", false).is_err(),
+                "sorts otherwise"
+            );
+        }
+        for (type_name, select) in [
+            ("jsonb", Select::Text),
+            ("citext", Select::Text),
+            ("bytea", Select::Bytes),
+            ("numeric", Select::ToJson),
+        ] {
+            assert_eq!(Select::of("data", type_name, "e.p", true), Ok(select));
+        }
     }
 }

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use tokio_postgres::{Error, Row};
-use uuid::Uuid;
 
 use self::sql::{
     COMMIT, ENVELOPES, FOREIGN, KEEP_COMMIT, KEEP_EVENTS, RIVALS, STRAYS, TAKE_COMMIT, TAKE_STRAY,
@@ -367,7 +366,6 @@ async fn take_out(
 /// What an object's events are called.
 #[derive(Default)]
 struct Names {
-    event_id: Vec<Uuid>,
     stream_type: Vec<String>,
     stream_id: Vec<String>,
     version: Vec<i64>,
@@ -379,7 +377,6 @@ impl Names {
         for i in 0..object.event_count() {
             let line = object.line(i);
             let event = Envelope::parse(&line).map_err(|e| format!("event {i}: {e}"))?;
-            names.event_id.push(event.id.0);
             names.stream_type.push(event.stream_type.into_owned());
             names.stream_id.push(event.stream_id.into_owned());
             names.version.push(event.version.0 as i64);
@@ -403,7 +400,6 @@ async fn take_rivals_out(
             &[
                 &partition,
                 &offset,
-                &names.event_id,
                 &names.stream_type,
                 &names.stream_id,
                 &names.version,

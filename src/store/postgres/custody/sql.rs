@@ -46,15 +46,16 @@ INSERT INTO log_quarantine (source, partition, commit_offset, body, why)
 SELECT 'commits', partition, commit_offset, row_to_json(c), $3
 FROM commits c WHERE partition = $1 AND commit_offset = $2";
 
-/// Rows elsewhere that claim to be events of the right object. A version of a stream, and an event,
-/// lie at one place of the log (law 5), and that is the right object's.
+/// Rows elsewhere that claim to be events of the right object. A version of a stream lies at one
+/// place of the log (law 5), and that is the right object's. An id says nothing: two events may
+/// have the same.
 pub(super) const RIVALS: &str = "
 WITH rivals AS (
     DELETE FROM events e
     WHERE NOT (e.partition = $1 AND e.commit_offset = $2)
-        AND (e.event_id = ANY($3::uuid[]) OR EXISTS (
-            SELECT 1 FROM unnest($4::text[], $5::text[], $6::int8[]) AS r(t, i, v)
-            WHERE e.stream_type = r.t AND e.stream_id = r.i AND e.version = r.v))
+        AND EXISTS (
+            SELECT 1 FROM unnest($3::text[], $4::text[], $5::int8[]) AS r(t, i, v)
+            WHERE e.stream_type = r.t AND e.stream_id = r.i AND e.version = r.v)
     RETURNING e.*
 )
 INSERT INTO log_quarantine (source, partition, commit_offset, idx, body, why)

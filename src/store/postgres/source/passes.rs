@@ -1,13 +1,14 @@
 //! Reading a table without a global position: stream by stream, in passes.
 
-use tokio_postgres::types::ToSql;
-
-use super::decode::decode;
-use super::sql;
+use super::read::{Bound, key_of};
 use super::{Connected, Inner, MAX_TRANSACTIONS_BACK, STORE, working};
-use crate::import::row::{Cursor, ForeignRow, RowKey};
+use crate::import::row::{Cursor, ForeignRow};
 use crate::store::error::StoreError;
 use crate::store::import::{Page, PageEnd};
+
+/// Rows of a page at least: more than any key is there in a table that is to be imported, so that
+/// rows of the same key come in the same page.
+const MIN_ROWS: usize = 64;
 
 impl Inner {
     pub(super) async fn pass(
@@ -37,89 +38,69 @@ impl Inner {
                 (since, now, None)
             }
         };
-        let asked = limit as i64 + 1;
-        let rows = match (&after, &connected.statements.next_page) {
-            (Some(key), Some(next_page)) => {
-                let version = key.version.to_string();
-                let mut parameters: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(4);
-                if let Some(stream_type) = &key.stream_type {
-                    parameters.push(stream_type);
-                }
-                parameters.push(&key.stream_id);
-                parameters.push(&version);
-                parameters.push(&asked);
-                let page = next_page.replace("{since}", &sql::since(since));
-                connected.client.query(&page, &parameters).await
-            }
-            _ => {
-                let page = connected
-                    .statements
-                    .page
-                    .replace("{since}", &sql::since(since));
-                connected.client.query(&page, &[&asked]).await
-            }
+        let bound = Bound::Pass {
+            since,
+            horizon,
+            after,
         };
-        let rows = rows.map_err(working("page"))?;
-        let mut decoded: Vec<ForeignRow> = Vec::with_capacity(rows.len());
-        let mut last = after.clone();
-        for row in &rows {
-            let begin = Cursor::Pass {
-                since,
-                horizon,
-                after: None,
-            };
-            let mut row = decode(row, &connected.selects, begin).map_err(working("page"))?;
-            let key = RowKey {
-                stream_type: row.stream_type.clone(),
-                // Either is there: rows without are refused at the beginning.
-                stream_id: row
-                    .stream_name
-                    .clone()
-                    .or_else(|| row.stream_id.clone())
-                    .unwrap_or_default(),
-                version: row.version.unwrap_or_default(),
-            };
-            if last.as_ref() == Some(&key) {
-                let message = format!("{} is there more than once", row.key());
-                return Err(self.invalid("version", message));
-            }
-            last = Some(key.clone());
-            row.cursor = Cursor::Pass {
-                since,
-                horizon,
-                after: Some(key),
-            };
-            decoded.push(row);
+        let read = self.read(connected, &bound, limit.max(MIN_ROWS)).await?;
+        let mut rows = read.rows;
+        let nameless = |row: &ForeignRow| {
+            row.unreadable.is_some()
+                && (row.version.is_none() || (row.stream_id.is_none() && row.stream_name.is_none()))
+        };
+        if let Some(row) = rows.iter().find(|row| nameless(row)) {
+            let told = row.unreadable.clone().unwrap_or_default();
+            return Err(self.invalid(
+                "stream_id",
+                format!("a row has one that cannot be read: {told}"),
+            ));
         }
-        if decoded.len() > limit {
-            decoded.truncate(limit);
-            let next = decoded.last().map(|row| row.cursor.clone());
-            if let Some(next) = next {
-                return Ok(Page {
-                    rows: decoded,
-                    next,
-                    end: PageEnd::More,
-                });
-            }
+        if !read.more {
+            return Ok(Page {
+                rows,
+                next: Cursor::Pass {
+                    since: Some(horizon),
+                    horizon,
+                    after: None,
+                },
+                end: PageEnd::Caught,
+            });
         }
+        // Rows of one key stay together, or those on the next page would be passed over.
+        let beyond = rows.get(read.keep).map(key_of);
+        rows.truncate(read.keep);
+        if beyond.is_some() && rows.last().map(key_of) == beyond {
+            let whole = rows.iter().rposition(|row| Some(key_of(row)) != beyond);
+            let Some(whole) = whole else {
+                let key = rows.first().map(ForeignRow::key).unwrap_or_default();
+                return Err(self.invalid("version", format!("{key} is there too many times")));
+            };
+            rows.truncate(whole + 1);
+        }
+        let next = rows.last().map(|row| row.cursor.clone());
+        let Some(next) = next else {
+            return Err(StoreError::corrupt(
+                STORE,
+                "page",
+                "a page without rows has more",
+            ));
+        };
         Ok(Page {
-            rows: decoded,
-            next: Cursor::Pass {
-                since: Some(horizon),
-                horizon,
-                after: None,
-            },
-            end: PageEnd::Caught,
+            rows,
+            next,
+            end: PageEnd::More,
         })
     }
 
-    pub(super) async fn oldest_running(&self, connected: &Connected) -> Result<u64, StoreError> {
-        let text: String = connected
-            .client
-            .query_one("SELECT pg_snapshot_xmin(pg_current_snapshot())::text", &[])
+    async fn oldest_running(&self, connected: &mut Connected) -> Result<u64, StoreError> {
+        let transaction = self.transaction(&mut connected.client).await?;
+        let text: String = transaction
+            .query_typed_one("SELECT pg_snapshot_xmin(pg_current_snapshot())::text", &[])
             .await
             .and_then(|row| row.try_get(0))
             .map_err(working("horizon"))?;
+        transaction.commit().await.map_err(working("horizon"))?;
         text.parse().map_err(|_| {
             StoreError::corrupt(STORE, "horizon", format!("`{text}` is no transaction"))
         })
