@@ -30,7 +30,7 @@ use crate::domain::aggregate::Aggregate;
 use crate::domain::time::SystemClock;
 use crate::jobs::runner::Runner;
 use crate::service::migration::MigrationParts;
-use crate::service::{Parts, Service};
+use crate::service::{MemoryLimits, Parts, Service};
 use crate::store::delivery::DeliveryStore;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::kafka::KafkaTransport;
@@ -205,6 +205,10 @@ pub fn start(
         },
         room: room.clone(),
         chaos: config.chaos.enabled,
+        memory: MemoryLimits {
+            class_contexts: config.actors.class_cache_bytes,
+            commands: config.actors.max_command_bytes,
+        },
     }));
     if let Some(room) = room {
         let watch = housekeeping::watch_room(&io, room, config.data_dir.clone());
@@ -238,6 +242,7 @@ impl Entities<'_> {
             label,
             RegistrySettings {
                 max_live: actors.max_live_aggregates,
+                max_live_bytes: actors.max_live_bytes,
                 per_entity: u32::try_from(actors.per_entity_limit).unwrap_or(u32::MAX),
                 idle_after: actors.idle_after,
             },
@@ -255,6 +260,7 @@ fn event_store_settings(config: &Config) -> EventStoreSettings {
     EventStoreSettings {
         batch_events: log.batch_events,
         batch_bytes: log.batch_bytes,
+        max_event_bytes: log.max_event_bytes,
         linger: log.linger,
         append_deadline: log.append_deadline,
         tail_interval: log.tail_interval,

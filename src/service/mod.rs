@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use self::class_context::ClassContexts;
 use self::error::ServiceError;
 use self::migration::MigrationParts;
-use self::permits::CommandPermits;
+use self::permits::{CommandPermits, MAX_COMMANDS};
 use crate::actors::aggregate::entity::EntityDeps;
 use crate::actors::aggregate::registry::Registry;
 use crate::actors::aggregate::{Look, Seen};
@@ -88,6 +88,17 @@ pub struct Parts {
     pub room: Option<Arc<Room>>,
     /// Whether actors may be killed on request.
     pub chaos: bool,
+    /// What may be held in memory.
+    pub memory: MemoryLimits,
+}
+
+/// What may be held in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryLimits {
+    /// Bytes of classes made ready to check instances.
+    pub class_contexts: u64,
+    /// Bytes that heavy commands hold together.
+    pub commands: usize,
 }
 
 /// The health of each dependency, as those who call it see it.
@@ -115,9 +126,9 @@ impl Service {
             failpoint::open();
         }
         Self {
+            contexts: ClassContexts::new(parts.memory.class_contexts),
+            permits: CommandPermits::new(MAX_COMMANDS, parts.memory.commands),
             parts,
-            contexts: ClassContexts::default(),
-            permits: CommandPermits::default(),
         }
     }
 

@@ -1,5 +1,9 @@
 //! Commands in flight are bounded over the whole service, however they came in: a batch takes one
 //! place at the door but has up to 256 commands at work at a time.
+//!
+//! They are bounded by number and by weight. A small patch of a large instance holds that instance
+//! some times over: as it was, as it will be, as it is stored, as it is answered. Light commands,
+//! which are nearly all, are bounded by their number alone, so that they never wait for heavy ones.
 
 use std::time::Duration;
 
@@ -13,6 +17,12 @@ use crate::metrics;
 /// never reach it, or 32 batches at their full width. At 1 KiB each that is 8 MiB of events.
 pub const MAX_COMMANDS: usize = 8_192;
 
+/// Up to this weight a command is light: all of them together are 128 MiB at most.
+const LIGHT: usize = 16 * 1024;
+
+/// How often a command holds what it is about.
+const COPIES: usize = 4;
+
 /// How long a single command waits for a permit: a few group commits, in which a burst of batches
 /// moves on; whoever waits longer meets a service that does not keep up.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -20,31 +30,65 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The permits. Given out in the order they were asked for, so batches do not starve single
 /// commands.
 #[derive(Debug)]
-pub struct CommandPermits(Semaphore);
+pub struct CommandPermits {
+    commands: Semaphore,
+    bytes: Semaphore,
+    max_bytes: usize,
+}
 
-impl Default for CommandPermits {
-    fn default() -> Self {
-        Self::new(MAX_COMMANDS)
-    }
+/// Held as long as a heavy command is at work; nothing for a light one.
+#[derive(Debug)]
+pub struct Held<'a> {
+    _weight: Option<SemaphorePermit<'a>>,
 }
 
 impl CommandPermits {
-    /// So many at once.
-    pub fn new(limit: usize) -> Self {
-        Self(Semaphore::new(limit))
+    /// So many at once, and so many bytes of heavy ones.
+    pub fn new(commands: usize, bytes: usize) -> Self {
+        let max_bytes = bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        Self {
+            commands: Semaphore::new(commands),
+            bytes: Semaphore::new(max_bytes),
+            max_bytes,
+        }
+    }
+
+    /// Room for a command about `bytes` bytes of JSON. A single command waits a moment for it, an
+    /// item of a batch until its deadline.
+    pub async fn hold(
+        &self,
+        bytes: usize,
+        deadline: Instant,
+        patient: bool,
+    ) -> Result<Held<'_>, ServiceError> {
+        // Heavier than all there is: it works alone.
+        let weight = bytes.saturating_mul(COPIES).min(self.max_bytes);
+        if weight <= LIGHT {
+            return Ok(Held { _weight: None });
+        }
+        let until = if patient {
+            deadline
+        } else {
+            deadline.min(Instant::now() + PATIENCE)
+        };
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        match timeout_at(until, self.bytes.acquire_many(weight)).await {
+            Ok(Ok(permit)) => {
+                metrics::command_bytes(self.max_bytes - self.bytes.available_permits());
+                Ok(Held {
+                    _weight: Some(permit),
+                })
+            }
+            Ok(Err(closed)) => Err(ServiceError::Internal(closed.to_string())),
+            Err(_) if patient => Err(ServiceError::DeadlineExceeded),
+            Err(_) => Err(overloaded("command_bytes")),
+        }
     }
 
     /// A permit for a single command; `Overloaded` when none is free within a moment.
     pub async fn ask(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ServiceError> {
         match self.wait(deadline.min(Instant::now() + PATIENCE)).await {
-            Err(ServiceError::DeadlineExceeded) => {
-                metrics::admission_rejected("commands");
-                Err(ServiceError::Overloaded {
-                    limit: "commands",
-                    callers_own: false,
-                    retry_after: RETRY_AFTER,
-                })
-            }
+            Err(ServiceError::DeadlineExceeded) => Err(overloaded("commands")),
             other => other,
         }
     }
@@ -52,11 +96,20 @@ impl CommandPermits {
     /// A permit for an item of a batch, which was let in already and waits for its turn until its
     /// deadline.
     pub async fn wait(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ServiceError> {
-        match timeout_at(deadline, self.0.acquire()).await {
+        match timeout_at(deadline, self.commands.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(closed)) => Err(ServiceError::Internal(closed.to_string())),
             Err(_) => Err(ServiceError::DeadlineExceeded),
         }
+    }
+}
+
+fn overloaded(limit: &'static str) -> ServiceError {
+    metrics::admission_rejected(limit);
+    ServiceError::Overloaded {
+        limit,
+        callers_own: false,
+        retry_after: RETRY_AFTER,
     }
 }
 
@@ -66,7 +119,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn law_13_commands_in_flight_are_bounded() {
-        let permits = CommandPermits::new(1);
+        let permits = CommandPermits::new(1, 1);
         let deadline = Instant::now() + Duration::from_secs(10);
         let held = permits.ask(deadline).await.unwrap();
         let refused = permits.ask(deadline).await.unwrap_err();
@@ -86,5 +139,29 @@ mod tests {
         let _held = waited.unwrap();
         let late = permits.wait(deadline).await.unwrap_err();
         assert!(matches!(late, ServiceError::DeadlineExceeded));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_13_heavy_commands_are_bounded_by_weight_and_light_ones_never_wait_for_them() {
+        let permits = CommandPermits::new(10, 1 << 20);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let held = permits.hold(1 << 30, deadline, false).await.unwrap();
+        let refused = permits.hold(100_000, deadline, false).await.unwrap_err();
+        assert!(matches!(
+            refused,
+            ServiceError::Overloaded {
+                limit: "command_bytes",
+                callers_own: false,
+                ..
+            }
+        ));
+        let begun = Instant::now();
+        drop(permits.hold(1_000, deadline, false).await.unwrap());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let (waited, ()) = tokio::join!(permits.hold(100_000, deadline, true), async {
+            tokio::time::sleep(PATIENCE * 2).await;
+            drop(held);
+        });
+        waited.unwrap();
     }
 }
