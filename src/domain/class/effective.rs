@@ -107,10 +107,7 @@ impl EffectiveClass {
     }
 
     fn inherit(&mut self, definition: &ClassDefinition) -> Result<(), Refusal> {
-        let mut compiler = Compiler {
-            spent: self.spent,
-            ..Compiler::default()
-        };
+        let mut compiler = Compiler::going_on(self.spent);
         for (index, property) in definition.properties.iter().enumerate() {
             if !self.by_name.contains_key(property.name.as_str()) {
                 let root = Path::root("properties");

@@ -49,6 +49,14 @@ pub struct Compiler {
 }
 
 impl Compiler {
+    /// Compiles the next class of a chain of which so much is spent.
+    pub fn going_on(spent: Spent) -> Self {
+        Self {
+            spent,
+            ..Self::default()
+        }
+    }
+
     /// Counts one more type in; `false`, with a violation, when that is over a limit. Every
     /// successful call is followed by [`Compiler::leave`].
     pub(crate) fn enter(&mut self, at: &Path<'_>) -> bool {

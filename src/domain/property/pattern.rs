@@ -141,7 +141,7 @@ fn build(source: &str, size: Size) -> Result<Pattern, BuildError> {
     let config = Config::new()
         .nfa_size_limit(Some(size.program_bytes))
         .hybrid_cache_capacity(size.cache_bytes)
-        .which_captures(WhichCaptures::None);
+        .which_captures(WhichCaptures::Implicit);
     let regex = Builder::new().configure(config).build(source)?;
     Ok(Pattern {
         regex,
