@@ -47,7 +47,10 @@ impl Document {
 /// Cannot happen to what was read as JSON and is not nested too deeply, which is checked at the
 /// door; told all the same, since nothing else could be made of it.
 fn not_json(error: &serde_json::Error) -> Refusal {
-    Refusal::invalid("data_unreadable", format!("the data cannot be read: {error}"))
+    Refusal::invalid(
+        "data_unreadable",
+        format!("the data cannot be read: {error}"),
+    )
 }
 
 impl PartialEq for Document {
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn law_13_a_document_takes_as_much_memory_as_its_text() {
+    fn a_document_is_its_text_and_reads_back() {
         let zeros = format!("{{\"zeros\":[{}0]}}", "0,".repeat(60_000));
         let document: Document = serde_json::from_str(&zeros).unwrap();
         assert_eq!(document.bytes(), zeros.len());

@@ -163,7 +163,10 @@ fn an_instance_of_an_older_class_is_as_if_it_were_not() {
     instance.when(&create(3, json!({"title": "N"}))).unwrap();
     let live = instance.state.live(Version(3)).unwrap();
     assert_eq!(
-        (live.incarnation, live.data.parse().unwrap()["title"].clone()),
+        (
+            live.incarnation,
+            live.data.parse().unwrap()["title"].clone()
+        ),
         (Version(2), json!("N"))
     );
 }

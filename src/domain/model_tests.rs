@@ -149,9 +149,7 @@ type Patch = BTreeMap<&'static str, Option<String>>;
 
 const NAMES: [&str; 2] = ["a", "b"];
 
-fn map<T: Into<Value>>(
-    members: impl IntoIterator<Item = (&'static str, T)>,
-) -> Document {
+fn map<T: Into<Value>>(members: impl IntoIterator<Item = (&'static str, T)>) -> Document {
     let members = members.into_iter();
     let members = members.map(|(name, value)| (name.to_owned(), value.into()));
     Document::of(&members.collect::<Map<String, Value>>()).unwrap()

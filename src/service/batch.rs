@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::stream::{self, StreamExt};
 
 use super::Service;
-use super::commands::{Change, Circumstances, NewInstance, made_id};
+use super::change::Change;
+use super::commands::{Circumstances, NewInstance, made_id};
 use super::context::{ExpectedVersion, RequestContext};
 use super::error::ServiceError;
 use super::view::{BatchItem, Written};
@@ -218,7 +219,9 @@ mod tests {
             assert_eq!(said.code, "validation_failed");
             assert_eq!(said.violations.len(), if i < 4 { 100 } else { 1 });
             let violations = said.violations.iter();
-            bytes += violations.map(|v| v.field.len() + v.message.len()).sum::<usize>();
+            bytes += violations
+                .map(|v| v.field.len() + v.message.len())
+                .sum::<usize>();
             bytes += said.message.len();
         }
         assert!(bytes < 4 << 20, "{bytes}");

@@ -7,10 +7,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 
 use super::Service;
+use super::change::Change;
 use super::class_context::ClassContext;
 use super::context::{ExpectedVersion, RequestContext};
 use super::error::{RETRY_AFTER, ServiceError};
-use super::permits::Held;
 use super::view::{Resource, Written};
 use crate::actors::aggregate::entity::{Execute, Executed, recorded};
 use crate::domain::aggregate::Aggregate;
@@ -21,7 +21,7 @@ use crate::domain::event::NewEvent;
 use crate::domain::ids::{
     ClassId, CommandId, DatabaseName, InstanceId, RESERVED_STREAM_TYPES, StreamName,
 };
-use crate::domain::instance::{Instance, InstanceCommand};
+use crate::domain::instance::Instance;
 use crate::domain::refusal::{Refusal, Violation};
 
 /// Link targets looked up at a time.
@@ -173,8 +173,6 @@ impl Service {
                 let (database, _) = self.live_database(db).await?;
                 let database_incarnation = database.incarnation;
                 definition.validate()?;
-                let bytes = definition.memory_bytes();
-                let _held = self.hold(circumstances, bytes).await?;
                 let ancestors = self
                     .ancestors(db, database_incarnation, &definition, &mut Vec::new())
                     .await?;
@@ -391,23 +389,14 @@ impl Service {
         let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, expected);
         let metadata = |e: &NewEvent| e.metadata.as_ref().map_or(0, |m| m.get().len());
-        let bytes = events.iter().map(|e| e.data.get().len() + metadata(e)).sum();
+        let bytes = events
+            .iter()
+            .map(|e| e.data.get().len() + metadata(e))
+            .sum();
         let _held = self.hold(&circumstances, bytes).await?;
         let execute = circumstances.execute(events);
         let done = self.parts.streams.execute(&stream, execute).await?;
         Ok(written(stream.as_str(), &circumstances, done, None, true))
-    }
-
-    /// Room for a command about so many bytes of JSON.
-    async fn hold(
-        &self,
-        circumstances: &Circumstances<'_>,
-        bytes: usize,
-    ) -> Result<Held<'_>, ServiceError> {
-        let deadline = circumstances.ctx.deadline;
-        self.permits
-            .hold(bytes, deadline, circumstances.patient)
-            .await
     }
 
     /// The recorded outcome of a command that was committed before, so that a repeated request
@@ -427,41 +416,6 @@ impl Service {
         let stage = deps.path.stage(stream).await?;
         let done = recorded(deps, stream, Some(idempotency), outcome, stage, None).await?;
         Ok(Some(done))
-    }
-}
-
-/// What is to happen to an instance.
-pub(super) enum Change {
-    Create(Document),
-    Update(Document),
-    Delete,
-}
-
-impl Change {
-    /// Bytes of what was given.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Create(data) | Self::Update(data) => data.bytes(),
-            Self::Delete => 0,
-        }
-    }
-
-    fn command(self, context: &ClassContext) -> InstanceCommand {
-        let class_incarnation = context.incarnation;
-        let class = context.effective.clone();
-        match self {
-            Self::Create(data) => InstanceCommand::Create {
-                class,
-                class_incarnation,
-                data,
-            },
-            Self::Update(patch) => InstanceCommand::Update {
-                class,
-                class_incarnation,
-                patch,
-            },
-            Self::Delete => InstanceCommand::Delete { class_incarnation },
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! queries to the read model or to the log; [`error`] is everything a caller can be told.
 //!
 //! * [`context`]: who asks, and under which promises
-//! * [`commands`], [`batch`]: writes; [`class_context`] is what a write to an instance must know
+//! * [`commands`], [`batch`], [`change`]: writes; [`class_context`] is what a write to an instance must know
 //! * [`queries`], [`feed`]: reads
 //! * [`permits`], [`keys`]: what every write passes first
 //! * [`operations`]: what operators see and do; [`migration`]: the road between the stores,
@@ -12,6 +12,7 @@
 
 pub mod batch;
 mod call;
+mod change;
 pub mod class_context;
 pub mod commands;
 pub mod context;

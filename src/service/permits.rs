@@ -10,6 +10,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::Service;
+use super::commands::Circumstances;
+use super::context::RequestContext;
 use super::error::{RETRY_AFTER, ServiceError};
 use crate::metrics;
 
@@ -22,6 +25,9 @@ const LIGHT: usize = 16 * 1024;
 
 /// How often a command holds what it is about.
 const COPIES: usize = 4;
+
+/// How much larger JSON is at most when it is parsed: an array of zeros.
+const PARSED: usize = 48;
 
 /// How long a single command waits for a permit: a few group commits, in which a burst of batches
 /// moves on; whoever waits longer meets a service that does not keep up.
@@ -39,7 +45,17 @@ pub struct CommandPermits {
 /// Held as long as a heavy command is at work; nothing for a light one.
 #[derive(Debug)]
 pub struct Held<'a> {
-    _weight: Option<SemaphorePermit<'a>>,
+    weight: Option<SemaphorePermit<'a>>,
+    permits: &'a CommandPermits,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(weight) = self.weight.take() {
+            drop(weight);
+            self.permits.show();
+        }
+    }
 }
 
 impl CommandPermits {
@@ -53,6 +69,10 @@ impl CommandPermits {
         }
     }
 
+    fn show(&self) {
+        metrics::command_bytes(self.max_bytes - self.bytes.available_permits());
+    }
+
     /// Room for a command about `bytes` bytes of JSON. A single command waits a moment for it, an
     /// item of a batch until its deadline.
     pub async fn hold(
@@ -64,7 +84,10 @@ impl CommandPermits {
         // Heavier than all there is: it works alone.
         let weight = bytes.saturating_mul(COPIES).min(self.max_bytes);
         if weight <= LIGHT {
-            return Ok(Held { _weight: None });
+            return Ok(Held {
+                weight: None,
+                permits: self,
+            });
         }
         let until = if patient {
             deadline
@@ -74,9 +97,10 @@ impl CommandPermits {
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         match timeout_at(until, self.bytes.acquire_many(weight)).await {
             Ok(Ok(permit)) => {
-                metrics::command_bytes(self.max_bytes - self.bytes.available_permits());
+                self.show();
                 Ok(Held {
-                    _weight: Some(permit),
+                    weight: Some(permit),
+                    permits: self,
                 })
             }
             Ok(Err(closed)) => Err(ServiceError::Internal(closed.to_string())),
@@ -101,6 +125,31 @@ impl CommandPermits {
             Ok(Err(closed)) => Err(ServiceError::Internal(closed.to_string())),
             Err(_) => Err(ServiceError::DeadlineExceeded),
         }
+    }
+}
+
+impl Service {
+    /// Room for a document of so many bytes that is to be parsed as a whole and kept so for as long
+    /// as the command takes.
+    pub async fn room_to_parse(
+        &self,
+        ctx: &RequestContext,
+        bytes: usize,
+    ) -> Result<Held<'_>, ServiceError> {
+        let bytes = bytes.saturating_mul(PARSED / COPIES);
+        self.permits.hold(bytes, ctx.deadline, false).await
+    }
+
+    /// Room for a command about so many bytes of JSON.
+    pub(super) async fn hold(
+        &self,
+        circumstances: &Circumstances<'_>,
+        bytes: usize,
+    ) -> Result<Held<'_>, ServiceError> {
+        let deadline = circumstances.ctx.deadline;
+        self.permits
+            .hold(bytes, deadline, circumstances.patient)
+            .await
     }
 }
 

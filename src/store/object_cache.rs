@@ -35,7 +35,9 @@ impl ObjectCache {
         let items = (bytes / 16_384).max(64) as usize;
         // Each shard keeps its own share of the bytes, so it must have room for some of the largest
         // objects, on however many cores.
-        let shards = usize::try_from(bytes / SHARD_BYTES).unwrap_or(1).clamp(1, 64);
+        let shards = usize::try_from(bytes / SHARD_BYTES)
+            .unwrap_or(1)
+            .clamp(1, 64);
         let options = OptionsBuilder::new()
             .estimated_items_capacity(items)
             .weight_capacity(bytes)

@@ -32,6 +32,7 @@ use crate::domain::plain::PlainStream;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::{SystemClock, new_uuid};
 use crate::log::partition::Verdict;
+use crate::migration::guardrail::Judgement;
 use crate::store::event_log::EventLog;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::memory::MemoryObjectStore;
@@ -113,7 +114,12 @@ fn world(store: Arc<dyn ObjectStore>, event: usize, append: usize) -> World {
             side.entities.clone(),
             supervisor.clone(),
         ),
-        streams: Registry::new("stream", settings, side.entities.clone(), supervisor.clone()),
+        streams: Registry::new(
+            "stream",
+            settings,
+            side.entities.clone(),
+            supervisor.clone(),
+        ),
         side,
         supervisor,
         class: Arc::new(EffectiveClass::resolve(&[&definition]).expect("sound")),
@@ -204,6 +210,7 @@ impl World {
         assert_eq!(version, Version(1));
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
         assert_eq!(self.side.path.store().writes_fail(), None);
+        assert_eq!(self.side.entities.pulse.judge(), Judgement::Ok);
         assert!(self.instances.live_bytes() <= LIVE);
     }
 }

@@ -292,7 +292,11 @@ fn law_13_a_chain_of_classes_has_one_budget() {
         json!({"name": name, "type": "string", "constraints": {"pattern": pattern}})
     };
     let zeros = |name: &str| json!({"name": name, "type": "array", "default": vec![0; 60_000]});
-    for too_much in [chain(31, 64, usual), chain(31, 3, large), chain(20, 1, zeros)] {
+    for too_much in [
+        chain(31, 64, usual),
+        chain(31, 3, large),
+        chain(20, 1, zeros),
+    ] {
         assert!(too_much.iter().all(|class| class.validate().is_ok()));
         let all: Vec<&ClassDefinition> = too_much.iter().collect();
         let refusal = EffectiveClass::resolve(&all).unwrap_err();
