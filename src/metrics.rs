@@ -102,6 +102,10 @@ metrics_table! {
     ARBITER_LAG = "oms_arbiter_lag_seconds", Gauge, Seconds, "How long the thread has owed an answer to a ping, by arbiter; 0 when it answers at once";
     PANICS = "oms_panics_total", Counter, Count, "Panics, in an actor or elsewhere";
     LIVE_AGGREGATES = "oms_live_aggregates", Gauge, Count, "Aggregates in memory";
+    LIVE_AGGREGATE_BYTES = "oms_live_aggregate_bytes", Gauge, Bytes, "Memory of the states of aggregates in memory, by aggregate type";
+    CLASS_CONTEXT_BYTES = "oms_class_context_bytes", Gauge, Bytes, "Memory of classes made ready to check instances, patterns included";
+    OBJECT_CACHE_BYTES = "oms_object_cache_bytes", Gauge, Bytes, "Memory of recent commit objects";
+    COMMAND_BYTES = "oms_command_bytes", Gauge, Bytes, "What the commands at work hold in memory, about";
     MAILBOX_WAIT = "oms_mailbox_wait_seconds", Histogram, Seconds, "From sending a command to an aggregate to its start";
     ADMISSION_REJECTS = "oms_admission_rejects_total", Counter, Count, "Requests refused because a limit was reached, by limit";
     DEPENDENCY_STARTED = "oms_dependency_started_total", Counter, Count, "Calls begun, by dependency and operation";
@@ -415,9 +419,25 @@ pub fn mailbox_wait(waited: Duration) {
     histogram!(MAILBOX_WAIT).record(waited.as_secs_f64());
 }
 
-/// Number of entities in memory, by type.
-pub fn live_aggregates(aggregate: &'static str, live: usize) {
+/// Number of entities in memory, and bytes of their states, by type.
+pub fn live_aggregates(aggregate: &'static str, live: usize, bytes: usize) {
     gauge!(LIVE_AGGREGATES, "aggregate_type" => aggregate).set(live as f64);
+    gauge!(LIVE_AGGREGATE_BYTES, "aggregate_type" => aggregate).set(bytes as f64);
+}
+
+/// Memory of the classes made ready to check instances.
+pub fn class_contexts(bytes: u64) {
+    gauge!(CLASS_CONTEXT_BYTES).set(bytes as f64);
+}
+
+/// Memory of recent commit objects.
+pub fn object_cache(bytes: u64) {
+    gauge!(OBJECT_CACHE_BYTES).set(bytes as f64);
+}
+
+/// Memory of the commands at work.
+pub fn command_bytes(bytes: usize) {
+    gauge!(COMMAND_BYTES).set(bytes as f64);
 }
 
 /// A read was answered, `operation` being how.

@@ -23,6 +23,7 @@ use super::supervision::handle::Handle;
 use super::supervision::supervisor::Supervisor;
 use super::write_path::{Standings, WritePath};
 use crate::domain::time::Clock;
+use crate::domain::weight::Limits;
 use crate::migration::gate::GateSettings;
 use crate::migration::guardrail::GuardrailSettings;
 use crate::migration::stage::StageKind;
@@ -137,7 +138,12 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
             (shared, writer)
         })
         .collect();
-    let store = EventStore::new(deps.log.clone(), heads.clone(), writers);
+    let store = EventStore::new(
+        deps.log.clone(),
+        heads.clone(),
+        writers,
+        deps.event_store.batch_bytes,
+    );
     let board = Arc::new(Board::new(BoardDeps {
         store: store.clone(),
         table,
@@ -182,6 +188,10 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
         io: deps.io,
         clock: deps.clock,
         snapshot_every: deps.snapshot_every,
+        limits: Limits {
+            event: deps.event_store.max_event_bytes,
+            append: deps.event_store.batch_bytes,
+        },
     });
     WriteSide {
         entities,

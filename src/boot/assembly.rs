@@ -32,7 +32,7 @@ use crate::jobs::runner::Runner;
 use crate::metrics::{self, start::Labels};
 use crate::service::audit::AuditTrail;
 use crate::service::migration::MigrationParts;
-use crate::service::{Parts, Service};
+use crate::service::{MemoryLimits, Parts, Service};
 use crate::store::audit_table::AuditTable;
 use crate::store::delivery::DeliveryStore;
 use crate::store::io_runtime::IoRuntime;
@@ -231,6 +231,10 @@ pub fn start(
         },
         room: room.clone(),
         chaos: config.chaos.enabled,
+        memory: MemoryLimits {
+            class_contexts: config.actors.class_cache_bytes,
+            commands: config.actors.max_command_bytes,
+        },
     }));
     if let Some(room) = room {
         let watch = housekeeping::watch_room(&io, room, config.data_dir.clone());
@@ -265,6 +269,7 @@ impl Entities<'_> {
             label,
             RegistrySettings {
                 max_live: actors.max_live_aggregates,
+                max_live_bytes: actors.max_live_bytes,
                 per_entity: u32::try_from(actors.per_entity_limit).unwrap_or(u32::MAX),
                 idle_after: actors.idle_after,
             },
@@ -282,6 +287,7 @@ fn event_store_settings(config: &Config) -> EventStoreSettings {
     EventStoreSettings {
         batch_events: log.batch_events,
         batch_bytes: log.batch_bytes,
+        max_event_bytes: log.max_event_bytes,
         linger: log.linger,
         append_deadline: log.append_deadline,
         tail_interval: log.tail_interval,

@@ -89,6 +89,7 @@ pub fn measure_store(io: &IoRuntime, store: EventStore) -> JoinHandle<()> {
                 let stored = sizes.iter().map(|p| p.stored_bytes).sum();
                 metrics::stored_bytes(store.log().bucket(), stored);
             }
+            metrics::object_cache(store.log().cached_bytes());
             for p in sizes {
                 metrics::partition_gauge(metrics::INDEX_BYTES, p.partition, p.index_bytes as f64);
             }

@@ -6,9 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use super::{cores, duration};
+use crate::domain::property::compile::MAX_CHAIN_BYTES;
 
 /// About 0.1 GB plus the entities' own state.
 const MAX_LIVE_AGGREGATES: usize = 100_000;
+
+/// A hundred thousand instances of a kilobyte.
+const MAX_LIVE_BYTES: usize = 128 << 20;
+
+/// Thousands of usual classes, or two of the largest chains.
+const CLASS_CACHE_BYTES: u64 = 2 * MAX_CHAIN_BYTES as u64;
+
+/// Sixteen of the largest instances changed at a time, each held some times over.
+const MAX_COMMAND_BYTES: usize = 128 << 20;
 
 /// Longer than a user's pause between two steps; coming back costs one read of the stream.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
@@ -27,6 +37,13 @@ pub struct ActorsConfig {
     pub entity_arbiters: usize,
     /// Most aggregates in memory; the least recently used make room.
     pub max_live_aggregates: usize,
+    /// Most bytes of the states of the aggregates in memory, by type; the least recently used make
+    /// room.
+    pub max_live_bytes: usize,
+    /// Most bytes of classes kept ready to check instances, compiled patterns included.
+    pub class_cache_bytes: u64,
+    /// Most bytes that commands about large things hold together; beyond it they are answered 503.
+    pub max_command_bytes: usize,
     /// An aggregate nobody asked for this long is dropped from memory.
     #[serde(with = "duration")]
     pub idle_after: Duration,
@@ -41,6 +58,9 @@ impl Default for ActorsConfig {
         Self {
             entity_arbiters: (cores() / 2).max(2),
             max_live_aggregates: MAX_LIVE_AGGREGATES,
+            max_live_bytes: MAX_LIVE_BYTES,
+            class_cache_bytes: CLASS_CACHE_BYTES,
+            max_command_bytes: MAX_COMMAND_BYTES,
             idle_after: IDLE_AFTER,
             per_entity_limit: PER_ENTITY_LIMIT,
             snapshot_every: SNAPSHOT_EVERY,
@@ -59,6 +79,21 @@ impl ActorsConfig {
             self.max_live_aggregates > 0,
             "actors.max_live_aggregates",
             "must be at least 1",
+        );
+        problems.require(
+            self.max_live_bytes > 0,
+            "actors.max_live_bytes",
+            "must be at least 1",
+        );
+        problems.require(
+            self.class_cache_bytes >= MAX_CHAIN_BYTES as u64,
+            "actors.class_cache_bytes",
+            "must be at least 67108864, what one chain of classes may take",
+        );
+        problems.require(
+            (1 << 20..=u32::MAX as usize).contains(&self.max_command_bytes),
+            "actors.max_command_bytes",
+            "must be between 1048576 and 4294967295",
         );
         problems.require(
             !self.idle_after.is_zero(),

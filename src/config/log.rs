@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration;
 use super::problems::Problems;
+use crate::domain::weight::MAX_EVENT_BYTES;
 
 /// One partition alone carries tens of thousands of events a second, since a put takes whatever
 /// has arrived; more of them make smaller and therefore dearer batches. Two let a hand-off be tried
@@ -48,6 +49,9 @@ pub struct LogConfig {
     pub batch_events: usize,
     /// Most bytes in a commit object.
     pub batch_bytes: usize,
+    /// Most bytes of one instance, class, database or plain event, as JSON; a larger one is refused
+    /// (422).
+    pub max_event_bytes: usize,
     /// How long a commit waits for company at most. It waits only while fewer commands are queued
     /// than the commit before it carried, so a lone writer never waits.
     #[serde(with = "duration")]
@@ -70,6 +74,7 @@ impl Default for LogConfig {
             partitions: PARTITIONS,
             batch_events: BATCH_EVENTS,
             batch_bytes: BATCH_BYTES,
+            max_event_bytes: MAX_EVENT_BYTES,
             linger: LINGER,
             append_deadline: APPEND_DEADLINE,
             tail_interval: TAIL_INTERVAL,
@@ -95,6 +100,12 @@ impl LogConfig {
             (65_536..=MAX_BATCH_BYTES).contains(&self.batch_bytes),
             "log.batch_bytes",
             "must be between 65536 and 4194304",
+        );
+        problems.require(
+            self.max_event_bytes >= 1024
+                && self.max_event_bytes.saturating_mul(4) <= self.batch_bytes,
+            "log.max_event_bytes",
+            "must be between 1024 and a quarter of log.batch_bytes: some of the largest must fit a commit",
         );
         problems.require(
             self.linger <= Duration::from_secs(1),

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::ids::Version;
 use super::refusal::Refusal;
+use super::weight::Weighed;
 
 /// What an event says about itself besides its data.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +64,9 @@ pub trait Aggregate:
     /// unused and nothing worse.
     const SNAPSHOT_FORMAT: u32 = 1;
 
+    /// How one that would be too large is refused.
+    const WEIGHED: Weighed = Weighed::EVENTS;
+
     /// What callers ask for, with everything from outside the aggregate that the decision needs
     /// (for an instance: its class as it stands).
     type Command: Send + Sync + 'static;
@@ -76,4 +80,19 @@ pub trait Aggregate:
     /// Takes a fact in. MUST accept every event that `decide` can produce and every event stored
     /// by an older version; facts are never refused.
     fn apply(&mut self, event: Self::Event, meta: EventMeta);
+
+    /// Bytes of memory the state takes, about, beyond its own place.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+
+    /// Bytes of the state as JSON; 0 where an event leaves nothing of its content behind.
+    fn stored_bytes(&self) -> usize {
+        0
+    }
+
+    /// The same of the state that an event leaves behind; `None` where that is the event's data.
+    fn stored_bytes_after(_event: &Self::Event) -> Option<usize> {
+        None
+    }
 }

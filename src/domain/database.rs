@@ -10,6 +10,7 @@ use super::codec::{self, Nothing, Stored};
 use super::ids::Version;
 use super::property::check::{Path, Report};
 use super::refusal::Refusal;
+use super::weight::Weighed;
 
 /// A database's stream, folded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -101,6 +102,18 @@ impl DomainEvent for DatabaseEvent {
 impl Aggregate for Database {
     type Command = DatabaseCommand;
     type Event = DatabaseEvent;
+
+    const WEIGHED: Weighed = Weighed {
+        code: "database_too_large",
+        what: "a database's description",
+        field: "description",
+        each: false,
+    };
+
+    fn memory_bytes(&self) -> usize {
+        let description = self.live.as_ref().and_then(|l| l.description.as_ref());
+        description.map_or(0, String::len)
+    }
 
     fn decide(&self, command: &DatabaseCommand) -> Result<Vec<DatabaseEvent>, Refusal> {
         match (command, &self.live) {

@@ -12,15 +12,17 @@ use super::aggregate::{Aggregate, DecodeError, DomainEvent, EventMeta};
 use super::class::EffectiveClass;
 use super::class::effective::Defaults;
 use super::codec::{self, Nothing, Stored};
+use super::document::Document;
 use super::ids::Version;
 use super::merge_patch::merge_object;
 use super::property::check::{Path, Report};
 use super::property::free::check_free_object;
 use super::refusal::Refusal;
+use super::weight::Weighed;
 
 /// An instance's properties and relationships. Shared, because the state, the event and the
 /// answer all hold the same ones.
-pub type Data = Arc<Map<String, Value>>;
+pub type Data = Document;
 
 /// An instance's stream, folded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -168,6 +170,29 @@ impl Aggregate for Instance {
     type Command = InstanceCommand;
     type Event = InstanceEvent;
 
+    const WEIGHED: Weighed = Weighed {
+        code: "instance_too_large",
+        what: "an instance",
+        field: "data",
+        each: false,
+    };
+
+    fn memory_bytes(&self) -> usize {
+        self.stored_bytes()
+    }
+
+    fn stored_bytes(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.data.bytes())
+    }
+
+    fn stored_bytes_after(event: &InstanceEvent) -> Option<usize> {
+        match event {
+            InstanceEvent::Created(created) => Some(created.data.bytes()),
+            InstanceEvent::Updated(updated) => Some(updated.data.bytes()),
+            InstanceEvent::Deleted => Some(0),
+        }
+    }
+
     fn decide(&self, command: &InstanceCommand) -> Result<Vec<InstanceEvent>, Refusal> {
         match command {
             InstanceCommand::Create {
@@ -231,10 +256,10 @@ fn create(
             format!("class `{}` is abstract: it has no instances", class.id()),
         ));
     }
-    let data = class.complete(data, Defaults::All);
+    let data = class.complete(&Arc::new(data.parse()?), Defaults::All);
     class.validate(&data)?;
     Ok(vec![InstanceEvent::Created(InstanceCreated {
-        data,
+        data: Document::of(&data)?,
         class_incarnation,
     })])
 }
@@ -244,20 +269,22 @@ fn update(
     before: &Data,
     patch: &Data,
 ) -> Result<Vec<InstanceEvent>, Refusal> {
-    check_patch(patch)?;
-    let mut merged = before.as_ref().clone();
-    merge_object(&mut merged, patch);
-    if merged == **before {
+    let patch = patch.parse()?;
+    check_patch(&patch)?;
+    let before = before.parse()?;
+    let mut merged = before.clone();
+    merge_object(&mut merged, &patch);
+    if merged == before {
         return Ok(vec![]);
     }
     let after = class.complete(&Arc::new(merged), Defaults::Required);
-    if after == *before {
+    if *after == before {
         return Ok(vec![]);
     }
     class.validate(&after)?;
     Ok(vec![InstanceEvent::Updated(InstanceUpdated {
-        changed: changed_names(before, &after),
-        data: after,
+        changed: changed_names(&before, &after),
+        data: Document::of(&after)?,
     })])
 }
 

@@ -7,7 +7,6 @@ use actix_web::http::header::HeaderValue;
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::HttpState;
@@ -17,6 +16,7 @@ use super::instances::check_metadata;
 use super::path::ClassPath;
 use super::problem::{self, Problem, ProblemBody};
 use super::respond;
+use crate::domain::document::Document;
 use crate::domain::ids::{CommandId, InstanceId, Position, Version};
 use crate::service::batch::BatchOperation;
 use crate::service::commands::NewInstance;
@@ -51,7 +51,7 @@ pub struct Operation {
     /// `create`: its properties. `update`: the patch.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    data: Option<Map<String, Value>>,
+    data: Option<Document>,
     /// `update`, `delete`: only if this is its version.
     #[serde(default)]
     if_version: Option<u64>,
@@ -248,6 +248,7 @@ mod tests {
     use crate::migration::stage::Stage;
     use crate::service::view::Written;
     use actix_web::body::to_bytes;
+    use serde_json::Value;
 
     fn read(text: &str) -> Result<Vec<BatchOperation>, (String, &'static str)> {
         json::parse_object::<Batch>(text.as_bytes())

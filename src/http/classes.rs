@@ -6,12 +6,15 @@ use super::HttpState;
 use super::databases::{PageParams, page_limit};
 use super::events::{self, HistoryParams};
 use super::extract::{BareCommand, Caller, Command, Params};
+use super::json;
 use super::path::{ClassPath, DatabasePath};
 use super::problem::{self, Problem};
 use super::respond::{self, WriteAnswer, await_position};
 use super::schema;
 use crate::domain::class::ClassDefinition;
+use crate::domain::document::Document;
 use crate::domain::ids::{DatabaseName, StreamName};
+use crate::service::permits::Held;
 use crate::store::read_model::ListQuery;
 
 /// Creates a class.
@@ -21,13 +24,14 @@ use crate::store::read_model::ListQuery;
 pub async fn create(
     state: web::Data<HttpState>,
     path: DatabasePath,
-    command: Command<ClassDefinition>,
+    command: Command<Document>,
 ) -> Result<HttpResponse, Problem> {
     command.precondition.for_creation()?;
     let location = location(&path.db);
+    let (definition, _held) = read_definition(&state, &command).await?;
     let written = state
         .service
-        .create_class(&command.ctx, path.db, command.body)
+        .create_class(&command.ctx, path.db, definition)
         .await?;
     respond::written(&written, location)
 }
@@ -71,11 +75,12 @@ pub async fn get(
 pub async fn replace(
     state: web::Data<HttpState>,
     path: ClassPath,
-    command: Command<ClassDefinition>,
+    command: Command<Document>,
 ) -> Result<HttpResponse, Problem> {
     let expected = command.precondition.for_change()?;
     let location = location(&path.db);
-    if command.body.id != path.class {
+    let (definition, _held) = read_definition(&state, &command).await?;
+    if definition.id != path.class {
         let message = "the id in the body must be the one in the path";
         return Err(Problem::new(problem::VALIDATION_FAILED, message).field(
             "id",
@@ -85,7 +90,7 @@ pub async fn replace(
     }
     let written = state
         .service
-        .replace_class(&command.ctx, path.db, command.body, expected)
+        .replace_class(&command.ctx, path.db, definition, expected)
         .await?;
     respond::written(&written, location)
 }
@@ -120,6 +125,17 @@ pub async fn history(
 ) -> Result<HttpResponse, Problem> {
     let stream = StreamName::class(&path.db, &path.class);
     events::history(&state, &caller, stream, &page).await
+}
+
+/// Reads a definition once there is room for what it takes when it is read.
+async fn read_definition<'a>(
+    state: &'a HttpState,
+    command: &Command<Document>,
+) -> Result<(ClassDefinition, Held<'a>), Problem> {
+    let text = command.body.text();
+    let room = state.service.room_to_parse(&command.ctx, text.len());
+    let held = room.await?;
+    Ok((json::parse_object(text.as_bytes())?, held))
 }
 
 fn location(db: &DatabaseName) -> impl FnOnce(&str) -> String + use<> {

@@ -4,7 +4,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::HttpState;
@@ -16,6 +15,7 @@ use super::path::{ClassPath, InstancePath, segment};
 use super::problem::{self, Problem};
 use super::respond::{self, WriteAnswer, await_position};
 use super::schema;
+use crate::domain::document::Document;
 use crate::domain::ids::{ClassId, DatabaseName, InstanceId, StreamName, Version};
 use crate::service::commands::NewInstance;
 use crate::service::queries::{Consistency, PointInTime};
@@ -31,7 +31,7 @@ pub struct CreateInstance {
     id: Option<InstanceId>,
     /// Its properties, as its class defines them.
     #[schema(value_type = Object)]
-    data: Map<String, Value>,
+    data: Document,
     /// Remarks, recorded with the event: an object.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -211,7 +211,7 @@ pub async fn get(
 pub async fn patch(
     state: web::Data<HttpState>,
     path: InstancePath,
-    command: Command<Map<String, Value>>,
+    command: Command<Document>,
 ) -> Result<HttpResponse, Problem> {
     let expected = command.precondition.for_change()?;
     let location = location(&path.db, &path.class);

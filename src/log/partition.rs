@@ -69,7 +69,7 @@ pub enum Verdict {
 pub struct BatchLimits {
     /// Events.
     pub events: usize,
-    /// Bytes of events. An append larger than this still travels, alone.
+    /// Bytes of events. An append larger than this would still travel, alone; none is let in.
     pub bytes: usize,
 }
 

@@ -1,15 +1,17 @@
 //! Many changes to the instances of a class in one request, each a command of its own.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::stream::{self, StreamExt};
-use serde_json::{Map, Value};
 
 use super::Service;
-use super::commands::{Change, Circumstances, NewInstance, made_id};
+use super::change::Change;
+use super::commands::{Circumstances, NewInstance, made_id};
 use super::context::{ExpectedVersion, RequestContext};
 use super::error::ServiceError;
 use super::view::{BatchItem, Written};
+use crate::domain::document::Document;
 use crate::domain::ids::{ClassId, DatabaseName, InstanceId};
 use crate::domain::refusal::Refusal;
 
@@ -19,6 +21,13 @@ pub const MAX_BATCH: usize = 1_000;
 /// Entities of one batch that are worked on at a time: fills a commit object, and leaves the
 /// entity arbiters to others in between.
 const AT_ONCE: usize = 256;
+
+/// Bytes of what the answer to one batch says of refused operations at most; then of each only what
+/// was wrong first, in short.
+const MAX_FAULT_BYTES: usize = 1 << 20;
+
+/// How much of a message is kept then, in characters.
+const SHORT_CHARS: usize = 200;
 
 /// One operation of a batch on the instances of a class.
 #[derive(Debug, Clone)]
@@ -30,7 +39,7 @@ pub enum BatchOperation {
         /// Which.
         id: InstanceId,
         /// The patch.
-        patch: Map<String, Value>,
+        patch: Document,
         /// On which version.
         expected: ExpectedVersion,
     },
@@ -84,8 +93,9 @@ impl Service {
             .iter()
             .filter_map(|id| by_instance.remove(id))
             .collect();
+        let faults = FaultBudget::default();
         let done: Vec<Vec<(usize, BatchItem)>> = stream::iter(queues)
-            .map(|queue| self.run_in_order(&db, &class, queue))
+            .map(|queue| self.run_in_order(&db, &class, queue, &faults))
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
@@ -99,12 +109,21 @@ impl Service {
         db: &DatabaseName,
         class: &ClassId,
         queue: Vec<Item<'_>>,
+        faults: &FaultBudget,
     ) -> Vec<(usize, BatchItem)> {
         let mut done = Vec::with_capacity(queue.len());
         for item in queue {
             let id = Some(item.id.to_string());
             let place = item.place;
-            let outcome = self.run_item(db, class, item).await;
+            // What became of the instance is not part of the answer: a thousand of them could be
+            // a thousand times the largest.
+            let outcome = match self.run_item(db, class, item).await {
+                Ok(written) => Ok(Written {
+                    data: None,
+                    ..written
+                }),
+                Err(error) => Err(faults.shorten(error)),
+            };
             done.push((place, BatchItem { id, outcome }));
         }
         done
@@ -120,6 +139,26 @@ impl Service {
         let _permit = self.permits.wait(item.circumstances.ctx.deadline).await?;
         self.change_instance(&item.circumstances, db, class, item.id, item.change)
             .await
+    }
+}
+
+/// How much may still be said of refused operations.
+#[derive(Default)]
+struct FaultBudget(AtomicUsize);
+
+impl FaultBudget {
+    fn shorten(&self, error: ServiceError) -> ServiceError {
+        let ServiceError::Refused(mut refusal) = error else {
+            return error;
+        };
+        let violations = refusal.violations.iter();
+        let bytes: usize = violations.map(|v| v.field.len() + v.message.len()).sum();
+        let bytes = bytes + refusal.message.len();
+        if self.0.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_FAULT_BYTES {
+            refusal.violations.truncate(1);
+            refusal.message = refusal.message.chars().take(SHORT_CHARS).collect();
+        }
+        refusal.into()
     }
 }
 
@@ -156,4 +195,35 @@ fn item<'a>(
         circumstances,
         change,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::refusal::Violation;
+
+    #[test]
+    fn law_13_what_a_batch_says_of_its_faults_is_bounded() {
+        let faults = FaultBudget::default();
+        let violation = Violation {
+            field: "x".repeat(2_000),
+            code: "type",
+            message: "y".repeat(200),
+        };
+        let mut bytes = 0;
+        for i in 0..MAX_BATCH {
+            let refusal = Refusal::violations(vec![violation.clone(); 100]);
+            let ServiceError::Refused(said) = faults.shorten(refusal.into()) else {
+                panic!("a refusal stays one");
+            };
+            assert_eq!(said.code, "validation_failed");
+            assert_eq!(said.violations.len(), if i < 4 { 100 } else { 1 });
+            let violations = said.violations.iter();
+            bytes += violations
+                .map(|v| v.field.len() + v.message.len())
+                .sum::<usize>();
+            bytes += said.message.len();
+        }
+        assert!(bytes < 4 << 20, "{bytes}");
+    }
 }

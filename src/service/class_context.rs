@@ -8,16 +8,21 @@
 
 use std::sync::Arc;
 
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::Service;
 use super::error::ServiceError;
 use crate::domain::class::{Class, ClassDefinition, EffectiveClass, LiveClass, lineage};
 use crate::domain::database::{self, LiveDatabase};
 use crate::domain::ids::{ClassId, DatabaseName, StreamName, Version};
+use crate::metrics;
 
-/// Classes kept; each is some kilobytes, and is rebuilt from its streams when it is not here.
-const MAX_CONTEXTS: usize = 10_000;
+/// What an ordinary class takes; sizes the table only.
+const USUAL_BYTES: u64 = 16 * 1024;
+
+/// What a context takes beside what it says of itself: its streams' names, its place.
+const OVERHEAD_BYTES: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -34,16 +39,57 @@ pub struct ClassContext {
     made_of: Vec<(StreamName, Version)>,
 }
 
-/// The contexts kept.
-pub struct ClassContexts {
-    kept: Cache<(DatabaseName, ClassId), Arc<ClassContext>>,
+impl ClassContext {
+    /// Bytes of memory it takes, about.
+    fn memory_bytes(&self) -> usize {
+        let definition = self.live.definition.memory_bytes();
+        OVERHEAD_BYTES + definition + self.effective.memory_bytes()
+    }
 }
 
-impl Default for ClassContexts {
-    fn default() -> Self {
-        Self {
-            kept: Cache::new(MAX_CONTEXTS),
-        }
+type Key = (DatabaseName, ClassId);
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Arc<ClassContext>> for ByBytes {
+    fn weight(&self, _: &Key, context: &Arc<ClassContext>) -> u64 {
+        context.memory_bytes() as u64
+    }
+}
+
+/// The contexts kept, bounded by the memory they take. One that is not here is rebuilt from its
+/// streams.
+pub struct ClassContexts {
+    kept: Cache<Key, Arc<ClassContext>, ByBytes>,
+}
+
+impl ClassContexts {
+    /// Keeps so many bytes of them.
+    pub fn new(bytes: u64) -> Self {
+        // One shard: each could keep only its own share of the bytes, and the largest context is
+        // half of all.
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(usize::try_from(bytes / USUAL_BYTES).unwrap_or(64).max(64))
+            .weight_capacity(bytes)
+            .shards(1)
+            .build();
+        let kept = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                ByBytes,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            // Cannot be: both capacities are given.
+            Err(_) => Cache::with_weighter(64, bytes, ByBytes),
+        };
+        Self { kept }
+    }
+
+    /// Bytes of memory of those kept.
+    pub fn bytes(&self) -> u64 {
+        self.kept.weight()
     }
 }
 
@@ -81,6 +127,7 @@ impl Service {
         }
         let context = Arc::new(self.load_class_context(db, class).await?);
         self.contexts.kept.insert(key, context.clone());
+        metrics::class_contexts(self.contexts.bytes());
         Ok(context)
     }
 

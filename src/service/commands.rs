@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::Service;
+use super::change::Change;
 use super::class_context::ClassContext;
 use super::context::{ExpectedVersion, RequestContext};
 use super::error::{RETRY_AFTER, ServiceError};
@@ -16,11 +16,12 @@ use crate::actors::aggregate::entity::{Execute, Executed, recorded};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::class::{Class, ClassCommand, ClassDefinition, EffectiveClass, LinkTarget};
 use crate::domain::database::DatabaseCommand;
+use crate::domain::document::Document;
 use crate::domain::event::NewEvent;
 use crate::domain::ids::{
     ClassId, CommandId, DatabaseName, InstanceId, RESERVED_STREAM_TYPES, StreamName,
 };
-use crate::domain::instance::{Instance, InstanceCommand};
+use crate::domain::instance::Instance;
 use crate::domain::refusal::{Refusal, Violation};
 
 /// Link targets looked up at a time.
@@ -32,7 +33,7 @@ pub struct NewInstance {
     /// Its id; made from the command id when the caller gives none.
     pub id: Option<InstanceId>,
     /// Its properties.
-    pub data: Map<String, Value>,
+    pub data: Document,
     /// A caller's remarks, recorded with the event: the text of a JSON object.
     pub metadata: Option<Box<RawValue>>,
 }
@@ -43,6 +44,8 @@ pub(super) struct Circumstances<'a> {
     pub command_id: CommandId,
     pub expected: ExpectedVersion,
     pub metadata: Option<Box<RawValue>>,
+    /// Whether it waits for room until its deadline, as what was let in already does.
+    pub patient: bool,
 }
 
 impl<'a> Circumstances<'a> {
@@ -52,6 +55,7 @@ impl<'a> Circumstances<'a> {
             command_id: ctx.command_id(),
             expected,
             metadata: None,
+            patient: false,
         }
     }
 
@@ -62,6 +66,7 @@ impl<'a> Circumstances<'a> {
             command_id: ctx.item_command_id(place),
             expected: ExpectedVersion::Any,
             metadata: None,
+            patient: true,
         }
     }
 
@@ -251,7 +256,7 @@ impl Service {
         db: DatabaseName,
         class: ClassId,
         id: InstanceId,
-        patch: Map<String, Value>,
+        patch: Document,
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
@@ -286,9 +291,13 @@ impl Service {
     ) -> Result<Written, ServiceError> {
         let stream = StreamName::instance(db, class, &id);
         let created = matches!(change, Change::Create(_));
+        // As it is, which its last event says, and what is to become of it.
+        let store = self.parts.entities.path.store();
+        let bytes = store.last_event_bytes(&stream) + change.bytes();
         let done = match self.recall::<Instance>(circumstances, &stream).await? {
             Some(done) => done,
             None => {
+                let _held = self.hold(circumstances, bytes).await?;
                 let context = self.class_context(db, class).await?;
                 if let Change::Create(data) | Change::Update(data) = &change {
                     self.check_links(db, &context, data).await?;
@@ -311,9 +320,12 @@ impl Service {
         &self,
         db: &DatabaseName,
         context: &ClassContext,
-        data: &Map<String, Value>,
+        data: &Document,
     ) -> Result<(), ServiceError> {
-        let targets = context.effective.link_targets(data);
+        if !context.effective.has_links() {
+            return Ok(());
+        }
+        let targets = context.effective.link_targets(&data.parse()?);
         if targets.is_empty() {
             return Ok(());
         }
@@ -376,6 +388,12 @@ impl Service {
         }
         let _permit = self.begin(ctx).await?;
         let circumstances = Circumstances::of(ctx, expected);
+        let metadata = |e: &NewEvent| e.metadata.as_ref().map_or(0, |m| m.get().len());
+        let bytes = events
+            .iter()
+            .map(|e| e.data.get().len() + metadata(e))
+            .sum();
+        let _held = self.hold(&circumstances, bytes).await?;
         let execute = circumstances.execute(events);
         let done = self.parts.streams.execute(&stream, execute).await?;
         Ok(written(stream.as_str(), &circumstances, done, None, true))
@@ -398,33 +416,6 @@ impl Service {
         let stage = deps.path.stage(stream).await?;
         let done = recorded(deps, stream, Some(idempotency), outcome, stage, None).await?;
         Ok(Some(done))
-    }
-}
-
-/// What is to happen to an instance.
-pub(super) enum Change {
-    Create(Map<String, Value>),
-    Update(Map<String, Value>),
-    Delete,
-}
-
-impl Change {
-    fn command(self, context: &ClassContext) -> InstanceCommand {
-        let class_incarnation = context.incarnation;
-        let class = context.effective.clone();
-        match self {
-            Self::Create(data) => InstanceCommand::Create {
-                class,
-                class_incarnation,
-                data: Arc::new(data),
-            },
-            Self::Update(patch) => InstanceCommand::Update {
-                class,
-                class_incarnation,
-                patch: Arc::new(patch),
-            },
-            Self::Delete => InstanceCommand::Delete { class_incarnation },
-        }
     }
 }
 

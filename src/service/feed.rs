@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use futures_util::stream::{Peekable, Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +140,12 @@ pub async fn read_page(
                 scanned += 1;
                 if is_wanted(&envelope, types)? {
                     bytes += envelope.len();
+                    // Few of a large object must not keep all of it in memory.
+                    let envelope = if types.is_empty() {
+                        envelope
+                    } else {
+                        Bytes::copy_from_slice(&envelope)
+                    };
                     items.push(EventView { position, envelope });
                 }
                 cursor.pass(position);

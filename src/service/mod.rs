@@ -2,7 +2,7 @@
 //! queries to the read model or to the log; [`error`] is everything a caller can be told.
 //!
 //! * [`context`]: who asks, and under which promises
-//! * [`commands`], [`batch`]: writes; [`class_context`] is what a write to an instance must know
+//! * [`commands`], [`batch`], [`change`]: writes; [`class_context`] is what a write to an instance must know
 //! * [`queries`], [`feed`]: reads
 //! * [`permits`], [`keys`]: what every write passes first
 //! * [`operations`]: what operators see and do; [`migration`]: the road between the stores,
@@ -14,6 +14,7 @@
 pub mod audit;
 pub mod batch;
 mod call;
+mod change;
 pub mod class_context;
 pub mod commands;
 pub mod context;
@@ -35,7 +36,7 @@ use tokio::time::Instant;
 use self::class_context::ClassContexts;
 use self::error::ServiceError;
 use self::migration::MigrationParts;
-use self::permits::CommandPermits;
+use self::permits::{CommandPermits, MAX_COMMANDS};
 use crate::actors::aggregate::entity::EntityDeps;
 use crate::actors::aggregate::registry::Registry;
 use crate::actors::aggregate::{Look, Seen};
@@ -96,6 +97,17 @@ pub struct Parts {
     pub room: Option<Arc<Room>>,
     /// Whether actors may be killed on request.
     pub chaos: bool,
+    /// What may be held in memory.
+    pub memory: MemoryLimits,
+}
+
+/// What may be held in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryLimits {
+    /// Bytes of classes made ready to check instances.
+    pub class_contexts: u64,
+    /// Bytes that heavy commands hold together.
+    pub commands: usize,
 }
 
 /// The health of each dependency, as those who call it see it.
@@ -123,9 +135,9 @@ impl Service {
             failpoint::open();
         }
         Self {
+            contexts: ClassContexts::new(parts.memory.class_contexts),
+            permits: CommandPermits::new(MAX_COMMANDS, parts.memory.commands),
             parts,
-            contexts: ClassContexts::default(),
-            permits: CommandPermits::default(),
         }
     }
 

@@ -1,17 +1,33 @@
 //! Commands in flight are bounded over the whole service, however they came in: a batch takes one
 //! place at the door but has up to 256 commands at work at a time.
+//!
+//! They are bounded by number and by weight. A small patch of a large instance holds that instance
+//! some times over: as it was, as it will be, as it is stored, as it is answered. Light commands,
+//! which are nearly all, are bounded by their number alone, so that they never wait for heavy ones.
 
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::Service;
+use super::commands::Circumstances;
+use super::context::RequestContext;
 use super::error::{RETRY_AFTER, ServiceError};
 use crate::metrics;
 
 /// Commands at work at once: twice the requests that are let in, so that single commands alone
 /// never reach it, or 32 batches at their full width. At 1 KiB each that is 8 MiB of events.
 pub const MAX_COMMANDS: usize = 8_192;
+
+/// Up to this weight a command is light: all of them together are 128 MiB at most.
+const LIGHT: usize = 16 * 1024;
+
+/// How often a command holds what it is about.
+const COPIES: usize = 4;
+
+/// How much larger JSON is at most when it is parsed: an array of zeros.
+const PARSED: usize = 48;
 
 /// How long a single command waits for a permit: a few group commits, in which a burst of batches
 /// moves on; whoever waits longer meets a service that does not keep up.
@@ -20,31 +36,83 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The permits. Given out in the order they were asked for, so batches do not starve single
 /// commands.
 #[derive(Debug)]
-pub struct CommandPermits(Semaphore);
+pub struct CommandPermits {
+    commands: Semaphore,
+    bytes: Semaphore,
+    max_bytes: usize,
+}
 
-impl Default for CommandPermits {
-    fn default() -> Self {
-        Self::new(MAX_COMMANDS)
+/// Held as long as a heavy command is at work; nothing for a light one.
+#[derive(Debug)]
+pub struct Held<'a> {
+    weight: Option<SemaphorePermit<'a>>,
+    permits: &'a CommandPermits,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(weight) = self.weight.take() {
+            drop(weight);
+            self.permits.show();
+        }
     }
 }
 
 impl CommandPermits {
-    /// So many at once.
-    pub fn new(limit: usize) -> Self {
-        Self(Semaphore::new(limit))
+    /// So many at once, and so many bytes of heavy ones.
+    pub fn new(commands: usize, bytes: usize) -> Self {
+        let max_bytes = bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        Self {
+            commands: Semaphore::new(commands),
+            bytes: Semaphore::new(max_bytes),
+            max_bytes,
+        }
+    }
+
+    fn show(&self) {
+        metrics::command_bytes(self.max_bytes - self.bytes.available_permits());
+    }
+
+    /// Room for a command about `bytes` bytes of JSON. A single command waits a moment for it, an
+    /// item of a batch until its deadline.
+    pub async fn hold(
+        &self,
+        bytes: usize,
+        deadline: Instant,
+        patient: bool,
+    ) -> Result<Held<'_>, ServiceError> {
+        // Heavier than all there is: it works alone.
+        let weight = bytes.saturating_mul(COPIES).min(self.max_bytes);
+        if weight <= LIGHT {
+            return Ok(Held {
+                weight: None,
+                permits: self,
+            });
+        }
+        let until = if patient {
+            deadline
+        } else {
+            deadline.min(Instant::now() + PATIENCE)
+        };
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        match timeout_at(until, self.bytes.acquire_many(weight)).await {
+            Ok(Ok(permit)) => {
+                self.show();
+                Ok(Held {
+                    weight: Some(permit),
+                    permits: self,
+                })
+            }
+            Ok(Err(closed)) => Err(ServiceError::Internal(closed.to_string())),
+            Err(_) if patient => Err(ServiceError::DeadlineExceeded),
+            Err(_) => Err(overloaded("command_bytes")),
+        }
     }
 
     /// A permit for a single command; `Overloaded` when none is free within a moment.
     pub async fn ask(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ServiceError> {
         match self.wait(deadline.min(Instant::now() + PATIENCE)).await {
-            Err(ServiceError::DeadlineExceeded) => {
-                metrics::admission_rejected("commands");
-                Err(ServiceError::Overloaded {
-                    limit: "commands",
-                    callers_own: false,
-                    retry_after: RETRY_AFTER,
-                })
-            }
+            Err(ServiceError::DeadlineExceeded) => Err(overloaded("commands")),
             other => other,
         }
     }
@@ -52,11 +120,45 @@ impl CommandPermits {
     /// A permit for an item of a batch, which was let in already and waits for its turn until its
     /// deadline.
     pub async fn wait(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ServiceError> {
-        match timeout_at(deadline, self.0.acquire()).await {
+        match timeout_at(deadline, self.commands.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(closed)) => Err(ServiceError::Internal(closed.to_string())),
             Err(_) => Err(ServiceError::DeadlineExceeded),
         }
+    }
+}
+
+impl Service {
+    /// Room for a document of so many bytes that is to be parsed as a whole and kept so for as long
+    /// as the command takes.
+    pub async fn room_to_parse(
+        &self,
+        ctx: &RequestContext,
+        bytes: usize,
+    ) -> Result<Held<'_>, ServiceError> {
+        let bytes = bytes.saturating_mul(PARSED / COPIES);
+        self.permits.hold(bytes, ctx.deadline, false).await
+    }
+
+    /// Room for a command about so many bytes of JSON.
+    pub(super) async fn hold(
+        &self,
+        circumstances: &Circumstances<'_>,
+        bytes: usize,
+    ) -> Result<Held<'_>, ServiceError> {
+        let deadline = circumstances.ctx.deadline;
+        self.permits
+            .hold(bytes, deadline, circumstances.patient)
+            .await
+    }
+}
+
+fn overloaded(limit: &'static str) -> ServiceError {
+    metrics::admission_rejected(limit);
+    ServiceError::Overloaded {
+        limit,
+        callers_own: false,
+        retry_after: RETRY_AFTER,
     }
 }
 
@@ -66,7 +168,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn law_13_commands_in_flight_are_bounded() {
-        let permits = CommandPermits::new(1);
+        let permits = CommandPermits::new(1, 1);
         let deadline = Instant::now() + Duration::from_secs(10);
         let held = permits.ask(deadline).await.unwrap();
         let refused = permits.ask(deadline).await.unwrap_err();
@@ -86,5 +188,29 @@ mod tests {
         let _held = waited.unwrap();
         let late = permits.wait(deadline).await.unwrap_err();
         assert!(matches!(late, ServiceError::DeadlineExceeded));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_13_heavy_commands_are_bounded_by_weight_and_light_ones_never_wait_for_them() {
+        let permits = CommandPermits::new(10, 1 << 20);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let held = permits.hold(1 << 30, deadline, false).await.unwrap();
+        let refused = permits.hold(100_000, deadline, false).await.unwrap_err();
+        assert!(matches!(
+            refused,
+            ServiceError::Overloaded {
+                limit: "command_bytes",
+                callers_own: false,
+                ..
+            }
+        ));
+        let begun = Instant::now();
+        drop(permits.hold(1_000, deadline, false).await.unwrap());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let (waited, ()) = tokio::join!(permits.hold(100_000, deadline, true), async {
+            tokio::time::sleep(PATIENCE * 2).await;
+            drop(held);
+        });
+        waited.unwrap();
     }
 }

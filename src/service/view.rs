@@ -71,7 +71,7 @@ impl Resource {
         Ok(Self {
             id: id.to_string(),
             version,
-            data: raw(&live.data)?,
+            data: live.data.raw().to_owned(),
             created_at: live.created_at,
             updated_at: live.updated_at,
         })

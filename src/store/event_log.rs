@@ -147,6 +147,11 @@ impl EventLog {
         self.s3.put(object).await
     }
 
+    /// Bytes of the objects kept close at hand.
+    pub fn cached_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
     /// Keeps an object that is known to be in the log close at hand.
     pub fn remember(&self, object: Arc<CommitObject>) {
         self.cache.insert(object);

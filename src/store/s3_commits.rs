@@ -24,6 +24,9 @@ pub const READ_AHEAD: usize = 32;
 /// Events that lie this close in an object are read with one request.
 const COALESCE_GAP_BYTES: u32 = 64 * 1024;
 
+/// Bytes of a span, give or take an object: some of the largest.
+const SPAN_BYTES: usize = 16 << 20;
+
 /// Keys of one page of a listing.
 const PAGE: usize = 1000;
 
@@ -153,10 +156,15 @@ impl CommitStore for S3Commits {
         from: Offset,
         to: Offset,
     ) -> Result<Vec<CommitObject>, StoreError> {
+        let mut bytes = 0;
         stream::iter(from..to)
             .map(|offset| self.get(partition, offset))
             .buffered(READ_AHEAD)
-            .try_take_while(|found| std::future::ready(Ok(found.is_some())))
+            .try_take_while(|found| {
+                let goes_on = bytes < SPAN_BYTES;
+                bytes += found.as_ref().map_or(0, |object| object.bytes.len());
+                std::future::ready(Ok(goes_on && found.is_some()))
+            })
             .try_filter_map(|found| std::future::ready(Ok(found)))
             .try_collect()
             .await

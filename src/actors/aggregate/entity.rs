@@ -2,6 +2,7 @@
 //! facts into the leading store, take them in.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
@@ -19,6 +20,7 @@ use crate::domain::event::{EncodedEvents, Idempotency, NewEvent, Provenance, enc
 use crate::domain::ids::{CommandId, EventId, EventType, Position, StreamName, Version};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::{Clock, new_uuid};
+use crate::domain::weight::{EventSize, Limits, append_too_large};
 use crate::flaws::{Flaw, flawed, strikes};
 use crate::log::index::CommandOutcome;
 use crate::log::partition::Verdict;
@@ -47,6 +49,8 @@ pub struct EntityDeps {
     pub clock: Arc<dyn Clock>,
     /// How often snapshots are taken.
     pub snapshot_every: SnapshotEvery,
+    /// How large what is stored may be.
+    pub limits: Limits,
 }
 
 /// A command with its circumstances.
@@ -101,6 +105,9 @@ pub struct Executed<A> {
     pub replayed: bool,
 }
 
+/// Events with the form in which they will be stored.
+type Prepared<A> = (Vec<<A as Aggregate>::Event>, EncodedEvents);
+
 /// See the module.
 pub struct Entity<A: Aggregate> {
     stream: StreamName,
@@ -108,18 +115,27 @@ pub struct Entity<A: Aggregate> {
     state: Arc<A>,
     version: Version,
     loaded: bool,
+    /// Bytes of the state, for the registry.
+    weight: Arc<AtomicUsize>,
 }
 
 impl<A: Aggregate> Entity<A> {
-    /// An entity of which nothing is known yet.
-    pub fn new(stream: StreamName, deps: Arc<EntityDeps>) -> Self {
+    /// An entity of which nothing is known yet; it says in `weight` how many bytes its state takes.
+    pub fn new(stream: StreamName, deps: Arc<EntityDeps>, weight: Arc<AtomicUsize>) -> Self {
+        weight.store(0, Ordering::Relaxed);
         Self {
             stream,
             deps,
             state: Arc::new(A::default()),
             version: Version::NONE,
             loaded: false,
+            weight,
         }
+    }
+
+    fn weigh(&self) {
+        self.weight
+            .store(self.state.memory_bytes(), Ordering::Relaxed);
     }
 
     /// The state, for whoever asks.
@@ -167,16 +183,11 @@ impl<A: Aggregate> Entity<A> {
                 (Err(_), None) => return Err(CallError::DeadlineExceeded),
                 (Err(_), Some(why)) => return Err(outcome_unknown(&execute, why.clone())),
             };
-            let events = match self.decide(&execute) {
-                Ok(mut events) if !events.is_empty() => {
-                    if strikes(Flaw::AddEvents, 15) {
-                        events.extend(self.decide(&execute).unwrap_or_default());
-                    }
-                    events
-                }
+            let (events, encoded) = match self.prepare(&execute) {
+                Ok(Some(prepared)) => prepared,
                 // Neither a refusal nor "it is so already" may rest on a state that another
                 // process has changed since.
-                _ if !caught_up => {
+                Ok(None) | Err(CallError::Refused(_)) if !caught_up => {
                     let catch_up = self.deps.path.store().catch_up(&self.stream);
                     match timeout_at(execute.deadline, catch_up).await {
                         Ok(Ok(())) => caught_up = true,
@@ -187,10 +198,9 @@ impl<A: Aggregate> Entity<A> {
                     }
                     continue;
                 }
-                Ok(_) => return Ok(self.executed(None, stage, false)),
-                Err(refusal) => return Err(refusal.into()),
+                Ok(None) => return Ok(self.executed(None, stage, false)),
+                Err(error) => return Err(error),
             };
-            let encoded = self.encode(&events, &execute)?;
             let request = AppendRequest {
                 stream: self.stream.clone(),
                 expected: self.version,
@@ -234,6 +244,9 @@ impl<A: Aggregate> Entity<A> {
                         Some(_) => Err(outcome_unknown(&execute, e.to_string())),
                     };
                 }
+                Err(AppendError::TooLarge { size, limit }) => {
+                    return Err(append_too_large(&A::WEIGHED, size, limit).into());
+                }
                 Err(AppendError::Unknown(why)) => {
                     unknown = Some(why);
                     let pause = ASK_AGAIN.mul_f64(rand::rng().random_range(0.5..1.5));
@@ -241,6 +254,19 @@ impl<A: Aggregate> Entity<A> {
                 }
             }
         }
+    }
+
+    /// Decides, and writes down what follows; `None`: nothing does.
+    fn prepare(&self, execute: &Execute<A>) -> Result<Option<Prepared<A>>, CallError> {
+        let mut events = self.decide(execute)?;
+        if events.is_empty() {
+            return Ok(None);
+        }
+        if strikes(Flaw::AddEvents, 15) {
+            events.extend(self.decide(execute).unwrap_or_default());
+        }
+        let encoded = self.encode(&events, execute)?;
+        Ok(Some((events, encoded)))
     }
 
     fn decide(&self, execute: &Execute<A>) -> Result<Vec<A::Event>, Refusal> {
@@ -290,6 +316,7 @@ impl<A: Aggregate> Entity<A> {
         self.state = Arc::new(folded.state);
         self.version = folded.version;
         self.loaded = true;
+        self.weigh();
         Ok(())
     }
 
@@ -313,6 +340,16 @@ impl<A: Aggregate> Entity<A> {
                 })
             })
             .collect::<Result<_, CallError>>()?;
+        let sizes: Vec<EventSize> = events
+            .iter()
+            .zip(&new)
+            .map(|(event, new)| EventSize {
+                state: A::stored_bytes_after(event).unwrap_or_else(|| new.data.get().len()),
+                metadata: new.metadata.as_ref().map_or(0, |m| m.get().len()),
+            })
+            .collect();
+        let limits = &self.deps.limits;
+        limits.check(&A::WEIGHED, &sizes, || self.state.stored_bytes())?;
         let provenance = Provenance {
             command_id: execute.command_id,
             correlation_id: execute.correlation_id.clone(),
@@ -320,13 +357,15 @@ impl<A: Aggregate> Entity<A> {
             idempotency: execute.idempotency.clone(),
             time: self.deps.clock.now(),
         };
-        Ok(encode(
+        let encoded = encode(
             &self.stream,
             self.version.plus(strikes(Flaw::SkipVersion, 15).into()),
             &new,
             &provenance,
             || EventId(new_uuid()),
-        ))
+        );
+        limits.check_append(&A::WEIGHED, encoded.bytes.len())?;
+        Ok(encoded)
     }
 
     /// Takes in what was just committed, from its stored form: live and rebuilt state are made by
@@ -346,6 +385,7 @@ impl<A: Aggregate> Entity<A> {
         }
         self.version = version;
         self.loaded = true;
+        self.weigh();
         let every = self.deps.snapshot_every;
         if every.is_due(before, version) {
             self.snapshot();

@@ -15,6 +15,9 @@ use crate::flaws::{Flaw, strikes};
 /// Events read at once: bounds what a long stream holds in memory while it is folded.
 const FOLD_CHUNK: u64 = 1000;
 
+/// Bytes of them.
+const FOLD_BYTES: usize = 8 << 20;
+
 /// A state with the version it is of.
 #[derive(Debug, Clone)]
 pub struct Folded<A> {
@@ -75,7 +78,8 @@ pub async fn fold_on<A: Aggregate>(
     while folded.version < to {
         let first = folded.version.plus(1);
         let last = Version(to.0.min(folded.version.0 + FOLD_CHUNK));
-        let events = store.read(stream, first, last).await?;
+        let range = (first, last);
+        let events = store.read_within(stream, range, false, FOLD_BYTES).await?;
         if events.is_empty() {
             return Err(CallError::Internal(format!(
                 "{stream} should have version {last}, but the index ends at {}",

@@ -8,6 +8,8 @@ pub mod registry;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod weight_tests;
 
 use std::sync::Arc;
 

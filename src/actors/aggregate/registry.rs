@@ -6,7 +6,7 @@
 //! limit), the call is repeated once on a fresh actor: safe, since commands carry their ids.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::Addr;
@@ -31,6 +31,8 @@ use crate::metrics;
 pub struct RegistrySettings {
     /// Entities of one type in memory at most; about 1 kB each plus their state.
     pub max_live: usize,
+    /// Bytes of their states at most; those used longest ago make room.
+    pub max_live_bytes: usize,
     /// Commands on one entity at a time; more are told to come back (429).
     pub per_entity: u32,
     /// An entity nobody has called for this long is let go.
@@ -41,6 +43,7 @@ impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             max_live: 100_000,
+            max_live_bytes: 128 << 20,
             // Commands on one entity run one by one: 32 puts of 15 ms are half a second of waiting.
             per_entity: 32,
             idle_after: Duration::from_secs(60),
@@ -56,9 +59,27 @@ struct Slot<A: Aggregate + Unpin> {
     commands: u32,
     last_used: Instant,
     generation: u64,
+    /// Bytes of the state, as the entity says.
+    weight: Arc<AtomicUsize>,
+    /// What of it is part of [`Slots::bytes`].
+    counted: usize,
 }
 
-type Slots<A> = HashMap<StreamKey, Slot<A>>;
+/// The entities, and what they weigh together.
+struct Slots<A: Aggregate + Unpin> {
+    by_key: HashMap<StreamKey, Slot<A>>,
+    bytes: usize,
+}
+
+impl<A: Aggregate + Unpin> Slots<A> {
+    /// Takes an entity out; its state goes when nobody holds it any more.
+    fn remove(&mut self, key: StreamKey, supervisor: &Supervisor) {
+        if let Some(slot) = self.by_key.remove(&key) {
+            self.bytes -= slot.counted;
+            supervisor.tree().remove(&slot.node);
+        }
+    }
+}
 
 struct Inner<A: Aggregate + Unpin> {
     label: &'static str,
@@ -101,12 +122,20 @@ enum Purpose {
 
 impl<A: Aggregate + Unpin> Drop for Lease<A> {
     fn drop(&mut self) {
-        if let Some(slot) = self.inner.slots.lock().get_mut(&self.key)
+        let mut slots = self.inner.slots.lock();
+        let Slots { by_key, bytes } = &mut *slots;
+        if let Some(slot) = by_key.get_mut(&self.key)
             && slot.generation == self.generation
         {
             slot.leases -= 1;
             slot.commands -= u32::from(self.purpose == Purpose::Command);
             slot.last_used = Instant::now();
+            let weight = slot.weight.load(Ordering::Relaxed);
+            *bytes = *bytes - slot.counted + weight;
+            slot.counted = weight;
+            if *bytes > self.inner.settings.max_live_bytes {
+                self.inner.make_light(&mut slots);
+            }
         }
     }
 }
@@ -122,7 +151,10 @@ impl<A: Aggregate + Unpin> Registry<A> {
         Self {
             inner: Arc::new(Inner {
                 label,
-                slots: Mutex::new(HashMap::new()),
+                slots: Mutex::new(Slots {
+                    by_key: HashMap::new(),
+                    bytes: 0,
+                }),
                 generations: AtomicU64::new(0),
                 settings,
                 deps,
@@ -219,8 +251,8 @@ impl<A: Aggregate + Unpin> Registry<A> {
         let key = stream.key();
         let inner = &self.inner;
         let mut slots = inner.slots.lock();
-        if !slots.contains_key(&key) {
-            if slots.len() >= inner.settings.max_live && !inner.make_room(&mut slots) {
+        if !slots.by_key.contains_key(&key) {
+            if slots.by_key.len() >= inner.settings.max_live && !inner.make_room(&mut slots) {
                 metrics::admission_rejected("live_aggregates");
                 return Err(CallError::Overloaded {
                     limit: "live_aggregates",
@@ -228,9 +260,9 @@ impl<A: Aggregate + Unpin> Registry<A> {
                 });
             }
             let slot = self.activate(stream);
-            slots.insert(key, slot);
+            slots.by_key.insert(key, slot);
         }
-        let Some(slot) = slots.get_mut(&key) else {
+        let Some(slot) = slots.by_key.get_mut(&key) else {
             return Err(CallError::Internal("slot vanished under its lock".into()));
         };
         let full = slot.commands >= inner.settings.per_entity && !flawed(Flaw::AdmitAll);
@@ -279,9 +311,10 @@ impl<A: Aggregate + Unpin> Registry<A> {
             node: node.clone(),
             on_gone,
         };
+        let weight = Arc::new(AtomicUsize::new(0));
         let make: Arc<dyn Fn() -> Entity<A> + Send + Sync> = {
-            let (stream, deps) = (stream.clone(), inner.deps.clone());
-            Arc::new(move || Entity::new(stream.clone(), deps.clone()))
+            let (stream, deps, weight) = (stream.clone(), inner.deps.clone(), weight.clone());
+            Arc::new(move || Entity::new(stream.clone(), deps.clone(), weight.clone()))
         };
         let arbiters = inner.supervisor.arbiters();
         let arbiter = arbiters.handle(arbiters.entity(key));
@@ -293,18 +326,17 @@ impl<A: Aggregate + Unpin> Registry<A> {
             commands: 0,
             last_used: Instant::now(),
             generation,
+            weight,
+            counted: 0,
         }
     }
 
     /// Forgets an actor that is gone, unless another has taken its place.
     fn let_go(&self, key: StreamKey, generation: u64) {
         let mut slots = self.inner.slots.lock();
-        if slots
-            .get(&key)
-            .is_some_and(|slot| slot.generation == generation)
-            && let Some(slot) = slots.remove(&key)
-        {
-            self.inner.supervisor.tree().remove(&slot.node);
+        let same = slots.by_key.get(&key);
+        if same.is_some_and(|slot| slot.generation == generation) {
+            slots.remove(key, &self.inner.supervisor);
         }
     }
 
@@ -313,19 +345,30 @@ impl<A: Aggregate + Unpin> Registry<A> {
         let inner = &self.inner;
         let now = Instant::now();
         let mut slots = inner.slots.lock();
-        slots.retain(|_, slot| {
+        let Slots { by_key, bytes } = &mut *slots;
+        by_key.retain(|_, slot| {
             let keep = slot.leases > 0 || now - slot.last_used < inner.settings.idle_after;
             if !keep {
+                *bytes -= slot.counted;
                 inner.supervisor.tree().remove(&slot.node);
             }
             keep
         });
-        metrics::live_aggregates(inner.label, slots.len());
+        // What was in use when it got too heavy may be idle by now.
+        if *bytes > inner.settings.max_live_bytes {
+            inner.make_light(&mut slots);
+        }
+        metrics::live_aggregates(inner.label, slots.by_key.len(), slots.bytes);
     }
 
     /// Number of entities in memory.
     pub fn live(&self) -> usize {
-        self.inner.slots.lock().len()
+        self.inner.slots.lock().by_key.len()
+    }
+
+    /// Bytes of their states.
+    pub fn live_bytes(&self) -> usize {
+        self.inner.slots.lock().bytes
     }
 }
 
@@ -336,21 +379,36 @@ impl<A: Aggregate + Unpin> Inner<A> {
     /// Lets go of the entities used longest ago, a sixteenth of them at a time, so that a full
     /// registry is not searched at every activation. False when all are in use.
     fn make_room(&self, slots: &mut Slots<A>) -> bool {
-        let mut idle: Vec<(Instant, StreamKey)> = slots
-            .iter()
-            .filter(|(_, slot)| slot.leases == 0)
-            .map(|(key, slot)| (slot.last_used, *key))
-            .collect();
-        let some = (slots.len() / 16).max(1).min(idle.len());
+        let mut idle = idle(slots);
+        let some = (slots.by_key.len() / 16).max(1).min(idle.len());
         if some == 0 {
             return false;
         }
         idle.select_nth_unstable(some - 1);
         for (_, key) in &idle[..some] {
-            if let Some(slot) = slots.remove(key) {
-                self.supervisor.tree().remove(&slot.node);
-            }
+            slots.remove(*key, &self.supervisor);
         }
         true
     }
+
+    /// Lets go of the entities used longest ago until a sixteenth of the bytes is free, for the same
+    /// reason. Those in use stay, whatever they weigh: what they may weigh is bounded by the
+    /// commands at work.
+    fn make_light(&self, slots: &mut Slots<A>) {
+        let enough = self.settings.max_live_bytes - self.settings.max_live_bytes / 16;
+        let mut idle = idle(slots);
+        idle.sort_unstable();
+        for (_, key) in idle {
+            if slots.bytes <= enough {
+                return;
+            }
+            slots.remove(key, &self.supervisor);
+        }
+    }
+}
+
+/// Entities that nobody calls, with when they were last used.
+fn idle<A: Aggregate + Unpin>(slots: &Slots<A>) -> Vec<(Instant, StreamKey)> {
+    let idle = slots.by_key.iter().filter(|(_, slot)| slot.leases == 0);
+    idle.map(|(key, slot)| (slot.last_used, *key)).collect()
 }

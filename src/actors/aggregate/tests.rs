@@ -352,6 +352,7 @@ fn law_13_leases_bound_an_entity_and_passivation_loses_no_call() {
             max_live: 4,
             per_entity: 3,
             idle_after: Duration::from_millis(1),
+            ..RegistrySettings::default()
         };
         let p = process(Arc::new(MemoryObjectStore::default()), settings);
         let burst = join_all((1..=10).map(|id| p.change("a", 1, id))).await;

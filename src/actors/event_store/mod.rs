@@ -26,6 +26,7 @@ use self::actor::{AppendMessage, CatchUp, EventStoreActor, SaveCheckpoint};
 use crate::actors::supervision::handle::Handle;
 use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
+use crate::domain::weight::{MAX_APPEND_BYTES, MAX_EVENT_BYTES};
 use crate::flaws::{Flaw, flawed};
 use crate::log::index::{CommandOutcome, Location};
 use crate::log::partition::{PartitionLog, Verdict};
@@ -41,8 +42,10 @@ use crate::store::log_heads::LogHeads;
 pub struct EventStoreSettings {
     /// Events in one commit object at most.
     pub batch_events: usize,
-    /// Bytes of events in one commit object at most.
+    /// Bytes of events in one commit object at most, and of one append.
     pub batch_bytes: usize,
+    /// Bytes of one instance, class, database or plain event at most.
+    pub max_event_bytes: usize,
     /// How long a batch waits for company at most. It waits only while fewer commands are queued
     /// than the batch before it carried, so a lone writer never waits.
     pub linger: Duration,
@@ -61,7 +64,8 @@ impl Default for EventStoreSettings {
         Self {
             // Far above what arrives during one put, far below what makes a put slow.
             batch_events: 4096,
-            batch_bytes: 4 << 20,
+            batch_bytes: MAX_APPEND_BYTES,
+            max_event_bytes: MAX_EVENT_BYTES,
             linger: Duration::from_millis(1),
             append_deadline: Duration::from_secs(10),
             tail_interval: Duration::from_millis(500),
@@ -115,6 +119,14 @@ pub enum AppendError {
     /// It may have been written: the same append, sent again, finds out.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// It was not written, and never will be: no commit may be so large.
+    #[error("not written: its events have {size} bytes, a commit may have {limit}")]
+    TooLarge {
+        /// Bytes of its events.
+        size: usize,
+        /// What they may be.
+        limit: usize,
+    },
 }
 
 /// One partition, shared between its writer and everyone who reads.
@@ -183,14 +195,17 @@ pub struct EventStore {
     slots: Arc<Vec<Slot>>,
     log: Arc<EventLog>,
     heads: Arc<LogHeads>,
+    append_bytes: usize,
 }
 
 impl EventStore {
-    /// The store whose writers are `writers`, in order of their partitions.
+    /// The store whose writers are `writers`, in order of their partitions, and take appends of so
+    /// many bytes.
     pub fn new(
         log: Arc<EventLog>,
         heads: Arc<LogHeads>,
         writers: Vec<(Arc<Partition>, Handle<EventStoreActor>)>,
+        append_bytes: usize,
     ) -> Self {
         let slots = writers
             .into_iter()
@@ -200,6 +215,7 @@ impl EventStore {
             slots: Arc::new(slots),
             log,
             heads,
+            append_bytes,
         }
     }
 
@@ -223,7 +239,14 @@ impl EventStore {
     }
 
     /// Appends one command's events; waits for the verdict, at most until the request's deadline.
+    ///
+    /// What no commit may carry is refused here: in the queue it would hold up its neighbours, and
+    /// the put that fails because of it would be taken for a store that does.
     pub async fn append(&self, request: AppendRequest) -> Result<Answer, AppendError> {
+        let (size, limit) = (request.events.bytes.len(), self.append_bytes);
+        if size > limit {
+            return Err(AppendError::TooLarge { size, limit });
+        }
         let slot = self.slot_of(&request.stream);
         let (reply, verdict) = oneshot::channel();
         // The writer says at the deadline that nothing was written, if it has not begun.
@@ -364,7 +387,19 @@ impl EventStore {
         });
     }
 
-    /// The same, cut where the events would be more than `max_bytes` (the first one comes in any
+    /// Bytes of a stream's last event, which is about what its state takes; 0 when there is none or
+    /// it is not known.
+    pub fn last_event_bytes(&self, stream: &StreamName) -> usize {
+        let log = self.slot_of(stream).shared.log.read();
+        let Some(index) = log.as_ref().map(PartitionLog::index) else {
+            return 0;
+        };
+        let head = index.head(stream.key());
+        let last = index.locate(stream.key(), head, head);
+        last.first().map_or(0, |location| location.len as usize)
+    }
+
+    /// Events `from..=to` of a stream, cut where the events would be more than `max_bytes` (the first one comes in any
     /// case); from the end when `backward`.
     pub async fn read_within(
         &self,

@@ -172,6 +172,16 @@ impl Settling {
                     let detail = format!("command {command} stands for something else in the log");
                     return Err((ParkReason::Diverged, detail));
                 }
+                // Fewer may fit; the others follow.
+                Err(AppendError::TooLarge { .. }) if left.len() > 1 => {
+                    let half = &left[..left.len() / 2];
+                    let last = half.last().map_or(last, |q| q.event.version);
+                    return Box::pin(self.append(run, half, last)).await;
+                }
+                Err(error @ AppendError::TooLarge { .. }) => {
+                    self.works();
+                    return Err((ParkReason::TooLarge, error.to_string()));
+                }
                 // Sent again, an append that was written is recognised by its command.
                 Err(error @ (AppendError::NotWritten(_) | AppendError::Unknown(_))) => {
                     self.wait(error).await;

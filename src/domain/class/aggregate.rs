@@ -12,6 +12,7 @@ use crate::domain::aggregate::{Aggregate, DecodeError, DomainEvent, EventMeta};
 use crate::domain::codec::{self, Nothing, Stored};
 use crate::domain::ids::Version;
 use crate::domain::refusal::{Refusal, Violation};
+use crate::domain::weight::Weighed;
 
 /// A class's stream, folded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -152,6 +153,31 @@ impl DomainEvent for ClassEvent {
 impl Aggregate for Class {
     type Command = ClassCommand;
     type Event = ClassEvent;
+
+    const WEIGHED: Weighed = Weighed {
+        code: "class_too_large",
+        what: "a class",
+        field: "class",
+        each: false,
+    };
+
+    fn memory_bytes(&self) -> usize {
+        let definition = self.live.as_ref().map(|live| &live.definition);
+        definition.map_or(0, |definition| definition.memory_bytes())
+    }
+
+    fn stored_bytes(&self) -> usize {
+        let definition = self.live.as_ref().map(|live| &live.definition);
+        definition.map_or(0, |definition| definition.stored_bytes())
+    }
+
+    fn stored_bytes_after(event: &ClassEvent) -> Option<usize> {
+        Some(match event {
+            ClassEvent::Created(created) => created.definition.stored_bytes(),
+            ClassEvent::Updated(updated) => updated.definition.stored_bytes(),
+            ClassEvent::Deleted => 0,
+        })
+    }
 
     fn decide(&self, command: &ClassCommand) -> Result<Vec<ClassEvent>, Refusal> {
         match command {

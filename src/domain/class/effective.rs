@@ -1,5 +1,6 @@
 //! A class with all it inherits, ready to check instances.
 
+use std::mem::size_of;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -8,11 +9,13 @@ use serde_json::{Map, Value};
 use super::definition::{ClassDefinition, PropertyDefinition, RelationshipDefinition};
 use crate::domain::ids::{ClassId, InstanceId};
 use crate::domain::property::check::{Path, Report, Shown};
-use crate::domain::property::compile::Compiler;
+use crate::domain::property::compile::{Compiler, MAX_CHAIN_BYTES, Spent};
 use crate::domain::property::composite::check_unique;
 use crate::domain::property::identity::check_instance_id;
+use crate::domain::property::pattern::MAX_CHAIN_COST;
 use crate::domain::property::{LinkSink, PropertyType};
-use crate::domain::refusal::{Refusal, RefusalKind};
+use crate::domain::refusal::{Refusal, RefusalKind, Violation};
+use crate::domain::weight::{map_bytes, value_bytes};
 
 /// Most instances that one instance refers to. Each must be looked up before a write; and more of
 /// them belong into instances of a class of their own, since an instance is rewritten whole with
@@ -38,6 +41,7 @@ pub struct EffectiveClass {
     is_abstract: bool,
     fields: Vec<Field>,
     by_name: HashMap<Box<str>, usize>,
+    spent: Spent,
 }
 
 #[derive(Debug)]
@@ -75,7 +79,8 @@ impl EffectiveClass {
     /// same name.
     ///
     /// Refused with 422 `class_definition_invalid` when a definition is not a sound one, as one
-    /// that was stored under other rules might be.
+    /// that was stored under other rules might be, and with 422 `class_chain_too_large` when all of
+    /// them together take more than one chain may.
     pub fn resolve(chain: &[&ClassDefinition]) -> Result<Self, Refusal> {
         let Some(own) = chain.first() else {
             return Err(Refusal::invalid(
@@ -88,6 +93,7 @@ impl EffectiveClass {
             is_abstract: own.is_abstract,
             fields: Vec::with_capacity(own.properties.len() + own.relationships.len()),
             by_name: HashMap::new(),
+            spent: Spent::default(),
         };
         for definition in chain {
             this.inherit(definition)?;
@@ -95,20 +101,31 @@ impl EffectiveClass {
         Ok(this)
     }
 
+    /// Bytes of memory it takes, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.spent.bytes
+    }
+
     fn inherit(&mut self, definition: &ClassDefinition) -> Result<(), Refusal> {
-        let mut compiler = Compiler::default();
+        let mut compiler = Compiler::going_on(self.spent);
         for (index, property) in definition.properties.iter().enumerate() {
             if !self.by_name.contains_key(property.name.as_str()) {
                 let root = Path::root("properties");
+                compiler.spent.bytes += Field::bytes_of(property);
                 let field = Field::property(property, &root.index(index), &mut compiler);
                 self.fields.extend(field);
+            }
+            if compiler.spent.is_too_much() {
+                return Err(chain_too_large(&self.id, &definition.id, compiler.spent));
             }
         }
         for relationship in &definition.relationships {
             if !self.by_name.contains_key(relationship.predicate.as_str()) {
+                compiler.spent.bytes += 2 * size_of::<Field>() + relationship.predicate.len();
                 self.fields.push(Field::relationship(relationship));
             }
         }
+        self.spent = compiler.spent;
         // Only now, so that two of one name within one definition do not hide each other silently.
         for (index, field) in self.fields.iter().enumerate().skip(self.by_name.len()) {
             if self.by_name.insert(field.name.clone(), index).is_some() {
@@ -127,6 +144,11 @@ impl EffectiveClass {
             message: format!("the definition of class `{}` is invalid", definition.id),
             violations: compiler.report.into_violations(),
         })
+    }
+
+    /// Whether instances of it can refer to others.
+    pub fn has_links(&self) -> bool {
+        self.fields.iter().any(|field| field.links)
     }
 
     /// The class.
@@ -227,7 +249,36 @@ impl EffectiveClass {
     }
 }
 
+/// 422: what a class inherits is too much together.
+fn chain_too_large(class: &ClassId, at: &ClassId, spent: Spent) -> Refusal {
+    let code = "class_chain_too_large";
+    let Spent { bytes, cost } = spent;
+    let message = format!(
+        "class `{class}` and its ancestors may take {MAX_CHAIN_BYTES} bytes of compiled patterns, \
+         defaults and lists, and patterns that cost {MAX_CHAIN_COST}; up to class `{at}` they take \
+         {bytes} bytes and cost {cost}"
+    );
+    Refusal {
+        kind: RefusalKind::Invalid,
+        code,
+        message: message.clone(),
+        violations: vec![Violation {
+            field: "properties".to_owned(),
+            code,
+            message,
+        }],
+    }
+}
+
 impl Field {
+    /// Bytes of memory of a property, about, without its patterns: what its constraints list is
+    /// kept once more, in the form in which it is looked up.
+    fn bytes_of(definition: &PropertyDefinition) -> usize {
+        let default = definition.default.as_ref().map_or(0, value_bytes);
+        let lists = definition.constraints.as_ref().map_or(0, map_bytes);
+        2 * size_of::<Self>() + 2 * definition.name.len() + default + lists
+    }
+
     fn property(
         definition: &PropertyDefinition,
         at: &Path<'_>,

@@ -269,6 +269,51 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Classes of a chain, each the child of the next, with the properties that `property` makes.
+fn chain(classes: usize, each: usize, property: impl Fn(&str) -> Value) -> Vec<ClassDefinition> {
+    let class = |c: usize| {
+        let names = (0..each).map(|p| format!("p{c}_{p}"));
+        definition(json!({
+            "id": format!("C{c}"), "label": "C",
+            "properties": names.map(|name| property(&name)).collect::<Vec<_>>(),
+        }))
+    };
+    (0..classes).map(class).collect()
+}
+
+#[test]
+fn law_13_a_chain_of_classes_has_one_budget() {
+    let usual = |name: &str| {
+        let pattern = format!("^[A-Za-z0-9]{{1,100}}{name}$");
+        json!({"name": name, "type": "string", "constraints": {"pattern": pattern}})
+    };
+    let large = |name: &str| {
+        let pattern = format!("^\\w{{3,50}}{name}$");
+        json!({"name": name, "type": "string", "constraints": {"pattern": pattern}})
+    };
+    let zeros = |name: &str| json!({"name": name, "type": "array", "default": vec![0; 60_000]});
+    for too_much in [
+        chain(31, 64, usual),
+        chain(31, 3, large),
+        chain(20, 1, zeros),
+    ] {
+        assert!(too_much.iter().all(|class| class.validate().is_ok()));
+        let all: Vec<&ClassDefinition> = too_much.iter().collect();
+        let refusal = EffectiveClass::resolve(&all).unwrap_err();
+        assert_eq!(refusal.code, "class_chain_too_large");
+        assert_eq!(refusal.violations[0].field, "properties");
+        let limit = MAX_CHAIN_BYTES.to_string();
+        assert!(refusal.message.contains(&limit), "{refusal}");
+    }
+    // What is usual fits many times over, and is weighed.
+    for enough in [chain(31, 10, usual), chain(2, 3, large), chain(3, 1, zeros)] {
+        let all: Vec<&ClassDefinition> = enough.iter().collect();
+        let class = EffectiveClass::resolve(&all).unwrap();
+        assert!(class.memory_bytes() > 1 << 20, "{}", class.memory_bytes());
+        assert!(class.memory_bytes() <= MAX_CHAIN_BYTES);
+    }
+}
+
 fn any_constraints() -> impl Strategy<Value = Map<String, Value>> {
     let keys = prop::sample::select(vec![
         "min",

@@ -234,7 +234,7 @@ fn definitions_are_checked_as_a_whole() {
         ),
         (
             json!({"metadata": {"m": "x".repeat(300_000)}}),
-            "max_size class",
+            "class_too_large class",
         ),
         (
             json!({"metadata": {"$serde_json::private::Number": "1"}}),

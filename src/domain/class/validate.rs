@@ -1,8 +1,10 @@
 //! What makes a definition a sound one.
 
 use std::io;
+use std::mem::size_of;
 
 use hashbrown::HashSet;
+use serde_json::{Map, Value};
 
 use super::definition::{ClassDefinition, PropertyDefinition, RelationshipDefinition};
 use crate::domain::property::PropertyType;
@@ -10,6 +12,7 @@ use crate::domain::property::check::{Path, Report, Shown};
 use crate::domain::property::compile::Compiler;
 use crate::domain::property::free::check_free_object;
 use crate::domain::refusal::Refusal;
+use crate::domain::weight::{map_bytes, too_large, value_bytes};
 
 /// Most properties of one class, inherited ones not counted.
 pub const MAX_PROPERTIES: usize = 200;
@@ -29,8 +32,14 @@ impl ClassDefinition {
     /// Checks everything about the definition that can be told without other classes. Refused
     /// with 422 and a violation for each fault.
     pub fn validate(&self) -> Result<(), Refusal> {
+        let size = self.stored_bytes();
+        if size > MAX_DEFINITION_BYTES {
+            let (code, field) = ("class_too_large", "class".to_owned());
+            let most = MAX_DEFINITION_BYTES;
+            return Err(too_large(code, field, "a class", size, most));
+        }
         let mut compiler = Compiler::default();
-        if self.check_size(&mut compiler.report) {
+        if self.check_counts(&mut compiler.report) {
             self.check_texts(&mut compiler.report);
             self.check_names(&mut compiler.report);
             for (index, property) in self.properties.iter().enumerate() {
@@ -45,8 +54,35 @@ impl ClassDefinition {
         compiler.report.into_result()
     }
 
-    /// What bounds the work of all other checks.
-    fn check_size(&self, report: &mut Report) -> bool {
+    /// Bytes of the definition as JSON.
+    pub fn stored_bytes(&self) -> usize {
+        let mut size = ByteCount(0);
+        // Plain data into a counter: there is nothing that could fail.
+        match serde_json::to_writer(&mut size, self) {
+            Ok(()) => size.0,
+            Err(_) => usize::MAX,
+        }
+    }
+
+    /// Bytes of memory the definition takes, about.
+    pub fn memory_bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let map = |map: &Option<Map<String, Value>>| map.as_ref().map_or(0, map_bytes);
+        let properties = self.properties.iter().map(|p| {
+            let texts = p.name.len() + p.kind.len() + text(&p.label);
+            let default = p.default.as_ref().map_or(0, value_bytes);
+            size_of::<PropertyDefinition>() + texts + default + map(&p.constraints)
+        });
+        let relationships = self.relationships.iter().map(|r| {
+            let texts = r.predicate.len() + text(&r.label) + text(&r.inverse);
+            size_of::<RelationshipDefinition>() + r.target.as_str().len() + texts
+        });
+        let texts = self.label.len() + text(&self.description) + map(&self.metadata);
+        size_of::<Self>() + texts + properties.sum::<usize>() + relationships.sum::<usize>()
+    }
+
+    /// What bounds the work of all other checks, beside the size.
+    fn check_counts(&self, report: &mut Report) -> bool {
         for (field, count, most) in [
             ("properties", self.properties.len(), MAX_PROPERTIES),
             ("relationships", self.relationships.len(), MAX_RELATIONSHIPS),
@@ -55,12 +91,6 @@ impl ClassDefinition {
                 let message = format_args!("a class may have {most} {field} (it has {count})");
                 report.add(&Path::root(field), "max_items", message);
             }
-        }
-        let mut size = ByteCount(0);
-        let counted = serde_json::to_writer(&mut size, self);
-        if counted.is_err() || size.0 > MAX_DEFINITION_BYTES {
-            let message = format_args!("a definition may have {MAX_DEFINITION_BYTES} bytes");
-            report.add(&Path::root("class"), "max_size", message);
         }
         report.is_empty()
     }

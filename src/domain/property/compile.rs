@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::check::{Path, Report, Shown, kind_of};
 use super::decimal::Limit;
-use super::pattern::MAX_PATTERN_COST;
+use super::pattern::{MAX_CHAIN_COST, MAX_PATTERN_COST};
 
 /// Most property types of a class, nested ones included: five for each of the 200 properties.
 pub const MAX_TYPES: usize = 1_000;
@@ -16,17 +16,47 @@ pub const MAX_LIST: usize = 1_000;
 /// Most constraints of one property: over twice as many as any type knows.
 pub const MAX_CONSTRAINTS: usize = 32;
 
+/// What a class and its ancestors may take of memory together, made ready to check instances:
+/// compiled patterns, defaults, lists of values.
+pub const MAX_CHAIN_BYTES: usize = 64 * 1024 * 1024;
+
+/// What the compilation of a chain of classes has used up.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    /// Bytes of memory.
+    pub bytes: usize,
+    /// Work, as that of patterns is counted.
+    pub cost: usize,
+}
+
+impl Spent {
+    /// Whether it is more than one chain may.
+    pub fn is_too_much(&self) -> bool {
+        self.bytes > MAX_CHAIN_BYTES || self.cost > MAX_CHAIN_COST
+    }
+}
+
 /// What the compilation of one class has used up and found.
 #[derive(Debug, Default)]
 pub struct Compiler {
     /// What is wrong with the definition.
     pub report: Report,
+    /// What this class and those compiled before it have used up.
+    pub spent: Spent,
     types: usize,
     pattern_cost: usize,
     nesting: usize,
 }
 
 impl Compiler {
+    /// Compiles the next class of a chain of which so much is spent.
+    pub fn going_on(spent: Spent) -> Self {
+        Self {
+            spent,
+            ..Self::default()
+        }
+    }
+
     /// Counts one more type in; `false`, with a violation, when that is over a limit. Every
     /// successful call is followed by [`Compiler::leave`].
     pub(crate) fn enter(&mut self, at: &Path<'_>) -> bool {
@@ -198,12 +228,18 @@ impl<'a> Constraints<'a> {
     /// Counts a pattern in; `false`, with a violation, when the class has too many.
     pub fn may_spend_on_pattern(&mut self, cost: usize) -> bool {
         self.compiler.pattern_cost += cost;
+        self.compiler.spent.cost += cost;
         let within = self.compiler.pattern_cost <= MAX_PATTERN_COST;
         if !within {
             let message = format_args!("the patterns of the class are too many or too large");
             self.fault("pattern", "max_items", message);
         }
-        within
+        within && !self.compiler.spent.is_too_much()
+    }
+
+    /// Counts the memory of a compiled pattern in.
+    pub fn pattern_takes(&mut self, bytes: usize) {
+        self.compiler.spent.bytes += bytes;
     }
 
     /// Reports every key that nothing asked for; `kind` is the type they were given for.

@@ -1,8 +1,17 @@
 //! Regular expressions of `pattern` constraints. Matching is linear in the text, but each byte may
 //! cost as much as the compiled pattern is large; so both are bounded, and so is what the patterns
-//! of one class take up together.
+//! of one class take up together, and those of a chain of classes.
+//!
+//! What a search builds beside the pattern is kept by the thread that searches, for all patterns
+//! together, and dropped when it comes to more than [`MAX_SCRATCH_BYTES`].
 
-use regex::{Regex, RegexBuilder};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use regex_automata::Input;
+use regex_automata::meta::{BuildError, Builder, Cache, Config, Regex};
+use regex_automata::nfa::thompson::WhichCaptures;
 use serde_json::Value;
 
 use super::check::{Path, Report, Shown};
@@ -13,6 +22,9 @@ pub const MAX_PATTERN_BYTES: usize = 1_000;
 /// What the patterns of a class may cost together, by [`Size::cost`]: with the sizes below, some
 /// 16 MiB of memory and a fraction of a second to compile.
 pub const MAX_PATTERN_COST: usize = 64;
+
+/// The same of a class with its ancestors: what is compiled anew when the class is first used.
+pub const MAX_CHAIN_COST: usize = 512;
 
 /// How large a compiled pattern may be and how long the text it is matched against.
 #[derive(Debug, Clone, Copy)]
@@ -39,11 +51,29 @@ const LARGE: Size = Size {
     cost: 16,
 };
 
+/// What a thread keeps of its searches at most, in bytes. Beyond it everything is built anew, which
+/// takes some microseconds a pattern.
+const MAX_SCRATCH_BYTES: usize = 8 * 1024 * 1024;
+
 /// A compiled pattern. It may match anywhere in the text unless it is anchored.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
     regex: Regex,
+    source: Box<str>,
     text_bytes: usize,
+    /// Tells it from every other one of this process.
+    number: u64,
+}
+
+/// What searches of this thread have built.
+#[derive(Default)]
+struct Scratch {
+    by_pattern: HashMap<u64, Cache>,
+    bytes: usize,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl Pattern {
@@ -59,16 +89,22 @@ impl Pattern {
             return None;
         }
         let mut built = build(source, USUAL);
-        if matches!(built, Err(regex::Error::CompiledTooBig(_))) {
+        if built.as_ref().is_err_and(|e| e.size_limit().is_some()) {
             if !c.may_spend_on_pattern(LARGE.cost) {
                 return None;
             }
             built = build(source, LARGE);
         }
-        if let Err(error) = &built {
-            c.fault("pattern", "pattern", format_args!("{}", reason(error)));
+        match built {
+            Ok(pattern) => {
+                c.pattern_takes(pattern.regex.memory_usage());
+                Some(pattern)
+            }
+            Err(error) => {
+                c.fault("pattern", "pattern", format_args!("{}", reason(&error)));
+                None
+            }
         }
-        built.ok()
     }
 
     pub fn check(&self, text: &str, at: &Path<'_>, report: &mut Report) {
@@ -76,33 +112,93 @@ impl Pattern {
             let most = self.text_bytes;
             let message = format_args!("must have at most {most} bytes to be matched to a pattern");
             report.add(at, "max_length", message);
-        } else if !self.regex.is_match(text) {
-            let message = format_args!("must match the pattern {}", Shown(self.regex.as_str()));
+        } else if !self.matches(text) {
+            let message = format_args!("must match the pattern {}", Shown(&self.source));
             report.add(at, "pattern", message);
         }
     }
+
+    fn matches(&self, text: &str) -> bool {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let known = scratch.by_pattern.remove(&self.number);
+            let before = known.as_ref().map_or(0, Cache::memory_usage);
+            let mut cache = known.unwrap_or_else(|| self.regex.create_cache());
+            let input = Input::new(text).earliest(true);
+            let found = self.regex.search_half_with(&mut cache, &input).is_some();
+            scratch.bytes = scratch.bytes - before + cache.memory_usage();
+            if scratch.bytes > MAX_SCRATCH_BYTES {
+                *scratch = Scratch::default();
+            } else {
+                scratch.by_pattern.insert(self.number, cache);
+            }
+            found
+        })
+    }
 }
 
-fn build(source: &str, size: Size) -> Result<Pattern, regex::Error> {
-    let regex = RegexBuilder::new(source)
-        .size_limit(size.program_bytes)
-        .dfa_size_limit(size.cache_bytes)
-        .build()?;
+fn build(source: &str, size: Size) -> Result<Pattern, BuildError> {
+    static NUMBERS: AtomicU64 = AtomicU64::new(0);
+    let config = Config::new()
+        .nfa_size_limit(Some(size.program_bytes))
+        .hybrid_cache_capacity(size.cache_bytes)
+        .which_captures(WhichCaptures::Implicit);
+    let regex = Builder::new().configure(config).build(source)?;
     Ok(Pattern {
         regex,
+        source: source.into(),
         text_bytes: size.text_bytes,
+        number: NUMBERS.fetch_add(1, Ordering::Relaxed),
     })
 }
 
 /// What is wrong with a pattern, in one line. The error draws the pattern and points into it; its
 /// last line says why.
-fn reason(error: &regex::Error) -> String {
-    if let regex::Error::CompiledTooBig(_) = error {
+fn reason(error: &BuildError) -> String {
+    if error.size_limit().is_some() {
         return "is too large when compiled; shorter repetitions, or [A-Za-z0-9_] for \\w, help"
             .to_owned();
     }
-    let text = error.to_string();
+    let text = match error.syntax_error() {
+        Some(syntax) => syntax.to_string(),
+        None => error.to_string(),
+    };
     let last = text.lines().last().unwrap_or_default();
     let reason = last.strip_prefix("error: ").unwrap_or(last);
     format!("does not compile: {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn law_13_what_searches_leave_behind_in_a_thread_is_bounded() {
+        let text = "ab".repeat(4_000);
+        for i in 0..200 {
+            // Determinised, this has a state for each of the last eleven letters.
+            let source = format!("^(a|b)*a(a|b){{11}}c{i}$");
+            let pattern = build(&source, USUAL).unwrap();
+            assert!(!pattern.matches(&text));
+            SCRATCH.with_borrow(|scratch| {
+                let held: usize = scratch.by_pattern.values().map(Cache::memory_usage).sum();
+                assert_eq!(held, scratch.bytes);
+                assert!(held <= MAX_SCRATCH_BYTES, "{held}");
+            });
+        }
+    }
+
+    #[test]
+    fn patterns_find_what_they_say() {
+        let matches = |source: &str, text: &str| build(source, USUAL).unwrap().matches(text);
+        for (source, text, found) in [
+            ("b", "abc", true),
+            ("^b", "abc", false),
+            ("^[a-c]{3}$", "abc", true),
+            ("^$", "", true),
+            ("(?i)^ÄB$", "äb", true),
+            ("x|", "abc", true),
+        ] {
+            assert_eq!(matches(source, text), found, "{source} in {text}");
+        }
+    }
 }
