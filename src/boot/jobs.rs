@@ -39,6 +39,7 @@ pub fn jobs(
         s3: Arc::new(stores.log.s3().clone()),
         postgres: Arc::new(PostgresCommits::new(postgres.clone())),
         bucket: stores.objects.clone(),
+        mending: stores.mending.clone(),
         tables: Arc::new(PostgresCustody::new(postgres.clone())),
         retired: Arc::new(PostgresCustody::new(postgres.clone())),
         table: Arc::new(PostgresJobs::new(postgres.clone())),

@@ -5,6 +5,7 @@
 //!     s3: Arc::new(S3Commits::new(objects.clone())),
 //!     postgres: Arc::new(PostgresCommits::new(postgres.clone())),
 //!     bucket: objects,
+//!     mending: objects_by_the_menders_keys,
 //!     tables: Arc::new(PostgresCustody::new(postgres.clone())),
 //!     retired: Arc::new(PostgresCustody::new(postgres.clone())),
 //!     table: Arc::new(PostgresJobs::new(postgres)),
@@ -40,6 +41,8 @@ pub struct JobAssembly {
     pub postgres: Arc<dyn CommitStore>,
     /// The bucket: log, quarantine, archive.
     pub bucket: Arc<dyn ObjectStore>,
+    /// The bucket, by a way on which objects of the log may be replaced and removed.
+    pub mending: Arc<dyn ObjectStore>,
     /// PostgreSQL's tables of the log, to be looked into and mended.
     pub tables: Arc<dyn Custody>,
     /// The same, to be emptied.
@@ -71,10 +74,7 @@ pub fn assemble(assembly: JobAssembly) -> Jobs {
         places: Places {
             s3: Place {
                 log: assembly.s3,
-                custody: Arc::new(BucketCustody::new(
-                    assembly.bucket.clone(),
-                    assembly.partitions,
-                )),
+                custody: Arc::new(BucketCustody::new(assembly.mending, assembly.partitions)),
             },
             postgres: Place {
                 log: assembly.postgres,

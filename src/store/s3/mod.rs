@@ -16,7 +16,7 @@ use s3::error::S3Error;
 use s3::{Bucket, BucketConfiguration, Region};
 use serde::{Deserialize, Serialize};
 
-pub use self::outcome::NO_ROOM;
+pub use self::outcome::{NO_ROOM, NOTHING_WRITTEN};
 use self::outcome::{classify_read, classify_write, is_status};
 use super::error::{StoreError, StoreErrorKind};
 use super::object_store::{Created, ObjectInfo, ObjectStore};
