@@ -26,11 +26,11 @@ servers_start() {
     ensure_kafka
     start_s3
     start_kafka
-    {
+    (
+        umask 077
         printf "OMS_TEST_S3='%s'\n" "$s3_json"
         printf "OMS_TEST_KAFKA='%s'\n" "127.0.0.1:$kafka_port"
-    } >"$servers_env"
-    chmod 600 "$servers_env"
+    ) >"$servers_env"
 }
 
 servers_stop() {

@@ -169,7 +169,7 @@ fn s3_settings(config: &Config, embedded: Option<&S3Endpoint>) -> anyhow::Result
 }
 
 fn postgres_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<PostgresSettings> {
-    let url = match &config.postgres.url {
+    let url = match config.postgres.connection() {
         Some(url) => url.expose().to_owned(),
         None => embedded
             .postgres

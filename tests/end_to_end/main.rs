@@ -13,6 +13,7 @@ mod full_disk;
 mod kafka;
 mod kills;
 mod load;
+mod local;
 mod migration;
 mod service;
 mod steps;
