@@ -178,6 +178,118 @@ async fn only_who_has_the_keys_comes_in() {
     assert_eq!(s3.put("k", &[], b"y").await, 403);
 }
 
+const COMMIT: &str = "events/0000/00000000000000000000.ndjson";
+
+fn delete_many(keys: &[&str]) -> (String, String) {
+    let objects: String = keys
+        .iter()
+        .map(|key| format!("<Object><Key>{key}</Key></Object>"))
+        .collect();
+    let body = format!("<Delete>{objects}</Delete>");
+    let md5 = STANDARD.encode(Md5::checksum(body.as_bytes()));
+    (body, md5)
+}
+
+#[tokio::test]
+async fn law_5_the_keys_that_are_handed_out_read_and_do_nothing_else() {
+    let (_dir, server, s3) = start();
+    assert_eq!(s3.put(COMMIT, &[], b"commit").await, 200);
+    let reader = Signing {
+        at: server.reader(),
+        http: s3.http.clone(),
+    };
+    assert!(reader.at.access_key != s3.at.access_key && reader.at.secret_key != s3.at.secret_key);
+    let answer = reader.get(COMMIT, &[]).await;
+    assert_eq!(answer.bytes().await.unwrap(), "commit");
+    assert_eq!(reader.status(Method::HEAD, COMMIT, &[], b"").await, 200);
+    assert_eq!(elements(&reader.list("").await, "Key"), [COMMIT]);
+    let bucket = format!("/{BUCKET}");
+    let head = reader.send(Method::HEAD, &bucket, "", &[], b"").await;
+    assert_eq!(head.status(), 200);
+
+    for key in [COMMIT, "events/new", "index/derived"] {
+        assert_eq!(reader.put(key, &[], b"x").await, 403, "{key}");
+        let fresh = [("if-none-match", "*")];
+        assert_eq!(reader.put(key, &fresh, b"x").await, 403, "{key}");
+        let copied = format!("/{BUCKET}/{COMMIT}");
+        let copy = [("x-amz-copy-source", &*copied)];
+        assert_eq!(reader.put(key, &copy, b"").await, 403, "{key}");
+        let deleted = reader.status(Method::DELETE, key, &[], b"").await;
+        assert_eq!(deleted, 403, "{key}");
+    }
+    let (body, md5) = delete_many(&[COMMIT]);
+    let md5 = [("content-md5", &*md5)];
+    let answer = reader
+        .send(Method::POST, &bucket, "delete=", &md5, body.as_bytes())
+        .await;
+    assert_eq!(answer.status(), 403);
+    let made = reader.send(Method::PUT, "/another", "", &[], b"").await;
+    assert_eq!(made.status(), 403);
+    let gone = reader.send(Method::DELETE, &bucket, "", &[], b"").await;
+    assert_eq!(gone.status(), 403);
+    assert_eq!(elements(&s3.list("").await, "Key"), [COMMIT]);
+}
+
+#[tokio::test]
+async fn law_5_nobody_but_repair_replaces_or_removes_an_object_of_the_log() {
+    let (_dir, server, s3) = start();
+    // A put is a put-if-absent there, whatever it says; elsewhere it replaces.
+    assert_eq!(s3.put(COMMIT, &[], b"commit").await, 200);
+    assert_eq!(s3.put("index/x", &[], b"1").await, 200);
+    assert_eq!(s3.put("index/x", &[], b"2").await, 200);
+    assert_eq!(s3.put(COMMIT, &[], b"other").await, 403);
+    assert_eq!(s3.put(COMMIT, &[("if-none-match", "*")], b"x").await, 412);
+    let answer = s3.get(COMMIT, &[]).await;
+    let etag = header(&answer, "etag").to_owned();
+    for condition in ["*", &etag, "\"0\""] {
+        let refused = s3.put(COMMIT, &[("if-match", condition)], b"x").await;
+        assert_eq!(refused, 403, "{condition}");
+    }
+    let copied = format!("/{BUCKET}/index/x");
+    let copy = s3
+        .put(COMMIT, &[("x-amz-copy-source", &*copied)], b"")
+        .await;
+    assert!(copy == 403 || copy == 501, "{copy}");
+    assert_eq!(s3.status(Method::DELETE, COMMIT, &[], b"").await, 403);
+    let (body, md5) = delete_many(&[COMMIT, "index/x"]);
+    let md5 = [("content-md5", &*md5)];
+    let bucket = format!("/{BUCKET}");
+    let many = s3
+        .send(Method::POST, &bucket, "delete=", &md5, body.as_bytes())
+        .await;
+    assert_eq!(many.status(), 200);
+    let text = many.text().await.unwrap();
+    assert_eq!(elements(&text, "Code"), ["AccessDenied"], "{text}");
+    assert_eq!(elements(&s3.list("").await, "Key"), [COMMIT]);
+    let answer = s3.get(COMMIT, &[]).await;
+    assert_eq!(answer.bytes().await.unwrap(), "commit");
+
+    let mender = Signing {
+        at: server.mender(),
+        http: s3.http.clone(),
+    };
+    assert_eq!(mender.put(COMMIT, &[], b"right").await, 200);
+    assert_eq!(mender.status(Method::DELETE, COMMIT, &[], b"").await, 204);
+    assert_eq!(s3.get(COMMIT, &[]).await.status(), 404);
+}
+
+#[tokio::test]
+async fn the_keys_of_earlier_versions_go_on_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("access_key"), "A".repeat(20)).unwrap();
+    std::fs::write(dir.path().join("secret_key"), "s".repeat(40)).unwrap();
+    let server = S3Server::start(dir.path(), BUCKET).unwrap();
+    assert!(server.reader().access_key == "A".repeat(20));
+    assert!(server.reader().secret_key == "s".repeat(40));
+    let own = server.endpoint().clone();
+    assert!(own.secret_key != server.reader().secret_key);
+    let mender = server.mender();
+    drop(server);
+    let server = S3Server::start(dir.path(), BUCKET).unwrap();
+    assert!(*server.endpoint() == own, "the service's own keys are kept");
+    assert!(server.mender().secret_key != mender.secret_key);
+}
+
 #[tokio::test]
 async fn digests_are_checked_before_anything_is_stored() {
     let (_dir, _server, s3) = start();

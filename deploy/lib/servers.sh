@@ -27,12 +27,12 @@ servers_start() {
     ensure_pgbouncer
     start_s3
     start_kafka
-    {
+    (
+        umask 077
         printf "OMS_TEST_S3='%s'\n" "$s3_json"
         printf "OMS_TEST_KAFKA='%s'\n" "127.0.0.1:$kafka_port"
         printf "OMS_TEST_PGBOUNCER='%s'\n" "$(pgbouncer_program)"
-    } >"$servers_env"
-    chmod 600 "$servers_env"
+    ) >"$servers_env"
 }
 
 servers_stop() {

@@ -23,7 +23,7 @@ use anyhow::Context;
 
 use self::shutdown::{Ending, Escalations};
 use crate::config::Config;
-use crate::config::endpoints::Endpoints;
+use crate::config::endpoints::{self, Endpoints};
 use crate::embedded::{EmbeddedStack, Names, Parts};
 use crate::http::{Edge, HttpSettings, HttpState, Roles, TlsFiles, Token};
 use crate::store::io_runtime::IoRuntime;
@@ -86,7 +86,7 @@ async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::R
     );
     let escalations = Escalations::default();
     let stores = stores::connect(config, stack.endpoints(), &io).await?;
-    let node = node::name(&config.data_dir)?;
+    let node = node::name(stack.data_dir())?;
     let running = assembly::start(config, stores, io, &escalations, node);
     let edge = Edge::new(http_settings(config), tokens(config)).with_audit(running.audit.clone());
     let edge = Arc::new(edge);
@@ -106,7 +106,8 @@ async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::R
     Ok(ending)
 }
 
-/// Says where everything is: in the log, and in `endpoints.json` for programs.
+/// Says where everything is: in the log, and in `endpoints.json` for programs, which may read the
+/// bucket with what stands there and not change it.
 fn announce(
     config: &Config,
     stack: &EmbeddedStack,
@@ -129,21 +130,24 @@ fn announce(
     };
     let http = format!("{scheme}://{host}:{port}");
     let embedded = stack.endpoints();
-    let endpoints = Endpoints {
+    let written = Endpoints {
         pid: std::process::id(),
         http: http.clone(),
-        s3: embedded.s3.clone(),
+        s3: embedded.s3_reader.clone(),
         postgres: embedded.postgres.clone(),
         kafka: embedded.kafka.clone(),
     };
-    endpoints
-        .write(&config.data_dir)
-        .with_context(|| format!("cannot write to {}", config.data_dir.display()))?;
+    if stack.data_dir().is_some() {
+        written
+            .write(&config.data_dir)
+            .with_context(|| format!("cannot write to {}", config.data_dir.display()))?;
+    }
     for (part, place) in config.parts() {
         tracing::info!(part, place);
     }
+    let file = (stack.data_dir()).map(|_| config.data_dir.join(endpoints::FILE));
     tracing::info!(api = %http, docs = %format!("{http}/docs"),
-        endpoints = %config.data_dir.join("endpoints.json").display(), "serving");
+        endpoints = file.map(|f| f.display().to_string()), "serving");
     Ok(())
 }
 

@@ -1,20 +1,26 @@
 //! This process's name among those that share the work. It stays the same over restarts on the same
 //! data directory, which only one process may use at a time, so a process that was killed takes
-//! its own leases up again at once and does not wait for them to expire.
+//! its own leases up again at once and does not wait for them to expire. Without a data directory a
+//! process has a name of its own, and its successor waits.
 
 use std::fs;
 use std::io;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
 use uuid::Uuid;
 
 use crate::domain::time::new_uuid;
+use crate::embedded::private;
 
 const FILE: &str = "node-id";
 
 /// The name kept in the data directory; made on first use, and anew if it is damaged.
-pub fn name(data_dir: &Path) -> anyhow::Result<String> {
+pub fn name(data_dir: Option<&Path>) -> anyhow::Result<String> {
+    let Some(data_dir) = data_dir else {
+        return Ok(new_uuid().to_string());
+    };
     let path = data_dir.join(FILE);
     match fs::read_to_string(&path) {
         Ok(text) => {
@@ -26,7 +32,10 @@ pub fn name(data_dir: &Path) -> anyhow::Result<String> {
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     }
     let name = new_uuid().to_string();
-    fs::write(&path, &name).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut options = private::options();
+    let file = options.write(true).create(true).truncate(true).open(&path);
+    file.and_then(|mut file| file.write_all(name.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(name)
 }
 
@@ -37,9 +46,11 @@ mod tests {
     #[test]
     fn a_name_outlives_the_process() {
         let dir = tempfile::tempdir().unwrap();
-        let first = name(dir.path()).unwrap();
-        assert_eq!(name(dir.path()).unwrap(), first);
+        let here = Some(dir.path());
+        let first = name(here).unwrap();
+        assert_eq!(name(here).unwrap(), first);
         fs::write(dir.path().join(FILE), "").unwrap();
-        assert_ne!(name(dir.path()).unwrap(), first);
+        assert_ne!(name(here).unwrap(), first);
+        assert_ne!(name(None).unwrap(), name(None).unwrap());
     }
 }

@@ -25,7 +25,7 @@ use crate::store::postgres::commits::PostgresCommits;
 use crate::store::postgres::migration::PostgresMigration;
 use crate::store::postgres::{Postgres, PostgresSettings};
 use crate::store::probe::{ProbeError, probe};
-use crate::store::s3::{S3ObjectStore, S3Settings};
+use crate::store::s3::{S3Endpoint, S3ObjectStore, S3Settings};
 
 /// Pause between two looks whether S3 answers.
 const S3_PAUSE: Duration = Duration::from_secs(1);
@@ -36,7 +36,8 @@ pub struct Stores {
     pub objects: Arc<dyn ObjectStore>,
     /// The log in it.
     pub log: Arc<EventLog>,
-    /// The same, for repair alone.
+    /// The same, for repair alone: the embedded endpoint refuses everybody else to replace or remove
+    /// what is in it.
     pub custody: LogCustody,
     /// PostgreSQL; not connected to yet.
     pub postgres: Postgres,
@@ -62,17 +63,19 @@ pub async fn connect(
         postgres: Arc::new(Health::new(now)),
         kafka: Arc::new(Health::new(now)),
     };
-    let settings = s3_settings(config, embedded)?;
+    let settings = s3_settings(config, embedded.s3.as_ref())?;
     let bucket = Arc::new(S3ObjectStore::new(&settings)?);
+    let mender = s3_settings(config, embedded.s3_mender.as_ref())?;
     // metered ∘ I/O runtime ∘ rust-s3. Nothing retries here: who repeats what is the protocol's
     // affair.
-    let whole: Arc<dyn ObjectStore> = Arc::new(MeteredObjectStore::new(
-        bucket.clone(),
-        io.clone(),
-        health.s3.clone(),
-    ));
+    let metered = |bucket| -> Arc<dyn ObjectStore> {
+        let health = health.s3.clone();
+        Arc::new(MeteredObjectStore::new(bucket, io.clone(), health))
+    };
+    let whole = metered(bucket.clone());
     // From here on the log is written by its writer and mended by repair, and by nobody else.
     let objects: Arc<dyn ObjectStore> = Arc::new(DerivedObjects::of(whole.clone()));
+    let mending = metered(Arc::new(S3ObjectStore::new(&mender)?));
     let postgres = Postgres::new(
         postgres_settings(config, embedded)?,
         io.clone(),
@@ -101,7 +104,7 @@ pub async fn connect(
     Ok(Stores {
         objects,
         log,
-        custody: LogCustody::of(whole),
+        custody: LogCustody::of(mending),
         postgres,
         kafka: Arc::new(kafka),
         topics,
@@ -179,16 +182,17 @@ async fn led_by_postgres(postgres: &Postgres) -> Option<u16> {
     all.then(|| u16::try_from(rows.len()).ok()).flatten()
 }
 
-fn s3_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<S3Settings> {
+/// The configured bucket, with its keys; else the embedded one.
+fn s3_settings(config: &Config, embedded: Option<&S3Endpoint>) -> anyhow::Result<S3Settings> {
     if let Some(settings) = config.s3.settings() {
         return Ok(settings);
     }
-    let s3 = embedded.s3.as_ref().context("no S3 was started")?;
+    let s3 = embedded.context("no S3 was started")?;
     Ok(s3.settings(config.s3.request_timeout))
 }
 
 fn postgres_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<PostgresSettings> {
-    let url = match &config.postgres.url {
+    let url = match config.postgres.connection() {
         Some(url) => url.expose().to_owned(),
         None => embedded
             .postgres

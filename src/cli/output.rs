@@ -51,9 +51,9 @@ impl Output {
     pub fn error(self, error: &anyhow::Error) {
         let text = if self.json {
             let problems = error.downcast_ref::<ConfigError>().map(|e| &e.problems);
-            serde_json::json!({ "error": format!("{error:#}"), "problems": problems }).to_string()
+            serde_json::json!({ "error": with_causes(error), "problems": problems }).to_string()
         } else {
-            format!("oms: {error:#}")
+            format!("oms: {}", with_causes(error))
         };
         // Nothing can be done when even this cannot be said.
         let _ = writeln!(io::stderr(), "{text}");
@@ -63,6 +63,19 @@ impl Output {
     pub fn is_live(self) -> bool {
         !self.json && io::stderr().is_terminal()
     }
+}
+
+/// An error with its causes. Many tell their cause themselves, ours (since a log line shows no more
+/// than the error) and those of others: a cause that was told is not told again.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let cause = cause.to_string();
+        match told.as_str() {
+            "" => cause,
+            _ if told.contains(&cause) => told,
+            _ => format!("{told}: {cause}"),
+        }
+    })
 }
 
 /// A table without lines.
@@ -95,6 +108,30 @@ pub fn field(value: &Value, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        use crate::embedded::EmbeddedError;
+        use crate::embedded::s3::error::LogStoreError;
+        let missing = || io::Error::from_raw_os_error(2);
+        let path = "/nowhere/oms-data".as_ref();
+        let alone = anyhow::Error::from(EmbeddedError::io("create", path)(missing()));
+        let deep = LogStoreError::io("create", path)(missing());
+        let deep = anyhow::Error::from(EmbeddedError::Store(deep)).context("cannot start");
+        let plain = anyhow::Error::from(missing()).context("cannot read the file");
+        for (error, told) in [
+            (alone, "cannot create /nowhere/oms-data: No such file"),
+            (
+                deep,
+                "cannot start: embedded S3: cannot create /nowhere/oms-data: No such file",
+            ),
+            (plain, "cannot read the file: No such file"),
+        ] {
+            let text = with_causes(&error);
+            assert!(text.starts_with(told), "{text}");
+            assert_eq!(text.matches("No such file").count(), 1, "{text}");
+        }
+    }
 
     #[test]
     fn fields_are_shown_plainly_and_missing_ones_as_a_dash() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::config::DEFAULT_DATA_DIR;
 use crate::config::endpoints::Endpoints;
 use crate::config::http::DEFAULT_PORT;
+use crate::store::proxy;
 
 /// No command waits longer for one answer; the service gives up after 30 s itself.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,6 +29,14 @@ pub struct Remote {
     /// Bearer token
     #[arg(long, env = "OMS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
+    /// File with the bearer token
+    #[arg(
+        long,
+        env = "OMS_TOKEN_FILE",
+        value_name = "FILE",
+        conflicts_with = "token"
+    )]
+    pub token_file: Option<PathBuf>,
     /// Trust this certificate authority (PEM) too
     #[arg(long, env = "OMS_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -111,15 +121,33 @@ pub struct RawAnswer {
 impl Remote {
     /// A client of the service that is meant.
     pub fn connect(&self) -> anyhow::Result<Api> {
+        let token = self.token()?;
         let base = match &self.url {
             Some(url) => url.clone(),
             None => match Endpoints::read(&self.data_dir)? {
                 Some(endpoints) => endpoints.http,
+                // Anybody on this machine may listen there.
+                None if token.is_some() => anyhow::bail!(
+                    "a token is sent only to a service that is named, by --url (OMS_URL) or by the \
+                     endpoints.json in --data-dir, and {} has none",
+                    self.data_dir.display()
+                ),
                 None => format!("http://127.0.0.1:{DEFAULT_PORT}"),
             },
         };
         let ca = self.ca.as_ref().map(std::fs::read).transpose()?;
-        Api::new(&base, self.token.clone(), ca.as_deref())
+        Api::new(&base, token, ca.as_deref())
+    }
+
+    fn token(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.token_file else {
+            return Ok(self.token.clone());
+        };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the token in {}", path.display()))?;
+        let token = text.trim();
+        anyhow::ensure!(!token.is_empty(), "there is no token in {}", path.display());
+        Ok(Some(token.to_owned()))
     }
 }
 
@@ -130,6 +158,9 @@ impl Api {
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("oms/", env!("CARGO_PKG_VERSION")));
+        if proxy::is_loopback(base) {
+            http = http.no_proxy();
+        }
         if let Some(pem) = ca {
             http = http.add_root_certificate(reqwest::Certificate::from_pem(pem)?);
         }
@@ -205,7 +236,7 @@ impl Api {
     pub async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<RawAnswer, ApiError> {
         let unreachable = |e: reqwest::Error| ApiError::Unreachable {
             url: self.base.clone(),
-            message: innermost(&e),
+            message: innermost(&e) + &proxy::hint(&self.base).unwrap_or_default(),
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
@@ -273,6 +304,48 @@ pub fn component(text: &str) -> String {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn remote(data_dir: &std::path::Path) -> Remote {
+        Remote {
+            url: None,
+            token: None,
+            token_file: None,
+            ca: None,
+            data_dir: data_dir.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_token_goes_only_to_a_service_that_was_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let nobody = remote(dir.path());
+        assert_eq!(nobody.connect().unwrap().base(), "http://127.0.0.1:8000");
+        let file = dir.path().join("token");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let with_token = Remote {
+            token_file: Some(file),
+            ..remote(dir.path())
+        };
+        let refused = with_token.connect().unwrap_err().to_string();
+        assert!(refused.contains("--url"), "{refused}");
+        let named = Remote {
+            url: Some("http://oms.example".into()),
+            ..with_token.clone()
+        };
+        assert_eq!(named.connect().unwrap().token.unwrap(), "hunter2");
+        let endpoints = Endpoints {
+            pid: 1,
+            http: "http://127.0.0.1:4711".into(),
+            s3: None,
+            postgres: None,
+            kafka: None,
+        };
+        endpoints.write(dir.path()).unwrap();
+        assert_eq!(
+            with_token.connect().unwrap().base(),
+            "http://127.0.0.1:4711"
+        );
+    }
 
     /// Serves one canned answer on a real socket and gives back what was asked.
     async fn answered(head: &str, body: &str) -> (Result<Answer, ApiError>, String) {

@@ -1,8 +1,9 @@
 //! `endpoints.json` in the data directory: where the parts of a running service can be reached,
-//! so that psql, an S3 client, a Kafka client and our own commands find them.
+//! so that psql, an S3 client, a Kafka client and our own commands find them. Who follows it sends a
+//! token there, so a file that somebody else may have written is not followed.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::{fs, io};
 
@@ -20,7 +21,7 @@ pub struct Endpoints {
     pub pid: u32,
     /// Base URL of the API.
     pub http: String,
-    /// The bucket, when the store is embedded.
+    /// The bucket, when the store is embedded, with keys that read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub s3: Option<S3Endpoint>,
     /// Connection string, when the server is embedded.
@@ -32,13 +33,31 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Reads the file of a data directory; `None` when there is none.
+    /// Reads the file of a data directory; `None` when there is none. One that is neither ours nor
+    /// root's, or that others may write, is refused.
     pub fn read(data_dir: &Path) -> io::Result<Option<Self>> {
-        match fs::read(data_dir.join(FILE)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+        let path = data_dir.join(FILE);
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        let mut file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(named(e)),
+        };
+        let metadata = file.metadata().map_err(named)?;
+        let us = nix::unistd::geteuid().as_raw();
+        let trusted = [us, 0].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0;
+        if !trusted {
+            let why = format!(
+                "is not followed: it is user {}'s with mode {:o}, and must be yours or root's and \
+                 writable by nobody else; name the service by --url",
+                metadata.uid(),
+                metadata.mode() & 0o7777
+            );
+            return Err(named(io::Error::new(io::ErrorKind::PermissionDenied, why)));
         }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(named)?;
+        Ok(Some(serde_json::from_slice(&bytes)?))
     }
 
     /// Writes the file, in one step, for its owner only.
@@ -51,6 +70,8 @@ impl Endpoints {
             .truncate(true)
             .mode(0o600)
             .open(&fresh)?;
+        // A leftover of that name may have had another.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.write_all(&serde_json::to_vec_pretty(self)?)?;
         file.write_all(b"\n")?;
         drop(file);
@@ -61,7 +82,6 @@ impl Endpoints {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn the_file_reads_back_and_is_its_owners_alone() {
@@ -81,5 +101,19 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+
+        // What somebody else may have written is not followed.
+        let file = dir.path().join(FILE);
+        let others_write = fs::Permissions::from_mode(0o620);
+        fs::set_permissions(&file, others_write).unwrap();
+        let refused = Endpoints::read(dir.path()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Endpoints::read(dir.path()).unwrap().is_some());
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&file, Some(4711), None).unwrap();
+            let refused = Endpoints::read(dir.path()).unwrap_err().to_string();
+            assert!(refused.contains("user 4711"), "{refused}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::problems::{Problem, Problems};
-use super::{kafka_options, legacy_env};
+use super::{kafka_options, legacy_env, secret_files};
 
 /// Begins the name of every variable of ours; `__` also stands between section and key.
 pub const PREFIX: &str = "OMS__";
@@ -111,9 +111,15 @@ fn from_json(json: serde_json::Value) -> Value {
     }
 }
 
+/// The key that a variable of ours means.
+pub(super) fn key_of(name: &str) -> String {
+    let key = name.strip_prefix(PREFIX).unwrap_or(name);
+    key.replace("__", ".").to_lowercase()
+}
+
 /// Whether an environment variable of this name has a say in the configuration.
 pub fn is_ours(name: &str) -> bool {
-    name.starts_with(PREFIX) || legacy_env::NAMES.contains(&name)
+    name.starts_with(PREFIX) || legacy_env::NAMES.contains(&name) || secret_files::is_variable(name)
 }
 
 /// Puts the layers on top of each other. What cannot even be read is noted.
@@ -125,7 +131,10 @@ pub(super) fn assemble(sources: &Sources, problems: &mut Problems) -> Figment {
     };
     if let Some(path) = file {
         match read_file(path) {
-            Ok(table) => figment = figment.merge(File { path, table }),
+            Ok(mut table) => {
+                secret_files::in_table("", &mut table, problems);
+                figment = figment.merge(File { path, table });
+            }
             Err(message) => problems.0.push(Problem {
                 key: path.display().to_string(),
                 message,
@@ -134,17 +143,19 @@ pub(super) fn assemble(sources: &Sources, problems: &mut Problems) -> Figment {
         }
     }
     let own = sources.env.iter().filter_map(|(name, value)| {
-        let key = name.strip_prefix(PREFIX)?;
-        let key = key.split("__").collect::<Vec<_>>().join(".").to_lowercase();
-        Some(Setting::variable(key, name, value))
+        name.starts_with(PREFIX)
+            .then(|| Setting::variable(key_of(name), name, value))
     });
-    for setting in legacy_env::settings(&sources.env)
+    let legacy = secret_files::in_environment(&sources.env, problems);
+    for setting in legacy_env::settings(&legacy)
         .into_iter()
         .chain(own)
         .filter(|setting| !setting.value.is_empty())
         .chain(sources.flags.iter().cloned())
     {
-        figment = figment.merge(setting);
+        if let Some(setting) = secret_files::in_setting(setting, problems) {
+            figment = figment.merge(setting);
+        }
     }
     figment
 }

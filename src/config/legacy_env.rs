@@ -36,12 +36,21 @@ pub(super) const NAMES: [&str; 17] = [
     "ENABLE_DUAL_WRITE",
 ];
 
+/// Kubernetes tells every container of a namespace the address of every service in it by a variable
+/// `NAME_PORT`: what a service called `oms` or `postgres` makes of ours is not meant for us.
+const PORTS: [&str; 2] = ["OMS_PORT", "POSTGRES_PORT"];
+
+fn is_service_link(name: &str, value: &str) -> bool {
+    let schemes = ["tcp://", "udp://", "sctp://"];
+    PORTS.contains(&name) && schemes.iter().any(|scheme| value.starts_with(scheme))
+}
+
 /// What the predecessor's variables say, in our keys.
 pub(super) fn settings(env: &[(String, String)]) -> Vec<Setting> {
     let get = |name: &str| {
         debug_assert!(NAMES.contains(&name), "{name} is not in the list");
         env.iter()
-            .find(|(n, value)| n == name && !value.is_empty())
+            .find(|(n, value)| n == name && !value.is_empty() && !is_service_link(n, value))
             .map(|(_, value)| value.as_str())
     };
     let mut settings: Vec<Setting> = SIMPLE
@@ -150,6 +159,21 @@ mod tests {
             ("POSTGRES_HOST", "db"),
         ];
         assert_eq!(value(&whole, "postgres.url").unwrap(), "postgres://other/x");
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_its_services_is_no_port_of_ours() {
+        let link = ("OMS_PORT", "tcp://10.43.7.9:8000");
+        assert_eq!(value(&[link], "http.port"), None);
+        assert_eq!(value(&[("OMS_PORT", "8080")], "http.port").unwrap(), "8080");
+        let env = [
+            ("POSTGRES_HOST", "db"),
+            ("POSTGRES_PORT", "tcp://10.43.7.8:5432"),
+        ];
+        assert_eq!(value(&env, "postgres.url").unwrap(), "postgres://db:5432");
+        // Not of that form: a mistake, to be named.
+        let odd = value(&[("OMS_PORT", "http://x")], "http.port");
+        assert_eq!(odd.unwrap(), "http://x");
     }
 
     #[test]

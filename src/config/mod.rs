@@ -3,7 +3,7 @@
 //!
 //! * [`layers`]: where values come from; [`legacy_env`] the predecessor's variables
 //! * [`problems`]: everything that is wrong, told at once
-//! * [`secret`]: values that are never shown
+//! * [`secret`]: values that are never shown; [`secret_files`]: and that are in files
 //! * [`endpoints`]: where the parts of a running service are
 //! * one file for each section
 
@@ -28,6 +28,7 @@ pub mod relay;
 pub mod roles;
 pub mod s3;
 pub mod secret;
+mod secret_files;
 pub mod sources;
 pub mod telemetry;
 

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio_postgres::config::Host;
 
 use super::duration;
 use super::problems::Problems;
-use super::secret::{REDACTED, TextVisitor};
+use super::secret::{REDACTED, Secret, TextVisitor};
 use crate::store::postgres::PostgresSettings;
 
 /// A connection string. `Debug`, `Display` and `Serialize` leave the password out.
@@ -87,6 +88,8 @@ impl<'de> Deserialize<'de> for ConnectionString {
 pub struct PostgresConfig {
     /// Where the server is and how to get in.
     pub url: Option<ConnectionString>,
+    /// The password, when it is not in `url`.
+    pub password: Option<Secret>,
     /// Schema of everything of ours; made when it is missing.
     pub schema: String,
     /// Most connections of this process.
@@ -101,6 +104,7 @@ impl Default for PostgresConfig {
         let settings = PostgresSettings::default();
         Self {
             url: None,
+            password: None,
             schema: settings.schema,
             max_connections: settings.max_connections,
             statement_timeout: settings.statement_timeout,
@@ -114,7 +118,37 @@ impl PostgresConfig {
         self.url.is_none()
     }
 
+    /// The connection string with the password in it; `None` for a server of our own.
+    pub fn connection(&self) -> Option<ConnectionString> {
+        let url = self.url.as_ref()?;
+        let Some(password) = &self.password else {
+            return Some(url.clone());
+        };
+        let (text, password) = (url.expose(), password.expose());
+        Some(ConnectionString::new(if text.contains("://") {
+            let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
+            let sign = if text.contains('?') { '&' } else { '?' };
+            format!("{text}{sign}password={password}")
+        } else {
+            let password = password.replace('\\', r"\\").replace('\'', r"\'");
+            format!("{text} password='{password}'")
+        }))
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
+        if self.password.is_some() {
+            let parsed = self.url.as_ref().map(|url| url.expose().parse());
+            match parsed {
+                None => problems.add("postgres.password", "goes with postgres.url"),
+                Some(Ok(url)) if tokio_postgres::Config::get_password(&url).is_some() => {
+                    problems.add(
+                        "postgres.password",
+                        "is in postgres.url too: once is enough",
+                    );
+                }
+                Some(_) => {}
+            }
+        }
         if let Some(url) = &self.url {
             // The parser's own message may quote the string, and with it the password.
             match url.expose().parse::<tokio_postgres::Config>() {
@@ -153,6 +187,40 @@ impl PostgresConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_of_its_own_goes_into_every_kind_of_string() {
+        let password = r"p@ss/w:rd' \&?=";
+        for url in [
+            "postgres://me@db.example/app",
+            "postgres://me@db.example:5433/app?sslmode=require",
+            "host=db.example user=me dbname=app",
+        ] {
+            let config = PostgresConfig {
+                url: Some(ConnectionString::new(url)),
+                password: Some(Secret::new(password)),
+                ..PostgresConfig::default()
+            };
+            let whole = config.connection().unwrap();
+            let parsed: tokio_postgres::Config = whole.expose().parse().unwrap();
+            assert_eq!(parsed.get_password(), Some(password.as_bytes()), "{url}");
+            assert_eq!(parsed.get_user(), Some("me"));
+            assert!(!format!("{config:?}").contains("p@ss"));
+        }
+        let mut problems = Problems::default();
+        let twice = PostgresConfig {
+            url: Some(ConnectionString::new("postgres://me:x@db/app")),
+            password: Some(Secret::new("y")),
+            ..PostgresConfig::default()
+        };
+        twice.check(&mut problems);
+        let alone = PostgresConfig {
+            password: Some(Secret::new("y")),
+            ..PostgresConfig::default()
+        };
+        alone.check(&mut problems);
+        assert_eq!(problems.0.len(), 2);
+    }
 
     #[test]
     fn a_connection_string_is_shown_without_its_password() {

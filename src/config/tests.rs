@@ -183,6 +183,105 @@ fn secrets_are_in_no_error_and_no_print() {
 }
 
 #[test]
+fn secrets_come_out_of_files_in_every_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let hash = "ab".repeat(32);
+    let access = file("access", "me\n");
+    let secret = file("secret", "hunter2\r\n");
+    let password = file("password", "p w\n");
+    let url = file("url", "postgres://shop@db/shop\n");
+    let tokens = format!(r#"[{{"name":"ops","roles":["read"],"sha256":"{hash}"}}]"#);
+    let tokens = file("tokens", &tokens);
+    let toml = format!(
+        r#"
+        [s3]
+        endpoint = "http://127.0.0.1:9000"
+        access_key_file = "{access}"
+        [postgres]
+        url = "postgres://me@db/app"
+        password_file = "{password}"
+        [kafka]
+        bootstrap = "broker:9092"
+        options = {{ "sasl.password_file" = "{secret}" }}
+        [migration.sources.shop]
+        preset = "message-db"
+        url_file = "{url}"
+        "#
+    );
+    let options = format!(r#"{{"linger.ms":1,"ssl.key.password_file":"{secret}"}}"#);
+    let env = [
+        ("MINIO_SECRET_KEY_FILE", secret.as_str()),
+        ("OMS__AUTH__TOKENS_FILE", tokens.as_str()),
+        ("OMS__KAFKA__OPTIONS", options.as_str()),
+    ];
+    let config = load(&toml, &env, &[]).unwrap();
+    let s3 = config.s3.settings().unwrap();
+    assert_eq!(s3.access_key.as_deref(), Some("me"));
+    assert_eq!(s3.secret_key.as_deref(), Some("hunter2"));
+    let postgres = config.postgres.connection().unwrap();
+    assert!(postgres.expose().ends_with("?password=p%20w"));
+    assert_eq!(config.auth.tokens[0].name, "ops");
+    let options = &config.kafka.options.0;
+    assert_eq!(options["sasl.password"], "hunter2");
+    assert_eq!(options["ssl.key.password"], "hunter2");
+    assert_eq!(options["linger.ms"], "1");
+    let flag = Setting::flag("s3.secret_key_file", "--set", &password);
+    let config = load(&toml, &env, &[flag]).unwrap();
+    assert_eq!(config.s3.secret_key.unwrap().expose(), "p w");
+
+    // What is wrong is named, without a secret.
+    let nothing = file("nothing", "\n");
+    for (file, env, key) in [
+        (
+            "[s3]\nsecret_key_file = \"/nowhere\"".to_owned(),
+            vec![],
+            "s3.secret_key_file",
+        ),
+        (
+            format!("[s3]\nsecret_key = \"hunter2\"\nsecret_key_file = \"{secret}\""),
+            vec![],
+            "s3.secret_key_file",
+        ),
+        (
+            String::new(),
+            vec![("OMS__S3__ACCESS_KEY_FILE", nothing.as_str())],
+            "s3.access_key_file",
+        ),
+        (
+            String::new(),
+            vec![
+                ("OMS__S3__ACCESS_KEY_FILE", access.as_str()),
+                ("OMS__S3__ACCESS_KEY", "hunter2"),
+            ],
+            "OMS__S3__ACCESS_KEY_FILE",
+        ),
+        (
+            String::new(),
+            vec![
+                ("POSTGRES_URL", "postgres://me:hunter2@db/app"),
+                ("POSTGRES_URL_FILE", url.as_str()),
+            ],
+            "POSTGRES_URL_FILE",
+        ),
+        // No secret, no file.
+        (
+            "[http]\nhost_file = \"x\"".to_owned(),
+            vec![],
+            "http.host_file",
+        ),
+    ] {
+        let error = load(&file, &env, &[]).unwrap_err();
+        assert!(keys(&error).contains(&key), "{key}: {error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_printed_reads_back() {
     let config = load("[log]\npartitions = 8\nlinger = \"1ms\"", &[], &[]).unwrap();
     let printed = config.to_toml().unwrap();

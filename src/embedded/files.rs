@@ -1,16 +1,12 @@
 //! Small files of the data directory: keys, ports, `endpoints.json`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rand::distr::{Alphanumeric, SampleString};
 
-use super::EmbeddedError;
-
-/// Only the owner reads what holds keys.
-const PRIVATE: u32 = 0o600;
+use super::{EmbeddedError, private};
 
 /// Replaces a file atomically and durably; only its owner can read it.
 pub fn write_private(path: &Path, contents: &[u8]) -> Result<(), EmbeddedError> {
@@ -23,10 +19,9 @@ pub fn write_private(path: &Path, contents: &[u8]) -> Result<(), EmbeddedError> 
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let mut file = OpenOptions::new()
+        let mut file = private::options()
             .write(true)
             .create_new(true)
-            .mode(PRIVATE)
             .open(temporary)?;
         file.write_all(contents)?;
         file.sync_all()?;
@@ -53,11 +48,12 @@ pub fn random_key(len: usize) -> String {
     Alphanumeric.sample_string(&mut rand::rng(), len)
 }
 
-/// The secret kept at `path`, made on first use.
+/// The secret kept at `path`, made on first use; nobody else may read it.
 pub fn secret(path: &Path, len: usize) -> Result<String, EmbeddedError> {
     if let Some(text) = read_text(path)? {
         let text = text.trim();
         if !text.is_empty() {
+            private::close(path).map_err(EmbeddedError::io("close", path))?;
             return Ok(text.to_owned());
         }
     }

@@ -7,23 +7,24 @@
 //!
 //! ```text
 //! DATA/lock            one process at a time
-//! DATA/endpoints.json  where everything listens, with keys; mode 0600
+//! DATA/endpoints.json  where everything listens, with keys that read
 //! DATA/s3/             keys, port, store/ with the segments
 //! DATA/postgres/       password, port, the cluster
 //! ```
+//!
+//! All of it is its owner's alone, whatever the umask is ([`private`]).
 
 pub mod files;
 pub mod kafka;
 pub mod postgres;
+pub mod private;
 pub mod s3;
 pub mod space;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError, canonicalize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
-
-use serde::{Deserialize, Serialize};
 
 use self::kafka::KafkaServer;
 use self::postgres::PostgresServer;
@@ -34,6 +35,9 @@ pub use crate::store::s3::S3Endpoint;
 /// With less room than this a start that failed has failed for want of it: a cluster that was killed
 /// writes a segment or two of its write-ahead log, of 16 MiB each, before it takes connections.
 const START_BYTES: u64 = 32 << 20;
+
+/// Locked by the process that uses the data directory.
+const LOCK: &str = "lock";
 
 /// Which parts to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,11 @@ impl Parts {
         postgres: true,
         kafka: true,
     };
+
+    /// Whether one of them keeps data on a disk.
+    fn keep_data(self) -> bool {
+        self.s3 || self.postgres
+    }
 }
 
 /// What is made in the parts.
@@ -65,10 +74,14 @@ pub struct Names {
 }
 
 /// Where the parts that were started listen. Holds secrets: not `Debug`.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Endpoints {
-    /// S3.
+    /// S3, with the service's own keys: never handed out.
     pub s3: Option<S3Endpoint>,
+    /// S3, with the keys that are handed out: they read.
+    pub s3_reader: Option<S3Endpoint>,
+    /// S3, with keys that also replace and remove what is in the log: for repair, in this process.
+    pub s3_mender: Option<S3Endpoint>,
     /// URL of the PostgreSQL database, with the password.
     pub postgres: Option<String>,
     /// Kafka's `bootstrap.servers`.
@@ -131,14 +144,31 @@ impl EmbeddedError {
     }
 }
 
+/// The data directory.
+struct Home {
+    dir: PathBuf,
+    // Held, not read.
+    _lock: File,
+}
+
+impl Home {
+    /// Makes it if need be, and takes it for this process alone.
+    fn take(data_dir: &Path) -> Result<Self, EmbeddedError> {
+        private::create_data_dir(data_dir, LOCK).map_err(EmbeddedError::io("create", data_dir))?;
+        let dir = canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
+        let lock = lock(&dir)?;
+        Ok(Self { dir, _lock: lock })
+    }
+}
+
 /// The running stack. Stops when dropped; [`EmbeddedStack::stop`] says when.
 pub struct EmbeddedStack {
     endpoints: Endpoints,
     s3: Option<S3Server>,
     postgres: Option<PostgresServer>,
     kafka: Option<KafkaServer>,
-    // Held, not read: the lock goes with it, last.
-    _lock: File,
+    // Held while it is used: the lock goes with it, last.
+    home: Option<Home>,
 }
 
 impl EmbeddedStack {
@@ -173,9 +203,17 @@ impl EmbeddedStack {
         names: &Names,
         min_free_bytes: u64,
     ) -> Result<Self, EmbeddedError> {
-        fs::create_dir_all(data_dir).map_err(EmbeddedError::io("create", data_dir))?;
-        let dir = fs::canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
-        let lock = lock(&dir)?;
+        let home = match Home::take(data_dir) {
+            Ok(home) => Some(home),
+            // Nothing that was asked for keeps anything on a disk.
+            Err(EmbeddedError::Io { path, source, .. }) if !parts.keep_data() => {
+                tracing::info!(path = %path.display(), why = %source,
+                    "there is no data directory; nothing here needs one");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let dir = home.as_ref().map_or(data_dir, |home| &home.dir);
         let options = Options {
             min_free_bytes,
             ..Options::default()
@@ -196,6 +234,8 @@ impl EmbeddedStack {
         let (s3, postgres, kafka) = (s3.transpose()?, postgres.transpose()?, kafka.transpose()?);
         let endpoints = Endpoints {
             s3: s3.as_ref().map(|s3| s3.endpoint().clone()),
+            s3_reader: s3.as_ref().map(|s3| s3.reader()),
+            s3_mender: s3.as_ref().map(|s3| s3.mender()),
             postgres: postgres.as_ref().map(|p| p.url().to_owned()),
             kafka: kafka.as_ref().map(|k| k.bootstrap().to_owned()),
         };
@@ -204,8 +244,14 @@ impl EmbeddedStack {
             s3,
             postgres,
             kafka,
-            _lock: lock,
+            home,
         })
+    }
+
+    /// The data directory; `None` when there is none, which only a stack does without that keeps
+    /// nothing.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.home.as_ref().map(|home| home.dir.as_path())
     }
 
     /// Where the parts listen.
@@ -239,13 +285,14 @@ impl Drop for EmbeddedStack {
 }
 
 fn lock(dir: &Path) -> Result<File, EmbeddedError> {
-    let path = dir.join("lock");
-    let file = File::options()
+    let path = dir.join(LOCK);
+    let file = private::options()
         .write(true)
         .create(true)
         .truncate(false)
         .open(&path)
         .map_err(EmbeddedError::io("open", &path))?;
+    private::close_file(&file, &path).map_err(EmbeddedError::io("close", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(EmbeddedError::InUse(dir.to_owned())),

@@ -43,6 +43,7 @@ pub mod object_store;
 pub mod outbox_rows;
 pub mod postgres;
 pub mod probe;
+pub mod proxy;
 pub mod read_model;
 pub mod room;
 pub mod s3;

@@ -16,6 +16,7 @@ mod kafka;
 mod kills;
 mod large;
 mod load;
+mod local;
 mod migration;
 #[path = "../support/proxy.rs"]
 mod proxy;

@@ -83,7 +83,6 @@ impl Service {
                 service.env.push((variable.to_owned(), value));
             }
         }
-        share(service.data_dir.path());
         service.restart().await;
         service
     }
@@ -94,7 +93,7 @@ impl Service {
         let postgres = endpoints["postgres"].as_str().expect("a URL");
         let mut env = env.to_vec();
         env.push(("POSTGRES_URL", postgres));
-        Self::start_on(Some(other.s3()), &env, &[]).await
+        Self::start_on(Some(other.s3_of_the_service()), &env, &[]).await
     }
 
     /// Its process.
@@ -190,10 +189,22 @@ impl Service {
         serde_json::from_slice(&std::fs::read(file).expect("endpoints.json")).expect("JSON")
     }
 
-    /// Where its bucket is.
+    /// Where its bucket is, with keys that read.
     pub fn s3(&self) -> Value {
         let embedded = || self.endpoints()["s3"].clone();
         self.s3.clone().unwrap_or_else(embedded)
+    }
+
+    /// The same, with the keys the service itself uses, which it tells nobody.
+    pub fn s3_of_the_service(&self) -> Value {
+        let mut s3 = self.s3();
+        if self.s3.is_none() {
+            for key in ["access_key", "secret_key"] {
+                let file = self.data_dir.path().join(format!("s3/service_{key}"));
+                s3[key] = json!(std::fs::read_to_string(file).expect("a key"));
+            }
+        }
+        s3
     }
 
     /// The end of what it logged.
@@ -304,10 +315,4 @@ impl Drop for Service {
             let _ = child.wait();
         }
     }
-}
-
-/// The embedded PostgreSQL runs as a user of its own when we are root: let it through.
-fn share(dir: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("permissions");
 }

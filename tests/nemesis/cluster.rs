@@ -79,15 +79,6 @@ pub struct Cluster {
     dir: TempDir,
 }
 
-fn open_dir() -> TempDir {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().expect("a directory");
-    // The embedded PostgreSQL runs as a user of its own when we are root: let it through.
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))
-        .expect("permissions");
-    dir
-}
-
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address on loopback")
 }
@@ -96,7 +87,7 @@ impl Cluster {
     /// Starts the dependencies and `nodes` nodes, and waits until all are ready; `settings` are
     /// variables that every node gets.
     pub async fn start(nodes: usize, settings: &[(&str, &str)]) -> Self {
-        let dir = open_dir();
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().to_owned();
         let stack = tokio::task::spawn_blocking(move || {
             let names = Names {
@@ -141,7 +132,9 @@ impl Cluster {
 
     async fn node(&self, index: usize, settings: &[(&str, &str)]) -> Node {
         let endpoints = self.endpoints();
-        let s3 = endpoints.s3.as_ref().expect("S3");
+        // What is promised is promised on any S3: nodes get the keys with which the embedded endpoint
+        // lets objects of the log be replaced and removed, and must not do so all the same.
+        let s3 = endpoints.s3_mender.as_ref().expect("S3");
         let postgres = endpoints.postgres.as_ref().expect("PostgreSQL");
         let mut postgres = url::Url::parse(postgres).expect("a URL");
         let port = postgres.port().expect("a port");
@@ -177,7 +170,7 @@ impl Cluster {
             index,
             links,
             url: String::new(),
-            data_dir: open_dir(),
+            data_dir: tempfile::tempdir().expect("a directory"),
             env,
             port: 0,
             child: None,

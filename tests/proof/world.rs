@@ -31,7 +31,7 @@ use oms::store::postgres::commits::PostgresCommits;
 use oms::store::postgres::custody::PostgresCustody;
 use oms::store::postgres::jobs::PostgresJobs;
 use oms::store::postgres::{Postgres, PostgresSettings};
-use oms::store::s3::{S3ObjectStore, S3Settings};
+use oms::store::s3::{S3Endpoint, S3ObjectStore};
 use oms::store::s3_commits::S3Commits;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -57,6 +57,9 @@ impl Standings for Told {
 
 /// What every process stands on.
 pub struct Parts {
+    /// The bucket, for the service.
+    pub bucket: Arc<S3ObjectStore>,
+    /// The bucket, for repair, and for whoever plants damage.
     pub objects: Arc<S3ObjectStore>,
     pub postgres: Postgres,
     pub commits: Arc<PostgresCommits>,
@@ -67,9 +70,9 @@ pub struct Parts {
 impl Parts {
     pub fn node(&self, name: &str, more: Vec<Arc<dyn Runner>>) -> Jobs {
         assemble(JobAssembly {
-            s3: Arc::new(S3Commits::new(LogObjects::of(self.objects.clone()))),
+            s3: Arc::new(S3Commits::new(LogObjects::of(self.bucket.clone()))),
             postgres: self.commits.clone(),
-            bucket: Arc::new(DerivedObjects::of(self.objects.clone())),
+            bucket: Arc::new(DerivedObjects::of(self.bucket.clone())),
             custody: LogCustody::of(self.objects.clone()),
             tables: Arc::new(PostgresCustody::new(self.postgres.clone())),
             retired: Arc::new(PostgresCustody::new(self.postgres.clone())),
@@ -199,17 +202,11 @@ impl World {
     ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let server = S3Server::start(dir.path(), "bucket").expect("S3");
-        let at = server.endpoint();
-        let objects = S3ObjectStore::new(&S3Settings {
-            endpoint: Some(at.endpoint.clone()),
-            region: at.region.clone(),
-            bucket: at.bucket.clone(),
-            access_key: Some(at.access_key.clone()),
-            secret_key: Some(at.secret_key.clone()),
-            path_style: true,
-            request_timeout: Duration::from_secs(30),
-        });
-        let objects = Arc::new(objects.expect("client"));
+        let client = |at: &S3Endpoint| {
+            let settings = at.settings(Duration::from_secs(30));
+            Arc::new(S3ObjectStore::new(&settings).expect("client"))
+        };
+        let (bucket, objects) = (client(server.endpoint()), client(&server.mender()));
         let postgres = postgres::connect(settings);
         let commits = Arc::new(PostgresCommits::new(postgres.clone()));
         let mut log = Vec::new();
@@ -220,7 +217,7 @@ impl World {
             while at < n {
                 at = commits.copy(&shared[at as usize..]).await.expect("copied");
             }
-            let bucket = S3Commits::new(LogObjects::of(objects.clone()));
+            let bucket = S3Commits::new(LogObjects::of(bucket.clone()));
             for some in shared.chunks(200) {
                 let puts = some.iter().map(|object| bucket.put(object));
                 futures_util::future::try_join_all(puts).await.expect("put");
@@ -235,6 +232,7 @@ impl World {
         })));
         let table = Arc::new(PostgresJobs::new(postgres.clone()));
         let parts = Parts {
+            bucket,
             objects,
             postgres,
             commits,

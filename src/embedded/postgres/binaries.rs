@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::PostgresError;
+use super::account::Account;
+use super::{PostgresError, programs};
 
 /// Names the folder of `postgres` and `initdb`; it wins over what is found.
 pub const BIN_VARIABLE: &str = "OMS_POSTGRES_BIN";
@@ -34,6 +35,24 @@ impl Binaries {
         let output = Command::new(&server).arg("--version").output().ok()?;
         let major = major_version(&String::from_utf8_lossy(&output.stdout))?;
         Some(Self { dir, major })
+    }
+
+    /// These programs, or a copy of them where the account of the server can run it.
+    pub fn within_reach(self, account: &Account) -> Result<Self, PostgresError> {
+        let Account::Other { name, .. } = account else {
+            return Ok(self);
+        };
+        if account.runs(&self.program("postgres")) && account.runs(&self.program("initdb")) {
+            return Ok(self);
+        }
+        match programs::copy(&self.dir, account, &programs::places()) {
+            Ok(dir) => Ok(Self { dir, ..self }),
+            Err(why) => Err(PostgresError::OutOfReach {
+                dir: self.dir,
+                account: name.clone(),
+                why,
+            }),
+        }
     }
 
     /// A program's path.

@@ -4,14 +4,13 @@
 //! postgres/password      of the superuser `oms`, made once
 //! postgres/port          kept, so that the URL survives restarts
 //! postgres/data/         the cluster, owned by the server's account
-//! postgres/run/          its socket
+//! postgres/run/          its socket, the account's too
 //! postgres/postgres.log  what the server says
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -21,13 +20,13 @@ use tokio::time::Instant;
 use tokio_postgres::NoTls;
 
 use super::PostgresError;
-use super::account::Account;
+use super::account::{Account, Handed};
 use super::binaries::Binaries;
 use super::process::{clear_the_way, end, tie_to_us};
 use super::settings::SETTINGS;
-use crate::embedded::EmbeddedError;
 use crate::embedded::files::{keep_port, kept_port, read_text, secret, write_private};
 use crate::embedded::s3::segment::sync_dir;
+use crate::embedded::{EmbeddedError, private};
 
 /// The superuser.
 const USER: &str = "oms";
@@ -72,18 +71,18 @@ pub struct Cluster {
 impl Cluster {
     /// Opens the cluster in `dir`, making it if need be; starts nothing.
     pub async fn open(dir: &Path) -> Result<Self, EmbeddedError> {
-        fs::create_dir_all(dir).map_err(EmbeddedError::io("create", dir))?;
+        private::create_dir(dir).map_err(EmbeddedError::io("create", dir))?;
         let dir = fs::canonicalize(dir).map_err(EmbeddedError::io("find", dir))?;
         let data = dir.join("data");
         let version = read_text(&data.join("PG_VERSION"))?.and_then(|v| v.trim().parse().ok());
+        let account = Account::choose(&data)?;
         let cluster = Self {
-            binaries: Binaries::find(version)?,
-            account: Account::choose(&data)?,
+            binaries: Binaries::find(version)?.within_reach(&account)?,
+            account,
             password: secret(&dir.join("password"), PASSWORD_LEN)?,
             port: 0,
             dir,
         };
-        cluster.account.open_way(&cluster.dir)?;
         if version.is_none() {
             cluster.initdb().await?;
         }
@@ -104,14 +103,14 @@ impl Cluster {
     }
 
     /// A folder that belongs to the server's account.
-    fn make_dir(&self, path: &Path, mode: u32) -> Result<(), EmbeddedError> {
-        let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-        made.map_err(EmbeddedError::io("create", path))?;
-        self.account.give(path)
+    fn make_dir(&self, path: &Path) -> Result<Handed, EmbeddedError> {
+        private::create_dir(path).map_err(EmbeddedError::io("create", path))?;
+        self.account.give(path)?;
+        self.account.hand(path)
     }
 
     /// A program of the server's, under its account.
-    fn command(&self, name: &str) -> Command {
+    fn command(&self, name: &str, handed: &[&Handed]) -> Command {
         let mut command = Command::new(self.binaries.program(name));
         for (variable, _) in std::env::vars_os() {
             // PGDATA, PGPORT and the like are meant for somebody else's server.
@@ -119,8 +118,9 @@ impl Cluster {
                 command.env_remove(variable);
             }
         }
-        self.account.apply(&mut command);
-        // Our own folder may be closed to that account.
+        self.account.apply(&mut command, handed);
+        // Our own folder may be closed to that account, and older versions of PostgreSQL go back to
+        // the folder they were started in by its path.
         command
             .env("LC_ALL", "C")
             .current_dir("/")
@@ -137,16 +137,17 @@ impl Cluster {
             }
             _ => {}
         }
-        self.make_dir(&unfinished, 0o700)?;
+        let data = self.make_dir(&unfinished)?;
         let password_file = self.dir.join("initdb.password");
         write_private(&password_file, self.password.as_bytes())?;
         self.account.give(&password_file)?;
+        let password = self.account.hand(&password_file)?;
         let output = self
-            .command("initdb")
+            .command("initdb", &[&data, &password])
             .arg("--pgdata")
-            .arg(&unfinished)
+            .arg(data.name())
             .arg("--pwfile")
-            .arg(&password_file)
+            .arg(password.name())
             .args(["--username", USER, "--auth", "scram-sha-256"])
             // Bytes order text, on every machine alike.
             .args(["--encoding", "UTF8", "--locale", "C"])
@@ -211,18 +212,19 @@ impl Cluster {
     }
 
     fn spawn(&self) -> Result<Child, EmbeddedError> {
-        let run = self.dir.join("run");
-        self.make_dir(&run, 0o711)?;
-        let socket = run.join(format!(".s.PGSQL.{}", self.port));
+        let run = self.make_dir(&self.dir.join("run"))?;
+        let data = self.account.hand(&self.data())?;
+        let socket_dir = run.name();
+        let socket = socket_dir.join(format!(".s.PGSQL.{}", self.port));
         let socket_dir = if socket.as_os_str().len() <= MAX_SOCKET_PATH {
-            run.as_os_str()
+            socket_dir.as_os_str()
         } else {
             "".as_ref()
         };
         let log = self.open_log()?;
         let failed = EmbeddedError::io("run", &self.binaries.program("postgres"));
-        let mut command = self.command("postgres");
-        command.arg("-D").arg(self.data()).arg("-k").arg(socket_dir);
+        let mut command = self.command("postgres", &[&data, &run]);
+        command.arg("-D").arg(data.name()).arg("-k").arg(socket_dir);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
         for setting in SETTINGS {
             command.args(["-c", setting]);
@@ -253,8 +255,10 @@ impl Cluster {
             let aside = self.dir.join("postgres.log.old");
             fs::rename(&path, aside).map_err(EmbeddedError::io("rename", &path))?;
         }
-        let opened = OpenOptions::new().append(true).create(true).open(&path);
-        opened.map_err(EmbeddedError::io("open", &path))
+        let opened = private::options().append(true).create(true).open(&path);
+        let file = opened.map_err(EmbeddedError::io("open", &path))?;
+        private::close_file(&file, &path).map_err(EmbeddedError::io("close", &path))?;
+        Ok(file)
     }
 
     /// The end of what the server said since byte `from`.

@@ -9,6 +9,7 @@ pub mod account;
 pub mod binaries;
 mod cluster;
 mod process;
+mod programs;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -55,16 +56,19 @@ pub enum PostgresError {
         "PostgreSQL does not run as root and there is neither an account `postgres` nor `nobody`"
     )]
     NoAccount,
-    /// The account cannot reach the data directory.
+    /// The account cannot run the server programs, and they cannot be copied for it.
     #[error(
-        "PostgreSQL runs as {account} here, which may not search {dir}: allow it (chmod o+x) or \
-         use another data directory"
+        "PostgreSQL runs as {account} here, which cannot run the programs in {dir}, and no copy of \
+         them can be made for it: {why}; install PostgreSQL where everybody may run it, or configure \
+         the URL of a running server"
     )]
     OutOfReach {
-        /// The folder that stops it.
+        /// The folder of the programs.
         dir: PathBuf,
         /// The account.
         account: String,
+        /// Why there is no copy.
+        why: String,
     },
     /// `initdb` failed.
     #[error("initdb failed: {0}")]

@@ -1,9 +1,13 @@
-//! Who may do what: everybody with the key, and nothing that would be accepted and then ignored.
+//! Who comes in ([`super::guard`]), and that nothing is accepted and then ignored.
 //! A header that asks for something this endpoint does not do is answered 501; a server that
 //! takes a retention header and deletes the object all the same has lied.
 
+use std::collections::HashMap;
+
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::{S3Result, s3_error};
+
+use super::guard::Who;
 
 /// `x-amz-` headers this endpoint does as it is told by, or that tell it nothing.
 const UNDERSTOOD: &[&str] = &[
@@ -38,14 +42,28 @@ const UNDERSTOOD_VALUES: &[(&str, &str)] = &[
 const NOT_KEPT: &[&str] = &["expires"];
 
 /// See the module.
-pub struct Access;
+pub struct Access {
+    /// Whose each access key is.
+    pub keys: HashMap<String, Who>,
+}
 
 #[async_trait::async_trait]
 impl S3Access for Access {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        if cx.credentials().is_none() {
-            return Err(s3_error!(AccessDenied, "Signature is required"));
+        let who = cx.credentials().map(|c| self.keys.get(&c.access_key));
+        let who = match who {
+            Some(Some(who)) => *who,
+            Some(None) => return Err(s3_error!(AccessDenied, "nobody has this key")),
+            None => return Err(s3_error!(AccessDenied, "Signature is required")),
+        };
+        let operation = cx.s3_op().name();
+        if !who.may(operation) {
+            return Err(s3_error!(
+                AccessDenied,
+                "this key pair reads and does nothing else; {operation} was not done"
+            ));
         }
+        cx.extensions_mut().insert(who);
         for (name, value) in cx.headers() {
             let name = name.as_str();
             let asks_too_much = if name.starts_with("x-amz-meta-") {

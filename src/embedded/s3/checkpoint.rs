@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::error::LogStoreError;
 use super::index::{Bucket, Entry, Index, Key};
 use super::segment::sync_dir;
+use crate::embedded::private;
 
 const MAGIC: [u8; 8] = *b"omsckp\x01\n";
 
@@ -66,7 +67,10 @@ pub fn checkpoint_path(dir: &Path) -> PathBuf {
 pub fn save(dir: &Path, index: &RwLock<Index>, end: LogEnd) -> Result<u64, LogStoreError> {
     let path = checkpoint_path(dir);
     let temporary = dir.join("checkpoint.new");
-    let file = File::create(&temporary).map_err(LogStoreError::io("create", &temporary))?;
+    let mut options = private::options();
+    let file = options.write(true).create(true).truncate(true);
+    let file = (file.open(&temporary)).map_err(LogStoreError::io("create", &temporary))?;
+    private::close_file(&file, &temporary).map_err(LogStoreError::io("close", &temporary))?;
     let failed = LogStoreError::io("write", &temporary);
     let written = write(&file, index, end).and_then(|len| file.sync_all().map(|()| len));
     let len = match written {
@@ -158,6 +162,10 @@ pub fn load(dir: &Path) -> Option<Loaded> {
             return None;
         }
     };
+    // Until the next one is written, which is private from its beginning.
+    if let Err(error) = private::close_file(&file, &path) {
+        tracing::warn!(path = %path.display(), %error, "others may read the index checkpoint");
+    }
     let loaded = read(BufReader::with_capacity(1 << 20, file));
     if loaded.is_none() {
         tracing::warn!(path = %path.display(), "the index checkpoint is damaged; reading all segments");

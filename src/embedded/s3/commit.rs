@@ -7,6 +7,9 @@
 //! **A full disk.** What was written of the batch is cut off again and the cut made durable; then
 //! nothing of it is there, whatever the kernel had of it, and whoever is in it is told so. Everything
 //! before was durable and is not touched. Other failures say nothing about what the disk holds.
+//!
+//! **No next segment.** When it cannot be made (no file descriptors are left, say), nothing of the
+//! batch was written: whoever is in it is told so, and the next one tries again.
 
 use std::sync::Arc;
 
@@ -161,6 +164,14 @@ impl Queue {
     }
 }
 
+/// Why a batch was not written.
+enum WriteFailure {
+    /// The segment to write it to could not be made: nothing of it was written.
+    NoSegment(LogStoreError),
+    /// It was begun.
+    Batch(LogStoreError),
+}
+
 /// The end of the log, which only the writer moves.
 pub struct Writer {
     shared: Arc<Shared>,
@@ -168,6 +179,8 @@ pub struct Writer {
     end: LogEnd,
     /// Whether the last batch found no room.
     is_full: bool,
+    /// Whether the next segment could not be made.
+    is_stuck: bool,
 }
 
 impl Writer {
@@ -178,6 +191,7 @@ impl Writer {
             segment,
             end,
             is_full: false,
+            is_stuck: false,
         }
     }
 
@@ -236,7 +250,9 @@ impl Writer {
                 .for_each(|(r, _)| answer(r, Err(why.clone())));
             return;
         }
-        if !records.is_empty() && std::mem::take(&mut self.is_full) {
+        let hindered = self.is_full || self.is_stuck;
+        if !records.is_empty() && hindered {
+            (self.is_full, self.is_stuck) = (false, false);
             tracing::info!("the embedded S3 store takes writes again");
         }
         let replies = self.publish(written, &records);
@@ -268,8 +284,18 @@ impl Writer {
     }
 
     /// What a failed write means for those in the batch, and for the next one.
-    fn failed(&mut self, failed: &LogStoreError) -> ChangeError {
+    fn failed(&mut self, failed: &WriteFailure) -> ChangeError {
+        let (failed, begun) = match failed {
+            WriteFailure::NoSegment(error) => (error, false),
+            WriteFailure::Batch(error) => (error, true),
+        };
         let why = failed.to_string();
+        if !begun && !failed.is_full() {
+            if !std::mem::replace(&mut self.is_stuck, true) {
+                tracing::error!(error = %why, "the embedded S3 store cannot begin a file and refuses writes until it can");
+            }
+            return ChangeError::NotBegun(why);
+        }
         if !failed.is_full() {
             tracing::error!(error = %why, "the embedded S3 store takes no more writes until a restart");
             *self.shared.poison.lock() = Some(Poison::Broken(why.clone()));
@@ -312,11 +338,11 @@ impl Writer {
     }
 
     /// Writes a batch and makes it durable.
-    fn write(&mut self, records: &[Record]) -> Result<(), LogStoreError> {
+    fn write(&mut self, records: &[Record]) -> Result<(), WriteFailure> {
         if self.end.offset >= self.shared.options.segment_bytes {
-            self.rotate()?;
+            self.rotate().map_err(WriteFailure::NoSegment)?;
         }
-        let name = |e| LogStoreError::io("write", &self.segment.path)(e);
+        let name = |e| WriteFailure::Batch(LogStoreError::io("write", &self.segment.path)(e));
         let len = self
             .segment
             .append(self.end.next_batch, records)

@@ -78,6 +78,9 @@ pub enum ChangeError {
     /// There is no room on the disk. Nothing changed.
     #[error("there is no room on the disk: {0}")]
     Full(String),
+    /// The file to write to could not be made. Nothing changed; the next write tries again.
+    #[error("nothing was written: {0}")]
+    NotBegun(String),
     /// The store takes no writes since an earlier one failed. Nothing changed.
     #[error("the store takes no writes since one failed: {0}")]
     Poisoned(String),

@@ -10,7 +10,7 @@
 //! * [`frame`], [`segment`]: the bytes on the disk
 //! * [`index`], [`checkpoint`], [`recovery`]: what is in them
 //! * [`commit`]: the one writer, [`decide`]: what it makes of each change; [`upkeep`]: checkpoints and compaction; [`store`]: all of it
-//! * [`service`], [`listing`], [`upload`], [`access`]: the protocol
+//! * [`service`], [`listing`], [`upload`], [`access`]: the protocol; [`guard`]: who may do what
 //! * [`server`] listens
 
 pub mod access;
@@ -20,6 +20,7 @@ pub mod commit;
 pub mod decide;
 pub mod error;
 pub mod frame;
+pub mod guard;
 pub mod index;
 pub mod listing;
 pub mod recovery;

@@ -1,6 +1,6 @@
 //! One segment file: made, appended to, read, scanned.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use super::frame::{
     BATCH_HEADER, BATCH_MAGIC, BatchHeader, Found, Record, SEGMENT_HEADER, parse_payload,
     parse_segment_header, segment_header,
 };
+use crate::embedded::private;
 
 /// Slices in one `writev`: the kernel takes 1,024.
 const SLICES_PER_WRITE: usize = 1024;
@@ -72,7 +73,7 @@ impl Segment {
             }
             _ => {}
         }
-        let file = OpenOptions::new()
+        let file = private::options()
             .read(true)
             .append(true)
             .create_new(true)
@@ -89,11 +90,12 @@ impl Segment {
     /// Opens an existing segment; also says its first batch, `None` when its header is torn.
     pub fn open(dir: &Path, number: u32) -> Result<(Self, Option<u64>), LogStoreError> {
         let path = segment_path(dir, number);
-        let file = OpenOptions::new()
+        let file = private::options()
             .read(true)
             .append(true)
             .open(&path)
             .map_err(LogStoreError::io("open", &path))?;
+        private::close_file(&file, &path).map_err(LogStoreError::io("close", &path))?;
         let mut header = Vec::with_capacity(SEGMENT_HEADER);
         (&file)
             .take(SEGMENT_HEADER as u64)

@@ -1,6 +1,7 @@
 //! Listening on loopback, on threads and a runtime of its own: the service's arbiters and its
 //! I/O runtime never wait for the endpoint they speak to.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -18,10 +19,11 @@ use tokio::task::JoinSet;
 
 use super::access::Access;
 use super::error::ChangeError;
+use super::guard::Who;
 use super::service::{Endpoint, now_ms};
 use super::store::{LogStore, Options};
-use crate::embedded::files::{keep_port, kept_port, secret};
-use crate::embedded::{EmbeddedError, S3Endpoint};
+use crate::embedded::files::{keep_port, kept_port, random_key, secret};
+use crate::embedded::{EmbeddedError, S3Endpoint, private};
 
 /// Threads that serve, at most: a small PUT costs one about 50 µs, so the one writer behind them
 /// is the limit before four are.
@@ -43,36 +45,72 @@ const REGION: &str = "us-east-1";
 const ACCESS_KEY_LEN: usize = 20;
 const SECRET_KEY_LEN: usize = 40;
 
+/// A key pair.
+#[derive(Clone)]
+struct Pair {
+    access: String,
+    secret: String,
+}
+
+impl Pair {
+    fn random() -> Self {
+        Self {
+            access: random_key(ACCESS_KEY_LEN),
+            secret: random_key(SECRET_KEY_LEN),
+        }
+    }
+
+    /// Kept in files of `dir` whose names begin with `prefix`.
+    fn kept(dir: &Path, prefix: &str) -> Result<Self, EmbeddedError> {
+        let kept = |name: &str, len| secret(&dir.join(format!("{prefix}{name}")), len);
+        Ok(Self {
+            access: kept("access_key", ACCESS_KEY_LEN)?,
+            secret: kept("secret_key", SECRET_KEY_LEN)?,
+        })
+    }
+}
+
 /// The running endpoint; stops when dropped.
 pub struct S3Server {
     endpoint: S3Endpoint,
+    reader: Pair,
+    mender: Pair,
     store: Option<Arc<LogStore>>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl S3Server {
-    /// Opens the store in `dir` and serves it, with `bucket` made. Keys and port are kept in
-    /// `dir`; the port changes only when another program has taken it.
+    /// Opens the store in `dir` and serves it, with `bucket` made. Keys (but repair's) and port are
+    /// kept in `dir`; the port changes only when another program has taken it.
     pub fn start(dir: &Path, bucket: &str) -> Result<Self, EmbeddedError> {
         Self::start_with(dir, bucket, Options::default())
     }
 
     /// As [`S3Server::start`], with sizes of one's own.
     pub fn start_with(dir: &Path, bucket: &str, options: Options) -> Result<Self, EmbeddedError> {
+        private::create_dir(dir).map_err(EmbeddedError::io("create", dir))?;
         let store = Arc::new(LogStore::open(&dir.join("store"), options)?);
-        let access_key = secret(&dir.join("access_key"), ACCESS_KEY_LEN)?;
-        let secret_key = secret(&dir.join("secret_key"), SECRET_KEY_LEN)?;
+        // The files of the only pair that earlier versions had, and handed out.
+        let reader = Pair::kept(dir, "")?;
+        let own = Pair::kept(dir, "service_")?;
+        let mender = Pair::random();
         let listener = listen(dir)?;
         let address = listener
             .local_addr()
             .map_err(EmbeddedError::io("listen for", dir))?;
         let mut s3 = S3ServiceBuilder::new(Endpoint::new(store.clone(), REGION.into()));
-        s3.set_auth(SimpleAuth::from_single(
-            access_key.clone(),
-            secret_key.clone(),
-        ));
-        s3.set_access(Access);
+        let (mut auth, mut keys) = (SimpleAuth::new(), HashMap::new());
+        for (pair, who) in [
+            (&reader, Who::Reader),
+            (&own, Who::Service),
+            (&mender, Who::Mender),
+        ] {
+            auth.register(pair.access.clone(), pair.secret.clone().into());
+            keys.insert(pair.access.clone(), who);
+        }
+        s3.set_auth(auth);
+        s3.set_access(Access { keys });
         let service = s3.build();
 
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
@@ -118,18 +156,38 @@ impl S3Server {
                 endpoint: format!("http://{address}"),
                 region: REGION.into(),
                 bucket: bucket.into(),
-                access_key,
-                secret_key,
+                access_key: own.access,
+                secret_key: own.secret,
             },
+            reader,
+            mender,
             store: Some(store),
             stop,
             thread: Some(thread),
         })
     }
 
-    /// Where it is and how to get in.
+    /// Where it is, with the service's own keys.
     pub fn endpoint(&self) -> &S3Endpoint {
         &self.endpoint
+    }
+
+    /// Where it is, with the keys that are handed out.
+    pub fn reader(&self) -> S3Endpoint {
+        self.with(&self.reader)
+    }
+
+    /// Where it is, with the keys of repair, which last as long as this server.
+    pub fn mender(&self) -> S3Endpoint {
+        self.with(&self.mender)
+    }
+
+    fn with(&self, keys: &Pair) -> S3Endpoint {
+        S3Endpoint {
+            access_key: keys.access.clone(),
+            secret_key: keys.secret.clone(),
+            ..self.endpoint.clone()
+        }
     }
 
     /// Finishes what is under way, then closes the store.

@@ -10,11 +10,12 @@ use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_er
 use super::attributes::Attributes;
 use super::commit::Condition;
 use super::error::{ChangeError, LogStoreError};
+use super::guard::Who;
 use super::listing;
 use super::store::{LogStore, Stored, Upload};
 use super::upload;
 use crate::domain::time::{Clock, SystemClock};
-use crate::store::s3::NO_ROOM;
+use crate::store::s3::{NO_ROOM, NOTHING_WRITTEN};
 
 /// Reads longer than this leave the runtime's thread to others meanwhile; shorter ones come from
 /// the page cache faster than a change of threads.
@@ -70,26 +71,39 @@ pub(super) fn etag(md5: &[u8; 16]) -> ETag {
     ETag::Strong(hex::encode(md5))
 }
 
-fn refuse(error: ChangeError) -> S3Error {
+/// Whose a request is; access lets nobody in without telling.
+fn who<T>(req: &S3Request<T>) -> Who {
+    req.extensions.get().copied().unwrap_or(Who::Reader)
+}
+
+/// What a change that was not made, or not known to be, is answered with.
+pub(super) fn refuse(error: ChangeError) -> S3Error {
     match error {
         ChangeError::PreconditionFailed => s3_error!(PreconditionFailed),
         ChangeError::NoSuchKey => s3_error!(NoSuchKey),
         ChangeError::NoSuchBucket => s3_error!(NoSuchBucket),
         ChangeError::BucketExists => s3_error!(BucketAlreadyOwnedByYou),
         ChangeError::Full(_) => {
-            let code = S3ErrorCode::Custom(NO_ROOM.into());
-            let mut refused = S3Error::with_message(code, error.to_string());
             // Insufficient Storage.
-            if let Ok(status) = 507_u16.try_into() {
-                refused.set_status_code(status);
-            }
-            refused
+            not_written(NO_ROOM, 507, &error)
         }
         ChangeError::Busy => s3_error!(SlowDown, "{error}"),
-        // 503 says that it did not happen, 500 that nobody knows.
-        ChangeError::Poisoned(_) | ChangeError::Closed => s3_error!(ServiceUnavailable, "{error}"),
+        // A 503 of other servers says less, so its code says that nothing happened; a 500 says that
+        // nobody knows.
+        ChangeError::NotBegun(_) | ChangeError::Poisoned(_) | ChangeError::Closed => {
+            not_written(NOTHING_WRITTEN, 503, &error)
+        }
         ChangeError::Unknown(_) => s3_error!(InternalError, "{error}"),
     }
+}
+
+fn not_written(code: &str, status: u16, error: &ChangeError) -> S3Error {
+    let code = S3ErrorCode::Custom(code.into());
+    let mut refused = S3Error::with_message(code, error.to_string());
+    if let Ok(status) = status.try_into() {
+        refused.set_status_code(status);
+    }
+    refused
 }
 
 fn unreadable(error: LogStoreError) -> S3Error {
@@ -261,11 +275,13 @@ impl S3 for Endpoint {
         &self,
         req: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
+        let who = who(&req);
         let mut input = req.input;
         // The body first: answering while the client still sends may cost it the answer.
         let body = upload::take_in(&mut input, req.trailing_headers.as_ref()).await?;
         check_key(&input.key)?;
-        let condition = put_condition(&input)?;
+        let asked = put_condition(&input)?;
+        let condition = who.put(&input.key, asked)?;
         let md5 = body.md5;
         let upload = Upload {
             body: body.pieces,
@@ -276,7 +292,9 @@ impl S3 for Endpoint {
             modified_ms: now_ms(),
         };
         let put = self.store.put(&input.bucket, &input.key, upload, condition);
-        put.await.map_err(refuse)?;
+        if let Err(why) = put.await {
+            who.refuse_put(&input.key, asked, why)?;
+        }
         Ok(S3Response::new(PutObjectOutput {
             e_tag: Some(etag(&md5)),
             ..Default::default()
@@ -352,8 +370,10 @@ impl S3 for Endpoint {
         &self,
         req: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let who = who(&req);
         let input = req.input;
         no_versions(input.version_id.as_ref())?;
+        who.delete(&input.key)?;
         let condition = if_match(input.if_match.as_ref());
         let deleted = self.store.delete(&input.bucket, &input.key, condition);
         deleted.await.map_err(refuse)?;
@@ -364,12 +384,14 @@ impl S3 for Endpoint {
         &self,
         req: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let who = who(&req);
         let DeleteObjectsInput { bucket, delete, .. } = req.input;
         self.bucket_exists(&bucket)?;
         let (store, bucket) = (&self.store, &bucket);
         let one = |object: ObjectIdentifier| async move {
             let condition = object.e_tag.map(ETagCondition::ETag);
-            let outcome = match no_versions(object.version_id.as_ref()) {
+            let allowed = no_versions(object.version_id.as_ref()).and(who.delete(&object.key));
+            let outcome = match allowed {
                 Ok(()) => store
                     .delete(bucket, &object.key, if_match(condition.as_ref()))
                     .await

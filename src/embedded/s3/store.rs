@@ -20,10 +20,11 @@
 //!
 //! **Durability.** A change is answered after `fdatasync`. A failed write or `fdatasync` poisons the
 //! store: after it nobody can say what the kernel still holds, so all writes are refused until a
-//! restart reads back what is there. A full disk alone does not: the batch is cut off again, whoever
-//! is in it learns that nothing was written, and the next one is tried ([`super::commit`]).
+//! restart reads back what is there. A full disk does not: the batch is cut off again, whoever is in
+//! it learns that nothing was written, and the next one is tried; nor does a next segment that cannot
+//! be made, since nothing of the batch was written then ([`super::commit`]).
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use super::index::{Entry, From, Index, Listed};
 use super::recovery::recover;
 use super::segment::Segment;
 use super::upkeep::{self, Upkeep};
+use crate::embedded::private;
 
 /// Largest object: segments stay far below 4 GiB, and an object is in memory whole. The log's
 /// commit objects are below 8 MiB.
@@ -188,7 +190,7 @@ pub struct LogStore {
 impl LogStore {
     /// Opens the store in `dir`, making it if need be. Blocks while it is read.
     pub fn open(dir: &Path, options: Options) -> Result<Self, LogStoreError> {
-        fs::create_dir_all(dir).map_err(LogStoreError::io("create", dir))?;
+        private::create_dir(dir).map_err(LogStoreError::io("create", dir))?;
         let lock = lock(&dir.join("lock"))?;
         let recovered = recover(dir)?;
         let end = recovered.end;
@@ -372,12 +374,13 @@ impl Drop for LogStore {
 
 /// Takes the exclusive lock at `path`; it is released when the file is closed, also by a kill.
 pub fn lock(path: &Path) -> Result<File, LogStoreError> {
-    let file = OpenOptions::new()
+    let file = private::options()
         .write(true)
         .create(true)
         .truncate(false)
         .open(path)
         .map_err(LogStoreError::io("open", path))?;
+    private::close_file(&file, path).map_err(LogStoreError::io("close", path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(LogStoreError::Locked {

@@ -218,6 +218,32 @@ fn law_4_what_is_kept_free_is_kept_and_whose_key_is_taken_learns_that() {
 }
 
 #[test]
+fn law_4_a_segment_that_cannot_be_made_fails_what_waits_for_it_and_poisons_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::open(dir.path(), small()).unwrap();
+    runtime().block_on(async {
+        store.create_bucket(BUCKET, 0).await.unwrap();
+        put(&store, "large", &[b'x'; 2_000]).await;
+        // As where no descriptor is left: the next file cannot be made.
+        let in_the_way = segment_path(dir.path(), 2);
+        fs::create_dir_all(in_the_way.join("full")).unwrap();
+        for _ in 0..2 {
+            let put = store.put(BUCKET, "later", upload(b"1"), Condition::Absent);
+            let refused = put.await.unwrap_err();
+            assert!(matches!(refused, ChangeError::NotBegun(_)), "{refused}");
+            assert_eq!(store.poisoned(), None);
+        }
+        assert_eq!(get(&store, "later"), None);
+        fs::remove_dir_all(in_the_way).unwrap();
+        put(&store, "later", b"2").await;
+        drop(store);
+        let store = LogStore::open(dir.path(), small()).unwrap();
+        assert_eq!(get(&store, "later").unwrap(), b"2");
+        assert_eq!(get(&store, "large").unwrap().len(), 2_000);
+    });
+}
+
+#[test]
 fn compaction_gives_back_space() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::open(dir.path(), small()).unwrap();

@@ -16,10 +16,11 @@ use s3::error::S3Error;
 use s3::{Bucket, BucketConfiguration, Region};
 use serde::{Deserialize, Serialize};
 
-pub use self::outcome::NO_ROOM;
+pub use self::outcome::{NO_ROOM, NOTHING_WRITTEN};
 use self::outcome::{classify_read, classify_write, is_status};
 use super::error::{StoreError, StoreErrorKind};
 use super::object_store::{Created, ObjectInfo, ObjectStore};
+use super::proxy;
 
 /// Where the bucket is and how to get in.
 #[derive(Debug, Clone)]
@@ -82,6 +83,10 @@ pub struct S3ObjectStore {
     bucket: Box<Bucket>,
     region: Region,
     credentials: Credentials,
+    /// Whether it is on this machine: then no proxy of the environment is in between.
+    is_here: bool,
+    /// What a failure to reach it adds.
+    on_the_way: Option<String>,
 }
 
 impl S3ObjectStore {
@@ -113,11 +118,38 @@ impl S3ObjectStore {
         let bucket = bucket
             .with_request_timeout(settings.request_timeout)
             .map_err(|e| invalid(&e))?;
+        let is_here = proxy::is_loopback(&bucket.url());
+        let bucket = if is_here {
+            // A proxy of our own, which is none, in the place of the environment's.
+            let none = reqwest::Proxy::custom(|_| None::<reqwest::Url>);
+            Box::new(bucket.set_proxy(none).map_err(|e| invalid(&e))?)
+        } else {
+            bucket
+        };
         Ok(Self {
+            on_the_way: proxy::hint(&bucket.url()),
             bucket,
             region,
             credentials,
+            is_here,
         })
+    }
+
+    fn write_failed(&self, operation: &'static str, error: &S3Error) -> StoreError {
+        self.told(classify_write(operation, error), error)
+    }
+
+    fn read_failed(&self, operation: &'static str, error: &S3Error) -> StoreError {
+        self.told(classify_read(operation, error), error)
+    }
+
+    fn told(&self, mut failed: StoreError, error: &S3Error) -> StoreError {
+        if let Some(hint) = self.on_the_way.as_deref()
+            && matches!(error, S3Error::Reqwest(_))
+        {
+            failed.message.push_str(hint);
+        }
+        failed
     }
 
     /// Makes the bucket unless it is there. Any answer but "not found" to the look-up is reported
@@ -130,7 +162,11 @@ impl S3ObjectStore {
         {
             Ok(_) => return Ok(()),
             Err(e) if is_status(&e, 404) => {}
-            Err(e) => return Err(classify_read("look up bucket", &e)),
+            Err(e) => return Err(self.read_failed("look up bucket", &e)),
+        }
+        if self.is_here {
+            // The client makes buckets by way of the environment's proxy.
+            return self.create_without_location().await;
         }
         let name = self.bucket.name();
         let config = BucketConfiguration::default();
@@ -145,7 +181,7 @@ impl S3ObjectStore {
             // Another process made it in the meantime.
             Err(e) if is_status(&e, 409) => Ok(()),
             Err(e) if refuses_location(&e) => self.create_without_location().await,
-            Err(e) => Err(classify_write("create bucket", &e)),
+            Err(e) => Err(self.write_failed("create bucket", &e)),
         }
     }
 
@@ -156,7 +192,7 @@ impl S3ObjectStore {
         match self.bucket.put_object("/", &[]).await {
             Ok(_) => Ok(()),
             Err(e) if is_status(&e, 409) => Ok(()),
-            Err(e) => Err(classify_write("create bucket", &e)),
+            Err(e) => Err(self.write_failed("create bucket", &e)),
         }
     }
 }
@@ -174,11 +210,11 @@ impl ObjectStore for S3ObjectStore {
             .put_object_builder(key, &body)
             .with_content_type("application/x-ndjson")
             .with_header("If-None-Match", "*")
-            .map_err(|e| classify_write(OP, &e))?;
+            .map_err(|e| self.write_failed(OP, &e))?;
         match request.execute().await {
             Ok(_) => Ok(Created::Yes),
             Err(e) if is_status(&e, 412) => Ok(Created::Exists),
-            Err(e) => Err(classify_write(OP, &e)),
+            Err(e) => Err(self.write_failed(OP, &e)),
         }
     }
 
@@ -187,14 +223,14 @@ impl ObjectStore for S3ObjectStore {
             .put_object(key, &body)
             .await
             .map(|_| ())
-            .map_err(|e| classify_write("put", &e))
+            .map_err(|e| self.write_failed("put", &e))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         match self.bucket.get_object(key).await {
             Ok(response) => Ok(Some(response.into_bytes())),
             Err(e) if is_status(&e, 404) => Ok(None),
-            Err(e) => Err(classify_read("get", &e)),
+            Err(e) => Err(self.read_failed("get", &e)),
         }
     }
 
@@ -217,7 +253,7 @@ impl ObjectStore for S3ObjectStore {
                 Err(StoreError::corrupt("s3", "get range", message))
             }
             Err(e) if is_status(&e, 404) => Ok(None),
-            Err(e) => Err(classify_read("get range", &e)),
+            Err(e) => Err(self.read_failed("get range", &e)),
         }
     }
 
@@ -237,7 +273,7 @@ impl ObjectStore for S3ObjectStore {
                 Some(limit.clamp(1, 1000)),
             )
             .await
-            .map_err(|e| classify_read("list", &e))?;
+            .map_err(|e| self.read_failed("list", &e))?;
         Ok(page
             .contents
             .into_iter()
@@ -252,7 +288,7 @@ impl ObjectStore for S3ObjectStore {
         match self.bucket.delete_object(key).await {
             Ok(_) => Ok(()),
             Err(e) if is_status(&e, 404) => Ok(()),
-            Err(e) => Err(classify_write("delete", &e)),
+            Err(e) => Err(self.write_failed("delete", &e)),
         }
     }
 }

@@ -9,6 +9,9 @@ use crate::store::error::{Determinacy, StoreError, StoreErrorKind};
 /// servers may come from one of several disks, after another has taken the write.
 pub const NO_ROOM: &str = "NoRoomNothingWritten";
 
+/// Code of the embedded endpoint's 503: it cannot write just now, and nothing was written.
+pub const NOTHING_WRITTEN: &str = "NotNowNothingWritten";
+
 /// Whether the server answered with `status`.
 pub fn is_status(error: &S3Error, status: u16) -> bool {
     matches!(error, S3Error::HttpFailWithBody(s, _) if *s == status)
@@ -49,6 +52,7 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
             412 => (Kind::Conflict, Determinate),
             429 => (Kind::Throttled, Determinate),
             // A store or a proxy that gave up half-way: the write may have reached a disk.
+            503 if body.contains(NOTHING_WRITTEN) => (Kind::Unavailable, Determinate),
             503 => (Kind::Throttled, Indeterminate),
             507 if body.contains(NO_ROOM) => (Kind::Full, Determinate),
             507 => (Kind::Full, Indeterminate),
@@ -112,6 +116,7 @@ mod tests {
                 (Kind::Unavailable, Determinate),
             ),
             (507, NO_ROOM, (Kind::Full, Determinate)),
+            (503, NOTHING_WRITTEN, (Kind::Unavailable, Determinate)),
             // MinIO's: some of its disks may have the object.
             (
                 507,

@@ -1,0 +1,60 @@
+//! What a service on one machine owes its owner: its keys, its files, its loopback.
+
+use std::process::{Command, Output};
+
+use serde_json::json;
+
+use crate::bucket;
+use crate::service::Service;
+
+/// Nobody listens there.
+const NO_PROXY_IS: &str = "http://127.0.0.1:9";
+
+fn oms(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oms"));
+    command.args(args).env_clear();
+    for variable in ["http_proxy", "https_proxy", "all_proxy"] {
+        command.env(variable, NO_PROXY_IS);
+    }
+    command.output().expect("oms runs")
+}
+
+/// Below a folder that only its owner may search, as every temporary one is: as root PostgreSQL runs
+/// under an account that may not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_5_who_was_handed_keys_reads_and_loopback_is_reached_past_every_proxy() {
+    let proxies = [("http_proxy", NO_PROXY_IS), ("ALL_PROXY", NO_PROXY_IS)];
+    let service = Service::start(&proxies, &[]).await;
+    let made = json!({ "name": "mine", "description": "" });
+    let (status, _) = service.send("POST", "/api/v1/databases", Some(made)).await;
+    assert_eq!(status, 201);
+
+    let status = oms(&["status", "--url", &service.url]);
+    assert!(status.status.success(), "{status:?}");
+    let elsewhere = oms(&["status", "--url", "http://oms.invalid:8000"]);
+    let said = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
+    assert_eq!(elsewhere.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains(NO_PROXY_IS) && said.contains("NO_PROXY"),
+        "{said}"
+    );
+    let dir = service.data_dir();
+    let dir = dir.to_str().expect("text");
+    let audit = oms(&["log", "audit", "--data-dir", dir]);
+    assert!(audit.status.success(), "{audit:?}");
+
+    let handed = bucket(&service);
+    let pages = handed.list("events/".into(), None).await.expect("listed");
+    let keys: Vec<String> = pages
+        .into_iter()
+        .flat_map(|page| page.contents)
+        .map(|object| object.key)
+        .collect();
+    assert!(!keys.is_empty());
+    for key in &keys {
+        assert!(handed.delete_object(key).await.is_err(), "{key}");
+        assert!(handed.put_object(key, b"x").await.is_err(), "{key}");
+    }
+    let audit = oms(&["log", "audit", "--data-dir", dir]);
+    assert!(audit.status.success(), "{audit:?}");
+}
