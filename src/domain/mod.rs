@@ -18,6 +18,7 @@ pub mod plain;
 pub mod property;
 pub mod refusal;
 pub mod time;
+pub mod versions;
 
 #[cfg(test)]
 mod model_tests;

@@ -5,8 +5,9 @@
 //! [`headers`], [`json`] and [`extract`], is handled by the file named after its resource, and is
 //! answered through [`respond`] or as a [`problem`].
 //!
+//! * [`server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines
 //! * [`edge`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: web pages
-//!   kept out where there are no tokens
+//!   kept out where there are no tokens; [`cors`]: which pages may read answers
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
 //! * [`streams`], [`events`], [`sse`], [`commands`]: the events behind it
 //! * [`admin`], [`migration`], [`jobs`], [`health`]: operations
@@ -20,6 +21,8 @@ pub mod auth;
 pub mod batch;
 pub mod classes;
 pub mod commands;
+pub mod connection;
+pub mod cors;
 pub mod databases;
 pub mod edge;
 pub mod events;
@@ -32,6 +35,7 @@ pub mod json;
 pub mod middleware;
 pub mod migration;
 pub mod openapi;
+pub mod outgoing;
 pub mod path;
 pub mod problem;
 pub mod query;
@@ -42,6 +46,12 @@ pub mod schema;
 pub mod server;
 pub mod sse;
 pub mod streams;
+pub mod wire;
+
+#[cfg(test)]
+mod bodies_tests;
+#[cfg(test)]
+mod hostile_tests;
 
 use std::sync::Arc;
 

@@ -7,12 +7,14 @@
 )]
 
 mod clock;
+mod connections;
 mod drill;
 mod full_disk;
 #[path = "../support/broker.rs"]
 mod kafka;
 mod kills;
 mod load;
+mod manners;
 mod migration;
 mod service;
 mod steps;
