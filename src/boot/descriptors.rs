@@ -61,11 +61,12 @@ pub fn provide(config: &mut Config) -> anyhow::Result<()> {
 }
 
 fn reserve(config: &Config) -> u64 {
-    let s3 = S3 + if config.s3.is_embedded() {
-        EMBEDDED_S3
-    } else {
-        0
-    };
+    let s3 = S3
+        + if config.s3.is_embedded() {
+            EMBEDDED_S3
+        } else {
+            0
+        };
     BASE + s3 + KAFKA + config.postgres.max_connections as u64
 }
 
@@ -84,7 +85,10 @@ mod tests {
     #[test]
     fn law_13_connections_leave_descriptors_for_the_stores() {
         let reserve = reserve(&Config::default());
-        assert_eq!(connections(1_024, reserve), Some((1_024 - reserve) as usize));
+        assert_eq!(
+            connections(1_024, reserve),
+            Some((1_024 - reserve) as usize)
+        );
         assert_eq!(connections(1 << 20, reserve), Some(3 << 18));
         assert_eq!(connections(reserve + FEWEST_CONNECTIONS - 1, reserve), None);
         assert!(connections(reserve + FEWEST_CONNECTIONS, reserve).is_some());

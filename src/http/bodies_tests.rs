@@ -30,28 +30,64 @@ fn bodies() -> Vec<(&'static str, Read, Value)> {
     });
     let job = json!({"action": "start"});
     vec![
-        ("createDatabase", read::<databases::CreateDatabase>, json!({"name": "films"})),
+        (
+            "createDatabase",
+            read::<databases::CreateDatabase>,
+            json!({"name": "films"}),
+        ),
         ("createClass", read::<ClassDefinition>, class.clone()),
         ("replaceClass", read::<ClassDefinition>, class),
-        ("createInstance", read::<instances::CreateInstance>, json!({"data": {}, "metadata": {}})),
-        ("queryInstances", read::<QuerySpec>, json!({
-            "filters": [{"field": "year", "op": "gte", "value": 1990}],
-            "sort": ["-year", {"field": "title", "descending": true}],
-        })),
-        ("batchInstances", read::<batch::Batch>, json!({
-            "operations": [{"op": "create", "data": {}, "metadata": {}}],
-        })),
-        ("appendEvents", read::<streams::Append>, json!({
-            "events": [{"type": "A", "data": {}, "metadata": {}}],
-        })),
-        ("switchMode", read::<migration::SwitchRequest>, json!({"mode": "s3_only", "reason": "r"})),
+        (
+            "createInstance",
+            read::<instances::CreateInstance>,
+            json!({"data": {}, "metadata": {}}),
+        ),
+        (
+            "queryInstances",
+            read::<QuerySpec>,
+            json!({
+                "filters": [{"field": "year", "op": "gte", "value": 1990}],
+                "sort": ["-year", {"field": "title", "descending": true}],
+            }),
+        ),
+        (
+            "batchInstances",
+            read::<batch::Batch>,
+            json!({
+                "operations": [{"op": "create", "data": {}, "metadata": {}}],
+            }),
+        ),
+        (
+            "appendEvents",
+            read::<streams::Append>,
+            json!({
+                "events": [{"type": "A", "data": {}, "metadata": {}}],
+            }),
+        ),
+        (
+            "switchMode",
+            read::<migration::SwitchRequest>,
+            json!({"mode": "s3_only", "reason": "r"}),
+        ),
         ("orderBackfill", read::<jobs::BackfillOrder>, job.clone()),
         ("orderVerify", read::<jobs::VerifyOrder>, job.clone()),
         ("orderRepair", read::<jobs::RepairOrder>, job.clone()),
         ("orderArchive", read::<jobs::ArchiveOrder>, job),
-        ("killActor", read::<admin::Kill>, json!({"path": "a", "how": "panic"})),
-        ("armFailpoint", read::<admin::Failpoint>, json!({"name": "s3.get.before", "action": "error"})),
-        ("shiftClock", read::<admin::ClockShift>, json!({"offset_seconds": 1})),
+        (
+            "killActor",
+            read::<admin::Kill>,
+            json!({"path": "a", "how": "panic"}),
+        ),
+        (
+            "armFailpoint",
+            read::<admin::Failpoint>,
+            json!({"name": "s3.get.before", "action": "error"}),
+        ),
+        (
+            "shiftClock",
+            read::<admin::ClockShift>,
+            json!({"offset_seconds": 1}),
+        ),
     ]
 }
 
@@ -135,6 +171,9 @@ fn the_order_of_a_sort_is_never_guessed() {
     let fault = |field: &str, code| (field.to_owned(), code);
     let with_dir = json!({"field": "n", "dir": "desc"});
     assert_eq!(read(with_dir), fault("sort[0].dir", "unknown_field"));
-    assert_eq!(read(json!({"descending": true})), fault("sort[0].field", "required"));
+    assert_eq!(
+        read(json!({"descending": true})),
+        fault("sort[0].field", "required")
+    );
     assert_eq!(read(json!(7)), fault("sort[0]", "type"));
 }

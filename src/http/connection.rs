@@ -121,7 +121,8 @@ impl Connection {
             readers: Cell::new(0),
             framing: Cell::new(Framing::None),
             idle_since: Cell::new(Instant::now()),
-            head_since: Cell::new(None),
+            // Who opens a connection has something to say.
+            head_since: Cell::new(Some(Instant::now())),
             blocked_since: Cell::new(None),
             stalls: RefCell::default(),
             next_stall: Cell::new(0),
@@ -379,7 +380,9 @@ mod tests {
         let connection = Connection::new(Version::One, PATIENCE);
         let start = Instant::now();
         let idle = |from| Some((from + PATIENCE.idle, Overdue::Idle));
-        assert_eq!(connection.due(false), idle(start));
+        let first = Some((start + PATIENCE.head, Overdue::Head));
+        assert_eq!(connection.due(false), first);
+        drop(begin(&connection, &[]));
         for _ in 0..3 {
             tokio::time::advance(Duration::from_secs(1)).await;
             connection.handed_on(1);

@@ -243,10 +243,18 @@ impl Edge {
 
     /// Room for one more live stream of this principal. Who is nobody in particular, because there
     /// are no tokens, may have them all.
-    pub fn open_stream(&self, principal: &Arc<str>) -> Result<(Place, Option<Place>), StreamRefused> {
+    pub fn open_stream(
+        &self,
+        principal: &Arc<str>,
+    ) -> Result<(Place, Option<Place>), StreamRefused> {
         let mut own = None;
         if self.auth.knows_tokens() {
-            let taken = self.streams_of.lock().entry(principal.clone()).or_default().clone();
+            let taken = self
+                .streams_of
+                .lock()
+                .entry(principal.clone())
+                .or_default()
+                .clone();
             let limit = self.settings.max_streams_per_principal;
             own = Some(Place::take(&taken, limit).ok_or(StreamRefused::Share)?);
         }

@@ -140,12 +140,18 @@ fn no_place(refused: StreamRefused, caller: &Caller) -> Problem {
     let (limit, problem) = match refused {
         StreamRefused::TooMany => {
             let detail = "too many live streams are open; read pages instead";
-            ("live_streams", Problem::new(problem::TOO_MANY_STREAMS, detail))
+            (
+                "live_streams",
+                Problem::new(problem::TOO_MANY_STREAMS, detail),
+            )
         }
         StreamRefused::Share => {
             let share = caller.edge.settings.max_streams_per_principal;
             let detail = format!("this token has the {share} live streams that it may have");
-            ("live_streams_of_token", Problem::new(problem::RATE_LIMITED, detail))
+            (
+                "live_streams_of_token",
+                Problem::new(problem::RATE_LIMITED, detail),
+            )
         }
     };
     metrics::admission_rejected(limit);

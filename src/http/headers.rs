@@ -188,9 +188,7 @@ fn bad_if_match(detail: &str) -> Problem {
 /// Digits only: `u64::from_str` also takes a plus sign.
 fn parse_digits(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits
-        .then(|| text.parse().ok())
-        .flatten()
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 /// Whether `If-None-Match` says that the caller has this version already (weak comparison, lists
@@ -330,7 +328,9 @@ mod tests {
         assert_eq!(read("\"3\"").unwrap(), Precondition::Version(Version(3)));
         assert_eq!(read("*").unwrap(), Precondition::Exists);
         let some = |versions: &[u64]| {
-            let set = versions.iter().try_fold(VersionSet::NONE, |s, v| s.with(Version(*v)));
+            let set = versions
+                .iter()
+                .try_fold(VersionSet::NONE, |s, v| s.with(Version(*v)));
             Precondition::OneOf(set.unwrap())
         };
         for (value, matched) in [
@@ -351,8 +351,17 @@ mod tests {
         assert_eq!(Precondition::from_headers(&twice).unwrap(), some(&[1, 2]));
         let many = vec!["\"1\""; MAX_VERSIONS + 1].join(",");
         for bad in [
-            "3", "\"\"x", "", "\"", "\"3", "w/\"3\"", "*, \"3\"", "\"3\",", "\"3\" \"4\"",
-            "\"3 4\"", &many,
+            "3",
+            "\"\"x",
+            "",
+            "\"",
+            "\"3",
+            "w/\"3\"",
+            "*, \"3\"",
+            "\"3\",",
+            "\"3\" \"4\"",
+            "\"3 4\"",
+            &many,
         ] {
             assert_eq!(read(bad).unwrap_err().code(), "invalid_if_match", "{bad:?}");
         }
@@ -451,7 +460,12 @@ mod tests {
         let read = |values: &[&str]| {
             let pairs: Vec<_> = values.iter().map(|v| (MIN_POSITION, *v)).collect();
             let positions = min_positions(&headers(&pairs), 4)?;
-            Ok::<_, Problem>(positions.iter().map(ToString::to_string).collect::<Vec<_>>())
+            Ok::<_, Problem>(
+                positions
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>(),
+            )
         };
         assert_eq!(read(&["1/2/3"]).unwrap(), ["1/2/3"]);
         assert!(read(&[]).unwrap().is_empty());
@@ -460,7 +474,11 @@ mod tests {
             ["0/9/0", "1/10/1", "3/0/0"]
         );
         for bad in ["1/2", "", "1/2/3,", "1/2/3;0/9/0", "4/0/0", "9999/0/0"] {
-            assert_eq!(read(&[bad]).unwrap_err().code(), "invalid_header", "{bad:?}");
+            assert_eq!(
+                read(&[bad]).unwrap_err().code(),
+                "invalid_header",
+                "{bad:?}"
+            );
         }
     }
 }

@@ -50,9 +50,8 @@ async fn start(settings: HttpSettings) -> World {
     let at_once = Arc::new(AtomicUsize::new(0));
     let (for_app, most) = (edge.clone(), at_once.clone());
     let application = move |cfg: &mut web::ServiceConfig| {
-        let around = |path, method, access| {
-            Around::new(for_app.clone(), path, vec![(method, access)])
-        };
+        let around =
+            |path, method, access| Around::new(for_app.clone(), path, vec![(method, access)]);
         let big = || async { HttpResponse::Ok().body(vec![b'x'; BIG]) };
         let around_big = around("/big", Method::GET, Access::Read);
         cfg.service(web::resource("/big").get(big).wrap(around_big));
@@ -76,7 +75,11 @@ async fn start(settings: HttpSettings) -> World {
             HttpResponse::Ok().streaming(endless)
         };
         let around_live = around("/live", Method::GET, Access::Read);
-        cfg.service(web::resource("/live").route(web::head().to(live)).wrap(around_live));
+        cfg.service(
+            web::resource("/live")
+                .route(web::head().to(live))
+                .wrap(around_live),
+        );
         let around_echo = around("/echo", Method::POST, Access::Write);
         cfg.service(web::resource("/echo").post(echo).wrap(around_echo));
         let bare = |_: BareCommand| async { HttpResponse::Ok().body("bare") };
@@ -138,7 +141,8 @@ async fn rest(mut stream: TcpStream) -> String {
 const GET_BIG: &str = "GET /big HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 #[actix_web::test]
-async fn law_13_the_place_is_held_until_the_answer_is_written_and_no_longer_than_a_client_may_take() {
+async fn law_13_the_place_is_held_until_the_answer_is_written_and_no_longer_than_a_client_may_take()
+{
     let world = start(settings()).await;
     let silent = world.send(GET_BIG);
     world.until("it is held", |held| held == (1, BIG, 1)).await;
@@ -171,7 +175,9 @@ async fn law_13_bytes_of_answers_in_flight_are_bounded() {
     // What a write did must be told; the next is not begun.
     let write = "POST /write HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let _written = world.send(write);
-    world.until("the write", |held| held == (3, 3 * BIG, 3)).await;
+    world
+        .until("the write", |held| held == (3, 3 * BIG, 3))
+        .await;
     let refused = rest(world.send(&write.replace("\r\n\r\n", close))).await;
     assert!(refused.contains("nothing was done"), "{refused}");
     world.end().await;

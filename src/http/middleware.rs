@@ -301,7 +301,13 @@ impl Exit {
             }
             BodySize::None => {}
         }
-        finish(&mut response, self.method, &self.route, self.request_id, self.began);
+        finish(
+            &mut response,
+            self.method,
+            &self.route,
+            self.request_id,
+            self.began,
+        );
         self.edge.cors.mark(self.page, response.headers_mut());
         let held = Held {
             place,

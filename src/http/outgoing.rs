@@ -37,7 +37,12 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Sends `body`; `held` is given back once it is written.
-    pub fn new(body: BoxBody, held: Held, stream: Option<HeldBytes>, call: Option<Call>) -> BoxBody {
+    pub fn new(
+        body: BoxBody,
+        held: Held,
+        stream: Option<HeldBytes>,
+        call: Option<Call>,
+    ) -> BoxBody {
         let number = call.as_ref().map_or(0, |c| c.connection().answer_number());
         BoxBody::new(Self {
             body,

@@ -111,11 +111,17 @@ mod tests {
             (&[("origin", "https://evil.example")], false),
             (&[("origin", "https://app.example")], true),
             (
-                &[("origin", "https://app.example"), ("host", "rebound.example")],
+                &[
+                    ("origin", "https://app.example"),
+                    ("host", "rebound.example"),
+                ],
                 false,
             ),
             (
-                &[("origin", "https://app.example"), ("origin", "https://evil.example")],
+                &[
+                    ("origin", "https://app.example"),
+                    ("origin", "https://evil.example"),
+                ],
                 false,
             ),
             (&[("origin", "null")], false),

@@ -30,6 +30,10 @@ const BACKLOG: u32 = 2_048;
 /// connections itself, and politely.
 const IDLE_MARGIN: Duration = Duration::from_secs(5);
 
+/// How much longer than ours actix's own deadlines are. Its clock moves twice a second only, so they
+/// may be half a second early.
+const ACTIX_MARGIN: Duration = Duration::from_secs(1);
+
 /// Binds the server as `state.edge.settings` say. It serves once the returned `Server` is awaited
 /// (or spawned), and listens for no signals: to stop it, call [`super::Edge::close_streams`], then
 /// `server.handle().stop(true)`, which lets requests in flight end.
@@ -67,12 +71,14 @@ pub async fn serve(
         builder = builder.listen("http", listener.into_std()?, move || {
             let (edge, application) = (edge.clone(), application.clone());
             let (tls, stopping) = (tls.clone(), stopping.clone());
-            let app = App::new().configure(move |cfg| application(cfg)).into_factory();
+            let app = App::new()
+                .configure(move |cfg| application(cfg))
+                .into_factory();
             let app = app.map_err(|error: Error| error.error_response());
             let http = HttpService::build()
                 .keep_alive(settings.keep_alive)
-                .client_request_timeout(settings.head_timeout)
-                .client_disconnect_timeout(settings.head_timeout)
+                .client_request_timeout(settings.head_timeout + ACTIX_MARGIN)
+                .client_disconnect_timeout(settings.head_timeout + ACTIX_MARGIN)
                 .graceful_shutdown_signal(move || {
                     let stopping = stopping.clone();
                     async move { stopping.notified().await }
@@ -133,7 +139,9 @@ async fn accept(
         None => Socket::Plain(stream),
         Some(tls) => {
             let shaken = timeout(edge.settings.head_timeout, tls.accept(stream)).await;
-            Socket::Tls(Box::new(shaken.map_err(|_| DispatchError::SlowRequestTimeout)??))
+            Socket::Tls(Box::new(
+                shaken.map_err(|_| DispatchError::SlowRequestTimeout)??,
+            ))
         }
     };
     let (version, protocol) = match &socket {

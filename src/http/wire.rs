@@ -149,9 +149,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
             } else {
                 due
             };
-            let alarm = self
-                .alarm
-                .get_or_insert_with(|| Box::pin(sleep_until(due)));
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
             if alarm.is_elapsed() || alarm.deadline() > due {
                 alarm.as_mut().reset(due);
             }
@@ -292,8 +290,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     /// Writes the first SETTINGS frame with the limit of streams in it.
     fn write_settings(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         if matches!(self.settings, Settings::Due) {
-            let (frame, old) = limited_settings(data)
-                .ok_or_else(|| cut("HTTP/2 does not begin with SETTINGS"))?;
+            let (frame, old) =
+                limited_settings(data).ok_or_else(|| cut("HTTP/2 does not begin with SETTINGS"))?;
             self.settings = Settings::Writing(frame, old);
         }
         while let Settings::Writing(frame, old) = &mut self.settings {
@@ -392,7 +390,8 @@ fn limited_settings(data: &[u8]) -> Option<(Bytes, usize)> {
     const SETTINGS: u8 = 4;
     const MAX_CONCURRENT: u16 = 3;
     let header = data.get(..HEADER)?;
-    let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+    let length =
+        usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
     if header[3] != SETTINGS || header[4] != 0 {
         return None;
     }

@@ -42,7 +42,11 @@ async fn ask(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = request.body(body.to_owned()).send().await.expect("an answer");
+    let answer = request
+        .body(body.to_owned())
+        .send()
+        .await
+        .expect("an answer");
     Asked {
         status: answer.status().as_u16(),
         headers: answer.headers().clone(),
@@ -122,7 +126,14 @@ async fn preconditions(service: &Service) {
 async fn media_types(service: &Service) {
     let path = format!("{INSTANCES}/a1");
     let patch = async |media: &str, body: &str| {
-        ask(service, Method::PATCH, &path, &[("content-type", media)], body).await
+        ask(
+            service,
+            Method::PATCH,
+            &path,
+            &[("content-type", media)],
+            body,
+        )
+        .await
     };
     for body in [r#"{"n":3}"#, r#"[{"op":"replace","path":"/n","value":3}]"#] {
         let refused = patch("application/json-patch+json", body).await;
@@ -130,7 +141,12 @@ async fn media_types(service: &Service) {
         let taken = refused.header("accept-patch");
         assert!(taken.contains("application/merge-patch+json"), "{taken}");
     }
-    assert_eq!(patch("application/merge-patch+json", r#"{"n":3}"#).await.status, 200);
+    assert_eq!(
+        patch("application/merge-patch+json", r#"{"n":3}"#)
+            .await
+            .status,
+        200
+    );
 }
 
 async fn web_pages(service: &Service) {
@@ -138,7 +154,10 @@ async fn web_pages(service: &Service) {
         let headers = [
             ("origin", origin),
             ("access-control-request-method", "POST"),
-            ("access-control-request-headers", "content-type,idempotency-key"),
+            (
+                "access-control-request-headers",
+                "content-type,idempotency-key",
+            ),
         ];
         let path = format!("{INSTANCES}/query");
         ask(service, Method::OPTIONS, &path, &headers, "").await
@@ -147,18 +166,34 @@ async fn web_pages(service: &Service) {
     assert_eq!(allowed.status, 204);
     let origin = "access-control-allow-origin";
     assert_eq!(allowed.header(origin), "http://localhost:3000");
-    assert!(allowed.header("access-control-allow-methods").contains("POST"));
+    assert!(
+        allowed
+            .header("access-control-allow-methods")
+            .contains("POST")
+    );
     let headers = allowed.header("access-control-allow-headers");
     assert!(headers.contains("idempotency-key") && headers.contains("authorization"));
     assert!(allowed.header("vary").contains("origin"));
     assert_eq!(preflight("http://localhost:4000").await.header(origin), "");
-    let from_page = [("origin", "http://localhost:3000"), ("sec-fetch-site", "cross-site")];
+    let from_page = [
+        ("origin", "http://localhost:3000"),
+        ("sec-fetch-site", "cross-site"),
+    ];
     let read = ask(service, Method::GET, INSTANCES, &from_page, "").await;
-    assert_eq!((read.status, read.header(origin)), (200, "http://localhost:3000"));
-    assert!(read.header("access-control-expose-headers").contains("etag"));
+    assert_eq!(
+        (read.status, read.header(origin)),
+        (200, "http://localhost:3000")
+    );
+    assert!(
+        read.header("access-control-expose-headers")
+            .contains("etag")
+    );
     let from_other = [("origin", "https://evil.example")];
     let read = ask(service, Method::GET, INSTANCES, &from_other, "").await;
-    assert_eq!((read.code(), read.header(origin)), ((403, "cross_site_request"), ""));
+    assert_eq!(
+        (read.code(), read.header(origin)),
+        ((403, "cross_site_request"), "")
+    );
 }
 
 async fn bodies(service: &Service) {
@@ -166,13 +201,24 @@ async fn bodies(service: &Service) {
     let number = "12345678901234567890.123456789";
     let kept = post(&format!(r#"{{"id":"big","data":{{"n":{number}}}}}"#)).await;
     assert_eq!(kept.status, 201, "{}", kept.body);
-    let text = service.http.get(service.at(&format!("{INSTANCES}/big"))).send().await;
+    let text = service
+        .http
+        .get(service.at(&format!("{INSTANCES}/big")))
+        .send()
+        .await;
     let text = text.expect("an answer").text().await.expect("a body");
     assert!(text.contains(number), "{text}");
     assert_eq!(post(r#"{"data":{"n":1e400}}"#).await.status, 422);
-    let deep = format!(r#"{{"data":{{"n":{}{}}}}}"#, "[".repeat(2_000), "]".repeat(2_000));
+    let deep = format!(
+        r#"{{"data":{{"n":{}{}}}}}"#,
+        "[".repeat(2_000),
+        "]".repeat(2_000)
+    );
     assert_eq!(post(&deep).await.code(), (400, "json_too_deep"));
-    assert_eq!(post(r#"{"data":{"n":1,"n":2}}"#).await.code(), (400, "duplicate_key"));
+    assert_eq!(
+        post(r#"{"data":{"n":1,"n":2}}"#).await.code(),
+        (400, "duplicate_key")
+    );
     for text in [r"\u0000", r"\ud800", r"\udc00x"] {
         let refused = post(&format!(r#"{{"data":{{"title":"{text}"}}}}"#)).await;
         assert_eq!(refused.code(), (400, "unsupported_character"), "{text}");
@@ -187,9 +233,23 @@ async fn bodies(service: &Service) {
     let refused = ask(service, Method::GET, &slash, &[], "").await;
     assert_eq!(refused.code(), (400, "invalid_id"));
     let key = [("idempotency-key", "k1")];
-    let first = ask(service, Method::POST, INSTANCES, &key, r#"{"data":{"n":1}}"#).await;
+    let first = ask(
+        service,
+        Method::POST,
+        INSTANCES,
+        &key,
+        r#"{"data":{"n":1}}"#,
+    )
+    .await;
     assert_eq!(first.status, 201);
-    let other = ask(service, Method::POST, INSTANCES, &key, r#"{"data":{"n":2}}"#).await;
+    let other = ask(
+        service,
+        Method::POST,
+        INSTANCES,
+        &key,
+        r#"{"data":{"n":2}}"#,
+    )
+    .await;
     assert_eq!(other.code(), (422, "idempotency_key_reused"));
     let sort = r#"{"sort":[{"field":"n","dir":"desc"}]}"#;
     let query = format!("{INSTANCES}/query");
@@ -197,14 +257,19 @@ async fn bodies(service: &Service) {
     assert_eq!(refused.code(), (422, "validation_failed"));
     assert_eq!(refused.body["violations"][0]["field"], "sort[0].dir");
 
-    let head = format!("POST {INSTANCES} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n");
+    let head = format!(
+        "POST {INSTANCES} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    );
     let body = r#"{"id":"told","data":{}}"#;
     let told = format!(
         "{head}expect: 100-continue\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     let got = raw(service, told).await;
-    assert!(got.starts_with("HTTP/1.1 100") && got.contains("HTTP/1.1 201"), "{got}");
+    assert!(
+        got.starts_with("HTTP/1.1 100") && got.contains("HTTP/1.1 201"),
+        "{got}"
+    );
     let body = r#"{"id":"chunked","data":{}}"#;
     let (one, two) = body.split_at(7);
     let chunked = format!(
@@ -237,7 +302,10 @@ async fn positions(service: &Service) {
         let found = ask(service, Method::POST, &query, &headers, &filter.to_string()).await;
         let total = found.body["total"].as_u64().expect("a total");
         // Of the first thousand there are some already.
-        assert!(total >= 50 && (round == 0 || total == 50), "round {round}: {total}");
+        assert!(
+            total >= 50 && (round == 0 || total == 50),
+            "round {round}: {total}"
+        );
     }
     for wrong in ["99/0/0", "0/0/0,x"] {
         let headers = [("x-min-position", wrong)];
@@ -250,13 +318,16 @@ async fn positions(service: &Service) {
 
 async fn live(service: &Service) {
     // More than there are slots: none is taken, and each connection serves the next request.
-    let head = "HEAD /api/v1/events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n";
+    let head =
+        "HEAD /api/v1/events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n";
     let last = "GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let got = raw(service, format!("{}{last}", head.repeat(300))).await;
     assert_eq!(got.matches("HTTP/1.1 200").count(), 301);
     assert_eq!(got.matches("text/event-stream").count(), 300);
     let accept = [("accept", "text/event-stream")];
-    let mut request = service.http.get(service.at("/api/v1/events?types=NothingLikeIt"));
+    let mut request = service
+        .http
+        .get(service.at("/api/v1/events?types=NothingLikeIt"));
     for (name, value) in accept {
         request = request.header(name, value);
     }

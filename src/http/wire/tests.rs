@@ -43,7 +43,10 @@ async fn handed_on(wire: &mut Wire<DuplexStream>) -> String {
 async fn law_13_what_is_pipelined_waits_outside() {
     let (mut wire, mut client) = wire(Version::One, 1 << 20);
     let request = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-    client.write_all(request.repeat(1_000).as_bytes()).await.unwrap();
+    client
+        .write_all(request.repeat(1_000).as_bytes())
+        .await
+        .unwrap();
     let connection = wire.connection().clone();
     for _ in 0..3 {
         assert_eq!(handed_on(&mut wire).await, request);
@@ -62,7 +65,11 @@ async fn bodies_are_handed_on_whole_and_nothing_behind_them() {
     let head = "POST / HTTP/1.1\ncontent-length: 7\n\n";
     let text = format!("{head}{{\"a\":1}}GET / HTTP/1.1\r\n\r\n");
     client.write_all(text.as_bytes()).await.unwrap();
-    assert_eq!(handed_on(&mut wire).await, head, "lines may end with LF alone");
+    assert_eq!(
+        handed_on(&mut wire).await,
+        head,
+        "lines may end with LF alone"
+    );
     let request = TestRequest::default().insert_header(("content-length", "7"));
     let call = connection.begin(request.to_http_request().head());
     assert_eq!(handed_on(&mut wire).await, "{\"a\":1}");
@@ -74,7 +81,10 @@ async fn bodies_are_handed_on_whole_and_nothing_behind_them() {
 #[tokio::test(start_paused = true)]
 async fn law_13_a_head_is_bounded_in_bytes_and_time() {
     let (mut wire, mut client) = wire(Version::One, 1 << 20);
-    client.write_all(&vec![b'x'; 2 * MAX_HEAD_BYTES]).await.unwrap();
+    client
+        .write_all(&vec![b'x'; 2 * MAX_HEAD_BYTES])
+        .await
+        .unwrap();
     let mut buffer = [0; 4096];
     let mut read = 0;
     let error = loop {
@@ -128,7 +138,9 @@ async fn law_13_http2_clients_are_told_how_many_streams_they_may_have() {
     let update = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     let (mut wire, mut client) = wire(Version::Two, 10);
     let writer = async {
-        wire.write_all(&[&settings[..], &update[..]].concat()).await.unwrap();
+        wire.write_all(&[&settings[..], &update[..]].concat())
+            .await
+            .unwrap();
         wire.flush().await.unwrap();
     };
     let mut seen = [0; 34];
