@@ -114,6 +114,10 @@ metrics_table! {
     DEPENDENCY_SECONDS = "oms_dependency_seconds", Histogram, Seconds, "Duration of calls, by dependency and operation";
     HTTP_REQUESTS = "oms_http_requests_total", Counter, Count, "HTTP requests, by method, route and status";
     HTTP_SECONDS = "oms_http_request_seconds", Histogram, Seconds, "HTTP requests, by route";
+    HTTP_CUT = "oms_http_connections_cut_total", Counter, Count, "HTTP connections cut because their client was too slow, by what it was slow at";
+    HTTP_CONNECTIONS = "oms_http_connections", Gauge, Count, "HTTP connections that are open";
+    HTTP_RESPONSE_BYTES = "oms_http_response_bytes_in_flight", Gauge, Bytes, "Bytes of answers that callers have not taken yet";
+    HTTP_STREAMS = "oms_http_live_streams", Gauge, Count, "Live streams that are open";
     UNMIRRORED = "oms_unmirrored_commits", Gauge, Count, "Commits that the store which does not lead still lacks, by partition, while both are kept";
     MIRROR_COPIED = "oms_mirror_copied_commits_total", Counter, Count, "Commits copied to the store that does not lead, by the store they were copied to";
     MIRROR_FAILED = "oms_mirror_failures_total", Counter, Count, "Copies that failed and will be tried again, by the store they were meant for and kind";
@@ -472,6 +476,18 @@ pub fn imported(source: &str, outcome: &'static str, rows: u64) {
 /// Rows of a configured source are still to be read, about.
 pub fn import_left(source: &str, rows: u64) {
     gauge!(IMPORT_LEFT, "source" => source.to_owned()).set(rows as f64);
+}
+
+/// A connection was cut because its client was too slow at something.
+pub fn connection_cut(at: &'static str) {
+    counter!(HTTP_CUT, "at" => at).increment(1);
+}
+
+/// What clients hold of this process.
+pub fn http_held(connections: usize, response_bytes: usize, streams: usize) {
+    gauge!(HTTP_CONNECTIONS).set(connections as f64);
+    gauge!(HTTP_RESPONSE_BYTES).set(response_bytes as f64);
+    gauge!(HTTP_STREAMS).set(streams as f64);
 }
 
 /// A request was refused because `limit` was reached.

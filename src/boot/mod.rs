@@ -3,12 +3,15 @@
 //!
 //! * [`stores`]: addresses → adapters in their decorators
 //! * [`assembly`]: adapters → actors → use cases
+//! * [`http`]: the HTTP server's settings; [`descriptors`]: how many files may be open
 //! * [`jobs`]: the jobs of the migration
 //! * [`shutdown`]: when to stop, and in which order
 
 mod assembly;
 mod backfill;
+mod descriptors;
 mod housekeeping;
+mod http;
 pub mod imports;
 mod jobs;
 mod node;
@@ -25,7 +28,10 @@ use self::shutdown::{Ending, Escalations};
 use crate::config::Config;
 use crate::config::endpoints::{self, Endpoints};
 use crate::embedded::{EmbeddedStack, Names, Parts};
-use crate::http::{Edge, HttpSettings, HttpState, Roles, TlsFiles, Token};
+use crate::http::{Edge, HttpState};
+
+#[cfg(test)]
+pub(crate) use self::http::settings as http_settings;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::transport::TopicNames;
 
@@ -35,7 +41,9 @@ const IO_THREADS: usize = 2;
 
 /// Runs the service until it is told to stop; the exit code says why it ended: 0 when asked to,
 /// [`crate::actors::supervision::policy::EXIT_ESCALATED`] when an actor failed beyond its limit.
-pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
+pub fn serve(mut config: Config) -> anyhow::Result<ExitCode> {
+    // Before anything is opened, and before the embedded PostgreSQL inherits it.
+    descriptors::provide(&mut config)?;
     let stack = start_embedded(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
@@ -88,14 +96,15 @@ async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::R
     let stores = stores::connect(config, stack.endpoints(), &io).await?;
     let node = node::name(stack.data_dir())?;
     let running = assembly::start(config, stores, io, &escalations, node);
-    let edge = Edge::new(http_settings(config), tokens(config)).with_audit(running.audit.clone());
-    let edge = Arc::new(edge);
+    let edge = Edge::new(http::settings(config), http::tokens(config));
+    let edge = Arc::new(edge.with_audit(running.audit.clone()));
     let state = web::Data::new(HttpState {
         service: running.service.clone(),
         metrics,
         edge: edge.clone(),
     });
     let (server, addresses) = crate::http::server(state)
+        .await
         .with_context(|| format!("cannot listen on {}:{}", config.http.host, config.http.port))?;
     announce(config, stack, &addresses)?;
     let handle = server.handle();
@@ -149,46 +158,4 @@ fn announce(
     tracing::info!(api = %http, docs = %format!("{http}/docs"),
         endpoints = file.map(|f| f.display().to_string()), "serving");
     Ok(())
-}
-
-fn http_settings(config: &Config) -> HttpSettings {
-    let http = &config.http;
-    let tls = match (&http.tls_cert, &http.tls_key) {
-        (Some(certificate), Some(key)) => Some(TlsFiles {
-            certificate: certificate.clone(),
-            key: key.clone(),
-        }),
-        _ => None,
-    };
-    HttpSettings {
-        host: http.host.clone(),
-        port: http.port,
-        workers: http.workers,
-        max_body_bytes: http.max_body_bytes,
-        max_in_flight: http.max_in_flight,
-        max_body_bytes_in_flight: http.max_body_bytes_in_flight,
-        request_deadline: http.request_deadline,
-        keep_alive: http.keep_alive,
-        tls,
-        ..HttpSettings::default()
-    }
-}
-
-fn tokens(config: &Config) -> Vec<Token> {
-    use crate::config::auth::TokenRole;
-    let known = config.auth.tokens.iter();
-    known
-        // A hash that is not one was refused when the configuration was checked.
-        .filter_map(|t| {
-            Some(Token {
-                name: t.name.as_str().into(),
-                sha256: t.hash()?,
-                roles: Roles {
-                    read: t.roles.contains(&TokenRole::Read),
-                    write: t.roles.contains(&TokenRole::Write),
-                    admin: t.roles.contains(&TokenRole::Admin),
-                },
-            })
-        })
-        .collect()
 }

@@ -15,9 +15,12 @@ pub const DEFAULT_PORT: u16 = 8000;
 /// 1 MiB: a thousand instances of a kilobyte, the largest batch the API takes.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Largest body that may be allowed: what one commit object can carry, see
-/// [`super::log::MAX_BATCH_BYTES`].
-const MAX_BODY_BYTES_LIMIT: usize = super::log::MAX_BATCH_BYTES;
+/// Smallest largest body.
+const MIN_BODY_BYTES_LIMIT: usize = 1024;
+
+/// Largest body that may be allowed: its events must fit one commit object, in which they take up to
+/// twice its size.
+const MAX_BODY_BYTES_LIMIT: usize = super::log::MAX_BATCH_BYTES / 2;
 
 /// Twice the largest number of writers the service is measured with; beyond it waiting longer
 /// gains no throughput.
@@ -25,6 +28,33 @@ const MAX_IN_FLIGHT: usize = 2048;
 
 /// 256 of the largest bodies: some times as much in events and commit objects fits a small machine.
 const MAX_BODY_BYTES_IN_FLIGHT: usize = 256 << 20;
+
+/// 32 of the largest pages, of 8 MiB of data each.
+const MAX_RESPONSE_BYTES_IN_FLIGHT: usize = 256 << 20;
+
+/// The largest page, with what is around its data: below it some answers could never be given.
+const LARGEST_ANSWER: usize = 16 << 20;
+
+/// An idle connection takes about 20 KiB. Less where the process may open fewer files.
+const MAX_CONNECTIONS: usize = 8192;
+
+/// Each holds up to a page; a process that needs more of them reads the topics instead.
+const MAX_STREAMS: usize = 256;
+
+/// A quarter of all, so that one token's consumers do not lock out the others'.
+const MAX_STREAMS_PER_PRINCIPAL: usize = 64;
+
+/// A head is a packet or two.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// 1 MiB at 100 KiB a second.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A piece of 32 KiB over the slowest of networks; who is cut off can ask again.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Half the time that orchestrators give by default.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Three times the deadline of an append: room for waiting, deciding again and reading back.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
@@ -44,11 +74,34 @@ pub struct HttpConfig {
     pub workers: usize,
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
-    /// Requests in work at once; one more is answered 503.
+    /// Requests in work at once, until their answers are written; one more is answered 503.
     pub max_in_flight: usize,
     /// Bytes, over all requests in work, of bodies too large to come in one piece; beyond it they
     /// are answered 503.
     pub max_body_bytes_in_flight: usize,
+    /// Bytes of answers that callers have not taken yet; beyond it requests are answered 503.
+    pub max_response_bytes_in_flight: usize,
+    /// Connections at once; more wait. Fewer where the process may not open so many files.
+    pub max_connections: usize,
+    /// Live streams at once; one more is answered 503.
+    pub max_streams: usize,
+    /// Live streams at once of one token; one more is answered 429.
+    pub max_streams_per_principal: usize,
+    /// A client that took this long to send the head of a request is cut off.
+    #[serde(with = "duration")]
+    pub head_timeout: Duration,
+    /// A client that took this long to send the body of a request is answered 408.
+    #[serde(with = "duration")]
+    pub body_timeout: Duration,
+    /// A client that takes nothing of its answer for this long is cut off.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
+    /// Requests in work at the end of the process may take this long to end.
+    #[serde(with = "duration")]
+    pub shutdown_timeout: Duration,
+    /// Origins (`https://app.example`) whose web pages may read answers; `*`, all, goes with tokens
+    /// only.
+    pub cors_origins: Vec<String>,
     /// A request that took this long is answered without a result.
     #[serde(with = "duration")]
     pub request_deadline: Duration,
@@ -70,6 +123,15 @@ impl Default for HttpConfig {
             max_body_bytes: MAX_BODY_BYTES,
             max_in_flight: MAX_IN_FLIGHT,
             max_body_bytes_in_flight: MAX_BODY_BYTES_IN_FLIGHT,
+            max_response_bytes_in_flight: MAX_RESPONSE_BYTES_IN_FLIGHT,
+            max_connections: MAX_CONNECTIONS,
+            max_streams: MAX_STREAMS,
+            max_streams_per_principal: MAX_STREAMS_PER_PRINCIPAL,
+            head_timeout: HEAD_TIMEOUT,
+            body_timeout: BODY_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
+            cors_origins: Vec::new(),
             request_deadline: REQUEST_DEADLINE,
             keep_alive: KEEP_ALIVE,
             tls_cert: None,
@@ -91,26 +153,51 @@ impl HttpConfig {
         let known = self.host == "localhost" || self.host.parse::<IpAddr>().is_ok();
         problems.require(known, "http.host", "must be an IP address or `localhost`");
         problems.require(self.workers > 0, "http.workers", "must be at least 1");
-        problems.require(
-            (1024..=MAX_BODY_BYTES_LIMIT).contains(&self.max_body_bytes),
-            "http.max_body_bytes",
-            "must be between 1024 and 4194304, what one commit object can carry",
-        );
-        problems.require(
-            self.max_in_flight > 0,
-            "http.max_in_flight",
-            "must be at least 1",
-        );
+        if !(MIN_BODY_BYTES_LIMIT..=MAX_BODY_BYTES_LIMIT).contains(&self.max_body_bytes) {
+            let message = format!(
+                "must be between {MIN_BODY_BYTES_LIMIT} and {MAX_BODY_BYTES_LIMIT}, half of what \
+                 one commit object can carry"
+            );
+            problems.add("http.max_body_bytes", message);
+        }
         problems.require(
             self.max_body_bytes_in_flight >= self.max_body_bytes,
             "http.max_body_bytes_in_flight",
             "must be at least http.max_body_bytes, or the largest body would never be taken",
         );
-        problems.require(
-            !self.request_deadline.is_zero(),
-            "http.request_deadline",
-            "must be longer than 0",
-        );
+        if self.max_response_bytes_in_flight < LARGEST_ANSWER {
+            let message =
+                format!("must be at least {LARGEST_ANSWER}, or some answers could never be given");
+            problems.add("http.max_response_bytes_in_flight", message);
+        }
+        for (key, value) in [
+            ("http.max_in_flight", self.max_in_flight),
+            ("http.max_connections", self.max_connections),
+            ("http.max_streams", self.max_streams),
+            (
+                "http.max_streams_per_principal",
+                self.max_streams_per_principal,
+            ),
+        ] {
+            problems.require(value > 0, key, "must be at least 1");
+        }
+        for (key, value) in [
+            ("http.request_deadline", self.request_deadline),
+            ("http.head_timeout", self.head_timeout),
+            ("http.body_timeout", self.body_timeout),
+            ("http.write_timeout", self.write_timeout),
+        ] {
+            problems.require(!value.is_zero(), key, "must be longer than 0");
+        }
+        for origin in &self.cors_origins {
+            if origin != "*" && !is_origin(origin) {
+                let message = format!(
+                    "`{origin}` is no origin: scheme, host and port as a browser sends them, such \
+                     as https://app.example or http://localhost:3000"
+                );
+                problems.add("http.cors_origins", message);
+            }
+        }
         for (key, path, other) in [
             ("http.tls_cert", &self.tls_cert, &self.tls_key),
             ("http.tls_key", &self.tls_key, &self.tls_cert),
@@ -126,4 +213,12 @@ impl HttpConfig {
             }
         }
     }
+}
+
+/// Whether a browser would send exactly this as the origin of a page.
+fn is_origin(text: &str) -> bool {
+    let parsed = url::Url::parse(text);
+    parsed.is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text
+    })
 }

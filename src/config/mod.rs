@@ -186,6 +186,11 @@ impl Config {
             "is reachable from other machines: that needs auth.tokens; without tokens bind 127.0.0.1",
         );
         problems.require(
+            !self.http.cors_origins.iter().any(|o| o == "*") || !self.auth.tokens.is_empty(),
+            "http.cors_origins",
+            "`*` needs auth.tokens: without them every web page could do everything; name the origins",
+        );
+        problems.require(
             self.http.request_deadline >= self.log.append_deadline,
             "http.request_deadline",
             "must be at least log.append_deadline, or requests would give up on writes in flight",

@@ -20,6 +20,7 @@ pub mod plain;
 pub mod property;
 pub mod refusal;
 pub mod time;
+pub mod versions;
 pub mod weight;
 
 #[cfg(test)]

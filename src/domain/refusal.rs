@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::ids::Version;
+use super::versions::VersionSet;
 
 /// What kind of refusal it is; decides the HTTP status and is stable for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +119,8 @@ impl Refusal {
     }
 
     /// 412.
-    pub fn version_mismatch(expected: Version, actual: Version) -> Self {
+    pub fn version_mismatch(expected: impl Into<VersionSet>, actual: Version) -> Self {
+        let expected = expected.into();
         Self {
             kind: RefusalKind::VersionMismatch { actual },
             code: "version_mismatch",

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::HttpState;
 use super::extract::Command;
-use super::headers::IDEMPOTENT_REPLAYED;
+use super::headers::{COMMIT_POSITION, IDEMPOTENT_REPLAYED, last_of_each_partition};
 use super::instances::check_metadata;
 use super::path::ClassPath;
 use super::problem::{self, Problem, ProblemBody};
@@ -100,6 +100,10 @@ pub struct ItemAnswer {
 pub struct BatchAnswer {
     /// The results.
     pub items: Vec<ItemAnswer>,
+    /// Where the last events lie, one position a partition: a query that sends them all as
+    /// `X-Min-Position` sees the whole batch. Also in `X-Commit-Position`.
+    #[schema(value_type = Vec<String>, example = json!(["0/1045/2", "1/998/0"]))]
+    pub positions: Vec<Position>,
 }
 
 fn fault(field: String, code: &'static str, message: &str) -> Problem {
@@ -206,7 +210,8 @@ fn answer(results: Vec<BatchItem>, correlation_id: &str) -> Result<HttpResponse,
             }
         }
     });
-    let items = items.collect();
+    let items: Vec<ItemAnswer> = items.collect();
+    let positions = last_of_each_partition(items.iter().filter_map(|i| i.position).collect());
     tell_log(&causes, correlation_id);
     let mut response = HttpResponse::build(if all_done {
         StatusCode::OK
@@ -216,7 +221,10 @@ fn answer(results: Vec<BatchItem>, correlation_id: &str) -> Result<HttpResponse,
     if replayed {
         response.insert_header((IDEMPOTENT_REPLAYED, HeaderValue::from_static("true")));
     }
-    respond::json(response, &BatchAnswer { items })
+    if !positions.is_empty() {
+        response.insert_header((COMMIT_POSITION, respond::commit_positions(&positions)?));
+    }
+    respond::json(response, &BatchAnswer { items, positions })
 }
 
 /// Runs many operations on the instances of a class, each on its own.
@@ -356,5 +364,29 @@ mod tests {
         assert_eq!(body["items"][1]["status"], 404);
         assert_eq!(body["items"][1]["id"], "b");
         assert_eq!(body["items"][1]["error"]["code"], "instance_not_found");
+    }
+
+    #[actix_web::test]
+    async fn a_batch_says_what_a_query_must_have_seen() {
+        let at = |text: &str| {
+            let mut item = done(true);
+            if let Ok(written) = &mut item.outcome {
+                written.position = Some(text.parse().unwrap());
+            }
+            item
+        };
+        let failed = BatchItem {
+            id: None,
+            outcome: Err(Refusal::not_found("instance_not_found", "m").into()),
+        };
+        let items = vec![at("1/7/0"), at("0/3/9"), failed, at("1/7/2"), done(false)];
+        let response = answer(items, "story").unwrap();
+        let header = response.headers().get(COMMIT_POSITION).unwrap();
+        assert_eq!(header, "0/3/9, 1/7/2");
+        let body = to_bytes(response.into_body()).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["positions"], serde_json::json!(["0/3/9", "1/7/2"]));
+        let response = answer(vec![done(true)], "story").unwrap();
+        assert!(!response.headers().contains_key(COMMIT_POSITION));
     }
 }

@@ -1,12 +1,16 @@
 //! `GET /api/v1/events`, the feed of everything, as pages or live; and the history of a resource.
 
+use actix_web::http::Method;
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use bytes::Bytes;
+use futures_util::stream::empty;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::HttpState;
 use super::databases::page_limit;
+use super::edge::StreamRefused;
 use super::extract::{Caller, Params};
 use super::headers::LAST_EVENT_ID;
 use super::problem::{self, Problem};
@@ -103,18 +107,16 @@ pub async fn feed(
         let read = state.service.feed(params.after.as_deref(), limit, &types);
         return respond::json(HttpResponse::Ok(), &caller.within(read).await?);
     }
-    let Some(place) = caller.edge.open_stream() else {
-        metrics::admission_rejected("live_streams");
-        let detail = "too many live streams are open; read pages instead";
-        return Err(Problem::new(problem::TOO_MANY_STREAMS, detail)
-            .subject("live_streams")
-            .retry_after(RETRY_AFTER));
-    };
     let after = last_event_id(req.headers())?.or(params.after);
+    if req.method() == Method::HEAD {
+        // What a GET would begin with; there is nothing to keep open.
+        return Ok(live_answer().streaming(empty::<Result<Bytes, Problem>>()));
+    }
+    let places = caller.edge.open_stream(caller.principal());
     let live = Live::new(
         state.service.clone(),
-        caller.edge.closing(),
-        place,
+        &caller.edge,
+        places.map_err(|refused| no_place(refused, &caller))?,
         after,
         limit,
         types,
@@ -122,11 +124,38 @@ pub async fn feed(
     // The first page is read before the answer begins, so that a wrong cursor or a store that is
     // down is told as a problem.
     let live = live.open(&caller).await?;
-    Ok(HttpResponse::Ok()
+    Ok(live_answer().streaming(live.into_stream()))
+}
+
+fn live_answer() -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
         .insert_header((CONTENT_TYPE, EVENT_STREAM))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header(("x-accel-buffering", "no"))
-        .streaming(live.into_stream()))
+        .insert_header(("x-accel-buffering", "no"));
+    response
+}
+
+fn no_place(refused: StreamRefused, caller: &Caller) -> Problem {
+    let (limit, problem) = match refused {
+        StreamRefused::TooMany => {
+            let detail = "too many live streams are open; read pages instead";
+            (
+                "live_streams",
+                Problem::new(problem::TOO_MANY_STREAMS, detail),
+            )
+        }
+        StreamRefused::Share => {
+            let share = caller.edge.settings.max_streams_per_principal;
+            let detail = format!("this token has the {share} live streams that it may have");
+            (
+                "live_streams_of_token",
+                Problem::new(problem::RATE_LIMITED, detail),
+            )
+        }
+    };
+    metrics::admission_rejected(limit);
+    problem.subject(limit).retry_after(RETRY_AFTER)
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

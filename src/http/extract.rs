@@ -1,12 +1,16 @@
 //! What handlers take: the caller, a command with its body, the parameters of a query string.
 
 use std::future::{Future, Ready, ready};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::Method;
+use actix_web::http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -15,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::audit;
+use super::connection::Connection;
 use super::edge::{Edge, HeldBytes};
 use super::headers::{Precondition, idempotency_key, request_hash};
 use super::json;
@@ -48,6 +53,11 @@ impl Caller {
             correlation_id,
             deadline,
         }
+    }
+
+    /// Who asks.
+    pub fn principal(&self) -> &Arc<str> {
+        &self.principal
     }
 
     /// The circumstances of a command, for the service.
@@ -197,7 +207,7 @@ impl<T: DeserializeOwned> FromRequest for Params<T> {
 }
 
 async fn read_body(req: &HttpRequest, payload: Payload, edge: &Edge) -> Result<Bytes, Problem> {
-    check_media_type(req.headers())?;
+    check_media_type(req.method(), req.headers())?;
     let limit = edge.settings.max_body_bytes;
     let announced = req
         .headers()
@@ -206,9 +216,14 @@ async fn read_body(req: &HttpRequest, payload: Payload, edge: &Edge) -> Result<B
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
+    let connection = req.conn_data::<Rc<Connection>>();
+    let reader = connection.map(Connection::read_body);
     match timeout(edge.settings.body_timeout, collect(payload, edge)).await {
         Ok(body) => {
             let (bytes, held) = body?;
+            if let Some(reader) = reader {
+                reader.ended();
+            }
             // Until the request is answered.
             req.extensions_mut().insert(held);
             Ok(bytes)
@@ -239,7 +254,7 @@ async fn collect(mut payload: Payload, edge: &Edge) -> Result<(Bytes, HeldBytes)
         // Most bodies arrive in one piece, which is then not copied.
         if first.is_empty() {
             first = chunk;
-        } else if !held.grow(chunk.len(), edge.settings.max_body_bytes_in_flight) {
+        } else if !held.grow(chunk.len()) {
             return Err(too_many_bytes());
         } else {
             rest.extend_from_slice(&chunk);
@@ -270,10 +285,21 @@ fn too_large(limit: usize) -> Problem {
     )
 }
 
-/// `application/json` or `application/<anything>+json` (such as `merge-patch+json`), in UTF-8,
-/// not compressed.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let refuse = |detail: &str| Err(Problem::new(problem::UNSUPPORTED_MEDIA_TYPE, detail));
+/// What PATCH takes: a merge patch (RFC 7396), under its own name or none.
+const ACCEPT_PATCH: HeaderValue =
+    HeaderValue::from_static("application/merge-patch+json, application/json");
+
+/// `application/json` or `application/<anything>+json`, in UTF-8, not compressed. PATCH takes merge
+/// patches only: what another kind of patch says, such as a JSON Patch, would be done wrongly.
+fn check_media_type(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    let refuse = |detail: &str| {
+        let problem = Problem::new(problem::UNSUPPORTED_MEDIA_TYPE, detail);
+        Err(if *method == Method::PATCH {
+            problem.with_header(HeaderName::from_static("accept-patch"), ACCEPT_PATCH)
+        } else {
+            problem
+        })
+    };
     if let Some(encoding) = headers.get(CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
@@ -288,6 +314,12 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let subtype = media.strip_prefix("application/").unwrap_or_default();
     if subtype != "json" && !subtype.ends_with("+json") {
         return refuse(&format!("{media:?} is not application/json"));
+    }
+    let merges = ["json", "merge-patch+json"].contains(&subtype);
+    if subtype == "json-patch+json" || (*method == Method::PATCH && !merges) {
+        return refuse(&format!(
+            "{media:?} is not taken: a PATCH is a merge patch, application/merge-patch+json"
+        ));
     }
     let charset = parts.find_map(|p| {
         let (name, value) = p.split_once('=')?;

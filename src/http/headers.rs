@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::problem::{self, Problem};
 use crate::domain::ids::{Position, Version};
+use crate::domain::versions::{MAX_VERSIONS, VersionSet};
 use crate::service::context::ExpectedVersion;
 
 /// Longest idempotency key in bytes; it is stored with every event of its command.
@@ -41,19 +42,20 @@ pub enum Precondition {
     Exists,
     /// `If-Match: "<version>"`.
     Version(Version),
+    /// `If-Match` with several tags, or with none that can match.
+    OneOf(VersionSet),
     /// `If-None-Match: *`: it must not exist.
     Absent,
 }
 
 impl Precondition {
-    /// Reads them. Weak and list forms are refused rather than guessed at: a version is exact.
+    /// Reads them. Of a list any tag may match, weak ones never do (RFC 9110 13.1.1): a proxy that
+    /// makes a tag weak has changed what its client saw.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
-        let if_match = one(headers, &IF_MATCH)?;
         let if_none_match = one(headers, &IF_NONE_MATCH)?;
-        match (if_match, if_none_match) {
+        match (if_match(headers)?, if_none_match) {
             (None, None) => Ok(Self::None),
-            (Some(value), None) if value.as_bytes() == b"*" => Ok(Self::Exists),
-            (Some(value), None) => strong_version(value).map(Self::Version),
+            (Some(condition), None) => Ok(condition),
             (None, Some(value)) if value.as_bytes() == b"*" => Ok(Self::Absent),
             (None, Some(_)) => Err(Problem::new(
                 problem::PRECONDITION_UNSUPPORTED,
@@ -70,7 +72,7 @@ impl Precondition {
     pub fn for_creation(self) -> Result<(), Problem> {
         match self {
             Self::None | Self::Absent => Ok(()),
-            Self::Exists | Self::Version(_) => Err(Problem::new(
+            Self::Exists | Self::Version(_) | Self::OneOf(_) => Err(Problem::new(
                 problem::PRECONDITION_UNSUPPORTED,
                 "what is being created has no version to match",
             )),
@@ -82,6 +84,7 @@ impl Precondition {
         match self {
             Self::None | Self::Exists => Ok(ExpectedVersion::Any),
             Self::Version(version) => Ok(ExpectedVersion::Exactly(version)),
+            Self::OneOf(versions) => Ok(ExpectedVersion::OneOf(versions)),
             Self::Absent => Err(Problem::new(
                 problem::PRECONDITION_UNSUPPORTED,
                 "this changes what exists, so If-None-Match: * could never hold",
@@ -94,6 +97,7 @@ impl Precondition {
         match self {
             Self::None => Ok(ExpectedVersion::Any),
             Self::Version(version) => Ok(ExpectedVersion::Exactly(version)),
+            Self::OneOf(versions) => Ok(ExpectedVersion::OneOf(versions)),
             Self::Absent => Ok(ExpectedVersion::Exactly(Version::NONE)),
             Self::Exists => Err(Problem::new(
                 problem::PRECONDITION_UNSUPPORTED,
@@ -116,32 +120,75 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h Heade
     Ok(first)
 }
 
-fn strong_version(value: &HeaderValue) -> Result<Version, Problem> {
-    let refuse = |detail: &str| Err(Problem::new(problem::INVALID_IF_MATCH, detail));
-    let Ok(text) = value.to_str() else {
-        return refuse("If-Match is not text");
-    };
-    let text = text.trim();
-    if text.starts_with("W/") {
-        return refuse("If-Match takes no weak tags: send the ETag as it was given");
+/// `If-Match`, which may be given in several lines (RFC 9110 5.3).
+fn if_match(headers: &HeaderMap) -> Result<Option<Precondition>, Problem> {
+    let mut lines = Vec::new();
+    for value in headers.get_all(IF_MATCH) {
+        let text = value.to_str().map_err(|_| bad_if_match("it is not text"))?;
+        lines.push(text.trim());
     }
-    if text.contains(',') {
-        return refuse("If-Match takes one version, not a list");
+    match lines[..] {
+        [] => Ok(None),
+        ["*"] => Ok(Some(Precondition::Exists)),
+        _ => {
+            let mut tags = Vec::new();
+            for line in lines {
+                tags.extend(strong_tags(line)?);
+            }
+            versions(&tags).map(Some)
+        }
     }
-    let digits = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
-    match digits.map(parse_digits) {
-        Some(Some(version)) => Ok(Version(version)),
-        Some(None) => refuse("If-Match must hold a version: a whole number in double quotes"),
-        None => refuse("If-Match must be quoted, as in If-Match: \"3\""),
+}
+
+/// The strong ones of a list of tags.
+fn strong_tags(mut text: &str) -> Result<Vec<&str>, Problem> {
+    let mut strong = Vec::new();
+    loop {
+        let weak = text.strip_prefix("W/");
+        let opened = weak.unwrap_or(text).strip_prefix('"');
+        let Some((tag, rest)) = opened.and_then(|t| t.split_once('"')) else {
+            let detail = "it must be * or versions in double quotes, as in If-Match: \"3\"";
+            return Err(bad_if_match(detail));
+        };
+        if tag.bytes().any(|b| b <= b' ' || b == 0x7f) {
+            return Err(bad_if_match("a tag holds blanks or control characters"));
+        }
+        if weak.is_none() {
+            strong.push(tag);
+        }
+        let rest = rest.trim_start();
+        match rest.strip_prefix(',') {
+            Some(rest) => text = rest.trim_start(),
+            None if rest.is_empty() => return Ok(strong),
+            None => return Err(bad_if_match("between two tags there is a comma")),
+        }
     }
+}
+
+/// What tags mean: those that are no versions were never given out and match nothing.
+fn versions(tags: &[&str]) -> Result<Precondition, Problem> {
+    let mut set = VersionSet::NONE;
+    let mut last = None;
+    for version in tags.iter().filter_map(|t| parse_digits(t)).map(Version) {
+        last = Some(version);
+        set = set
+            .with(version)
+            .ok_or_else(|| bad_if_match(&format!("it lists more than {MAX_VERSIONS} versions")))?;
+    }
+    Ok(match last {
+        Some(only) if set == only.into() => Precondition::Version(only),
+        _ => Precondition::OneOf(set),
+    })
+}
+
+fn bad_if_match(detail: &str) -> Problem {
+    Problem::new(problem::INVALID_IF_MATCH, detail)
 }
 
 /// Digits only: `u64::from_str` also takes a plus sign.
 fn parse_digits(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 /// Whether `If-None-Match` says that the caller has this version already (weak comparison, lists
@@ -198,21 +245,36 @@ pub fn request_hash(method: &str, path: &str, body: &[u8]) -> u64 {
     u64::from_be_bytes(first)
 }
 
-/// `X-Min-Position`.
-pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
-    let Some(value) = one(headers, &MIN_POSITION)? else {
-        return Ok(None);
-    };
-    let position = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    position.map(Some).ok_or_else(|| {
-        Problem::new(
-            problem::INVALID_HEADER,
-            "X-Min-Position must be a position: partition/offset/index",
-        )
-    })
+/// `X-Min-Position`: the last of each partition, of a list that may be longer.
+pub fn min_positions(headers: &HeaderMap, partitions: u16) -> Result<Vec<Position>, Problem> {
+    let refuse = |detail: String| Err(Problem::new(problem::INVALID_HEADER, detail));
+    let mut given = Vec::new();
+    for value in headers.get_all(&MIN_POSITION) {
+        for text in value.to_str().unwrap_or("?").split(',') {
+            let Ok(position) = text.trim().parse::<Position>() else {
+                return refuse(
+                    "X-Min-Position must be a position, partition/offset/index, or a list of them \
+                     with commas between"
+                        .to_owned(),
+                );
+            };
+            if position.partition.0 >= partitions {
+                return refuse(format!(
+                    "X-Min-Position: {position} cannot be, since there are {partitions} partitions, \
+                     from 0"
+                ));
+            }
+            given.push(position);
+        }
+    }
+    Ok(last_of_each_partition(given))
+}
+
+/// What a read must have seen in order to have seen all of `positions`.
+pub fn last_of_each_partition(mut positions: Vec<Position>) -> Vec<Position> {
+    positions.sort_by_key(|p| (p.partition, std::cmp::Reverse((p.offset, p.index))));
+    positions.dedup_by_key(|p| p.partition);
+    positions
 }
 
 /// The client's request id, if it is fit to be logged and recorded.
@@ -261,27 +323,48 @@ mod tests {
     }
 
     #[test]
-    fn if_match_is_one_quoted_version_and_nothing_else() {
+    fn if_match_means_what_rfc_9110_says() {
         let read = |value: &str| Precondition::from_headers(&headers(&[(IF_MATCH, value)]));
         assert_eq!(read("\"3\"").unwrap(), Precondition::Version(Version(3)));
         assert_eq!(read("*").unwrap(), Precondition::Exists);
+        let some = |versions: &[u64]| {
+            let set = versions
+                .iter()
+                .try_fold(VersionSet::NONE, |s, v| s.with(Version(*v)));
+            Precondition::OneOf(set.unwrap())
+        };
+        for (value, matched) in [
+            ("\"3\", \"4\"", &[3, 4][..]),
+            ("\"7\" ,\"1\",W/\"2\"", &[7, 1]),
+            ("W/\"3\"", &[]),
+            ("\"abc\"", &[]),
+            ("\"\"", &[]),
+            ("\"-1\"", &[]),
+            ("\"+1\"", &[]),
+            ("\"99999999999999999999\"", &[]),
+        ] {
+            assert_eq!(read(value).unwrap(), some(matched), "{value}");
+        }
+        let weak_and_strong = read("W/\"1\", \"2\"").unwrap();
+        assert_eq!(weak_and_strong, Precondition::Version(Version(2)));
+        let twice = headers(&[(IF_MATCH, "\"1\""), (IF_MATCH, "\"2\"")]);
+        assert_eq!(Precondition::from_headers(&twice).unwrap(), some(&[1, 2]));
+        let many = vec!["\"1\""; MAX_VERSIONS + 1].join(",");
         for bad in [
             "3",
-            "W/\"3\"",
-            "\"3\", \"4\"",
             "\"\"x",
-            "\"abc\"",
-            "\"-1\"",
-            "\"+1\"",
             "",
             "\"",
-            "\"99999999999999999999\"",
+            "\"3",
+            "w/\"3\"",
+            "*, \"3\"",
+            "\"3\",",
+            "\"3\" \"4\"",
+            "\"3 4\"",
+            &many,
         ] {
             assert_eq!(read(bad).unwrap_err().code(), "invalid_if_match", "{bad:?}");
         }
-        let twice = headers(&[(IF_MATCH, "\"1\""), (IF_MATCH, "\"2\"")]);
-        let problem = Precondition::from_headers(&twice).unwrap_err();
-        assert_eq!(problem.code(), "invalid_header");
     }
 
     #[test]
@@ -373,9 +456,29 @@ mod tests {
     }
 
     #[test]
-    fn positions_are_checked() {
-        let read = |value: &str| min_position(&headers(&[(MIN_POSITION, value)]));
-        assert_eq!(read("1/2/3").unwrap().unwrap().to_string(), "1/2/3");
-        assert_eq!(read("1/2").unwrap_err().code(), "invalid_header");
+    fn positions_are_checked_and_the_last_of_each_partition_counts() {
+        let read = |values: &[&str]| {
+            let pairs: Vec<_> = values.iter().map(|v| (MIN_POSITION, *v)).collect();
+            let positions = min_positions(&headers(&pairs), 4)?;
+            Ok::<_, Problem>(
+                positions
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(read(&["1/2/3"]).unwrap(), ["1/2/3"]);
+        assert!(read(&[]).unwrap().is_empty());
+        assert_eq!(
+            read(&["1/2/3, 0/9/0,1/10/1", "1/10/0,3/0/0"]).unwrap(),
+            ["0/9/0", "1/10/1", "3/0/0"]
+        );
+        for bad in ["1/2", "", "1/2/3,", "1/2/3;0/9/0", "4/0/0", "9999/0/0"] {
+            assert_eq!(
+                read(&[bad]).unwrap_err().code(),
+                "invalid_header",
+                "{bad:?}"
+            );
+        }
     }
 }

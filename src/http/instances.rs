@@ -10,7 +10,7 @@ use super::HttpState;
 use super::databases::page_limit;
 use super::events::{self, HistoryParams};
 use super::extract::{BareCommand, Caller, Command, Params};
-use super::headers::min_position;
+use super::headers::min_positions;
 use super::path::{ClassPath, InstancePath, segment};
 use super::problem::{self, Problem};
 use super::respond::{self, WriteAnswer, await_position};
@@ -192,7 +192,7 @@ pub async fn get(
                 await_position(&req, &caller, service).await?;
             } else {
                 // Only its form matters: a strong read has seen every position there is.
-                min_position(req.headers())?;
+                min_positions(req.headers(), service.partitions())?;
             }
             caller
                 .within(service.instance(db, class, id, consistency))

@@ -1,6 +1,7 @@
 //! What happens around every request of a resource, in this order: request id, admission, token
-//! and role (without tokens: that the request comes from this machine), then the handler; then headers, metrics, log. A panic in a handler is one 500, not a
-//! lost connection.
+//! and role (without tokens: that the request comes from this machine), then the handler; then
+//! headers, metrics, log. A panic in a handler is one 500, not a lost connection. The place that
+//! admission gave is held until the answer is written.
 
 use std::cell::RefCell;
 use std::future::{Ready, ready};
@@ -8,7 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_web::body::BoxBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, StatusCode};
@@ -20,9 +21,12 @@ use tokio::time::Instant;
 
 use super::audit::Audited;
 use super::auth::Access;
-use super::edge::Edge;
+use super::connection::{Call, Connection, Held, MAX_HEAD_BYTES, Version};
+use super::cors::Page;
+use super::edge::{Edge, Place};
 use super::extract::Caller;
 use super::headers::{REQUEST_ID, client_request_id, trace_id};
+use super::outgoing::{Bodyless, Outgoing};
 use super::problem::{self, Problem};
 use super::same_site;
 use crate::metrics as oms_metrics;
@@ -146,7 +150,7 @@ where
         let method = method_label(req.method());
         let access = self.access(req.method());
         let route = self.route.clone();
-        let mut audited = Audited::new(&self.edge, &req, access, route.pattern);
+        let mut audited = Audited::new(&self.edge, &req, access, self.route.pattern);
         let request_id = match client_request_id(req.headers()) {
             Some(id) => id.clone(),
             // Hex digits and a dash are always a valid header.
@@ -154,29 +158,41 @@ where
                 .unwrap_or(HeaderValue::from_static("invalid")),
         };
 
+        let connection = req.conn_data::<Rc<Connection>>().cloned();
+        let exit = Exit {
+            edge: self.edge.clone(),
+            route,
+            method,
+            request_id,
+            began,
+            head: req.method() == Method::HEAD,
+            may_refuse: access == Access::Read,
+            page: self.edge.cors.page(req.head()),
+            call: connection.map(|c| c.begin(req.head())),
+        };
+
         // Operators and probes are let in even when nobody else is.
         let limited = matches!(access, Access::Read | Access::Write);
         let place = if limited { self.edge.admit() } else { None };
-        let refused = if limited && place.is_none() {
-            oms_metrics::admission_rejected("requests_in_flight");
-            let detail = "too many requests are being handled; nothing was done";
-            let problem = Problem::new(problem::OVERLOADED, detail);
-            Some(
-                problem
-                    .subject("requests_in_flight")
-                    .retry_after(RETRY_AFTER),
-            )
-        } else {
+        let refused = exit.bounds(&req).err().or_else(|| {
+            if limited && place.is_none() {
+                let detail = "too many requests are being handled; nothing was done";
+                return Some(overloaded("requests_in_flight", detail));
+            }
+            if limited && self.edge.is_full_of_responses() {
+                let detail = "too many bytes of answers are on their way; nothing was done";
+                return Some(overloaded("response_bytes_in_flight", detail));
+            }
             let same_site = if self.edge.auth.knows_tokens() {
                 Ok(())
             } else {
-                same_site::check(req.head())
+                same_site::check(req.head(), &self.edge.cors)
             };
             match same_site.and_then(|()| self.edge.auth.check(req.headers(), access)) {
                 Ok(principal) => {
                     audited.let_in(&principal);
                     let correlation = trace_id(req.headers())
-                        .or(request_id.to_str().ok())
+                        .or(exit.request_id.to_str().ok())
                         .unwrap_or_default();
                     let caller = Caller::new(
                         self.edge.clone(),
@@ -189,18 +205,16 @@ where
                 }
                 Err(problem) => Some(problem),
             }
-        };
+        });
         if let Some(problem) = refused {
-            let mut response = req.error_response(problem);
-            finish(&mut response, method, &route, request_id, began);
-            audited.answered(&response);
-            return ready(Ok(response)).boxed_local();
+            let response = req.error_response(problem);
+            return ready(Ok(exit.leave(response, place, audited))).boxed_local();
         }
 
         let request = req.request().clone();
         let handled = AssertUnwindSafe(self.service.call(req)).catch_unwind();
         async move {
-            let mut response = match handled.await {
+            let response = match handled.await {
                 Ok(Ok(response)) => {
                     drop(request);
                     response
@@ -208,12 +222,104 @@ where
                 Ok(Err(error)) => ServiceResponse::from_err(error, request),
                 Err(_panic) => ServiceResponse::from_err(Problem::crashed(), request),
             };
-            finish(&mut response, method, &route, request_id, began);
-            audited.answered(&response);
-            drop(place);
-            Ok(response)
+            Ok(exit.leave(response, place, audited))
         }
         .boxed_local()
+    }
+}
+
+fn overloaded(limit: &'static str, detail: &str) -> Problem {
+    oms_metrics::admission_rejected(limit);
+    let problem = Problem::new(problem::OVERLOADED, detail);
+    problem.subject(limit).retry_after(RETRY_AFTER)
+}
+
+/// What is known of a request when its answer leaves.
+struct Exit {
+    edge: Arc<Edge>,
+    route: Rc<Route>,
+    method: &'static str,
+    request_id: HeaderValue,
+    began: Instant,
+    head: bool,
+    /// Whether nothing has happened if the answer is not given.
+    may_refuse: bool,
+    page: Option<Page>,
+    call: Option<Call>,
+}
+
+impl Exit {
+    /// What HTTP/2 leaves to us: its streams and heads are bounded here.
+    fn bounds(&self, req: &ServiceRequest) -> Result<(), Problem> {
+        let Some(connection) = self.call.as_ref().map(Call::connection) else {
+            return Ok(());
+        };
+        if connection.version() == Version::One {
+            return Ok(());
+        }
+        let headers = req.headers().iter();
+        let bytes: usize = headers.map(|(n, v)| n.as_str().len() + v.len()).sum();
+        if bytes + req.uri().path().len() + req.query_string().len() > MAX_HEAD_BYTES {
+            let detail = format!("the limit of a request's head is {MAX_HEAD_BYTES} bytes");
+            return Err(Problem::new(problem::HEAD_TOO_LARGE, detail));
+        }
+        if connection.is_crowded() {
+            let detail = "too many requests at once on one connection; nothing was done";
+            return Err(overloaded("http2_streams", detail));
+        }
+        Ok(())
+    }
+
+    /// Sends the answer off; `place` is held until it is written.
+    fn leave(
+        self,
+        response: ServiceResponse<BoxBody>,
+        mut place: Option<Place>,
+        audited: Audited,
+    ) -> ServiceResponse<BoxBody> {
+        let mut response = response;
+        as_problem(&mut response);
+        let mut bytes = self.edge.hold_response();
+        let mut stream = None;
+        match response.response().body().size() {
+            size if self.head => {
+                response = response.map_body(|_, _| BoxBody::new(Bodyless(size)));
+            }
+            BodySize::Sized(size) => {
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                if !bytes.grow(size) {
+                    if self.may_refuse && !response.status().is_server_error() {
+                        let detail = "too many bytes of answers are on their way; ask again";
+                        let problem = overloaded("response_bytes_in_flight", detail);
+                        *response.response_mut() = HttpResponse::from_error(problem);
+                    } else {
+                        // What has happened must be told.
+                        bytes.grow_beyond(size);
+                    }
+                }
+            }
+            // Live streams have a limit of their own, and may go on for ever.
+            BodySize::Stream => {
+                place = None;
+                stream = Some(self.edge.hold_response());
+            }
+            BodySize::None => {}
+        }
+        finish(
+            &mut response,
+            self.method,
+            &self.route,
+            self.request_id,
+            self.began,
+        );
+        audited.answered(&response);
+        self.edge.cors.mark(self.page, response.headers_mut());
+        let held = Held {
+            place,
+            bytes: Some(bytes),
+        };
+        let call = self.call;
+        response.map_body(|_, body| Outgoing::new(body, held, stream, call))
     }
 }
 
@@ -224,7 +330,6 @@ fn finish(
     request_id: HeaderValue,
     began: Instant,
 ) {
-    as_problem(response);
     let status = response.status();
     route.count(method, status.as_u16(), began);
     let problem = response.response().error();

@@ -5,8 +5,9 @@
 //! [`headers`], [`json`] and [`extract`], is handled by the file named after its resource, and is
 //! answered through [`respond`] or as a [`problem`].
 //!
+//! * [`server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines
 //! * [`edge`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: web pages
-//!   kept out where there are no tokens
+//!   kept out where there are no tokens; [`cors`]: which pages may read answers
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
 //! * [`streams`], [`events`], [`sse`], [`commands`]: the events behind it
 //! * [`admin`], [`migration`], [`jobs`], [`health`]: operations; [`audit`]: who ordered what
@@ -21,6 +22,8 @@ pub mod auth;
 pub mod batch;
 pub mod classes;
 pub mod commands;
+pub mod connection;
+pub mod cors;
 pub mod databases;
 pub mod edge;
 pub mod events;
@@ -33,6 +36,7 @@ pub mod json;
 pub mod middleware;
 pub mod migration;
 pub mod openapi;
+pub mod outgoing;
 pub mod path;
 pub mod problem;
 pub mod query;
@@ -43,6 +47,12 @@ pub mod schema;
 pub mod server;
 pub mod sse;
 pub mod streams;
+pub mod wire;
+
+#[cfg(test)]
+mod bodies_tests;
+#[cfg(test)]
+mod hostile_tests;
 
 use std::sync::Arc;
 

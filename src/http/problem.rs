@@ -50,7 +50,7 @@ codes! {
     INVALID_QUERY = "invalid_query", 400, "A parameter of the query string is wrong";
     INVALID_CURSOR = "invalid_cursor", 400, "The cursor is not one that was given out";
     INVALID_HEADER = "invalid_header", 400, "A header is wrong";
-    INVALID_IF_MATCH = "invalid_if_match", 400, "If-Match must be one quoted version";
+    INVALID_IF_MATCH = "invalid_if_match", 400, "If-Match must list quoted versions";
     INVALID_IDEMPOTENCY_KEY = "invalid_idempotency_key", 400, "The Idempotency-Key is wrong";
     PRECONDITION_UNSUPPORTED = "precondition_not_supported", 400, "This request takes no such precondition";
     UNAUTHENTICATED = "unauthenticated", 401, "A valid bearer token is needed";
@@ -61,6 +61,7 @@ codes! {
     BODY_TIMEOUT = "body_timeout", 408, "The body did not arrive in time";
     BODY_TOO_LARGE = "body_too_large", 413, "The body is too large";
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", 415, "The body must be JSON";
+    HEAD_TOO_LARGE = "head_too_large", 431, "The head of the request is too large";
     VALIDATION_FAILED = "validation_failed", 422, "The request contradicts its schema";
     RATE_LIMITED = "rate_limited", 429, "The caller's own limit is reached";
     INTERNAL = "internal", 500, "Internal error";

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::extract::Caller;
 use super::headers::{
-    COMMIT_POSITION, IDEMPOTENT_REPLAYED, READ_LAG, READ_SOURCE, has_version, min_position,
+    COMMIT_POSITION, IDEMPOTENT_REPLAYED, READ_LAG, READ_SOURCE, has_version, min_positions,
 };
 use super::problem::Problem;
 use crate::domain::ids::{CommandId, Position, Version};
@@ -123,6 +123,12 @@ fn read_headers<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) -> Re
     Ok(())
 }
 
+/// `X-Commit-Position` of what took several commits: what `X-Min-Position` takes.
+pub fn commit_positions(positions: &[Position]) -> Result<HeaderValue, Problem> {
+    let texts: Vec<String> = positions.iter().map(ToString::to_string).collect();
+    header(texts.join(", "))
+}
+
 /// Answers with one resource; 304 when `If-None-Match` says that the caller has it.
 pub fn resource(headers: &HeaderMap, answer: &Answer<Resource>) -> Result<HttpResponse, Problem> {
     let version = answer.value.version;
@@ -154,13 +160,12 @@ pub async fn await_position(
     caller: &Caller,
     service: &Service,
 ) -> Result<(), Problem> {
-    match min_position(req.headers())? {
-        Some(position) => {
-            let patience = caller.patience(MAX_POSITION_WAIT);
-            Ok(service.wait_for_position(position, patience).await?)
-        }
-        None => Ok(()),
+    let positions = min_positions(req.headers(), service.partitions())?;
+    if positions.is_empty() {
+        return Ok(());
     }
+    let patience = caller.patience(MAX_POSITION_WAIT);
+    Ok(service.wait_for_positions(&positions, patience).await?)
 }
 
 #[cfg(test)]

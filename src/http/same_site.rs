@@ -10,13 +10,14 @@ use actix_web::http::Uri;
 use actix_web::http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
 use actix_web::http::uri::Authority;
 
+use super::cors::Cors;
 use super::problem::{self, Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// 403 `cross_site_request` for a request that was sent to a name that is not this machine's own,
-/// or from a page that does not come from this machine.
-pub fn check(head: &RequestHead) -> Result<(), Problem> {
+/// or from a page that neither comes from this machine nor from an origin that `cors` names.
+pub fn check(head: &RequestHead, cors: &Cors) -> Result<(), Problem> {
     let headers = head.headers();
     let named = head.uri.host().is_none_or(is_loopback)
         && headers
@@ -24,6 +25,12 @@ pub fn check(head: &RequestHead) -> Result<(), Problem> {
             .all(|host| text::<Authority>(host).is_some_and(|a| is_loopback(a.host())));
     if !named {
         return Err(refused("Host is not a loopback name or address"));
+    }
+    let mut origins = headers.get_all(ORIGIN);
+    if let (Some(origin), None) = (origins.next(), origins.next())
+        && cors.names(origin)
+    {
+        return Ok(());
     }
     let at_home = headers.get_all(ORIGIN).all(|origin| {
         text::<Uri>(origin).is_some_and(|origin| origin.host().is_some_and(is_loopback))
@@ -72,7 +79,8 @@ mod tests {
         for pair in given {
             request = request.append_header(*pair);
         }
-        match check(request.to_srv_request().head()) {
+        let cors = Cors::new(vec!["https://app.example".into()]);
+        match check(request.to_srv_request().head(), &cors) {
             Ok(()) => true,
             Err(problem) => {
                 assert_eq!(problem.code(), "cross_site_request");
@@ -101,6 +109,21 @@ mod tests {
             (&[("origin", "http://127.0.0.1:3000")], true),
             (&[("origin", "http://[::1]:3000")], true),
             (&[("origin", "https://evil.example")], false),
+            (&[("origin", "https://app.example")], true),
+            (
+                &[
+                    ("origin", "https://app.example"),
+                    ("host", "rebound.example"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("origin", "https://app.example"),
+                    ("origin", "https://evil.example"),
+                ],
+                false,
+            ),
             (&[("origin", "null")], false),
             (&[("origin", "")], false),
             (&[("sec-fetch-site", "same-origin")], true),

@@ -152,7 +152,8 @@ pub struct Filter {
 pub struct InstanceQuery {
     /// All must hold, at most 50.
     filters: Option<Vec<Filter>>,
-    /// At most 8 fields, most significant first; `-` before one sorts it descending.
+    /// At most 8 fields, most significant first; `-` before one sorts it descending. Also taken is
+    /// `{"field": "year", "descending": true}`.
     #[schema(example = json!(["-year", "title"]))]
     sort: Option<Vec<String>>,
     /// Properties to give back, by path; all when absent.

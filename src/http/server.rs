@@ -1,60 +1,176 @@
-//! The listening server.
+//! The listening server: connections from actix's workers, their bytes through [`super::wire`], their
+//! requests to actix.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::dev::Server;
-use actix_web::{App, HttpServer, web};
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::{AppConfig, Server};
+use actix_web::{App, Error, web};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-use super::edge::TlsFiles;
+use super::connection::{Connection, Patience, Version};
+use super::edge::{Edge, TlsFiles};
+use super::wire::{Socket, Wire};
 use super::{HttpState, configure};
 
 /// Connections the system may queue while all workers are busy accepting.
 const BACKLOG: u32 = 2_048;
+
+/// How much longer than an idle connection is kept a head may take to begin: actix closes idle
+/// connections itself, and politely.
+const IDLE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How much longer than ours actix's own deadlines are. Its clock moves twice a second only, so they
+/// may be half a second early.
+const ACTIX_MARGIN: Duration = Duration::from_secs(1);
 
 /// Binds the server as `state.edge.settings` say. It serves once the returned `Server` is awaited
 /// (or spawned), and listens for no signals: to stop it, call [`super::Edge::close_streams`], then
 /// `server.handle().stop(true)`, which lets requests in flight end.
 ///
 /// Errors: the address cannot be bound, the certificate or key cannot be read.
-pub fn server(state: web::Data<HttpState>) -> io::Result<(Server, Vec<SocketAddr>)> {
-    let settings = state.edge.settings.clone();
-    let app_state = state;
-    let server = HttpServer::new(move || {
-        let state = app_state.clone();
-        App::new().configure(move |cfg| configure(cfg, state))
-    })
-    .workers(settings.workers.max(1))
-    .max_connections(settings.max_connections)
-    .backlog(BACKLOG)
-    .keep_alive(settings.keep_alive)
-    .client_request_timeout(settings.head_timeout)
-    .client_disconnect_timeout(settings.head_timeout)
-    .shutdown_timeout(settings.shutdown_timeout.as_secs())
-    .disable_signals();
-    let address = (settings.host.as_str(), settings.port);
-    let server = match &settings.tls {
-        Some(files) => server.bind_rustls_0_23(address, tls(files)?)?,
-        None => server.bind(address)?,
+pub async fn server(state: web::Data<HttpState>) -> io::Result<(Server, Vec<SocketAddr>)> {
+    let edge = state.edge.clone();
+    serve(edge, move |cfg| configure(cfg, state.clone())).await
+}
+
+/// The same for any application.
+pub async fn serve(
+    edge: Arc<Edge>,
+    application: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+) -> io::Result<(Server, Vec<SocketAddr>)> {
+    let settings = edge.settings.clone();
+    let tls = match &settings.tls {
+        Some(files) => Some(TlsAcceptor::from(Arc::new(tls(files)?))),
+        None => None,
     };
-    let addresses = server.addrs();
-    Ok((server.run(), addresses))
+    let workers = settings.workers.max(1);
+    let mut builder = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(settings.max_connections.div_ceil(workers))
+        .backlog(BACKLOG)
+        .shutdown_timeout(settings.shutdown_timeout.as_secs())
+        .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let mut addresses = Vec::new();
+    for listener in listeners(&settings.host, settings.port).await? {
+        addresses.push(listener.local_addr()?);
+        let (edge, application) = (edge.clone(), application.clone());
+        let (tls, stopping) = (tls.clone(), stopping.clone());
+        let settings = settings.clone();
+        builder = builder.listen("http", listener.into_std()?, move || {
+            let (edge, application) = (edge.clone(), application.clone());
+            let (tls, stopping) = (tls.clone(), stopping.clone());
+            let app = App::new()
+                .configure(move |cfg| application(cfg))
+                .into_factory();
+            let app = app.map_err(|error: Error| error.error_response());
+            let http = HttpService::build()
+                .keep_alive(settings.keep_alive)
+                .client_request_timeout(settings.head_timeout + ACTIX_MARGIN)
+                .client_disconnect_timeout(settings.head_timeout + ACTIX_MARGIN)
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .on_connect_ext(|wire: &Wire, extensions| {
+                    extensions.insert(wire.connection().clone());
+                });
+            fn_service(move |stream| accept(stream, tls.clone(), edge.clone()))
+                .and_then(http.finish(map_config(app, |()| AppConfig::default())))
+        })?;
+    }
+    if addresses.is_empty() {
+        let message = format!("{} has no address", settings.host);
+        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
+    }
+    Ok((builder.run(), addresses))
+}
+
+/// All addresses of a name, as far as they can be bound.
+async fn listeners(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut bound = Vec::new();
+    let mut failed = None;
+    for address in lookup_host((host, port)).await? {
+        match listen(address) {
+            Ok(listener) => bound.push(listener),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // Else a restart would have to wait for the connections of the process before to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// What a connection that was accepted is to actix.
+async fn accept(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    edge: Arc<Edge>,
+) -> Result<(Wire, Protocol, Option<SocketAddr>), DispatchError> {
+    let open = edge.open_connection();
+    let peer = stream.peer_addr().ok();
+    // Answers are written whole: there is nothing to wait for.
+    stream.set_nodelay(true)?;
+    let socket = match tls {
+        None => Socket::Plain(stream),
+        Some(tls) => {
+            let shaken = timeout(edge.settings.head_timeout, tls.accept(stream)).await;
+            Socket::Tls(Box::new(
+                shaken.map_err(|_| DispatchError::SlowRequestTimeout)??,
+            ))
+        }
+    };
+    let (version, protocol) = match &socket {
+        Socket::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            (Version::Two, Protocol::Http2)
+        }
+        _ => (Version::One, Protocol::Http1),
+    };
+    let patience = Patience {
+        head: edge.settings.head_timeout,
+        idle: edge.settings.keep_alive + IDLE_MARGIN,
+        write: edge.settings.write_timeout,
+    };
+    let connection = Connection::new(version, patience);
+    Ok((Wire::new(socket, connection, edge, open), protocol, peer))
 }
 
 fn tls(files: &TlsFiles) -> io::Result<ServerConfig> {
     let certificates = read_certificates(&files.certificate)?;
     let key = read_key(&files.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_no_client_auth()
         .with_single_cert(certificates, key)
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 fn open(path: &Path) -> io::Result<io::BufReader<std::fs::File>> {

@@ -1,5 +1,9 @@
 //! A live stream of events to one client. It holds one page at a time: the next is read only when
 //! the connection has taken the last, so a slow client costs one page of memory, not a queue.
+//!
+//! A filter that matches little makes a stream look at much for nothing. A little is looked at as it
+//! comes; who has more to look at takes turns with all others in that position, and each turn is
+//! followed by a pause as long as itself, so that all of them together use half a core at most.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,14 +14,15 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde::Deserialize;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::edge::Place;
+use super::edge::{Edge, Place};
 use super::extract::Caller;
 use super::problem::Problem;
 use crate::service::Service;
 use crate::service::error::ServiceError;
+use crate::service::feed::{FeedBounds, FeedPage};
 use crate::service::view::{EventView, Page};
 
 /// Pause between signs of life. Half of the 30 s after which the strictest usual proxies cut a
@@ -25,6 +30,14 @@ use crate::service::view::{EventView, Page};
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Most events sent at once, whatever the client asks for: bounds what a slow client holds.
 const MAX_AT_ONCE: usize = 100;
+/// Most bytes sent at once; a larger event goes alone.
+const MAX_BYTES_AT_ONCE: usize = 256 << 10;
+/// Events looked at without waiting for a turn: what a moment brings.
+const AS_IT_COMES: usize = 256;
+/// Events looked at in one turn.
+const ONE_TURN: usize = 4_096;
+/// Streams that have their turn at the same time.
+pub const TURNS: usize = 1;
 /// Pause after an empty page that came at once: events of other types arrive all the time, and a
 /// stream that wants none of them must not spin.
 const IDLE_PAUSE: Duration = Duration::from_millis(20);
@@ -35,11 +48,14 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub struct Live {
     service: Arc<Service>,
     closing: watch::Receiver<bool>,
-    _place: Place,
+    turns: Arc<Semaphore>,
+    _places: (Place, Option<Place>),
     cursor: Option<String>,
     limit: usize,
     types: Vec<String>,
     pending: Option<Page<EventView>>,
+    /// There was more to look at than comes in a moment.
+    behind: bool,
     last_sent: Instant,
     ended: bool,
 }
@@ -54,20 +70,22 @@ impl Live {
     /// A stream of what was committed after `cursor`.
     pub fn new(
         service: Arc<Service>,
-        closing: watch::Receiver<bool>,
-        place: Place,
+        edge: &Edge,
+        places: (Place, Option<Place>),
         cursor: Option<String>,
         limit: usize,
         types: Vec<String>,
     ) -> Self {
         Self {
             service,
-            closing,
-            _place: place,
+            closing: edge.closing(),
+            turns: edge.turns.clone(),
+            _places: places,
             cursor,
             limit: limit.min(MAX_AT_ONCE),
             types,
             pending: None,
+            behind: false,
             last_sent: Instant::now(),
             ended: false,
         }
@@ -76,11 +94,57 @@ impl Live {
     /// Reads the first page, so that what is wrong from the start is told before the answer
     /// begins.
     pub async fn open(mut self, caller: &Caller) -> Result<Self, Problem> {
-        let read = self
-            .service
-            .feed(self.cursor.as_deref(), self.limit, &self.types);
-        self.pending = Some(caller.within(read).await?);
+        let read = self.read(AS_IT_COMES);
+        let first = caller.within(read).await?;
+        self.behind = first.cut_short;
+        self.pending = Some(first.page);
         Ok(self)
+    }
+
+    async fn read(&self, scanned: usize) -> Result<FeedPage, ServiceError> {
+        let bounds = FeedBounds {
+            events: self.limit,
+            // Without a filter what is looked at is sent.
+            scanned: if self.types.is_empty() {
+                usize::MAX
+            } else {
+                scanned
+            },
+            bytes: MAX_BYTES_AT_ONCE,
+        };
+        let after = self.cursor.as_deref();
+        self.service.feed_within(after, bounds, &self.types).await
+    }
+
+    /// The next page; `None` when a sign of life is due before its turn comes.
+    async fn next_page(&mut self) -> Option<Result<Page<EventView>, ServiceError>> {
+        if let Some(page) = self.pending.take() {
+            return Some(Ok(page));
+        }
+        if !self.behind {
+            let read = self.read(AS_IT_COMES).await;
+            return Some(read.map(|read| {
+                self.behind = read.cut_short;
+                read.page
+            }));
+        }
+        let patience = HEARTBEAT.saturating_sub(self.last_sent.elapsed());
+        let turn = timeout(patience, self.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return None;
+        };
+        let began = Instant::now();
+        let read = self.read(ONE_TURN).await;
+        // Also when this stream is dropped meanwhile.
+        let pause = began.elapsed();
+        actix_rt::spawn(async move {
+            sleep(pause).await;
+            drop(turn);
+        });
+        Some(read.map(|read| {
+            self.behind = read.cut_short;
+            read.page
+        }))
     }
 
     /// The bytes of the answer's body, until shutdown or until the client goes.
@@ -117,17 +181,16 @@ impl Live {
     }
 
     async fn step(&mut self) -> Step {
-        let page = match self.pending.take() {
-            Some(page) => Ok(page),
-            None => {
-                let after = self.cursor.as_deref();
-                self.service.feed(after, self.limit, &self.types).await
-            }
+        let Some(page) = self.next_page().await else {
+            return Step::Send(self.heartbeat("heartbeat"));
         };
         let failure = match page {
             Ok(page) if page.items.is_empty() => {
                 if page.next_cursor.is_some() {
                     self.cursor = page.next_cursor;
+                }
+                if self.behind && self.last_sent.elapsed() < HEARTBEAT {
+                    return Step::Again;
                 }
                 match self.wait().await {
                     Ok(step) => return step,

@@ -75,7 +75,8 @@ impl<'a> Circumstances<'a> {
             command: Arc::new(command),
             expected: match self.expected {
                 ExpectedVersion::Any => None,
-                ExpectedVersion::Exactly(version) => Some(version),
+                ExpectedVersion::Exactly(version) => Some(version.into()),
+                ExpectedVersion::OneOf(versions) => Some(versions),
             },
             command_id: self.command_id,
             correlation_id: self.ctx.correlation_id.clone(),

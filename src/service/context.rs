@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use crate::domain::event::Idempotency;
 use crate::domain::ids::{CommandId, Version};
 use crate::domain::time::new_uuid;
+use crate::domain::versions::VersionSet;
 use crate::flaws::{Flaw, flawed};
 
 /// The circumstances of one request.
@@ -49,4 +50,6 @@ pub enum ExpectedVersion {
     Any,
     /// Exactly this one, from `If-Match` or `if_version`.
     Exactly(Version),
+    /// Any of these, from an `If-Match` that lists several or none that can match.
+    OneOf(VersionSet),
 }

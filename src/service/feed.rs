@@ -19,12 +19,42 @@ use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
 use crate::store::log_heads::LogHeads;
 
-/// Events looked at for one page at most, so that a filter which matches little cannot make one
-/// request read the whole log: the page is then short, and its cursor goes on from there.
-const MAX_SCANNED: usize = 20_000;
+/// How much one page may take.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedBounds {
+    /// Events on it at most.
+    pub events: usize,
+    /// Events looked at for it at most, so that a filter which matches little cannot make one
+    /// request read the whole log: the page is then short, and its cursor goes on from there.
+    pub scanned: usize,
+    /// Its bytes at most; a larger event comes alone. Bounds what one reader makes us hold.
+    pub bytes: usize,
+}
 
-/// Bytes of one page at most; a larger event comes alone. Bounds what one reader makes us hold.
-const MAX_BYTES: usize = 8 << 20;
+impl FeedBounds {
+    /// A page of so many events, for one request.
+    pub fn page(events: usize) -> Self {
+        Self {
+            events,
+            scanned: 20_000,
+            bytes: 8 << 20,
+        }
+    }
+}
+
+/// A page, and whether it ended because of how much was looked at: then there is more to look at.
+#[derive(Debug)]
+pub struct FeedPage {
+    /// The page.
+    pub page: Page<EventView>,
+    /// Events looked at for it.
+    pub scanned: usize,
+    /// Whether it ended there, and not at the end of the log or at its own limits.
+    pub cut_short: bool,
+}
+
+/// After so many events the thread is left to others for a moment: each costs a parse.
+const YIELD_AFTER: usize = 500;
 
 /// Commits of a partition fetched before they are wanted: a page often ends after a few.
 const AHEAD: usize = 2;
@@ -98,15 +128,15 @@ type Commits<'a> = Peekable<
     Pin<Box<dyn Stream<Item = Result<std::sync::Arc<CommitObject>, StoreError>> + Send + 'a>>,
 >;
 
-/// Reads the page after `cursor`: at most `limit` events, of the types in `types` (of all when
-/// empty).
+/// Reads the page after `cursor`, of the types in `types` (of all when empty).
 pub async fn read_page(
     log: &EventLog,
     heads: &LogHeads,
     mut cursor: FeedCursor,
-    limit: usize,
+    bounds: FeedBounds,
     types: &[String],
-) -> Result<Page<EventView>, ServiceError> {
+) -> Result<FeedPage, ServiceError> {
+    let limit = bounds.events;
     let mut partitions: Vec<Commits<'_>> = cursor
         .next
         .iter()
@@ -121,7 +151,12 @@ pub async fn read_page(
         .collect();
     let mut items = Vec::with_capacity(limit.min(256));
     let (mut scanned, mut bytes) = (0, 0);
-    'page: while items.len() < limit && scanned < MAX_SCANNED {
+    let mut next_yield = YIELD_AFTER;
+    'page: while items.len() < limit && scanned < bounds.scanned {
+        if scanned >= next_yield {
+            next_yield = scanned + YIELD_AFTER;
+            tokio::task::yield_now().await;
+        }
         let Some(p) = oldest(&mut partitions).await? else {
             break;
         };
@@ -133,7 +168,7 @@ pub async fn read_page(
             for i in first..object.lines.len() {
                 let position = object.position(i);
                 let envelope = object.line(i);
-                let full = !items.is_empty() && bytes + envelope.len() > MAX_BYTES;
+                let full = !items.is_empty() && bytes + envelope.len() > bounds.bytes;
                 if items.len() == limit || full {
                     break 'page;
                 }
@@ -153,10 +188,14 @@ pub async fn read_page(
         }
         cursor.pass_commit(p, object.header.offset);
     }
-    Ok(Page {
-        items,
-        total: None,
-        next_cursor: Some(cursor.text()?),
+    Ok(FeedPage {
+        scanned,
+        cut_short: scanned >= bounds.scanned && items.len() < limit,
+        page: Page {
+            items,
+            total: None,
+            next_cursor: Some(cursor.text()?),
+        },
     })
 }
 

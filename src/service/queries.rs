@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
-use super::feed::{FeedCursor, read_page};
+use super::feed::{FeedBounds, FeedCursor, FeedPage, read_page};
 use super::view::{EventView, Page, Resource};
 use crate::actors::aggregate::fold::fold;
 use crate::domain::ids::{
@@ -307,10 +307,21 @@ impl Service {
         limit: usize,
         types: &[String],
     ) -> Result<Page<EventView>, ServiceError> {
+        let read = self.feed_within(after, FeedBounds::page(limit), types);
+        Ok(read.await?.page)
+    }
+
+    /// The same within bounds of the caller's, who learns whether he has seen all there is.
+    pub async fn feed_within(
+        &self,
+        after: Option<&str>,
+        bounds: FeedBounds,
+        types: &[String],
+    ) -> Result<FeedPage, ServiceError> {
         let store = self.parts.entities.path.store();
         let cursor = FeedCursor::parse(after, store.log().partitions())?;
         let begun = Instant::now();
-        let page = read_page(store.log(), store.heads(), cursor, limit, types).await?;
+        let page = read_page(store.log(), store.heads(), cursor, bounds, types).await?;
         metrics::read_took("all", "feed", begun.elapsed());
         Ok(page)
     }
@@ -372,22 +383,29 @@ impl Service {
         })
     }
 
-    /// Waits (bounded) until the read model has taken in this position; 503 when it has not
+    /// The number of partitions: positions name one of them.
+    pub fn partitions(&self) -> u16 {
+        self.parts.entities.path.store().log().partitions()
+    }
+
+    /// Waits (bounded) until the read model has taken in these positions; 503 when it has not
     /// within the bound.
-    pub async fn wait_for_position(
+    pub async fn wait_for_positions(
         &self,
-        position: Position,
+        positions: &[Position],
         wait: Duration,
     ) -> Result<(), ServiceError> {
         let deadline = Instant::now() + wait;
-        if self.parts.projected.wait_for(position, deadline).await {
-            return Ok(());
+        for position in positions {
+            if !self.parts.projected.wait_for(*position, deadline).await {
+                return Err(ServiceError::Unavailable {
+                    dependency: "read_model",
+                    message: format!("the read model has not reached {position} yet"),
+                    retry_after: RETRY_AFTER,
+                });
+            }
         }
-        Err(ServiceError::Unavailable {
-            dependency: "read_model",
-            message: format!("the read model has not reached {position} yet"),
-            retry_after: RETRY_AFTER,
-        })
+        Ok(())
     }
 
     /// Commits the read model has not taken in yet.

@@ -8,6 +8,7 @@
 
 mod audit;
 mod clock;
+mod connections;
 mod drill;
 mod full_disk;
 mod health;
@@ -17,6 +18,7 @@ mod kills;
 mod large;
 mod load;
 mod local;
+mod manners;
 mod migration;
 #[path = "../support/proxy.rs"]
 mod proxy;

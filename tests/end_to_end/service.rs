@@ -30,6 +30,8 @@ pub struct Service {
     data_dir: tempfile::TempDir,
     env: Vec<(String, String)>,
     args: Vec<String>,
+    /// How many files the process may have open, where that is limited.
+    files: Option<u32>,
     port: u16,
     /// Base URL.
     pub url: String,
@@ -49,8 +51,28 @@ impl Service {
         Self::start_in(data_dir, s3, env, args).await
     }
 
+    /// Starts a service that may have so many files open, and no more.
+    pub async fn start_with_files(files: u32) -> Self {
+        let data_dir = tempfile::tempdir().expect("a directory");
+        let mut service = Self::prepared(data_dir, None, &[], &[]);
+        service.files = Some(files);
+        service.restart().await;
+        service
+    }
+
     /// The same, with its data in a directory that was prepared.
     pub async fn start_in(
+        data_dir: tempfile::TempDir,
+        s3: Option<Value>,
+        env: &[(&str, &str)],
+        args: &[&str],
+    ) -> Self {
+        let mut service = Self::prepared(data_dir, s3, env, args);
+        service.restart().await;
+        service
+    }
+
+    fn prepared(
         data_dir: tempfile::TempDir,
         s3: Option<Value>,
         env: &[(&str, &str)],
@@ -65,6 +87,7 @@ impl Service {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
             args: args.iter().map(|a| (*a).to_owned()).collect(),
+            files: None,
             port: 0,
             url: String::new(),
             http: reqwest::Client::builder()
@@ -83,7 +106,6 @@ impl Service {
                 service.env.push((variable.to_owned(), value));
             }
         }
-        service.restart().await;
         service
     }
 
@@ -151,7 +173,16 @@ impl Service {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oms"));
+        let mut command = match self.files {
+            None => Command::new(env!("CARGO_BIN_EXE_oms")),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell
+                    .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+                    .arg(env!("CARGO_BIN_EXE_oms"));
+                shell
+            }
+        };
         command
             .arg("serve")
             .arg("--data-dir")

@@ -20,6 +20,7 @@ use crate::domain::event::{EncodedEvents, Idempotency, NewEvent, Provenance, enc
 use crate::domain::ids::{CommandId, EventId, EventType, Position, StreamName, Version};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::{Clock, new_uuid};
+use crate::domain::versions::VersionSet;
 use crate::domain::weight::{EventSize, Limits, append_too_large};
 use crate::flaws::{Flaw, flawed, strikes};
 use crate::log::index::CommandOutcome;
@@ -57,8 +58,8 @@ pub struct EntityDeps {
 pub struct Execute<A: Aggregate> {
     /// What to do.
     pub command: Arc<A::Command>,
-    /// The version the caller expects, if it named one.
-    pub expected: Option<Version>,
+    /// The versions any of which the caller expects, if it named some.
+    pub expected: Option<VersionSet>,
     /// The command's id.
     pub command_id: CommandId,
     /// The larger story.
@@ -271,7 +272,7 @@ impl<A: Aggregate> Entity<A> {
 
     fn decide(&self, execute: &Execute<A>) -> Result<Vec<A::Event>, Refusal> {
         match execute.expected {
-            Some(expected) if expected != self.version && !flawed(Flaw::IgnoreIfMatch) => {
+            Some(expected) if !expected.contains(self.version) && !flawed(Flaw::IgnoreIfMatch) => {
                 Err(Refusal::version_mismatch(expected, self.version))
             }
             _ => self.state.decide(&execute.command),

@@ -202,7 +202,7 @@ fn a_write_is_decided_on_the_state_before_it() {
         let nothing = p.change("a", 0, 3).await.expect("nothing to do");
         assert_eq!((nothing.version, nothing.position), (Version(1), None));
         let mut stale = change(1, 4);
-        stale.expected = Some(Version(7));
+        stale.expected = Some(Version(7).into());
         let refused = p
             .purses
             .execute(&purse("a"), stale)

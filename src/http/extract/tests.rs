@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use actix_web::http::Method;
 use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
 use actix_web::{App, HttpResponse};
 use futures_util::Stream;
@@ -67,7 +66,7 @@ async fn answer(settings: HttpSettings, request: TestRequest) -> (u16, Value) {
 }
 
 async fn code(request: TestRequest) -> (u16, String) {
-    let (status, body) = answer(HttpSettings::default(), request).await;
+    let (status, body) = answer(HttpSettings::standard(), request).await;
     (status, body["code"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -85,7 +84,7 @@ async fn a_command_reaches_its_handler_with_its_circumstances() {
             TRACEPARENT,
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         ));
-    let (status, body) = answer(HttpSettings::default(), request).await;
+    let (status, body) = answer(HttpSettings::standard(), request).await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(body["n"], 7);
     assert_eq!(body["limit"], 3);
@@ -98,7 +97,7 @@ async fn a_command_reaches_its_handler_with_its_circumstances() {
 #[actix_web::test]
 async fn a_clients_request_id_comes_back_and_names_the_story() {
     let request = post(r#"{"n":7}"#).insert_header((REQUEST_ID, "mine-1"));
-    let response = call_service(&app!(HttpSettings::default()), request.to_request()).await;
+    let response = call_service(&app!(HttpSettings::standard()), request.to_request()).await;
     assert_eq!(response.headers().get(REQUEST_ID).unwrap(), "mine-1");
     let body: Value = read_body_json(response).await;
     assert_eq!(body["correlation"], "mine-1");
@@ -142,7 +141,7 @@ async fn bad_bodies_are_refused_for_what_they_are() {
 async fn law_13_bodies_are_bounded_announced_or_not() {
     let small = || HttpSettings {
         max_body_bytes: 8,
-        ..HttpSettings::default()
+        ..HttpSettings::standard()
     };
     let (status, _) = answer(small(), post(r#"{"n":12}"#)).await;
     assert_eq!(status, 200);
@@ -190,7 +189,7 @@ async fn a_body_that_does_not_come_is_408() {
     let edge = Edge::new(
         HttpSettings {
             body_timeout: Duration::from_millis(10),
-            ..HttpSettings::default()
+            ..HttpSettings::standard()
         },
         vec![],
     );
@@ -203,7 +202,7 @@ async fn a_body_that_does_not_come_is_408() {
 
 #[actix_web::test]
 async fn a_body_in_pieces_is_put_together() {
-    let edge = Edge::new(HttpSettings::default(), vec![]);
+    let edge = Edge::new(HttpSettings::standard(), vec![]);
     let pieces = ["{\"n\"", ":", "1}"].map(|p| Ok(Bytes::from_static(p.as_bytes())));
     let pieces = payload(futures_util::stream::iter(pieces));
     let request = post("").to_http_request();
@@ -216,7 +215,7 @@ async fn law_13_bytes_of_large_bodies_are_bounded_and_given_back() {
     let edge = Edge::new(
         HttpSettings {
             max_body_bytes_in_flight: 10,
-            ..HttpSettings::default()
+            ..HttpSettings::standard()
         },
         vec![],
     );
@@ -234,4 +233,31 @@ async fn law_13_bytes_of_large_bodies_are_bounded_and_given_back() {
     read_body(&two, payload(whole), &edge).await.unwrap();
     drop(one);
     read_body(&two, body(), &edge).await.unwrap();
+}
+
+#[actix_web::test]
+async fn a_patch_of_another_kind_is_refused_with_what_is_taken() {
+    let edge = Arc::new(Edge::new(HttpSettings::standard(), vec![]));
+    let around = Around::new(edge, "/orders", vec![(Method::PATCH, Access::Write)]);
+    let orders = web::resource("/orders").route(web::patch().to(order));
+    let app = init_service(App::new().service(orders.wrap(around))).await;
+    for (media, expected) in [
+        ("application/merge-patch+json", 200),
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("application/json-patch+json", 415),
+        ("application/xml-patch+json", 415),
+        ("text/plain", 415),
+    ] {
+        let request = TestRequest::patch()
+            .uri("/orders")
+            .insert_header((CONTENT_TYPE, media))
+            .set_payload("{\"n\":1}");
+        let response = call_service(&app, request.to_request()).await;
+        assert_eq!(response.status().as_u16(), expected, "{media}");
+        let taken = response.headers().get("accept-patch");
+        assert_eq!(taken.is_some(), expected == 415, "{media}");
+    }
+    let post = post("{\"n\":1}").insert_header((CONTENT_TYPE, "application/json-patch+json"));
+    assert_eq!(code(post).await, (415, "unsupported_media_type".to_owned()));
 }

@@ -17,7 +17,7 @@ macro_rules! app {
         init_service(App::new().configure(|cfg| configure(cfg, &edge))).await
     }};
     () => {
-        app!(HttpSettings::default(), vec![])
+        app!(HttpSettings::standard(), vec![])
     };
 }
 
@@ -120,7 +120,7 @@ async fn every_route_but_the_public_ones_wants_its_role() {
         Token::from_secret("writer", "write", roles(false, true, false)),
         Token::from_secret("operator", "admin", roles(false, false, true)),
     ];
-    let app = app!(HttpSettings::default(), tokens);
+    let app = app!(HttpSettings::standard(), tokens);
     for route in ROUTES.iter().filter(|r| r.access != Access::Public) {
         let at = format!("{} {}", route.method, route.path);
         let response = call_service(&app, request(route.method, route.path).to_request()).await;
@@ -142,7 +142,7 @@ async fn every_route_but_the_public_ones_wants_its_role() {
 async fn without_tokens_web_pages_are_kept_out_of_every_route() {
     let open = app!();
     let tokens = vec![Token::from_secret("root", "secret", Roles::ALL)];
-    let closed = app!(HttpSettings::default(), tokens);
+    let closed = app!(HttpSettings::standard(), tokens);
     for route in ROUTES {
         let at = format!("{} {}", route.method, route.path);
         let page = || {
@@ -218,7 +218,7 @@ async fn instances_may_be_called_query_and_batch() {
 async fn law_13_beyond_the_limit_the_caller_is_told_to_come_back() {
     let none = HttpSettings {
         max_in_flight: 0,
-        ..HttpSettings::default()
+        ..HttpSettings::standard()
     };
     let app = app!(none, vec![]);
     let response = call_service(&app, request("GET", "/api/v1/databases").to_request()).await;

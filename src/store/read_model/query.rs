@@ -19,7 +19,11 @@
 //! before objects, reversed when descending; what lacks the field comes last either way. Strings
 //! sort by their first [`SORT_CHARS`] characters; arrays, objects and whatever else ties by id.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::cursor::{After, Cursor, fingerprint};
@@ -72,8 +76,7 @@ pub struct FilterSpec {
 }
 
 /// A sort key as callers send it: `"-year"`, or `{"field": "year", "descending": true}`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone)]
 pub enum SortSpec {
     /// The field, with `-` before it for descending.
     Short(String),
@@ -82,9 +85,43 @@ pub enum SortSpec {
         /// What to sort by.
         field: String,
         /// Largest first.
-        #[serde(default)]
         descending: bool,
     },
+}
+
+/// By hand: what serde makes of such a choice takes members it does not know.
+impl<'de> Deserialize<'de> for SortSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Full {
+            field: String,
+            #[serde(default)]
+            descending: bool,
+        }
+
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = SortSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field, or an object of `field` and `descending`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<SortSpec, E> {
+                Ok(SortSpec::Short(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SortSpec, A::Error> {
+                let Full { field, descending } =
+                    Full::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(SortSpec::Full { field, descending })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// One condition.

@@ -1,0 +1,56 @@
+//! What the configuration means to the HTTP server.
+
+use crate::config::Config;
+use crate::config::auth::TokenRole;
+use crate::http::{HttpSettings, Roles, TlsFiles, Token};
+
+/// How the API is served.
+pub fn settings(config: &Config) -> HttpSettings {
+    let http = &config.http;
+    let tls = match (&http.tls_cert, &http.tls_key) {
+        (Some(certificate), Some(key)) => Some(TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        }),
+        _ => None,
+    };
+    HttpSettings {
+        host: http.host.clone(),
+        port: http.port,
+        workers: http.workers,
+        max_body_bytes: http.max_body_bytes,
+        max_in_flight: http.max_in_flight,
+        max_body_bytes_in_flight: http.max_body_bytes_in_flight,
+        max_response_bytes_in_flight: http.max_response_bytes_in_flight,
+        max_streams: http.max_streams,
+        max_streams_per_principal: http.max_streams_per_principal,
+        max_connections: http.max_connections,
+        request_deadline: http.request_deadline,
+        head_timeout: http.head_timeout,
+        body_timeout: http.body_timeout,
+        write_timeout: http.write_timeout,
+        keep_alive: http.keep_alive,
+        shutdown_timeout: http.shutdown_timeout,
+        tls,
+        cors_origins: http.cors_origins.clone(),
+    }
+}
+
+/// Who may do what.
+pub fn tokens(config: &Config) -> Vec<Token> {
+    let known = config.auth.tokens.iter();
+    known
+        // A hash that is not one was refused when the configuration was checked.
+        .filter_map(|t| {
+            Some(Token {
+                name: t.name.as_str().into(),
+                sha256: t.hash()?,
+                roles: Roles {
+                    read: t.roles.contains(&TokenRole::Read),
+                    write: t.roles.contains(&TokenRole::Write),
+                    admin: t.roles.contains(&TokenRole::Admin),
+                },
+            })
+        })
+        .collect()
+}

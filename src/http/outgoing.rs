@@ -1,0 +1,141 @@
+//! The body of an answer on its way out. It goes in pieces, so that no buffer grows with it; it
+//! holds the request's place and its own bytes until they are written; and it must be taken in time:
+//! each piece within the deadline for writing, and all of it at [`SLOWEST_READER`].
+
+use std::error::Error;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::connection::{Call, Held};
+use super::edge::HeldBytes;
+use crate::metrics;
+
+/// Largest piece: what actix buffers before it writes.
+const PIECE: usize = 32 << 10;
+
+/// Bytes a second that a client must take of a long answer, on the whole.
+const SLOWEST_READER: u64 = 32 << 10;
+
+/// See the module.
+pub struct Outgoing {
+    body: BoxBody,
+    rest: Bytes,
+    held: Held,
+    /// Answers of unknown length: an account of the piece in hand.
+    stream: Option<HeldBytes>,
+    call: Option<Call>,
+    number: u64,
+    began: Instant,
+    handed_over: u64,
+}
+
+impl Outgoing {
+    /// Sends `body`; `held` is given back once it is written.
+    pub fn new(
+        body: BoxBody,
+        held: Held,
+        stream: Option<HeldBytes>,
+        call: Option<Call>,
+    ) -> BoxBody {
+        let number = call.as_ref().map_or(0, |c| c.connection().answer_number());
+        BoxBody::new(Self {
+            body,
+            rest: Bytes::new(),
+            held,
+            stream,
+            call,
+            number,
+            began: Instant::now(),
+            handed_over: 0,
+        })
+    }
+
+    fn hand_over(&mut self) -> Bytes {
+        let piece = self.rest.split_to(PIECE.min(self.rest.len()));
+        self.handed_over += piece.len() as u64;
+        if let Some(call) = &self.call {
+            let connection = call.connection();
+            let soon = Instant::now() + connection.write_patience();
+            let on_the_whole = Duration::from_secs(self.handed_over / SLOWEST_READER);
+            let last = self.began + connection.write_patience() + on_the_whole;
+            connection.expect_progress(self.number, soon.min(last));
+        }
+        piece
+    }
+}
+
+impl MessageBody for Outgoing {
+    type Error = Box<dyn Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        if let Some(call) = &this.call {
+            call.connection().progressed(this.number);
+        }
+        loop {
+            if !this.rest.is_empty() {
+                return Poll::Ready(Some(Ok(this.hand_over())));
+            }
+            // The piece before is on its way: only now may the next be made.
+            if let Some(held) = &mut this.stream {
+                held.release();
+            }
+            match Pin::new(&mut this.body).poll_next(cx) {
+                Poll::Ready(Some(Ok(bytes))) => {
+                    if let Some(held) = &mut this.stream {
+                        if !held.grow(bytes.len()) {
+                            // Who reads a live stream comes back to where it broke off.
+                            metrics::admission_rejected("response_bytes_in_flight");
+                            return Poll::Ready(None);
+                        }
+                        // Waiting for something to send is not the client's fault.
+                        (this.began, this.handed_over) = (Instant::now(), 0);
+                    }
+                    this.rest = bytes;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Some(call) = &self.call {
+            let connection = call.connection();
+            connection.progressed(self.number);
+            connection.hold_until_written(mem::take(&mut self.held));
+        }
+    }
+}
+
+/// The answer to HEAD: what the body of a GET would be, without being it.
+pub struct Bodyless(pub BodySize);
+
+impl MessageBody for Bodyless {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Poll::Ready(None)
+    }
+}
