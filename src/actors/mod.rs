@@ -17,6 +17,7 @@
 pub mod aggregate;
 pub mod arbiters;
 mod damaged;
+mod halted;
 pub mod error;
 pub mod event_store;
 pub mod import;

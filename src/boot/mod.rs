@@ -8,6 +8,7 @@
 
 mod assembly;
 mod backfill;
+mod heard;
 mod housekeeping;
 pub mod imports;
 mod jobs;

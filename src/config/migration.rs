@@ -42,6 +42,9 @@ pub struct MigrationConfig {
     pub gates: GatesConfig,
     /// What leads back.
     pub guardrail: GuardrailConfig,
+    /// Have PostgreSQL lead by its row alone when the bucket cannot be read at start. Only for whoever
+    /// knows that no later hand-off has moved the lead to S3: it would be written over.
+    pub lead_without_bucket: bool,
     /// Other event stores whose events may be imported, by name.
     pub sources: BTreeMap<String, SourceConfig>,
 }
@@ -54,6 +57,7 @@ impl Default for MigrationConfig {
             mirror_patience: MIRROR_PATIENCE,
             backfill_rate: 0,
             archive_after: Duration::from_secs(7 * 24 * 3600),
+            lead_without_bucket: false,
             gates: GatesConfig::default(),
             guardrail: GuardrailConfig::default(),
             sources: BTreeMap::new(),

@@ -44,9 +44,13 @@ pub struct HealthReport {
     pub lead: Lead,
     /// Since which hand-off.
     pub epoch: u64,
-    /// Why commands are refused although the service runs: `storage_full`.
+    /// Why it is not `ok`, for programs: `storage_full` (commands are refused), or what is wrong with
+    /// a copy of the log: `other_log`, `log_behind`, `diverged`, `bucket_unread`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
+    /// What is wrong with copies of the log, what follows and what to do, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<String>,
     /// Room on the disk of the data directory, where embedded parts keep their data on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<RoomStatus>,
@@ -92,9 +96,11 @@ impl Service {
         let no_room = writes_fail == Some(WritesFail::NoRoom)
             || disk.is_some_and(|disk| disk.state == RoomState::Low);
         let fail = writes_fail == Some(WritesFail::Otherwise);
+        let alarms = store.log().alarms().all();
         let status = if !self.is_ready() || gone || fail {
             "unavailable"
         } else if no_room
+            || !alarms.is_empty()
             || !actors_down.is_empty()
             || [
                 &dependencies.s3,
@@ -113,7 +119,8 @@ impl Service {
             migration_mode: stage.map_or(Mode::S3Only, |s| s.mode),
             lead: stage.map_or(Lead::S3, |s| s.leadership.lead),
             epoch: stage.map_or(0, |s| s.leadership.epoch.0),
-            reason: no_room.then_some("storage_full"),
+            reason: (no_room.then_some("storage_full")).or(alarms.first().map(|a| a.code)),
+            copies: alarms.into_iter().map(|alarm| alarm.message).collect(),
             disk,
             dependencies,
             actors_down,

@@ -11,8 +11,10 @@
 //! * [`postgres`]: the pool, the schema, and the adapters that use them
 //! * [`import`]: the ports of an import: a foreign event store, and what is kept of how far we are
 //! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
+//! * [`alarms`]: what was found wrong with copies of the log
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
+pub mod alarms;
 pub mod backoff;
 pub mod bucket_custody;
 pub mod commit_store;

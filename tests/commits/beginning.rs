@@ -56,6 +56,7 @@ fn process(world: &World, initial: Option<StageKind>) -> (WriteSide, Supervisor)
             snapshot_every: SnapshotEvery(100),
             topics: TopicNames::new("oms"),
             migration: Some(MigrationSetup {
+                unread: Default::default(),
                 table: Arc::new(world.table.clone()),
                 initial,
                 objects: bucket,

@@ -46,8 +46,11 @@ pub struct Health {
     lead: Lead,
     /// Since which hand-off.
     epoch: u64,
-    /// Why commands are refused although the service runs: `storage_full`.
+    /// Why it is not `ok`, for programs: `storage_full` (commands are refused), or what is wrong with
+    /// a copy of the log: `other_log`, `log_behind`, `diverged`, `bucket_unread`.
     reason: Option<String>,
+    /// What is wrong with copies of the log, what follows and what to do; absent if nothing is.
+    copies: Option<Vec<String>>,
     /// Room on the disk of the data directory, where embedded parts keep their data on it.
     disk: Option<Disk>,
     dependencies: Dependencies,

@@ -11,6 +11,7 @@ mod errors;
 pub mod import_journal;
 pub mod jobs;
 mod leases;
+mod marks;
 mod migrate;
 pub mod migration;
 pub mod outbox;
