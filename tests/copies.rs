@@ -80,9 +80,16 @@ async fn law_9_the_outbox_of_another_bucket_is_not_gone_on_with_and_that_is_name
     second.write(3, "and on").await;
     assert_eq!(second.watermarks().await, known, "nothing is skipped");
     assert_eq!(second.outbox.status().await.expect("status").depth, 4 * 12);
-    assert!(second.broker.read(TOPIC).await.is_empty(), "nothing of it is sent");
+    assert!(
+        second.broker.read(TOPIC).await.is_empty(),
+        "nothing of it is sent"
+    );
     // What the README says to do.
-    execute(&settings, "DELETE FROM outbox; DELETE FROM outbox_watermarks").await;
+    execute(
+        &settings,
+        "DELETE FROM outbox; DELETE FROM outbox_watermarks",
+    )
+    .await;
     second.delivered().await;
     second.check(&[]).await;
     assert!(second.alarms().is_empty());
@@ -133,7 +140,11 @@ async fn law_9_a_log_that_lost_its_end_is_named_and_not_overtaken_when_it_grows_
         others.clone().all(|p| now[&p] == heads[&p]).then_some(())
     })
     .await;
-    assert_eq!(world.watermarks().await[&p], known[&p], "nothing is skipped");
+    assert_eq!(
+        world.watermarks().await[&p],
+        known[&p],
+        "nothing is skipped"
+    );
     // What the README says to do: it begins where the bucket says that this log was delivered.
     execute(
         &settings,
@@ -145,7 +156,10 @@ async fn law_9_a_log_that_lost_its_end_is_named_and_not_overtaken_when_it_grows_
         .map(|message| message.value)
         .collect();
     for (stream, version, bytes) in world.log.written().await {
-        assert!(seen.iter().any(|s| *s == bytes), "{stream} version {version}");
+        assert!(
+            seen.iter().any(|s| *s == bytes),
+            "{stream} version {version}"
+        );
     }
 }
 
@@ -156,7 +170,11 @@ async fn law_9_an_outbox_from_a_backup_goes_on_and_repeats() {
     world.write(3, "before").await;
     let _running = world.run().await;
     world.delivered().await;
-    execute(&settings, "CREATE TABLE backup AS SELECT * FROM outbox_watermarks").await;
+    execute(
+        &settings,
+        "CREATE TABLE backup AS SELECT * FROM outbox_watermarks",
+    )
+    .await;
     world.write(3, "after").await;
     world.delivered().await;
     // Restored while it runs, with nothing written since.

@@ -334,9 +334,10 @@ async fn law_11_a_dropped_database_republishes_no_history() {
     world.delivered().await;
     eventually("delivered watermarks in the bucket", || async {
         let saved = delivered::load(&*world.log.objects).await.ok()?;
-        let whole =
-            |p| saved.get(&PartitionId(p)).map(|m| m.next)
-                    == Some(world.log.heads.next_offset(PartitionId(p)));
+        let whole = |p| {
+            saved.get(&PartitionId(p)).map(|m| m.next)
+                == Some(world.log.heads.next_offset(PartitionId(p)))
+        };
         (0..PARTITIONS).all(whole).then_some(())
     })
     .await;
@@ -378,7 +379,11 @@ async fn law_11_a_new_outbox_does_not_write_over_what_it_will_begin_with() {
     let mut tailer = Tailer::new(world.outbox_deps(world.outbox.clone()));
     while tailer.round().await.expect("tailed") {}
     let watermarks = world.outbox.watermarks().await.expect("watermarks");
-    assert!(watermarks.values().all(|m| m.next == 1 && m.hash().is_some()));
+    assert!(
+        watermarks
+            .values()
+            .all(|m| m.next == 1 && m.hash().is_some())
+    );
     assert_eq!(watermarks.len(), known.len());
 }
 

@@ -87,8 +87,14 @@ async fn law_9_rows_and_watermark_move_together_or_not_at_all() {
         early.is_empty(),
         "a partition without a watermark does not move"
     );
-    outbox.begin(vec![(P0, mark(0)), (P1, mark(5))]).await.expect("begun");
-    outbox.begin(vec![(P0, mark(99))]).await.expect("begun again");
+    outbox
+        .begin(vec![(P0, mark(0)), (P1, mark(5))])
+        .await
+        .expect("begun");
+    outbox
+        .begin(vec![(P0, mark(99))])
+        .await
+        .expect("begun again");
     let first = vec![group(0, 0, 3), group(1, 5, 6)];
     let moved = outbox.record(first.clone()).await.expect("recorded");
     assert_eq!(moved.len(), 2);
@@ -150,7 +156,10 @@ async fn an_event_that_is_offered_again_stays_one_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_read_on_from_a_position_and_leave_when_delivered() {
     let outbox = outbox();
-    outbox.begin(vec![(P0, mark(0)), (P1, mark(0))]).await.expect("begun");
+    outbox
+        .begin(vec![(P0, mark(0)), (P1, mark(0))])
+        .await
+        .expect("begun");
     outbox
         .record(vec![group(0, 0, 5), group(1, 0, 5)])
         .await

@@ -17,9 +17,9 @@
 pub mod aggregate;
 pub mod arbiters;
 mod damaged;
-mod halted;
 pub mod error;
 pub mod event_store;
+mod halted;
 pub mod import;
 pub mod migration_mode;
 pub mod mirror;

@@ -74,7 +74,8 @@ pub fn start(
     let supervisor = Supervisor::start(arbiters, tree.clone(), escalations.end_process());
     let clock = Arc::new(SystemClock);
     let log_id = stores.log.id();
-    let delivery: Arc<dyn DeliveryStore> = Arc::new(PostgresOutbox::new(stores.postgres.clone()).of_log(log_id));
+    let delivery: Arc<dyn DeliveryStore> =
+        Arc::new(PostgresOutbox::new(stores.postgres.clone()).of_log(log_id));
     let write_side = write_side::start(
         &supervisor,
         WriteSideDeps {
@@ -133,7 +134,8 @@ pub fn start(
             },
         );
     }
-    let read_model: Arc<dyn ReadModel> = Arc::new(PostgresReadModel::new(stores.postgres.clone()).of_log(log_id));
+    let read_model: Arc<dyn ReadModel> =
+        Arc::new(PostgresReadModel::new(stores.postgres.clone()).of_log(log_id));
     let projected = Arc::new(ProjectionProgress::default());
     let projection = config.roles.has(Role::Projection).then(|| {
         projection::start(

@@ -170,9 +170,11 @@ async fn prepare_bucket(
                     }
                     Some(Err(why)) if !told => {
                         told = true;
-                        tracing::error!("PostgreSQL's rows say that it leads, and the bucket cannot \
+                        tracing::error!(
+                            "PostgreSQL's rows say that it leads, and the bucket cannot \
                             be read: {why}. The service waits for S3; if you know that PostgreSQL \
-                            leads, start with `migration.lead_without_bucket = true`");
+                            leads, start with `migration.lead_without_bucket = true`"
+                        );
                     }
                     _ => {}
                 }

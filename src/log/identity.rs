@@ -144,7 +144,7 @@ impl Foreign {
             ),
             Self::Behind => format!(
                 "{copy} of partition {partition} reaches to offset {last}, and the log ends before \
-                 it: commits that were acknowledged are gone from the bucket"
+                 it: commits that were acknowledged are gone"
             ),
             Self::Diverged => format!(
                 "{copy} of partition {partition} stands on another commit than the log holds at \

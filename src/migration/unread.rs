@@ -68,7 +68,11 @@ mod tests {
         let back = mirrored.after(Change::StopMirrorInS3).unwrap();
         let nobody = UnreadBucket::default();
         assert_eq!(nobody.may_lead(p, &fresh), Ok(()));
-        for used in [mirrored, back, MigrationRow::new(StageKind::Legacy, Epoch(3))] {
+        for used in [
+            mirrored,
+            back,
+            MigrationRow::new(StageKind::Legacy, Epoch(3)),
+        ] {
             assert_eq!(nobody.may_lead(p, &used), Err(Unproven::BucketInUse));
         }
         // The database was restored from before the hand-off that this node took part in.

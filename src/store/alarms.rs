@@ -69,7 +69,13 @@ pub struct Alarms {
 
 impl Alarms {
     /// Something is wrong with a copy of a partition; told once, until it changes or is over.
-    pub fn raise(&self, copy: CopyKind, partition: PartitionId, code: &'static str, message: String) {
+    pub fn raise(
+        &self,
+        copy: CopyKind,
+        partition: PartitionId,
+        code: &'static str,
+        message: String,
+    ) {
         let alarm = Alarm { code, message };
         let mut raised = self.raised.lock();
         if raised.get(&(copy, partition)) == Some(&alarm) {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use oms::domain::event::Envelope;
 use oms::domain::ids::Epoch;
+use oms::log::identity::Mark;
 use oms::log::object::CommitObject;
 use oms::migration::stage::Mode;
 use oms::store::commit_store::{Appended, LeadingTable};
-use oms::log::identity::Mark;
 use oms::store::delivery::{CommitGroup, DeliveryStore, OutboxRow};
 use oms::store::postgres::outbox::PostgresOutbox;
 

@@ -7,6 +7,7 @@
 )]
 
 mod clock;
+mod copies;
 mod drill;
 mod full_disk;
 #[path = "../support/broker.rs"]

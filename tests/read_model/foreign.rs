@@ -50,7 +50,11 @@ impl Running {
 
     async fn names(&self) -> Vec<String> {
         let all = everything(&*self.0.model).await;
-        all.as_object().expect("an object").keys().cloned().collect()
+        all.as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect()
     }
 }
 
@@ -88,10 +92,15 @@ async fn law_11_a_read_model_of_another_bucket_is_made_anew_and_leaves_no_ghosts
     // Longer than the first: what looked at lengths alone went on here.
     let second = written("second", 60).await;
     let running = Running::start(&second, id(), &settings);
-    running.reached(&second, "the second log is projected").await;
+    running
+        .reached(&second, "the second log is projected")
+        .await;
     let names = running.names().await;
     assert_eq!(names.len(), 60);
-    assert!(names.iter().all(|name| name.starts_with("second")), "{names:?}");
+    assert!(
+        names.iter().all(|name| name.starts_with("second")),
+        "{names:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +118,10 @@ async fn law_11_a_log_that_lost_its_end_holds_the_projection_until_it_goes_anoth
     let mut lost = Vec::new();
     for offset in head - 2..head {
         let key = keys::commit(p, offset);
-        lost.push((key.clone(), writer.objects.get(&key).await.unwrap().unwrap()));
+        lost.push((
+            key.clone(),
+            writer.objects.get(&key).await.unwrap().unwrap(),
+        ));
         writer.objects.delete(&key).await.expect("deleted");
     }
     let running = Running::start(&writer, log, &settings);
@@ -117,7 +129,13 @@ async fn law_11_a_log_that_lost_its_end_holds_the_projection_until_it_goes_anoth
         (running.alarms() == ["log_behind"]).then_some(())
     })
     .await;
-    let live = running.0.model.generations(PARTITIONS).await.expect("read").live;
+    let live = running
+        .0
+        .model
+        .generations(PARTITIONS)
+        .await
+        .expect("read")
+        .live;
     assert_eq!(live.next[0], head, "nothing was done about it");
     for (key, body) in lost.clone() {
         writer.objects.put(&key, body).await.expect("put back");
@@ -148,7 +166,10 @@ async fn law_11_a_log_that_lost_its_end_holds_the_projection_until_it_goes_anoth
     task.abort();
     let expected = everything(&*deps.model).await;
     assert_eq!(everything(&*running.0.model).await, expected);
-    assert!(expected.as_object().expect("object").len() < 60, "some were lost");
+    assert!(
+        expected.as_object().expect("object").len() < 60,
+        "some were lost"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,8 +194,18 @@ async fn a_read_model_of_the_build_before_is_taken_for_this_logs_and_a_restored_
     go_on(&mut writer, "b", 0..10).await;
     let running = Running::start(&writer, log, &settings);
     running.reached(&writer, "adopted").await;
-    let live = running.0.model.generations(PARTITIONS).await.expect("read").live;
-    assert!(live.anchors.iter().all(|a| a.is_some_and(|a| a.log == Some(log))));
+    let live = running
+        .0
+        .model
+        .generations(PARTITIONS)
+        .await
+        .expect("read")
+        .live;
+    assert!(
+        live.anchors
+            .iter()
+            .all(|a| a.is_some_and(|a| a.log == Some(log)))
+    );
     // Restored while it runs: older, of this log.
     execute(
         "UPDATE read_model_positions p SET next_offset = b.next_offset, log_id = b.log_id,

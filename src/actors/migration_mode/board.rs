@@ -219,7 +219,11 @@ impl Board {
     /// beginning is given it, led by S3, unless PostgreSQL was to lead it.
     async fn without_rows(&self) -> Result<(), StoreError> {
         self.rows.lock().clear();
-        if self.deps.initial.is_some_and(|i| i.lead() == Lead::Postgres) {
+        if self
+            .deps
+            .initial
+            .is_some_and(|i| i.lead() == Lead::Postgres)
+        {
             return Ok(());
         }
         let log = self.deps.store.log();

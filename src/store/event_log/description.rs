@@ -66,7 +66,9 @@ pub async fn describe_store(
             format!("meta/store.json describes a store this program does not know: {found:?}");
         return Err(StoreError::corrupt("s3", "describe store", message));
     }
-    found.id.get_or_insert_with(|| LogId::of_description(&bytes));
+    found
+        .id
+        .get_or_insert_with(|| LogId::of_description(&bytes));
     Ok(found)
 }
 

@@ -23,9 +23,7 @@ impl MarkColumns {
         for mark in marks {
             columns.next.push(mark.next as i64);
             let anchor = mark.anchor;
-            columns
-                .log
-                .push(anchor.and_then(|a| a.log).map(|id| id.0));
+            columns.log.push(anchor.and_then(|a| a.log).map(|id| id.0));
             columns.at.push(anchor.map(|a| a.at as i64));
             columns.hash.push(anchor.map(|a| a.hash.0.to_vec()));
         }

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use tokio_postgres::{IsolationLevel, Row};
 use uuid::Uuid;
 
+use super::marks::{MarkColumns, mark_at};
 use super::rows::{
     DEAD_COLUMNS, RowColumns, decode_dead_letter, decode_row, partition_of, position_columns,
     system_time, timestamp, unreadable,
 };
-use super::marks::{MarkColumns, mark_at};
 use super::{Postgres, leases};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::log::identity::{LogId, Mark};

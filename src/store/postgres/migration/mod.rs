@@ -127,7 +127,12 @@ impl PostgresMigration {
                      together, or give this bucket a schema of its own (`postgres.schema`)"
                 );
                 let kind = StoreErrorKind::Conflict;
-                Err(StoreError::determinate(kind, STORE, "log_identity", message))
+                Err(StoreError::determinate(
+                    kind,
+                    STORE,
+                    "log_identity",
+                    message,
+                ))
             }
             _ => Ok(()),
         }

@@ -260,10 +260,7 @@ async fn advance(
         )
         .await?;
     transaction
-        .execute(
-            &statement,
-            &[&generation.0, &partitions, &to, &log, &after],
-        )
+        .execute(&statement, &[&generation.0, &partitions, &to, &log, &after])
         .await?;
     Ok(())
 }

@@ -80,7 +80,8 @@ impl ReadModel for PostgresReadModel {
     }
 
     async fn apply(&self, batch: Batch) -> Result<Applied, StoreError> {
-        self.postgres.run("project", apply::apply(batch, self.log))
+        self.postgres
+            .run("project", apply::apply(batch, self.log))
             .await
     }
 
