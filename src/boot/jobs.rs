@@ -42,9 +42,9 @@ pub fn jobs(
         tables: Arc::new(PostgresCustody::new(postgres.clone())),
         retired: Arc::new(PostgresCustody::new(postgres.clone())),
         table: Arc::new(PostgresJobs::new(postgres.clone())),
-        standings: Arc::new(RecordedStandings(Arc::new(PostgresMigration::new(
-            postgres.clone(),
-        )))),
+        standings: Arc::new(RecordedStandings(Arc::new(
+            PostgresMigration::new(postgres.clone()).of_log(stores.log.id()),
+        ))),
         partitions: stores.log.partitions(),
         archive_after: config.migration.archive_after,
         node: node.to_owned(),

@@ -51,7 +51,8 @@ impl Projector {
         for partition in self.deps.log.partition_ids() {
             let mark = state.mark(partition);
             let key = (state.generation, partition);
-            if self.stands(state, partition).is_some() || self.halted.holds(partition, now) {
+            let waits = is_live && self.halted.holds(partition, now);
+            if waits || self.stands(state, partition).is_some() {
                 continue;
             }
             match self.deps.log.judge(partition, &mark).await? {

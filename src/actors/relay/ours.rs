@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::ids::PartitionId;
-use crate::log::identity::{Mark, Verdict};
+use crate::domain::ids::{Offset, PartitionId};
+use crate::log::identity::{Before, Mark, Verdict};
 use crate::store::delivery::DeliveryStore;
 use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
@@ -42,4 +42,21 @@ pub async fn of_this_log(
         }
     }
     Ok(ours)
+}
+
+/// Delivered watermarks with what they stand on. What the log does not hold is left out.
+pub async fn marks(
+    log: &EventLog,
+    delivered: &BTreeMap<PartitionId, Offset>,
+) -> Result<BTreeMap<PartitionId, Mark>, StoreError> {
+    let mut marks = BTreeMap::new();
+    for (partition, next) in delivered {
+        let mark = match log.before(*partition, *next).await? {
+            Before::Commit(hash) => Mark::on(log.id(), *next, hash),
+            Before::Damaged => Mark::unmarked(*next),
+            Before::Nothing => continue,
+        };
+        marks.insert(*partition, mark);
+    }
+    Ok(marks)
 }

@@ -26,7 +26,6 @@ use super::queue::{QueueLimits, SendQueue, Verdict};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::domain::time::Clock;
 use crate::flaws::{Flaw, flawed, strikes};
-use crate::log::identity::{Before, Mark};
 use crate::metrics::{
     DEAD_LETTERS, OUTBOX_DEPTH, OUTBOX_OLDEST, PUBLISH_FAILED, PUBLISHED, RELAY_SECONDS,
 };
@@ -256,7 +255,12 @@ impl Publisher {
             return Ok(());
         }
         let (held, store) = (&lease.partitions, &*self.deps.store);
-        let ours = ours::of_this_log(store, &self.deps.log, held, &self.ours).await?;
+        let ours = match ours::of_this_log(store, &self.deps.log, held, &self.ours).await {
+            Ok(ours) => ours,
+            // What was found holds as long as nobody could read anything else.
+            Err(_) if self.asked.is_some() => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let assigned: Vec<PartitionId> = ours.keys().copied().collect();
         if self.asked.is_none() || !ours.keys().eq(self.ours.keys()) {
             self.queue.assign(&assigned);
@@ -449,36 +453,13 @@ impl Publisher {
             .all(|p| self.ours.contains_key(p));
         if first && begun && all_ours && delivered != self.saved {
             let now = self.deps.clock.now();
-            let marks = self.marks(&delivered).await?;
+            let marks = ours::marks(&self.deps.log, &delivered).await?;
             match delivered::save(&*self.deps.objects, marks, now).await {
                 Ok(()) => self.saved = delivered,
                 Err(error) => tracing::debug!(%error, "delivered watermarks are written later"),
             }
         }
         Ok(())
-    }
-}
-
-impl Publisher {
-    /// The delivered watermarks with what they stand on. What the log does not hold is left out.
-    async fn marks(
-        &self,
-        delivered: &BTreeMap<PartitionId, Offset>,
-    ) -> Result<BTreeMap<PartitionId, Mark>, StoreError> {
-        let log = &self.deps.log;
-        let mut marks = BTreeMap::new();
-        for (partition, next) in delivered {
-            match log.before(*partition, *next).await? {
-                Before::Commit(hash) => {
-                    marks.insert(*partition, Mark::on(log.id(), *next, hash));
-                }
-                Before::Damaged => {
-                    marks.insert(*partition, Mark::unmarked(*next));
-                }
-                Before::Nothing => {}
-            }
-        }
-        Ok(marks)
     }
 }
 
