@@ -83,6 +83,8 @@ metrics_table! {
     PUBLISH_FAILED = "oms_relay_failures_total", Counter, Count, "Publishes that failed, by cause";
     RELAY_SECONDS = "oms_relay_lag_seconds", Histogram, Seconds, "From an event's recording to the broker's acknowledgement";
     DAMAGED = "oms_log_damaged", Gauge, Count, "1 while the log cannot be read on because it is damaged, by reader (outbox, projection) and partition";
+    COPIES_REFUSED = "oms_copies_refused_total", Counter, Count, "Copies of the log that were not believed, by copy (outbox, read_model, mirror, index, migration, snapshot) and reason";
+    COPY_HALTED = "oms_copy_halted", Gauge, Count, "1 while a copy of a partition is of another log, or of an end that the log has lost, by copy and partition";
     PROJECTION_LAG = "oms_projection_lag_commits", Gauge, Count, "Commits not yet projected, by partition";
     PROJECTED = "oms_projection_events_total", Counter, Count, "Events taken into the read model";
     PROJECTION_POISON = "oms_projection_parked_events", Gauge, Count, "Events the projection could not take in and parked";

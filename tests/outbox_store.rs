@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use oms::domain::ids::{Epoch, EventId, PartitionId, Position, StreamName, Version};
 use oms::domain::time::new_uuid;
+use oms::log::identity::{LogId, Mark};
+use oms::log::object::ObjectHash;
 use oms::migration::stage::Mode;
 use oms::store::delivery::{CommitGroup, DeliveryStore, OutboxRow, Refused};
 use oms::store::postgres::outbox::PostgresOutbox;
@@ -48,8 +50,22 @@ fn group(partition: u16, from: u64, to: u64) -> CommitGroup {
         partition: PartitionId(partition),
         from,
         to,
+        before: mark(from).hash(),
+        after: hash(to),
         rows: rows.collect(),
     }
+}
+
+/// The hash of the commit before an offset.
+fn hash(offset: u64) -> ObjectHash {
+    match offset {
+        0 => ObjectHash::NONE,
+        offset => ObjectHash::of(&offset.to_be_bytes()),
+    }
+}
+
+fn mark(next: u64) -> Mark {
+    Mark::on(None, next, hash(next))
 }
 
 async fn all(outbox: &PostgresOutbox, partition: u16) -> Vec<OutboxRow> {
@@ -71,8 +87,14 @@ async fn law_9_rows_and_watermark_move_together_or_not_at_all() {
         early.is_empty(),
         "a partition without a watermark does not move"
     );
-    outbox.begin(vec![(P0, 0), (P1, 5)]).await.expect("begun");
-    outbox.begin(vec![(P0, 99)]).await.expect("begun again");
+    outbox
+        .begin(vec![(P0, mark(0)), (P1, mark(5))])
+        .await
+        .expect("begun");
+    outbox
+        .begin(vec![(P0, mark(99))])
+        .await
+        .expect("begun again");
     let first = vec![group(0, 0, 3), group(1, 5, 6)];
     let moved = outbox.record(first.clone()).await.expect("recorded");
     assert_eq!(moved.len(), 2);
@@ -83,7 +105,7 @@ async fn law_9_rows_and_watermark_move_together_or_not_at_all() {
         .expect("recorded");
     assert_eq!(late, [P1]);
     let watermarks = outbox.watermarks().await.expect("watermarks");
-    assert_eq!(watermarks, BTreeMap::from([(P0, 3), (P1, 7)]));
+    assert_eq!(watermarks, BTreeMap::from([(P0, mark(3)), (P1, mark(7))]));
     assert_eq!(
         all(&outbox, 0).await,
         first[0].rows,
@@ -122,9 +144,32 @@ async fn law_9_an_id_that_is_used_twice_is_delivered_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn law_9_a_watermark_moves_only_from_the_commit_it_stands_on_and_in_its_own_log() {
+    let ours = Some(LogId(new_uuid()));
+    let postgres = postgres::connect(&postgres::fresh());
+    let outbox = PostgresOutbox::new(postgres.clone()).of_log(ours);
+    let stand = |next| Mark::on(ours, next, hash(next));
+    outbox.begin(vec![(P0, stand(0))]).await.expect("begun");
+    let moved = outbox.record(vec![group(0, 0, 2)]).await.expect("answered");
+    assert_eq!(moved, [P0]);
+    // The log lost its end and was written on.
+    let mut other_end = group(0, 2, 3);
+    other_end.before = Some(hash(77));
+    let moved = outbox.record(vec![other_end]).await.expect("answered");
+    assert!(moved.is_empty(), "it does not stand on that commit");
+    let other = PostgresOutbox::new(postgres).of_log(Some(LogId(new_uuid())));
+    let moved = other.record(vec![group(0, 2, 3)]).await.expect("answered");
+    assert!(moved.is_empty(), "it is another log's");
+    assert!(all(&other, 0).await.is_empty(), "and so are its rows");
+    let watermarks = outbox.watermarks().await.expect("watermarks");
+    assert_eq!(watermarks, BTreeMap::from([(P0, stand(2))]));
+    assert_eq!(all(&outbox, 0).await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_offered_again_stays_one_row() {
     let outbox = outbox();
-    outbox.begin(vec![(P0, 0)]).await.expect("begun");
+    outbox.begin(vec![(P0, mark(0))]).await.expect("begun");
     let mut commits = group(0, 0, 2);
     outbox
         .record(vec![commits.clone()])
@@ -132,6 +177,7 @@ async fn an_event_that_is_offered_again_stays_one_row() {
         .expect("recorded");
     // The watermark was lost, the rows were not.
     (commits.from, commits.to) = (2, 4);
+    (commits.before, commits.after) = (Some(hash(2)), hash(4));
     outbox.record(vec![commits]).await.expect("recorded");
     assert_eq!(all(&outbox, 0).await.len(), 4);
 }
@@ -139,7 +185,10 @@ async fn an_event_that_is_offered_again_stays_one_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_read_on_from_a_position_and_leave_when_delivered() {
     let outbox = outbox();
-    outbox.begin(vec![(P0, 0), (P1, 0)]).await.expect("begun");
+    outbox
+        .begin(vec![(P0, mark(0)), (P1, mark(0))])
+        .await
+        .expect("begun");
     outbox
         .record(vec![group(0, 0, 5), group(1, 0, 5)])
         .await
@@ -172,7 +221,7 @@ async fn rows_are_read_on_from_a_position_and_leave_when_delivered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_3_refused_rows_wait_then_die_visibly_and_can_be_put_back() {
     let outbox = outbox();
-    outbox.begin(vec![(P0, 0)]).await.expect("begun");
+    outbox.begin(vec![(P0, mark(0))]).await.expect("begun");
     outbox.record(vec![group(0, 0, 2)]).await.expect("recorded");
     let rows = all(&outbox, 0).await;
     let refused = |row: &OutboxRow, attempts, next_attempt| Refused {

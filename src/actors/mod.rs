@@ -19,6 +19,7 @@ pub mod arbiters;
 mod damaged;
 pub mod error;
 pub mod event_store;
+mod halted;
 pub mod import;
 pub mod migration_mode;
 pub mod mirror;

@@ -28,6 +28,7 @@ use crate::migration::gate::GateSettings;
 use crate::migration::guardrail::GuardrailSettings;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::Switch;
+use crate::migration::unread::UnreadBucket;
 use crate::store::delivery::DeliveryStore;
 use crate::store::event_log::EventLog;
 use crate::store::halts::Halts;
@@ -67,6 +68,8 @@ pub struct MigrationSetup {
     pub table: Arc<dyn MigrationTable>,
     /// The stage of a new store.
     pub initial: Option<StageKind>,
+    /// Whether PostgreSQL may lead while the bucket has not been read.
+    pub unread: UnreadBucket,
     /// The bucket, to be probed.
     pub objects: Arc<dyn ObjectStore>,
     /// How S3's calls went.
@@ -149,6 +152,9 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
         table,
         standings: standings_in,
         initial: deps.migration.as_ref().and_then(|m| m.initial),
+        unread: (deps.migration.as_ref())
+            .map(|m| m.unread.clone())
+            .unwrap_or_default(),
         clock: deps.clock.clone(),
         doubt,
         halts: deps.halts.clone(),

@@ -9,7 +9,7 @@ use super::backfill::{History, Imports};
 use super::jobs::{self, RecordedVerifications};
 use super::shutdown::Escalations;
 use super::stores::Stores;
-use super::{housekeeping, imports};
+use super::{heard, housekeeping, imports};
 use crate::actors::aggregate::fold::SnapshotEvery;
 use crate::actors::aggregate::registry::{Registry, RegistrySettings};
 use crate::actors::arbiters::Arbiters;
@@ -85,7 +85,9 @@ pub fn start(
     let tree = Arc::new(Tree::default());
     let supervisor = Supervisor::start(arbiters, tree.clone(), escalations.end_process());
     let clock = Arc::new(SystemClock);
-    let delivery: Arc<dyn DeliveryStore> = Arc::new(PostgresOutbox::new(stores.postgres.clone()));
+    let log_id = stores.log.id();
+    let delivery: Arc<dyn DeliveryStore> =
+        Arc::new(PostgresOutbox::new(stores.postgres.clone()).of_log(log_id));
     let write_side = write_side::start(
         &supervisor,
         WriteSideDeps {
@@ -94,8 +96,9 @@ pub fn start(
             snapshot_every: SnapshotEvery(config.actors.snapshot_every),
             topics: stores.topics.clone(),
             migration: Some(MigrationSetup {
-                table: Arc::new(PostgresMigration::new(stores.postgres.clone())),
+                table: Arc::new(PostgresMigration::new(stores.postgres.clone()).of_log(log_id)),
                 initial: config.migration.initial_stage(),
+                unread: stores.unread.clone(),
                 objects: stores.objects.clone(),
                 s3_health: stores.health.s3.clone(),
                 delivery: delivery.clone(),
@@ -146,7 +149,8 @@ pub fn start(
             },
         );
     }
-    let read_model: Arc<dyn ReadModel> = Arc::new(PostgresReadModel::new(stores.postgres.clone()));
+    let read_model: Arc<dyn ReadModel> =
+        Arc::new(PostgresReadModel::new(stores.postgres.clone()).of_log(log_id));
     let projected = Arc::new(ProjectionProgress::default());
     let projection = config.roles.has(Role::Projection).then(|| {
         projection::start(
@@ -240,6 +244,8 @@ pub fn start(
         let watch = housekeeping::watch_room(&io, room, config.data_dir.clone());
         housekeeping.push(watch);
     }
+    let standings = write_side.path.standings();
+    housekeeping.push(heard::keep(&io, &config.data_dir, standings));
     housekeeping.push(housekeeping::measure_store(&io, store.clone()));
     housekeeping.push(io.spawn(health::watch(supervisor.clone())));
     Running {

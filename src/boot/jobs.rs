@@ -48,7 +48,9 @@ pub fn jobs(
         retired: Arc::new(PostgresCustody::new(postgres.clone())),
         table: Arc::new(PostgresJobs::new(postgres.clone())),
         standings: Arc::new(HeardStandings {
-            recorded: RecordedStandings(Arc::new(PostgresMigration::new(postgres.clone()))),
+            recorded: RecordedStandings(Arc::new(
+                PostgresMigration::new(postgres.clone()).of_log(stores.log.id()),
+            )),
             store: store.clone(),
         }),
         partitions: stores.log.partitions(),

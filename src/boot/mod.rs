@@ -10,6 +10,7 @@
 mod assembly;
 mod backfill;
 mod descriptors;
+mod heard;
 mod housekeeping;
 mod http;
 pub mod imports;

@@ -9,7 +9,9 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::domain::time::{Clock, SystemClock, new_uuid};
 use crate::embedded::Endpoints;
+use crate::log::identity::LogId;
 use crate::migration::lead::Lead;
+use crate::migration::unread::{Unproven, UnreadBucket};
 use crate::service::DependencyHealth;
 use crate::store::error::StoreErrorKind;
 use crate::store::event_log::{EventLog, describe_store};
@@ -39,6 +41,8 @@ pub struct Stores {
     /// The same, for repair alone: the embedded endpoint refuses everybody else to replace or remove
     /// what is in it.
     pub custody: LogCustody,
+    /// Whether PostgreSQL may lead while the bucket has not been read.
+    pub unread: UnreadBucket,
     /// PostgreSQL; not connected to yet.
     pub postgres: Postgres,
     /// Kafka; not connected to yet.
@@ -83,7 +87,12 @@ pub async fn connect(
     )?;
     refuse_unfit(&postgres).await?;
     let wanted = config.log.partitions;
-    let partitions = prepare_bucket(&bucket, &objects, wanted, io, &postgres).await?;
+    let unread = UnreadBucket {
+        ordered: config.migration.lead_without_bucket,
+        heard: super::heard::load(&config.data_dir)?,
+    };
+    let prepared = prepare_bucket(&bucket, &objects, wanted, io, (&postgres, &unread)).await?;
+    let partitions = prepared.partitions;
     if partitions != config.log.partitions {
         tracing::info!(
             partitions,
@@ -97,6 +106,14 @@ pub async fn connect(
         partitions,
         config.log.cache_bytes,
     );
+    let log = match prepared.id {
+        Some(id) => log.with_id(id),
+        None => log,
+    };
+    let log = match prepared.read {
+        true => log,
+        false => log.with_bucket_unread(),
+    };
     let log = Arc::new(log.with_postgres(Arc::new(PostgresCommits::new(postgres.clone()))));
     let kafka_settings = kafka_settings(config, embedded)?;
     let topics = kafka_settings.topics();
@@ -105,6 +122,7 @@ pub async fn connect(
         objects,
         log,
         custody: LogCustody::of(mending),
+        unread,
         postgres,
         kafka: Arc::new(kafka),
         topics,
@@ -126,6 +144,12 @@ async fn refuse_unfit(postgres: &Postgres) -> anyhow::Result<()> {
             Ok(())
         }
     }
+/// What is known of the log before it is opened.
+struct Prepared {
+    partitions: u16,
+    id: Option<LogId>,
+    /// Whether the bucket says so, or PostgreSQL.
+    read: bool,
 }
 
 /// Makes sure of the bucket, proves that its put-if-absent is real, and reads how many partitions
@@ -135,8 +159,9 @@ async fn prepare_bucket(
     objects: &Arc<dyn ObjectStore>,
     partitions: u16,
     io: &IoRuntime,
-    postgres: &Postgres,
-) -> anyhow::Result<u16> {
+    (postgres, unread): (&Postgres, &UnreadBucket),
+) -> anyhow::Result<Prepared> {
+    let mut told = false;
     loop {
         let (bucket, objects) = (bucket.clone(), objects.clone());
         let attempt = io.run("s3", "prepare bucket", async move {
@@ -155,13 +180,30 @@ async fn prepare_bucket(
             ))
         });
         match attempt.await {
-            Ok(Ok(description)) => return Ok(description.partitions),
+            Ok(Ok(description)) => {
+                return Ok(Prepared {
+                    partitions: description.partitions,
+                    id: description.id,
+                    read: true,
+                });
+            }
             Ok(Err(unfit)) => return Err(unfit).context("the bucket cannot be used"),
             Err(e) if e.is_transient() => {
-                if let Some(partitions) = led_by_postgres(postgres).await {
-                    tracing::warn!(error = %e, partitions,
-                        "S3 does not answer; PostgreSQL leads, so the service starts without it");
-                    return Ok(partitions);
+                match led_by_postgres(postgres, unread).await {
+                    Some(Ok(prepared)) => {
+                        tracing::warn!(error = %e, partitions = prepared.partitions,
+                            "S3 does not answer; PostgreSQL leads, so the service starts without it");
+                        return Ok(prepared);
+                    }
+                    Some(Err(why)) if !told => {
+                        told = true;
+                        tracing::error!(
+                            "PostgreSQL's rows say that it leads, and the bucket cannot \
+                            be read: {why}. The service waits for S3; if you know that PostgreSQL \
+                            leads, start with `migration.lead_without_bucket = true`"
+                        );
+                    }
+                    _ => {}
                 }
                 tracing::warn!(error = %e, "waiting for S3");
                 tokio::time::sleep(S3_PAUSE).await;
@@ -171,15 +213,31 @@ async fn prepare_bucket(
     }
 }
 
-/// The number of partitions, if PostgreSQL answers and leads all of them: then the bucket is a copy
-/// and may be away.
-async fn led_by_postgres(postgres: &Postgres) -> Option<u16> {
-    let rows = PostgresMigration::new(postgres.clone()).rows().await.ok()?;
+/// What PostgreSQL says of the log, if it answers and leads all partitions: then the bucket is a copy
+/// and may be away, if that may be believed without it.
+async fn led_by_postgres(
+    postgres: &Postgres,
+    unread: &UnreadBucket,
+) -> Option<Result<Prepared, Unproven>> {
+    let migration = PostgresMigration::new(postgres.clone());
+    let rows = migration.rows().await.ok()?;
     let all = !rows.is_empty()
         && rows
             .values()
             .all(|seen| seen.row.stage.lead() == Lead::Postgres);
-    all.then(|| u16::try_from(rows.len()).ok()).flatten()
+    if !all {
+        return None;
+    }
+    for (partition, seen) in &rows {
+        if let Err(why) = unread.may_lead(*partition, &seen.row) {
+            return Some(Err(why));
+        }
+    }
+    Some(Ok(Prepared {
+        partitions: u16::try_from(rows.len()).ok()?,
+        id: migration.log_id().await.ok()?,
+        read: false,
+    }))
 }
 
 /// The configured bucket, with its keys; else the embedded one.

@@ -45,6 +45,9 @@ pub struct MigrationConfig {
     pub gates: GatesConfig,
     /// What leads back.
     pub guardrail: GuardrailConfig,
+    /// Have PostgreSQL lead by its row alone when the bucket cannot be read at start. Only for whoever
+    /// knows that no later hand-off has moved the lead to S3: it would be written over.
+    pub lead_without_bucket: bool,
     /// Other event stores whose events may be imported, by name.
     pub sources: BTreeMap<String, SourceConfig>,
 }
@@ -58,6 +61,7 @@ impl Default for MigrationConfig {
             backfill_rate: 0,
             max_event_bytes: MAX_EVENT_BYTES,
             archive_after: Duration::from_secs(7 * 24 * 3600),
+            lead_without_bucket: false,
             gates: GatesConfig::default(),
             guardrail: GuardrailConfig::default(),
             sources: BTreeMap::new(),

@@ -12,10 +12,12 @@
 //! * [`index`]: stream → head version and the places of its events; recent commands
 //! * [`partition`]: the commit protocol's decisions
 //! * [`segment`]: checkpoint of the index
+//! * [`identity`]: which log it is, and on which commit a copy of it stands
 //! * [`audit`]: whether a partition is what the laws say
 //! * [`keys`]: where everything lies in the bucket
 
 pub mod audit;
+pub mod identity;
 pub mod index;
 pub mod keys;
 pub mod object;

@@ -1,10 +1,14 @@
 //! A segment: a checkpoint of a stretch of a partition's index, so that a start need not read the
 //! commit objects it covers. Derived and disposable; whoever finds one damaged ignores it.
 //!
-//! Bytes: `postcard` of [`Segment`], then its CRC-32 (4 bytes, little endian).
+//! Bytes: `postcard` of [`Segment`], the log's id (16 bytes; none in those of the build before, which
+//! reads over it), then the CRC-32 of both (4 bytes, little endian).
 
 use serde::{Deserialize, Serialize};
 
+use uuid::Uuid;
+
+use super::identity::{LogId, Mark};
 use super::index::CommitSummary;
 use super::object::ObjectHash;
 use crate::domain::ids::{Offset, PartitionId};
@@ -29,6 +33,9 @@ pub struct Segment {
     pub controls: Vec<(Offset, Leadership)>,
     /// One for each commit, in order.
     pub commits: Vec<CommitSummary>,
+    /// The log it is of, if it says so.
+    #[serde(skip)]
+    pub log: Option<LogId>,
 }
 
 impl Segment {
@@ -49,7 +56,19 @@ impl Segment {
             prev: prev.0,
             controls,
             commits,
+            log: None,
         }
+    }
+
+    /// The same, of this log.
+    #[must_use]
+    pub fn of_log(self, log: Option<LogId>) -> Self {
+        Self { log, ..self }
+    }
+
+    /// Where it ends and the commit it stands on.
+    pub fn mark(&self) -> Mark {
+        Mark::on(self.log, self.to, self.prev())
     }
 
     /// Hash of the last commit covered.
@@ -60,6 +79,9 @@ impl Segment {
     /// The segment as stored.
     pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
         let mut bytes = postcard::to_allocvec(self)?;
+        if let Some(log) = self.log {
+            bytes.extend_from_slice(log.0.as_bytes());
+        }
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         Ok(bytes)
@@ -71,7 +93,12 @@ impl Segment {
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
             return None;
         }
-        let segment: Self = postcard::from_bytes(body).ok()?;
+        let (segment, rest) = postcard::take_from_bytes::<Self>(body).ok()?;
+        let log = match rest {
+            [] => None,
+            id => Some(LogId(Uuid::from_slice(id).ok()?)),
+        };
+        let segment = segment.of_log(log);
         // A checksum only tells that the bytes are as they were written, not that they make sense.
         let to = (segment.from).checked_add(segment.commits.len() as u64);
         let whole = segment.format == FORMAT
@@ -102,6 +129,10 @@ mod tests {
             vec![(0, Leadership::GENESIS_S3)],
             vec![commit(5), commit(6)],
         );
+        // As the build before wrote them.
+        let bytes = segment.encode().unwrap();
+        assert_eq!(Segment::decode(&bytes), Some(segment.clone()));
+        let segment = segment.of_log(Some(LogId(Uuid::from_u128(9))));
         let bytes = segment.encode().unwrap();
         assert_eq!(Segment::decode(&bytes), Some(segment));
         for i in 0..bytes.len() {

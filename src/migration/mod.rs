@@ -16,7 +16,8 @@
 //! * [`lead`], [`stage`], [`edge`]: the words, the road, the way along it
 //! * [`record`]: the row, and every change it may make
 //! * [`handoff`]: what to do next; [`fence`]: who may append
-//! * [`standing`]: where a partition stands as far as a process knows
+//! * [`standing`]: where a partition stands as far as a process knows; [`unread`]: whether PostgreSQL
+//!   may lead while the bucket has not been read
 //! * [`switch`]: an order to walk, and what became of it; [`job`]: long work beside it
 //! * [`gate`]: what must be proved first; [`guardrail`]: what leads back; [`ramp`]: which partitions
 
@@ -32,6 +33,7 @@ pub mod record;
 pub mod stage;
 pub mod standing;
 pub mod switch;
+pub mod unread;
 
 #[cfg(test)]
 mod model_tests;

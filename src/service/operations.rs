@@ -48,7 +48,8 @@ pub struct HealthReport {
     /// Since which hand-off.
     pub epoch: u64,
     /// Why it is not `ok`, where a dependency's state does not say it: `storage_full` (commands are
-    /// refused), `not_ready`, or `WHAT_halted` for the first of `halted`.
+    /// refused), `not_ready`, or `WHAT_halted` for the first of `halted`, or what is
+    /// wrong with a copy of the log: `other_log`, `log_behind`, `diverged`, `bucket_unread`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What does not go on, wholly or in a partition, since when and why.
@@ -57,6 +58,9 @@ pub struct HealthReport {
     /// Partitions that are not open yet, or whose leader is not known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_ready: Vec<PartitionId>,
+    /// What is wrong with copies of the log, what follows and what to do, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<String>,
     /// Room on the disk of the data directory, where embedded parts keep their data on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<RoomStatus>,
@@ -104,10 +108,12 @@ impl Service {
         let fail = writes_fail == Some(WritesFail::Otherwise);
         let not_ready = self.not_ready();
         let halted = self.halted();
+        let alarms = store.log().alarms().all();
         let status = if !not_ready.is_empty() || gone || fail {
             "unavailable"
         } else if no_room
             || !halted.is_empty()
+            || !alarms.is_empty()
             || !actors_down.is_empty()
             || [
                 &dependencies.s3,
@@ -131,10 +137,12 @@ impl Service {
             } else if !not_ready.is_empty() {
                 Some("not_ready".into())
             } else {
-                halted.first().map(|halt| format!("{}_halted", halt.what))
+                let alarm = alarms.first().map(|alarm| alarm.code.to_owned());
+                alarm.or_else(|| halted.first().map(|halt| format!("{}_halted", halt.what)))
             },
             halted,
             not_ready,
+            copies: alarms.into_iter().map(|alarm| alarm.message).collect(),
             disk,
             dependencies,
             actors_down,

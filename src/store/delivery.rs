@@ -17,6 +17,8 @@ use super::error::StoreError;
 use super::halts::Halt;
 use super::log_heads::LogHeads;
 use crate::domain::ids::{Epoch, EventId, Offset, PartitionId, Position, StreamName, Version};
+use crate::log::identity::Mark;
+use crate::log::object::ObjectHash;
 use crate::migration::stage::Mode;
 
 /// An event on its way to Kafka.
@@ -57,6 +59,10 @@ pub struct CommitGroup {
     pub from: Offset,
     /// The watermark after it.
     pub to: Offset,
+    /// Hash of the commit the watermark stood on, as the outbox says it; `None` if it does not.
+    pub before: Option<ObjectHash>,
+    /// Hash of the last commit taken in.
+    pub after: ObjectHash,
     /// The rows of its events, in order; none for control records.
     pub rows: Vec<OutboxRow>,
 }
@@ -153,20 +159,30 @@ pub struct DeadLetter {
 /// be made again.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync + 'static {
-    /// How far each partition has been taken in; none that never was.
-    async fn watermarks(&self) -> Result<BTreeMap<PartitionId, Offset>, StoreError>;
+    /// How far each partition has been taken in; none that never was. Whether the outbox is of this
+    /// log is for the caller to judge, by what each watermark says it stands on.
+    async fn watermarks(&self) -> Result<BTreeMap<PartitionId, Mark>, StoreError>;
 
     /// Gives partitions that have no watermark one; leaves those that have.
-    async fn begin(&self, starts: Vec<(PartitionId, Offset)>) -> Result<(), StoreError>;
+    async fn begin(&self, starts: Vec<(PartitionId, Mark)>) -> Result<(), StoreError>;
+
+    /// Has a watermark say what it stands on, which the caller has found to be this log's commit; if
+    /// it is still `from`.
+    async fn mark(
+        &self,
+        partition: PartitionId,
+        from: Mark,
+        hash: ObjectHash,
+    ) -> Result<(), StoreError>;
 
     /// Takes groups in, each with its watermark; each event becomes one row, however often it is
     /// offered. Answers which partitions moved: the watermark of any other is not where the group
-    /// begins, because another process was first (or the database is a new one), and nothing of
-    /// that group was written.
+    /// begins, or stands on another commit or another log's, because another process was first (or
+    /// the database is another one), and nothing of that group was written.
     async fn record(&self, groups: Vec<CommitGroup>) -> Result<Vec<PartitionId>, StoreError>;
 
     /// Rows waiting, in position order: of each partition at most `limit`, after a position
-    /// (`None`: from the first).
+    /// (`None`: from the first). None of a partition whose watermark is another log's.
     async fn pending(
         &self,
         after: Vec<(PartitionId, Option<Position>)>,

@@ -1,11 +1,13 @@
 //! The partitioned log: commit objects by their offsets, from whichever of its two places holds
 //! them, with what can be verified verified at every read.
 //!
-//! * [`description`]: how many partitions there are; [`opening`]: from a checkpoint to the end
+//! * [`description`]: how many partitions there are, and which log it is; [`identity`]: whether
+//!   copies are of it; [`opening`]: from a checkpoint to the end
 //! * [`route`]: which place is read; [`events`]: single events; [`shadow`]: both compared
 
 mod description;
 mod events;
+mod identity;
 mod opening;
 mod route;
 mod shadow;
@@ -13,16 +15,17 @@ mod shadow;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-pub use self::description::{StoreDescription, describe_store};
+pub use self::description::{StoreDescription, describe_store, log_id};
 pub use self::events::StoredEvent;
 use self::events::not_there;
 pub use self::route::Routes;
 pub use self::shadow::Shadow;
+use super::alarms::Alarms;
 use super::commit_store::{CommitStore, LeadingTable};
 use super::error::{StoreError, StoreErrorKind};
 use super::log_objects::{DerivedObjects, LogObjects};
@@ -30,6 +33,7 @@ use super::object_cache::ObjectCache;
 use super::object_store::{Created, ObjectStore};
 use super::s3_commits::{READ_AHEAD, S3Commits};
 use crate::domain::ids::{Offset, PartitionId, StreamName};
+use crate::log::identity::LogId;
 use crate::log::keys;
 use crate::log::object::CommitObject;
 use crate::metrics;
@@ -49,6 +53,10 @@ pub struct EventLog {
     cache: ObjectCache,
     bucket: String,
     partitions: u16,
+    id: Option<LogId>,
+    /// Whether the bucket is known to be this log's.
+    confirmed: AtomicBool,
+    alarms: Alarms,
 }
 
 fn corrupt(operation: &'static str, what: impl Into<String>) -> StoreError {
@@ -79,6 +87,9 @@ impl EventLog {
             cache: ObjectCache::new(cache_bytes),
             bucket,
             partitions,
+            id: None,
+            confirmed: AtomicBool::new(true),
+            alarms: Alarms::default(),
         }
     }
 
@@ -213,23 +224,6 @@ impl EventLog {
             Err(e) if e.kind == StoreErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
-    }
-
-    /// Whether the log holds a commit at an offset, for whoever must know that what he has taken in is
-    /// of this log. An error while it is not known who leads: then nobody can say that it does not.
-    pub async fn holds(&self, partition: PartitionId, offset: Offset) -> Result<bool, StoreError> {
-        if self.routes.stage(partition).is_some() || self.postgres.is_none() {
-            return Ok(self.commit(partition, offset).await?.is_some());
-        }
-        if self.find(partition, offset).await?.is_some() {
-            return Ok(true);
-        }
-        Err(StoreError::determinate(
-            StoreErrorKind::Unavailable,
-            "log",
-            "look into log",
-            format!("it is not known yet who leads partition {partition}"),
-        ))
     }
 
     /// What is known to be in the log, from the first place that has it.

@@ -44,7 +44,8 @@ impl RowSeen {
 /// The rows, and the switches.
 #[async_trait]
 pub trait MigrationTable: Send + Sync + 'static {
-    /// Every partition's row.
+    /// Every partition's row. [`Conflict`](super::error::StoreErrorKind::Conflict) when they are
+    /// another log's: then nothing here may be believed, nor changed.
     async fn rows(&self) -> Result<BTreeMap<PartitionId, RowSeen>, StoreError>;
 
     /// A partition's row and the end of its log in PostgreSQL, in one snapshot; `None` without a

@@ -14,8 +14,10 @@
 //! * [`import`]: the ports of an import: a foreign event store, and what is kept of how far we are
 //! * [`audit_table`]: the port to the audit trail
 //! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
+//! * [`alarms`]: what was found wrong with copies of the log
 //! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
 
+pub mod alarms;
 pub mod audit_table;
 pub mod backoff;
 pub mod bucket_custody;

@@ -11,15 +11,19 @@ use oms::actors::migration_mode::{Verifications, Verified};
 use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::Tree;
 use oms::actors::write_side::{self, MigrationSetup, WriteSide, WriteSideDeps};
-use oms::domain::ids::Epoch;
-use oms::domain::time::SystemClock;
+use oms::domain::ids::{Epoch, WriterId};
+use oms::domain::time::{SystemClock, new_uuid};
+use oms::log::object::ControlRecord;
+use oms::log::partition::{PartitionLog, Stamp};
 use oms::migration::gate::GateSettings;
 use oms::migration::guardrail::GuardrailSettings;
 use oms::migration::lead::{Lead, Leadership};
 use oms::migration::record::MigrationRow;
 use oms::migration::stage::StageKind;
+use oms::migration::unread::UnreadBucket;
 use oms::store::error::StoreError;
 use oms::store::event_log::EventLog;
+use oms::store::faulty::{FaultRates, FaultyObjectStore};
 use oms::store::halts::Halts;
 use oms::store::health::Health;
 use oms::store::memory::MemoryObjectStore;
@@ -42,13 +46,15 @@ impl Verifications for Nothing {
 
 /// The write side of a process on the world's database and a bucket of its own.
 fn process(world: &World, initial: Option<StageKind>) -> (WriteSide, Supervisor) {
-    process_on(Arc::new(MemoryObjectStore::default()), 1, world, initial)
+    let bucket = Arc::new(MemoryObjectStore::default());
+    process_on(bucket, 1, UnreadBucket::default(), world, initial)
 }
 
 /// The same on this bucket.
 pub fn process_on(
     bucket: Arc<dyn ObjectStore>,
     partitions: u16,
+    unread: UnreadBucket,
     world: &World,
     initial: Option<StageKind>,
 ) -> (WriteSide, Supervisor) {
@@ -67,6 +73,7 @@ pub fn process_on(
             snapshot_every: SnapshotEvery(100),
             topics: TopicNames::new("oms"),
             migration: Some(MigrationSetup {
+                unread,
                 table: Arc::new(world.table.clone()),
                 initial,
                 objects: bucket,
@@ -129,5 +136,80 @@ fn law_14_whoever_was_first_decides_how_a_log_begins() {
         for supervisor in [one_supervisor, two_supervisor] {
             supervisor.arbiters().stop();
         }
+    });
+}
+
+/// A database from a backup says that PostgreSQL leads; the bucket, which is away, that S3 does
+/// since.
+#[test]
+fn law_14_postgres_does_not_lead_on_an_unread_bucket_without_an_order() {
+    actix::System::new().block_on(async {
+        let world = World::new();
+        let (first, supervisor) = process(&world, Some(StageKind::DualWritePostgres));
+        assert_eq!(opened(&first).await, led(Lead::Postgres));
+        supervisor.arbiters().stop();
+        let bucket: Arc<dyn ObjectStore> = Arc::new(MemoryObjectStore::default());
+        let record = ControlRecord {
+            lead: Lead::S3,
+            epoch: Epoch(5),
+        };
+        let stamp = Stamp {
+            writer: WriterId(new_uuid()),
+            batch: 0,
+            at: support::now(),
+        };
+        let handed_over = PartitionLog::new(P0).control(stamp, record);
+        EventLog::new(bucket.clone(), "test".into(), 1, 0)
+            .put_commit(&handed_over)
+            .await
+            .unwrap();
+        let away = Arc::new(FaultyObjectStore::new(bucket, 1));
+        away.set(FaultRates {
+            refused: 1.0,
+            ..FaultRates::default()
+        });
+        let unread = UnreadBucket::default();
+        let (side, supervisor) = process_on(away.clone(), unread, &world, None);
+        let alarms = async || loop {
+            let all = side.path.store().log().alarms().all();
+            if !all.is_empty() {
+                return all;
+            }
+            assert!(side.path.standing_of(P0).is_none(), "nobody leads yet");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let told = tokio::time::timeout(Duration::from_secs(20), alarms()).await;
+        assert_eq!(told.unwrap()[0].code, "bucket_unread");
+        assert!(side.path.standing_of(P0).is_none());
+        away.set(FaultRates::default());
+        let s3 = Leadership {
+            epoch: Epoch(5),
+            ..led(Lead::S3)
+        };
+        assert_eq!(opened(&side).await, s3);
+        supervisor.arbiters().stop();
+    });
+}
+
+#[test]
+fn an_order_has_postgres_lead_on_an_unread_bucket() {
+    actix::System::new().block_on(async {
+        let world = World::new();
+        let (first, supervisor) = process(&world, Some(StageKind::DualWritePostgres));
+        assert_eq!(opened(&first).await, led(Lead::Postgres));
+        supervisor.arbiters().stop();
+        let bucket = Arc::new(MemoryObjectStore::default());
+        let away = Arc::new(FaultyObjectStore::new(bucket, 1));
+        away.set(FaultRates {
+            refused: 1.0,
+            ..FaultRates::default()
+        });
+        let ordered = UnreadBucket {
+            ordered: true,
+            ..UnreadBucket::default()
+        };
+        let (side, supervisor) = process_on(away, ordered, &world, None);
+        assert_eq!(opened(&side).await, led(Lead::Postgres));
+        supervisor.arbiters().stop();
     });
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use oms::domain::event::Envelope;
 use oms::domain::ids::Epoch;
+use oms::log::identity::Mark;
 use oms::log::object::CommitObject;
 use oms::migration::stage::Mode;
 use oms::store::commit_store::{Appended, LeadingTable};
@@ -45,6 +46,10 @@ async fn law_9_a_commit_and_its_outbox_rows_are_one_transaction() {
     };
     let waiting = async || outbox.pending(vec![(P0, None)], 100).await.unwrap();
     let watermark = async || outbox.watermarks().await.unwrap();
+    let stands = |object: &CommitObject| {
+        let next = object.header.offset + 1;
+        BTreeMap::from([(P0, Mark::on(None, next, object.hash()))])
+    };
 
     let first = chain.events(&["1", "2"]);
     assert_eq!(append(&first).await, Appended::Created);
@@ -52,10 +57,15 @@ async fn law_9_a_commit_and_its_outbox_rows_are_one_transaction() {
     assert!(waiting().await.is_empty());
 
     // The tailer is behind, by the first object.
-    outbox.begin(vec![(P0, 1)]).await.unwrap();
+    let before = first.header.prev;
+    outbox
+        .begin(vec![(P0, Mark::on(None, 1, before))])
+        .await
+        .unwrap();
     let second = chain.events(&["3", "4"]);
     assert_eq!(append(&second).await, Appended::Created);
-    assert_eq!(watermark().await, BTreeMap::from([(P0, 1)]));
+    let behind = BTreeMap::from([(P0, Mark::on(None, 1, before))]);
+    assert_eq!(watermark().await, behind);
     assert!(waiting().await.is_empty());
 
     let both = [rows(&first), rows(&second)].concat();
@@ -63,12 +73,14 @@ async fn law_9_a_commit_and_its_outbox_rows_are_one_transaction() {
         partition: P0,
         from: 1,
         to: 3,
+        before: Some(before),
+        after: second.hash(),
         rows: both.clone(),
     };
     assert_eq!(outbox.record(vec![group]).await.unwrap(), [P0]);
     let third = chain.events(&["5", "6"]);
     assert_eq!(append(&third).await, Appended::Created);
-    assert_eq!(watermark().await, BTreeMap::from([(P0, 4)]));
+    assert_eq!(watermark().await, stands(&third));
     let expected = [both, rows(&third)].concat();
     assert_eq!(waiting().await, expected, "in the commit's transaction");
 
@@ -84,6 +96,6 @@ async fn law_9_a_commit_and_its_outbox_rows_are_one_transaction() {
         append(&chain.events(&["9"])).await,
         Appended::Fenced(Some(_))
     ));
-    assert_eq!(watermark().await, BTreeMap::from([(P0, 4)]));
+    assert_eq!(watermark().await, stands(&third));
     assert_eq!(waiting().await, expected);
 }

@@ -9,6 +9,7 @@
 mod audit;
 mod clock;
 mod connections;
+mod copies;
 mod drill;
 mod full_disk;
 mod health;

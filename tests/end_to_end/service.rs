@@ -118,6 +118,12 @@ impl Service {
         Self::start_on(Some(other.s3_of_the_service()), &env, &[]).await
     }
 
+    /// Sets a variable for its next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Its process.
     pub fn pid(&self) -> i32 {
         self.child.as_ref().expect("running").id() as i32

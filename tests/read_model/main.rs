@@ -9,6 +9,7 @@
 mod support;
 
 mod actor;
+mod foreign;
 mod history;
 mod oracle;
 mod projection;

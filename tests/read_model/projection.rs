@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use oms::actors::projection::{ProjectionDeps, Projector};
 use oms::domain::ids::{PartitionId, Position};
 use oms::log::keys;
+use oms::log::object::ObjectHash;
 use oms::projection::changes::Changes;
 use oms::store::event_log::EventLog;
 use oms::store::log_heads::LogHeads;
@@ -153,6 +154,8 @@ async fn older_events_and_batches_that_begin_elsewhere_change_nothing() {
             partition,
             from,
             to: at + 5,
+            before: live.mark(partition).hash(),
+            after: ObjectHash::NONE,
         }];
         let applied = model.apply(batch(elsewhere)).await.expect("answered");
         assert_eq!(applied, Applied::Moved, "{from}");
@@ -160,8 +163,8 @@ async fn older_events_and_batches_that_begin_elsewhere_change_nothing() {
     assert_eq!(generations(&*model).await.live.next, live.next);
     // A copy that is behind does not take over.
     let building = model.begin_rebuild().await.expect("begun");
-    assert!(!model.swap(building).await.expect("answered"));
-    assert!(!model.swap(live.generation).await.expect("answered"));
+    assert!(!model.swap(building, false).await.expect("answered"));
+    assert!(!model.swap(live.generation, false).await.expect("answered"));
     assert_eq!(everything(&*model).await, history.expected());
 }
 

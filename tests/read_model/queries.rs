@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use oms::domain::ids::{PartitionId, Version};
+use oms::log::object::ObjectHash;
 use oms::projection::changes::{Changes, State};
 use oms::store::postgres::read_model::PostgresReadModel;
 use oms::store::read_model::query::{FilterSpec, QuerySpec, SortSpec};
@@ -122,6 +123,8 @@ async fn filled(rows: &[Row]) -> Arc<PostgresReadModel> {
             partition: PartitionId(0),
             from: 0,
             to: 1,
+            before: Some(ObjectHash::NONE),
+            after: ObjectHash::NONE,
         }],
         changes,
         parked: vec![],

@@ -147,6 +147,22 @@ impl Writer {
         last
     }
 
+    /// Has a partition's next commit be the one at an offset, on top of what is there: its end was
+    /// lost.
+    pub async fn cut(&mut self, partition: PartitionId, next: u64) {
+        let heads = LogHeads::new(PARTITIONS);
+        for p in (0..PARTITIONS).map(PartitionId) {
+            let head = self.heads.next_offset(p);
+            heads.advance(p, if p == partition { next } else { head });
+        }
+        self.heads = Arc::new(heads);
+        // One that does not remember what is gone.
+        let log = EventLog::new(self.objects.clone(), "test".into(), PARTITIONS, 1 << 20);
+        self.log = Arc::new(log);
+        let last = self.log.commit(partition, next - 1).await.expect("read");
+        self.prev[usize::from(partition.0)] = last.expect("there").hash();
+    }
+
     pub fn create_database(&mut self, name: &str) -> u64 {
         let data = json!({"description": format!("about {name}")});
         self.event(&StreamName::database(&db(name)), "DatabaseCreated", &data)

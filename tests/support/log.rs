@@ -79,6 +79,42 @@ impl Log {
         log
     }
 
+    /// The same bucket, opened by a process that remembers nothing of it: after objects of it were
+    /// lost, say.
+    pub async fn reopened(&self) -> Self {
+        let count = self.log.partitions();
+        let log = EventLog::new(self.objects.clone(), "bucket".into(), count, 64 << 20);
+        let heads = LogHeads::new(count);
+        let mut partitions = Vec::new();
+        for p in log.partition_ids() {
+            let partition = log.open(p).await.expect("opened");
+            heads.advance(p, partition.next_offset());
+            partitions.push(partition);
+        }
+        let writers = self.writers.lock().await;
+        let head = |stream: &StreamName| {
+            let partition = &partitions[usize::from(log.partition_of(stream).0)];
+            partition.index().head(stream.key()).0
+        };
+        let versions: HashMap<StreamName, u64> =
+            (writers.versions.keys().map(|s| (s.clone(), head(s)))).collect();
+        let mut written = writers.written.clone();
+        written.retain(|(stream, version, _)| version.0 <= versions[stream]);
+        let writers = Writers {
+            partitions,
+            versions,
+            writer: WriterId(new_uuid()),
+            batch: 0,
+            written,
+        };
+        Self {
+            objects: self.objects.clone(),
+            log: Arc::new(log),
+            heads: Arc::new(heads),
+            writers: tokio::sync::Mutex::new(writers),
+        }
+    }
+
     /// Commits one event of `data` to each stream, in as few objects as possible.
     pub async fn append(&self, streams: &[StreamName], data: &str) {
         self.append_quietly(streams, data).await;

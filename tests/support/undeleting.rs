@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use oms::domain::ids::{Offset, PartitionId, Position};
+use oms::log::identity::Mark;
+use oms::log::object::ObjectHash;
 use oms::store::delivery::*;
 use oms::store::error::{StoreError, StoreErrorKind};
 use oms::store::postgres::outbox::PostgresOutbox;
@@ -32,11 +34,19 @@ impl DeliveryStore for Undeleting {
         }
         self.inner.delivered(positions).await
     }
-    async fn watermarks(&self) -> Result<BTreeMap<PartitionId, Offset>, StoreError> {
+    async fn watermarks(&self) -> Result<BTreeMap<PartitionId, Mark>, StoreError> {
         self.inner.watermarks().await
     }
-    async fn begin(&self, starts: Vec<(PartitionId, Offset)>) -> Result<(), StoreError> {
+    async fn begin(&self, starts: Vec<(PartitionId, Mark)>) -> Result<(), StoreError> {
         self.inner.begin(starts).await
+    }
+    async fn mark(
+        &self,
+        partition: PartitionId,
+        from: Mark,
+        hash: ObjectHash,
+    ) -> Result<(), StoreError> {
+        self.inner.mark(partition, from, hash).await
     }
     async fn record(&self, groups: Vec<CommitGroup>) -> Result<Vec<PartitionId>, StoreError> {
         self.inner.record(groups).await

@@ -400,7 +400,7 @@ impl<A: Aggregate> Entity<A> {
         self.deps.io.spawn(async move {
             let store = deps.path.store();
             if let Err(error) =
-                save_snapshot(store, &stream, &state, version, deps.snapshot_every).await
+                save_snapshot(store, &stream, &*state, version, deps.snapshot_every).await
             {
                 // Derived: the next activation reads events instead.
                 tracing::warn!(%stream, %version, %error, "no snapshot");

@@ -1,7 +1,5 @@
 //! Rebuilding an aggregate's state: the newest usable snapshot, then the events after it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +7,12 @@ use crate::actors::error::CallError;
 use crate::actors::event_store::EventStore;
 use crate::domain::aggregate::{Aggregate, DomainEvent, EventMeta};
 use crate::domain::event::Envelope;
-use crate::domain::ids::{StreamName, Version};
+use crate::domain::ids::{Position, StreamName, Version};
 use crate::flaws::{Flaw, strikes};
+use crate::log::identity::LogId;
+use crate::log::object::ObjectHash;
+use crate::store::alarms;
+use crate::store::event_log::StoredEvent;
 
 /// Events read at once: bounds what a long stream holds in memory while it is folded.
 const FOLD_CHUNK: u64 = 1000;
@@ -27,10 +29,39 @@ pub struct Folded<A> {
     pub version: Version,
 }
 
+/// What a snapshot says of the event it stands on: by the version's place in the log and its bytes
+/// it is told from every other event, of this log or another.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Footing {
+    log: Option<LogId>,
+    position: Position,
+    sha256: ObjectHash,
+}
+
+impl Footing {
+    fn of(log: Option<LogId>, event: &StoredEvent) -> Self {
+        Self {
+            log,
+            position: event.position,
+            sha256: ObjectHash::of(&event.bytes),
+        }
+    }
+
+    /// Why the snapshot is not of this event; the hash says more than the log's id.
+    fn refusal(&self, ours: &Self) -> Option<&'static str> {
+        if (self.position, self.sha256) == (ours.position, ours.sha256) {
+            return None;
+        }
+        let other = self.log.is_some() && ours.log.is_some() && self.log != ours.log;
+        Some(if other { "other_log" } else { "diverged" })
+    }
+}
+
 #[derive(Serialize)]
 struct SnapshotRef<'a, A> {
     format: u32,
     version: Version,
+    on: Footing,
     state: &'a A,
 }
 
@@ -38,7 +69,20 @@ struct SnapshotRef<'a, A> {
 struct Snapshot<A> {
     format: u32,
     version: Version,
+    /// None in those of the build before: nothing tells whose they are.
+    #[serde(default)]
+    on: Option<Footing>,
     state: A,
+}
+
+/// What a snapshot came to.
+enum Start<A> {
+    /// The state, and where it has been folded to since.
+    At(Folded<A>),
+    /// There is none of use here.
+    None,
+    /// It is not to be believed, and another one has to take its place.
+    Refused(&'static str),
 }
 
 /// Where snapshots are taken and found.
@@ -63,8 +107,32 @@ pub async fn fold<A: Aggregate>(
     to: Version,
     every: SnapshotEvery,
 ) -> Result<Folded<A>, CallError> {
-    let mut folded = start_from_snapshot(store, stream, to, every).await;
+    let mut folded = Folded {
+        state: A::default(),
+        version: Version::NONE,
+    };
+    let mut refused = false;
+    let newest = every.bucket(to);
+    // The snapshot of the newest bucket may be ahead of `to`, or may not have been written.
+    for bucket in (1..=newest).rev().take(2) {
+        match start_from_snapshot(store, stream, to, bucket).await? {
+            Start::At(found) => {
+                folded = found;
+                break;
+            }
+            Start::None => {}
+            Start::Refused(reason) => {
+                refused = true;
+                alarms::refused_snapshot(reason);
+                tracing::warn!(%stream, bucket, reason, "a snapshot is not used");
+            }
+        }
+    }
     fold_on(store, stream, &mut folded, to).await?;
+    if refused && let Err(error) = save_snapshot(store, stream, &folded.state, to, every).await {
+        // Derived: the next activation reads events again.
+        tracing::warn!(%stream, %to, %error, "no snapshot in the place of one that is not used");
+    }
     Ok(folded)
 }
 
@@ -86,12 +154,7 @@ pub async fn fold_on<A: Aggregate>(
                 folded.version
             )));
         }
-        for event in &events {
-            if event.version < to || !strikes(Flaw::RebuildShort, 3) {
-                apply_stored(&mut folded.state, &event.bytes)?;
-            }
-            folded.version = event.version;
-        }
+        take(folded, &events, to)?;
     }
     Ok(())
 }
@@ -109,47 +172,86 @@ pub fn apply_stored<A: Aggregate>(state: &mut A, bytes: &[u8]) -> Result<(), Cal
     Ok(())
 }
 
-/// A snapshot is only a shortcut: whatever is wrong with it, the events give the same state.
+/// A snapshot is only a shortcut: whatever is wrong with it, the events give the same state. It is
+/// used if the log holds the very event it was taken at; that one is read together with those that
+/// follow it.
 async fn start_from_snapshot<A: Aggregate>(
     store: &EventStore,
     stream: &StreamName,
     to: Version,
-    every: SnapshotEvery,
-) -> Folded<A> {
-    let newest = every.bucket(to);
-    // The snapshot of the newest bucket may be ahead of `to`, or may not have been written.
-    for bucket in (1..=newest).rev().take(2) {
-        let Ok(Some(bytes)) = store.log().snapshot(stream, bucket).await else {
-            continue;
-        };
-        match serde_json::from_slice::<Snapshot<A>>(&bytes) {
-            Ok(s) if s.format == A::SNAPSHOT_FORMAT && s.version <= to => {
-                return Folded {
-                    state: s.state,
-                    version: s.version,
-                };
-            }
-            _ => {}
+    bucket: u64,
+) -> Result<Start<A>, CallError> {
+    let bytes = match store.log().snapshot(stream, bucket).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(Start::None),
+        Err(error) => {
+            tracing::debug!(%stream, %error, "a snapshot cannot be read: events are");
+            return Ok(Start::None);
         }
+    };
+    let Ok(snapshot) = serde_json::from_slice::<Snapshot<A>>(&bytes) else {
+        return Ok(Start::Refused("damaged"));
+    };
+    if snapshot.format != A::SNAPSHOT_FORMAT {
+        return Ok(Start::Refused("format"));
     }
-    Folded {
-        state: A::default(),
-        version: Version::NONE,
+    let Some(on) = snapshot.on else {
+        return Ok(Start::Refused("unmarked"));
+    };
+    if snapshot.version > to {
+        return Ok(Start::None);
     }
+    let last = Version(to.0.min(snapshot.version.0 + FOLD_CHUNK));
+    let events = store.read(stream, snapshot.version, last).await?;
+    let first = events.first().filter(|e| e.version == snapshot.version);
+    let Some(first) = first else {
+        return Ok(Start::Refused("log_behind"));
+    };
+    if let Some(reason) = on.refusal(&Footing::of(store.log().id(), first)) {
+        return Ok(Start::Refused(reason));
+    }
+    let mut folded = Folded {
+        state: snapshot.state,
+        version: snapshot.version,
+    };
+    take(&mut folded, &events[1..], to)?;
+    Ok(Start::At(folded))
+}
+
+/// Takes events in that follow one another.
+fn take<A: Aggregate>(
+    folded: &mut Folded<A>,
+    events: &[StoredEvent],
+    to: Version,
+) -> Result<(), CallError> {
+    for event in events {
+        if event.version < to || !strikes(Flaw::RebuildShort, 3) {
+            apply_stored(&mut folded.state, &event.bytes)?;
+        }
+        folded.version = event.version;
+    }
+    Ok(())
 }
 
 /// Stores a snapshot of a state.
 pub async fn save_snapshot<A: Aggregate>(
     store: &EventStore,
     stream: &StreamName,
-    state: &Arc<A>,
+    state: &A,
     version: Version,
     every: SnapshotEvery,
 ) -> Result<(), CallError> {
+    let events = store.read(stream, version, version).await?;
+    let Some(event) = events.first() else {
+        return Err(CallError::Internal(format!(
+            "{stream} has no version {version} to take a snapshot at"
+        )));
+    };
     let snapshot = SnapshotRef {
         format: A::SNAPSHOT_FORMAT,
         version,
-        state: &**state,
+        on: Footing::of(store.log().id(), event),
+        state,
     };
     let body = serde_json::to_vec(&snapshot).map_err(|e| CallError::Internal(e.to_string()))?;
     store

@@ -1,5 +1,7 @@
 //! The write side on a store that fails on purpose, with actors being killed: laws 2, 4, 7, 12.
 
+mod snapshots;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -23,12 +23,20 @@ use crate::migration::lead::{Lead, Leadership};
 use crate::migration::record::MigrationRow;
 use crate::migration::stage::{Stage, StageKind, Whole};
 use crate::migration::standing::{Heard, Standing, of_heard, without_postgres};
-use crate::store::error::StoreError;
+use crate::migration::unread::UnreadBucket;
+use crate::store::alarms::CopyKind;
+use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{HAND_OFF, Halts, WRITES};
 use crate::store::migration_table::{MigrationTable, RowSeen};
 
 /// Shortest time between two looks at PostgreSQL, however much is in doubt.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the bucket may take to be read before that is told.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What concerns all partitions is told of the first.
+const WHOLE: PartitionId = PartitionId(0);
 
 /// What the board is made of.
 pub struct BoardDeps {
@@ -41,6 +49,8 @@ pub struct BoardDeps {
     /// The stage of a partition that has neither row nor log. `None`: `legacy` where PostgreSQL
     /// holds commits, else `s3_only`.
     pub initial: Option<StageKind>,
+    /// Whether PostgreSQL may lead while the bucket has not been read.
+    pub unread: UnreadBucket,
     /// Stamps control objects.
     pub clock: Arc<dyn Clock>,
     /// Somebody found that what was published is old.
@@ -57,6 +67,7 @@ pub struct Board {
     lost: Mutex<BTreeSet<PartitionId>>,
     /// When PostgreSQL was looked at last, and whether it answered.
     looked: tokio::sync::Mutex<Option<Instant>>,
+    begun: Instant,
 }
 
 impl Board {
@@ -67,6 +78,7 @@ impl Board {
             rows: Mutex::new(BTreeMap::new()),
             lost: Mutex::new(BTreeSet::new()),
             looked: tokio::sync::Mutex::new(None),
+            begun: Instant::now(),
         }
     }
 
@@ -121,6 +133,7 @@ impl Board {
                         moving: false,
                     })
                 }
+                Some(seen) if !self.may_lead(partition, &seen.row, heard) => last,
                 Some(seen) => {
                     let row = Some(seen.row);
                     of_heard(Heard { row, control })
@@ -129,6 +142,33 @@ impl Board {
             }
         };
         self.publish(standing);
+    }
+
+    /// Whether what a row says of PostgreSQL's lead may be believed, as long as the bucket was not
+    /// read. That it was not is told when it has had the time.
+    fn may_lead(
+        &self,
+        partition: PartitionId,
+        row: &MigrationRow,
+        heard: Option<Option<Leadership>>,
+    ) -> bool {
+        let alarms = self.deps.store.log().alarms();
+        if heard.is_some() || row.stage.lead() != Lead::Postgres {
+            alarms.clear(CopyKind::Bucket, partition);
+            return true;
+        }
+        let Err(why) = self.deps.unread.may_lead(partition, row) else {
+            return true;
+        };
+        if self.begun.elapsed() > UNREAD_PATIENCE {
+            let message = format!(
+                "PostgreSQL's row says that it leads partition {partition}, and the bucket cannot \
+                 be read: {why}. Writes wait for the bucket; if you know that PostgreSQL leads, \
+                 start with `migration.lead_without_bucket = true`"
+            );
+            alarms.raise(CopyKind::Bucket, partition, "bucket_unread", message);
+        }
+        false
     }
 
     /// Looks at both and publishes what is found.
@@ -146,10 +186,19 @@ impl Board {
     }
 
     async fn ask(&self) -> Result<(), StoreError> {
+        let alarms = self.deps.store.log().alarms();
         let rows = match &self.deps.table {
-            Some(table) => table.rows().await?,
+            Some(table) => match table.rows().await {
+                Err(e) if e.kind == StoreErrorKind::Conflict => {
+                    let message = format!("{}; the log alone says who leads", e.message);
+                    alarms.raise(CopyKind::Migration, WHOLE, "other_log", message);
+                    return self.without_rows().await;
+                }
+                rows => rows?,
+            },
             None => BTreeMap::new(),
         };
+        alarms.clear(CopyKind::Migration, WHOLE);
         for partition in self.deps.store.log().partition_ids() {
             match rows.get(&partition) {
                 None => self.begin(partition).await?,
@@ -170,6 +219,29 @@ impl Board {
         let first = std::mem::replace(&mut *self.rows.lock(), rows).is_empty();
         if first {
             self.tell_what_wins();
+        }
+        Ok(())
+    }
+
+    /// PostgreSQL's rows are another log's: this one is as good as without them. One that has no
+    /// beginning is given it, led by S3, unless PostgreSQL was to lead it.
+    async fn without_rows(&self) -> Result<(), StoreError> {
+        self.rows.lock().clear();
+        if self
+            .deps
+            .initial
+            .is_some_and(|i| i.lead() == Lead::Postgres)
+        {
+            return Ok(());
+        }
+        let log = self.deps.store.log();
+        for partition in log.partition_ids() {
+            let empty = self.deps.store.heard(partition) == Some(None);
+            if empty && !log.has_index(partition).await? {
+                let row = MigrationRow::new(StageKind::S3Only, Epoch(1));
+                let first = self.first(partition, &row);
+                log.put_commit(&first).await?;
+            }
         }
         Ok(())
     }

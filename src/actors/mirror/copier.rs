@@ -15,10 +15,12 @@ use tokio::time::{Instant, timeout};
 use super::MirrorDeps;
 use crate::actors::mirrors::Mirror;
 use crate::domain::ids::{Offset, PartitionId};
+use crate::log::identity::Foreign;
 use crate::log::object::CommitObject;
 use crate::metrics::{self, UNMIRRORED};
 use crate::migration::lead::Lead;
 use crate::migration::stage::StageKind;
+use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::event_log::EventLog;
@@ -39,6 +41,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Pauses while one of the stores does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Failures after which a copy that is not the log's is told of: about a second.
+const TOLD_AFTER: u32 = 5;
 
 /// Copies some of what `to` lacks from `from` on, before `up_to`; answers the first offset it is not
 /// known to have. Needs `from < up_to`, and everything before `up_to` to be in the log.
@@ -122,9 +127,9 @@ impl Copier {
                 }
             }
             match step {
-                Ok(true) => backoff.reset(),
+                Ok(true) => self.sound(&mut backoff),
                 Ok(false) => {
-                    backoff.reset();
+                    self.sound(&mut backoff);
                     let news = async {
                         tokio::select! {
                             _ = heads.changed() => {}
@@ -139,6 +144,10 @@ impl Copier {
                     self.cursor = None;
                     metrics::mirror_failed(to, error.kind);
                     let pause = backoff.pause();
+                    // Who has not heard of a hand-off yet looks the wrong way for a moment.
+                    if backoff.failures() >= TOLD_AFTER {
+                        self.tell(to, &error);
+                    }
                     if backoff.failures() == 1 {
                         tracing::warn!(partition = %self.partition, to = to.as_str(), %error,
                             "the copy waits; writes go on");
@@ -159,7 +168,32 @@ impl Copier {
         }
     }
 
+    fn sound(&self, backoff: &mut Backoff) {
+        backoff.reset();
+        let alarms = self.deps.log.alarms();
+        alarms.clear(CopyKind::Mirror, self.partition);
+    }
+
+    /// A copy that went another way than the log, or cannot be read, is not written on.
+    fn tell(&self, to: Lead, error: &StoreError) {
+        if error.kind == StoreErrorKind::Corrupt {
+            let message = format!(
+                "the copy of partition {} in {} is not written on: {}. Run `oms verify`, which \
+                 says what to repair",
+                self.partition,
+                to.as_str(),
+                error.message
+            );
+            let alarms = self.deps.log.alarms();
+            alarms.raise(CopyKind::Mirror, self.partition, "diverged", message);
+        }
+    }
+
     fn rest(&mut self) {
+        self.deps
+            .log
+            .alarms()
+            .clear(CopyKind::Mirror, self.partition);
         self.cursor = None;
         // There is no copy to be told of.
         self.deps.mirrors.set(self.partition, Mirror::default());
@@ -189,6 +223,7 @@ impl Copier {
             Some((target, next)) if target == to => next,
             _ => {
                 let end = self.find_end(to).await?;
+                self.prove(to, end).await?;
                 // Known from here on, also when nothing can be copied.
                 self.found(to, end, false);
                 end
@@ -224,6 +259,34 @@ impl Copier {
             Some(place) => place.end(self.partition, 0).await,
             None => Ok(0),
         }
+    }
+
+    /// Makes sure that what the copy ends with is what the leading place holds there. By its hash
+    /// that commit vouches for all before it.
+    async fn prove(&self, to: Lead, end: Offset) -> Result<(), StoreError> {
+        let log = &self.deps.log;
+        if to == Lead::S3 {
+            log.confirm_bucket().await?;
+        }
+        let from = match to {
+            Lead::S3 => Lead::Postgres,
+            Lead::Postgres => Lead::S3,
+        };
+        let (Some(last), Some(copy), Some(truth)) =
+            (end.checked_sub(1), log.place(to), log.place(from))
+        else {
+            return Ok(());
+        };
+        let ends = copy.get(self.partition, last).await?;
+        let leads = truth.get(self.partition, last).await?;
+        let why = match (ends, leads) {
+            (Some(ends), Some(leads)) if ends.bytes == leads.bytes => return Ok(()),
+            (None, _) => return Ok(()),
+            (Some(_), Some(_)) => Foreign::Diverged,
+            (Some(_), None) => Foreign::Behind,
+        };
+        let what = why.describe(CopyKind::Mirror.name(), self.partition, end);
+        Err(StoreError::corrupt(to.as_str(), "copy", what))
     }
 
     fn reached(&mut self, to: Lead, next: Offset, in_step: bool) {

@@ -15,12 +15,16 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::actors::damaged::Damaged;
+use crate::actors::halted::Halted;
 use crate::actors::write_path::Standings;
 use crate::domain::ids::{Offset, PartitionId};
+use crate::log::identity::{Foreign, Mark, Verdict};
+use crate::log::object::ObjectHash;
 use crate::metrics::{self, OUTBOX_WATERMARK_LAG};
 use crate::migration::lead::Lead;
 use crate::migration::stage::Mode;
 use crate::migration::standing::Standing;
+use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
 use crate::store::delivered;
 use crate::store::delivery::{CommitGroup, DeliveryStore};
@@ -48,6 +52,16 @@ const PACE: Duration = Duration::from_millis(15);
 /// Pauses while S3 or PostgreSQL does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
+/// How often the watermarks are read though nothing was committed: a database that was restored from
+/// a backup lacks rows that nobody else would miss.
+const READ_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is said of a partition whose outbox is not of this log.
+const WHAT_TO_DO: &str = "Nothing of it is delivered until that is put right, and nothing is \
+    skipped: put the log's missing objects back, or point the service at the bucket or the \
+    database (`postgres.schema`) that belong together; the README's \"Copies\" says how to have \
+    delivery begin anew, with repeats";
+
 /// What the tailer works with.
 #[derive(Clone)]
 pub struct OutboxDeps {
@@ -74,12 +88,21 @@ pub struct OutboxDeps {
 /// See the module.
 pub struct Tailer {
     deps: OutboxDeps,
-    cursors: BTreeMap<PartitionId, Offset>,
+    cursors: BTreeMap<PartitionId, Cursor>,
     /// Partitions led by PostgreSQL that lack rows all the same. There appends bring their rows
     /// along, as long as the watermark stands at their offset.
     lagging: BTreeSet<PartitionId>,
     looked: Option<Instant>,
+    read: Instant,
     damaged: Damaged,
+    halted: Halted,
+}
+
+/// How far a partition was taken in, and the hash of the last commit, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cursor {
+    next: Offset,
+    hash: Option<ObjectHash>,
 }
 
 impl Tailer {
@@ -91,6 +114,8 @@ impl Tailer {
             cursors: BTreeMap::new(),
             lagging: BTreeSet::new(),
             looked: None,
+            read: Instant::now(),
+            halted: Halted::new(CopyKind::Outbox),
         }
     }
 
@@ -134,6 +159,7 @@ impl Tailer {
     /// Takes in what is there, up to the size of a transaction. Answers whether there was anything.
     pub async fn round(&mut self) -> Result<bool, StoreError> {
         self.follow_appends().await?;
+        self.read_again().await?;
         self.load_cursors().await?;
         let spans = self.spans().await?;
         if spans.is_empty() {
@@ -146,21 +172,28 @@ impl Tailer {
             .map(|(p, from, to)| this.read(*p, *from, *to, share));
         let reads = join_all(reads).await;
         let mut groups = Vec::with_capacity(reads.len());
-        for ((partition, ..), read) in spans.iter().zip(reads) {
-            match read {
-                Err(error) if Damaged::is_damage(&error) => {
-                    self.damaged.note(*partition, &error, Instant::now());
-                }
-                group => {
-                    groups.push(group?);
-                    self.damaged.goes_on(*partition);
-                }
+        for ((partition, from, _), read) in spans.iter().zip(reads) {
+            match read.transpose() {
+                None => self.halt(*partition, Foreign::Diverged, from.next),
+                Some(read) => match read {
+                    Err(error) if Damaged::is_damage(&error) => {
+                        self.damaged.note(*partition, &error, Instant::now());
+                    }
+                    group => {
+                        groups.push(group?);
+                        self.damaged.goes_on(*partition);
+                    }
+                },
             }
         }
         if groups.is_empty() {
             return Ok(false);
         }
-        let ends: Vec<(PartitionId, Offset)> = groups.iter().map(|g| (g.partition, g.to)).collect();
+        let end = |g: &CommitGroup| {
+            let hash = Some(g.after);
+            (g.partition, Cursor { next: g.to, hash })
+        };
+        let ends: Vec<(PartitionId, Cursor)> = groups.iter().map(end).collect();
         let moved = match self.deps.store.record(groups).await {
             Ok(moved) => moved,
             Err(e) => {
@@ -173,7 +206,7 @@ impl Tailer {
         for (partition, to) in ends {
             if moved.contains(&partition) {
                 self.cursors.insert(partition, to);
-                self.report_lag(partition, to);
+                self.report_lag(partition, to.next);
             } else {
                 tracing::debug!(%partition, "another process took these commits in");
                 self.cursors.remove(&partition);
@@ -222,7 +255,7 @@ impl Tailer {
         }
         self.load_cursors().await?;
         for (partition, head) in heads {
-            if self.cursors.get(&partition).is_some_and(|c| *c < head) {
+            if self.cursors.get(&partition).is_some_and(|c| c.next < head) {
                 self.lagging.insert(partition);
             } else {
                 self.lagging.remove(&partition);
@@ -237,14 +270,29 @@ impl Tailer {
         metrics::known_gauge(OUTBOX_WATERMARK_LAG, partition, lag);
     }
 
+    /// Looks now and then whether the outbox still stands where it is believed to.
+    async fn read_again(&mut self) -> Result<(), StoreError> {
+        if self.read.elapsed() < READ_AGAIN {
+            return Ok(());
+        }
+        let recorded = self.deps.store.watermarks().await?;
+        self.read = Instant::now();
+        self.cursors.retain(|partition, cursor| {
+            let mark = recorded.get(partition);
+            mark.is_some_and(|m| m.next == cursor.next && m.hash() == cursor.hash)
+        });
+        Ok(())
+    }
+
     /// Asks the outbox where it stands, where that is not known. An outbox that never took a
     /// partition in begins with what is known to be delivered.
     async fn load_cursors(&mut self) -> Result<(), StoreError> {
+        let now = Instant::now();
         let unknown: Vec<PartitionId> = self
             .deps
             .log
             .partition_ids()
-            .filter(|p| !self.cursors.contains_key(p))
+            .filter(|p| !self.cursors.contains_key(p) && !self.halted.holds(*p, now))
             .collect();
         if unknown.is_empty() {
             return Ok(());
@@ -256,44 +304,84 @@ impl Tailer {
             .filter(|p| !recorded.contains_key(p))
             .collect();
         if !fresh.is_empty() {
-            let delivered = delivered::load(&*self.deps.objects).await?;
-            let start = |p: &PartitionId| (*p, delivered.get(p).copied().unwrap_or(0));
-            self.deps
-                .store
-                .begin(fresh.iter().map(start).collect())
-                .await?;
+            let starts = self.starts(&fresh).await?;
+            self.deps.store.begin(starts).await?;
             recorded = self.deps.store.watermarks().await?;
         }
         for partition in unknown {
-            let cursor = recorded.get(&partition).copied().unwrap_or(0);
-            self.check_cursor(partition, cursor).await?;
-            self.cursors.insert(partition, cursor);
-            self.report_lag(partition, cursor);
+            let start = Mark::start(self.deps.log.id());
+            let mark = recorded.get(&partition).copied().unwrap_or(start);
+            match self.deps.log.judge(partition, &mark).await? {
+                Verdict::Foreign(why) => self.halt(partition, why, mark.next),
+                Verdict::Ours { hash, marked } => {
+                    self.halted.goes_on(self.deps.log.alarms(), partition);
+                    let cursor = self.stand(partition, mark, hash, marked).await?;
+                    self.cursors.insert(partition, cursor);
+                    self.report_lag(partition, mark.next);
+                }
+            }
         }
         Ok(())
     }
 
-    /// An outbox of another log must not be gone on with: it would skip what it believes it has.
-    async fn check_cursor(&self, partition: PartitionId, cursor: Offset) -> Result<(), StoreError> {
-        let Some(last) = cursor.checked_sub(1) else {
-            return Ok(());
+    /// Has the outbox say what it stands on, where it did not: it was taken in by the build before.
+    async fn stand(
+        &self,
+        partition: PartitionId,
+        mark: Mark,
+        hash: Option<ObjectHash>,
+        marked: bool,
+    ) -> Result<Cursor, StoreError> {
+        let next = mark.next;
+        let hash = match hash {
+            Some(hash) if !marked => {
+                tracing::warn!(%partition, next, %hash, "the outbox does not say of which log it is: \
+                    the log holds a commit where it stands, so it is taken for this log's");
+                self.deps.store.mark(partition, mark, hash).await?;
+                Some(hash)
+            }
+            // Its successor will tell whether it is the one that was taken in.
+            _ => mark.hash(),
         };
-        match self.deps.log.holds(partition, last).await {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            // It is there, whatever has happened to it since it was taken in.
-            Err(error) if Damaged::is_damage(&error) => return Ok(()),
-            Err(error) => return Err(error),
+        Ok(Cursor { next, hash })
+    }
+
+    /// Where an outbox that knows nothing of these partitions begins: with what the bucket says was
+    /// delivered, where that is of this log, else with the first event.
+    async fn starts(&self, fresh: &[PartitionId]) -> Result<Vec<(PartitionId, Mark)>, StoreError> {
+        let log = &self.deps.log;
+        let delivered = delivered::load(&*self.deps.objects).await?;
+        let mut starts = Vec::with_capacity(fresh.len());
+        for partition in fresh {
+            let mut start = Mark::start(log.id());
+            if let Some(mark) = delivered.get(partition) {
+                match log.judge(*partition, mark).await? {
+                    Verdict::Ours {
+                        hash: Some(hash), ..
+                    } => start = Mark::on(log.id(), mark.next, hash),
+                    Verdict::Ours { hash: None, .. } => start = *mark,
+                    Verdict::Foreign(why) => {
+                        let what = why.describe(delivered::KEY, *partition, mark.next);
+                        tracing::error!(%partition, reason = why.as_str(),
+                            "{what}. Delivery begins with the first event: all are repeated");
+                    }
+                }
+            }
+            starts.push((*partition, start));
         }
-        let message = format!(
-            "the outbox has taken in partition {partition} up to offset {last}, which is not in \
-             the log: it belongs to another bucket"
-        );
-        Err(StoreError::corrupt("postgres", "tail", message))
+        Ok(starts)
+    }
+
+    fn halt(&mut self, partition: PartitionId, why: Foreign, next: Offset) {
+        self.cursors.remove(&partition);
+        let alarms = self.deps.log.alarms();
+        let now = Instant::now();
+        self.halted
+            .note(alarms, partition, (why, next), WHAT_TO_DO, now);
     }
 
     /// What to read: of each partition that has more than was taken in.
-    async fn spans(&mut self) -> Result<Vec<(PartitionId, Offset, Offset)>, StoreError> {
+    async fn spans(&mut self) -> Result<Vec<(PartitionId, Cursor, Offset)>, StoreError> {
         let now = Instant::now();
         let look = self
             .looked
@@ -306,11 +394,11 @@ impl Tailer {
         let cursors = this.cursors.iter().filter(|(p, _)| mine(p));
         let spans = cursors.map(|(partition, from)| async move {
             let mut head = this.deps.heads.next_offset(*partition);
-            if head <= *from && look {
-                head = this.look(*partition, *from).await?;
+            if head <= from.next && look {
+                head = this.look(*partition, from.next).await?;
             }
-            let to = head.min(from + TRANSACTION_COMMITS);
-            Ok::<_, StoreError>((to > *from).then_some((*partition, *from, to)))
+            let to = head.min(from.next + TRANSACTION_COMMITS);
+            Ok::<_, StoreError>((to > from.next).then_some((*partition, *from, to)))
         });
         let spans: Vec<_> = try_join_all(spans).await?.into_iter().flatten().collect();
         if look {
@@ -341,20 +429,25 @@ impl Tailer {
         Ok(head)
     }
 
+    /// Reads on from a cursor; `None` when what follows does not stand on the commit that was taken
+    /// in last.
     async fn read(
         &self,
         partition: PartitionId,
-        from: Offset,
+        from: Cursor,
         to: Offset,
         max_rows: usize,
-    ) -> Result<CommitGroup, StoreError> {
+    ) -> Result<Option<CommitGroup>, StoreError> {
         let mut group = CommitGroup {
             partition,
-            from,
-            to: from,
+            from: from.next,
+            to: from.next,
+            before: from.hash,
+            after: ObjectHash::NONE,
             rows: Vec::new(),
         };
-        let mut commits = std::pin::pin!(self.deps.log.commits(partition, from, to));
+        let mut last = None;
+        let mut commits = std::pin::pin!(self.deps.log.commits(partition, from.next, to));
         while group.rows.len() < max_rows {
             let next = async {
                 let Some(object) = commits.try_next().await? else {
@@ -362,19 +455,25 @@ impl Tailer {
                 };
                 let mode = self.mode_of(partition);
                 let rows = rows_of(&object, &self.deps.topics, mode, false)?;
-                Ok::<_, StoreError>(Some((object.header.offset + 1, rows)))
+                Ok::<_, StoreError>(Some((object, rows)))
             };
             match next.await {
-                Ok(Some((to, rows))) => {
+                Ok(Some((object, rows))) => {
+                    let first = group.to == from.next;
+                    if first && from.hash.is_some_and(|hash| hash != object.header.prev) {
+                        return Ok(None);
+                    }
                     group.rows.extend(rows);
-                    group.to = to;
+                    group.to = object.header.offset + 1;
+                    last = Some(object);
                 }
                 Ok(None) => break,
                 // What is whole before it is taken in first.
-                Err(error) if Damaged::is_damage(&error) && group.to > from => break,
+                Err(error) if Damaged::is_damage(&error) && group.to > from.next => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(group)
+        group.after = last.map_or(ObjectHash::NONE, |object| object.hash());
+        Ok(Some(group))
     }
 }

@@ -10,6 +10,7 @@ use futures_util::TryStreamExt;
 use crate::actors::damaged::Damaged;
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::flaws::{Flaw, strikes};
+use crate::log::object::ObjectHash;
 use crate::projection::changes::{Changes, ParkedEvent};
 use crate::store::error::StoreError;
 use crate::store::event_log::EventLog;
@@ -30,6 +31,8 @@ pub(super) struct Stretch {
     pub partition: PartitionId,
     pub from: Offset,
     pub to: Offset,
+    /// Hash of the commit before `from`, if it is known.
+    pub prev: Option<ObjectHash>,
 }
 
 /// See the module.
@@ -45,6 +48,8 @@ pub(super) struct Gathered {
     pub bytes: usize,
     /// Where nothing could be read on, because it is damaged.
     pub damaged: Vec<(PartitionId, StoreError)>,
+    /// Where what follows does not stand on the commit that was taken in last.
+    pub diverged: Vec<PartitionId>,
 }
 
 impl Gathered {
@@ -67,6 +72,7 @@ pub(super) async fn gather(
         }
         let mut commits = pin!(log.commits(stretch.partition, stretch.from, stretch.to));
         let mut to = stretch.from;
+        let mut last = None;
         loop {
             let object = match commits.try_next().await {
                 Ok(Some(object)) => object,
@@ -80,6 +86,11 @@ pub(super) async fn gather(
                 }
                 Err(error) => return Err(error),
             };
+            let first = to == stretch.from;
+            if first && stretch.prev.is_some_and(|prev| prev != object.header.prev) {
+                gathered.diverged.push(stretch.partition);
+                break;
+            }
             for i in 0..object.event_count() {
                 if strikes(Flaw::SkipProjection, 5) {
                     continue;
@@ -96,16 +107,19 @@ pub(super) async fn gather(
             gathered.count += object.event_count();
             gathered.bytes += object.bytes.len();
             to = object.header.offset + 1;
+            last = Some(object);
             if gathered.is_over(limits) {
                 break;
             }
             tokio::task::yield_now().await;
         }
-        if to > stretch.from {
+        if let Some(last) = last {
             gathered.moves.push(Move {
                 partition: stretch.partition,
                 from: stretch.from,
                 to,
+                before: stretch.prev,
+                after: last.hash(),
             });
         }
     }

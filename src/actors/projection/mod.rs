@@ -5,6 +5,7 @@ mod follow;
 mod gather;
 mod progress;
 mod projector;
+mod proving;
 
 use std::sync::Arc;
 use std::time::Duration;

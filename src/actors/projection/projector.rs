@@ -8,6 +8,7 @@
 //!
 //! A rebuild goes on beside the live model, a batch of one, a batch of the other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +20,12 @@ use tokio::time::{Instant, sleep, timeout};
 use super::gather::{Gathered, Stretch, gather};
 use super::{ProjectionDeps, TAKE_OVER_AFTER};
 use crate::actors::damaged::Damaged;
+use crate::actors::halted::Halted;
 use crate::domain::ids::{Offset, PartitionId, Position};
+use crate::log::identity::Mark;
 use crate::metrics::{PROJECTED, PROJECTION_LAG, PROJECTION_POISON, known_gauge};
 use crate::projection::changes::{Changes, ParkedEvent};
+use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::halts;
@@ -48,14 +52,19 @@ const TURN: (u64, u64) = (16, 1024);
 
 /// See the module.
 pub struct Projector {
-    deps: ProjectionDeps,
+    pub(super) deps: ProjectionDeps,
     changed: Arc<Notify>,
     turn: u64,
     /// The partition that is first in the next batch, so that a busy one starves none.
     first: u16,
-    /// Whether the model was found to be of this log.
-    checked: bool,
+    /// Where generations stand in partitions, as far as that was found to be in this log.
+    pub(super) proven: BTreeMap<(Generation, PartitionId), Mark>,
+    /// The live generation, if it is of another end of this log: another one is being made.
+    pub(super) distrusted: Option<Generation>,
+    /// Partitions of whose model it was said that it is made anew.
+    pub(super) remade: BTreeSet<PartitionId>,
     damaged: Damaged,
+    pub(super) halted: Halted,
 }
 
 enum Step {
@@ -84,6 +93,10 @@ impl Projector {
             turn: TURN.0,
             first: 0,
             checked: false,
+            proven: BTreeMap::new(),
+            distrusted: None,
+            remade: BTreeSet::new(),
+            halted: Halted::new(CopyKind::ReadModel),
         }
     }
 
@@ -140,42 +153,34 @@ impl Projector {
         Ok(())
     }
 
+    /// The generations, each found to be of this log as far as it is gone on with.
     async fn look(&mut self) -> Result<Generations, StoreError> {
-        let partitions = self.deps.log.partitions();
-        let generations = self.deps.model.generations(partitions).await?;
-        if !self.checked {
-            self.check(&generations.live).await?;
-            self.checked = true;
-        }
+        let generations = loop {
+            let generations = self.generations().await?;
+            if self.prove(&generations).await? {
+                break generations;
+            }
+        };
         self.publish(&generations.live);
+        self.remade(&generations);
         Ok(generations)
     }
 
-    /// A read model of another log must not be gone on with: it would skip what it believes it has.
-    async fn check(&self, live: &GenerationState) -> Result<(), StoreError> {
-        for (partition, next) in self.deps.log.partition_ids().zip(&live.next) {
-            let Some(last) = next.checked_sub(1) else {
-                continue;
-            };
-            let is_there = match self.deps.log.holds(partition, last).await {
-                // It is there, whatever has happened to it since it was taken in.
-                Err(error) if Damaged::is_damage(&error) => true,
-                holds => holds?,
-            };
-            if !is_there {
-                let message = format!(
-                    "the read model has taken in partition {partition} up to offset {last}, which \
-                     is not in the log: it belongs to another bucket; drop its schema to have it \
-                     made anew"
-                );
-                return Err(StoreError::corrupt("postgres", "project", message));
-            }
-        }
-        Ok(())
+    async fn generations(&self) -> Result<Generations, StoreError> {
+        let partitions = self.deps.log.partitions();
+        self.deps.model.generations(partitions).await
     }
 
     fn publish(&self, live: &GenerationState) {
-        self.deps.progress.publish(&live.next);
+        // What is not of this log holds nothing that anybody could wait for.
+        let next = self.deps.log.partition_ids().zip(&live.next);
+        let next: Vec<Offset> = next
+            .map(|(partition, next)| match self.stands(live, partition) {
+                Some(_) => *next,
+                None => 0,
+            })
+            .collect();
+        self.deps.progress.publish(&next);
         gauge!(PROJECTION_POISON).set(live.parked as f64);
         self.show_lag();
     }
@@ -211,7 +216,12 @@ impl Projector {
 
     /// A batch of the live model, then one of the building one.
     async fn step(&mut self, generations: &mut Generations) -> Result<Step, StoreError> {
-        let live = self.advance(&mut generations.live).await?;
+        let distrusted = self.distrusted == Some(generations.live.generation);
+        let live = if distrusted {
+            Step::Idle
+        } else {
+            self.advance(&mut generations.live).await?
+        };
         if let Step::Rival | Step::Stale = live {
             return Ok(live);
         }
@@ -222,13 +232,16 @@ impl Projector {
             return Ok(live);
         };
         let built = self.advance(building).await?;
-        let caught_up = building
-            .next
-            .iter()
-            .zip(&generations.live.next)
-            .all(|(building, live)| building >= live);
+        let caught_up = if distrusted {
+            matches!(built, Step::Idle) && self.is_caught_up(&building.next)
+        } else {
+            let both = building.next.iter().zip(&generations.live.next);
+            let mut both = both.map(|(building, live)| building >= live);
+            both.all(|caught_up| caught_up)
+        };
         if caught_up && !matches!(built, Step::Rival) {
-            self.deps.model.swap(building.generation).await?;
+            let swap = self.deps.model.swap(building.generation, distrusted);
+            swap.await?;
             return Ok(Step::Stale);
         }
         Ok(match (live, built) {
@@ -240,7 +253,7 @@ impl Projector {
 
     /// One batch into one generation.
     async fn advance(&mut self, state: &mut GenerationState) -> Result<Step, StoreError> {
-        let stretches = self.stretches(&state.next);
+        let stretches = self.stretches(state);
         if stretches.is_empty() {
             return Ok(Step::Idle);
         }
@@ -254,6 +267,13 @@ impl Projector {
         for read in &gathered.moves {
             self.damaged.goes_on(read.partition);
         }
+        for partition in &gathered.diverged {
+            // Looked at, and judged, once more.
+            self.proven.remove(&(state.generation, *partition));
+        }
+        if !gathered.diverged.is_empty() {
+            return Ok(Step::Stale);
+        }
         if gathered.moves.is_empty() {
             return Ok(Step::Idle);
         }
@@ -264,29 +284,37 @@ impl Projector {
             return Ok(Step::Rival);
         };
         for stretch in moves {
-            if let Some(next) = state.next.get_mut(usize::from(stretch.partition.0)) {
+            let mark = Mark::on(self.deps.log.id(), stretch.to, stretch.after);
+            let at = usize::from(stretch.partition.0);
+            if let Some(next) = state.next.get_mut(at) {
                 *next = stretch.to;
             }
+            if let Some(anchor) = state.anchors.get_mut(at) {
+                *anchor = mark.anchor;
+            }
+            let key = (state.generation, stretch.partition);
+            self.proven.insert(key, mark);
         }
         state.parked += parked as u64;
         counter!(PROJECTED).increment(events as u64);
         Ok(Step::Worked)
     }
 
-    /// What there is to read beyond `next`.
-    fn stretches(&mut self, next: &[Offset]) -> Vec<Stretch> {
-        let (partitions, now) = (next.len() as u16, Instant::now());
+    /// What there is to read beyond where a generation is.
+    fn stretches(&mut self, state: &GenerationState) -> Vec<Stretch> {
+        let (partitions, now) = (state.next.len() as u16, Instant::now());
         let first = self.first;
         self.first = (first + 1) % partitions.max(1);
         (0..partitions)
             .map(|i| PartitionId((first + i) % partitions))
             .filter_map(|partition| {
-                let from = next[usize::from(partition.0)];
-                let head = self.deps.heads.next_offset(partition);
+                let mark = self.stands(state, partition)?;
+                let (from, head) = (mark.next, self.deps.heads.next_offset(partition));
                 (from < head && !self.damaged.holds(partition, now)).then(|| Stretch {
                     partition,
                     from,
                     to: head.min(from + self.turn),
+                    prev: mark.hash(),
                 })
             })
             .collect()
@@ -407,7 +435,7 @@ impl Projector {
 
     /// Watches somebody else do the work, until the log goes on and nobody does.
     async fn follow_rival(&mut self, wake: &mut watch::Receiver<u64>) -> Result<(), StoreError> {
-        let mut seen = self.look().await?;
+        let mut seen = self.generations().await?;
         let mut moved = Instant::now();
         loop {
             let behind = seen.building.is_some() || !self.is_caught_up(&seen.live.next);
@@ -422,7 +450,11 @@ impl Projector {
             } else if let Woken::Time = self.woken(wake, wait).await {
                 self.look_for_commits(&seen.live.next).await?;
             }
-            let now = self.look().await?;
+            let now = self.generations().await?;
+            // Whoever moves it on has found that it is of this log.
+            self.deps.progress.publish(&now.live.next);
+            gauge!(PROJECTION_POISON).set(now.live.parked as f64);
+            self.show_lag();
             let same = now.live.generation == seen.live.generation
                 && now.live.next == seen.live.next
                 && now.building.as_ref().map(|b| &b.next)

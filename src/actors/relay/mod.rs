@@ -3,6 +3,7 @@
 
 pub mod bodies;
 pub mod message;
+mod ours;
 pub mod publisher;
 pub mod queue;
 

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::bodies;
 use super::message::message;
+use super::ours::{self, Ours};
 use super::queue::{QueueLimits, SendQueue, Verdict};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::domain::time::Clock;
@@ -104,6 +105,9 @@ pub struct Publisher {
     bodies: HashMap<Position, Bytes>,
     backoff: Backoff,
     lease: Option<Lease>,
+    /// Of the partitions it holds those whose outbox is of this log, and when that was asked.
+    ours: Ours,
+    asked: Option<Instant>,
     swept: Instant,
     reported: Option<Instant>,
     /// When the backlog was measured last.
@@ -137,6 +141,8 @@ impl Publisher {
             bodies: HashMap::new(),
             backoff: Backoff::new(RETRY.0, RETRY.1),
             lease: None,
+            ours: Ours::new(),
+            asked: None,
             swept: Instant::now(),
             reported: None,
             measured: None,
@@ -180,6 +186,7 @@ impl Publisher {
     /// One wave, and meanwhile everything else. Answers whether there was anything to do.
     pub async fn step(&mut self) -> Result<bool, StoreError> {
         self.keep_lease().await?;
+        self.keep_to_this_log().await?;
         let now = self.deps.clock.now();
         let rows = self.queue.next_wave(now);
         let mut wave = self.compose(&rows).await;
@@ -237,7 +244,7 @@ impl Publisher {
             Ok(held) => {
                 if self.lease.as_ref().is_none_or(|l| l.partitions != held) {
                     tracing::info!(node = self.deps.node, partitions = ?held, "publishes");
-                    self.queue.assign(&held);
+                    self.asked = None;
                 }
                 self.lease = Some(Lease {
                     partitions: held,
@@ -252,6 +259,31 @@ impl Publisher {
                 Err(e)
             }
         }
+    }
+
+    /// Lets partitions go whose outbox is of another log, or of an end that the log has lost: its rows
+    /// are events that nobody has committed here. Asked again with every sweep.
+    async fn keep_to_this_log(&mut self) -> Result<(), StoreError> {
+        let Some(lease) = &self.lease else {
+            return Ok(());
+        };
+        let due = |at: Instant| at.elapsed() >= self.deps.settings.sweep;
+        if !self.asked.is_none_or(due) {
+            return Ok(());
+        }
+        let (held, store) = (&lease.partitions, &*self.deps.store);
+        let ours = match ours::of_this_log(store, &self.deps.log, held, &self.ours).await {
+            Ok(ours) => ours,
+            // What was found holds as long as nobody could read anything else.
+            Err(_) if self.asked.is_some() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let assigned: Vec<PartitionId> = ours.keys().copied().collect();
+        if self.asked.is_none() || !ours.keys().eq(self.ours.keys()) {
+            self.queue.assign(&assigned);
+        }
+        (self.ours, self.asked) = (ours, Some(Instant::now()));
+        Ok(())
     }
 
     /// Everything but publishing: deletes what was delivered, reads on, fetches bodies ahead,
@@ -448,9 +480,13 @@ impl Publisher {
             .as_ref()
             .is_some_and(|l| l.partitions.contains(&PartitionId(0)));
         let begun = delivered.len() == usize::from(self.deps.log.partitions());
-        if first && begun && delivered != self.saved {
+        let all_ours = (self.lease.iter())
+            .flat_map(|l| &l.partitions)
+            .all(|p| self.ours.contains_key(p));
+        if first && begun && all_ours && delivered != self.saved {
             let now = self.deps.clock.now();
-            match delivered::save(&*self.deps.objects, delivered.clone(), now).await {
+            let marks = ours::marks(&self.deps.log, &delivered).await?;
+            match delivered::save(&*self.deps.objects, marks, now).await {
                 Ok(()) => self.saved = delivered,
                 Err(error) => tracing::debug!(%error, "delivered watermarks are written later"),
             }

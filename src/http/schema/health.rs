@@ -62,13 +62,16 @@ pub struct Health {
     /// Since which hand-off.
     epoch: u64,
     /// Why it is not `ok`, where a dependency's state does not say it: `storage_full` (commands are
-    /// refused), `not_ready`, or `WHAT_halted` for the first of `halted`.
+    /// refused), `not_ready`, or `WHAT_halted` for the first of `halted`, or what is
+    /// wrong with a copy of the log: `other_log`, `log_behind`, `diverged`, `bucket_unread`.
     #[schema(example = "projection_halted")]
     reason: Option<String>,
     /// What does not go on, wholly or in a partition; absent without any.
     halted: Option<Vec<Halted>>,
     /// Partitions that are not open yet, or whose leader is not known; absent without any.
     not_ready: Option<Vec<u16>>,
+    /// What is wrong with copies of the log, what follows and what to do; absent if nothing is.
+    copies: Option<Vec<String>>,
     /// Room on the disk of the data directory, where embedded parts keep their data on it.
     disk: Option<Disk>,
     dependencies: Dependencies,

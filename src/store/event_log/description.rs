@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::time::new_uuid;
+use crate::log::identity::LogId;
 use crate::log::keys;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::object_store::ObjectStore;
@@ -18,6 +20,10 @@ pub struct StoreDescription {
     pub hash: String,
     /// When the store was made.
     pub created: Timestamp,
+    /// Which log it is. Stores of the build before have none in their description, which is never
+    /// written again; theirs follows from its bytes, see [`LogId::of_description`].
+    #[serde(default)]
+    pub id: Option<LogId>,
 }
 
 /// Reads the store's description, making it with `partitions` if this is a new store.
@@ -31,6 +37,7 @@ pub async fn describe_store(
         partitions: partitions.max(1),
         hash: "sha256".into(),
         created: now,
+        id: Some(LogId(new_uuid())),
     };
     let bytes = match store.get(keys::STORE).await? {
         Some(bytes) => bytes,
@@ -51,7 +58,7 @@ pub async fn describe_store(
             })?
         }
     };
-    let found: StoreDescription = serde_json::from_slice(&bytes).map_err(|e| {
+    let mut found: StoreDescription = serde_json::from_slice(&bytes).map_err(|e| {
         StoreError::corrupt("s3", "describe store", format!("meta/store.json: {e}"))
     })?;
     if found.format != fresh.format || found.hash != fresh.hash || found.partitions == 0 {
@@ -59,7 +66,26 @@ pub async fn describe_store(
             format!("meta/store.json describes a store this program does not know: {found:?}");
         return Err(StoreError::corrupt("s3", "describe store", message));
     }
+    found
+        .id
+        .get_or_insert_with(|| LogId::of_description(&bytes));
     Ok(found)
+}
+
+/// The id of the log in the bucket; `None` when there is none yet.
+pub async fn log_id(store: &dyn ObjectStore) -> Result<Option<LogId>, StoreError> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default)]
+        id: Option<LogId>,
+    }
+    let Some(bytes) = store.get(keys::STORE).await? else {
+        return Ok(None);
+    };
+    let named: Named = serde_json::from_slice(&bytes).map_err(|e| {
+        StoreError::corrupt("s3", "describe store", format!("meta/store.json: {e}"))
+    })?;
+    Ok(Some(named.id.unwrap_or(LogId::of_description(&bytes))))
 }
 
 /// A description made up for a log that has lost its own would send streams to other partitions

@@ -4,10 +4,12 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::{EventLog, corrupt};
 use crate::domain::ids::{Offset, PartitionId};
+use crate::log::identity::{Before, Foreign, Verdict, judge};
 use crate::log::keys;
 use crate::log::partition::PartitionLog;
 use crate::log::segment::Segment;
 use crate::migration::lead::Lead;
+use crate::store::alarms::{CopyKind, refused};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::object_store::list_all;
 use crate::store::s3_commits::READ_AHEAD;
@@ -27,11 +29,22 @@ fn cover(stretches: &[(Offset, Offset)], mut end: Offset) -> Vec<(Offset, Offset
     chosen
 }
 
+/// Why a segment is not used.
+#[derive(Debug, Clone, Copy)]
+enum Useless {
+    /// It cannot be read, or is gone.
+    Damaged,
+    /// It is not of this log.
+    Foreign(Foreign),
+}
+
 impl EventLog {
     /// Opens a partition as far as the bucket holds it: the index segments that can be trusted,
     /// then the commits after them. Where PostgreSQL leads it goes on there.
     pub async fn open(&self, partition: PartitionId) -> Result<PartitionLog, StoreError> {
+        self.confirm_bucket().await?;
         let mut log = PartitionLog::new(partition);
+        self.alarms().clear(CopyKind::Index, partition);
         self.restore_segments(&mut log).await?;
         self.catch_up(&mut log, Lead::S3).await?;
         Ok(log)
@@ -55,20 +68,19 @@ impl EventLog {
             let mut segments = stream::iter(chosen)
                 .map(|stretch| async move { Ok((stretch, self.segment(id, stretch).await?)) })
                 .buffered(READ_AHEAD);
-            let useless = loop {
+            let (useless, why) = loop {
                 match segments.try_next().await? {
                     // What two segments both cover is the same in both: the log never changes.
-                    Some((_, Some(s))) => {
+                    Some((_, Ok(s))) => {
                         let known = (log.next_offset() - s.from) as usize;
                         let prev = s.prev();
                         log.restore(&s.commits[known..], prev, s.controls);
                     }
-                    Some((stretch, None)) => break stretch,
+                    Some((stretch, Err(why))) => break (stretch, why),
                     None => return Ok(()),
                 }
             };
-            tracing::warn!(partition = %id, from = useless.0, to = useless.1,
-                "an index segment is damaged, gone or not of this log; doing without it");
+            self.do_without(id, useless, why).await?;
             stretches.retain(|s| *s != useless);
         }
     }
@@ -79,20 +91,59 @@ impl EventLog {
         &self,
         id: PartitionId,
         (from, to): (Offset, Offset),
-    ) -> Result<Option<Segment>, StoreError> {
+    ) -> Result<Result<Segment, Useless>, StoreError> {
         let bytes = self.store.get(&keys::segment(id, from, to)).await?;
         let Some(segment) = bytes
             .as_deref()
             .and_then(Segment::decode)
             .filter(|s| (s.partition, s.from, s.to) == (id, from, to))
         else {
-            return Ok(None);
+            return Ok(Err(Useless::Damaged));
         };
         // Commits that PostgreSQL alone holds are covered by no segment in the bucket that could be
         // checked without it: `Routes` knows no stage yet, so both places are looked at.
-        let last = self.find(id, to - 1).await?;
-        let is_of_this_log = last.is_some_and(|object| object.hash() == segment.prev());
-        Ok(is_of_this_log.then_some(segment))
+        let before = match self.find(id, to - 1).await? {
+            Some(object) => Before::Commit(object.hash()),
+            None => Before::Nothing,
+        };
+        Ok(match judge(self.id(), &segment.mark(), before, before) {
+            Verdict::Ours { .. } => Ok(segment),
+            Verdict::Foreign(why) => Err(Useless::Foreign(why)),
+        })
+    }
+
+    /// A segment is not used. One that knows more than the log stays, and is told of as long as it
+    /// does: it is what is left of commits that were acknowledged. Another log's is taken away.
+    async fn do_without(
+        &self,
+        id: PartitionId,
+        (from, to): (Offset, Offset),
+        why: Useless,
+    ) -> Result<(), StoreError> {
+        let why = match why {
+            Useless::Damaged => {
+                refused(CopyKind::Index, "damaged");
+                tracing::warn!(partition = %id, from, to,
+                    "an index segment is damaged or gone; doing without it");
+                return Ok(());
+            }
+            Useless::Foreign(why) => why,
+        };
+        let what = why.describe(CopyKind::Index.name(), id, to);
+        if why == Foreign::Behind {
+            let key = keys::segment(id, from, to);
+            let message = format!(
+                "{what}. Put the missing objects back; to accept their loss, delete {key}. The \
+                 partition goes on from where its log ends"
+            );
+            self.alarms()
+                .raise(CopyKind::Index, id, why.as_str(), message);
+            return Ok(());
+        }
+        refused(CopyKind::Index, why.as_str());
+        tracing::error!(partition = %id, from, to, reason = why.as_str(),
+            "{what}. The index is made from the log instead");
+        self.store.delete(&keys::segment(id, from, to)).await
     }
 
     /// Reads on from where `log` ends to the end of the partition in this place.
@@ -117,7 +168,7 @@ impl EventLog {
 
     /// Stores a checkpoint of a stretch of the index.
     pub async fn save_segment(&self, segment: &Segment) -> Result<(), StoreError> {
-        let bytes = segment.encode().map_err(|e| {
+        let bytes = segment.clone().of_log(self.id()).encode().map_err(|e| {
             StoreError::determinate(
                 StoreErrorKind::Invalid,
                 "s3",

@@ -10,6 +10,7 @@ use crate::log::object::{CommitHeader, CommitKind, ControlRecord, FORMAT, Object
 use crate::log::partition::PartitionLog;
 use crate::log::segment::Segment;
 use crate::migration::lead::Lead;
+use crate::store::alarms::CopyKind;
 use crate::store::memory::MemoryObjectStore;
 use crate::store::object_store::ObjectInfo;
 
@@ -134,9 +135,19 @@ async fn law_11_segments_beyond_the_end_of_the_log_are_not_believed() {
     let segment = longer.segment(0, 12);
     restored.log.save_segment(&segment).await.unwrap();
     assert_eq!(restored.open().await, 0);
+    // They are what is left of commits that were acknowledged: named for as long as they are there.
+    let named = || restored.log.alarms().of(CopyKind::Index, PARTITION);
+    let alarm = named().unwrap();
+    assert_eq!(alarm.code, "log_behind");
+    assert!(alarm.message.contains("acknowledged"), "{}", alarm.message);
     // A segment that is of this log still helps.
     restored.save(&[(0, 4)]).await;
     assert_eq!(restored.open().await, 4);
+    assert!(named().is_some());
+    let key = keys::segment(PARTITION, 0, 12);
+    restored.store.delete(&key).await.unwrap();
+    assert_eq!(restored.open().await, 4);
+    assert_eq!(named(), None);
 }
 
 #[tokio::test]
@@ -148,6 +159,12 @@ async fn law_11_segments_of_another_history_are_not_believed() {
     // One of ours that would go on from it, and end in a commit of ours, must not hide it.
     ours.save(&[(5, 10)]).await;
     assert_eq!(ours.open().await, 0);
+    let key = keys::segment(PARTITION, 0, 8);
+    assert_eq!(
+        ours.store.get(&key).await.unwrap(),
+        None,
+        "it is in nobody's way"
+    );
     ours.save(&[(0, 5)]).await;
     assert_eq!(ours.open().await, 10);
 }
@@ -194,6 +211,48 @@ async fn law_3_a_log_that_lost_its_description_gets_no_other_one() {
     empty.put(&key, Bytes::new()).await.unwrap();
     let found = describe_store(&empty, 9, Timestamp::UNIX_EPOCH).await;
     assert_eq!(found.unwrap(), made);
+}
+
+#[tokio::test]
+async fn law_11_a_bucket_has_an_id_that_its_replicas_share_and_no_other_bucket() {
+    let made = async |bucket: &MemoryObjectStore| {
+        let described = describe_store(bucket, 4, Timestamp::UNIX_EPOCH).await;
+        described.unwrap().id.unwrap()
+    };
+    let (one, other) = (MemoryObjectStore::default(), MemoryObjectStore::default());
+    let id = made(&one).await;
+    assert_eq!(made(&one).await, id);
+    assert_ne!(made(&other).await, id);
+    assert_eq!(log_id(&one).await.unwrap(), Some(id));
+    // Described by the build before: no id, and it is never written again.
+    let before =
+        r#"{"format":1,"partitions":4,"hash":"sha256","created":"2026-01-02T03:04:05.123Z"}"#;
+    let (old, replica) = (MemoryObjectStore::default(), MemoryObjectStore::default());
+    for bucket in [&old, &replica] {
+        bucket.put(keys::STORE, before.into()).await.unwrap();
+    }
+    let id = made(&old).await;
+    assert_eq!(
+        (made(&replica).await, log_id(&old).await.unwrap()),
+        (id, Some(id))
+    );
+    assert_eq!(old.get(keys::STORE).await.unwrap().unwrap(), before);
+    // Begun with the bucket away, by what PostgreSQL said.
+    let begun = |id| {
+        let log = EventLog::new(Arc::new(MemoryObjectStore::default()), "b".into(), 4, 0);
+        log.with_id(id).with_bucket_unread()
+    };
+    let log = begun(id);
+    assert!(log.confirm_bucket().await.is_ok(), "not there yet");
+    made(&other).await;
+    let bytes = other.get(keys::STORE).await.unwrap().unwrap();
+    log.store.put(keys::STORE, bytes).await.unwrap();
+    let error = log.confirm_bucket().await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Corrupt);
+    assert!(
+        log.open(PARTITION).await.is_err(),
+        "and nothing of it is read"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! The database's schema: versioned SQL files, applied one after the other, each in a transaction
 //! under an advisory lock, so that any number of processes may start at once.
 
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, GenericClient, Transaction};
 
@@ -18,7 +21,15 @@ pub(super) struct Migration {
     pub sql: &'static str,
 }
 
-/// Every step, in order. A file that was released is never changed: a new one corrects it.
+impl Migration {
+    /// SHA-256 of the statements.
+    fn hash(&self) -> String {
+        hex::encode(Sha256::digest(self.sql))
+    }
+}
+
+/// Every step, by ascending numbers, which may have gaps: numbers are handed out before the steps are
+/// written. A file that was released is never changed: a new one corrects it.
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 1,
@@ -44,6 +55,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         version: 5,
         name: "import",
         sql: include_str!("sql/0005_import.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "identity",
+        sql: include_str!("sql/0006_identity.sql"),
     },
     Migration {
         version: 7,
@@ -110,24 +126,27 @@ pub(super) async fn migrate(
         check_fitness(&transaction).await?;
         prepare(&transaction, schema).await?;
         let applied = applied(&transaction).await?;
-        let newest = MIGRATIONS.last().map_or(0, |m| m.version);
-        if applied > newest {
-            return Err(MigrationFailed::Refused(invalid(
-                OPERATION,
-                format!(
-                    "the database's schema has version {applied}, this program knows {newest}: \
-                     it is older than the database"
-                ),
-            )));
+        if let Err(why) = check(MIGRATIONS, &applied) {
+            return Err(MigrationFailed::Refused(invalid(OPERATION, why)));
         }
-        let Some(next) = MIGRATIONS.iter().find(|m| m.version > applied) else {
+        for known in MIGRATIONS {
+            if applied.get(&known.version) == Some(&None) {
+                transaction
+                    .execute(NOTE_HASH, &[&known.version, &known.hash()])
+                    .await?;
+            }
+        }
+        let next = MIGRATIONS
+            .iter()
+            .find(|m| !applied.contains_key(&m.version));
+        let Some(next) = next else {
             return transaction.commit().await.map_err(Into::into);
         };
         transaction.batch_execute(next.sql).await?;
         transaction
             .execute(
-                "INSERT INTO schema_migrations (version, name) VALUES ($1, $2)",
-                &[&next.version, &next.name],
+                "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
+                &[&next.version, &next.name, &next.hash()],
             )
             .await?;
         transaction.commit().await?;
@@ -171,6 +190,30 @@ pub(super) async fn check_fitness(
     Ok(())
 }
 
+/// Steps applied, each with its hash if that was recorded.
+type AppliedSteps = BTreeMap<i32, Option<String>>;
+
+/// Whether this program may work on a schema that went through these steps.
+fn check(known: &[Migration], applied: &AppliedSteps) -> Result<(), String> {
+    let newest = known.last().map_or(0, |m| m.version);
+    for (version, hash) in applied {
+        let Some(step) = known.iter().find(|m| m.version == *version) else {
+            return Err(format!(
+                "the database's schema has version {version}, which this program does not know (its \
+                 newest is {newest}): it is older than the database"
+            ));
+        };
+        if hash.as_ref().is_some_and(|hash| *hash != step.hash()) {
+            return Err(format!(
+                "step {version} ({}) of the database's schema was applied with other statements than \
+                 this program's: it was made by a build that was never released",
+                step.name
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Sees to it that there is a schema with a table that records its version.
 async fn prepare(transaction: &Transaction<'_>, schema: &str) -> Result<(), MigrationFailed> {
     let place = transaction.query_one(PLACE, &[&schema]).await?;
@@ -206,15 +249,31 @@ async fn prepare(transaction: &Transaction<'_>, schema: &str) -> Result<(), Migr
     Ok(())
 }
 
-/// Version of the schema.
-async fn applied(transaction: &Transaction<'_>) -> Result<i32, Error> {
-    let row = transaction
+/// For steps that were applied before hashes were recorded.
+const NOTE_HASH: &str =
+    "UPDATE schema_migrations SET sha256 = $2 WHERE version = $1 AND sha256 IS NULL";
+
+/// The steps applied.
+async fn applied(transaction: &Transaction<'_>) -> Result<AppliedSteps, Error> {
+    let has_hashes: bool = transaction
         .query_one(
-            "SELECT coalesce(max(version), 0) FROM schema_migrations",
+            "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'schema_migrations'::regclass
+                            AND attname = 'sha256' AND NOT attisdropped)",
             &[],
         )
+        .await?
+        .try_get(0)?;
+    if !has_hashes {
+        transaction
+            .batch_execute("ALTER TABLE schema_migrations ADD COLUMN sha256 text")
+            .await?;
+    }
+    let rows = transaction
+        .query("SELECT version, sha256 FROM schema_migrations", &[])
         .await?;
-    row.try_get(0)
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
 }
 
 /// Makes the database named in the settings, through the server's `postgres` database.
@@ -265,7 +324,6 @@ pub(super) async fn create_database(connector: &Connector) -> Result<(), StoreEr
 mod tests {
     use super::*;
 
-    /// Numbers are given out ahead, so there may be gaps; a database never has a step between two.
     #[test]
     fn steps_are_numbered_upwards() {
         assert!(MIGRATIONS.is_sorted_by(|a, b| a.version < b.version));
@@ -279,5 +337,28 @@ mod tests {
             let told = check_version(number, name).unwrap_err();
             assert!(told.contains(name) && told.contains(" 13 "), "{told}");
         }
+    }
+
+    #[test]
+    fn numbers_may_have_gaps_and_come_late_but_not_be_unknown_or_altered() {
+        let step = |version, sql| Migration {
+            version,
+            name: "step",
+            sql,
+        };
+        let known = [step(1, "a"), step(3, "b"), step(9, "c")];
+        let of = |steps: &[(i32, Option<&str>)]| -> AppliedSteps {
+            let hash = |sql: &str| hex::encode(Sha256::digest(sql));
+            let steps = steps.iter();
+            steps.map(|(v, sql)| (*v, sql.map(hash))).collect()
+        };
+        assert_eq!(check(&known, &of(&[])), Ok(()));
+        assert_eq!(check(&known, &of(&[(1, None), (9, Some("c"))])), Ok(()));
+        for unknown in [2, 10] {
+            let refused = check(&known, &of(&[(1, Some("a")), (unknown, None)])).unwrap_err();
+            assert!(refused.contains("older than the database"), "{refused}");
+        }
+        let altered = check(&known, &of(&[(3, Some("B"))])).unwrap_err();
+        assert!(altered.contains("step 3"), "{altered}");
     }
 }

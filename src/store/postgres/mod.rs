@@ -12,6 +12,7 @@ mod errors;
 pub mod import_journal;
 pub mod jobs;
 mod leases;
+mod marks;
 mod migrate;
 pub mod migration;
 pub mod outbox;

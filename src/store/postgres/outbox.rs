@@ -5,27 +5,35 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio_postgres::{IsolationLevel, Row};
+use uuid::Uuid;
 
+use super::marks::{MarkColumns, mark_at};
 use super::rows::{
     DEAD_COLUMNS, RowColumns, decode_dead_letter, decode_row, partition_of, position_columns,
     system_time, timestamp, unreadable,
 };
 use super::{Postgres, leases};
 use crate::domain::ids::{Offset, PartitionId, Position};
+use crate::log::identity::{LogId, Mark};
+use crate::log::object::ObjectHash;
 use crate::store::delivery::{
     CommitGroup, DeadLetter, DeliveryStatus, DeliveryStore, OutboxRow, PartitionDelivery, Refused,
 };
 use crate::store::error::StoreError;
 
-/// The partitions that are where their group begins move, and only their rows are written: one
-/// statement, one round trip, one fsync for many partitions. A second process that took the same
+/// The partitions that are where their group begins, on the same commit of the same log, move, and only
+/// their rows are written: one statement, one round trip, one fsync for many partitions. A second process that took the same
 /// commits in waits on the watermark's row and then finds it moved.
 const RECORD: &str = "
 WITH wanted AS (
-    SELECT * FROM unnest($1::int4[], $2::int8[], $3::int8[]) AS w(partition, was, next)
+    SELECT * FROM unnest($1::int4[], $2::int8[], $3::int8[], $17::bytea[], $18::bytea[])
+         AS w(partition, was, next, before, after)
 ), moved AS (
-    UPDATE outbox_watermarks m SET next_offset = w.next, moved = now()
+    UPDATE outbox_watermarks m
+    SET next_offset = w.next, moved = now(), log_id = $19, anchored_at = w.next, sha256 = w.after
     FROM wanted w WHERE m.partition = w.partition AND m.next_offset = w.was
+      AND CASE WHEN m.anchored_at = m.next_offset THEN m.sha256 END IS NOT DISTINCT FROM w.before
+      AND m.log_id IS NOT DISTINCT FROM $19
     RETURNING m.partition
 ), taken AS (
     INSERT INTO outbox (partition, commit_offset, idx, event_id, stream_type, stream_id, version,
@@ -42,8 +50,14 @@ WITH wanted AS (
 SELECT partition FROM moved";
 
 const BEGIN: &str = "
-INSERT INTO outbox_watermarks (partition, next_offset)
-SELECT * FROM unnest($1::int4[], $2::int8[]) ON CONFLICT DO NOTHING";
+INSERT INTO outbox_watermarks (partition, next_offset, log_id, anchored_at, sha256)
+SELECT * FROM unnest($1::int4[], $2::int8[], $3::uuid[], $4::int8[], $5::bytea[])
+ON CONFLICT DO NOTHING";
+
+const MARK: &str = "
+UPDATE outbox_watermarks SET log_id = $3, anchored_at = next_offset, sha256 = $4
+WHERE partition = $1 AND next_offset = $2
+  AND log_id IS NOT DISTINCT FROM $5 AND sha256 IS NOT DISTINCT FROM $6";
 
 /// The floor `after` keeps the scan from wading through rows that were just deleted.
 const PENDING: &str = "
@@ -54,6 +68,8 @@ CROSS JOIN LATERAL (
     SELECT * FROM outbox
     WHERE partition = after.partition
       AND (commit_offset, idx) > (after.commit_offset, after.idx)
+      AND EXISTS (SELECT FROM outbox_watermarks w
+                  WHERE w.partition = after.partition AND w.log_id IS NOT DISTINCT FROM $5)
     ORDER BY commit_offset, idx LIMIT $4
 ) o
 ORDER BY o.partition, o.commit_offset, o.idx";
@@ -119,12 +135,25 @@ FROM outbox";
 #[derive(Clone)]
 pub struct PostgresOutbox {
     postgres: Postgres,
+    log: Option<Uuid>,
 }
 
 impl PostgresOutbox {
     /// The outbox in this database.
     pub fn new(postgres: Postgres) -> Self {
-        Self { postgres }
+        Self {
+            postgres,
+            log: None,
+        }
+    }
+
+    /// The same, of this log.
+    #[must_use]
+    pub fn of_log(self, log: Option<LogId>) -> Self {
+        Self {
+            log: log.map(|id| id.0),
+            ..self
+        }
     }
 
     async fn rows(
@@ -145,28 +174,56 @@ impl PostgresOutbox {
 
 #[async_trait]
 impl DeliveryStore for PostgresOutbox {
-    async fn watermarks(&self) -> Result<BTreeMap<PartitionId, Offset>, StoreError> {
+    async fn watermarks(&self) -> Result<BTreeMap<PartitionId, Mark>, StoreError> {
         const OPERATION: &str = "outbox_watermarks";
         let rows = self
             .rows(
                 OPERATION,
-                "SELECT partition, next_offset FROM outbox_watermarks",
+                "SELECT partition, next_offset, log_id, anchored_at, sha256 FROM outbox_watermarks",
             )
             .await?;
         rows.iter()
-            .map(|row| watermark(row, 1))
+            .map(|row| Ok((partition_of(row, 0)?, mark_at(row, 1)?)))
             .collect::<Result<_, _>>()
             .map_err(unreadable(OPERATION))
     }
 
-    async fn begin(&self, starts: Vec<(PartitionId, Offset)>) -> Result<(), StoreError> {
+    async fn begin(&self, starts: Vec<(PartitionId, Mark)>) -> Result<(), StoreError> {
         self.postgres
             .run("outbox_begin", move |client| {
                 Box::pin(async move {
                     let partitions: Vec<i32> = starts.iter().map(|s| i32::from(s.0.0)).collect();
-                    let offsets: Vec<i64> = starts.iter().map(|s| s.1 as i64).collect();
+                    let m = MarkColumns::of(starts.iter().map(|s| &s.1));
                     client
-                        .execute(BEGIN, &[&partitions, &offsets])
+                        .execute(BEGIN, &[&partitions, &m.next, &m.log, &m.at, &m.hash])
+                        .await
+                        .map(|_| ())
+                })
+            })
+            .await
+    }
+
+    async fn mark(
+        &self,
+        partition: PartitionId,
+        from: Mark,
+        hash: ObjectHash,
+    ) -> Result<(), StoreError> {
+        let log = self.log;
+        self.postgres
+            .run("outbox_mark", move |client| {
+                Box::pin(async move {
+                    let was = from.anchor;
+                    let (was_log, was_hash) = (
+                        was.and_then(|a| a.log).map(|id| id.0),
+                        was.map(|a| a.hash.0.to_vec()),
+                    );
+                    let (number, next) = (i32::from(partition.0), from.next as i64);
+                    client
+                        .execute(
+                            MARK,
+                            &[&number, &next, &log, &&hash.0[..], &was_log, &was_hash],
+                        )
                         .await
                         .map(|_| ())
                 })
@@ -176,6 +233,7 @@ impl DeliveryStore for PostgresOutbox {
 
     async fn record(&self, groups: Vec<CommitGroup>) -> Result<Vec<PartitionId>, StoreError> {
         const OPERATION: &str = "outbox_record";
+        let log = self.log;
         let rows = self
             .postgres
             .run(OPERATION, move |client| {
@@ -185,6 +243,11 @@ impl DeliveryStore for PostgresOutbox {
                         groups.iter().map(|g| i32::from(g.partition.0)).collect();
                     let from: Vec<i64> = groups.iter().map(|g| g.from as i64).collect();
                     let to: Vec<i64> = groups.iter().map(|g| g.to as i64).collect();
+                    let before: Vec<Option<Vec<u8>>> = groups
+                        .iter()
+                        .map(|g| g.before.map(|hash| hash.0.to_vec()))
+                        .collect();
+                    let after: Vec<&[u8]> = groups.iter().map(|g| &g.after.0[..]).collect();
                     let c = RowColumns::of(groups.iter().flat_map(|g| &g.rows));
                     client
                         .query(
@@ -206,6 +269,9 @@ impl DeliveryStore for PostgresOutbox {
                                 &c.start,
                                 &c.len,
                                 &c.body,
+                                &before,
+                                &after,
+                                &log,
                             ],
                         )
                         .await
@@ -224,6 +290,7 @@ impl DeliveryStore for PostgresOutbox {
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         const OPERATION: &str = "outbox_pending";
+        let log = self.log;
         let rows = self
             .postgres
             .run(OPERATION, move |client| {
@@ -241,7 +308,7 @@ impl DeliveryStore for PostgresOutbox {
                     client
                         .query(
                             &statement,
-                            &[&partitions, &offsets, &indexes, &(limit as i64)],
+                            &[&partitions, &offsets, &indexes, &(limit as i64), &log],
                         )
                         .await
                 })

@@ -26,6 +26,8 @@ pub use self::query::{ClassQuery, InstanceQuery, ListQuery};
 pub use self::status::ProjectionStatus;
 use super::error::StoreError;
 use crate::domain::ids::{ClassId, DatabaseName, InstanceId, Offset, PartitionId, Version};
+use crate::log::identity::{Anchor, Mark};
+use crate::log::object::ObjectHash;
 use crate::projection::changes::{Changes, ParkedEvent};
 
 /// Number of a generation; grows by one at each rebuild.
@@ -40,10 +42,23 @@ pub struct GenerationState {
     pub generation: Generation,
     /// The offset after the last commit taken in, by partition.
     pub next: Vec<Offset>,
+    /// What it stands on in each of them, if it says so.
+    pub anchors: Vec<Option<Anchor>>,
     /// Events it could not take in.
     pub parked: u64,
     /// Seconds since it was begun, by the store's clock.
     pub age_seconds: f64,
+}
+
+impl GenerationState {
+    /// How far it has got in a partition, and what it stands on.
+    pub fn mark(&self, partition: PartitionId) -> Mark {
+        let at = usize::from(partition.0);
+        Mark {
+            next: self.next.get(at).copied().unwrap_or(0),
+            anchor: self.anchors.get(at).copied().flatten(),
+        }
+    }
 }
 
 /// The generations there are.
@@ -64,6 +79,10 @@ pub struct Move {
     pub from: Offset,
     /// First commit not taken in.
     pub to: Offset,
+    /// Hash of the commit before `from`, as the generation says it; `None` if it does not.
+    pub before: Option<ObjectHash>,
+    /// Hash of the commit before `to`.
+    pub after: ObjectHash,
 }
 
 /// What one transaction takes in.
@@ -131,7 +150,7 @@ pub trait ReadModel: Send + Sync + 'static {
     async fn generations(&self, partitions: u16) -> Result<Generations, StoreError>;
 
     /// Takes a batch in, with its offsets, in one transaction. MUST do nothing unless every move
-    /// begins where the generation is, and MUST leave alone whatever it knows in a newer version;
+    /// begins where the generation is, on the same commit of the same log, and MUST leave alone whatever it knows in a newer version;
     /// so a batch may be repeated, and several processes may try.
     async fn apply(&self, batch: Batch) -> Result<Applied, StoreError>;
 
@@ -139,8 +158,22 @@ pub trait ReadModel: Send + Sync + 'static {
     async fn begin_rebuild(&self) -> Result<Generation, StoreError>;
 
     /// Puts the building generation in the live one's place and drops that one, in one
-    /// transaction; `false` when it has not caught up with the live one, or is gone.
-    async fn swap(&self, building: Generation) -> Result<bool, StoreError>;
+    /// transaction; `false` when it has not caught up with the live one, or is gone. `in_any_case`:
+    /// even if it has not caught up, for a live one that is of another end of the log.
+    async fn swap(&self, building: Generation, in_any_case: bool) -> Result<bool, StoreError>;
+
+    /// Drops a generation: it is another log's. A live one leaves none, and an empty one is made.
+    async fn discard(&self, generation: Generation) -> Result<(), StoreError>;
+
+    /// Has a generation say what it stands on in a partition, which the caller has found to be this
+    /// log's commit; if it is still at `from`.
+    async fn mark(
+        &self,
+        generation: Generation,
+        partition: PartitionId,
+        from: Mark,
+        hash: ObjectHash,
+    ) -> Result<(), StoreError>;
 
     /// Parked events of the live generation in log order, at most `limit` (1 to 1,000).
     async fn parked(&self, limit: u32) -> Result<Vec<ParkedEvent>, StoreError>;

@@ -114,6 +114,7 @@ mod tests {
         let state = |generation, next: [u64; 2]| GenerationState {
             generation: Generation(generation),
             next: next.to_vec(),
+            anchors: vec![None; 2],
             parked: 3,
             age_seconds: 10.0,
         };

@@ -6,8 +6,8 @@
 /// everything else keeps the statement's snapshot. That is enough: the predecessor was read before
 /// the append was formed, and an object at the same offset that the snapshot does not show is
 /// found by the primary key, which also waits for the transaction that brings it. The watermark is
-/// taken only where the snapshot shows it at this offset; if it moves there meanwhile, the tailer
-/// brings the rows.
+/// taken only where the snapshot shows it at this offset, on the same predecessor; if it moves there
+/// meanwhile, or stands on nothing that it says, the tailer brings the rows.
 pub(super) const APPEND: &str = "
 WITH fence AS (
     SELECT mode, lead, epoch, step, revision FROM migration WHERE partition = $1 FOR SHARE
@@ -27,7 +27,7 @@ WITH fence AS (
     WHERE fence.lead = 'postgres' AND fence.step = 'steady' AND fence.epoch = $24::int8
       AND base.chained
     ON CONFLICT (partition, commit_offset) DO NOTHING
-    RETURNING commit_offset
+    RETURNING commit_offset, sha256
 ), described AS (
     INSERT INTO events (partition, commit_offset, idx, stream_type, stream_id, version, event_id,
                         event_type, command_id, recorded, envelope)
@@ -38,8 +38,11 @@ WITH fence AS (
               command_id, recorded, envelope)
     WHERE EXISTS (SELECT FROM added)
 ), moved AS (
-    UPDATE outbox_watermarks m SET next_offset = $22::int8 + 1, moved = now()
+    UPDATE outbox_watermarks m
+    SET next_offset = $22::int8 + 1, moved = now(), anchored_at = $22::int8 + 1,
+        sha256 = added.sha256
     FROM added WHERE m.partition = $1 AND m.next_offset = $22::int8
+      AND m.anchored_at = $22::int8 AND m.sha256 = $23::bytea
     RETURNING m.partition
 ), taken AS (
     INSERT INTO outbox (partition, commit_offset, idx, event_id, stream_type, stream_id, version,

@@ -16,6 +16,7 @@ use super::errors::STORE;
 use super::rows::{mode, partition_of, timestamp, unreadable};
 use super::{Postgres, Work};
 use crate::domain::ids::{Epoch, Offset, PartitionId};
+use crate::log::identity::LogId;
 use crate::log::object::{CommitObject, ControlRecord};
 use crate::migration::handoff::PostgresView;
 use crate::migration::lead::Lead;
@@ -26,7 +27,8 @@ use crate::store::migration_table::{MigrationTable, RowSeen};
 
 /// Column 0 the partition, 1 to 5 what [`decode_row`] reads.
 const ROWS: &str = "
-SELECT partition, mode, lead, epoch, step, revision, since, changed, clock_timestamp()
+SELECT partition, mode, lead, epoch, step, revision, since, changed, clock_timestamp(),
+       (SELECT log_id FROM log_identity)
 FROM migration ORDER BY partition";
 
 /// One statement, hence one snapshot.
@@ -62,12 +64,78 @@ const HAS_COMMITS: &str = "SELECT EXISTS (SELECT FROM commits WHERE partition = 
 #[derive(Clone)]
 pub struct PostgresMigration {
     postgres: Postgres,
+    log: Option<LogId>,
 }
+
+const BIND: &str = "INSERT INTO log_identity (log_id) VALUES ($1) ON CONFLICT DO NOTHING";
+
+const BOUND: &str = "SELECT log_id FROM log_identity";
 
 impl PostgresMigration {
     /// The migration in this database.
     pub fn new(postgres: Postgres) -> Self {
-        Self { postgres }
+        Self {
+            postgres,
+            log: None,
+        }
+    }
+
+    /// The same, of this log: the rows of another one are refused.
+    #[must_use]
+    pub fn of_log(self, log: Option<LogId>) -> Self {
+        Self { log, ..self }
+    }
+
+    /// The log this schema belongs to; `None` while no process with that log's bucket has said so.
+    pub async fn log_id(&self) -> Result<Option<LogId>, StoreError> {
+        const OPERATION: &str = "log_identity";
+        let row = self
+            .postgres
+            .run(OPERATION, |client| {
+                Box::pin(async move { client.query_opt(BOUND, &[]).await })
+            })
+            .await?;
+        row.map(|row| row.try_get(0).map(LogId))
+            .transpose()
+            .map_err(unreadable(OPERATION))
+    }
+
+    /// Has the schema say to which log it belongs, if it does not say so yet.
+    async fn bind(&self) -> Result<(), StoreError> {
+        let Some(LogId(ours)) = self.log else {
+            return Ok(());
+        };
+        let bound = self
+            .postgres
+            .run("log_identity", move |client| {
+                Box::pin(async move {
+                    client.execute(BIND, &[&ours]).await?;
+                    client.query_one(BOUND, &[]).await?.try_get(0)
+                })
+            })
+            .await?;
+        self.refuse_other(Some(bound))
+    }
+
+    fn refuse_other(&self, bound: Option<Uuid>) -> Result<(), StoreError> {
+        let theirs = bound.map(LogId);
+        match (theirs, self.log) {
+            (Some(theirs), Some(ours)) if theirs != ours => {
+                let message = format!(
+                    "the PostgreSQL schema belongs to the log {theirs}, the bucket holds the log \
+                     {ours}: point the service at the bucket or the database that belong \
+                     together, or give this bucket a schema of its own (`postgres.schema`)"
+                );
+                let kind = StoreErrorKind::Conflict;
+                Err(StoreError::determinate(
+                    kind,
+                    STORE,
+                    "log_identity",
+                    message,
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn run<T, W>(&self, operation: &'static str, work: W) -> Result<T, StoreError>
@@ -211,6 +279,14 @@ impl MigrationTable for PostgresMigration {
                 })
             })
             .await?;
+        let bound: Option<Uuid> = match rows.first() {
+            Some(row) => row.try_get(9).map_err(unreadable(OPERATION))?,
+            None => None,
+        };
+        self.refuse_other(bound)?;
+        if bound.is_none() {
+            self.bind().await?;
+        }
         rows.iter().map(|row| seen(row, OPERATION)).collect()
     }
 
@@ -322,6 +398,7 @@ impl MigrationTable for PostgresMigration {
         driver: &str,
         patience: Duration,
     ) -> Result<bool, StoreError> {
+        self.bind().await?;
         let (row, driver) = (switches::Document::of(switch)?, driver.to_owned());
         self.postgres
             .run("switch_begin", move |client| {
@@ -344,6 +421,7 @@ impl MigrationTable for PostgresMigration {
         driver: &str,
         patience: Duration,
     ) -> Result<Option<Switch>, StoreError> {
+        self.bind().await?;
         let driver = driver.to_owned();
         self.run("switch_adopt", move |client| {
             Box::pin(async move { switches::adopt(client, &driver, patience).await })

@@ -7,8 +7,10 @@ use std::time::SystemTime;
 use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use super::super::Work;
+use super::super::marks::mark_at;
 use super::is_gone;
 use super::sql::{system_time, table};
 use crate::projection::changes::{ParkedEvent, State};
@@ -24,15 +26,16 @@ const UNHURRIED: &str = "SET LOCAL synchronous_commit = off";
 /// Takes a batch in.
 pub(super) fn apply(
     batch: Batch,
+    log: Option<Uuid>,
 ) -> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, Applied> + Send + 'static {
     move |client| {
         Box::pin(async move {
             let transaction = client.transaction().await?;
             transaction.batch_execute(UNHURRIED).await?;
-            if !begins_here(&transaction, batch.generation, &batch.moves).await? {
+            if !begins_here(&transaction, &batch, log).await? {
                 return Ok(Applied::Moved);
             }
-            match write(&transaction, &batch).await {
+            match write(&transaction, &batch, log).await {
                 Ok(()) => {}
                 // Swapped away and dropped: nobody reads it any more.
                 Err(e) if is_gone(&e) => return Ok(Applied::Moved),
@@ -57,29 +60,36 @@ fn unfit(error: &Error) -> Option<String> {
 
 async fn begins_here(
     transaction: &Transaction<'_>,
-    generation: Generation,
-    moves: &[Move],
+    batch: &Batch,
+    log: Option<Uuid>,
 ) -> Result<bool, Error> {
+    let moves = &batch.moves;
     let partitions: Vec<i32> = moves.iter().map(|m| i32::from(m.partition.0)).collect();
     let statement = transaction
         .prepare_cached(
-            "SELECT partition, next_offset FROM read_model_positions
+            "SELECT partition, next_offset, log_id, anchored_at, sha256 FROM read_model_positions
              WHERE generation = $1 AND partition = ANY($2) ORDER BY partition FOR UPDATE",
         )
         .await?;
     let rows = transaction
-        .query(&statement, &[&generation.0, &partitions])
+        .query(&statement, &[&batch.generation.0, &partitions])
         .await?;
     let mut found = BTreeMap::new();
     for row in rows {
-        found.insert(row.try_get::<_, i32>(0)?, row.try_get::<_, i64>(1)?);
+        let log_id: Option<Uuid> = row.try_get(2)?;
+        let mark = mark_at(&row, 1)?;
+        found.insert(row.try_get::<_, i32>(0)?, (mark.next, mark.hash(), log_id));
     }
     Ok(moves
         .iter()
-        .all(|m| found.get(&i32::from(m.partition.0)) == Some(&(m.from as i64))))
+        .all(|m| found.get(&i32::from(m.partition.0)) == Some(&(m.from, m.before, log))))
 }
 
-async fn write(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Error> {
+async fn write(
+    transaction: &Transaction<'_>,
+    batch: &Batch,
+    log: Option<Uuid>,
+) -> Result<(), Error> {
     let (generation, changes) = (batch.generation, &batch.changes);
     if !changes.instances.is_empty() {
         let states: Vec<&State> = changes.instances.values().collect();
@@ -119,7 +129,7 @@ async fn write(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Error
         upsert(transaction, generation, "databases", "json", &keys, &states).await?;
     }
     park(transaction, generation, &batch.parked).await?;
-    advance(transaction, generation, &batch.moves).await
+    advance(transaction, generation, &batch.moves, log).await
 }
 
 /// Writes the states of things unless newer ones are known. What a state does not say stays.
@@ -236,18 +246,21 @@ async fn advance(
     transaction: &Transaction<'_>,
     generation: Generation,
     moves: &[Move],
+    log: Option<Uuid>,
 ) -> Result<(), Error> {
     let partitions: Vec<i32> = moves.iter().map(|m| i32::from(m.partition.0)).collect();
     let to: Vec<i64> = moves.iter().map(|m| m.to as i64).collect();
+    let after: Vec<&[u8]> = moves.iter().map(|m| &m.after.0[..]).collect();
     let statement = transaction
         .prepare_cached(
-            "UPDATE read_model_positions p SET next_offset = m.next
-             FROM unnest($2::int[], $3::int8[]) AS m (partition, next)
+            "UPDATE read_model_positions p
+             SET next_offset = m.next, log_id = $4, anchored_at = m.next, sha256 = m.after
+             FROM unnest($2::int[], $3::int8[], $5::bytea[]) AS m (partition, next, after)
              WHERE p.generation = $1 AND p.partition = m.partition",
         )
         .await?;
     transaction
-        .execute(&statement, &[&generation.0, &partitions, &to])
+        .execute(&statement, &[&generation.0, &partitions, &to, &log, &after])
         .await?;
     Ok(())
 }

@@ -2,10 +2,14 @@
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use tokio_postgres::{Error, Row};
+use uuid::Uuid;
 
 use super::super::Work;
+use super::super::marks::mark_of;
 use super::sql::table;
 use crate::domain::ids::{PartitionId, Position};
+use crate::log::identity::{LogId, Mark};
+use crate::log::object::ObjectHash;
 use crate::projection::changes::ParkedEvent;
 use crate::store::read_model::{Generation, GenerationState, Generations};
 
@@ -21,7 +25,13 @@ const STATES: &str = "
            ARRAY(SELECT p.partition FROM read_model_positions p
                  WHERE p.generation = g.generation ORDER BY p.partition) AS partitions,
            ARRAY(SELECT p.next_offset FROM read_model_positions p
-                 WHERE p.generation = g.generation ORDER BY p.partition) AS next
+                 WHERE p.generation = g.generation ORDER BY p.partition) AS next,
+           ARRAY(SELECT p.log_id FROM read_model_positions p
+                 WHERE p.generation = g.generation ORDER BY p.partition) AS logs,
+           ARRAY(SELECT p.anchored_at FROM read_model_positions p
+                 WHERE p.generation = g.generation ORDER BY p.partition) AS anchored,
+           ARRAY(SELECT p.sha256 FROM read_model_positions p
+                 WHERE p.generation = g.generation ORDER BY p.partition) AS hashes
     FROM read_model_generations g";
 
 /// Waits for everyone else who makes, swaps or drops generations.
@@ -40,6 +50,7 @@ struct Found {
 /// The generations; makes an empty live one when there is none.
 pub(super) fn open(
     partitions: u16,
+    log: Option<Uuid>,
 ) -> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, Generations> + Send + 'static {
     move |client| {
         Box::pin(async move {
@@ -67,11 +78,13 @@ pub(super) fn open(
                 None => {
                     let generation = make(&transaction, "live").await?;
                     let all: Vec<i32> = (0..i32::from(partitions)).collect();
-                    begin_at_zero(&transaction, generation, &all).await?;
+                    begin_at_zero(&transaction, generation, &all, log).await?;
                     tracing::info!(generation = generation.0, "made an empty read model");
+                    let start = Mark::start(log.map(LogId));
                     GenerationState {
                         generation,
                         next: vec![0; usize::from(partitions)],
+                        anchors: vec![start.anchor; usize::from(partitions)],
                         parked: 0,
                         age_seconds: 0.0,
                     }
@@ -101,8 +114,14 @@ async fn find(client: &impl GenericClient, partitions: u16) -> Result<Found, Err
             found.broken.push(generation);
             continue;
         }
+        let logs: Vec<Option<Uuid>> = row.try_get("logs")?;
+        let anchored: Vec<Option<i64>> = row.try_get("anchored")?;
+        let hashes: Vec<Option<&[u8]>> = row.try_get("hashes")?;
+        let anchors = (next.iter().zip(logs).zip(anchored).zip(hashes))
+            .map(|(((next, log), at), hash)| mark_of(*next, log, at, hash).anchor);
         let state = GenerationState {
             generation,
+            anchors: anchors.collect(),
             next: next.into_iter().map(|n| n as u64).collect(),
             parked: row.try_get::<_, i64>("parked")? as u64,
             age_seconds: row.try_get("age")?,
@@ -132,12 +151,14 @@ async fn begin_at_zero(
     transaction: &Transaction<'_>,
     generation: Generation,
     partitions: &[i32],
+    log: Option<Uuid>,
 ) -> Result<(), Error> {
     transaction
         .execute(
-            "INSERT INTO read_model_positions (generation, partition, next_offset)
-             SELECT $1, p, 0 FROM unnest($2::int[]) p",
-            &[&generation.0, &partitions],
+            "INSERT INTO read_model_positions
+                 (generation, partition, next_offset, log_id, anchored_at, sha256)
+             SELECT $1, p, 0, $3, 0, $4 FROM unnest($2::int[]) p",
+            &[&generation.0, &partitions, &log, &&ObjectHash::NONE.0[..]],
         )
         .await?;
     Ok(())
@@ -163,8 +184,9 @@ async fn drop_generation(
 }
 
 /// Begins a rebuild, or gives the one under way. Its partitions are those of the live generation.
-pub(super) fn begin_rebuild()
--> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, Generation> + Send + 'static {
+pub(super) fn begin_rebuild(
+    log: Option<Uuid>,
+) -> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, Generation> + Send + 'static {
     move |client| {
         Box::pin(async move {
             let transaction = client.transaction().await?;
@@ -190,7 +212,7 @@ pub(super) fn begin_rebuild()
                 .map(|row| row.try_get(0))
                 .collect::<Result<_, Error>>()?;
             let generation = make(&transaction, "building").await?;
-            begin_at_zero(&transaction, generation, &partitions).await?;
+            begin_at_zero(&transaction, generation, &partitions, log).await?;
             transaction.commit().await?;
             tracing::info!(generation = generation.0, "began to rebuild the read model");
             Ok(generation)
@@ -198,9 +220,60 @@ pub(super) fn begin_rebuild()
     }
 }
 
-/// Puts `building` in the live one's place if it has caught up with it.
+/// Drops a generation, whatever it is.
+pub(super) fn discard(
+    generation: Generation,
+) -> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, ()> + Send + 'static {
+    move |client| {
+        Box::pin(async move {
+            let transaction = client.transaction().await?;
+            transaction.batch_execute(ONE_AT_A_TIME).await?;
+            drop_generation(&transaction, generation).await?;
+            transaction.commit().await
+        })
+    }
+}
+
+const MARK: &str = "
+UPDATE read_model_positions SET log_id = $4, anchored_at = next_offset, sha256 = $5
+WHERE generation = $1 AND partition = $2 AND next_offset = $3
+  AND log_id IS NOT DISTINCT FROM $6 AND sha256 IS NOT DISTINCT FROM $7";
+
+/// Has a generation say what it stands on in a partition.
+pub(super) fn mark(
+    (generation, partition): (Generation, PartitionId),
+    from: Mark,
+    hash: ObjectHash,
+    log: Option<Uuid>,
+) -> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, ()> + Send + 'static {
+    move |client| {
+        Box::pin(async move {
+            let was_log = from.anchor.and_then(|a| a.log).map(|id| id.0);
+            let was_hash = from.anchor.map(|a| a.hash.0.to_vec());
+            let (number, next) = (i32::from(partition.0), from.next as i64);
+            client
+                .execute(
+                    MARK,
+                    &[
+                        &generation.0,
+                        &number,
+                        &next,
+                        &log,
+                        &&hash.0[..],
+                        &was_log,
+                        &was_hash,
+                    ],
+                )
+                .await
+                .map(|_| ())
+        })
+    }
+}
+
+/// Puts `building` in the live one's place if it has caught up with it, or in any case.
 pub(super) fn swap(
     building: Generation,
+    in_any_case: bool,
 ) -> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, bool> + Send + 'static {
     move |client| {
         Box::pin(async move {
@@ -237,7 +310,7 @@ pub(super) fn swap(
                 )
                 .await?
                 .try_get(0)?;
-            if behind {
+            if behind && !in_any_case {
                 return Ok(false);
             }
             drop_generation(&transaction, live).await?;

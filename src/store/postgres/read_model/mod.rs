@@ -16,9 +16,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
+use uuid::Uuid;
 
 use super::Postgres;
-use crate::domain::ids::{ClassId, DatabaseName, InstanceId};
+use crate::domain::ids::{ClassId, DatabaseName, InstanceId, PartitionId};
+use crate::log::identity::{LogId, Mark};
+use crate::log::object::ObjectHash;
 use crate::projection::changes::ParkedEvent;
 use crate::store::error::StoreError;
 use crate::store::read_model::{
@@ -33,6 +36,7 @@ pub struct PostgresReadModel {
     postgres: Postgres,
     /// The live generation as last seen; a reader that finds its tables gone looks again.
     live: AtomicI64,
+    log: Option<Uuid>,
 }
 
 impl PostgresReadModel {
@@ -41,6 +45,16 @@ impl PostgresReadModel {
         Self {
             postgres,
             live: AtomicI64::new(UNKNOWN),
+            log: None,
+        }
+    }
+
+    /// The same, of this log.
+    #[must_use]
+    pub fn of_log(self, log: Option<LogId>) -> Self {
+        Self {
+            log: log.map(|id| id.0),
+            ..self
         }
     }
 
@@ -59,28 +73,46 @@ fn is_gone(error: &Error) -> bool {
 #[async_trait]
 impl ReadModel for PostgresReadModel {
     async fn generations(&self, partitions: u16) -> Result<Generations, StoreError> {
-        let run = generations::open(partitions);
+        let run = generations::open(partitions, self.log);
         let generations = self.postgres.run("projection_positions", run).await?;
         self.remember(Some(generations.live.generation));
         Ok(generations)
     }
 
     async fn apply(&self, batch: Batch) -> Result<Applied, StoreError> {
-        self.postgres.run("project", apply::apply(batch)).await
+        self.postgres
+            .run("project", apply::apply(batch, self.log))
+            .await
     }
 
     async fn begin_rebuild(&self) -> Result<Generation, StoreError> {
-        let run = generations::begin_rebuild();
+        let run = generations::begin_rebuild(self.log);
         self.postgres.run("begin_rebuild", run).await
     }
 
-    async fn swap(&self, building: Generation) -> Result<bool, StoreError> {
-        let run = generations::swap(building);
+    async fn swap(&self, building: Generation, in_any_case: bool) -> Result<bool, StoreError> {
+        let run = generations::swap(building, in_any_case);
         let swapped = self.postgres.run("swap_read_model", run).await?;
         if swapped {
             self.remember(Some(building));
         }
         Ok(swapped)
+    }
+
+    async fn discard(&self, generation: Generation) -> Result<(), StoreError> {
+        let run = generations::discard(generation);
+        self.postgres.run("discard_read_model", run).await
+    }
+
+    async fn mark(
+        &self,
+        generation: Generation,
+        partition: PartitionId,
+        from: Mark,
+        hash: ObjectHash,
+    ) -> Result<(), StoreError> {
+        let run = generations::mark((generation, partition), from, hash, self.log);
+        self.postgres.run("mark_read_model", run).await
     }
 
     async fn parked(&self, limit: u32) -> Result<Vec<ParkedEvent>, StoreError> {

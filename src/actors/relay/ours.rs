@@ -1,0 +1,62 @@
+//! Which of the partitions a relay holds it may publish: those whose outbox is of this log. The
+//! tailer finds the same and says so; a relay asks for itself, since rows may be there before the
+//! tailer has looked.
+
+use std::collections::BTreeMap;
+
+use crate::domain::ids::{Offset, PartitionId};
+use crate::log::identity::{Before, Mark, Verdict};
+use crate::store::delivery::DeliveryStore;
+use crate::store::error::StoreError;
+use crate::store::event_log::EventLog;
+
+/// Partitions that may be published, with the watermark by which that was found.
+pub type Ours = BTreeMap<PartitionId, Option<Mark>>;
+
+/// Those of `held` that may be published. What cannot be judged now stays as it was `before`.
+pub async fn of_this_log(
+    store: &dyn DeliveryStore,
+    log: &EventLog,
+    held: &[PartitionId],
+    before: &Ours,
+) -> Result<Ours, StoreError> {
+    let marks = store.watermarks().await?;
+    let mut ours = Ours::new();
+    for partition in held {
+        let known = before.get(partition);
+        let mark = marks.get(partition);
+        let is_ours = match mark {
+            // Without a watermark there are no rows either.
+            None => true,
+            Some(mark) if known == Some(&Some(*mark)) => true,
+            Some(mark) => match log.judge(*partition, mark).await {
+                Ok(verdict) => matches!(verdict, Verdict::Ours { .. }),
+                Err(error) => {
+                    tracing::debug!(%partition, %error, "whose the outbox is is asked later");
+                    known.is_some()
+                }
+            },
+        };
+        if is_ours {
+            ours.insert(*partition, mark.copied());
+        }
+    }
+    Ok(ours)
+}
+
+/// Delivered watermarks with what they stand on. What the log does not hold is left out.
+pub async fn marks(
+    log: &EventLog,
+    delivered: &BTreeMap<PartitionId, Offset>,
+) -> Result<BTreeMap<PartitionId, Mark>, StoreError> {
+    let mut marks = BTreeMap::new();
+    for (partition, next) in delivered {
+        let mark = match log.before(*partition, *next).await? {
+            Before::Commit(hash) => Mark::on(log.id(), *next, hash),
+            Before::Damaged => Mark::unmarked(*next),
+            Before::Nothing => continue,
+        };
+        marks.insert(*partition, mark);
+    }
+    Ok(marks)
+}

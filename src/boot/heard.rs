@@ -1,0 +1,103 @@
+//! Who led each partition when this node ran last, in a file of the data directory: outside of both
+//! stores, so that a database restored from before a hand-off does not lead by its old row while the
+//! bucket, which knows better, is away. Derived; without it the row alone has to prove itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::actors::write_path::Standings;
+use crate::domain::ids::PartitionId;
+use crate::migration::lead::Leadership;
+use crate::store::io_runtime::IoRuntime;
+
+const FILE: &str = "leads.json";
+
+type Leads = BTreeMap<PartitionId, Leadership>;
+
+/// What was noted. A file that cannot be read as what it should be is an error: it may be the only
+/// one that knows.
+pub fn load(data_dir: &Path) -> anyhow::Result<Leads> {
+    let path = data_dir.join(FILE);
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            format!(
+                "{} is damaged; delete it if S3 can be reached",
+                path.display()
+            )
+        }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Leads::new()),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn save(path: &Path, leads: &Leads) -> io::Result<()> {
+    let fresh = path.with_extension("json.new");
+    let mut file = fs::File::create(&fresh)?;
+    file.write_all(&serde_json::to_vec(leads)?)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)
+}
+
+/// Notes every change of the lead, as long as it is not ended.
+pub fn keep(
+    io: &IoRuntime,
+    data_dir: &Path,
+    mut standings: watch::Receiver<Standings>,
+) -> JoinHandle<()> {
+    let path: PathBuf = data_dir.join(FILE);
+    io.spawn(async move {
+        let mut noted = Leads::new();
+        loop {
+            let leads = leads(&standings.borrow_and_update());
+            if !leads.is_empty() && leads != noted {
+                match save(&path, &leads) {
+                    Ok(()) => noted = leads,
+                    Err(error) => {
+                        tracing::error!(path = %path.display(), %error,
+                            "cannot note who leads; with S3 away at the next start, PostgreSQL's \
+                             row alone would have to tell");
+                    }
+                }
+            }
+            if standings.changed().await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn leads(standings: &Standings) -> Leads {
+    (0..)
+        .map(PartitionId)
+        .zip(standings)
+        .filter_map(|(partition, standing)| Some((partition, (*standing)?.stage.leadership)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Epoch;
+    use crate::migration::lead::Lead;
+
+    #[test]
+    fn what_was_heard_outlives_the_process_and_damage_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load(dir.path()).unwrap().is_empty());
+        let led = Leadership {
+            lead: Lead::S3,
+            epoch: Epoch(4),
+        };
+        let leads = Leads::from([(PartitionId(0), led), (PartitionId(11), led)]);
+        save(&dir.path().join(FILE), &leads).unwrap();
+        assert_eq!(load(dir.path()).unwrap(), leads);
+        fs::write(dir.path().join(FILE), "{").unwrap();
+        assert!(load(dir.path()).is_err());
+    }
+}
