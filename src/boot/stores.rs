@@ -144,6 +144,8 @@ async fn refuse_unfit(postgres: &Postgres) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
 /// What is known of the log before it is opened.
 struct Prepared {
     partitions: u16,
