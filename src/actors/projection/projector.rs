@@ -92,7 +92,6 @@ impl Projector {
             changed,
             turn: TURN.0,
             first: 0,
-            checked: false,
             proven: BTreeMap::new(),
             distrusted: None,
             remade: BTreeSet::new(),
