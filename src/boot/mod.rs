@@ -29,9 +29,6 @@ use crate::config::Config;
 use crate::config::endpoints::Endpoints;
 use crate::embedded::{EmbeddedStack, Names, Parts};
 use crate::http::{Edge, HttpState};
-
-#[cfg(test)]
-pub(crate) use self::http::settings as http_settings;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::transport::TopicNames;
 
@@ -154,3 +151,6 @@ fn announce(
         endpoints = %config.data_dir.join("endpoints.json").display(), "serving");
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) use self::http::settings as http_settings;
