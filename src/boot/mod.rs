@@ -30,9 +30,6 @@ use crate::config::Config;
 use crate::config::endpoints::{self, Endpoints};
 use crate::embedded::{EmbeddedStack, Names, Parts};
 use crate::http::{Edge, HttpState};
-
-#[cfg(test)]
-pub(crate) use self::http::settings as http_settings;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::transport::TopicNames;
 
@@ -160,3 +157,6 @@ fn announce(
         endpoints = file.map(|f| f.display().to_string()), "serving");
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) use self::http::settings as http_settings;

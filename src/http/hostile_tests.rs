@@ -82,7 +82,12 @@ async fn start(settings: HttpSettings) -> World {
         );
         let around_echo = around("/echo", Method::POST, Access::Write);
         cfg.service(web::resource("/echo").post(echo).wrap(around_echo));
-        let bare = |_: BareCommand| async { HttpResponse::Ok().body("bare") };
+        let bare = |_: BareCommand| async {
+            // As real ones do. To an answer that is there before the next read actix says that
+            // the body was not wanted, and closes the connection.
+            actix_rt::time::sleep(Duration::from_millis(1)).await;
+            HttpResponse::Ok().body("bare")
+        };
         let around_bare = around("/bare", Method::DELETE, Access::Write);
         cfg.service(web::resource("/bare").delete(bare).wrap(around_bare));
     };

@@ -49,11 +49,6 @@ pub mod sse;
 pub mod streams;
 pub mod wire;
 
-#[cfg(test)]
-mod bodies_tests;
-#[cfg(test)]
-mod hostile_tests;
-
 use std::sync::Arc;
 
 use actix_web::web;
@@ -79,3 +74,8 @@ pub fn configure(cfg: &mut web::ServiceConfig, state: web::Data<HttpState>) {
     routes::configure(cfg, &state.edge);
     cfg.app_data(state);
 }
+
+#[cfg(test)]
+mod bodies_tests;
+#[cfg(test)]
+mod hostile_tests;
