@@ -17,8 +17,10 @@ const MAX_LIVE_BYTES: usize = 128 << 20;
 /// Thousands of usual classes, or two of the largest chains.
 const CLASS_CACHE_BYTES: u64 = 2 * MAX_CHAIN_BYTES as u64;
 
-/// Sixteen of the largest instances changed at a time, each held some times over.
-const MAX_COMMAND_BYTES: usize = 128 << 20;
+/// Two to four of the largest instances changed at a time, each held some times over: as many as keep
+/// the threads of the aggregates busy. More would only wait on those threads, and there everybody
+/// else's commands would wait behind them.
+const MAX_COMMAND_BYTES: usize = 16 << 20;
 
 /// Longer than a user's pause between two steps; coming back costs one read of the stream.
 const IDLE_AFTER: Duration = Duration::from_secs(60);

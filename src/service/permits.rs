@@ -20,6 +20,9 @@ use crate::metrics;
 /// never reach it, or 32 batches at their full width. At 1 KiB each that is 8 MiB of events.
 pub const MAX_COMMANDS: usize = 8_192;
 
+/// How long a single heavy command waits for room: before it there may be heavy ones of batches.
+const HEAVY_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Up to this weight a command is light: all of them together are 128 MiB at most.
 const LIGHT: usize = 16 * 1024;
 
@@ -92,7 +95,7 @@ impl CommandPermits {
         let until = if patient {
             deadline
         } else {
-            deadline.min(Instant::now() + PATIENCE)
+            deadline.min(Instant::now() + HEAVY_PATIENCE)
         };
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         match timeout_at(until, self.bytes.acquire_many(weight)).await {
@@ -208,7 +211,7 @@ mod tests {
         drop(permits.hold(1_000, deadline, false).await.unwrap());
         assert_eq!(begun.elapsed(), Duration::ZERO);
         let (waited, ()) = tokio::join!(permits.hold(100_000, deadline, true), async {
-            tokio::time::sleep(PATIENCE * 2).await;
+            tokio::time::sleep(HEAVY_PATIENCE * 2).await;
             drop(held);
         });
         waited.unwrap();
