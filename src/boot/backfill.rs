@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::actors::import::{ImportRefused, Importer, StartImport};
 use crate::actors::mirror::Brake;
-use crate::actors::mirror::copier::copy_some;
+use crate::actors::mirror::copier::{copy_some, prove_end};
 use crate::actors::mirrors::Mirrors;
 use crate::actors::write_path::WritePath;
 use crate::domain::ids::{Offset, PartitionId};
@@ -105,6 +105,7 @@ impl History {
             return Ok((next, self.brake.copied() - before));
         }
         let log = self.path.store().log();
+        prove_end(log, partition, Lead::S3, at).await?;
         copy_some(log, partition, Lead::S3, at, self.head(partition)).await
     }
 

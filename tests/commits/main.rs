@@ -13,6 +13,7 @@ mod damage;
 mod fence;
 mod handoff;
 mod migration;
+mod foreign_copy;
 mod mirror;
 mod outbox;
 mod rates;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use oms::domain::ids::{Epoch, PartitionId};
 use oms::migration::record::MigrationRow;
 use oms::migration::stage::StageKind;
-use oms::store::commit_store::{Appended, LeadingTable};
+use oms::store::commit_store::{Appended, CommitStore, LeadingTable};
 use oms::store::migration_table::MigrationTable;
 use oms::store::postgres::commits::PostgresCommits;
 use oms::store::postgres::migration::PostgresMigration;
@@ -78,6 +79,10 @@ impl World {
         tokio::spawn(connection);
         client.batch_execute("SET search_path = oms").await.unwrap();
         client
+    }
+
+    async fn commits_at(&self, offset: u64) -> Arc<oms::log::object::CommitObject> {
+        Arc::new(self.commits.get(P0, offset).await.unwrap().unwrap())
     }
 
     async fn append(&self, object: &Arc<oms::log::object::CommitObject>) -> Appended {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::board::Board;
-use crate::actors::mirror::copier::copy_some;
+use crate::actors::mirror::copier::{copy_some, prove_end};
 use crate::domain::ids::{Offset, PartitionId, WriterId};
 use crate::domain::time::new_uuid;
 use crate::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT};
@@ -229,6 +229,8 @@ impl Mover<'_> {
         };
         let end = place.end(self.partition, hint).await?;
         let mut next = end;
+        // The lead must not go to a copy of another log, or of another end of this one.
+        prove_end(log, self.partition, to, next.min(up_to)).await?;
         while next < up_to {
             let reached = copy_some(log, self.partition, to, next, up_to).await?.0;
             if reached <= next {

@@ -77,6 +77,38 @@ pub async fn copy_some(
     Ok((next, events))
 }
 
+/// Makes sure that what `to` holds before `end` is what the other place holds there. By its hash that
+/// commit vouches for all before it: nothing is to be put on top of a copy that went another way.
+pub async fn prove_end(
+    log: &EventLog,
+    partition: PartitionId,
+    to: Lead,
+    end: Offset,
+) -> Result<(), StoreError> {
+    let from = match to {
+        Lead::S3 => Lead::Postgres,
+        Lead::Postgres => Lead::S3,
+    };
+    if to == Lead::S3 {
+        log.confirm_bucket().await?;
+    }
+    let (Some(last), Some(copy), Some(truth)) =
+        (end.checked_sub(1), log.place(to), log.place(from))
+    else {
+        return Ok(());
+    };
+    let ends = copy.get(partition, last).await?;
+    let leads = truth.get(partition, last).await?;
+    let why = match (ends, leads) {
+        (Some(ends), Some(leads)) if ends.bytes == leads.bytes => return Ok(()),
+        (None, _) => return Ok(()),
+        (Some(_), Some(_)) => Foreign::Diverged,
+        (Some(_), None) => Foreign::Behind,
+    };
+    let what = why.describe(CopyKind::Mirror.name(), partition, end);
+    Err(StoreError::corrupt(to.as_str(), "copy", what))
+}
+
 /// See the module.
 pub struct Copier {
     deps: MirrorDeps,
@@ -223,9 +255,9 @@ impl Copier {
             Some((target, next)) if target == to => next,
             _ => {
                 let end = self.find_end(to).await?;
-                self.prove(to, end).await?;
                 // Known from here on, also when nothing can be copied.
                 self.found(to, end, false);
+                prove_end(&self.deps.log, self.partition, to, end).await?;
                 end
             }
         };
@@ -259,34 +291,6 @@ impl Copier {
             Some(place) => place.end(self.partition, 0).await,
             None => Ok(0),
         }
-    }
-
-    /// Makes sure that what the copy ends with is what the leading place holds there. By its hash
-    /// that commit vouches for all before it.
-    async fn prove(&self, to: Lead, end: Offset) -> Result<(), StoreError> {
-        let log = &self.deps.log;
-        if to == Lead::S3 {
-            log.confirm_bucket().await?;
-        }
-        let from = match to {
-            Lead::S3 => Lead::Postgres,
-            Lead::Postgres => Lead::S3,
-        };
-        let (Some(last), Some(copy), Some(truth)) =
-            (end.checked_sub(1), log.place(to), log.place(from))
-        else {
-            return Ok(());
-        };
-        let ends = copy.get(self.partition, last).await?;
-        let leads = truth.get(self.partition, last).await?;
-        let why = match (ends, leads) {
-            (Some(ends), Some(leads)) if ends.bytes == leads.bytes => return Ok(()),
-            (None, _) => return Ok(()),
-            (Some(_), Some(_)) => Foreign::Diverged,
-            (Some(_), None) => Foreign::Behind,
-        };
-        let what = why.describe(CopyKind::Mirror.name(), self.partition, end);
-        Err(StoreError::corrupt(to.as_str(), "copy", what))
     }
 
     fn reached(&mut self, to: Lead, next: Offset, in_step: bool) {
