@@ -23,6 +23,7 @@ mod output;
 mod progress;
 mod projections;
 mod remote;
+mod reports;
 mod serve;
 mod status;
 
