@@ -1,16 +1,16 @@
 //! A foreign row as an event of ours, or why it cannot be one.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::about::{About, escaped};
 use super::names::{self, GivenNames, Kind};
 use super::payload::{self, Policy, Unusable};
+pub use super::reasons::ParkReason;
 use super::row::{ForeignRow, RowTime};
 use super::spec::{BinaryPolicy, FirstVersion, SourceSpec};
 use crate::domain::event::NewEvent;
@@ -23,59 +23,6 @@ const MAX_REMEMBERED: usize = 10_000;
 
 /// UUIDv5 name space of ids of events whose own is not a UUID.
 const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_696d_706f_7274_5f65_7665_6e74);
-
-/// Why a row was parked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ParkReason {
-    /// It has no stream id, or one that cannot be a stream id of ours.
-    BadStream,
-    /// Its stream type is one of the ontology's: give the source a `stream_type_prefix`.
-    ReservedType,
-    /// Its version is missing or below the first.
-    BadVersion,
-    /// It has no event type.
-    BadType,
-    /// Its time cannot be read.
-    BadTime,
-    /// Something of it cannot be read there.
-    Unreadable,
-    /// Its data or metadata are not JSON.
-    BadData,
-    /// Its data are compressed, encrypted or in another format.
-    OpaqueData,
-    /// It is too large.
-    TooLarge,
-    /// Versions before it are missing.
-    Gap,
-    /// Its version was there before.
-    Duplicate,
-    /// The log has another event at its version.
-    Diverged,
-    /// It comes after a parked row of its stream.
-    AfterParked,
-}
-
-impl ParkReason {
-    /// As stored and reported.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadStream => "bad_stream",
-            Self::ReservedType => "reserved_type",
-            Self::BadVersion => "bad_version",
-            Self::BadType => "bad_type",
-            Self::BadTime => "bad_time",
-            Self::Unreadable => "unreadable",
-            Self::BadData => "bad_data",
-            Self::OpaqueData => "opaque_data",
-            Self::TooLarge => "too_large",
-            Self::Gap => "gap",
-            Self::Duplicate => "duplicate",
-            Self::Diverged => "diverged",
-            Self::AfterParked => "after_parked",
-        }
-    }
-}
 
 /// What tells a row's place in the source, for whoever looks for it there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -501,12 +448,6 @@ impl Mapping {
     }
 }
 
-/// How many bytes more a metadata's text has within the envelope, where it is a text in JSON.
-fn escaped(metadata: Option<&RawValue>) -> usize {
-    let longer = |b: &u8| matches!(b, b'"' | b'\\' | 0..=0x1f);
-    metadata.map_or(0, |m| m.get().bytes().filter(longer).count())
-}
-
 /// The first and the last second that RFC 3339 can write: of the years 0000 to 9999.
 const FIRST_SECOND: i64 = -62_167_219_200;
 const LAST_SECOND: i64 = 253_402_300_799;
@@ -533,60 +474,6 @@ fn leading_number(text: &str) -> Option<u32> {
     let rest = &text[digits..];
     let number = text[..digits].parse().ok()?;
     (rest.is_empty() || rest.trim_start_matches(['.', '0']).is_empty()).then_some(number)
-}
-
-/// The text of an imported event's metadata.
-struct About {
-    text: String,
-}
-
-impl About {
-    fn new(source: &str) -> Self {
-        let mut text = String::with_capacity(160);
-        text.push_str(r#"{"import":{"source":"#);
-        push_json(&mut text, source);
-        Self { text }
-    }
-
-    fn key(&mut self, key: &str) {
-        self.text.push_str(",\"");
-        self.text.push_str(key);
-        self.text.push_str("\":");
-    }
-
-    fn text(&mut self, key: &str, value: &str) {
-        self.key(key);
-        push_json(&mut self.text, value);
-    }
-
-    fn number(&mut self, key: &str, value: i64) {
-        self.key(key);
-        // Writing to a String cannot fail.
-        let _ = write!(self.text, "{value}");
-    }
-
-    fn null(&mut self, key: &str) {
-        self.key(key);
-        self.text.push_str("null");
-    }
-
-    fn finish(mut self, metadata: Option<&RawValue>) -> Box<RawValue> {
-        self.text.push('}');
-        if let Some(metadata) = metadata {
-            self.text.push_str(",\"metadata\":");
-            self.text.push_str(metadata.get());
-        }
-        self.text.push('}');
-        // Put together from JSON, so it is JSON.
-        RawValue::from_string(self.text).unwrap_or_else(|_| null())
-    }
-}
-
-fn push_json(out: &mut String, text: &str) {
-    // A text always serialises.
-    if let Ok(json) = serde_json::to_string(text) {
-        out.push_str(&json);
-    }
 }
 
 #[cfg(test)]

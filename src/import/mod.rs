@@ -4,7 +4,7 @@
 //! * [`spec`]: what a foreign table looks like; [`presets`] of well-known event stores
 //! * [`row`]: a row as read, and where reading goes on after it
 //! * [`names`]: foreign names as names of ours; [`payload`]: foreign content as JSON, `fitness` of it
-//! * [`mapping`]: the row as an event, or why it cannot be one
+//! * [`mapping`]: the row as an event with what `about` it is told, or one of the `reasons` why not
 //! * [`lanes`]: keeps each stream in order while many streams are appended to at once
 //! * [`progress`]: how far an import is
 //!
@@ -36,6 +36,7 @@
 //! numbered in the order of their positions. Both are found again in the log, by the `version` or
 //! `position` in the metadata of what was imported: see `actors::import::numbering`.
 
+mod about;
 pub mod encoder;
 mod fitness;
 pub mod lanes;
@@ -44,5 +45,6 @@ pub mod names;
 pub mod payload;
 pub mod presets;
 pub mod progress;
+mod reasons;
 pub mod row;
 pub mod spec;

@@ -284,7 +284,7 @@ mod tests {
             &x61,
         ];
         let mut names = GivenNames::default();
-        let mut give = |names: &mut GivenNames, f: &str| {
+        let give = |names: &mut GivenNames, f: &str| {
             names.give(Kind::Stream, stream_type("p_", f).unwrap(), f)
         };
         let given: Vec<_> = foreign.iter().map(|f| give(&mut names, f)).collect();

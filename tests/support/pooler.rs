@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::postgres::as_server_user;
@@ -81,7 +81,7 @@ async fn startup(client: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 /// A message with its type and length.
-async fn message(from: &mut (impl AsyncReadExt + Unpin)) -> Option<Vec<u8>> {
+async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let mut message = vec![0; 5];
     from.read_exact(&mut message).await.ok()?;
     let len = u32::from_be_bytes(message[1..].try_into().ok()?) as usize;

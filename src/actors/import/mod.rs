@@ -3,10 +3,11 @@
 //! its own, so that converting rows at full speed holds up no arbiter.
 //!
 //! * [`appender`]: the ordinary way, as little of it as an import needs
-//! * [`run`]: one import, from its beginning; [`running`]: its loop; [`settle`]: one append to its end
+//! * [`run`]: one import, from its beginning; [`running`]: its loop and [`limits`]; [`settle`]: one append to its end
 //! * [`numbering`]: versions that the source does not give as they are with us
 
 pub mod appender;
+mod limits;
 mod numbering;
 pub mod run;
 mod running;

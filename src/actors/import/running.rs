@@ -18,6 +18,10 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
 
+use super::limits::{
+    LOOK_AT_LEAST_EVERY, LOOK_EVERY, LOOK_PAUSE_FACTOR, MAX_APPENDS, MAX_PARKED, PAGE_ROWS,
+    PARK_ROWS, PORTIONS, REPORT_EVERY, SAVE_EVERY, SETTLE_EVERY, STOP_WITHIN,
+};
 use super::numbering::Numbering;
 use super::run::{Control, ImportRun, Order, RETRY};
 use super::settle::{Settled, Trouble, settle};
@@ -32,43 +36,6 @@ use crate::metrics;
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::import::{Checkpoint, Page, PageEnd};
-
-/// Rows of a page: enough that a round trip does not matter, few enough that it is not felt.
-const PAGE_ROWS: usize = 4_000;
-
-/// Pages in a second under a limit, so that it is kept to in small portions.
-const PORTIONS: u32 = 8;
-
-/// Appends under way: enough for full commit objects of several partitions.
-const MAX_APPENDS: usize = 4_000;
-
-/// Rows parked in one statement.
-const PARK_ROWS: usize = 500;
-
-/// Beyond this many parked rows the description of the source is wrong, not the rows.
-pub const MAX_PARKED: u64 = 100_000;
-
-/// How often the checkpoint is kept. What comes after it is read again after a crash.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
-
-/// How often progress is told.
-const REPORT_EVERY: Duration = Duration::from_millis(200);
-
-/// How long to wait before looking for new rows.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// A look that has to read the whole table takes at most a sixth of the time.
-const LOOK_PAUSE_FACTOR: u32 = 5;
-
-/// Longest pause between two looks.
-const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-
-/// How long to wait before asking again whether writers have ended.
-const SETTLE_EVERY: Duration = Duration::from_millis(20);
-
-/// How long a run that was told to stop waits for what is under way. What is dropped then is
-/// found out by the next run.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Something that has ended.
 enum Ended {

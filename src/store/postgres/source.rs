@@ -258,10 +258,10 @@ impl Inner {
     async fn writers(
         &self,
         transaction: &Transaction<'_>,
-        relations: &Vec<u32>,
+        relations: &[u32],
     ) -> Result<HashSet<String>, StoreError> {
         let rows = transaction
-            .query_typed(sql::WRITERS, &[(relations, Type::OID_ARRAY)])
+            .query_typed(sql::WRITERS, &[(&relations, Type::OID_ARRAY)])
             .await
             .map_err(working("writers"))?;
         rows.iter()

@@ -163,6 +163,13 @@ pub(super) struct Statements {
     pub count: String,
 }
 
+/// A value that is made of the rows of a page alone. What is volatile is not made before rows were
+/// sorted and cut off; anything else may be made of every row there is, where no index sorts them,
+/// and fail on one that is not wanted.
+fn late(value: &str) -> String {
+    format!("CASE WHEN random() IS NOT NULL THEN {value} END")
+}
+
 /// The columns of a page. `wanted` says which parts are read.
 fn columns(
     spec: &SourceSpec,
@@ -170,6 +177,7 @@ fn columns(
     wanted: impl Fn(&str) -> bool,
 ) -> String {
     let guard = spec.max_event_bytes.saturating_mul(GUARD_FACTOR);
+    let sorted_by = |part: &str| spec.columns.order.is_none() && is_key(part);
     let mut list: Vec<String> = Vec::new();
     let mut large = Vec::new();
     for (part, _) in parts(&spec.columns) {
@@ -180,11 +188,15 @@ fn columns(
             list.push("NULL::text".to_owned());
             continue;
         };
-        list.push(select.sql(part, expression, guard));
+        let value = select.sql(part, expression, guard);
+        if sorted_by(part) {
+            list.push(value);
+            continue;
+        }
+        list.push(late(&value));
         if matches!(part, "data" | "metadata") {
-            large.push(format!(
-                "coalesce(pg_column_size({expression}) > {guard}, false)"
-            ));
+            let large_part = format!("coalesce(pg_column_size({expression}) > {guard}, false)");
+            large.push(late(&large_part));
         }
     }
     let large = if large.is_empty() {
