@@ -160,6 +160,11 @@ async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy) {
         let begun = Instant::now();
         let outcomes = publish(&kafka, wave.collect()).await;
         let published = begun.elapsed();
+        let bound = KafkaSettings::default().delivery_timeout;
+        assert!(
+            published < bound,
+            "{fault:?} after {passing} held up the wave"
+        );
         assert!(
             proxy.has_failed(),
             "{fault:?} after {passing} did not happen"
