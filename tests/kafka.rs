@@ -157,7 +157,14 @@ async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy) {
             topic: topic.clone(),
             ..message("k", format!("{i:06}"))
         });
+        let begun = Instant::now();
         let outcomes = publish(&kafka, wave.collect()).await;
+        let published = begun.elapsed();
+        let bound = KafkaSettings::default().delivery_timeout;
+        assert!(
+            published < bound,
+            "{fault:?} after {passing} held up the wave"
+        );
         assert!(
             proxy.has_failed(),
             "{fault:?} after {passing} did not happen"
@@ -171,19 +178,24 @@ async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy) {
         );
         next += delivered;
         // What is promised is in the broker, and nothing overtook it.
-        let mut first_seen: Vec<Vec<u8>> = Vec::new();
+        let mut first_seen: Vec<String> = Vec::new();
         for read in support::kafka::read_all(bootstrap, &topic).await {
-            if !first_seen.contains(&read.value) {
-                first_seen.push(read.value);
+            let value = String::from_utf8(read.value).expect("a text");
+            if !first_seen.contains(&value) {
+                first_seen.push(value);
             }
         }
-        let expected = (0..first_seen.len()).map(|i| format!("{i:06}").into_bytes());
+        let expected = (0..first_seen.len()).map(|i| format!("{i:06}"));
         let in_order = expected.eq(first_seen.iter().cloned());
         assert!(
             in_order,
             "{fault:?} after {passing}: the broker has {first_seen:?}"
         );
         let stored = first_seen.len();
+        let all = begun.elapsed();
+        eprintln!(
+            "{fault:?} after {passing}: {delivered} delivered in {published:?}, read by {all:?}"
+        );
         assert!(
             stored >= next,
             "{fault:?} after {passing}: {next} delivered, {stored} stored"

@@ -95,7 +95,7 @@ pub fn process_on(
 }
 
 async fn opened(side: &WriteSide) -> Leadership {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(Some(led)) = side.path.store().with_log(P0, |log| log.leadership()) {
             return led;

@@ -164,6 +164,6 @@ async fn answer(authority: &str, request: &[u8]) -> u16 {
         stream.read_exact(&mut head).await.ok()?;
         std::str::from_utf8(&head[9..12]).ok()?.parse().ok()
     };
-    let status = tokio::time::timeout(Duration::from_secs(20), exchange).await;
+    let status = tokio::time::timeout(Duration::from_secs(60), exchange).await;
     status.ok().flatten().unwrap_or(0)
 }

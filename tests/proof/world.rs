@@ -315,7 +315,8 @@ impl World {
 fn quick() -> JobSettings {
     JobSettings {
         beat_every: Duration::from_millis(50),
-        patience: Duration::from_millis(600),
+        // Forty beats: a busy machine may be late by many.
+        patience: Duration::from_secs(2),
         look_every: Duration::from_millis(100),
     }
 }

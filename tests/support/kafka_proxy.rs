@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -126,6 +127,10 @@ async fn connection(
     let (mut client_in, client_out) = client.into_split();
     let (mut server_in, mut server_out) = server.into_split();
     let client_out = Arc::new(tokio::sync::Mutex::new(client_out));
+    // Requests given on, answers that came, and whether these are lost. A connection ends only when
+    // the broker has done what it was asked for, so that it is known what it did.
+    let (mut asked, mute) = (0_u64, AtomicBool::new(false));
+    let (came, mut came_so_far) = tokio::sync::watch::channel(0_u64);
     let requests = async {
         while let Some(frame) = read_frame(&mut client_in).await {
             let produces = api_key(&frame) == PRODUCE;
@@ -146,17 +151,24 @@ async fn connection(
                     let answer = answer(&frame, verdict.expect("a verdict"));
                     write_frame(&mut *client_out.lock().await, &answer).await?;
                 }
-                None => write_frame(&mut server_out, &frame).await?,
+                None => {
+                    write_frame(&mut server_out, &frame).await?;
+                    asked += 1;
+                }
                 Some(Fault::Refuse(code)) => {
                     tokio::time::sleep(HOLD).await;
                     let answer = answer(&frame, code);
                     write_frame(&mut *client_out.lock().await, &answer).await?;
                 }
-                Some(Fault::LoseRequest) => return None,
+                Some(Fault::LoseRequest) => {
+                    came_so_far.wait_for(|came| *came == asked).await.ok()?;
+                    return None;
+                }
                 Some(Fault::LoseAnswer) => {
-                    let _silent = client_out.lock().await;
+                    mute.store(true, Ordering::SeqCst);
                     write_frame(&mut server_out, &frame).await?;
-                    tokio::time::sleep(HOLD).await;
+                    asked += 1;
+                    came_so_far.wait_for(|came| *came == asked).await.ok()?;
                     return None;
                 }
             }
@@ -166,7 +178,10 @@ async fn connection(
     let answers = async {
         while let Some(mut frame) = read_frame(&mut server_in).await {
             rewrite(&mut frame, broker, own);
-            write_frame(&mut *client_out.lock().await, &frame).await?;
+            if !mute.load(Ordering::SeqCst) {
+                write_frame(&mut *client_out.lock().await, &frame).await?;
+            }
+            came.send_modify(|came| *came += 1);
         }
         Some(())
     };

@@ -416,7 +416,8 @@ fn law_4_a_command_whose_deadline_passes_is_unknown_and_the_entity_goes_on() {
             matches!(unknown, Err(CallError::OutcomeUnknown { .. })),
             "{unknown:?}"
         );
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        // It asked for a third of a second; the rest is what a busy machine may add.
+        assert!(begun.elapsed() < Duration::from_secs(30));
         faulty.set(FaultRates::default());
         // Whatever became of it, the next command is decided on what is in the log.
         let next = p.change("a", 1, 3).await.expect("the entity goes on");

@@ -200,7 +200,12 @@ impl Inner {
     async fn publish(&self, messages: Vec<Message>, leased_until: Instant) -> Vec<Outcome> {
         let mut state = self.state.lock().await;
         if Instant::now() + self.settings.wave_bound() > leased_until {
-            let e = unavailable("publish", "the lease would not outlast the wave");
+            // Not the broker's doing.
+            let (kind, why) = (
+                StoreErrorKind::Conflict,
+                "the lease would not outlast the wave",
+            );
+            let e = StoreError::determinate(kind, STORE, "publish", why);
             return vec![Outcome::Failed(e); messages.len()];
         }
         let until = Instant::now() + self.settings.delivery_timeout;

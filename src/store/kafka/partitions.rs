@@ -5,11 +5,16 @@
 const SEED: u32 = 0x9747_b28c;
 const FACTOR: u32 = 0x5bd1_e995;
 
+/// Left to librdkafka, which then says that the topic is not there.
+const UNASSIGNED: i32 = -1;
+
 /// The partition of `key` among `partitions`.
 pub(super) fn partition_of(key: &str, partitions: i32) -> i32 {
-    let hash = murmur2(key.as_bytes()) & 0x7fff_ffff;
-    // Both fit: the count is positive, and the rest is below it.
-    (hash % partitions.max(1) as u32) as i32
+    match u32::try_from(partitions) {
+        // The rest is below the number of partitions, which fits.
+        Ok(n @ 1..) => ((murmur2(key.as_bytes()) & 0x7fff_ffff) % n) as i32,
+        _ => UNASSIGNED,
+    }
 }
 
 fn murmur2(bytes: &[u8]) -> u32 {
@@ -50,7 +55,7 @@ mod tests {
         for (key, hash) in expected {
             assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
         }
-        assert_eq!(partition_of("21", 1), 0);
+        assert_eq!((partition_of("21", 1), partition_of("21", 0)), (0, -1));
         assert!((0..7).contains(&partition_of("order/1", 7)));
     }
 }

@@ -11,8 +11,8 @@ use rdkafka::util::Timeout;
 
 use super::producer::Log;
 use super::settings::KafkaSettings;
-use super::{STORE, unavailable};
-use crate::store::error::{StoreError, StoreErrorKind};
+use super::unavailable;
+use crate::store::error::StoreError;
 
 const OPERATION: &str = "declare_topics";
 
@@ -36,7 +36,7 @@ pub(super) async fn declare(settings: &KafkaSettings) -> Result<(Admin, Partitio
     }
 }
 
-/// The number of partitions of a topic that is not ours to make.
+/// The number of partitions of a topic that is not ours to make; none if it is not there.
 pub(super) async fn partitions_of(
     settings: &KafkaSettings,
     topic: &str,
@@ -44,10 +44,7 @@ pub(super) async fn partitions_of(
     let admin = client(settings)?;
     let found = look(&admin, settings, Some(topic.to_owned())).await;
     end(admin);
-    found?.get(topic).copied().ok_or_else(|| {
-        let message = format!("topic {topic} is not there");
-        StoreError::determinate(StoreErrorKind::NotFound, STORE, OPERATION, message)
-    })
+    Ok(found?.get(topic).copied().unwrap_or_default())
 }
 
 fn client(settings: &KafkaSettings) -> Result<Admin, StoreError> {

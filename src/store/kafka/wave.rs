@@ -19,6 +19,14 @@ use crate::store::transport::{Message, Outcome};
 /// A broker forgets a producer of which it has heard nothing for a day, unless told otherwise.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
+/// How often to look whether the producer met an error it cannot go on after.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long what is in flight then may take.
+const LAST_REPORTS: Duration = Duration::from_millis(500);
+
+type Report = <DeliveryFuture as Future>::Output;
+
 /// A partition of a topic.
 pub(super) type Place = (String, i32);
 
@@ -37,6 +45,7 @@ pub(super) async fn send(
         producer,
         until,
         purged: false,
+        dead: false,
         held: HashSet::new(),
         outcomes: messages.iter().map(|_| None).collect(),
     };
@@ -88,6 +97,7 @@ struct Wave<'a> {
     producer: &'a Producer,
     until: Instant,
     purged: bool,
+    dead: bool,
     /// Streams of which a message could not be sent.
     held: HashSet<(&'a str, &'a str)>,
     outcomes: Vec<Option<Outcome>>,
@@ -112,9 +122,27 @@ impl<'a> Wave<'a> {
         }
     }
 
+    /// Until there is a report or no more time. A producer that cannot go on reports what is in flight
+    /// and leaves the rest lying: then there is not much time left.
+    async fn wait(&mut self, report: &mut DeliveryFuture) -> Option<Report> {
+        loop {
+            let next_look = self.until.min(Instant::now() + LOOK_EVERY);
+            if let Ok(settled) = tokio::time::timeout_at(next_look, &mut *report).await {
+                return Some(settled);
+            }
+            if next_look == self.until {
+                return None;
+            }
+            if !self.dead && self.producer.is_dead() {
+                self.dead = true;
+                self.until = self.until.min(Instant::now() + LAST_REPORTS);
+            }
+        }
+    }
+
     /// Waits for a report. Answers whether it was delivered.
     async fn settle(&mut self, i: usize, mut report: DeliveryFuture) -> bool {
-        let mut settled = tokio::time::timeout_at(self.until, &mut report).await.ok();
+        let mut settled = self.wait(&mut report).await;
         if settled.is_none() && !self.purged {
             self.purged = true;
             // One bound for all of them, so that the wave has one.
