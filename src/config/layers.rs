@@ -142,10 +142,10 @@ pub(super) fn assemble(sources: &Sources, problems: &mut Problems) -> Figment {
             }),
         }
     }
-    let own = sources.env.iter().filter_map(|(name, value)| {
-        name.starts_with(PREFIX)
-            .then(|| Setting::variable(key_of(name), name, value))
-    });
+    let own = sources.env.iter();
+    let own = own
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .map(|(name, value)| Setting::variable(key_of(name), name, value));
     let legacy = secret_files::in_environment(&sources.env, problems);
     for setting in legacy_env::settings(&legacy)
         .into_iter()

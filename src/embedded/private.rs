@@ -35,10 +35,15 @@ pub fn create_data_dir(path: &Path, known: &str) -> io::Result<()> {
 
 /// Whether it had to be made.
 fn make_dir(path: &Path) -> io::Result<bool> {
-    if let Some(above) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::create_dir_all(above)?;
-    }
-    match DirBuilder::new().mode(DIR).create(path) {
+    let make = || DirBuilder::new().mode(DIR).create(path);
+    let made = match (make(), path.parent()) {
+        (Err(e), Some(above)) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(above)?;
+            make()
+        }
+        (made, _) => made,
+    };
+    match made {
         // The umask may have taken from our own rights.
         Ok(()) => fs::set_permissions(path, Permissions::from_mode(DIR)).map(|()| true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),

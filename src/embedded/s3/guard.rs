@@ -24,8 +24,8 @@ pub enum Who {
 impl Who {
     /// Whether it may ask for this operation of S3 at all.
     pub fn may(self, operation: &str) -> bool {
-        let reads = ["Get", "Head", "List"].iter();
-        self != Self::Reader || reads.clone().any(|verb| operation.starts_with(verb))
+        let reads = ["Get", "Head", "List"];
+        self != Self::Reader || reads.iter().any(|verb| operation.starts_with(verb))
     }
 
     /// The condition under which it may put an object at `key`, when it asked for `condition`.
