@@ -105,11 +105,6 @@ impl<T> Batch<T> {
             && found.header.batch == self.object.header.batch
     }
 
-    /// Those who wait.
-    pub fn replies(&self) -> impl Iterator<Item = &T> {
-        self.appends.iter().map(|a| &a.reply)
-    }
-
     /// Gives up on the batch: whoever waits must be told that the outcome is unknown.
     pub fn abandon(self) -> impl Iterator<Item = T> {
         self.appends.into_iter().map(|a| a.reply)

@@ -100,7 +100,8 @@ impl<A: Aggregate + Unpin> Handler<ExecuteMessage<A>> for AggregateActor<A> {
         note_wait(waited);
         // Taken back while it waited for its turn: nothing may be done.
         if !message.claim.begin() {
-            let refused = actix::fut::ready(Err(CallError::DeadlineExceeded));
+            let refused: Result<Executed<A>, _> = Err(CallError::DeadlineExceeded);
+            let refused = actix::fut::ready(refused);
             return AtomicResponse::new(Box::pin(refused));
         }
         let entity = self.entity.take();
