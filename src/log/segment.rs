@@ -1,21 +1,31 @@
 //! A segment: a checkpoint of a stretch of a partition's index, so that a start need not read the
 //! commit objects it covers. Derived and disposable; whoever finds one damaged ignores it.
 //!
-//! Bytes: `postcard` of [`Segment`], the log's id (16 bytes; none in those of the build before, which
-//! reads over it), then the CRC-32 of both (4 bytes, little endian).
+//! Bytes: `postcard` of [`Segment`], then `postcard` of [`Trailer`] (absent in those of older builds,
+//! which read over it), then the CRC-32 of both (4 bytes, little endian).
 
 use serde::{Deserialize, Serialize};
-
 use uuid::Uuid;
 
 use super::identity::{LogId, Mark};
-use super::index::CommitSummary;
+use super::index::{CommandOutcome, CommitSummary};
 use super::object::ObjectHash;
+use crate::domain::event::PrincipalTag;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::migration::lead::Leadership;
 
 /// Format of segments written by this program; others are ignored.
 const FORMAT: u32 = 2;
+
+/// What was added to segments since their format was first read by a release: what does not know it
+/// reads over it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Trailer {
+    /// The log that the segment is of.
+    log: Option<Uuid>,
+    /// Tags of the principals of the keyed commands, in their order.
+    principals: Vec<u32>,
+}
 
 /// The index entries of the commits `from..to` and the state of the partition at `to`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,12 +86,21 @@ impl Segment {
         ObjectHash(self.prev)
     }
 
+    fn keyed(&self) -> impl Iterator<Item = &CommandOutcome> {
+        let commands = self.commits.iter().flat_map(|c| &c.commands);
+        commands
+            .map(|(_, outcome)| outcome)
+            .filter(|outcome| outcome.request_hash.is_some())
+    }
+
     /// The segment as stored.
     pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
         let mut bytes = postcard::to_allocvec(self)?;
-        if let Some(log) = self.log {
-            bytes.extend_from_slice(log.0.as_bytes());
-        }
+        let trailer = Trailer {
+            log: self.log.map(|log| log.0),
+            principals: self.keyed().map(|outcome| outcome.principal.0).collect(),
+        };
+        bytes.extend(postcard::to_allocvec(&trailer)?);
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         Ok(bytes)
@@ -94,10 +113,20 @@ impl Segment {
             return None;
         }
         let (segment, rest) = postcard::take_from_bytes::<Self>(body).ok()?;
-        let log = match rest {
-            [] => None,
-            id => Some(LogId(Uuid::from_slice(id).ok()?)),
-        };
+        let mut segment = segment;
+        let mut log = None;
+        if !rest.is_empty() {
+            let trailer: Trailer = postcard::from_bytes(rest).ok()?;
+            if trailer.principals.len() != segment.keyed().count() {
+                return None;
+            }
+            let commands = segment.commits.iter_mut().flat_map(|c| &mut c.commands);
+            let keyed = commands.filter(|(_, outcome)| outcome.request_hash.is_some());
+            for ((_, outcome), tag) in keyed.zip(trailer.principals) {
+                outcome.principal = PrincipalTag(tag);
+            }
+            log = trailer.log.map(LogId);
+        }
         let segment = segment.of_log(log);
         // A checksum only tells that the bytes are as they were written, not that they make sense.
         let to = (segment.from).checked_add(segment.commits.len() as u64);
@@ -113,6 +142,40 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn principals_come_along_and_a_checkpoint_of_the_build_before_is_read() {
+        let outcome = |request_hash, principal| CommandOutcome {
+            stream: crate::log::index::StreamKeyBytes([1; 16]),
+            version: crate::domain::ids::Version(1),
+            events: 1,
+            offset: 0,
+            index: 0,
+            request_hash,
+            at_ms: 5,
+            principal,
+        };
+        let command = |n| crate::domain::ids::CommandId(uuid::Uuid::from_u128(n));
+        let of = |ann, none| {
+            let commit = CommitSummary {
+                offset: 0,
+                first_start: 9,
+                events: vec![],
+                commands: vec![
+                    (command(1), outcome(None, none)),
+                    (command(2), outcome(Some(3), ann)),
+                ],
+            };
+            Segment::new(PartitionId(1), 0, ObjectHash([7; 32]), vec![], vec![commit])
+        };
+        let unknown = PrincipalTag::UNKNOWN;
+        let segment = of(PrincipalTag::of("ann"), unknown);
+        assert_eq!(Segment::decode(&segment.encode().unwrap()), Some(segment));
+        // As it was written before: the same, and nothing behind it.
+        let mut old = postcard::to_allocvec(&of(unknown, unknown)).unwrap();
+        old.extend(crc32fast::hash(&old).to_le_bytes());
+        assert_eq!(Segment::decode(&old), Some(of(unknown, unknown)));
+    }
 
     #[test]
     fn damaged_segments_are_ignored() {

@@ -1,6 +1,7 @@
 //! What is to happen to an instance.
 
 use super::class_context::ClassContext;
+use super::error::ServiceError;
 use crate::domain::document::Document;
 use crate::domain::instance::InstanceCommand;
 
@@ -20,22 +21,22 @@ impl Change {
         }
     }
 
-    /// As a command for the class as it stands.
-    pub fn command(self, context: &ClassContext) -> InstanceCommand {
+    /// As a command for the class as it stands; fails where the class has no parent any more.
+    pub fn command(self, context: &ClassContext) -> Result<InstanceCommand, ServiceError> {
         let class_incarnation = context.incarnation;
-        let class = context.effective.clone();
-        match self {
+        let class = || context.effective().cloned();
+        Ok(match self {
             Self::Create(data) => InstanceCommand::Create {
-                class,
+                class: class()?,
                 class_incarnation,
                 data,
             },
             Self::Update(patch) => InstanceCommand::Update {
-                class,
+                class: class()?,
                 class_incarnation,
                 patch,
             },
             Self::Delete => InstanceCommand::Delete { class_incarnation },
-        }
+        })
     }
 }

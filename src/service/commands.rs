@@ -171,29 +171,15 @@ impl Service {
         let done = match self.recall::<Class>(circumstances, &stream).await? {
             Some(done) => done,
             None => {
-                let (database, _) = self.live_database(db).await?;
-                let database_incarnation = database.incarnation;
-                definition.validate()?;
-                let ancestors = self
-                    .ancestors(db, database_incarnation, &definition, &mut Vec::new())
-                    .await?;
-                let mut chain = vec![&definition];
-                chain.extend(ancestors.iter().map(|a| &**a));
-                EffectiveClass::resolve(&chain)?;
-                let definition = Arc::new(definition);
-                let command = if create {
-                    ClassCommand::Create {
-                        database_incarnation,
-                        definition,
+                // Held until it is committed: see `lineage`.
+                let _lineage = self.lineages.extend(db).await;
+                match self.definition_command(db, definition, create).await {
+                    Ok(command) => {
+                        let execute = circumstances.execute(command);
+                        self.parts.classes.execute(&stream, execute).await?
                     }
-                } else {
-                    ClassCommand::Update {
-                        database_incarnation,
-                        definition,
-                    }
-                };
-                let execute = circumstances.execute(command);
-                self.parts.classes.execute(&stream, execute).await?
+                    Err(e) => self.or_recalled(circumstances, &stream, e).await?,
+                }
             }
         };
         let resource = done
@@ -204,7 +190,37 @@ impl Service {
         Ok(written(id.as_str(), circumstances, done, resource, create))
     }
 
-    /// Deletes a class and, with it, its instances.
+    async fn definition_command(
+        &self,
+        db: &DatabaseName,
+        definition: ClassDefinition,
+        create: bool,
+    ) -> Result<ClassCommand, ServiceError> {
+        let (database, _) = self.live_database(db).await?;
+        let database_incarnation = database.incarnation;
+        definition.validate()?;
+        let ancestors = self
+            .ancestors(db, database_incarnation, &definition, &mut Vec::new())
+            .await?;
+        let mut chain = vec![&definition];
+        chain.extend(ancestors.iter().map(|a| &**a));
+        EffectiveClass::resolve(&chain)?;
+        let definition = Arc::new(definition);
+        Ok(if create {
+            ClassCommand::Create {
+                database_incarnation,
+                definition,
+            }
+        } else {
+            ClassCommand::Update {
+                database_incarnation,
+                definition,
+            }
+        })
+    }
+
+    /// Deletes a class and, with it, its instances; 409 `class_has_children` while it is the parent of
+    /// another one.
     pub async fn delete_class(
         &self,
         ctx: &RequestContext,
@@ -218,12 +234,14 @@ impl Service {
         let done = match self.recall::<Class>(&circumstances, &stream).await? {
             Some(done) => done,
             None => {
-                let (database, _) = self.live_database(&db).await?;
-                let command = ClassCommand::Delete {
-                    database_incarnation: database.incarnation,
-                };
-                let execute = circumstances.execute(command);
-                self.parts.classes.execute(&stream, execute).await?
+                let _lineage = self.lineages.cut(&db).await;
+                match self.deletion_command(ctx, &db, &class).await {
+                    Ok(command) => {
+                        let execute = circumstances.execute(command);
+                        self.parts.classes.execute(&stream, execute).await?
+                    }
+                    Err(e) => self.or_recalled(&circumstances, &stream, e).await?,
+                }
             }
         };
         Ok(written(class.as_str(), &circumstances, done, None, false))
@@ -299,12 +317,13 @@ impl Service {
             Some(done) => done,
             None => {
                 let _held = self.hold(circumstances, bytes).await?;
-                let context = self.class_context(db, class).await?;
-                if let Change::Create(data) | Change::Update(data) = &change {
-                    self.check_links(db, &context, data).await?;
+                match self.instance_command(db, class, change).await {
+                    Ok(command) => {
+                        let execute = circumstances.execute(command);
+                        self.parts.instances.execute(&stream, execute).await?
+                    }
+                    Err(e) => self.or_recalled(circumstances, &stream, e).await?,
                 }
-                let execute = circumstances.execute(change.command(&context));
-                self.parts.instances.execute(&stream, execute).await?
             }
         };
         let resource = done
@@ -315,6 +334,19 @@ impl Service {
         Ok(written(id.as_str(), circumstances, done, resource, created))
     }
 
+    async fn instance_command(
+        &self,
+        db: &DatabaseName,
+        class: &ClassId,
+        change: Change,
+    ) -> Result<InstanceCommand, ServiceError> {
+        let context = self.class_context(db, class).await?;
+        if let Change::Create(data) | Change::Update(data) = &change {
+            self.check_links(db, &context, data).await?;
+        }
+        change.command(&context)
+    }
+
     /// Every instance that `data` refers to must be there: 422 `target_not_found` otherwise. The
     /// target may be deleted right after; a link says what was so when it was made.
     async fn check_links(
@@ -323,10 +355,11 @@ impl Service {
         context: &ClassContext,
         data: &Document,
     ) -> Result<(), ServiceError> {
-        if !context.effective.has_links() {
+        let effective = context.effective()?;
+        if !effective.has_links() {
             return Ok(());
         }
-        let targets = context.effective.link_targets(&data.parse()?);
+        let targets = effective.link_targets(&data.parse()?);
         if targets.is_empty() {
             return Ok(());
         }
@@ -417,6 +450,24 @@ impl Service {
         let stage = deps.path.stage(stream).await?;
         let done = recorded(deps, stream, Some(idempotency), outcome, stage, None).await?;
         Ok(Some(done))
+    }
+}
+
+impl Service {
+    /// The recorded outcome after all, where a command is refused for what has changed around it: it
+    /// may have been committed by another process before that.
+    async fn or_recalled<A: Aggregate>(
+        &self,
+        circumstances: &Circumstances<'_>,
+        stream: &StreamName,
+        error: ServiceError,
+    ) -> Result<Executed<A>, ServiceError> {
+        let refused = matches!(error, ServiceError::Refused(_));
+        if !refused || circumstances.ctx.idempotency.is_none() {
+            return Err(error);
+        }
+        self.catch_up_with(std::slice::from_ref(stream)).await?;
+        self.recall(circumstances, stream).await?.ok_or(error)
     }
 }
 

@@ -5,6 +5,7 @@
 //! * [`commands`], [`batch`], [`change`]: writes; [`class_context`] is what a write to an instance must know
 //! * [`queries`], [`feed`]: reads
 //! * [`permits`], [`keys`]: what every write passes first
+//! * [`lineage`]: no class is deleted under its children
 //! * [`operations`]: what operators see and do; [`migration`]: the road between the stores,
 //!   [`jobs`]: its jobs
 //! * [`audit`]: what administrators ordered, and who was turned away
@@ -22,6 +23,7 @@ pub mod error;
 pub mod feed;
 pub mod jobs;
 pub mod keys;
+mod lineage;
 pub mod migration;
 pub mod operations;
 pub mod permits;
@@ -34,7 +36,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::class_context::ClassContexts;
-use self::error::ServiceError;
+use self::error::{RETRY_AFTER, ServiceError};
+use self::lineage::Lineages;
 use self::migration::MigrationParts;
 use self::permits::{CommandPermits, MAX_COMMANDS};
 use crate::actors::aggregate::entity::EntityDeps;
@@ -52,6 +55,7 @@ use crate::domain::plain::PlainStream;
 use crate::jobs::manager::Jobs;
 use crate::store::audit_table::AuditTable;
 use crate::store::delivery::DeliveryStore;
+use crate::store::error::StoreError;
 use crate::store::failpoint;
 use crate::store::halts::Halts;
 use crate::store::health::Health;
@@ -126,6 +130,22 @@ pub struct Service {
     parts: Parts,
     contexts: ClassContexts,
     permits: CommandPermits,
+    lineages: Lineages,
+}
+
+/// A look at what other processes have written, which must not take longer than a read may: what
+/// cannot be known in time is not known yet.
+async fn within_bound<T>(
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, ServiceError> {
+    match tokio::time::timeout(READ_DEADLINE, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(ServiceError::Unavailable {
+            dependency: "log",
+            message: "it is not known yet: what other processes have written cannot be read".into(),
+            retry_after: RETRY_AFTER,
+        }),
+    }
 }
 
 impl Service {
@@ -138,6 +158,7 @@ impl Service {
             contexts: ClassContexts::new(parts.memory.class_contexts),
             permits: CommandPermits::new(MAX_COMMANDS, parts.memory.commands),
             parts,
+            lineages: Lineages::default(),
         }
     }
 

@@ -172,6 +172,8 @@ impl Settling {
                     let detail = format!("command {command} stands for something else in the log");
                     return Err((ParkReason::Diverged, detail));
                 }
+                // Imported commands have no idempotency key that would need room.
+                Ok(Verdict::KeysFull(_)) => self.wait("no room for an idempotency key").await,
                 // Fewer may fit; the others follow.
                 Err(AppendError::TooLarge { .. }) if left.len() > 1 => {
                     let half = &left[..left.len() / 2];
