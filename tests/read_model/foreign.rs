@@ -12,7 +12,6 @@ use oms::store::event_log::EventLog;
 use oms::store::object_store::ObjectStore;
 use oms::store::postgres::PostgresSettings;
 use oms::store::postgres::read_model::PostgresReadModel;
-use oms::store::read_model::ReadModel;
 use tokio::task::JoinHandle;
 
 use crate::support::{eventually, postgres};
