@@ -138,6 +138,17 @@ async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy) {
         .insert("batch.num.messages".into(), "1".into());
     let topic = settings.topics().of("order");
     let (kafka, _) = transport(settings);
+    // Topics that were just made are not ready on every broker at once.
+    support::eventually("the topics are ready", || async {
+        let first = Message {
+            topic: topic.clone(),
+            ..message("k", "000000".into())
+        };
+        publish(&kafka, vec![first]).await[0]
+            .is_delivered()
+            .then_some(())
+    })
+    .await;
     let faults = [
         Fault::Refuse(10), // MESSAGE_TOO_LARGE
         Fault::Refuse(19), // NOT_ENOUGH_REPLICAS
@@ -148,7 +159,7 @@ async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy) {
         Fault::Refuse(7),  // REQUEST_TIMED_OUT
         Fault::Refuse(87), // INVALID_RECORD
     ];
-    let mut next = 0;
+    let mut next = 1;
     for round in 0..2 * faults.len() {
         let passing = [0, 3][round % 2];
         let fault = faults[round / 2];
