@@ -107,10 +107,7 @@ fn law_13_over_its_keys_a_principal_is_refused_and_unkeyed_commands_are_not() {
     let mut queue = VecDeque::from([append(1, 1, 1), append(5, 0, 5)]);
     let (verdicts, batch) = log.form(&mut queue, LIMITS, stamp(1, 2), Epoch(1));
     assert!(matches!(verdicts[0], (1, Verdict::Repeated(_))));
-    assert_eq!(
-        verdicts[1],
-        (5, Verdict::KeysFull(KeysFull::OfPrincipal))
-    );
+    assert_eq!(verdicts[1], (5, Verdict::KeysFull(KeysFull::OfPrincipal)));
     assert!(batch.is_none());
 }
 

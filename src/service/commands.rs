@@ -21,7 +21,7 @@ use crate::domain::event::NewEvent;
 use crate::domain::ids::{
     ClassId, CommandId, DatabaseName, InstanceId, RESERVED_STREAM_TYPES, StreamName,
 };
-use crate::domain::instance::Instance;
+use crate::domain::instance::{Instance, InstanceCommand};
 use crate::domain::refusal::{Refusal, Violation};
 
 /// Link targets looked up at a time.
