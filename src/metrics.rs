@@ -71,6 +71,7 @@ metrics_table! {
     VERSION_CONFLICTS = "oms_concurrency_conflicts_total", Counter, Count, "Appends refused because the stream had moved on";
     LOG_HEAD = "oms_log_next_offset", Gauge, Count, "Next offset of the partition";
     INDEX_BYTES = "oms_stream_index_bytes", Gauge, Bytes, "Memory of the stream index, by partition";
+    KEY_BYTES = "oms_idempotency_bytes", Gauge, Bytes, "Memory of the idempotency keys remembered, by partition; part of the stream index";
     OUTBOX_WATERMARK_LAG = "oms_outbox_watermark_lag_commits", Gauge, Count, "Commits not yet in the outbox, by partition";
     OUTBOX_DEPTH = "oms_outbox_depth", Gauge, Count, "Rows waiting in the outbox";
     OUTBOX_OLDEST = "oms_outbox_oldest_seconds", Gauge, Seconds, "Age of the oldest row waiting in the outbox";

@@ -16,6 +16,7 @@
 
 pub mod aggregate;
 pub mod arbiters;
+pub mod claim;
 mod damaged;
 pub mod error;
 pub mod event_store;

@@ -29,6 +29,7 @@ use crate::config::roles::Role;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::time::SystemClock;
 use crate::jobs::runner::Runner;
+use crate::log::index::KeyBounds;
 use crate::service::migration::MigrationParts;
 use crate::service::{Parts, Service};
 use crate::store::delivery::DeliveryStore;
@@ -260,6 +261,12 @@ fn event_store_settings(config: &Config) -> EventStoreSettings {
         tail_interval: log.tail_interval,
         checkpoint_commits: usize::try_from(log.checkpoint_commits).unwrap_or(usize::MAX),
         mirror_patience: config.migration.mirror_patience,
+        keys: KeyBounds::share(
+            i64::try_from(log.key_window.as_millis()).unwrap_or(i64::MAX),
+            log.key_bytes,
+            log.key_bytes_per_principal,
+            log.partitions,
+        ),
     }
 }
 

@@ -88,6 +88,7 @@ pub fn measure_store(io: &IoRuntime, store: EventStore) -> JoinHandle<()> {
             metrics::stored_bytes(store.log().bucket(), stored);
             for p in sizes {
                 metrics::partition_gauge(metrics::INDEX_BYTES, p.partition, p.index_bytes as f64);
+                metrics::partition_gauge(metrics::KEY_BYTES, p.partition, p.key_bytes as f64);
             }
         }
     })

@@ -38,6 +38,15 @@ const CHECKPOINT_COMMITS: u64 = 1024;
 /// Some thousand recent objects: what tailers and readers ask for right after a commit.
 const CACHE_BYTES: u64 = 64 << 20;
 
+/// What clients may rely on when they try again.
+const KEY_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// Some 2.8 million keys of 200 bytes: a day at thirty a second, an hour at eight hundred.
+const KEY_BYTES: u64 = 512 << 20;
+
+/// Half of it: whoever uses up all of his leaves as much to the others.
+const KEY_BYTES_PER_PRINCIPAL: u64 = 256 << 20;
+
 /// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -62,6 +71,14 @@ pub struct LogConfig {
     pub checkpoint_commits: u64,
     /// Bytes of recent commit objects kept in memory.
     pub cache_bytes: u64,
+    /// How long an idempotency key is remembered.
+    #[serde(with = "duration")]
+    pub key_window: Duration,
+    /// Bytes of idempotency keys remembered, shared evenly by the partitions. Over it, commands with
+    /// a new key are refused (503); no key is forgotten within `key_window`.
+    pub key_bytes: u64,
+    /// The same for one principal (429).
+    pub key_bytes_per_principal: u64,
 }
 
 impl Default for LogConfig {
@@ -75,6 +92,9 @@ impl Default for LogConfig {
             tail_interval: TAIL_INTERVAL,
             checkpoint_commits: CHECKPOINT_COMMITS,
             cache_bytes: CACHE_BYTES,
+            key_window: KEY_WINDOW,
+            key_bytes: KEY_BYTES,
+            key_bytes_per_principal: KEY_BYTES_PER_PRINCIPAL,
         }
     }
 }
@@ -110,6 +130,21 @@ impl LogConfig {
             self.tail_interval >= Duration::from_millis(10),
             "log.tail_interval",
             "must be at least 10ms: every look is a request to S3",
+        );
+        problems.require(
+            (Duration::from_secs(60)..=KEY_WINDOW).contains(&self.key_window),
+            "log.key_window",
+            "must be between 1m and 24h",
+        );
+        problems.require(
+            self.key_bytes >= 1 << 20,
+            "log.key_bytes",
+            "must be at least 1048576",
+        );
+        problems.require(
+            (1 << 19..=self.key_bytes).contains(&self.key_bytes_per_principal),
+            "log.key_bytes_per_principal",
+            "must be between 524288 and `log.key_bytes`",
         );
         problems.require(
             self.checkpoint_commits > 0,

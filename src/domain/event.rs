@@ -12,6 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::ids::{CommandId, EventId, EventType, StreamName, Version};
 
@@ -55,6 +56,42 @@ pub struct Idempotency {
     pub request_hash: u64,
 }
 
+/// Stands for a principal where only telling them apart matters: part of a hash of the name. Two may
+/// share one by chance; then they share a budget.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct PrincipalTag(pub u32);
+
+impl PrincipalTag {
+    /// Not known: read from a checkpoint that did not say.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// That of a principal. Part of the stored format of checkpoints.
+    pub fn of(principal: &str) -> Self {
+        let hash = Sha256::digest(principal.as_bytes());
+        Self(u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]).max(1))
+    }
+}
+
+/// What the index of the log remembers of how events came about. It is the same whether it is taken
+/// from what is about to be written or from what was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// When they were recorded, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Who asked.
+    pub principal: PrincipalTag,
+}
+
+impl Recorded {
+    /// That of events with this provenance.
+    pub fn of(provenance: &Provenance) -> Self {
+        Self {
+            at_ms: provenance.time.as_millisecond(),
+            principal: PrincipalTag::of(&provenance.actor),
+        }
+    }
+}
+
 /// Events as they will be stored: one line each, every line ending in `\n`.
 #[derive(Debug, Clone)]
 pub struct EncodedEvents {
@@ -62,6 +99,8 @@ pub struct EncodedEvents {
     pub bytes: Bytes,
     /// Each event's bytes in `bytes`, without the line's end.
     pub spans: Vec<Range<u32>>,
+    /// How they came about.
+    pub recorded: Recorded,
 }
 
 impl EncodedEvents {
@@ -103,6 +142,7 @@ pub fn encode(
     EncodedEvents {
         bytes: out.into(),
         spans,
+        recorded: Recorded::of(provenance),
     }
 }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::mapping::ImportedEvent;
 use super::spec::SourceSpec;
-use crate::domain::event::{EncodedEvents, Provenance, encode};
+use crate::domain::event::{EncodedEvents, Provenance, Recorded, encode};
 use crate::domain::ids::{CommandId, StreamName, Version};
 
 /// UUIDv5 name space of the commands of an import.
@@ -42,6 +42,7 @@ impl Encoder {
             idempotency: None,
             time: first.time,
         };
+        let recorded = Recorded::of(&provenance);
         let size = events.clone().map(ImportedEvent::size).sum();
         let mut bytes = Vec::with_capacity(size);
         let mut spans = Vec::new();
@@ -55,7 +56,12 @@ impl Encoder {
             bytes.extend_from_slice(&encoded.bytes);
         }
         let bytes = Bytes::from(bytes);
-        Some((command, EncodedEvents { bytes, spans }))
+        let encoded = EncodedEvents {
+            bytes,
+            spans,
+            recorded,
+        };
+        Some((command, encoded))
     }
 
     fn command(&self, stream: &StreamName, first: Version) -> CommandId {

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::object::{CommitKind, CommitObject, CorruptObject};
-use crate::domain::event::Envelope;
+use crate::domain::event::{Envelope, PrincipalTag};
 use crate::domain::ids::{CommandId, Offset, StreamKey, Version};
 
 /// End of a chain.
@@ -27,14 +27,63 @@ const MARK_EVERY: u64 = 1024;
 /// when an actor or a connection died; their ids are never used again after that.
 const RECENT_COMMANDS: usize = 16_384;
 
-/// Outcomes kept for commands with an idempotency key, per partition (about 100 bytes each), and
-/// at most as long as [`KEYED_COMMANDS_MS`].
-const RECENT_KEYED_COMMANDS: usize = 500_000;
-
-/// How long an idempotency key is remembered: 24 hours, in milliseconds. Told by the times of commits,
-/// which leap when a clock is set; so the last [`RECENT_COMMANDS`] stay, however old they seem, or a
-/// request that is repeated after the leap would be done twice.
+/// How long an idempotency key is remembered: 24 hours, in milliseconds. Told by the times of events,
+/// which leap when a clock is set; so some of the last stay, however old they seem
+/// ([`StreamIndex::never_forgotten`]), or a request that is repeated after the leap would be done
+/// twice.
 const KEYED_COMMANDS_MS: i64 = 24 * 3600 * 1000;
+
+/// Memory of one remembered key, as it is weighed: its place in the map, at the map's usual load, and
+/// in the queue.
+pub const KEY_BYTES: usize =
+    (size_of::<(CommandId, CommandOutcome)>() + 1 + size_of::<(i64, CommandId)>()) * 3 / 2;
+
+/// How many idempotency keys a partition remembers. A key is never forgotten within its time: who
+/// would be over a bound gets no new one.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyBounds {
+    /// How long a key is remembered, in milliseconds.
+    pub window_ms: i64,
+    /// Keys of everybody, each weighing [`KEY_BYTES`].
+    pub keys: usize,
+    /// Keys of one principal.
+    pub keys_of_one: usize,
+}
+
+impl KeyBounds {
+    /// Bounds of one of `partitions` partitions that share so many bytes.
+    pub fn share(window_ms: i64, bytes: u64, bytes_of_one: u64, partitions: u16) -> Self {
+        let keys = |bytes: u64| {
+            let share = bytes / u64::from(partitions.max(1)) / KEY_BYTES as u64;
+            usize::try_from(share).unwrap_or(usize::MAX).max(2)
+        };
+        Self {
+            window_ms,
+            keys: keys(bytes),
+            keys_of_one: keys(bytes_of_one),
+        }
+    }
+}
+
+impl Default for KeyBounds {
+    /// No bound but time.
+    fn default() -> Self {
+        Self {
+            window_ms: KEYED_COMMANDS_MS,
+            keys: usize::MAX,
+            keys_of_one: usize::MAX,
+        }
+    }
+}
+
+/// Why a new idempotency key is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeysFull {
+    /// The principal's own bound is reached.
+    OfPrincipal,
+    /// Everybody's is.
+    OfAll,
+}
 
 /// Where one event lies.
 #[derive(Debug, Clone, Copy)]
@@ -83,8 +132,12 @@ pub struct CommandOutcome {
     pub index: u32,
     /// Hash of the request, when it came with an idempotency key.
     pub request_hash: Option<u64>,
-    /// When it was recorded, in milliseconds since 1970.
+    /// When its first event was recorded, in milliseconds since 1970.
     pub at_ms: i64,
+    /// Who asked. Stored beside the summaries ([`super::segment`]), so that older checkpoints are
+    /// read and older builds read newer ones.
+    #[serde(skip)]
+    pub principal: PrincipalTag,
 }
 
 /// A [`StreamKey`] in a form that serialises everywhere.
@@ -168,6 +221,7 @@ impl CommitSummary {
                         index: i as u32,
                         request_hash: event.idempotency().map(|k| k.request_hash),
                         at_ms: event.time.as_millisecond(),
+                        principal: PrincipalTag::of(&event.actor),
                     },
                 )),
             }
@@ -188,6 +242,9 @@ pub struct StreamIndex {
     commands: HashMap<CommandId, CommandOutcome>,
     recent: VecDeque<CommandId>,
     recent_keyed: VecDeque<(i64, CommandId)>,
+    /// Keys remembered, by principal.
+    keyed_by: HashMap<PrincipalTag, usize>,
+    key_bounds: KeyBounds,
     stored_bytes: u64,
 }
 
@@ -297,15 +354,8 @@ impl StreamIndex {
         }
         if outcome.request_hash.is_some() {
             self.recent_keyed.push_back((outcome.at_ms, id));
-            while self.recent_keyed.front().is_some_and(|(at, _)| {
-                let kept = self.recent_keyed.len();
-                let old = outcome.at_ms.saturating_sub(*at) > KEYED_COMMANDS_MS;
-                old && kept > RECENT_COMMANDS || kept > RECENT_KEYED_COMMANDS
-            }) {
-                if let Some((_, old)) = self.recent_keyed.pop_front() {
-                    self.commands.remove(&old);
-                }
-            }
+            *self.keyed_by.entry(outcome.principal).or_default() += 1;
+            self.forget_keys(outcome.at_ms);
         } else {
             self.recent.push_back(id);
             if self.recent.len() > RECENT_COMMANDS
@@ -314,6 +364,74 @@ impl StreamIndex {
                 self.commands.remove(&old);
             }
         }
+    }
+
+    /// Sets how many keys are remembered, and for how long.
+    pub fn bound_keys(&mut self, bounds: KeyBounds) {
+        self.key_bounds = bounds;
+    }
+
+    /// Keys that stay although their time has passed: few enough that there is room for new ones.
+    fn never_forgotten(&self) -> usize {
+        RECENT_COMMANDS.min(self.key_bounds.keys_of_one / 2)
+    }
+
+    fn has_old_key(&self, now_ms: i64) -> bool {
+        self.recent_keyed.len() > self.never_forgotten()
+            && self
+                .recent_keyed
+                .front()
+                .is_some_and(|(at, _)| now_ms.saturating_sub(*at) > self.key_bounds.window_ms)
+    }
+
+    /// Whether there are keys whose time has passed.
+    pub fn has_old_keys(&self, now_ms: i64) -> bool {
+        self.has_old_key(now_ms)
+    }
+
+    /// Forgets the keys whose time has passed, and gives their memory back.
+    pub fn forget_keys(&mut self, now_ms: i64) {
+        while self.has_old_key(now_ms) {
+            let Some((_, id)) = self.recent_keyed.pop_front() else {
+                break;
+            };
+            let Some(old) = self.commands.remove(&id) else {
+                continue;
+            };
+            if let Some(count) = self.keyed_by.get_mut(&old.principal) {
+                *count -= 1;
+                if *count == 0 {
+                    self.keyed_by.remove(&old.principal);
+                }
+            }
+        }
+        if self.commands.len() < self.commands.capacity() / 8 {
+            self.commands.shrink_to(self.commands.len() * 2);
+            self.recent_keyed.shrink_to(self.recent_keyed.len() * 2);
+        }
+    }
+
+    /// Whether one more key can be remembered, beside `pending` others of which `pending_of_one` are
+    /// the same principal's.
+    pub fn room_for_key(
+        &self,
+        principal: PrincipalTag,
+        pending: usize,
+        pending_of_one: usize,
+    ) -> Result<(), KeysFull> {
+        let own = self.keyed_by.get(&principal).copied().unwrap_or(0);
+        if own + pending_of_one >= self.key_bounds.keys_of_one {
+            return Err(KeysFull::OfPrincipal);
+        }
+        if self.recent_keyed.len() + pending >= self.key_bounds.keys {
+            return Err(KeysFull::OfAll);
+        }
+        Ok(())
+    }
+
+    /// Bytes of the idempotency keys remembered.
+    pub fn key_bytes(&self) -> usize {
+        self.recent_keyed.len() * KEY_BYTES
     }
 
     /// Bytes of memory held, roughly: for the metric.
@@ -385,6 +503,7 @@ mod tests {
                         index: 0,
                         request_hash: keyed.then_some(1),
                         at_ms: offset as i64,
+                        principal: PrincipalTag(1),
                     };
                     (CommandId(Uuid::from_u128(u128::from(offset))), outcome)
                 })
@@ -418,6 +537,52 @@ mod tests {
         }
         let known = |at: u64| index.command(CommandId(Uuid::from_u128(u128::from(at))));
         assert!(known(0).is_none() && known(leap + 2).is_some());
+    }
+
+    fn remember(index: &mut StreamIndex, id: u64, at_ms: i64, principal: u32) {
+        for (id, mut outcome) in commit(id, &[(1, 10)], true).commands {
+            outcome.at_ms = at_ms;
+            outcome.principal = PrincipalTag(principal);
+            index.remember(id, outcome);
+        }
+    }
+
+    #[test]
+    fn law_13_no_key_is_forgotten_within_its_time_however_many_there_are() {
+        let mut index = StreamIndex::default();
+        index.bound_keys(KeyBounds {
+            window_ms: 1000,
+            keys: 6,
+            keys_of_one: 4,
+        });
+        let (ann, bob, cyd) = (PrincipalTag(1), PrincipalTag(2), PrincipalTag(3));
+        for id in 0..4 {
+            assert_eq!(index.room_for_key(ann, 0, 0), Ok(()));
+            remember(&mut index, id, id as i64, 1);
+        }
+        // What one has used up is not taken from the others.
+        assert_eq!(index.room_for_key(ann, 0, 0), Err(KeysFull::OfPrincipal));
+        assert_eq!(index.room_for_key(bob, 1, 1), Ok(()));
+        assert_eq!(index.room_for_key(bob, 2, 2), Err(KeysFull::OfAll));
+        // Another process may be over the bound; its keys are kept all the same.
+        for id in 4..20 {
+            remember(&mut index, id, 500, 2);
+        }
+        assert_eq!(index.room_for_key(cyd, 0, 0), Err(KeysFull::OfAll));
+        let known = |index: &StreamIndex, id: u64| {
+            index
+                .command(CommandId(Uuid::from_u128(u128::from(id))))
+                .is_some()
+        };
+        index.forget_keys(1000);
+        assert!((0..20).all(|id| known(&index, id)));
+        assert_eq!(index.key_bytes(), 20 * KEY_BYTES);
+        index.forget_keys(1002);
+        assert!(!known(&index, 0) && !known(&index, 1) && known(&index, 2));
+        assert_eq!(index.room_for_key(ann, 0, 0), Err(KeysFull::OfAll));
+        index.forget_keys(5000);
+        assert_eq!(index.room_for_key(ann, 0, 0), Ok(()));
+        assert_eq!(index.key_bytes(), 2 * KEY_BYTES, "some of the last stay");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::event::EncodedEvents;
+use crate::domain::event::{EncodedEvents, Recorded};
 use crate::domain::ids::{Epoch, Offset, PartitionId, Position, WriterId};
 use crate::migration::lead::{Lead, Leadership};
 
@@ -156,6 +156,7 @@ impl CommitObject {
         let part = EncodedEvents {
             bytes: line.into(),
             spans: std::iter::once(0..end).collect(),
+            recorded: Recorded::default(),
         };
         Self::build(header, &[&part])
     }
@@ -267,6 +268,7 @@ mod tests {
         let part = EncodedEvents {
             bytes: Bytes::from_static(b"{\"a\":1}\n{\"b\":2}\n"),
             spans: vec![0..7, 8..15],
+            recorded: Recorded::default(),
         };
         let object = CommitObject::build(header(2, CommitKind::Events), &[&part]);
         let again = CommitObject::parse(object.bytes.clone()).unwrap();

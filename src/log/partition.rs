@@ -15,11 +15,11 @@ use std::collections::VecDeque;
 use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
 
-use super::index::{CommandOutcome, CommitSummary, StreamIndex};
+use super::index::{CommandOutcome, CommitSummary, KeyBounds, KeysFull, StreamIndex};
 use super::object::{
     CommitHeader, CommitKind, CommitObject, ControlRecord, CorruptObject, FORMAT, ObjectHash,
 };
-use crate::domain::event::EncodedEvents;
+use crate::domain::event::{EncodedEvents, PrincipalTag};
 use crate::domain::ids::{
     CommandId, Epoch, Offset, PartitionId, Position, StreamKey, Version, WriterId,
 };
@@ -62,6 +62,8 @@ pub enum Verdict {
     Repeated(CommandOutcome),
     /// The idempotency key was used for another request.
     KeyReused(CommandOutcome),
+    /// No room to remember its idempotency key for the promised time; nothing was written.
+    KeysFull(KeysFull),
 }
 
 /// How much one commit object may hold.
@@ -79,12 +81,28 @@ pub struct Batch<T> {
     /// The object, ready to be put.
     pub object: CommitObject,
     appends: Vec<Append<T>>,
+    hash: Option<ObjectHash>,
+    rival: Option<Checked>,
 }
 
 impl<T> Batch<T> {
     /// Number of commands in it.
     pub fn commands(&self) -> usize {
         self.appends.len()
+    }
+
+    /// Does ahead what settling it takes, apart from changing the log: hashing it, or checking the
+    /// object of a rival. For whoever holds the log's lock no longer than he must.
+    pub fn prepare(&mut self, log: &PartitionLog, owner: &Owner) {
+        match owner {
+            Owner::Found(found) if !self.is(found) => self.rival = log.prepare(found).ok(),
+            _ => self.hash = Some(self.object.hash()),
+        }
+    }
+
+    fn is(&self, found: &CommitObject) -> bool {
+        found.header.writer == self.object.header.writer
+            && found.header.batch == self.object.header.batch
     }
 
     /// Gives up on the batch: whoever waits must be told that the outcome is unknown.
@@ -116,6 +134,15 @@ pub struct Unsettled<T> {
     pub corrupt: CorruptObject,
     /// The batch, whose appends were not written.
     pub batch: Batch<T>,
+}
+
+/// An object that was found to be the log's next one, ready to be taken in.
+#[derive(Debug)]
+pub struct Checked {
+    summary: CommitSummary,
+    prev: ObjectHash,
+    hash: ObjectHash,
+    control: Option<ControlRecord>,
 }
 
 /// A partition as far as it has been read: its end, its leadership, its index.
@@ -225,8 +252,33 @@ impl PartitionLog {
     /// Takes in the next object of the log, after checking that it is the next one: its place, its
     /// `prev`, and that its events go on from the stream heads.
     pub fn apply(&mut self, object: &CommitObject) -> Result<(), CorruptObject> {
-        let summary = self.check(object)?;
-        self.take_in(object, summary)
+        let checked = self.prepare(object)?;
+        self.take(checked)
+    }
+
+    /// The expensive part of [`PartitionLog::apply`], which changes nothing: reading, checking,
+    /// hashing.
+    pub fn prepare(&self, object: &CommitObject) -> Result<Checked, CorruptObject> {
+        Ok(Checked {
+            summary: self.check(object)?,
+            prev: object.header.prev,
+            hash: object.hash(),
+            control: object.control_record()?,
+        })
+    }
+
+    /// Takes in what was prepared, unless the log has moved on since.
+    pub fn take(&mut self, checked: Checked) -> Result<(), CorruptObject> {
+        if checked.summary.offset != self.next_offset() || checked.prev != self.prev {
+            return Err(CorruptObject(format!(
+                "partition {} has moved on to offset {} while offset {} was read",
+                self.id,
+                self.next_offset(),
+                checked.summary.offset
+            )));
+        }
+        self.take_in(checked);
+        Ok(())
     }
 
     fn check(&self, object: &CommitObject) -> Result<CommitSummary, CorruptObject> {
@@ -249,21 +301,26 @@ impl PartitionLog {
         CommitSummary::of(object, |stream| self.index.head(stream))
     }
 
-    fn take_in(
-        &mut self,
-        object: &CommitObject,
-        summary: CommitSummary,
-    ) -> Result<(), CorruptObject> {
-        let control = object.control_record()?;
+    fn take_in(&mut self, checked: Checked) {
+        let offset = checked.summary.offset;
         self.torn = true;
-        self.index.apply(&summary);
-        self.unsaved.push(summary);
-        self.prev = object.hash();
-        if let Some(record) = control {
-            self.controls.push((object.header.offset, record.into()));
+        self.index.apply(&checked.summary);
+        self.unsaved.push(checked.summary);
+        self.prev = checked.hash;
+        if let Some(record) = checked.control {
+            self.controls.push((offset, record.into()));
         }
         self.torn = false;
-        Ok(())
+    }
+
+    /// Sets how many idempotency keys are remembered, and for how long.
+    pub fn bound_keys(&mut self, bounds: KeyBounds) {
+        self.index.bound_keys(bounds);
+    }
+
+    /// Forgets the idempotency keys whose time has passed.
+    pub fn forget_keys(&mut self, now: Timestamp) {
+        self.index.forget_keys(now.as_millisecond());
     }
 
     /// A control object for the next offset.
@@ -306,6 +363,7 @@ impl PartitionLog {
         let mut commands: HashSet<CommandId> = HashSet::new();
         let mut waiting = VecDeque::new();
         let (mut events, mut bytes) = (0, 0);
+        let (mut keys, mut keys_by) = (0, HashMap::<PrincipalTag, usize>::new());
         while let Some(append) = queue.pop_front() {
             if let Some(verdict) = self.refusal(&append) {
                 verdicts.push((append.reply, verdict));
@@ -331,6 +389,16 @@ impl PartitionLog {
                 queue.push_front(append);
                 break;
             }
+            if append.request_hash.is_some() {
+                let principal = append.events.recorded.principal;
+                let own = keys_by.entry(principal).or_default();
+                if let Err(full) = self.index.room_for_key(principal, keys, *own) {
+                    verdicts.push((append.reply, Verdict::KeysFull(full)));
+                    continue;
+                }
+                keys += 1;
+                *own += 1;
+            }
             events += n;
             bytes += size;
             heads.insert(append.stream, append.expected.plus(n));
@@ -346,7 +414,13 @@ impl PartitionLog {
         let header = self.header(stamp, epoch, events as u32, CommitKind::Events);
         let parts: Vec<&EncodedEvents> = appends.iter().map(|a| &a.events).collect();
         let object = CommitObject::build(header, &parts);
-        (verdicts, Some(Batch { object, appends }))
+        let batch = Batch {
+            object,
+            appends,
+            hash: None,
+            rival: None,
+        };
+        (verdicts, Some(batch))
     }
 
     /// A verdict that holds whatever else is in the batch.
@@ -362,19 +436,19 @@ impl PartitionLog {
     /// Takes in the object that owns the batch's offset.
     pub fn settle<T>(
         &mut self,
-        batch: Batch<T>,
+        mut batch: Batch<T>,
         owner: &Owner,
     ) -> Result<Settled<T>, Box<Unsettled<T>>> {
         let rival = match owner {
             Owner::Us => None,
-            Owner::Found(found) => {
-                let ours = found.header.writer == batch.object.header.writer
-                    && found.header.batch == batch.object.header.batch;
-                (!ours).then_some(found)
-            }
+            Owner::Found(found) => (!batch.is(found)).then_some(found),
         };
         if let Some(found) = rival {
-            return match self.apply(found) {
+            let applied = match batch.rival.take() {
+                Some(checked) => self.take(checked),
+                None => self.apply(found),
+            };
+            return match applied {
                 Ok(()) => Ok(Settled {
                     verdicts: vec![],
                     again: batch.appends,
@@ -383,10 +457,12 @@ impl PartitionLog {
                 Err(corrupt) => Err(Box::new(Unsettled { corrupt, batch })),
             };
         }
-        let summary = summary_of(&batch);
-        if let Err(corrupt) = self.take_in(&batch.object, summary) {
-            return Err(Box::new(Unsettled { corrupt, batch }));
-        }
+        self.take_in(Checked {
+            summary: summary_of(&batch),
+            prev: batch.object.header.prev,
+            hash: batch.hash.unwrap_or_else(|| batch.object.hash()),
+            control: None,
+        });
         let mut index = 0;
         let verdicts = batch
             .appends
@@ -435,7 +511,8 @@ fn summary_of<T>(batch: &Batch<T>) -> CommitSummary {
                 offset: header.offset,
                 index,
                 request_hash: append.request_hash,
-                at_ms: header.at.as_millisecond(),
+                at_ms: append.events.recorded.at_ms,
+                principal: append.events.recorded.principal,
             },
         ));
         index += events as u32;

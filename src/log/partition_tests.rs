@@ -68,6 +68,50 @@ fn genesis() -> PartitionLog {
 }
 
 #[test]
+fn law_4_every_process_says_the_same_of_a_command() {
+    let (mut ours, mut theirs) = (genesis(), genesis());
+    let mut late = stamp(1, 1);
+    late.at = Timestamp::from_second(9).unwrap();
+    let mut queue = VecDeque::from([append(1, 0, 1)]);
+    let (_, batch) = ours.form(&mut queue, LIMITS, late, Epoch(1));
+    let batch = batch.unwrap();
+    let object = batch.object.clone();
+    ours.settle(batch, &Owner::Us).unwrap();
+    theirs.apply(&object).unwrap();
+    let command = CommandId(Uuid::from_u128(1));
+    let outcome = ours.index().command(command).unwrap();
+    assert_eq!(theirs.index().command(command), Some(outcome));
+    assert_eq!(outcome.at_ms, 0, "the event's own time");
+    assert_ne!(outcome.principal, PrincipalTag::UNKNOWN);
+}
+
+#[test]
+fn law_13_over_its_keys_a_principal_is_refused_and_unkeyed_commands_are_not() {
+    let mut log = genesis();
+    log.bound_keys(KeyBounds {
+        keys_of_one: 2,
+        ..KeyBounds::default()
+    });
+    let unkeyed = Append {
+        request_hash: None,
+        ..append(4, 0, 4)
+    };
+    let keyed = (1..=3).map(|n| append(n, 0, n.into()));
+    let mut queue: VecDeque<_> = keyed.chain([unkeyed]).collect();
+    let (refused, batch) = log.form(&mut queue, LIMITS, stamp(1, 1), Epoch(1));
+    assert_eq!(refused, [(3, Verdict::KeysFull(KeysFull::OfPrincipal))]);
+    let batch = batch.unwrap();
+    assert_eq!(batch.commands(), 3);
+    log.settle(batch, &Owner::Us).unwrap();
+    // A repeated one gets its answer all the same.
+    let mut queue = VecDeque::from([append(1, 1, 1), append(5, 0, 5)]);
+    let (verdicts, batch) = log.form(&mut queue, LIMITS, stamp(1, 2), Epoch(1));
+    assert!(matches!(verdicts[0], (1, Verdict::Repeated(_))));
+    assert_eq!(verdicts[1], (5, Verdict::KeysFull(KeysFull::OfPrincipal)));
+    assert!(batch.is_none());
+}
+
+#[test]
 fn law_7_a_stale_append_is_refused_and_its_neighbours_are_not() {
     let mut log = genesis();
     let mut queue = VecDeque::from([append(1, 0, 1), append(2, 5, 2), append(3, 0, 3)]);

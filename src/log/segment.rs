@@ -1,12 +1,15 @@
 //! A segment: a checkpoint of a stretch of a partition's index, so that a start need not read the
 //! commit objects it covers. Derived and disposable; whoever finds one damaged ignores it.
 //!
-//! Bytes: `postcard` of [`Segment`], then its CRC-32 (4 bytes, little endian).
+//! Bytes: `postcard` of [`Segment`], then, since some build, `postcard` of the principals' tags of the
+//! keyed commands in their order, then a CRC-32 of all that (4 bytes, little endian). Builds before
+//! ignore the tags; where they are absent the principals are unknown.
 
 use serde::{Deserialize, Serialize};
 
-use super::index::CommitSummary;
+use super::index::{CommandOutcome, CommitSummary};
 use super::object::ObjectHash;
+use crate::domain::event::PrincipalTag;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::migration::lead::Leadership;
 
@@ -57,9 +60,18 @@ impl Segment {
         ObjectHash(self.prev)
     }
 
+    fn keyed(&self) -> impl Iterator<Item = &CommandOutcome> {
+        let commands = self.commits.iter().flat_map(|c| &c.commands);
+        commands
+            .map(|(_, outcome)| outcome)
+            .filter(|outcome| outcome.request_hash.is_some())
+    }
+
     /// The segment as stored.
     pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
         let mut bytes = postcard::to_allocvec(self)?;
+        let tags: Vec<u32> = self.keyed().map(|outcome| outcome.principal.0).collect();
+        bytes.extend(postcard::to_allocvec(&tags)?);
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         Ok(bytes)
@@ -71,7 +83,18 @@ impl Segment {
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
             return None;
         }
-        let segment: Self = postcard::from_bytes(body).ok()?;
+        let (mut segment, rest): (Self, &[u8]) = postcard::take_from_bytes(body).ok()?;
+        if !rest.is_empty() {
+            let tags: Vec<u32> = postcard::from_bytes(rest).ok()?;
+            if tags.len() != segment.keyed().count() {
+                return None;
+            }
+            let commands = segment.commits.iter_mut().flat_map(|c| &mut c.commands);
+            let keyed = commands.filter(|(_, outcome)| outcome.request_hash.is_some());
+            for ((_, outcome), tag) in keyed.zip(tags) {
+                outcome.principal = PrincipalTag(tag);
+            }
+        }
         // A checksum only tells that the bytes are as they were written, not that they make sense.
         let to = (segment.from).checked_add(segment.commits.len() as u64);
         let whole = segment.format == FORMAT
@@ -86,6 +109,40 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn principals_come_along_and_a_checkpoint_of_the_build_before_is_read() {
+        let outcome = |request_hash, principal| CommandOutcome {
+            stream: crate::log::index::StreamKeyBytes([1; 16]),
+            version: crate::domain::ids::Version(1),
+            events: 1,
+            offset: 0,
+            index: 0,
+            request_hash,
+            at_ms: 5,
+            principal,
+        };
+        let command = |n| crate::domain::ids::CommandId(uuid::Uuid::from_u128(n));
+        let of = |ann, none| {
+            let commit = CommitSummary {
+                offset: 0,
+                first_start: 9,
+                events: vec![],
+                commands: vec![
+                    (command(1), outcome(None, none)),
+                    (command(2), outcome(Some(3), ann)),
+                ],
+            };
+            Segment::new(PartitionId(1), 0, ObjectHash([7; 32]), vec![], vec![commit])
+        };
+        let unknown = PrincipalTag::UNKNOWN;
+        let segment = of(PrincipalTag::of("ann"), unknown);
+        assert_eq!(Segment::decode(&segment.encode().unwrap()), Some(segment));
+        // As it was written before: the same, and nothing behind it.
+        let mut old = postcard::to_allocvec(&of(unknown, unknown)).unwrap();
+        old.extend(crc32fast::hash(&old).to_le_bytes());
+        assert_eq!(Segment::decode(&old), Some(of(unknown, unknown)));
+    }
 
     #[test]
     fn damaged_segments_are_ignored() {

@@ -69,7 +69,7 @@ impl Service {
             let message = format!("a batch has 1 to {MAX_BATCH} operations");
             return Err(Refusal::invalid("batch_size", message).into());
         }
-        self.refuse_reused_batch_key(ctx)?;
+        self.refuse_reused_batch_key(ctx).await?;
         let mut by_instance: HashMap<InstanceId, Vec<Item<'_>>> = HashMap::new();
         let mut order: Vec<InstanceId> = Vec::new();
         for (place, operation) in operations.into_iter().enumerate() {

@@ -1,6 +1,6 @@
 //! What a failed call to an actor means to a caller.
 
-use super::error::{RETRY_AFTER, ServiceError};
+use super::error::{RETRY_AFTER, RETRY_WHEN_KEYS_FULL, ServiceError};
 use crate::actors::error::CallError;
 
 impl From<CallError> for ServiceError {
@@ -10,7 +10,11 @@ impl From<CallError> for ServiceError {
             CallError::Overloaded { limit, entitys_own } => Self::Overloaded {
                 limit,
                 callers_own: entitys_own,
-                retry_after: RETRY_AFTER,
+                retry_after: match limit {
+                    // Room is made as keys grow older than the promised time.
+                    "idempotency_keys" => RETRY_WHEN_KEYS_FULL,
+                    _ => RETRY_AFTER,
+                },
             },
             CallError::Store(error) => error.into(),
             CallError::OutcomeUnknown {

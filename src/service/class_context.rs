@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 
-use super::Service;
 use super::error::ServiceError;
+use super::{Service, within_bound};
 use crate::domain::class::{Class, ClassDefinition, EffectiveClass, LiveClass, lineage};
 use crate::domain::database::{self, LiveDatabase};
 use crate::domain::ids::{ClassId, DatabaseName, StreamName, Version};
@@ -28,10 +28,18 @@ pub struct ClassContext {
     pub live: LiveClass,
     /// The class's incarnation.
     pub incarnation: Version,
-    /// What instances must be like.
-    pub effective: Arc<EffectiveClass>,
+    /// What instances must be like; an error when an ancestor is missing, which concerns writes only:
+    /// what is stored is read as it is.
+    effective: Result<Arc<EffectiveClass>, ServiceError>,
     /// The streams this was made of, with their versions.
     made_of: Vec<(StreamName, Version)>,
+}
+
+impl ClassContext {
+    /// What instances must be like, for whoever writes one.
+    pub fn effective(&self) -> Result<&Arc<EffectiveClass>, ServiceError> {
+        self.effective.as_ref().map_err(Clone::clone)
+    }
 }
 
 /// The contexts kept.
@@ -80,8 +88,36 @@ impl Service {
             return Ok(kept);
         }
         let context = Arc::new(self.load_class_context(db, class).await?);
-        self.contexts.kept.insert(key, context.clone());
+        // A store that failed is no property of the class.
+        if matches!(context.effective, Ok(_) | Err(ServiceError::Refused(_))) {
+            self.contexts.kept.insert(key, context.clone());
+        }
         Ok(context)
+    }
+
+    /// The same, after reading what other processes have done to the database and the class.
+    pub(super) async fn class_context_now(
+        &self,
+        db: &DatabaseName,
+        class: &ClassId,
+    ) -> Result<Arc<ClassContext>, ServiceError> {
+        let streams = [StreamName::database(db), StreamName::class(db, class)];
+        self.catch_up_with(&streams).await?;
+        self.class_context(db, class).await
+    }
+
+    /// Reads what other processes have committed to these streams.
+    pub(super) async fn catch_up_with(&self, streams: &[StreamName]) -> Result<(), ServiceError> {
+        let store = self.parts.entities.path.store();
+        let mut partitions: Vec<_> = streams
+            .iter()
+            .map(|stream| store.log().partition_of(stream))
+            .collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        let all = partitions.into_iter().map(|p| store.catch_up_partition(p));
+        within_bound(futures_util::future::try_join_all(all)).await?;
+        Ok(())
     }
 
     async fn load_class_context(
@@ -100,10 +136,12 @@ impl Service {
         ];
         let ancestors = self
             .ancestors(db, database.incarnation, &live.definition, &mut made_of)
-            .await?;
-        let mut chain: Vec<&ClassDefinition> = vec![&live.definition];
-        chain.extend(ancestors.iter().map(|a| &**a));
-        let effective = Arc::new(EffectiveClass::resolve(&chain)?);
+            .await;
+        let effective = ancestors.and_then(|ancestors| {
+            let mut chain: Vec<&ClassDefinition> = vec![&live.definition];
+            chain.extend(ancestors.iter().map(|a| &**a));
+            Ok(Arc::new(EffectiveClass::resolve(&chain)?))
+        });
         Ok(ClassContext {
             version,
             incarnation: live.incarnation,
@@ -157,11 +195,15 @@ impl Service {
             if ancestors.len() + 1 >= lineage::MAX_CHAIN {
                 return Err(lineage::too_long(&definition.id).into());
             }
-            let (live, version) = self
-                .live_class(db, &parent, database_incarnation)
-                .await?
-                .ok_or_else(|| lineage::parent_not_found(&child.id, &parent))?;
-            made_of.push((StreamName::class(db, &parent), version));
+            let stream = StreamName::class(db, &parent);
+            // Taken before the look: should it come back meanwhile, what is made of it is not kept.
+            let head = self.parts.entities.path.store().head(&stream);
+            let Some((live, version)) = self.live_class(db, &parent, database_incarnation).await?
+            else {
+                made_of.push((stream, head.unwrap_or(Version::NONE)));
+                return Err(lineage::parent_not_found(&child.id, &parent).into());
+            };
+            made_of.push((stream, version));
             ancestors.push(live.definition);
         }
     }

@@ -165,29 +165,15 @@ impl Service {
         let done = match self.recall::<Class>(circumstances, &stream).await? {
             Some(done) => done,
             None => {
-                let (database, _) = self.live_database(db).await?;
-                let database_incarnation = database.incarnation;
-                definition.validate()?;
-                let ancestors = self
-                    .ancestors(db, database_incarnation, &definition, &mut Vec::new())
-                    .await?;
-                let mut chain = vec![&definition];
-                chain.extend(ancestors.iter().map(|a| &**a));
-                EffectiveClass::resolve(&chain)?;
-                let definition = Arc::new(definition);
-                let command = if create {
-                    ClassCommand::Create {
-                        database_incarnation,
-                        definition,
+                // Held until it is committed: see `lineage`.
+                let _lineage = self.lineages.extend(db).await;
+                match self.definition_command(db, definition, create).await {
+                    Ok(command) => {
+                        let execute = circumstances.execute(command);
+                        self.parts.classes.execute(&stream, execute).await?
                     }
-                } else {
-                    ClassCommand::Update {
-                        database_incarnation,
-                        definition,
-                    }
-                };
-                let execute = circumstances.execute(command);
-                self.parts.classes.execute(&stream, execute).await?
+                    Err(e) => self.or_recalled(circumstances, &stream, e).await?,
+                }
             }
         };
         let resource = done
@@ -198,7 +184,37 @@ impl Service {
         Ok(written(id.as_str(), circumstances, done, resource, create))
     }
 
-    /// Deletes a class and, with it, its instances.
+    async fn definition_command(
+        &self,
+        db: &DatabaseName,
+        definition: ClassDefinition,
+        create: bool,
+    ) -> Result<ClassCommand, ServiceError> {
+        let (database, _) = self.live_database(db).await?;
+        let database_incarnation = database.incarnation;
+        definition.validate()?;
+        let ancestors = self
+            .ancestors(db, database_incarnation, &definition, &mut Vec::new())
+            .await?;
+        let mut chain = vec![&definition];
+        chain.extend(ancestors.iter().map(|a| &**a));
+        EffectiveClass::resolve(&chain)?;
+        let definition = Arc::new(definition);
+        Ok(if create {
+            ClassCommand::Create {
+                database_incarnation,
+                definition,
+            }
+        } else {
+            ClassCommand::Update {
+                database_incarnation,
+                definition,
+            }
+        })
+    }
+
+    /// Deletes a class and, with it, its instances; 409 `class_has_children` while it is the parent of
+    /// another one.
     pub async fn delete_class(
         &self,
         ctx: &RequestContext,
@@ -212,12 +228,14 @@ impl Service {
         let done = match self.recall::<Class>(&circumstances, &stream).await? {
             Some(done) => done,
             None => {
-                let (database, _) = self.live_database(&db).await?;
-                let command = ClassCommand::Delete {
-                    database_incarnation: database.incarnation,
-                };
-                let execute = circumstances.execute(command);
-                self.parts.classes.execute(&stream, execute).await?
+                let _lineage = self.lineages.cut(&db).await;
+                match self.deletion_command(ctx, &db, &class).await {
+                    Ok(command) => {
+                        let execute = circumstances.execute(command);
+                        self.parts.classes.execute(&stream, execute).await?
+                    }
+                    Err(e) => self.or_recalled(&circumstances, &stream, e).await?,
+                }
             }
         };
         Ok(written(class.as_str(), &circumstances, done, None, false))
@@ -288,14 +306,13 @@ impl Service {
         let created = matches!(change, Change::Create(_));
         let done = match self.recall::<Instance>(circumstances, &stream).await? {
             Some(done) => done,
-            None => {
-                let context = self.class_context(db, class).await?;
-                if let Change::Create(data) | Change::Update(data) = &change {
-                    self.check_links(db, &context, data).await?;
+            None => match self.instance_command(db, class, change).await {
+                Ok(command) => {
+                    let execute = circumstances.execute(command);
+                    self.parts.instances.execute(&stream, execute).await?
                 }
-                let execute = circumstances.execute(change.command(&context));
-                self.parts.instances.execute(&stream, execute).await?
-            }
+                Err(e) => self.or_recalled(circumstances, &stream, e).await?,
+            },
         };
         let resource = done
             .state
@@ -303,6 +320,19 @@ impl Service {
             .map(|live| Resource::instance(&id, live, done.version));
         let resource = shown(circumstances, resource)?;
         Ok(written(id.as_str(), circumstances, done, resource, created))
+    }
+
+    async fn instance_command(
+        &self,
+        db: &DatabaseName,
+        class: &ClassId,
+        change: Change,
+    ) -> Result<InstanceCommand, ServiceError> {
+        let context = self.class_context(db, class).await?;
+        if let Change::Create(data) | Change::Update(data) = &change {
+            self.check_links(db, &context, data).await?;
+        }
+        change.command(&context)
     }
 
     /// Every instance that `data` refers to must be there: 422 `target_not_found` otherwise. The
@@ -313,7 +343,7 @@ impl Service {
         context: &ClassContext,
         data: &Map<String, Value>,
     ) -> Result<(), ServiceError> {
-        let targets = context.effective.link_targets(data);
+        let targets = context.effective()?.link_targets(data);
         if targets.is_empty() {
             return Ok(());
         }
@@ -401,6 +431,24 @@ impl Service {
     }
 }
 
+impl Service {
+    /// The recorded outcome after all, where a command is refused for what has changed around it: it
+    /// may have been committed by another process before that.
+    async fn or_recalled<A: Aggregate>(
+        &self,
+        circumstances: &Circumstances<'_>,
+        stream: &StreamName,
+        error: ServiceError,
+    ) -> Result<Executed<A>, ServiceError> {
+        let refused = matches!(error, ServiceError::Refused(_));
+        if !refused || circumstances.ctx.idempotency.is_none() {
+            return Err(error);
+        }
+        self.catch_up_with(std::slice::from_ref(stream)).await?;
+        self.recall(circumstances, stream).await?.ok_or(error)
+    }
+}
+
 /// What is to happen to an instance.
 pub(super) enum Change {
     Create(Map<String, Value>),
@@ -409,22 +457,22 @@ pub(super) enum Change {
 }
 
 impl Change {
-    fn command(self, context: &ClassContext) -> InstanceCommand {
+    fn command(self, context: &ClassContext) -> Result<InstanceCommand, ServiceError> {
         let class_incarnation = context.incarnation;
-        let class = context.effective.clone();
-        match self {
+        let class = || context.effective().cloned();
+        Ok(match self {
             Self::Create(data) => InstanceCommand::Create {
-                class,
+                class: class()?,
                 class_incarnation,
                 data: Arc::new(data),
             },
             Self::Update(patch) => InstanceCommand::Update {
-                class,
+                class: class()?,
                 class_incarnation,
                 patch: Arc::new(patch),
             },
             Self::Delete => InstanceCommand::Delete { class_incarnation },
-        }
+        })
     }
 }
 

@@ -67,6 +67,9 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The same for a store that is full: somebody has to make room first.
 pub const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
 
+/// The same for a principal, or a partition, that has used up its idempotency keys.
+pub const RETRY_WHEN_KEYS_FULL: Duration = Duration::from_secs(60);
+
 impl From<StoreError> for ServiceError {
     /// For reads, and for writes that are known not to have happened.
     fn from(error: StoreError) -> Self {

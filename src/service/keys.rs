@@ -1,9 +1,10 @@
 //! Whether an idempotency key already stands for another request.
 //!
-//! What is known is what is committed and indexed in this process. Two different requests under
-//! one key that run at the same time in different partitions or processes may therefore both
-//! commit; so may a single command after a batch of which item 0 did nothing. The same request
+//! What is known is what was committed anywhere when the request began. Two *different* requests under
+//! one key that run at the very same time in different partitions may therefore both commit; so may a single command after a batch of which item 0 did nothing. The same request
 //! twice is safe regardless: both have the same command ids, and each stream takes a command once.
+
+use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
@@ -13,6 +14,9 @@ use super::context::RequestContext;
 use super::error::{RETRY_WHEN_FULL, ServiceError};
 use crate::domain::ids::CommandId;
 use crate::domain::refusal::Refusal;
+
+/// How long what other processes have written is waited for.
+const HEARING: Duration = Duration::from_secs(1);
 
 /// The request hash of a committed command, where it had one.
 type RequestHash = Option<u64>;
@@ -25,6 +29,7 @@ impl Service {
         &self,
         ctx: &RequestContext,
     ) -> Result<SemaphorePermit<'_>, ServiceError> {
+        self.hear_of_keys(ctx).await;
         if stands_for_batch(ctx, |id| self.committed(id)) {
             return Err(Refusal::key_reused().into());
         }
@@ -32,9 +37,33 @@ impl Service {
         self.permits.ask(ctx.deadline).await
     }
 
+    /// Where other processes write too, reads what they have committed under a new key, in whichever
+    /// partition. Only a key that stands for two *different* requests needs it: the same request has
+    /// the same stream, where a command is taken once whoever knows what. So a log that cannot be
+    /// read now holds nobody up; the command's own partition will tell.
+    async fn hear_of_keys(&self, ctx: &RequestContext) {
+        let store = self.parts.entities.path.store();
+        let known = || {
+            self.committed(ctx.command_id()).is_some()
+                || self.committed(ctx.item_command_id(0)).is_some()
+        };
+        if ctx.idempotency.is_none() || !store.others_write() || known() {
+            return;
+        }
+        match tokio::time::timeout(HEARING, store.catch_up_all()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "keys of other processes are not known yet"),
+            Err(_) => tracing::debug!("keys of other processes are not known yet"),
+        }
+    }
+
     /// What every batch passes first: its key must not stand for a single command or for another
     /// batch, of whatever length.
-    pub(super) fn refuse_reused_batch_key(&self, ctx: &RequestContext) -> Result<(), ServiceError> {
+    pub(super) async fn refuse_reused_batch_key(
+        &self,
+        ctx: &RequestContext,
+    ) -> Result<(), ServiceError> {
+        self.hear_of_keys(ctx).await;
         if stands_for_other_than_this_batch(ctx, |id| self.committed(id)) {
             return Err(Refusal::key_reused().into());
         }

@@ -5,6 +5,7 @@
 //! * [`commands`], [`batch`]: writes; [`class_context`] is what a write to an instance must know
 //! * [`queries`], [`feed`]: reads
 //! * [`permits`], [`keys`]: what every write passes first
+//! * [`lineage`]: no class is deleted under its children
 //! * [`operations`]: what operators see and do; [`migration`]: the road between the stores,
 //!   [`jobs`]: its jobs
 //! * [`view`]: what callers get to see
@@ -19,6 +20,7 @@ pub mod error;
 pub mod feed;
 pub mod jobs;
 pub mod keys;
+mod lineage;
 pub mod migration;
 pub mod operations;
 pub mod permits;
@@ -31,7 +33,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::class_context::ClassContexts;
-use self::error::ServiceError;
+use self::error::{RETRY_AFTER, ServiceError};
+use self::lineage::Lineages;
 use self::migration::MigrationParts;
 use self::permits::CommandPermits;
 use crate::actors::aggregate::entity::EntityDeps;
@@ -48,6 +51,7 @@ use crate::domain::instance::Instance;
 use crate::domain::plain::PlainStream;
 use crate::jobs::manager::Jobs;
 use crate::store::delivery::DeliveryStore;
+use crate::store::error::StoreError;
 use crate::store::failpoint;
 use crate::store::health::Health;
 use crate::store::read_model::ReadModel;
@@ -106,6 +110,22 @@ pub struct Service {
     parts: Parts,
     contexts: ClassContexts,
     permits: CommandPermits,
+    lineages: Lineages,
+}
+
+/// A look at what other processes have written, which must not take longer than a read may: what
+/// cannot be known in time is not known yet.
+async fn within_bound<T>(
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, ServiceError> {
+    match tokio::time::timeout(READ_DEADLINE, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(ServiceError::Unavailable {
+            dependency: "log",
+            message: "it is not known yet: what other processes have written cannot be read".into(),
+            retry_after: RETRY_AFTER,
+        }),
+    }
 }
 
 impl Service {
@@ -118,6 +138,7 @@ impl Service {
             parts,
             contexts: ClassContexts::default(),
             permits: CommandPermits::default(),
+            lineages: Lineages::default(),
         }
     }
 

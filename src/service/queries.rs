@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
-use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
 use super::feed::{FeedCursor, read_page};
 use super::view::{EventView, Page, Resource};
+use super::{Service, within_bound};
 use crate::actors::aggregate::fold::fold;
 use crate::domain::ids::{
     ClassId, CommandId, DatabaseName, InstanceId, Position, StreamName, Version,
@@ -82,6 +82,7 @@ pub struct CommandStatus {
 impl Service {
     /// One database.
     pub async fn database(&self, name: &DatabaseName) -> Result<Answer<Resource>, ServiceError> {
+        self.catch_up_with(&[StreamName::database(name)]).await?;
         let (database, version) = self.live_database(name).await?;
         Ok(from_aggregate(Resource::database(
             name, &database, version,
@@ -104,7 +105,7 @@ impl Service {
         db: &DatabaseName,
         class: &ClassId,
     ) -> Result<Answer<Resource>, ServiceError> {
-        let context = self.class_context(db, class).await?;
+        let context = self.class_context_now(db, class).await?;
         Ok(from_aggregate(Resource::class(
             class,
             &context.live,
@@ -132,7 +133,12 @@ impl Service {
         id: &InstanceId,
         consistency: Consistency,
     ) -> Result<Answer<Resource>, ServiceError> {
-        let context = self.class_context(db, class).await?;
+        let strong = consistency == Consistency::Strong;
+        let context = if strong {
+            self.class_context_now(db, class).await?
+        } else {
+            self.class_context(db, class).await?
+        };
         if consistency == Consistency::ReadModel {
             metrics::read("instance", "get");
             let found = self.parts.read_model.instance(db, class, id).await?;
@@ -141,13 +147,7 @@ impl Service {
                 .ok_or_else(|| no_instance(id).into());
         }
         let stream = StreamName::instance(db, class, id);
-        let seen = self
-            .look(
-                &self.parts.instances,
-                &stream,
-                consistency == Consistency::Strong,
-            )
-            .await?;
+        let seen = self.look(&self.parts.instances, &stream, strong).await?;
         let live = seen
             .state
             .live(context.incarnation)
@@ -165,7 +165,12 @@ impl Service {
     ) -> Result<Answer<Resource>, ServiceError> {
         let context = self.class_context(db, class).await?;
         let stream = StreamName::instance(db, class, id);
-        let head = self.known_head(&stream).await?;
+        // Versions that are known stay as they are; what lies beyond, others may have written.
+        let known = match when {
+            PointInTime::Version(version) => version,
+            PointInTime::Time(_) => Version(u64::MAX),
+        };
+        let head = self.head_beyond(&stream, known).await?;
         let version = match when {
             PointInTime::Version(version) if version <= head => version,
             PointInTime::Version(version) => {
@@ -240,12 +245,16 @@ impl Service {
         limit: usize,
         direction: Direction,
     ) -> Result<Answer<Page<EventView>>, ServiceError> {
-        let head = self.known_head(stream).await?;
+        let count = limit.max(1) as u64;
+        let last = match direction {
+            Direction::Forward => from.unwrap_or(Version(1)).0.max(1).saturating_add(count),
+            Direction::Backward => u64::MAX,
+        };
+        let head = self.head_beyond(stream, Version(last)).await?;
         if head == Version::NONE {
             let message = format!("{stream} has no events");
             return Err(Refusal::not_found("stream_not_found", message).into());
         }
-        let count = limit.max(1) as u64;
         let (first, last) = match direction {
             Direction::Forward => {
                 let first = from.unwrap_or(Version(1)).0.max(1);
@@ -286,13 +295,17 @@ impl Service {
         })
     }
 
-    /// A stream's version, looking at what others have written when it seems to have no events.
-    async fn known_head(&self, stream: &StreamName) -> Result<Version, ServiceError> {
+    /// A stream's version, looking at what others have written unless this one is known to be there.
+    async fn head_beyond(
+        &self,
+        stream: &StreamName,
+        wanted: Version,
+    ) -> Result<Version, ServiceError> {
         let store = self.parts.entities.path.store();
         match store.head(stream) {
-            Some(head) if head > Version::NONE => Ok(head),
+            Some(head) if head >= wanted => Ok(head),
             _ => {
-                store.catch_up(stream).await?;
+                within_bound(store.catch_up(stream)).await?;
                 Ok(store.head(stream).unwrap_or(Version::NONE))
             }
         }
@@ -351,7 +364,13 @@ impl Service {
 
     /// What became of a command; 404 `command_not_found` when it is not known.
     pub async fn command(&self, id: CommandId) -> Result<CommandStatus, ServiceError> {
-        let found = self.parts.entities.path.store().command(id);
+        let store = self.parts.entities.path.store();
+        let mut found = store.command(id);
+        if found.is_none() {
+            // Another process may have committed it.
+            within_bound(store.catch_up_all()).await?;
+            found = store.command(id);
+        }
         let Some((partition, outcome)) = found else {
             let message = format!(
                 "command {id} is not among the recent ones: it was refused, never arrived, or is old"

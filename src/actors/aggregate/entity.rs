@@ -20,7 +20,7 @@ use crate::domain::ids::{CommandId, EventId, EventType, Position, StreamName, Ve
 use crate::domain::refusal::Refusal;
 use crate::domain::time::{Clock, new_uuid};
 use crate::flaws::{Flaw, flawed, strikes};
-use crate::log::index::CommandOutcome;
+use crate::log::index::{CommandOutcome, KeysFull};
 use crate::log::partition::Verdict;
 use crate::metrics;
 use crate::migration::stage::{Mode, Stage};
@@ -221,6 +221,13 @@ impl<A: Aggregate> Entity<A> {
                 }
                 Ok((Verdict::Repeated(outcome) | Verdict::KeyReused(outcome), _)) => {
                     return self.recorded(&execute, outcome).await;
+                }
+                Ok((Verdict::KeysFull(full), _)) => {
+                    metrics::admission_rejected("idempotency_keys");
+                    return Err(CallError::Overloaded {
+                        limit: "idempotency_keys",
+                        entitys_own: full == KeysFull::OfPrincipal,
+                    });
                 }
                 Ok((Verdict::Conflict { actual }, _)) => {
                     decisions += 1;

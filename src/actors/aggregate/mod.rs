@@ -15,6 +15,7 @@ use actix::prelude::*;
 use tokio::time::Instant;
 
 use self::entity::{Entity, Execute, Executed};
+use super::claim::Claim;
 use super::error::CallError;
 use super::supervision::guard::note_wait;
 use crate::domain::aggregate::Aggregate;
@@ -52,6 +53,8 @@ pub struct ExecuteMessage<A: Aggregate> {
     pub execute: Execute<A>,
     /// When it was sent.
     pub sent: Instant,
+    /// Whether whoever sent it still may take it back.
+    pub claim: Claim,
 }
 
 impl<A: Aggregate> Message for ExecuteMessage<A> {
@@ -95,6 +98,12 @@ impl<A: Aggregate + Unpin> Handler<ExecuteMessage<A>> for AggregateActor<A> {
         let waited = message.sent.elapsed();
         metrics::mailbox_wait(waited);
         note_wait(waited);
+        // Taken back while it waited for its turn: nothing may be done.
+        if !message.claim.begin() {
+            let refused: Result<Executed<A>, _> = Err(CallError::DeadlineExceeded);
+            let refused = actix::fut::ready(refused);
+            return AtomicResponse::new(Box::pin(refused));
+        }
         let entity = self.entity.take();
         let work = async move {
             // Only an incarnation that was killed loses its entity, and it handles no message.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::entity::{Entity, EntityDeps, Execute, Executed};
 use super::{AggregateActor, ExecuteMessage, Look, LookMessage, Seen};
+use crate::actors::claim::Claim;
 use crate::actors::error::CallError;
 use crate::actors::supervision::guard::{GuardSettings, OnGone, start_guarded};
 use crate::actors::supervision::policy::ActorKind;
@@ -166,9 +167,11 @@ impl<A: Aggregate + Unpin> Registry<A> {
             let lease = self
                 .lease(stream, Purpose::Command)
                 .map_err(|e| settled(e, may_have_happened))?;
+            let claim = Claim::default();
             let message = ExecuteMessage {
                 execute: execute.clone(),
                 sent: Instant::now(),
+                claim: claim.clone(),
             };
             // The entity keeps to the deadline itself and knows better what became of the command;
             // this one is for an entity that is not run at all.
@@ -178,6 +181,10 @@ impl<A: Aggregate + Unpin> Registry<A> {
                 Ok(Err(_)) => {
                     may_have_happened = true;
                     self.let_go(stream.key(), lease.generation);
+                }
+                // It waited for its turn all the time.
+                Err(_) if claim.withdraw() => {
+                    return Err(settled(CallError::DeadlineExceeded, may_have_happened));
                 }
                 Err(_) => break,
             }

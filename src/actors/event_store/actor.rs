@@ -23,6 +23,7 @@ use super::put::{Outcome, Put};
 use super::waiting::{Waiting, answer_all, too_late};
 use super::{Answer, AppendError, AppendRequest, EventStoreSettings, Partition};
 use crate::actors::arbiters::Place;
+use crate::actors::claim::Claim;
 use crate::actors::mirrors::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::actors::supervision::policy::ActorKind;
@@ -31,8 +32,8 @@ use crate::actors::write_path::Standings;
 use crate::domain::ids::{PartitionId, WriterId};
 use crate::domain::time::{Clock, new_uuid};
 use crate::flaws::{Flaw, flawed};
-use crate::log::object::CorruptObject;
-use crate::log::partition::{Append, BatchLimits, Stamp};
+use crate::log::object::{CommitKind, CommitObject, CorruptObject};
+use crate::log::partition::{Append, BatchLimits, PartitionLog, Stamp};
 use crate::metrics;
 use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -93,6 +94,8 @@ pub struct AppendMessage {
     pub request: AppendRequest,
     /// Who waits for the verdict.
     pub reply: oneshot::Sender<Result<Answer, AppendError>>,
+    /// Whether he still may take it back.
+    pub claim: Claim,
 }
 
 /// Reads what other processes have committed.
@@ -222,6 +225,7 @@ impl EventStoreActor {
             ctx.cancel_future(lingering);
         }
         self.drop_expired();
+        self.forget_keys();
         let Some(standing) = self.deps.standing() else {
             return self.hold(ctx);
         };
@@ -234,13 +238,19 @@ impl EventStoreActor {
             events: self.deps.settings.batch_events,
             bytes: self.deps.settings.batch_bytes,
         };
+        // What is in a batch cannot be taken back any more; what was taken back is in none.
+        self.queue.retain(|append| append.reply.claim.begin());
         let formed = match &*self.deps.shared.log.read() {
             Some(log) => log
                 .may_append(authority)
                 .or_else(|fenced| deaf.map(|_| ()).ok_or(fenced))
                 .map(|()| log.form(&mut self.queue, limits, stamp, authority.epoch)),
-            None => return,
+            None => {
+                self.put_back();
+                return;
+            }
         };
+        self.put_back();
         let Ok((verdicts, batch)) = formed else {
             return self.hold(ctx);
         };
@@ -273,6 +283,7 @@ impl EventStoreActor {
                 Ok(Outcome::Owned(owner)) => actor.settle(batch, object, owner, standing, ctx),
                 Ok(Outcome::Fenced) => {
                     for append in batch.take_back().into_iter().rev() {
+                        append.reply.claim.put_back();
                         actor.queue.push_front(append);
                     }
                     actor.hold(ctx);
@@ -290,6 +301,27 @@ impl EventStoreActor {
         if !self.queue.is_empty() || waiting || self.behind {
             ctx.spawn(actix::fut::ready(()).map(|(), actor: &mut Self, ctx| actor.proceed(ctx)));
         }
+    }
+
+    fn put_back(&self) {
+        for append in &self.queue {
+            append.reply.claim.put_back();
+        }
+    }
+
+    fn forget_keys(&self) {
+        let now = self.deps.clock.now();
+        let old = |log: &PartitionLog| log.index().has_old_keys(now.as_millisecond());
+        if self.deps.shared.log.read().as_ref().is_some_and(old)
+            && let Some(log) = &mut *self.deps.shared.log.write()
+        {
+            log.forget_keys(now);
+        }
+    }
+
+    /// Whether a writer is another process's, or a former incarnation of this one.
+    pub(super) fn is_others(&self, object: &CommitObject) -> bool {
+        object.header.kind == CommitKind::Events && object.header.writer != self.writer
     }
 
     /// Whoever has stopped waiting is told, determinately, that nothing was written.
@@ -323,6 +355,7 @@ impl Actor for EventStoreActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(self.deps.settings.tail_interval, |actor, ctx| {
             if actor.phase == Phase::Idle && actor.queue.is_empty() && actor.held.is_none() {
+                actor.forget_keys();
                 actor.tail(ctx);
             }
         });
@@ -338,7 +371,8 @@ impl Actor for EventStoreActor {
         }
         *self.deps.shared.log.write() = None;
         let open = open(self.deps.clone());
-        ctx.spawn(open.into_actor(self).map(|log, actor, ctx| {
+        ctx.spawn(open.into_actor(self).map(|mut log, actor, ctx| {
+            log.bound_keys(actor.deps.settings.keys);
             let next = log.next_offset();
             metrics::index_size(&log);
             tracing::info!(partition = %log.id(), next_offset = next,
@@ -377,7 +411,11 @@ impl Handler<AppendMessage> for EventStoreActor {
     type Result = ();
 
     fn handle(&mut self, message: AppendMessage, ctx: &mut Self::Context) {
-        let AppendMessage { request, reply } = message;
+        let AppendMessage {
+            request,
+            reply,
+            claim,
+        } = message;
         self.queue.push_back(Append {
             stream: request.stream.key(),
             expected: request.expected,
@@ -387,6 +425,7 @@ impl Handler<AppendMessage> for EventStoreActor {
             reply: Waiting {
                 reply,
                 deadline: request.deadline,
+                claim,
             },
         });
         self.proceed(ctx);

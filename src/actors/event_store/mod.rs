@@ -22,11 +22,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::actor::{AppendMessage, CatchUp, EventStoreActor, SaveCheckpoint};
+use crate::actors::claim::Claim;
 use crate::actors::supervision::handle::Handle;
 use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
 use crate::flaws::{Flaw, flawed};
-use crate::log::index::{CommandOutcome, Location};
+use crate::log::index::{CommandOutcome, KeyBounds, Location};
 use crate::log::partition::{PartitionLog, Verdict};
 use crate::migration::lead::Leadership;
 use crate::migration::stage::Stage;
@@ -52,6 +53,8 @@ pub struct EventStoreSettings {
     pub checkpoint_commits: usize,
     /// How long an answer waits for the copy in the store that does not lead.
     pub mirror_patience: Duration,
+    /// How many idempotency keys a partition remembers, and for how long.
+    pub keys: KeyBounds,
 }
 
 impl Default for EventStoreSettings {
@@ -66,6 +69,7 @@ impl Default for EventStoreSettings {
             checkpoint_commits: 1024,
             // Some tens of round trips: a copy that takes longer is in trouble.
             mirror_patience: Duration::from_secs(1),
+            keys: KeyBounds::default(),
         }
     }
 }
@@ -75,6 +79,9 @@ const MARGIN: Duration = Duration::from_millis(100);
 
 /// How long a put that was given up says something about the next one.
 const FAILURE_COUNTS_FOR: Duration = Duration::from_secs(30);
+
+/// How long another process is expected to write again after it wrote.
+const OTHERS_COUNT_FOR: Duration = Duration::from_secs(3600);
 
 /// One command's events for the log.
 #[derive(Debug, Clone)]
@@ -125,6 +132,8 @@ pub struct Partition {
     pub heard: Mutex<Option<Option<Leadership>>>,
     /// The put that was given up last, unless one has succeeded since.
     pub gave_up: Mutex<Option<GaveUp>>,
+    /// When events that another process had written were read last.
+    pub others_wrote: Mutex<Option<Instant>>,
 }
 
 /// A put that was given up.
@@ -153,6 +162,7 @@ impl Partition {
             log: RwLock::new(None),
             heard: Mutex::new(None),
             gave_up: Mutex::new(None),
+            others_wrote: Mutex::new(None),
         }
     }
 }
@@ -166,6 +176,8 @@ pub struct PartitionSize {
     pub stored_bytes: u64,
     /// Bytes of memory of its index.
     pub index_bytes: u64,
+    /// Bytes of the idempotency keys remembered, part of the index.
+    pub key_bytes: u64,
 }
 
 struct Slot {
@@ -221,18 +233,32 @@ impl EventStore {
     /// Appends one command's events; waits for the verdict, at most until the request's deadline.
     pub async fn append(&self, request: AppendRequest) -> Result<Answer, AppendError> {
         let slot = self.slot_of(&request.stream);
-        let (reply, verdict) = oneshot::channel();
-        // The writer says at the deadline that nothing was written, if it has not begun.
-        let deadline = request.deadline + MARGIN;
+        let (reply, mut verdict) = oneshot::channel();
+        let deadline = request.deadline;
+        let claim = Claim::default();
         let _owed = slot.writer.node().call();
         // A writer that dies drops the message and with it `reply`, which is noticed below.
-        if !slot.writer.tell(AppendMessage { request, reply }) {
+        let message = AppendMessage {
+            request,
+            reply,
+            claim: claim.clone(),
+        };
+        if !slot.writer.tell(message) {
             return Err(AppendError::NotWritten(not_open()));
         }
-        match tokio::time::timeout_at(deadline, verdict).await {
+        let mut answer = tokio::time::timeout_at(deadline, &mut verdict).await;
+        if answer.is_err() && !claim.withdraw() {
+            // It is in a batch that is on its way.
+            answer = tokio::time::timeout_at(deadline + MARGIN, &mut verdict).await;
+            if answer.is_err() && !claim.withdraw() {
+                return Err(AppendError::Unknown("no answer in time".into()));
+            }
+        }
+        match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(AppendError::Unknown("the writer was restarted".into())),
-            Err(_) => Err(AppendError::Unknown("no answer in time".into())),
+            // It was still in the queue.
+            Err(_) => Err(AppendError::NotWritten(waiting::too_late())),
         }
     }
 
@@ -382,6 +408,20 @@ impl EventStore {
         }
     }
 
+    /// The same for every partition at once.
+    pub async fn catch_up_all(&self) -> Result<(), StoreError> {
+        let all = self.log.partition_ids().map(|p| self.catch_up_partition(p));
+        futures_util::future::try_join_all(all).await.map(|_| ())
+    }
+
+    /// Whether another process has written lately, so that this one may not know of everything.
+    pub fn others_write(&self) -> bool {
+        self.slots.iter().any(|slot| {
+            let at = *slot.shared.others_wrote.lock();
+            at.is_some_and(|at| at.elapsed() < OTHERS_COUNT_FOR)
+        })
+    }
+
     /// Bytes of commit objects and of index, by partition, as far as this process has read.
     pub fn sizes(&self) -> Vec<PartitionSize> {
         let size = |slot: &Slot| {
@@ -391,6 +431,7 @@ impl EventStore {
                 partition: slot.shared.id,
                 stored_bytes: index.stored_bytes(),
                 index_bytes: index.memory_bytes() as u64,
+                key_bytes: index.key_bytes() as u64,
             })
         };
         self.slots.iter().filter_map(size).collect()

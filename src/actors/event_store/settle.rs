@@ -44,7 +44,7 @@ impl EventStoreActor {
 
     pub(super) fn settle(
         &mut self,
-        batch: Batch<Waiting>,
+        mut batch: Batch<Waiting>,
         object: Arc<CommitObject>,
         owner: Owner,
         standing: Standing,
@@ -52,6 +52,9 @@ impl EventStoreActor {
     ) {
         *self.deps.shared.gave_up.lock() = None;
         let next = object.header.offset + 1;
+        if let Some(log) = &*self.deps.shared.log.read() {
+            batch.prepare(log, &owner);
+        }
         let settled = match &mut *self.deps.shared.log.write() {
             Some(log) => log.settle(batch, &owner),
             None => return,
@@ -71,6 +74,9 @@ impl EventStoreActor {
             Owner::Found(found) => Arc::new(found),
         };
         if settled.lost_race {
+            if self.is_others(&in_log) {
+                *self.deps.shared.others_wrote.lock() = Some(Instant::now());
+            }
             metrics::race_lost();
             self.behind = true;
         } else {
@@ -87,6 +93,7 @@ impl EventStoreActor {
             self.deps.doubt.notify_one();
         }
         for append in settled.again.into_iter().rev() {
+            append.reply.claim.put_back();
             self.queue.push_front(append);
         }
         if settled.verdicts.is_empty() {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
+use tokio::time::Instant;
 
 use super::actor::{EventStoreActor, Phase, WriterDeps};
 use crate::domain::ids::Offset;
 use crate::flaws::{Flaw, flawed};
-use crate::log::object::{CommitKind, CommitObject};
+use crate::log::object::{CommitKind, CommitObject, CorruptObject};
 use crate::log::partition::PartitionLog;
 use crate::migration::fence::may_append_in_postgres;
 use crate::migration::lead::Lead;
@@ -100,15 +101,10 @@ impl EventStoreActor {
     fn take_in(&mut self, round: Result<Round, StoreError>, ctx: &mut Context<Self>) {
         let outcome = round.and_then(|round| {
             let mut whole = round.whole;
-            if let Some(log) = &mut *self.deps.shared.log.write() {
-                for object in &round.objects {
-                    // Two rounds may overlap where a put came in between.
-                    if object.header.offset < log.next_offset() {
-                        continue;
-                    }
-                    log.apply(object).map_err(|e| self.corrupt(&e))?;
-                    self.deps.heads.advance(self.id(), log.next_offset());
-                }
+            for object in &round.objects {
+                self.take_in_one(object).map_err(|e| self.corrupt(&e))?;
+            }
+            if let Some(log) = &*self.deps.shared.log.read() {
                 let lead = self.deps.log.routes().lead(self.id());
                 // The bucket's own end says who leads on from there.
                 whole &= lead == Lead::Postgres
@@ -144,6 +140,25 @@ impl EventStoreActor {
                 self.caught_up(&Err(e));
             }
         }
+    }
+
+    /// Reads and checks an object beside the readers of the log, and keeps them out only while it is
+    /// taken in: a start or a long absence has thousands of them.
+    fn take_in_one(&self, object: &CommitObject) -> Result<(), CorruptObject> {
+        let shared = &self.deps.shared;
+        let checked = match &*shared.log.read() {
+            // Two rounds may overlap where a put came in between.
+            Some(log) if object.header.offset >= log.next_offset() => log.prepare(object)?,
+            _ => return Ok(()),
+        };
+        if let Some(log) = &mut *shared.log.write() {
+            log.take(checked)?;
+            self.deps.heads.advance(self.id(), log.next_offset());
+        }
+        if self.is_others(object) {
+            *shared.others_wrote.lock() = Some(Instant::now());
+        }
+        Ok(())
     }
 
     pub(super) fn caught_up(&mut self, outcome: &Result<(), StoreError>) {

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Answer, AppendError};
+use crate::actors::claim::Claim;
 use crate::log::partition::Verdict;
 use crate::metrics;
 use crate::migration::standing::Standing;
@@ -16,6 +17,8 @@ pub struct Waiting {
     pub reply: oneshot::Sender<Result<Answer, AppendError>>,
     /// When he stops waiting.
     pub deadline: Instant,
+    /// Whether he still may take it back.
+    pub claim: Claim,
 }
 
 impl Waiting {

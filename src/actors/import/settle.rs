@@ -148,6 +148,8 @@ impl Settling {
                     let detail = format!("command {command} stands for something else in the log");
                     return Err((ParkReason::Diverged, detail));
                 }
+                // Imported commands have no idempotency key that would need room.
+                Ok(Verdict::KeysFull(_)) => self.wait("no room for an idempotency key").await,
                 // Sent again, an append that was written is recognised by its command.
                 Err(error @ (AppendError::NotWritten(_) | AppendError::Unknown(_))) => {
                     self.wait(error).await;

@@ -1,0 +1,151 @@
+//! No class is deleted under its children: 409 `class_has_children`.
+//!
+//! Who is whose child only the read model can list, so a deletion first lets it take in everything
+//! that was committed before, and is refused (503, nothing was done) when it does not within a bound.
+//! In this process no class gets a parent meanwhile ([`Lineages`]). Another process may give it one in
+//! between: then the parent goes, the child and its instances are read as before, and writes that need
+//! the parent are refused with 422 `parent_class_not_found` until there is one again.
+
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::time::Instant;
+
+use super::Service;
+use super::context::RequestContext;
+use super::error::{RETRY_AFTER, ServiceError};
+use crate::domain::class::ClassCommand;
+use crate::domain::ids::{ClassId, DatabaseName, Position};
+use crate::domain::refusal::Refusal;
+use crate::store::read_model::ListQuery;
+
+/// Databases that share a lock do so by chance, and class definitions are rare.
+const STRIPES: usize = 64;
+
+/// Longest wait for the read model.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Children that a refusal names.
+const NAMED: usize = 5;
+
+/// Orders definitions that may name a parent against deletions, within this process.
+pub(super) struct Lineages {
+    stripes: Vec<RwLock<()>>,
+    hasher: std::hash::RandomState,
+}
+
+impl Default for Lineages {
+    fn default() -> Self {
+        Self {
+            stripes: (0..STRIPES).map(|_| RwLock::new(())).collect(),
+            hasher: Default::default(),
+        }
+    }
+}
+
+impl Lineages {
+    fn stripe(&self, db: &DatabaseName) -> &RwLock<()> {
+        let hash = self.hasher.hash_one(db.as_str());
+        &self.stripes[hash as usize % STRIPES]
+    }
+
+    /// Held by whoever defines a class, until that is committed.
+    pub async fn extend(&self, db: &DatabaseName) -> RwLockReadGuard<'_, ()> {
+        self.stripe(db).read().await
+    }
+
+    /// Held by whoever deletes a class, from the look at its children on.
+    pub async fn cut(&self, db: &DatabaseName) -> RwLockWriteGuard<'_, ()> {
+        self.stripe(db).write().await
+    }
+}
+
+#[derive(Deserialize)]
+struct Parent {
+    parent_class: Option<ClassId>,
+}
+
+impl Service {
+    pub(super) async fn deletion_command(
+        &self,
+        ctx: &RequestContext,
+        db: &DatabaseName,
+        class: &ClassId,
+    ) -> Result<ClassCommand, ServiceError> {
+        let (database, _) = self.live_database(db).await?;
+        // Of a class that is not there the aggregate itself says so.
+        if self
+            .live_class(db, class, database.incarnation)
+            .await?
+            .is_some()
+        {
+            self.read_model_up_to_now(ctx.deadline).await?;
+            self.refuse_with_children(db, class).await?;
+        }
+        Ok(ClassCommand::Delete {
+            database_incarnation: database.incarnation,
+        })
+    }
+
+    /// Waits until the read model holds everything committed before this call.
+    async fn read_model_up_to_now(&self, deadline: Instant) -> Result<(), ServiceError> {
+        let deadline = deadline.min(Instant::now() + PATIENCE);
+        let store = self.parts.entities.path.store();
+        super::within_bound(store.catch_up_all()).await?;
+        for partition in store.log().partition_ids() {
+            let Some(offset) = store.heads().next_offset(partition).checked_sub(1) else {
+                continue;
+            };
+            let position = Position {
+                partition,
+                offset,
+                index: 0,
+            };
+            if !self.parts.projected.wait_for(position, deadline).await {
+                return Err(ServiceError::Unavailable {
+                    dependency: "read_model",
+                    message: "whether the class has children is not known yet; nothing was done"
+                        .into(),
+                    retry_after: RETRY_AFTER,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn refuse_with_children(
+        &self,
+        db: &DatabaseName,
+        class: &ClassId,
+    ) -> Result<(), ServiceError> {
+        let mut children = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let page = ListQuery::classes(db, None, cursor.as_deref())?;
+            let page = self.parts.read_model.classes(db, &page).await?;
+            for record in &page.items {
+                let definition: Parent = serde_json::from_str(record.data.get())
+                    .map_err(|e| ServiceError::Internal(format!("class {}: {e}", record.id)))?;
+                if definition.parent_class.as_ref() == Some(class) && record.id != class.as_str() {
+                    children.push(record.id.clone());
+                }
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() || children.len() > NAMED {
+                break;
+            }
+        }
+        if children.is_empty() {
+            return Ok(());
+        }
+        let more = if children.len() > NAMED { ", …" } else { "" };
+        children.truncate(NAMED);
+        let message = format!(
+            "`{class}` is the parent of {}{more}; delete them first, or give them another parent",
+            children.join(", ")
+        );
+        Err(Refusal::conflict("class_has_children", message).into())
+    }
+}
