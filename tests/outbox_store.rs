@@ -118,7 +118,10 @@ async fn law_9_rows_and_watermark_move_together_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_an_id_that_is_used_twice_is_delivered_twice() {
     let outbox = outbox();
-    outbox.begin(vec![(P0, 0), (P1, 0)]).await.expect("begun");
+    outbox
+        .begin(vec![(P0, mark(0)), (P1, mark(0))])
+        .await
+        .expect("begun");
     let id = EventId(new_uuid());
     let mut groups = vec![group(0, 0, 2), group(1, 0, 1)];
     for row in groups.iter_mut().flat_map(|g| &mut g.rows) {

@@ -161,7 +161,9 @@ pub async fn in_order(
         store,
     } = running;
     if !audit.flush(patience.min(AUDIT_PATIENCE)).await {
-        tracing::warn!("the end of the audit trail is in the log only: PostgreSQL does not take it");
+        tracing::warn!(
+            "the end of the audit trail is in the log only: PostgreSQL does not take it"
+        );
     }
     for task in housekeeping {
         task.abort();

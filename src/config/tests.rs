@@ -309,7 +309,14 @@ fn a_token_cannot_be_mistaken_for_the_service_itself() {
         let tokens = format!(r#"[{{"name":"{name}","roles":["admin"],"sha256":"{hash}"}}]"#);
         load("", &[("OMS__AUTH__TOKENS", &tokens)], &[]).is_err()
     };
-    for name in ["guardrail", "Guardrail", "anonymous", "oms", "ops ", "o\\np\\ns"] {
+    for name in [
+        "guardrail",
+        "Guardrail",
+        "anonymous",
+        "oms",
+        "ops ",
+        "o\\np\\ns",
+    ] {
         assert!(refused(name), "{name}");
     }
     for name in ["ops", "guardrail-bot", "oms-deploy", "Ada Lovelace"] {

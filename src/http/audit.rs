@@ -109,7 +109,9 @@ impl Audited {
             body,
             status: status.as_u16(),
             code: problem.and_then(|e| Some(e.as_error::<Problem>()?.code())),
-            request_id: request_id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
+            request_id: request_id
+                .and_then(|id| id.to_str().ok())
+                .unwrap_or_default(),
         });
     }
 }

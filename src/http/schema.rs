@@ -7,7 +7,7 @@ mod health;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use self::health::{Dependencies, Dependency, Disk, Health, Halted};
+pub use self::health::{Dependencies, Dependency, Disk, Halted, Health};
 
 /// One thing wrong with one field.
 #[derive(ToSchema)]

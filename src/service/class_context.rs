@@ -44,7 +44,10 @@ impl ClassContext {
     /// Bytes of memory it takes, about.
     fn memory_bytes(&self) -> usize {
         let definition = self.live.definition.memory_bytes();
-        let effective = self.effective.as_ref().map_or(0, |class| class.memory_bytes());
+        let effective = self
+            .effective
+            .as_ref()
+            .map_or(0, |class| class.memory_bytes());
         OVERHEAD_BYTES + definition + effective
     }
 

@@ -76,7 +76,7 @@ impl ObjectCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::EncodedEvents;
+    use crate::domain::event::{EncodedEvents, Recorded};
     use crate::domain::ids::{Epoch, WriterId};
     use crate::log::object::{CommitHeader, CommitKind, FORMAT, ObjectHash};
     use bytes::Bytes;
@@ -97,6 +97,7 @@ mod tests {
         let part = EncodedEvents {
             bytes: Bytes::from(vec![b'x'; len]),
             spans: std::iter::once(0..len as u32 - 1).collect(),
+            recorded: Recorded::default(),
         };
         Arc::new(CommitObject::build(header, &[&part]))
     }

@@ -169,7 +169,7 @@ fn law_14_postgres_does_not_lead_on_an_unread_bucket_without_an_order() {
             ..FaultRates::default()
         });
         let unread = UnreadBucket::default();
-        let (side, supervisor) = process_on(away.clone(), unread, &world, None);
+        let (side, supervisor) = process_on(away.clone(), 1, unread, &world, None);
         let alarms = async || loop {
             let all = side.path.store().log().alarms().all();
             if !all.is_empty() {
@@ -208,7 +208,7 @@ fn an_order_has_postgres_lead_on_an_unread_bucket() {
             ordered: true,
             ..UnreadBucket::default()
         };
-        let (side, supervisor) = process_on(away, ordered, &world, None);
+        let (side, supervisor) = process_on(away, 1, ordered, &world, None);
         assert_eq!(opened(&side).await, led(Lead::Postgres));
         supervisor.arbiters().stop();
     });

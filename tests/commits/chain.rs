@@ -146,6 +146,7 @@ impl Chain {
         EncodedEvents {
             bytes: bytes.into(),
             spans: std::iter::once(0..end).collect(),
+            recorded: encoded.recorded,
         }
     }
 }

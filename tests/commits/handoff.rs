@@ -11,6 +11,7 @@ use oms::domain::ids::{Epoch, PartitionId};
 use oms::migration::lead::Lead;
 use oms::migration::record::{Change, MigrationRow, Step};
 use oms::migration::stage::StageKind;
+use oms::migration::unread::UnreadBucket;
 use oms::store::commit_store::CommitStore;
 use oms::store::error::{StoreError, StoreErrorKind};
 use oms::store::log_objects::LogObjects;
@@ -138,7 +139,8 @@ fn law_14_a_partition_that_cannot_be_settled_holds_up_no_other_and_is_not_asked_
             }
         }
         bucket.refuses.store(true, Ordering::Relaxed);
-        let (_side, supervisor) = process_on(bucket.clone(), 2, &world, None);
+        let (_side, supervisor) =
+            process_on(bucket.clone(), 2, UnreadBucket::default(), &world, None);
 
         let done = settled(&world, P1).await;
         assert_eq!(done.stage.lead(), Lead::S3);

@@ -10,9 +10,7 @@ const OPS: &str = "the operator's secret";
 const READER: &str = "the reader's secret";
 
 fn tokens() -> String {
-    let token = |name: &str, secret: &str, roles: &[&str]| {
-        json!({"name": name, "roles": roles, "sha256": hex::encode(Sha256::digest(secret))})
-    };
+    let token = |name: &str, secret: &str, roles: &[&str]| json!({"name": name, "roles": roles, "sha256": hex::encode(Sha256::digest(secret))});
     json!([
         token("ops", OPS, &["read", "write", "admin"]),
         token("reader", READER, &["read"]),
@@ -63,18 +61,48 @@ async fn law_3_every_order_of_an_administrator_and_every_refusal_is_recorded() {
             json!({"name": "kafka.publish.before", "action": "error", "times": 0}),
             202,
         ),
-        ("PUT", "/api/v1/admin/chaos/clock", json!({"offset_seconds": 0}), 200),
+        (
+            "PUT",
+            "/api/v1/admin/chaos/clock",
+            json!({"offset_seconds": 0}),
+            200,
+        ),
         (
             "POST",
             "/api/v1/admin/migration/mode",
             json!({"mode": "s3_only", "reason": "a test", "dry_run": true}),
             200,
         ),
-        ("DELETE", "/api/v1/admin/migration/switches/00000000-0000-0000-0000-000000000001", Value::Null, 404),
-        ("POST", "/api/v1/admin/migration/verify", json!({"action": "cancel"}), 404),
-        ("POST", "/api/v1/admin/outbox/dead/17/requeue", json!({}), 404),
-        ("POST", "/api/v1/admin/outbox/dead/17/discard", json!({}), 404),
-        ("POST", "/api/v1/admin/projections/ontology/rebuild", json!({}), 202),
+        (
+            "DELETE",
+            "/api/v1/admin/migration/switches/00000000-0000-0000-0000-000000000001",
+            Value::Null,
+            404,
+        ),
+        (
+            "POST",
+            "/api/v1/admin/migration/verify",
+            json!({"action": "cancel"}),
+            404,
+        ),
+        (
+            "POST",
+            "/api/v1/admin/outbox/dead/17/requeue",
+            json!({}),
+            404,
+        ),
+        (
+            "POST",
+            "/api/v1/admin/outbox/dead/17/discard",
+            json!({}),
+            404,
+        ),
+        (
+            "POST",
+            "/api/v1/admin/projections/ontology/rebuild",
+            json!({}),
+            202,
+        ),
     ];
     let mut expected = vec![];
     for (method, path, body, _) in &orders {
@@ -83,14 +111,34 @@ async fn law_3_every_order_of_an_administrator_and_every_refusal_is_recorded() {
         expected.push((format!("{method} {path}"), json!("ops"), json!(status)));
     }
     // Reading is no order, and what everybody may do is not recorded.
-    assert_eq!(ask(&service, "GET", "/api/v1/admin/actors", OPS, None).await, 200);
-    assert_eq!(ask(&service, "GET", "/api/v1/events", READER, None).await, 200);
+    assert_eq!(
+        ask(&service, "GET", "/api/v1/admin/actors", OPS, None).await,
+        200
+    );
+    assert_eq!(
+        ask(&service, "GET", "/api/v1/events", READER, None).await,
+        200
+    );
     // Turned away: known, but not allowed to; not known at all.
-    let status = ask(&service, "POST", "/api/v1/admin/actors/kill", READER, Some(kill)).await;
+    let status = ask(
+        &service,
+        "POST",
+        "/api/v1/admin/actors/kill",
+        READER,
+        Some(kill),
+    )
+    .await;
     assert_eq!(status, 403);
-    expected.push(("POST /api/v1/admin/actors/kill".into(), json!("reader"), json!(403)));
+    expected.push((
+        "POST /api/v1/admin/actors/kill".into(),
+        json!("reader"),
+        json!(403),
+    ));
     for _ in 0..50 {
-        assert_eq!(ask(&service, "GET", "/api/v1/events", "a guess", None).await, 401);
+        assert_eq!(
+            ask(&service, "GET", "/api/v1/events", "a guess", None).await,
+            401
+        );
     }
     expected.push(("GET /api/v1/events".into(), Value::Null, json!(401)));
 
@@ -102,13 +150,23 @@ async fn law_3_every_order_of_an_administrator_and_every_refusal_is_recorded() {
             (action, e["principal"].clone(), e["status"].clone())
         })
         .collect();
-    assert_eq!(told, expected, "fifty guesses are one entry until the minute is over");
+    assert_eq!(
+        told, expected,
+        "fifty guesses are one entry until the minute is over"
+    );
     for ((.., status), entry) in orders.iter().zip(&found) {
         assert_eq!(entry["status"], *status, "{entry}");
         assert_eq!(entry["kind"], "command");
-        assert!(entry["request_id"].as_str().is_some_and(|id| !id.is_empty()));
+        assert!(
+            entry["request_id"]
+                .as_str()
+                .is_some_and(|id| !id.is_empty())
+        );
     }
-    assert_eq!(found[0]["body"], json!({"path": "relay", "how": "panic"}).to_string());
+    assert_eq!(
+        found[0]["body"],
+        json!({"path": "relay", "how": "panic"}).to_string()
+    );
     assert_eq!(found[0]["address"], "127.0.0.1");
 
     // It outlives the process, and the log tells the same.
@@ -122,13 +180,23 @@ async fn law_3_every_order_of_an_administrator_and_every_refusal_is_recorded() {
         let line = file.lines().find(|line| {
             line.contains(path) && principal.as_str().is_none_or(|name| line.contains(name))
         });
-        assert!(line.is_some(), "{action} by {principal} is not in the log:\n{log}");
+        assert!(
+            line.is_some(),
+            "{action} by {principal} is not in the log:\n{log}"
+        );
     }
 
     // A stranger may not read it, and a query that cannot be meant is refused.
     let status = ask(&service, "GET", "/api/v1/admin/audit", READER, None).await;
     assert_eq!(status, 403);
-    let status = ask(&service, "GET", "/api/v1/admin/audit?kind=nonsense", OPS, None).await;
+    let status = ask(
+        &service,
+        "GET",
+        "/api/v1/admin/audit?kind=nonsense",
+        OPS,
+        None,
+    )
+    .await;
     assert_eq!(status, 400);
     let page: Value = service
         .http

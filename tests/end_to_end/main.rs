@@ -21,6 +21,7 @@ mod load;
 mod local;
 mod manners;
 mod migration;
+#[allow(dead_code, reason = "not every test needs every fault")]
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod service;

@@ -97,7 +97,6 @@ impl World {
                 report: Duration::from_millis(100),
                 ..RelaySettings::default()
             },
-            halts: Halts::default(),
         }
     }
 

@@ -25,7 +25,7 @@ use crate::actors::write_side::{self, WriteSide, WriteSideDeps};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::class::EffectiveClass;
 use crate::domain::document::Document;
-use crate::domain::event::{EncodedEvents, NewEvent};
+use crate::domain::event::{EncodedEvents, NewEvent, Recorded};
 use crate::domain::ids::{CommandId, EventType, StreamName, StreamType, Version};
 use crate::domain::instance::{Instance, InstanceCommand};
 use crate::domain::plain::PlainStream;
@@ -34,6 +34,7 @@ use crate::domain::time::{SystemClock, new_uuid};
 use crate::log::partition::Verdict;
 use crate::migration::guardrail::Judgement;
 use crate::store::event_log::EventLog;
+use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::memory::MemoryObjectStore;
 use crate::store::object_store::ObjectStore;
@@ -93,6 +94,7 @@ fn world(store: Arc<dyn ObjectStore>, event: usize, append: usize) -> World {
             snapshot_every: SnapshotEvery(10),
             topics: TopicNames::new("oms".to_owned()),
             migration: None,
+            halts: Halts::default(),
             clock: Arc::new(SystemClock),
             io: io(),
         },
@@ -410,6 +412,7 @@ fn law_13_an_append_that_no_commit_carries_is_refused_at_the_door_of_its_partiti
             events: EncodedEvents {
                 bytes: vec![b' '; size].into(),
                 spans: std::iter::once(0..size as u32 - 1).collect(),
+                recorded: Recorded::default(),
             },
             deadline: Instant::now() + SOON,
         };

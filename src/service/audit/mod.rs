@@ -93,7 +93,10 @@ impl AuditTrail {
         match answered.kind {
             AuditKind::Command => self.enter(entry),
             AuditKind::Refusal => {
-                let noted = self.refusals.lock().note(entry, answered.route, Instant::now());
+                let noted = self
+                    .refusals
+                    .lock()
+                    .note(entry, answered.route, Instant::now());
                 if let Some(entry) = noted {
                     self.enter(entry);
                 }
@@ -140,9 +143,8 @@ impl AuditTrail {
     /// Waits until what was recorded so far is in the table, at most `patience`; says whether.
     pub async fn flush(&self, patience: Duration) -> bool {
         let (done, is_done) = oneshot::channel();
-        let flushed = async {
-            self.queue.send(Message::Flush(done)).await.is_ok() && is_done.await.is_ok()
-        };
+        let flushed =
+            async { self.queue.send(Message::Flush(done)).await.is_ok() && is_done.await.is_ok() };
         timeout(patience, flushed).await.unwrap_or(false)
     }
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::time::SystemClock;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, StoreErrorKind};
 
 /// A refusal of somebody unknown at `address`.
 pub fn refusal(address: &str, status: u16) -> AuditEntry {
@@ -37,7 +37,12 @@ impl AuditTable for Table {
         let mut away_for = self.away_for.lock();
         if *away_for > 0 {
             *away_for -= 1;
-            return Err(StoreError::unavailable("postgres", "audit_append", "away"));
+            return Err(StoreError::determinate(
+                StoreErrorKind::Unavailable,
+                "postgres",
+                "audit_append",
+                "away",
+            ));
         }
         self.entries.lock().extend(entries);
         Ok(())

@@ -120,7 +120,10 @@ impl Writer {
         match self.table.prune(self.keep).await {
             Ok(0) => {}
             Ok(removed) => {
-                tracing::info!(removed, "entries of the audit trail were older than audit.keep");
+                tracing::info!(
+                    removed,
+                    "entries of the audit trail were older than audit.keep"
+                );
             }
             // It is tried again in an hour.
             Err(error) => tracing::debug!(%error, "old entries of the audit trail stay for now"),

@@ -89,10 +89,7 @@ impl AuditTable for PostgresAudit {
                 Box::pin(async move {
                     let kind = filter.kind.map(AuditKind::as_str);
                     client
-                        .query(
-                            ENTRIES,
-                            &[&filter.before, &filter.principal, &kind, &limit],
-                        )
+                        .query(ENTRIES, &[&filter.before, &filter.principal, &kind, &limit])
                         .await
                 })
             })
