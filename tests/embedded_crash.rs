@@ -306,6 +306,7 @@ fn postmaster(dir: &Path) -> i32 {
     text.lines().next().unwrap().parse().unwrap()
 }
 
+#[allow(clippy::disallowed_methods, reason = "no arbiter runs in this test")]
 fn wait_gone(pid: i32) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Path::new(&format!("/proc/{pid}/stat")).exists() {
@@ -477,7 +478,7 @@ async fn the_whole_stack_starts_is_locked_and_starts_again() {
     for secret in secrets {
         assert_eq!(mode(&dir.path().join(secret)), 0o600, "{secret}");
     }
-    assert_eq!(open_to_others(dir.path()), [PathBuf::new(); 0]);
+    assert_eq!(open_to_others(dir.path()), Vec::<PathBuf>::new());
 
     client(&s3)
         .put("k", Bytes::from_static(b"v"))
@@ -510,7 +511,7 @@ async fn the_whole_stack_starts_is_locked_and_starts_again() {
     let begun = Instant::now();
     let stack = EmbeddedStack::start(dir.path(), Parts::ALL, &names()).unwrap();
     println!("a warm start took {:?}", begun.elapsed());
-    assert_eq!(open_to_others(dir.path()), [PathBuf::new(); 0]);
+    assert_eq!(open_to_others(dir.path()), Vec::<PathBuf>::new());
     assert_eq!(mode(dir.path()), 0o700);
     assert!(
         stack.endpoints().s3 == endpoints.s3 && stack.endpoints().postgres == endpoints.postgres

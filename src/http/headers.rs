@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(weak_and_strong, Precondition::Version(Version(2)));
         let twice = headers(&[(IF_MATCH, "\"1\""), (IF_MATCH, "\"2\"")]);
         assert_eq!(Precondition::from_headers(&twice).unwrap(), some(&[1, 2]));
-        let many = vec!["\"1\""; MAX_VERSIONS + 1].join(",");
+        let many = ["\"1\""; MAX_VERSIONS + 1].join(",");
         for bad in [
             "3",
             "\"\"x",

@@ -319,7 +319,7 @@ impl Exit {
             bytes: Some(bytes),
         };
         let call = self.call;
-        response.map_body(|_, body| Outgoing::new(body, held, stream, call))
+        response.map_body(|_, body| Outgoing::wrap(body, held, stream, call))
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Sends `body`; `held` is given back once it is written.
-    pub fn new(
+    pub fn wrap(
         body: BoxBody,
         held: Held,
         stream: Option<HeldBytes>,

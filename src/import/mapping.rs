@@ -356,7 +356,7 @@ impl Mapping {
             },
         };
         let time = told.map_err(|what| format!("its time is {what}"))?;
-        if !(FIRST_SECOND..=LAST_SECOND).contains(&time.as_second()) {
+        if !(FIRST_SECOND..=LAST_SECOND).contains(&time.as_nanosecond().div_euclid(1_000_000_000)) {
             return Err(format!("its time is {time}, which RFC 3339 cannot write"));
         }
         Ok(Some(time))
@@ -449,8 +449,8 @@ impl Mapping {
 }
 
 /// The first and the last second that RFC 3339 can write: of the years 0000 to 9999.
-const FIRST_SECOND: i64 = -62_167_219_200;
-const LAST_SECOND: i64 = 253_402_300_799;
+const FIRST_SECOND: i128 = -62_167_219_200;
+const LAST_SECOND: i128 = 253_402_300_799;
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| {

@@ -287,7 +287,7 @@ fn law_13_an_event_is_no_larger_than_configured_with_its_envelope() {
     let text = |n: usize| format!("\"{}\"", "x".repeat(n));
     assert!(size_of(text(9_000), "{}".into()).unwrap() <= max);
     // What is written as an escape in the envelope weighs as that.
-    let quotes = format!("[{}]", ["\"\""; 1_500].join(","));
+    let quotes = format!("[{}]", ["\"\""; 2_500].join(","));
     for (data, metadata) in [
         (text(10_000), "{}".to_owned()),
         ("{}".to_owned(), text(10_000)),

@@ -56,9 +56,7 @@ pub fn stream_type(prefix: &str, foreign: &str) -> Option<Derived<StreamType>> {
         name.insert_str(0, "s_");
     }
     let marked = StreamType::new(&marked(&name, foreign, MAX_STREAM_TYPE)).ok()?;
-    let plain = foreign
-        .is_ascii()
-        .then(|| shortened(name, foreign, MAX_STREAM_TYPE));
+    let plain = may_be_plain(foreign, &name).then(|| shortened(name, foreign, MAX_STREAM_TYPE));
     Some(Derived {
         plain: plain.and_then(|name| StreamType::new(&name).ok()),
         marked,
@@ -79,13 +77,19 @@ pub fn event_type(foreign: &str) -> Option<Derived<EventType>> {
         name.insert_str(0, "E_");
     }
     let marked = EventType::new(&marked(&name, foreign, MAX_EVENT_TYPE)).ok()?;
-    let plain = foreign
-        .is_ascii()
-        .then(|| shortened(name, foreign, MAX_EVENT_TYPE));
+    let plain = may_be_plain(foreign, &name).then(|| shortened(name, foreign, MAX_EVENT_TYPE));
     Some(Derived {
         plain: plain.and_then(|name| EventType::new(&name).ok()),
         marked,
     })
+}
+
+/// Whether enough of a foreign name is left in `name`, and that could not be the marked name of another.
+fn may_be_plain(foreign: &str, name: &str) -> bool {
+    let is_marked = name.rsplit_once('_').is_some_and(|(_, end)| {
+        end.len() == MARK_DIGITS && end.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    foreign.is_ascii() && !is_marked
 }
 
 /// With a hash where it is too long.

@@ -31,7 +31,7 @@ async fn law_14_a_copy_that_went_another_way_is_not_written_on() {
         world.append(object).await;
     }
     let genesis = world.commits_at(0).await;
-    let with = |more: &[Arc<CommitObject>]| [&[genesis.clone()], more].concat();
+    let with = |more: &[Arc<CommitObject>]| [std::slice::from_ref(&genesis), more].concat();
     let of_this_log = with(&objects[..3]);
     let log = beside(&world, &of_this_log).await;
     let proved = async |log: &EventLog, to, end| prove_end(log, P0, to, end).await;
@@ -39,13 +39,13 @@ async fn law_14_a_copy_that_went_another_way_is_not_written_on() {
     assert!(proved(&log, Lead::S3, 0).await.is_ok(), "an empty one");
     // Another bucket, shorter than the log: what looked at its length alone wrote on it.
     let mut other = Chain::new(P0);
-    let others = [other.control(), other.events(&["x"])];
+    let others = [other.control(), other.events(&["2"])];
     let log = beside(&world, &others).await;
     let error = proved(&log, Lead::S3, 2).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Corrupt);
     assert!(error.message.contains("another commit"), "{error}");
     // And one that reaches further than PostgreSQL, which was restored, knows.
-    let more = chain.events(&["lost"]);
+    let more = chain.events(&["3"]);
     let longer = with(&[objects.clone(), vec![more]].concat());
     let log = beside(&world, &longer).await;
     let error = proved(&log, Lead::S3, 8).await.unwrap_err();

@@ -13,7 +13,7 @@ async fn create(service: &Service, name: &str) {
 async fn names(service: &Service) -> Vec<String> {
     let page = service.get("/api/v1/databases?limit=100").await;
     let items = page["items"].as_array().expect("items").iter();
-    let name = |item: &Value| item["name"].as_str().expect("a name").to_owned();
+    let name = |item: &Value| item["id"].as_str().expect("an id").to_owned();
     items.map(name).collect()
 }
 

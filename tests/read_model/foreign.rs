@@ -1,7 +1,6 @@
 //! Read models of another log, or of an end that the log has lost.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use oms::actors::projection::{ProjectionDeps, Projector};
 use oms::domain::ids::PartitionId;
@@ -150,7 +149,7 @@ async fn law_11_a_log_that_lost_its_end_holds_the_projection_until_it_goes_anoth
     assert!(writer.heads.next_offset(p) > head);
     let running = Running::start(&writer, log, &settings);
     running.reached(&writer, "it is made anew").await;
-    let fresh = PostgresReadModel::new(postgres::connect(&postgres::fresh()));
+    let fresh = PostgresReadModel::new(postgres::connect(&postgres::fresh())).of_log(Some(log));
     let mut deps = writer.deps(Arc::new(fresh));
     deps.log = running.0.log.clone();
     let task = tokio::spawn(Projector::new(deps.clone(), Arc::default()).run());
@@ -174,7 +173,7 @@ async fn law_11_a_log_that_lost_its_end_holds_the_projection_until_it_goes_anoth
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_model_of_the_build_before_is_taken_for_this_logs_and_a_restored_one_goes_on() {
     let settings = postgres::fresh();
-    let mut writer = written("a", 10).await;
+    let mut writer = written("first", 10).await;
     let log = id();
     let running = Running::start(&writer, log, &settings);
     running.reached(&writer, "projected").await;
@@ -190,7 +189,7 @@ async fn a_read_model_of_the_build_before_is_taken_for_this_logs_and_a_restored_
          CREATE TABLE backup AS SELECT * FROM read_model_positions",
     )
     .await;
-    go_on(&mut writer, "b", 0..10).await;
+    go_on(&mut writer, "second", 0..10).await;
     let running = Running::start(&writer, log, &settings);
     running.reached(&writer, "adopted").await;
     let live = running
@@ -212,8 +211,7 @@ async fn a_read_model_of_the_build_before_is_taken_for_this_logs_and_a_restored_
          FROM backup b WHERE b.partition = p.partition",
     )
     .await;
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    go_on(&mut writer, "c", 0..10).await;
+    go_on(&mut writer, "third", 0..10).await;
     running.reached(&writer, "it goes on").await;
     assert_eq!(running.names().await.len(), 30);
 }

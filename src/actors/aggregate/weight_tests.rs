@@ -3,6 +3,7 @@
 //! nothing of it is taken for a store that fails.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -305,10 +306,14 @@ proptest! {
                     Ask::Create(id, size) => {
                         let after = Members::from([(0, size)]);
                         let outcome = world.create(&id.to_string(), data(&after)).await;
-                        if model.contains_key(&id) {
-                            assert_eq!(refused(outcome).code, "instance_exists");
-                        } else if weighed(outcome, &after) {
-                            model.insert(id, after);
+                        match model.entry(id) {
+                            Entry::Occupied(_) => {
+                                assert_eq!(refused(outcome).code, "instance_exists");
+                            }
+                            Entry::Vacant(free) if weighed(outcome, &after) => {
+                                free.insert(after);
+                            }
+                            Entry::Vacant(_) => {}
                         }
                     }
                     Ask::Put(id, member, size) => {

@@ -139,8 +139,8 @@ impl Numbering {
     }
 
     async fn count(&self, appender: &dyn Appender, run: &mut Run) -> Result<(), Unnumbered> {
-        let positions = run.events.iter().filter_map(|q| q.event.position);
-        let (Some(first), Some(last)) = (positions.clone().next(), positions.last()) else {
+        let mut positions = run.events.iter().filter_map(|q| q.event.position);
+        let (Some(first), Some(last)) = (positions.clone().next(), positions.next_back()) else {
             return Ok(());
         };
         let before = match self.known(&run.stream) {

@@ -136,7 +136,7 @@ impl Pattern {
     }
 }
 
-fn build(source: &str, size: Size) -> Result<Pattern, BuildError> {
+fn build(source: &str, size: Size) -> Result<Pattern, Box<BuildError>> {
     static NUMBERS: AtomicU64 = AtomicU64::new(0);
     let config = Config::new()
         .nfa_size_limit(Some(size.program_bytes))

@@ -135,7 +135,11 @@ impl AuditTrail {
     fn enter(&self, entry: AuditEntry) {
         log(&entry);
         metrics::audited(entry.kind.as_str());
-        if self.queue.try_send(Message::Entry(entry)).is_err() {
+        if self
+            .queue
+            .try_send(Message::Entry(Box::new(entry)))
+            .is_err()
+        {
             metrics::audit_lost();
         }
     }

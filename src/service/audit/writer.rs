@@ -25,7 +25,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// What comes through the queue.
 pub(super) enum Message {
     /// To be written.
-    Entry(AuditEntry),
+    Entry(Box<AuditEntry>),
     /// Answered once everything before it is written.
     Flush(oneshot::Sender<()>),
 }
@@ -78,7 +78,7 @@ impl Writer {
         let mut flushed = vec![];
         for message in messages.drain(..) {
             match message {
-                Message::Entry(entry) => entries.push(entry),
+                Message::Entry(entry) => entries.push(*entry),
                 Message::Flush(done) => flushed.push(done),
             }
         }
