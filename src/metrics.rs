@@ -59,6 +59,7 @@ metrics_table! {
     READ_SECONDS = "event_store_read_duration_seconds", Histogram, Seconds, "Reads of the event store, by operation";
     AUDITED = "oms_audit_entries_total", Counter, Count, "Entries of the audit trail, by kind: command or refusal";
     AUDIT_LOST = "oms_audit_entries_lost_total", Counter, Count, "Entries of the audit trail that are in the log only: PostgreSQL was away for too long, or refused them";
+    HALTED = "oms_halted", Gauge, Count, "Places where something does not go on, by what: writes, hand_off, copy, outbox, relay, projection or a kind of job; a short outage of a store counts too; GET /health says where, since when and why";
     DATA_DIR_FREE = "oms_data_dir_free_bytes", Gauge, Bytes, "Room on the disk of the data directory, where embedded parts keep their data on it";
     DATA_DIR_RESERVE = "oms_data_dir_reserve_bytes", Gauge, Bytes, "Below so much room commands are refused";
     STORAGE_BYTES = "event_store_storage_bytes", Gauge, Bytes, "Bytes of commit objects in the bucket, as far as this process has read the log";
@@ -272,6 +273,11 @@ pub fn put_settled(owner: &Owner, object: &CommitObject) {
     };
     let outcome = if ours { "committed" } else { "lost_race" };
     counter!(SETTLED, "outcome" => outcome).increment(1);
+}
+
+/// In so many places this does not go on.
+pub fn halted(what: &'static str, places: usize) {
+    gauge!(HALTED, "what" => what).set(places as f64);
 }
 
 /// An entry of the audit trail was made.

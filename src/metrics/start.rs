@@ -7,10 +7,11 @@ use metrics::{counter, histogram};
 use parking_lot::RwLock;
 
 use super::{
-    ADMISSION_REJECTS, ARBITER_RESTARTS, COMMITS, DEPENDENCY_FAILED, DEPENDENCY_STARTED,
-    DEPENDENCY_SUCCEEDED, ERRORS, ESCALATIONS, HANDOFFS, IMPORTED, MIRROR_COPIED, MIRROR_FAILED,
-    PANICS, PROJECTED, PUBLISH_FAILED, PUBLISHED, RACES_LOST, READS, REBUILDS, REPAIRS, RESTARTS,
-    SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS, WRITE_SECONDS, WRITES,
+    ADMISSION_REJECTS, ARBITER_RESTARTS, AUDIT_LOST, AUDITED, COMMITS, DEPENDENCY_FAILED,
+    DEPENDENCY_STARTED, DEPENDENCY_SUCCEEDED, ERRORS, ESCALATIONS, HANDOFFS, IMPORTED,
+    MIRROR_COPIED, MIRROR_FAILED, PANICS, PROJECTED, PUBLISH_FAILED, PUBLISHED, RACES_LOST, READS,
+    REBUILDS, REPAIRS, RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS,
+    WRITE_SECONDS, WRITES,
 };
 use crate::migration::lead::Lead;
 use crate::migration::stage::StageKind;
@@ -48,13 +49,16 @@ const READ_OPERATIONS: [(&str, &[&str]); 4] = [
     ("stream", &["get", "stream", "feed"]),
 ];
 
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 9] = [
     "live_aggregates",
     "per_entity",
     "live_streams",
     "body_bytes_in_flight",
     "requests_in_flight",
+    "response_bytes_in_flight",
+    "http2_streams",
     "commands",
+    "command_bytes",
 ];
 
 const LEADS: [Lead; 2] = [Lead::Postgres, Lead::S3];
@@ -83,6 +87,10 @@ pub fn begin(labels: &Labels) {
     for operation in S3_OPERATIONS {
         dependency("s3", operation);
     }
+    for kind in ["command", "refusal"] {
+        counter!(AUDITED, "kind" => kind).increment(0);
+    }
+    counter!(AUDIT_LOST).increment(0);
     for limit in LIMITS {
         counter!(ADMISSION_REJECTS, "limit" => limit).increment(0);
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::error::{StoreError, StoreErrorKind};
 use crate::domain::ids::PartitionId;
 use crate::domain::time::{Clock, SystemClock};
+use crate::metrics;
 
 /// How long something may wait for a store before it is told: shorter outages are bridged by
 /// trying again.
@@ -53,10 +54,18 @@ struct Entry {
     reason: &'static str,
 }
 
+type Entries = BTreeMap<(&'static str, Option<PartitionId>), Entry>;
+
 #[derive(Debug)]
 struct Inner {
     clock: fn() -> Timestamp,
-    entries: Mutex<BTreeMap<(&'static str, Option<PartitionId>), Entry>>,
+    entries: Mutex<Entries>,
+}
+
+/// In how many places something does not go on, as a metric.
+fn show(entries: &Entries, what: &'static str) {
+    let places = entries.keys().filter(|(halted, _)| *halted == what);
+    metrics::halted(what, places.count());
 }
 
 /// See the module. Cheap to share.
@@ -65,6 +74,9 @@ pub struct Halts(Arc<Inner>);
 
 impl Default for Halts {
     fn default() -> Self {
+        for what in [OUTBOX, RELAY, PROJECTION, COPY, WRITES, HAND_OFF] {
+            metrics::halted(what, 0);
+        }
         Self(Arc::new(Inner {
             clock: || SystemClock.now(),
             entries: Mutex::default(),
@@ -114,11 +126,17 @@ impl Halts {
         });
         entry.may_pass = may_pass;
         entry.reason = reason;
+        show(&entries, what);
     }
 
     /// It goes on; whether it had been halted.
     pub fn goes_on(&self, what: &'static str, partition: Option<PartitionId>) -> bool {
-        self.0.entries.lock().remove(&(what, partition)).is_some()
+        let mut entries = self.0.entries.lock();
+        let was_halted = entries.remove(&(what, partition)).is_some();
+        if was_halted {
+            show(&entries, what);
+        }
+        was_halted
     }
 
     /// What is to be told.

@@ -191,12 +191,10 @@ impl Running {
         wake
     }
 
-    /// Reads and appends.
+    /// Reads and appends. A pause ends the reading: what was read is appended all the same, so that
+    /// nothing is under way while it rests.
     fn begin_work(&mut self, run: &ImportRun, control: Control, follow: bool, now: Instant) {
-        if control.order != Order::Run {
-            return;
-        }
-        let wanted = !self.caught || follow;
+        let wanted = control.order == Order::Run && (!self.caught || follow);
         if wanted && !self.fetching && now >= self.read_at && self.lanes.has_room() {
             let limit = control
                 .rate
