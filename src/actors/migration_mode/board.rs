@@ -65,6 +65,8 @@ pub struct Board {
     rows: Mutex<BTreeMap<PartitionId, RowSeen>>,
     /// Partitions whose log was led by a PostgreSQL that is gone; told once.
     lost: Mutex<BTreeSet<PartitionId>>,
+    /// Partitions that were given their beginning without a row, while PostgreSQL's are another log's.
+    begun_alone: Mutex<BTreeSet<PartitionId>>,
     /// When PostgreSQL was looked at last, and whether it answered.
     looked: tokio::sync::Mutex<Option<Instant>>,
     begun: Instant,
@@ -77,6 +79,7 @@ impl Board {
             deps,
             rows: Mutex::new(BTreeMap::new()),
             lost: Mutex::new(BTreeSet::new()),
+            begun_alone: Mutex::new(BTreeSet::new()),
             looked: tokio::sync::Mutex::new(None),
             begun: Instant::now(),
         }
@@ -138,7 +141,7 @@ impl Board {
                     let row = Some(seen.row);
                     of_heard(Heard { row, control })
                 }
-                None => without_postgres(control, last),
+                None => without_postgres(control.or_else(|| self.begun_alone(partition)), last),
             }
         };
         self.publish(standing);
@@ -241,9 +244,17 @@ impl Board {
                 let row = MigrationRow::new(StageKind::S3Only, Epoch(1));
                 let first = self.first(partition, &row);
                 log.put_commit(&first).await?;
+                self.begun_alone.lock().insert(partition);
             }
         }
         Ok(())
+    }
+
+    /// Who leads a partition that has just been given its beginning: whoever opens it waits to be told
+    /// before reading on, and so does not know of it yet.
+    fn begun_alone(&self, partition: PartitionId) -> Option<Leadership> {
+        let begun = self.begun_alone.lock().contains(&partition);
+        begun.then_some(Leadership::GENESIS_S3)
     }
 
     /// What is configured is only how a new store begins.
