@@ -5,7 +5,7 @@
 //! [`headers`], [`json`] and [`extract`], is handled by the file named after its resource, and is
 //! answered through [`respond`] or as a [`problem`].
 //!
-//! * [`server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines
+//! * [`mod@server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines
 //! * [`edge`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: web pages
 //!   kept out where there are no tokens; [`cors`]: which pages may read answers
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
