@@ -36,6 +36,7 @@ mod proof;
 mod proxy;
 mod report;
 mod rolling;
+mod two_nodes;
 mod validator;
 mod validator_tests;
 
