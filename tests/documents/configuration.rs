@@ -24,6 +24,7 @@ variables, `OMS__SECTION__KEY`, flags (`--set section.key=value`, and those of [
   embedded.
 * Durations are texts with units: `\"500ms\"`, `\"10s\"`, `\"1m 30s\"`. A bare number is refused.
 * In the environment and in flags lists and tables are written as JSON. An empty variable counts as not set.
+* A key of `kafka.options` may be given alone: `--set kafka.options.compression.codec=gzip`.
 * A key that is not here is refused, by its name.
 
 **Secrets out of files.** A key that is marked with † takes `_file` behind its name, also in the environment

@@ -35,6 +35,29 @@ fn every_test_that_guards_a_promise_exists() {
 }
 
 #[test]
+fn the_guide_tells_every_type_of_property_and_its_constraints_as_the_sources_do() {
+    let files = rust_files(&["src", "crates"]);
+    let file = files
+        .iter()
+        .find(|file| file.path.ends_with("domain/property/mod.rs"));
+    let rows: Vec<&str> = file
+        .expect("the types of properties")
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! "))
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    assert!(rows.len() >= 17, "the table is found: {rows:?}");
+    let guide = read("docs/HTTP.md");
+    for row in rows {
+        assert!(
+            guide.lines().any(|line| line == row),
+            "docs/HTTP.md lacks {row}"
+        );
+    }
+}
+
+#[test]
 fn every_function_that_the_walks_through_the_code_name_exists() {
     let page = read("docs/ARCHITECTURE.md");
     let named: BTreeSet<&str> = quoted(&page)

@@ -94,20 +94,26 @@ fn targets(page: &str) -> Vec<String> {
     found
 }
 
-/// Names that links use and that a line `[name]: target` has to define.
+/// Names that links use, `[text][name]` or `[name]` alone, and those that lines `[name]: target`
+/// define.
 fn references(page: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut used, mut defined) = (BTreeSet::new(), BTreeSet::new());
-    for line in prose(page) {
+    for line in prose(page).iter().filter(|line| !line.starts_with('#')) {
         if line.starts_with('[')
             && let Some((name, _)) = line[1..].split_once("]: ")
         {
             defined.insert(name.to_owned());
             continue;
         }
-        let line = without_code(&line);
-        for (at, _) in line.match_indices("][") {
-            let name = line[at + 2..].split(']').next().unwrap_or_default();
-            used.insert(name.to_owned());
+        let line = without_code(line);
+        for (at, _) in line.match_indices('[') {
+            // What is followed by `(` or `[` is a link's text.
+            if let Some((name, rest)) = line[at + 1..].split_once(']')
+                && !rest.starts_with(['(', '['])
+                && !name.contains('[')
+            {
+                used.insert(name.to_owned());
+            }
         }
     }
     (used, defined)
@@ -191,10 +197,10 @@ fn every_page_is_in_the_index_and_in_the_book() {
 
 #[test]
 fn links_and_anchors_are_read_as_code_hosts_read_them() {
-    let page = "# A title: with `code`, twice\n## B\n## B\n```\n# none\n[a](b)\n```\n[a\nb](c#d) [e][f]\n[f]: g\n";
+    let page = "# A title: with `code`, twice\n## B\n## B\n```\n# none\n[a](b)\n```\n[a\nb](c#d) [e][f] [h] `[i]`\n[f]: g\n[h]: k\n";
     let expected = ["a-title-with-code-twice", "b", "b-1"].map(str::to_owned);
     assert_eq!(anchors(page), BTreeSet::from(expected));
-    assert_eq!(targets(page), ["c#d", "g"]);
-    let names = BTreeSet::from(["f".to_owned()]);
+    assert_eq!(targets(page), ["c#d", "g", "k"]);
+    let names = BTreeSet::from(["f", "h"].map(str::to_owned));
     assert_eq!(references(page), (names.clone(), names));
 }
