@@ -30,7 +30,10 @@ rust_found() {
 prefer_installed_rust() {
     have rustup && [ -z "${RUSTUP_TOOLCHAIN-}" ] || return 0
     pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml")
-    rustup toolchain list 2>/dev/null | grep -q "^$pinned" && return 0
+    # Their names begin with the version and end with the platform.
+    case " $(rustup toolchain list 2>/dev/null | tr '\n' ' ')" in
+    *" $pinned-"*) return 0 ;;
+    esac
     default=$(cd / && rustup show active-toolchain 2>/dev/null | cut -d' ' -f1)
     [ -n "$default" ] || return 0
     if at_least "$(rust_found "$default")" "$(rust_wanted)"; then
