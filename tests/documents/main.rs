@@ -1,5 +1,5 @@
 //! The documents: the generated pages are those of today's sources, every link leads somewhere, the
-//! README is short, and whatever tests and flaws a page names exist.
+//! README is short, and what pages name exists: tests, flaws, functions, metrics, keys, commands.
 //!
 //! `OMS_WRITE_DOCS=1 cargo test --test documents` writes the generated pages anew.
 #![allow(
@@ -10,6 +10,7 @@
 
 mod cli;
 mod configuration;
+mod facts;
 mod guarantees;
 mod links;
 mod metrics;
