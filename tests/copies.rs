@@ -84,7 +84,7 @@ async fn law_9_the_outbox_of_another_bucket_is_not_gone_on_with_and_that_is_name
         second.broker.read(TOPIC).await.is_empty(),
         "nothing of it is sent"
     );
-    // What the README says to do.
+    // What docs/OPERATIONS.md says to do.
     execute(
         &settings,
         "DELETE FROM outbox; DELETE FROM outbox_watermarks",
@@ -145,7 +145,7 @@ async fn law_9_a_log_that_lost_its_end_is_named_and_not_overtaken_when_it_grows_
         known[&p],
         "nothing is skipped"
     );
-    // What the README says to do: it begins where the bucket says that this log was delivered.
+    // What docs/OPERATIONS.md says to do: it begins where the bucket says that this log was delivered.
     execute(
         &settings,
         "DELETE FROM outbox WHERE partition = 0; DELETE FROM outbox_watermarks WHERE partition = 0",

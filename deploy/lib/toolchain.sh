@@ -19,11 +19,33 @@ ensure_compiler() {
 # The oldest Rust that builds us.
 rust_wanted() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml"; }
 
-rust_found() { cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p'; }
+# The version that cargo has, of the toolchain $1 if there is one.
+rust_found() {
+    if [ -n "${1-}" ]; then RUSTUP_TOOLCHAIN=$1 cargo --version; else cargo --version; fi 2>/dev/null |
+        sed -n 's/^cargo \([0-9.]*\).*/\1/p'
+}
+
+# rust-toolchain.toml pins a version, and rustup would get it when cargo is called. Where it is not
+# installed and the toolchain that is used otherwise is new enough, that one does: nothing is downloaded.
+prefer_installed_rust() {
+    have rustup && [ -z "${RUSTUP_TOOLCHAIN-}" ] || return 0
+    pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml")
+    # Their names begin with the version and end with the platform.
+    case " $(rustup toolchain list 2>/dev/null | tr '\n' ' ')" in
+    *" $pinned-"*) return 0 ;;
+    esac
+    default=$(cd / && rustup show active-toolchain 2>/dev/null | cut -d' ' -f1)
+    [ -n "$default" ] || return 0
+    if at_least "$(rust_found "$default")" "$(rust_wanted)"; then
+        say "Rust $pinned is not installed: using $default"
+        export RUSTUP_TOOLCHAIN="$default"
+    fi
+}
 
 ensure_rust() {
     # Where rustup puts it; a shell that was not restarted since does not know.
     have cargo || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+    prefer_installed_rust
     wanted=$(rust_wanted)
     at_least "$(rust_found)" "$wanted" && return 0
     if ! have rustup && can_install; then
@@ -40,6 +62,7 @@ ensure_rust() {
             rustup toolchain install --profile minimal --component clippy,rustfmt stable &&
                 rustup default stable
         } >&2 || die "rustup failed"
+        prefer_installed_rust
     fi
     found=$(rust_found)
     at_least "$found" "$wanted" ||

@@ -14,7 +14,8 @@ const BROKERS_DEFAULT: i32 = -1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaConfig {
-    /// `host:port`, comma-separated.
+    /// `host:port`, comma-separated. Without it the service runs a broker in its own process, which
+    /// forgets.
     pub bootstrap: Option<String>,
     /// Topics are named `{topic_prefix}.database`, `.class`, `.instance`, `.stream`.
     pub topic_prefix: String,
@@ -22,7 +23,9 @@ pub struct KafkaConfig {
     pub partitions: i32,
     /// Replicas of a topic that has to be made; -1 takes the broker's default.
     pub replication: i32,
-    /// Further options of librdkafka, for example `security.protocol`.
+    /// Further options of librdkafka, by their whole names or as tables, for example
+    /// `security.protocol`; what delivery rests on is refused. TLS and SASL need a build with the
+    /// feature `kafka-tls`.
     pub options: KafkaOptions,
 }
 

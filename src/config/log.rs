@@ -56,10 +56,10 @@ pub struct LogConfig {
     pub partitions: u16,
     /// Most events in a commit object.
     pub batch_events: usize,
-    /// Most bytes in a commit object.
+    /// Most bytes in a commit object, and so of what one request may store.
     pub batch_bytes: usize,
     /// Most bytes of one instance, class, database or plain event, as JSON; a larger one is refused
-    /// (422).
+    /// (422). At most a quarter of `batch_bytes`.
     pub max_event_bytes: usize,
     /// How long a commit waits for company at most. It waits only while fewer commands are queued
     /// than the commit before it carried, so a lone writer never waits.
@@ -75,7 +75,7 @@ pub struct LogConfig {
     pub checkpoint_commits: u64,
     /// Bytes of recent commit objects kept in memory.
     pub cache_bytes: u64,
-    /// How long an idempotency key is remembered.
+    /// How long an idempotency key is remembered, at most 24 h.
     #[serde(with = "duration")]
     pub key_window: Duration,
     /// Bytes of idempotency keys remembered, shared evenly by the partitions. Over it, commands with

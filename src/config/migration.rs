@@ -41,9 +41,9 @@ pub struct MigrationConfig {
     /// How long `s3_only` must have held before PostgreSQL's events may be archived.
     #[serde(with = "duration")]
     pub archive_after: Duration,
-    /// What the gates ask.
+    /// What must be proved before a switch.
     pub gates: GatesConfig,
-    /// What leads back.
+    /// When a young stage has failed: the service then alerts, or walks back.
     pub guardrail: GuardrailConfig,
     /// Have PostgreSQL lead by its row alone when the bucket cannot be read at start. Only for whoever
     /// knows that no later hand-off has moved the lead to S3: it would be written over.

@@ -56,7 +56,7 @@ pub struct Config {
     pub http: http::HttpConfig,
     /// Who may do what.
     pub auth: auth::AuthConfig,
-    /// Who ordered what.
+    /// The audit trail: what administrators ordered, and who was turned away.
     pub audit: audit::AuditConfig,
     /// The event store's bucket.
     pub s3: s3::S3Config,
@@ -76,7 +76,7 @@ pub struct Config {
     pub actors: actors::ActorsConfig,
     /// Breaking things on purpose.
     pub chaos: chaos::ChaosConfig,
-    /// The initial mode.
+    /// The migration: how it begins, what its gates ask, how fast history is copied.
     pub migration: migration::MigrationConfig,
     /// Logs.
     pub telemetry: telemetry::TelemetryConfig,

@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for ConnectionString {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PostgresConfig {
-    /// Where the server is and how to get in.
+    /// Where the server is and how to get in. Without it the service runs a server of its own.
     pub url: Option<ConnectionString>,
     /// The password, when it is not in `url`.
     pub password: Option<Secret>,

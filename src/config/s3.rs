@@ -23,7 +23,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Config {
-    /// URL of the server; leave it out for AWS.
+    /// URL of the server; leave it out for AWS. Without endpoint and region the service runs its own
+    /// store.
     pub endpoint: Option<String>,
     /// Region; alone it means AWS.
     pub region: Option<String>,

@@ -59,8 +59,8 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 /// What is said of a partition whose outbox is not of this log.
 const WHAT_TO_DO: &str = "Nothing of it is delivered until that is put right, and nothing is \
     skipped: put the log's missing objects back, or point the service at the bucket or the \
-    database (`postgres.schema`) that belong together; the README's \"Copies\" says how to have \
-    delivery begin anew, with repeats";
+    database (`postgres.schema`) that belong together; docs/OPERATIONS.md says how to have delivery \
+    begin anew, with repeats";
 
 /// What the tailer works with.
 #[derive(Clone)]
