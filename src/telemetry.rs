@@ -7,6 +7,7 @@ use std::panic::PanicHookInfo;
 
 use metrics::counter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::actors::supervision::guard;
@@ -24,22 +25,45 @@ pub enum TelemetryError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// Libraries that tell at INFO what we tell ourselves, in our own words.
+const TALKATIVE: [&str; 1] = ["actix_server"];
+
+/// The level that was asked for; talkative libraries only warn, unless they are named.
+fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
+    let mut filter = EnvFilter::try_new(level)?;
+    if filter.max_level_hint() > Some(LevelFilter::WARN) {
+        for library in TALKATIVE.into_iter().filter(|l| !level.contains(l)) {
+            filter = filter.add_directive(format!("{library}=warn").parse()?);
+        }
+    }
+    Ok(filter)
+}
+
+fn format(config: &TelemetryConfig, terminal: bool) -> LogFormat {
+    config.log_format.unwrap_or(if terminal {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    })
+}
+
+/// Whether a person reads along: the log goes to a terminal, as text.
+pub fn for_people(config: &TelemetryConfig) -> bool {
+    let terminal = io::stderr().is_terminal();
+    terminal && format(config, terminal) == LogFormat::Text
+}
+
 /// Sends logs to standard error (standard output is for results) and installs the panic hook.
 pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&config.log_level)?;
-    let terminal = io::stderr().is_terminal();
+    let filter = filter(&config.log_level)?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // A log that cannot be written, on a full disk say, is no reason to stop: the report of it goes
         // the same way, and panics when that is closed.
         .log_internal_errors(false)
         .with_writer(io::stderr);
-    let format = config.log_format.unwrap_or(if terminal {
-        LogFormat::Text
-    } else {
-        LogFormat::Json
-    });
-    match format {
+    let terminal = io::stderr().is_terminal();
+    match format(config, terminal) {
         LogFormat::Text => subscriber.with_ansi(terminal).finish().try_init()?,
         LogFormat::Json => subscriber
             .json()

@@ -5,10 +5,12 @@
 //! * [`assembly`]: adapters → actors → use cases
 //! * [`http`]: the HTTP server's settings; [`descriptors`]: how many files may be open
 //! * [`jobs`]: the jobs of the migration
+//! * [`card`]: what a person is shown when all of it is ready
 //! * [`shutdown`]: when to stop, and in which order
 
 mod assembly;
 mod backfill;
+mod card;
 mod descriptors;
 mod heard;
 mod housekeeping;
@@ -21,14 +23,16 @@ mod stores;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::web;
 use anyhow::Context;
 
+use self::card::Places;
 use self::shutdown::{Ending, Escalations};
 use crate::config::Config;
 use crate::config::endpoints::{self, Endpoints};
-use crate::embedded::{EmbeddedStack, Names, Parts};
+use crate::embedded::{EmbeddedStack, Endpoints as EmbeddedEndpoints, Names, Parts};
 use crate::http::{Edge, HttpState};
 use crate::store::io_runtime::IoRuntime;
 use crate::store::transport::TopicNames;
@@ -40,6 +44,7 @@ const IO_THREADS: usize = 2;
 /// Runs the service until it is told to stop; the exit code says why it ended: 0 when asked to,
 /// [`crate::actors::supervision::policy::EXIT_ESCALATED`] when an actor failed beyond its limit.
 pub fn serve(mut config: Config) -> anyhow::Result<ExitCode> {
+    let begun = Instant::now();
     // Before anything is opened, and before the embedded PostgreSQL inherits it.
     descriptors::provide(&mut config)?;
     let stack = start_embedded(&config)?;
@@ -50,7 +55,7 @@ pub fn serve(mut config: Config) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the I/O runtime")?;
     let io = IoRuntime::new(runtime.handle().clone());
-    let ending = actix::System::new().block_on(run(&config, &stack, io))?;
+    let ending = actix::System::new().block_on(run(&config, &stack, io, begun))?;
     // A call that does not end must not keep the process: its outcome is settled at the next start.
     runtime.shutdown_timeout(shutdown::IO_PATIENCE);
     stack.stop();
@@ -82,7 +87,12 @@ fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedStack> {
     Ok(stack)
 }
 
-async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::Result<Ending> {
+async fn run(
+    config: &Config,
+    stack: &EmbeddedStack,
+    io: IoRuntime,
+    begun: Instant,
+) -> anyhow::Result<Ending> {
     let metrics = crate::metrics::install().context("cannot install the metrics")?;
     // Before anything takes part in the log: a port that is taken is the commonest mistake.
     drop(
@@ -101,25 +111,30 @@ async fn run(config: &Config, stack: &EmbeddedStack, io: IoRuntime) -> anyhow::R
         metrics,
         edge: edge.clone(),
     });
-    let (server, addresses) = crate::http::server(state)
+    let (server, addresses) = crate::http::server(state.clone())
         .await
         .with_context(|| format!("cannot listen on {}:{}", config.http.host, config.http.port))?;
-    announce(config, stack, &addresses)?;
+    let places = announce(config, stack, &addresses)?;
     let handle = server.handle();
     let serving = actix_rt::spawn(server);
+    let shown = crate::telemetry::for_people(&config.telemetry)
+        .then(|| actix_rt::spawn(card::show(places, state, begun)));
     let ending = escalations.wait_for_end().await;
+    if let Some(shown) = shown {
+        shown.abort();
+    }
     tracing::info!(%ending, "stopping");
     shutdown::in_order(running, edge, handle, serving, ending.patience()).await;
     Ok(ending)
 }
 
-/// Says where everything is: in the log, and in `endpoints.json` for programs, which may read the
-/// bucket with what stands there and not change it.
+/// Says where everything is: in `endpoints.json` for programs, which may read the bucket with what
+/// stands there and not change it; in the log, where nobody is shown the card; and to the caller.
 fn announce(
     config: &Config,
     stack: &EmbeddedStack,
     addresses: &[std::net::SocketAddr],
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Places> {
     let scheme = if config.http.tls_cert.is_some() {
         "https"
     } else {
@@ -149,13 +164,44 @@ fn announce(
             .write(&config.data_dir)
             .with_context(|| format!("cannot write to {}", config.data_dir.display()))?;
     }
-    for (part, place) in config.parts() {
-        tracing::info!(part, place);
-    }
     let file = (stack.data_dir()).map(|_| config.data_dir.join(endpoints::FILE));
-    tracing::info!(api = %http, docs = %format!("{http}/docs"),
-        endpoints = file.map(|f| f.display().to_string()), "serving");
-    Ok(())
+    let places = Places {
+        parts: places(config, embedded),
+        endpoints: file.map(|f| f.display().to_string()),
+        http,
+    };
+    if !crate::telemetry::for_people(&config.telemetry) {
+        for (part, place) in &places.parts {
+            tracing::info!(part, place, "{part} is at {place}");
+        }
+        tracing::info!(api = %places.http, docs = %format!("{}/docs", places.http),
+            endpoints = places.endpoints, "serving");
+    }
+    Ok(places)
+}
+
+/// Where the parts are, for people: none of it is a secret.
+fn places(config: &Config, embedded: &EmbeddedEndpoints) -> Vec<(&'static str, String)> {
+    let named = [
+        embedded.s3.as_ref().map(|s3| s3.endpoint.clone()),
+        (embedded.postgres.as_deref()).map(|url| host_of(url).to_owned()),
+        embedded.kafka.clone(),
+    ];
+    let names = ["S3", "PostgreSQL", "Kafka"];
+    let parts = config.parts().into_iter().zip(names).zip(named);
+    parts
+        .map(|(((_, configured), name), embedded)| match embedded {
+            Some(place) => (name, format!("embedded, {place}")),
+            None => (name, configured),
+        })
+        .collect()
+}
+
+/// Host and port of a connection string: what stands between the password and the database.
+fn host_of(url: &str) -> &str {
+    let from = url.rfind('@').map_or(0, |at| at + 1);
+    let rest = &url[from..];
+    &rest[..rest.find('/').unwrap_or(rest.len())]
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ Killing and fail points need `chaos.enabled`.
 
 Examples:
   oms actors
+  oms actors --all
   oms actors --kill event_store/0 --how panic
   oms actors --failpoint s3.put_if_absent.after --action happened_but_failed
   oms actors --failpoints")]
@@ -42,6 +43,9 @@ pub struct Actors {
     /// List the fail points that somebody came by
     #[arg(long, conflicts_with_all = ["kill", "failpoint"])]
     failpoints: bool,
+    /// Name every actor, also those of a kind that are many and well
+    #[arg(long, conflicts_with_all = ["kill", "failpoint", "failpoints"])]
+    all: bool,
 }
 
 impl Actors {
@@ -70,7 +74,12 @@ impl Actors {
         let answer = api.get("/api/v1/admin/actors").await?;
         output.result(&answer, || {
             let mut text = String::new();
-            describe(answer.get("root").unwrap_or(&answer), 0, &mut text);
+            describe(
+                answer.get("root").unwrap_or(&answer),
+                0,
+                self.all,
+                &mut text,
+            );
             text
         })?;
         Ok(Exit::Done)
@@ -94,7 +103,19 @@ fn points(answer: &Value) -> String {
     lines.collect()
 }
 
-fn describe(node: &Value, depth: usize, text: &mut String) {
+/// So many children that are well are named; of more only their number.
+const FOLDED_FROM: usize = 8;
+
+/// Whether nothing is to be said of an actor: it runs, and so do those below it.
+fn is_well(node: &Value) -> bool {
+    let children = node.get("children").and_then(Value::as_array);
+    node.get("state").and_then(Value::as_str) == Some("running")
+        && node.get("stuck").is_none_or(Value::is_null)
+        && node.get("last_failure").is_none_or(Value::is_null)
+        && children.into_iter().flatten().all(is_well)
+}
+
+fn describe(node: &Value, depth: usize, all: bool, text: &mut String) {
     let name = format!("{}{}", "  ".repeat(depth), field(node, "name"));
     let (state, restarts) = (field(node, "state"), field(node, "restarts"));
     text.push_str(&format!("{name:40} {state:10} {restarts} restarts"));
@@ -124,8 +145,20 @@ fn describe(node: &Value, depth: usize, text: &mut String) {
     }
     text.push('\n');
     let children = node.get("children").and_then(Value::as_array);
-    for child in children.into_iter().flatten() {
-        describe(child, depth + 1, text);
+    let children: Vec<&Value> = children.into_iter().flatten().collect();
+    let well = children.iter().filter(|child| is_well(child)).count();
+    let folds = !all && well > FOLDED_FROM;
+    for child in children.iter().filter(|child| !folds || !is_well(child)) {
+        describe(child, depth + 1, all, text);
+    }
+    // The service names the first ones of very many only.
+    let unnamed = number("children_omitted") as usize;
+    let indent = "  ".repeat(depth + 1);
+    if folds {
+        let count = well + unnamed;
+        text.push_str(&format!("{indent}{count} that run (--all names them)\n"));
+    } else if unnamed > 0 {
+        text.push_str(&format!("{indent}{unnamed} more\n"));
     }
 }
 
@@ -133,13 +166,34 @@ fn describe(node: &Value, depth: usize, text: &mut String) {
 mod tests {
     use super::*;
 
+    fn entity(name: usize, state: &str) -> Value {
+        json!({ "name": name.to_string(), "state": state, "restarts": 0, "children": [] })
+    }
+
+    #[test]
+    fn many_that_are_well_are_one_line_and_who_is_not_is_named() {
+        let mut children: Vec<Value> = (0..99).map(|n| entity(n, "running")).collect();
+        children.push(entity(99, "restarting"));
+        let branch = json!({ "name": "instance", "state": "running", "restarts": 0,
+            "children": children, "children_omitted": 900 });
+        let (mut folded, mut whole) = (String::new(), String::new());
+        describe(&branch, 0, false, &mut folded);
+        describe(&branch, 0, true, &mut whole);
+        let lines: Vec<&str> = folded.lines().collect();
+        assert_eq!(lines.len(), 3, "{folded}");
+        assert!(lines[1].contains("restarting"), "{folded}");
+        assert_eq!(lines[2], "  999 that run (--all names them)");
+        assert_eq!(whole.lines().count(), 102, "{whole}");
+        assert!(whole.ends_with("  900 more\n"), "{whole}");
+    }
+
     #[test]
     fn the_tree_is_indented_and_names_the_last_failure() {
         let leaf = json!({ "name": "0", "state": "running", "restarts": 2,
             "last_failure": { "cause": "panic", "at": "now", "message": "boom" }, "children": [] });
         let root = json!({ "name": "root", "state": "running", "restarts": 2, "children": [leaf] });
         let mut text = String::new();
-        describe(&root, 0, &mut text);
+        describe(&root, 0, false, &mut text);
         let lines: Vec<&str> = text.lines().collect();
         assert!(
             lines[1].starts_with("  0 ") && lines[1].contains("panic at now: boom"),

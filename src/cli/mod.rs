@@ -5,7 +5,7 @@
 //!   `projections`, `bench`, through `remote`
 //! * on the bucket itself: `log`
 //! * `config`: the configuration
-//! * `exit`: what the exit codes mean; `output`, `progress`: how people and scripts see it
+//! * `groups`: the commands by purpose; `exit`: what the exit codes mean; `output`, `progress`: how people and scripts see it
 
 mod actors;
 mod audit;
@@ -17,6 +17,7 @@ mod drill;
 mod events;
 mod exit;
 mod flags;
+mod groups;
 mod jobs;
 mod log;
 mod mode;
@@ -31,9 +32,10 @@ use std::future::Future;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use self::exit::Exit;
+pub use self::groups::command;
 use self::output::Output;
 
 /// Event-sourced ontology service: S3 is the event store, PostgreSQL the outbox, Kafka the
@@ -86,7 +88,7 @@ struct Completions {
 
 /// Parses the command line of this process and runs it.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
     let output = Output { json: cli.json };
     match run(cli.command, output) {
         Ok(code) => code,
@@ -99,14 +101,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
-    match command {
+fn run(chosen: Command, output: Output) -> anyhow::Result<ExitCode> {
+    match chosen {
         // The service makes its own runtimes.
         Command::Serve(command) => command.run(),
         Command::Config(command) => command.run(output),
-        Command::Completions(command) => {
+        Command::Completions(shell) => {
             let mut script = Vec::new();
-            clap_complete::generate(command.shell, &mut Cli::command(), "oms", &mut script);
+            clap_complete::generate(shell.shell, &mut command(), "oms", &mut script);
             output.text(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done.into())
         }
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_put_together_soundly() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -160,6 +162,6 @@ mod tests {
             assert!(command.get_about().is_some(), "{name} has no help");
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        check(&command());
     }
 }

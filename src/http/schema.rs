@@ -195,6 +195,8 @@ pub struct Actor {
     mailbox_wait_ms: f64,
     /// Actors below it.
     children: Vec<Actor>,
+    /// How many more there are below it than `children` names; absent when there are none.
+    children_omitted: Option<usize>,
 }
 
 /// The supervision tree.

@@ -16,7 +16,7 @@ One binary. Text for people, `--json` for scripts. What each command is for, by 
 
 /// The page.
 pub fn page() -> String {
-    let mut oms = settled(oms::cli::Cli::command());
+    let mut oms = settled(oms::cli::command());
     oms.build();
     let mut page = String::from(HEAD);
     describe(&mut oms, 2, &mut page);

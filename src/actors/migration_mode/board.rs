@@ -363,8 +363,8 @@ impl Board {
                 && row.stage.lead() == Lead::Postgres
                 && row.step == crate::migration::record::Step::Steady;
             if older {
-                tracing::error!(%partition, row = ?row, log = ?heard,
-                    "PostgreSQL is older than the log: S3 leads");
+                tracing::error!(%partition, row_epoch = row.epoch.0, log_epoch = heard.epoch.0,
+                    "PostgreSQL's row of partition {partition} is older than the log: S3 leads");
                 let right = MigrationRow {
                     revision: row.revision + 1,
                     ..MigrationRow::new(StageKind::S3Only, heard.epoch)
@@ -414,9 +414,30 @@ impl Board {
             if let Some(whole) = stages.as_deref().and_then(Whole::of) {
                 metrics::mode(whole.stage.mode());
             }
-            tracing::info!(standings = ?found, "the partitions stand");
+            let changed = log.partition_ids().zip(known.iter().zip(&found));
+            for (partition, (_, now)) in changed.filter(|(_, (before, now))| before != now) {
+                told(partition, *now);
+            }
             *known = found;
             true
         });
+    }
+}
+
+/// One sentence for a partition that stands elsewhere than before.
+fn told(partition: PartitionId, standing: Option<Standing>) {
+    let Some(standing) = standing else {
+        tracing::warn!(%partition, "nobody is known to lead partition {partition}");
+        return;
+    };
+    let (mode, lead) = (standing.stage.mode, standing.stage.leadership.lead);
+    let (mode, lead) = (mode.as_str(), lead.as_str());
+    let epoch = standing.stage.leadership.epoch.0;
+    if standing.moving {
+        tracing::info!(%partition, mode, lead, epoch,
+            "partition {partition}: the lead is being moved; writes wait");
+    } else {
+        tracing::info!(%partition, mode, lead, epoch,
+            "partition {partition} is in {mode}, led by {lead}");
     }
 }

@@ -11,7 +11,7 @@ use super::walk::Walker;
 use super::{MigrationModeDeps, Order, Ordered, consider, drive};
 use crate::metrics;
 use crate::migration::guardrail::{Breach, Judgement};
-use crate::migration::stage::{StageKind, Whole};
+use crate::migration::stage::StageKind;
 use crate::store::backoff::Backoff;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -78,8 +78,8 @@ async fn walk_back(deps: &MigrationModeDeps, walker: &Walker, breach: Breach) {
         .filter(|(_, stage)| **stage == furthest)
         .map(|(partition, _)| partition)
         .collect();
-    tracing::error!(%breach, %goal, whole = ?Whole::of(&stages),
-        "a budget was exceeded for too long: walking one edge back");
+    tracing::error!(%breach, %goal, from = %furthest,
+        "a budget was exceeded for too long: walking one edge back, to {goal}");
     let order = Order {
         goal,
         partitions,
@@ -91,7 +91,12 @@ async fn walk_back(deps: &MigrationModeDeps, walker: &Walker, breach: Breach) {
     };
     match consider(deps, order).await {
         Ok(Ordered::Walking(switch)) => drive(deps, walker, switch).await,
-        Ok(other) => tracing::error!(?other, "the way back cannot be walked now"),
+        Ok(Ordered::Refused { switch, .. }) => tracing::error!(
+            switch = %switch.id,
+            "the way back cannot be walked: its gates do not hold"
+        ),
+        Ok(Ordered::Busy(_)) => tracing::error!("the way back waits: another switch is under way"),
+        Ok(Ordered::Planned { .. }) => tracing::info!("the way back is walked already"),
         Err(error) => tracing::error!(%error, "the way back cannot be walked now"),
     }
 }

@@ -243,7 +243,14 @@ impl Publisher {
         {
             Ok(held) => {
                 if self.lease.as_ref().is_none_or(|l| l.partitions != held) {
-                    tracing::info!(node = self.deps.node, partitions = ?held, "publishes");
+                    let names: Vec<String> = held.iter().map(ToString::to_string).collect();
+                    tracing::info!(
+                        node = self.deps.node,
+                        partitions = names.join(","),
+                        "publishes {} of {} partitions",
+                        held.len(),
+                        partitions
+                    );
                     self.asked = None;
                 }
                 self.lease = Some(Lease {

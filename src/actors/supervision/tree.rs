@@ -322,6 +322,7 @@ impl Node {
             calls_in_flight: self.calls(),
             mailbox_wait_ms: self.mailbox_wait().as_secs_f64() * 1e3,
             children: Vec::new(),
+            children_omitted: 0,
         }
     }
 }
@@ -358,6 +359,13 @@ pub struct NodeView {
     pub mailbox_wait_ms: f64,
     /// Actors below it.
     pub children: Vec<NodeView>,
+    /// How many more there are below it than `children` names.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub children_omitted: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Every guarded actor by path.
@@ -423,6 +431,8 @@ impl Tree {
                 last.mailbox_wait_ms = last.mailbox_wait_ms.max(view.mailbox_wait_ms);
                 if last.children.len() < children {
                     last.children.push(view);
+                } else {
+                    last.children_omitted += 1;
                 }
             }
         }
@@ -447,5 +457,6 @@ fn branch(path: &str) -> NodeView {
         calls_in_flight: 0,
         mailbox_wait_ms: 0.0,
         children: Vec::new(),
+        children_omitted: 0,
     }
 }
