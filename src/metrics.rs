@@ -12,9 +12,9 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::domain::ids::PartitionId;
+use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
 use crate::log::partition::{Owner, PartitionLog};
-use crate::migration::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
 use crate::store::error::StoreErrorKind;
 

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     // The pure core.
     ("domain", &[]),
-    ("migration", &["domain", "log::object"]),
-    ("log", &["domain", "migration"]),
+    ("log", &["domain"]),
+    ("migration", &["domain", "log"]),
     ("projection", &["domain", "log"]),
     ("proof", &["domain", "log", "migration"]),
     ("import", &["domain"]),

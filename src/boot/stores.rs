@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::domain::time::{Clock, SystemClock, new_uuid};
 use crate::embedded::Endpoints;
 use crate::log::identity::LogId;
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::unread::{Unproven, UnreadBucket};
 use crate::service::DependencyHealth;
 use crate::store::error::StoreErrorKind;

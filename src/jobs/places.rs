@@ -7,8 +7,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::index::Location;
+use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
-use crate::migration::lead::Lead;
 use crate::proof::digest::RollingDigest;
 use crate::proof::found::{Damage, Found};
 use crate::store::commit_store::CommitStore;

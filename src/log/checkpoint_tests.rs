@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::lead::{Lead, Leadership};
 use super::object::{CommitObject, ControlRecord, ObjectHash};
 use super::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp, Verdict};
 use super::segment::Segment;
@@ -17,7 +18,6 @@ use crate::domain::ids::{
     CommandId, Epoch, EventId, EventType, Offset, PartitionId, Position, StreamName, StreamType,
     Version, WriterId,
 };
-use crate::migration::lead::{Lead, Leadership};
 
 const ID: PartitionId = PartitionId(3);
 

@@ -1,5 +1,5 @@
 //! The log, pure: what a commit object is, what a partition knows about its streams, and which
-//! command of a batch may commit. No I/O: [`crate::store`] moves the bytes, and
+//! command of a batch may commit. No I/O: the adapters of the store move the bytes, and
 //! `actors::event_store` drives the protocol.
 //!
 //! ```text
@@ -9,6 +9,7 @@
 //! ```
 //!
 //! * [`object`]: bytes ⇄ commit object
+//! * [`lead`]: which place of the log decides; [`fence`]: who may append
 //! * [`index`]: stream → head version and the places of its events; recent commands
 //! * [`partition`]: the commit protocol's decisions
 //! * [`segment`]: checkpoint of the index
@@ -17,9 +18,11 @@
 //! * [`keys`]: where everything lies in the bucket
 
 pub mod audit;
+pub mod fence;
 pub mod identity;
 pub mod index;
 pub mod keys;
+pub mod lead;
 pub mod object;
 pub mod partition;
 pub mod segment;

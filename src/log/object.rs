@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::lead::{Lead, Leadership};
 use crate::domain::event::{EncodedEvents, Recorded};
 use crate::domain::ids::{Epoch, Offset, PartitionId, Position, WriterId};
-use crate::migration::lead::{Lead, Leadership};
 
 /// Format of commit objects written by this program.
 pub const FORMAT: u32 = 1;

@@ -15,7 +15,9 @@ use std::collections::VecDeque;
 use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
 
+use super::fence::{Fenced, may_append_in_s3};
 use super::index::{CommandOutcome, CommitSummary, KeyBounds, KeysFull, StreamIndex};
+use super::lead::{Lead, Leadership};
 use super::object::{
     CommitHeader, CommitKind, CommitObject, ControlRecord, CorruptObject, FORMAT, ObjectHash,
 };
@@ -23,8 +25,6 @@ use crate::domain::event::{EncodedEvents, PrincipalTag};
 use crate::domain::ids::{
     CommandId, Epoch, Offset, PartitionId, Position, StreamKey, Version, WriterId,
 };
-use crate::migration::fence::{Fenced, may_append_in_s3};
-use crate::migration::lead::{Lead, Leadership};
 
 /// One command's events, on their way into the log.
 #[derive(Debug)]

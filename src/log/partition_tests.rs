@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::event::{Idempotency, NewEvent, Provenance, encode};
 use crate::domain::ids::{EventId, EventType, StreamName, StreamType};
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 
 const LIMITS: BatchLimits = BatchLimits {
     events: 8,

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::identity::{LogId, Mark};
 use super::index::{CommandOutcome, CommitSummary};
+use super::lead::Leadership;
 use super::object::ObjectHash;
 use crate::domain::event::PrincipalTag;
 use crate::domain::ids::{Offset, PartitionId};
-use crate::migration::lead::Leadership;
 
 /// Format of segments written by this program; others are ignored.
 const FORMAT: u32 = 2;

@@ -13,7 +13,7 @@ use super::{
     REBUILDS, REPAIRS, RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS,
     WRITE_SECONDS, WRITES,
 };
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::SwitchState;
 use crate::store::error::StoreErrorKind;

@@ -22,9 +22,9 @@
 use serde::Serialize;
 
 use super::edge::{Direction, Edge, Move};
-use super::lead::{Lead, Leadership};
 use super::record::{Change, MigrationRow, Step};
 use crate::domain::ids::{Epoch, Offset};
+use crate::log::lead::{Lead, Leadership};
 use crate::log::object::ControlRecord;
 
 /// PostgreSQL's side of a partition. The end of its log MUST be read in the snapshot in which the

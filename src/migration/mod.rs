@@ -13,9 +13,10 @@
 //! * to PostgreSQL: the partition's row, read in the append's own transaction;
 //! * to S3: the last control record before the append's offset.
 //!
-//! * [`lead`], [`stage`], [`edge`]: the words, the road, the way along it
+//! * [`stage`], [`edge`]: the road and the way along it; who leads is the log's to say:
+//!   [`log::lead`](crate::log::lead)
 //! * [`record`]: the row, and every change it may make
-//! * [`handoff`]: what to do next; [`fence`]: who may append
+//! * [`handoff`]: what to do next; [`fence`]: who may append to PostgreSQL
 //! * [`standing`]: where a partition stands as far as a process knows; [`unread`]: whether PostgreSQL
 //!   may lead while the bucket has not been read
 //! * [`switch`]: an order to walk, and what became of it; [`job`]: long work beside it
@@ -27,7 +28,6 @@ pub mod gate;
 pub mod guardrail;
 pub mod handoff;
 pub mod job;
-pub mod lead;
 pub mod ramp;
 pub mod record;
 pub mod stage;

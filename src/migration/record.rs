@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::lead::{Lead, Leadership};
 use super::stage::{Mode, StageKind};
 use crate::domain::ids::Epoch;
+use crate::log::lead::{Lead, Leadership};
 
 /// How far a hand-off is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::lead::{Lead, Leadership};
 use crate::domain::ids::Epoch;
+use crate::log::lead::{Lead, Leadership};
 
 /// The mode as the API speaks it; `dual_write` has two halves, see [`Stage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

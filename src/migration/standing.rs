@@ -4,9 +4,9 @@
 
 use serde::Serialize;
 
-use super::lead::{Lead, Leadership};
 use super::record::{MigrationRow, Step};
 use super::stage::{Mode, Stage, StageKind};
+use crate::log::lead::{Lead, Leadership};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::lead::{Lead, Leadership};
 use super::record::{MigrationRow, Step};
 use super::stage::StageKind;
 use crate::domain::ids::{Epoch, PartitionId};
+use crate::log::lead::{Lead, Leadership};
 
 /// What there is to go by.
 #[derive(Debug, Clone, Default)]

@@ -6,8 +6,8 @@
 use super::divergence::{Divergence, DivergenceKind, Remedy};
 use super::found::{Found, drill_down};
 use crate::domain::ids::{Offset, PartitionId};
+use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
-use crate::migration::lead::Lead;
 
 /// Differences in a row that wait for an object both places agree on. Without their bytes, so a few
 /// hundred bytes each.

@@ -4,7 +4,7 @@ use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{Offset, PartitionId, StreamKey, Version};
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 
 /// Divergences listed in full; more are only counted. A place that differs at so many offsets needs
 /// a decision, not a list.

@@ -1,5 +1,5 @@
 //! The proof, pure: whether two places hold the same log, where they do not, which of them is right
-//! and why. No I/O: [`crate::jobs`] reads the places and mends them.
+//! and why. No I/O: the jobs read the places and mend them.
 //!
 //! A partition is one chain of objects, so equal hashes at an offset mean equal objects, and equal
 //! objects at every offset mean equal streams. Only where they differ are events looked at.

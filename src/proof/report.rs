@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::divergence::{Divergence, Divergences};
 use crate::domain::ids::{Offset, PartitionId};
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 
 /// What was found in one partition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

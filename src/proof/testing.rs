@@ -7,10 +7,10 @@ use crate::domain::event::{EncodedEvents, NewEvent, Provenance, encode};
 use crate::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
 };
+use crate::log::lead::Lead;
 use crate::log::object::{
     CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash,
 };
-use crate::migration::lead::Lead;
 
 fn event(partition: u16, stream: u64, version: u64) -> EncodedEvents {
     let kind = StreamType::new("order").unwrap();

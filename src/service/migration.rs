@@ -16,7 +16,7 @@ use crate::actors::mirrors::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::ramp::{Share, to_move};
 use crate::migration::record::Step;
 use crate::migration::stage::{Mode, StageKind, Whole};

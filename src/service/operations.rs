@@ -13,7 +13,7 @@ use crate::actors::supervision::tree::{KillHow, NodeView};
 use crate::domain::ids::PartitionId;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::{self, MAX_SHIFT_SECONDS};
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
 use crate::store::audit_table::{AuditEntry, AuditFilter};
 use crate::store::delivery::{DeadLetter, DeliveryStatus};

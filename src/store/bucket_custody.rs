@@ -9,8 +9,8 @@ use super::log_objects::LogCustody;
 use super::object_store::{Created, ObjectInfo};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::keys;
+use crate::log::lead::Lead;
 use crate::log::object::{CommitObject, ObjectHash};
-use crate::migration::lead::Lead;
 use crate::proof::divergence::StrayName;
 
 /// Keys of one page of a listing: the most S3 gives.

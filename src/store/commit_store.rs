@@ -15,8 +15,8 @@ use super::error::StoreError;
 use super::object_store::Created;
 use crate::domain::ids::{Epoch, Offset, PartitionId};
 use crate::log::index::Location;
+use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
-use crate::migration::lead::Lead;
 use crate::migration::record::MigrationRow;
 
 /// One place of the log.

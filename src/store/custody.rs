@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use super::error::StoreError;
 use crate::domain::ids::{Offset, PartitionId, Version};
+use crate::log::lead::Lead;
 use crate::log::object::{CommitObject, ObjectHash};
-use crate::migration::lead::Lead;
 use crate::proof::divergence::StrayName;
 
 /// Strays and gaps of a partition that one survey lists; more need more than one repair.

@@ -35,9 +35,9 @@ use super::s3_commits::{READ_AHEAD, S3Commits};
 use crate::domain::ids::{Offset, PartitionId, StreamName};
 use crate::log::identity::LogId;
 use crate::log::keys;
+use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
 use crate::metrics;
-use crate::migration::lead::Lead;
 
 /// Commits asked of PostgreSQL at a time.
 const SPAN: u64 = 256;

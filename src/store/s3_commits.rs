@@ -14,8 +14,8 @@ use crate::domain::ids::{Offset, PartitionId};
 use crate::flaws::{Flaw, strikes};
 use crate::log::index::Location;
 use crate::log::keys;
+use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
-use crate::migration::lead::Lead;
 
 /// Requests in flight when many objects are read or copied: enough to hide tens of milliseconds
 /// each.

@@ -10,8 +10,8 @@ use oms::domain::ids::{
 };
 use oms::domain::time::new_uuid;
 use oms::log::index::Location;
+use oms::log::lead::Lead;
 use oms::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
-use oms::migration::lead::Lead;
 use serde_json::value::RawValue;
 
 /// JSON whose text says more than its value: order, white space, escapes, repeated keys, numbers

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use oms::actors::mirror::copier::prove_end;
+use oms::log::lead::Lead;
 use oms::log::object::CommitObject;
-use oms::migration::lead::Lead;
 use oms::store::error::StoreErrorKind;
 use oms::store::event_log::EventLog;
 use oms::store::memory::MemoryObjectStore;

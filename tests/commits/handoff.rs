@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use oms::domain::ids::{Epoch, PartitionId};
-use oms::migration::lead::Lead;
+use oms::log::lead::Lead;
 use oms::migration::record::{Change, MigrationRow, Step};
 use oms::migration::stage::StageKind;
 use oms::migration::unread::UnreadBucket;

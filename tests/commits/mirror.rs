@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use oms::actors::mirror::{Brake, Copier, MirrorDeps};
 use oms::actors::mirrors::Mirrors;
 use oms::domain::ids::{Epoch, PartitionId};
-use oms::migration::lead::{Lead, Leadership};
+use oms::log::lead::{Lead, Leadership};
 use oms::migration::stage::{Mode, Stage};
 use oms::migration::standing::Standing;
 use oms::store::commit_store::CommitStore;

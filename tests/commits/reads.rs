@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use oms::log::keys;
-use oms::migration::lead::Lead;
+use oms::log::lead::Lead;
 use oms::migration::stage::StageKind;
 use oms::store::commit_store::CommitStore;
 use oms::store::error::StoreErrorKind;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oms::log::keys;
+use oms::log::lead::Lead;
 use oms::log::object::ObjectHash;
-use oms::migration::lead::Lead;
 use oms::migration::stage::StageKind;
 use oms::proof::divergence::{DivergenceKind::*, Remedy};
 use oms::store::commit_store::CommitStore;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use oms::domain::ids::PartitionId;
 use oms::log::keys;
+use oms::log::lead::Lead;
 use oms::log::object::ObjectHash;
-use oms::migration::lead::Lead;
 use oms::migration::stage::StageKind;
 use oms::proof::divergence::{Divergence, DivergenceKind, Remedy};
 use oms::store::commit_store::CommitStore;

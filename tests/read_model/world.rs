@@ -12,8 +12,8 @@ use oms::domain::ids::{
     StreamName, Version, WriterId,
 };
 use oms::domain::time::new_uuid;
+use oms::log::lead::Lead;
 use oms::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
-use oms::migration::lead::Lead;
 use oms::store::event_log::EventLog;
 use oms::store::halts::Halts;
 use oms::store::log_heads::LogHeads;

@@ -9,9 +9,9 @@ use oms::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
 };
 use oms::domain::time::new_uuid;
+use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
 use oms::log::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp};
-use oms::migration::lead::Lead;
 use oms::store::event_log::EventLog;
 use oms::store::log_heads::LogHeads;
 use oms::store::memory::MemoryObjectStore;

@@ -7,10 +7,10 @@ use rand::Rng;
 use tokio::time::{Instant, sleep};
 
 use crate::flaws::{Flaw, flawed, strikes};
+use crate::log::lead::{Lead, Leadership};
 use crate::log::object::CommitObject;
 use crate::log::partition::Owner;
 use crate::metrics;
-use crate::migration::lead::{Lead, Leadership};
 use crate::migration::stage::Mode;
 use crate::store::commit_store::{Appended, CommitStore, LeadingTable};
 use crate::store::error::{StoreError, StoreErrorKind};

@@ -9,13 +9,13 @@ use super::board::Board;
 use crate::actors::mirror::copier::{copy_some, prove_end};
 use crate::domain::ids::{Offset, PartitionId, WriterId};
 use crate::domain::time::new_uuid;
+use crate::log::lead::{Lead, Leadership};
 use crate::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT};
 use crate::metrics;
 use crate::migration::edge::{Edge, Move};
 use crate::migration::handoff::{
     Action, Known, PostgresView, Reason, S3View, Wish, begin, next_action,
 };
-use crate::migration::lead::{Lead, Leadership};
 use crate::migration::record::{Change, MigrationRow};
 use crate::store::backoff::Backoff;
 use crate::store::commit_store::CommitStore as _;

@@ -168,10 +168,10 @@ mod tests {
     use super::*;
     use crate::domain::ids::{Epoch, WriterId};
     use crate::log::keys;
+    use crate::log::lead::Lead;
     use crate::log::object::{
         CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash,
     };
-    use crate::migration::lead::Lead;
     use crate::store::event_log::describe_store;
     use crate::store::memory::MemoryObjectStore;
     use crate::store::object_store::ObjectStore;

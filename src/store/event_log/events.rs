@@ -7,7 +7,7 @@ use super::{EventLog, corrupt, missing};
 use crate::domain::event::Envelope;
 use crate::domain::ids::{Offset, PartitionId, Position, StreamName, Version};
 use crate::log::index::Location;
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::store::error::{StoreError, StoreErrorKind};
 
 /// An event as it lies in the log.

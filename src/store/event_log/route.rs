@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::domain::ids::{Offset, PartitionId};
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::stage::StageKind;
 
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::EventLog;
 use crate::domain::ids::PartitionId;
 use crate::log::index::Location;
+use crate::log::lead::Lead;
 use crate::metrics;
-use crate::migration::lead::Lead;
 use crate::migration::stage::StageKind;
 use crate::store::error::{StoreError, StoreErrorKind};
 

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::domain::ids::{Epoch, WriterId};
+use crate::log::lead::Lead;
 use crate::log::object::{CommitHeader, CommitKind, ControlRecord, FORMAT, ObjectHash};
 use crate::log::partition::PartitionLog;
 use crate::log::segment::Segment;
-use crate::migration::lead::Lead;
 use crate::store::alarms::CopyKind;
 use crate::store::memory::MemoryObjectStore;
 use crate::store::object_store::ObjectInfo;
