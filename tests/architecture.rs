@@ -20,6 +20,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("projection", &["domain", "log"]),
     ("proof", &["domain", "log", "migration"]),
     ("import", &["domain"]),
+    // The machine's clock; what is below is given one.
+    ("clock", &["domain"]),
     // Laws broken on purpose, in test builds; only what has promises to keep asks there.
     ("flaws", &[]),
     // The ports and their adapters.
@@ -39,11 +41,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "jobs",
-        &["domain", "log", "metrics", "migration", "proof", "store"],
+        &[
+            "clock",
+            "domain",
+            "log",
+            "metrics",
+            "migration",
+            "proof",
+            "store",
+        ],
     ),
     (
         "actors",
         &[
+            "clock",
             "domain",
             "flaws",
             "import",
@@ -58,6 +69,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "service",
         &[
             "actors",
+            "clock",
             "domain",
             "flaws",
             "jobs",
@@ -74,6 +86,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "http",
         &[
             "actors::supervision::tree",
+            "clock",
             "domain",
             "import::progress",
             "metrics",

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use oms::domain::time::new_uuid;
+use oms::clock::new_uuid;
 use oms::embedded::postgres::PostgresServer;
 use oms::embedded::s3::server::S3Server;
 use oms::embedded::{EmbeddedError, EmbeddedStack, Names, Parts, S3Endpoint};

@@ -8,7 +8,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use oms::domain::time::{Clock, SystemClock};
+use oms::clock::SystemClock;
+use oms::domain::time::Clock;
 use oms::embedded::S3Endpoint;
 use oms::embedded::s3::server::S3Server;
 use reqwest::{Method, Response, StatusCode};

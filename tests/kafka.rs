@@ -228,7 +228,7 @@ async fn law_9_nothing_overtakes_a_message_that_failed_on_a_real_broker() {
         eprintln!("not run: OMS_TEST_KAFKA names no broker");
         return;
     };
-    let prefix = format!("t{}", oms::domain::time::new_uuid().simple());
+    let prefix = format!("t{}", oms::clock::new_uuid().simple());
     let proxy = KafkaProxy::start(bootstrap.parse().expect("an address")).await;
     fail_one_of_many(&bootstrap, &prefix, proxy).await;
 }

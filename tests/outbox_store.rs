@@ -10,8 +10,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use oms::clock::new_uuid;
 use oms::domain::ids::{Epoch, EventId, PartitionId, Position, StreamName, Version};
-use oms::domain::time::new_uuid;
 use oms::log::identity::{LogId, Mark};
 use oms::log::object::ObjectHash;
 use oms::migration::stage::Mode;

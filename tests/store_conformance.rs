@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use oms::domain::time::new_uuid;
+use oms::clock::new_uuid;
 use oms::embedded::S3Endpoint;
 use oms::embedded::s3::server::S3Server;
 use oms::store::error::StoreErrorKind;

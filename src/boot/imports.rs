@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::actors::import::appender::Appender;
 use crate::actors::import::{Importer, Source};
+use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::domain::time::{Clock, SystemClock};
+use crate::domain::time::Clock;
 use crate::import::spec::SourceSpec;
 use crate::store::error::StoreError;
 use crate::store::health::Health;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::clock::{SystemClock, new_uuid};
 use crate::config::Config;
-use crate::domain::time::{Clock, SystemClock, new_uuid};
+use crate::domain::time::Clock;
 use crate::embedded::Endpoints;
 use crate::log::identity::LogId;
 use crate::log::lead::Lead;
@@ -127,7 +128,7 @@ pub async fn connect(
         kafka: Arc::new(kafka),
         topics,
         health,
-        halts: Halts::default(),
+        halts: Halts::new(crate::clock::now),
     })
 }
 
@@ -178,7 +179,7 @@ async fn prepare_bucket(
                 Err(unfit @ ProbeError::Unfit(_)) => return Ok(Err(unfit)),
             }
             Ok(Ok(
-                describe_store(&*objects, partitions, SystemClock.now()).await?
+                describe_store(&*objects, partitions, SystemClock.now(), LogId(new_uuid())).await?
             ))
         });
         match attempt.await {

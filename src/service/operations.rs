@@ -10,9 +10,9 @@ use super::error::{RETRY_AFTER, ServiceError};
 use crate::actors::event_store::WritesFail;
 use crate::actors::projection;
 use crate::actors::supervision::tree::{KillHow, NodeView};
+use crate::clock::{self, MAX_SHIFT_SECONDS};
 use crate::domain::ids::PartitionId;
 use crate::domain::refusal::Refusal;
-use crate::domain::time::{self, MAX_SHIFT_SECONDS};
 use crate::log::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
 use crate::store::audit_table::{AuditEntry, AuditFilter};
@@ -252,7 +252,7 @@ impl Service {
             let message = format!("at most {MAX_SHIFT_SECONDS} seconds in either direction");
             return Err(Refusal::invalid("invalid_offset", message).into());
         }
-        time::shift_clock(seconds);
+        clock::shift_clock(seconds);
         tracing::warn!(seconds, "the clock is shifted on request");
         Ok(())
     }

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::error::{StoreError, StoreErrorKind};
 use crate::domain::ids::PartitionId;
-use crate::domain::time::{Clock, SystemClock};
 use crate::metrics;
 
 /// How long something may wait for a store before it is told: shorter outages are bridged by
@@ -72,13 +71,14 @@ fn show(entries: &Entries, what: &'static str) {
 #[derive(Debug, Clone)]
 pub struct Halts(Arc<Inner>);
 
-impl Default for Halts {
-    fn default() -> Self {
+impl Halts {
+    /// Nothing is halted yet; `clock` says since when something is.
+    pub fn new(clock: fn() -> Timestamp) -> Self {
         for what in [OUTBOX, RELAY, PROJECTION, COPY, WRITES, HAND_OFF] {
             metrics::halted(what, 0);
         }
         Self(Arc::new(Inner {
-            clock: || SystemClock.now(),
+            clock,
             entries: Mutex::default(),
         }))
     }
@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_halts_is_told_with_its_partition_and_since_when_it_first_did() {
-        let halts = Halts::default();
+        let halts = Halts::new(|| Timestamp::UNIX_EPOCH);
         let p = Some(PartitionId(3));
         halts.failed(
             PROJECTION,
@@ -180,7 +180,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_is_away_for_a_moment_is_no_halt() {
-        let halts = Halts::default();
+        let halts = Halts::new(|| Timestamp::UNIX_EPOCH);
         let kind = StoreErrorKind::Unavailable;
         let away = StoreError::determinate(kind, "postgres", "tail", "refused");
         halts.failed(OUTBOX, None, &away);

@@ -11,8 +11,8 @@ use oms::actors::migration_mode::{Verifications, Verified};
 use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::Tree;
 use oms::actors::write_side::{self, MigrationSetup, WriteSide, WriteSideDeps};
+use oms::clock::{SystemClock, new_uuid};
 use oms::domain::ids::{Epoch, WriterId};
-use oms::domain::time::{SystemClock, new_uuid};
 use oms::log::lead::{Lead, Leadership};
 use oms::log::object::ControlRecord;
 use oms::log::partition::{PartitionLog, Stamp};
@@ -88,7 +88,7 @@ pub fn process_on(
             }),
             clock: Arc::new(SystemClock),
             io: support::io(),
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
         },
     );
     (side, supervisor)

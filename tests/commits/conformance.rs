@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use oms::clock::new_uuid;
 use oms::domain::ids::{EventId, PartitionId};
-use oms::domain::time::new_uuid;
 use oms::log::object::CommitObject;
 use oms::store::commit_store::CommitStore;
 use oms::store::error::StoreErrorKind;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::ToSpan;
+use oms::clock::new_uuid;
 use oms::domain::ids::{Epoch, PartitionId};
-use oms::domain::time::new_uuid;
 use oms::migration::edge::{Direction, Edge, Move};
 use oms::migration::record::{Change, MigrationRow, Step};
 use oms::migration::stage::StageKind;

@@ -69,7 +69,7 @@ async fn law_3_the_lag_of_a_copy_that_cannot_get_on_is_shown_and_an_unknown_one_
     };
     let all = |mode| vec![Some(standing(mode)); usize::from(PARTITIONS)];
     let (stage, stages) = watch::channel(all(Mode::DualWrite));
-    let halts = Halts::default();
+    let halts = Halts::new(oms::clock::now);
     let deps = MirrorDeps {
         log: Arc::new(log),
         heads: heads.clone(),

@@ -10,10 +10,10 @@ use oms::actors::import::{Importer, Source, StartImport};
 use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::Tree;
 use oms::actors::write_side::{self, WriteSide, WriteSideDeps};
+use oms::clock::{SystemClock, new_uuid};
 use oms::config::sources::SourceConfig;
 use oms::domain::event::Envelope;
 use oms::domain::ids::{Epoch, StreamName, Version, WriterId};
-use oms::domain::time::{SystemClock, new_uuid};
 use oms::import::progress::{ImportState, ImportStatus};
 use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
@@ -88,7 +88,7 @@ impl World {
             migration: None,
             clock: Arc::new(SystemClock),
             io: io(),
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
         };
         let (started, side) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();

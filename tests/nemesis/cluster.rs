@@ -101,7 +101,7 @@ impl Cluster {
             EmbeddedStack::start(&path, parts, &names)
         });
         let stack = stack.await.expect("no panic").expect("S3 and PostgreSQL");
-        let prefix = format!("nemesis-{}", oms::domain::time::new_uuid());
+        let prefix = format!("nemesis-{}", oms::clock::new_uuid());
         let mut cluster = Self {
             nodes: vec![],
             broker: Broker::start_for(&prefix),

@@ -115,7 +115,7 @@ async fn a_job_pauses_at_a_checkpoint_and_goes_on_from_it() {
 async fn a_job_whose_process_died_is_taken_over_from_its_checkpoint() {
     let counting = Arc::new(Counting::default());
     let world = World::with(2, 1, StageKind::DualWriteS3, vec![]).await;
-    let id = oms::domain::time::new_uuid();
+    let id = oms::clock::new_uuid();
     // What a process that died left behind.
     world
         .sql(&format!(

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use oms::clock::{SystemClock, new_uuid};
 use oms::domain::event::{EncodedEvents, NewEvent, Provenance, encode};
 use oms::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
 };
-use oms::domain::time::{SystemClock, new_uuid};
 use oms::embedded::s3::server::S3Server;
 use oms::jobs::assembly::{JobAssembly, assemble};
 use oms::jobs::manager::{JobSettings, Jobs};
@@ -84,7 +84,7 @@ impl Parts {
             io: super::support::io(),
             clock: Arc::new(SystemClock),
             settings: quick(),
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
             more,
         })
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use oms::actors::projection::{ProjectionDeps, Projector};
+use oms::clock::new_uuid;
 use oms::domain::ids::PartitionId;
-use oms::domain::time::new_uuid;
 use oms::log::identity::LogId;
 use oms::log::keys;
 use oms::store::event_log::EventLog;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use oms::actors::projection::{
     BatchLimits, ProjectionDeps, ProjectionProgress, ProjectionSettings,
 };
+use oms::clock::new_uuid;
 use oms::domain::event::{EncodedEvents, NewEvent, Provenance, encode};
 use oms::domain::ids::{
     ClassId, CommandId, DatabaseName, Epoch, EventId, EventType, InstanceId, PartitionId, Position,
     StreamName, Version, WriterId,
 };
-use oms::domain::time::new_uuid;
 use oms::log::lead::Lead;
 use oms::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
 use oms::store::event_log::EventLog;
@@ -228,7 +228,7 @@ impl Writer {
                     bytes: 1 << 20,
                 },
             },
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
         }
     }
 }

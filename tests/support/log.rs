@@ -4,11 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use oms::clock::new_uuid;
 use oms::domain::event::{NewEvent, Provenance, encode};
 use oms::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
 };
-use oms::domain::time::new_uuid;
 use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
 use oms::log::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp};

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use crate::actors::event_store::EventStore;
 use crate::actors::write_path::Standings;
+use crate::clock::new_uuid;
 use crate::domain::ids::{Epoch, PartitionId, WriterId};
-use crate::domain::time::{Clock, new_uuid};
+use crate::domain::time::Clock;
 use crate::log::lead::{Lead, Leadership};
 use crate::log::object::{CommitObject, ControlRecord};
 use crate::log::partition::{PartitionLog, Stamp};

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::board::Board;
 use crate::actors::mirrors::Mirrors;
+use crate::clock::new_uuid;
 use crate::domain::ids::PartitionId;
-use crate::domain::time::new_uuid;
 use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
 use crate::migration::edge::{Direction, Edge, Move};

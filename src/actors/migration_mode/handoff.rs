@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use super::board::Board;
 use crate::actors::mirror::copier::{copy_some, prove_end};
+use crate::clock::new_uuid;
 use crate::domain::ids::{Offset, PartitionId, WriterId};
-use crate::domain::time::new_uuid;
 use crate::log::lead::{Lead, Leadership};
 use crate::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT};
 use crate::metrics;

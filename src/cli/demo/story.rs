@@ -22,8 +22,8 @@ use crate::cli::log::bucket::Bucket;
 use crate::cli::output::{Output, field, table};
 use crate::cli::progress::Progress;
 use crate::cli::remote::{Api, ApiError, component};
+use crate::clock::new_uuid;
 use crate::domain::ids::{EventId, Offset, PartitionId};
-use crate::domain::time::new_uuid;
 
 /// How long the copies are given to catch up with the log, on a busy machine.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);

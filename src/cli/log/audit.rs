@@ -167,6 +167,7 @@ fn describe(report: &AuditReport) -> String {
 mod tests {
     use super::*;
     use crate::domain::ids::{Epoch, WriterId};
+    use crate::log::identity::LogId;
     use crate::log::keys;
     use crate::log::lead::Lead;
     use crate::log::object::{
@@ -180,7 +181,9 @@ mod tests {
     async fn store_with_three_objects() -> Arc<MemoryObjectStore> {
         let store = Arc::new(MemoryObjectStore::default());
         let at = "2026-01-02T03:04:05Z".parse().unwrap();
-        describe_store(&*store, 2, at).await.unwrap();
+        describe_store(&*store, 2, at, LogId(uuid::Uuid::nil()))
+            .await
+            .unwrap();
         let mut prev = ObjectHash::NONE;
         for offset in 0..3 {
             let header = CommitHeader {

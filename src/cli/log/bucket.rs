@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::TryStreamExt;
 
+use crate::clock::{SystemClock, new_uuid};
 use crate::config::Config;
 use crate::config::endpoints::Endpoints;
 use crate::domain::ids::{Offset, PartitionId};
-use crate::domain::time::{Clock, SystemClock};
+use crate::domain::time::Clock;
+use crate::log::identity::LogId;
 use crate::log::keys;
 use crate::log::object::CommitObject;
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -75,7 +77,7 @@ impl Bucket {
             .get(keys::STORE)
             .await?
             .with_context(|| format!("there is no log in the bucket {name}"))?;
-        let description = describe_store(&*store, 1, SystemClock.now()).await?;
+        let description = describe_store(&*store, 1, SystemClock.now(), LogId(new_uuid())).await?;
         // Everything is read once: nothing to cache.
         let log = EventLog::new(store.clone(), name.to_owned(), description.partitions, 0);
         Ok(Self { store, log })

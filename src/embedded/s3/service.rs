@@ -14,7 +14,8 @@ use super::guard::Who;
 use super::listing;
 use super::store::{LogStore, Stored, Upload};
 use super::upload;
-use crate::domain::time::{Clock, SystemClock};
+use crate::clock::SystemClock;
+use crate::domain::time::Clock;
 use crate::store::s3::{NO_ROOM, NOTHING_WRITTEN};
 
 /// Reads longer than this leave the runtime's thread to others meanwhile; shorter ones come from

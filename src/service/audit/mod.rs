@@ -20,7 +20,8 @@ use tokio::time::{Instant, timeout};
 
 use self::refusals::Refusals;
 use self::writer::{Message, Writer};
-use crate::domain::time::{Clock, new_uuid};
+use crate::clock::new_uuid;
+use crate::domain::time::Clock;
 use crate::metrics;
 use crate::store::audit_table::{AuditEntry, AuditKind, AuditTable};
 

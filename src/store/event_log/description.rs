@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::time::new_uuid;
 use crate::log::identity::LogId;
 use crate::log::keys;
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -26,18 +25,19 @@ pub struct StoreDescription {
     pub id: Option<LogId>,
 }
 
-/// Reads the store's description, making it with `partitions` if this is a new store.
+/// Reads the store's description, making it with `partitions` and `id` if this is a new store.
 pub async fn describe_store(
     store: &dyn ObjectStore,
     partitions: u16,
     now: Timestamp,
+    id: LogId,
 ) -> Result<StoreDescription, StoreError> {
     let fresh = StoreDescription {
         format: crate::log::object::FORMAT,
         partitions: partitions.max(1),
         hash: "sha256".into(),
         created: now,
-        id: Some(LogId(new_uuid())),
+        id: Some(id),
     };
     let bytes = match store.get(keys::STORE).await? {
         Some(bytes) => bytes,

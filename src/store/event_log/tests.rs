@@ -16,6 +16,15 @@ use crate::store::object_store::ObjectInfo;
 
 const PARTITION: PartitionId = PartitionId(0);
 
+/// An id for a log that is made; no two are the same.
+fn fresh() -> LogId {
+    static MADE: AtomicU64 = AtomicU64::new(1);
+    LogId(uuid::Uuid::from_u64_pair(
+        0,
+        MADE.fetch_add(1, Ordering::Relaxed),
+    ))
+}
+
 /// A bucket that notes which keys are read.
 #[derive(Default)]
 struct Noting {
@@ -198,25 +207,25 @@ async fn a_damaged_segment_is_replaced_by_the_next_best() {
 #[tokio::test]
 async fn law_3_a_log_that_lost_its_description_gets_no_other_one() {
     let world = world(1, 1).await;
-    let refused = describe_store(&*world.store, 4, Timestamp::UNIX_EPOCH).await;
+    let refused = describe_store(&*world.store, 4, Timestamp::UNIX_EPOCH, fresh()).await;
     let error = refused.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Corrupt);
     assert!(error.to_string().contains(keys::STORE), "{error}");
     assert_eq!(world.store.get(keys::STORE).await.unwrap(), None);
 
     let empty = MemoryObjectStore::default();
-    let made = describe_store(&empty, 4, Timestamp::UNIX_EPOCH).await;
+    let made = describe_store(&empty, 4, Timestamp::UNIX_EPOCH, fresh()).await;
     let made = made.unwrap();
     let key = keys::commit(PARTITION, 0);
     empty.put(&key, Bytes::new()).await.unwrap();
-    let found = describe_store(&empty, 9, Timestamp::UNIX_EPOCH).await;
+    let found = describe_store(&empty, 9, Timestamp::UNIX_EPOCH, fresh()).await;
     assert_eq!(found.unwrap(), made);
 }
 
 #[tokio::test]
 async fn law_11_a_bucket_has_an_id_that_its_replicas_share_and_no_other_bucket() {
     let made = async |bucket: &MemoryObjectStore| {
-        let described = describe_store(bucket, 4, Timestamp::UNIX_EPOCH).await;
+        let described = describe_store(bucket, 4, Timestamp::UNIX_EPOCH, fresh()).await;
         described.unwrap().id.unwrap()
     };
     let (one, other) = (MemoryObjectStore::default(), MemoryObjectStore::default());
