@@ -104,6 +104,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "actors::relay",
             "domain",
+            "embedded::S3Endpoint",
             "import",
             "migration",
             "store::kafka",
@@ -112,7 +113,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &["actors::supervision", "config", "metrics"]),
-    ("embedded", &["domain", "store"]),
+    // Usable by others: knows nothing of the service.
+    ("embedded", &[]),
     // The composition root and the command line see everything.
 ];
 

@@ -8,8 +8,9 @@ use anyhow::Context;
 
 use crate::clock::{SystemClock, new_uuid};
 use crate::config::Config;
+use crate::config::endpoints::s3_settings as settings_of;
 use crate::domain::time::Clock;
-use crate::embedded::Endpoints;
+use crate::embedded::{Endpoints, S3Endpoint};
 use crate::log::identity::LogId;
 use crate::log::lead::Lead;
 use crate::migration::unread::{Unproven, UnreadBucket};
@@ -28,7 +29,7 @@ use crate::store::postgres::commits::PostgresCommits;
 use crate::store::postgres::migration::PostgresMigration;
 use crate::store::postgres::{Postgres, PostgresSettings};
 use crate::store::probe::{ProbeError, probe};
-use crate::store::s3::{S3Endpoint, S3ObjectStore, S3Settings};
+use crate::store::s3::{S3ObjectStore, S3Settings};
 
 /// Pause between two looks whether S3 answers.
 const S3_PAUSE: Duration = Duration::from_secs(1);
@@ -249,7 +250,7 @@ fn s3_settings(config: &Config, embedded: Option<&S3Endpoint>) -> anyhow::Result
         return Ok(settings);
     }
     let s3 = embedded.context("no S3 was started")?;
-    Ok(s3.settings(config.s3.request_timeout))
+    Ok(settings_of(s3, config.s3.request_timeout))
 }
 
 fn postgres_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<PostgresSettings> {

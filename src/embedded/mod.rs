@@ -14,6 +14,7 @@
 //!
 //! All of it is its owner's alone, whatever the umask is ([`private`]).
 
+pub mod endpoint;
 pub mod files;
 pub mod kafka;
 pub mod postgres;
@@ -26,11 +27,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+pub use self::endpoint::S3Endpoint;
 use self::kafka::KafkaServer;
 use self::postgres::PostgresServer;
-use self::s3::server::S3Server;
-use self::s3::store::Options;
-pub use crate::store::s3::S3Endpoint;
+use self::s3::server::{S3Server, Settings};
 
 /// With less room than this a start that failed has failed for want of it: a cluster that was killed
 /// writes a segment or two of its write-ahead log, of 16 MiB each, before it takes connections.
@@ -175,17 +175,17 @@ impl EmbeddedStack {
     /// Starts `parts` with their data in `data_dir`, which is made if need be, and waits until all
     /// of them answer; bucket and topics are made. Blocks; S3 and PostgreSQL start beside each other.
     pub fn start(data_dir: &Path, parts: Parts, names: &Names) -> Result<Self, EmbeddedError> {
-        Self::start_keeping_free(data_dir, parts, names, 0)
+        Self::start_with(data_dir, parts, names, Settings::default())
     }
 
-    /// The same; S3 takes no puts while its disk has less than `min_free_bytes` left.
-    pub fn start_keeping_free(
+    /// The same, with S3 as `s3` says.
+    pub fn start_with(
         data_dir: &Path,
         parts: Parts,
         names: &Names,
-        min_free_bytes: u64,
+        s3: Settings,
     ) -> Result<Self, EmbeddedError> {
-        Self::start_parts(data_dir, parts, names, min_free_bytes).map_err(|source| {
+        Self::start_parts(data_dir, parts, names, s3).map_err(|source| {
             match space::free_bytes(data_dir) {
                 Ok(free) if free < START_BYTES => EmbeddedError::NoRoom {
                     dir: data_dir.to_owned(),
@@ -201,7 +201,7 @@ impl EmbeddedStack {
         data_dir: &Path,
         parts: Parts,
         names: &Names,
-        min_free_bytes: u64,
+        settings: Settings,
     ) -> Result<Self, EmbeddedError> {
         let home = match Home::take(data_dir) {
             Ok(home) => Some(home),
@@ -214,17 +214,13 @@ impl EmbeddedStack {
             Err(error) => return Err(error),
         };
         let dir = home.as_ref().map_or(data_dir, |home| &home.dir);
-        let options = Options {
-            min_free_bytes,
-            ..Options::default()
-        };
         let (s3, postgres, kafka) = thread::scope(|scope| {
             let postgres = parts
                 .postgres
                 .then(|| scope.spawn(|| PostgresServer::start(&dir.join("postgres"))));
             let s3 = parts
                 .s3
-                .then(|| S3Server::start_with(&dir.join("s3"), &names.bucket, options));
+                .then(|| S3Server::start_with(&dir.join("s3"), &names.bucket, settings));
             let kafka = parts.kafka.then(|| KafkaServer::start(&names.topics));
             let postgres = postgres.map(|started| {
                 (started.join()).unwrap_or(Err(EmbeddedError::Panicked("PostgreSQL")))

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use oms::embedded::s3::server::Settings;
 use oms::embedded::{EmbeddedStack, Endpoints, Names, Parts};
+use oms::store::object_store::IMMUTABLE;
 use oms::store::transport::TopicNames;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -98,7 +100,11 @@ impl Cluster {
                 kafka: false,
                 ..Parts::ALL
             };
-            EmbeddedStack::start(&path, parts, &names)
+            let guarded = Settings {
+                immutable: Some(IMMUTABLE.to_owned()),
+                ..Settings::default()
+            };
+            EmbeddedStack::start_with(&path, parts, &names, guarded)
         });
         let stack = stack.await.expect("no panic").expect("S3 and PostgreSQL");
         let prefix = format!("nemesis-{}", oms::clock::new_uuid());

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 
 use crate::clock::{SystemClock, new_uuid};
 use crate::config::Config;
-use crate::config::endpoints::Endpoints;
+use crate::config::endpoints::{Endpoints, s3_settings};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::time::Clock;
 use crate::log::identity::LogId;
@@ -57,7 +57,7 @@ pub fn settings(config: &Config) -> anyhow::Result<S3Settings> {
             config.data_dir.display()
         )
     })?;
-    Ok(s3.settings(config.s3.request_timeout))
+    Ok(s3_settings(&s3, config.s3.request_timeout))
 }
 
 impl Bucket {

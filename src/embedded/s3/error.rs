@@ -57,6 +57,12 @@ impl LogStoreError {
     }
 }
 
+/// Code of the answer 507: there is no room, and nothing was written.
+pub const NO_ROOM: &str = "NoRoomNothingWritten";
+
+/// Code of the answer 503: it cannot write just now, and nothing was written.
+pub const NOTHING_WRITTEN: &str = "NotNowNothingWritten";
+
 /// A change that was not made, or not known to be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {

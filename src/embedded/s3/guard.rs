@@ -1,14 +1,14 @@
-//! Whose a request is, and what it may do to the log.
+//! Whose a request is, and what it may do to objects that are made once.
 //!
 //! Three key pairs: one is handed out and reads; one is the service's own; one, made anew at every
-//! start and told to nobody outside of this process, belongs to repair. Objects of the log
-//! ([`IMMUTABLE`]) are made once: but for repair nobody replaces or removes one, by whatever request.
+//! start and told to nobody outside of this process, belongs to repair. Keys with a prefix that whoever
+//! starts the endpoint names are made once: but for repair nobody replaces or removes one, by whatever
+//! request.
 
 use s3s::{S3Error, S3Result, s3_error};
 
 use super::commit::Condition;
 use super::error::ChangeError;
-use crate::store::object_store::IMMUTABLE;
 
 /// Whose a request is, by its access key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,18 @@ impl Who {
         let reads = ["Get", "Head", "List"];
         self != Self::Reader || reads.iter().any(|verb| operation.starts_with(verb))
     }
+}
 
+/// Whose a request is, and what is made once.
+#[derive(Debug, Clone, Copy)]
+pub struct Guard<'a> {
+    /// Whose it is.
+    pub who: Who,
+    /// What the keys of objects that are made once begin with.
+    pub immutable: Option<&'a str>,
+}
+
+impl Guard<'_> {
     /// The condition under which it may put an object at `key`, when it asked for `condition`.
     pub fn put(self, key: &str, condition: Condition) -> S3Result<Condition> {
         match condition {
@@ -56,7 +67,7 @@ impl Who {
     }
 
     fn is_free(self, key: &str) -> bool {
-        self == Self::Mender || !key.starts_with(IMMUTABLE)
+        self.who == Who::Mender || !(self.immutable).is_some_and(|prefix| key.starts_with(prefix))
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::access::Access;
 use super::error::ChangeError;
 use super::guard::Who;
-use super::service::{Endpoint, now_ms};
+use super::service::Endpoint;
 use super::store::{LogStore, Options};
 use crate::embedded::files::{keep_port, kept_port, random_key, secret};
 use crate::embedded::{EmbeddedError, S3Endpoint, private};
@@ -44,6 +44,37 @@ const REGION: &str = "us-east-1";
 /// Lengths of AWS's keys, so that every client takes them.
 const ACCESS_KEY_LEN: usize = 20;
 const SECRET_KEY_LEN: usize = 40;
+
+/// What whoever starts the endpoint decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Sizes of the store.
+    pub store: Options,
+    /// Keys that begin with this are made once: but for the keys of repair nobody replaces or removes
+    /// such an object. `None`: there are none of that kind.
+    pub immutable: Option<String>,
+    /// The clock that objects are dated by: milliseconds since 1970.
+    pub now_ms: fn() -> i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            store: Options::default(),
+            immutable: None,
+            now_ms: machine_time,
+        }
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the machine's clock, for whoever has no other"
+)]
+fn machine_time() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
+}
 
 /// A key pair.
 #[derive(Clone)]
@@ -84,11 +115,16 @@ impl S3Server {
     /// Opens the store in `dir` and serves it, with `bucket` made. Keys (but repair's) and port are
     /// kept in `dir`; the port changes only when another program has taken it.
     pub fn start(dir: &Path, bucket: &str) -> Result<Self, EmbeddedError> {
-        Self::start_with(dir, bucket, Options::default())
+        Self::start_with(dir, bucket, Settings::default())
     }
 
-    /// As [`S3Server::start`], with sizes of one's own.
-    pub fn start_with(dir: &Path, bucket: &str, options: Options) -> Result<Self, EmbeddedError> {
+    /// As [`S3Server::start`], with settings of one's own.
+    pub fn start_with(dir: &Path, bucket: &str, settings: Settings) -> Result<Self, EmbeddedError> {
+        let Settings {
+            store: options,
+            immutable,
+            now_ms,
+        } = settings;
         private::create_dir(dir).map_err(EmbeddedError::io("create", dir))?;
         let store = Arc::new(LogStore::open(&dir.join("store"), options)?);
         // The files of the only pair that earlier versions had, and handed out.
@@ -99,7 +135,12 @@ impl S3Server {
         let address = listener
             .local_addr()
             .map_err(EmbeddedError::io("listen for", dir))?;
-        let mut s3 = S3ServiceBuilder::new(Endpoint::new(store.clone(), REGION.into()));
+        let mut s3 = S3ServiceBuilder::new(Endpoint::new(
+            store.clone(),
+            REGION.into(),
+            immutable,
+            now_ms,
+        ));
         let (mut auth, mut keys) = (SimpleAuth::new(), HashMap::new());
         for (pair, who) in [
             (&reader, Who::Reader),

@@ -9,14 +9,11 @@ use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_er
 
 use super::attributes::Attributes;
 use super::commit::Condition;
-use super::error::{ChangeError, LogStoreError};
-use super::guard::Who;
+use super::error::{ChangeError, LogStoreError, NO_ROOM, NOTHING_WRITTEN};
+use super::guard::{Guard, Who};
 use super::listing;
 use super::store::{LogStore, Stored, Upload};
 use super::upload;
-use crate::clock::SystemClock;
-use crate::domain::time::Clock;
-use crate::store::s3::{NO_ROOM, NOTHING_WRITTEN};
 
 /// Reads longer than this leave the runtime's thread to others meanwhile; shorter ones come from
 /// the page cache faster than a change of threads.
@@ -26,12 +23,33 @@ const LONG_READ_BYTES: u64 = 256 << 10;
 pub struct Endpoint {
     store: Arc<LogStore>,
     region: String,
+    immutable: Option<String>,
+    now_ms: fn() -> i64,
 }
 
 impl Endpoint {
-    /// The operations over `store`.
-    pub fn new(store: Arc<LogStore>, region: String) -> Self {
-        Self { store, region }
+    /// The operations over `store`. Objects are dated by `now_ms`, in milliseconds since 1970; keys
+    /// that begin with `immutable` are made once.
+    pub fn new(
+        store: Arc<LogStore>,
+        region: String,
+        immutable: Option<String>,
+        now_ms: fn() -> i64,
+    ) -> Self {
+        Self {
+            store,
+            region,
+            immutable,
+            now_ms,
+        }
+    }
+
+    /// Whose a request is, and what it may do; access lets nobody in without telling.
+    fn guard<T>(&self, req: &S3Request<T>) -> Guard<'_> {
+        Guard {
+            who: req.extensions.get().copied().unwrap_or(Who::Reader),
+            immutable: self.immutable.as_deref(),
+        }
     }
 
     fn find(&self, bucket: &str, key: &str) -> S3Result<Stored> {
@@ -46,11 +64,6 @@ impl Endpoint {
             None => Err(s3_error!(NoSuchBucket)),
         }
     }
-}
-
-/// Milliseconds since 1970.
-pub fn now_ms() -> i64 {
-    SystemClock.now().as_millisecond()
 }
 
 pub(super) fn timestamp(ms: i64) -> Timestamp {
@@ -70,11 +83,6 @@ fn http_time(ms: i64) -> Timestamp {
 
 pub(super) fn etag(md5: &[u8; 16]) -> ETag {
     ETag::Strong(hex::encode(md5))
-}
-
-/// Whose a request is; access lets nobody in without telling.
-fn who<T>(req: &S3Request<T>) -> Who {
-    req.extensions.get().copied().unwrap_or(Who::Reader)
 }
 
 /// What a change that was not made, or not known to be, is answered with.
@@ -229,7 +237,7 @@ impl S3 for Endpoint {
         req: S3Request<CreateBucketInput>,
     ) -> S3Result<S3Response<CreateBucketOutput>> {
         let bucket = req.input.bucket;
-        let made = self.store.create_bucket(&bucket, now_ms()).await;
+        let made = self.store.create_bucket(&bucket, (self.now_ms)()).await;
         made.map_err(refuse)?;
         Ok(S3Response::new(CreateBucketOutput {
             location: Some(format!("/{bucket}")),
@@ -276,13 +284,13 @@ impl S3 for Endpoint {
         &self,
         req: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
-        let who = who(&req);
+        let guard = self.guard(&req);
         let mut input = req.input;
         // The body first: answering while the client still sends may cost it the answer.
         let body = upload::take_in(&mut input, req.trailing_headers.as_ref()).await?;
         check_key(&input.key)?;
         let asked = put_condition(&input)?;
-        let condition = who.put(&input.key, asked)?;
+        let condition = guard.put(&input.key, asked)?;
         let md5 = body.md5;
         let upload = Upload {
             body: body.pieces,
@@ -290,11 +298,11 @@ impl S3 for Endpoint {
             crc: body.crc,
             etag: md5,
             attributes: upload::attributes(&mut input),
-            modified_ms: now_ms(),
+            modified_ms: (self.now_ms)(),
         };
         let put = self.store.put(&input.bucket, &input.key, upload, condition);
         if let Err(why) = put.await {
-            who.refuse_put(&input.key, asked, why)?;
+            guard.refuse_put(&input.key, asked, why)?;
         }
         Ok(S3Response::new(PutObjectOutput {
             e_tag: Some(etag(&md5)),
@@ -371,10 +379,10 @@ impl S3 for Endpoint {
         &self,
         req: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let who = who(&req);
+        let guard = self.guard(&req);
         let input = req.input;
         no_versions(input.version_id.as_ref())?;
-        who.delete(&input.key)?;
+        guard.delete(&input.key)?;
         let condition = if_match(input.if_match.as_ref());
         let deleted = self.store.delete(&input.bucket, &input.key, condition);
         deleted.await.map_err(refuse)?;
@@ -385,13 +393,13 @@ impl S3 for Endpoint {
         &self,
         req: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        let who = who(&req);
+        let guard = self.guard(&req);
         let DeleteObjectsInput { bucket, delete, .. } = req.input;
         self.bucket_exists(&bucket)?;
         let (store, bucket) = (&self.store, &bucket);
         let one = |object: ObjectIdentifier| async move {
             let condition = object.e_tag.map(ETagCondition::ETag);
-            let allowed = no_versions(object.version_id.as_ref()).and(who.delete(&object.key));
+            let allowed = no_versions(object.version_id.as_ref()).and(guard.delete(&object.key));
             let outcome = match allowed {
                 Ok(()) => store
                     .delete(bucket, &object.key, if_match(condition.as_ref()))

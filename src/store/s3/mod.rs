@@ -41,40 +41,24 @@ pub struct S3Settings {
     pub request_timeout: Duration,
 }
 
-/// Where the S3 endpoint is and how to get in.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct S3Endpoint {
-    /// URL of the server.
-    pub endpoint: String,
-    /// Region name.
-    pub region: String,
-    /// Bucket name.
-    pub bucket: String,
-    /// Access key.
-    pub access_key: String,
-    /// Secret key.
-    pub secret_key: String,
-}
-
-impl S3Endpoint {
-    /// Settings of a client of it.
-    pub fn settings(&self, request_timeout: Duration) -> S3Settings {
-        S3Settings {
-            endpoint: Some(self.endpoint.clone()),
-            region: self.region.clone(),
-            bucket: self.bucket.clone(),
-            access_key: Some(self.access_key.clone()),
-            secret_key: Some(self.secret_key.clone()),
+impl S3Settings {
+    /// A bucket of the server at this URL, addressed in the path.
+    pub fn at(
+        endpoint: &str,
+        region: &str,
+        bucket: &str,
+        (access_key, secret_key): (&str, &str),
+        request_timeout: Duration,
+    ) -> Self {
+        Self {
+            endpoint: Some(endpoint.to_owned()),
+            region: region.to_owned(),
+            bucket: bucket.to_owned(),
+            access_key: Some(access_key.to_owned()),
+            secret_key: Some(secret_key.to_owned()),
             path_style: true,
             request_timeout,
         }
-    }
-}
-
-impl fmt::Debug for S3Endpoint {
-    /// Without the keys.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "S3Endpoint({}/{})", self.endpoint, self.bucket)
     }
 }
 
