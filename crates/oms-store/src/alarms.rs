@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 
-use crate::domain::ids::PartitionId;
 use crate::metrics::{COPIES_REFUSED, COPY_HALTED};
+use oms_core::domain::ids::PartitionId;
 
 /// Which copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,11 +7,11 @@ use super::custody::{Custody, MAX_SURVEYED, Mended, Rivals, Stray, Survey};
 use super::error::StoreError;
 use super::log_objects::LogCustody;
 use super::object_store::{Created, ObjectInfo};
-use crate::domain::ids::{Offset, PartitionId};
-use crate::log::keys;
-use crate::log::lead::Lead;
-use crate::log::object::{CommitObject, ObjectHash};
-use crate::proof::divergence::StrayName;
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::keys;
+use oms_core::log::lead::Lead;
+use oms_core::log::object::{CommitObject, ObjectHash};
+use oms_core::proof::divergence::StrayName;
 
 /// Keys of one page of a listing: the most S3 gives.
 const PAGE: usize = 1_000;
@@ -233,8 +233,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::memory::MemoryObjectStore;
-    use crate::store::object_store::ObjectStore;
+    use crate::memory::MemoryObjectStore;
+    use crate::object_store::ObjectStore;
 
     #[tokio::test]
     async fn a_survey_finds_the_reach_the_gaps_and_what_does_not_belong() {

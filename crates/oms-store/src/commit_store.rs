@@ -13,11 +13,11 @@ use bytes::Bytes;
 use super::delivery::OutboxRow;
 use super::error::StoreError;
 use super::object_store::Created;
-use crate::domain::ids::{Epoch, Offset, PartitionId};
-use crate::log::index::Location;
-use crate::log::lead::Lead;
-use crate::log::object::CommitObject;
-use crate::migration::record::MigrationRow;
+use oms_core::domain::ids::{Epoch, Offset, PartitionId};
+use oms_core::log::index::Location;
+use oms_core::log::lead::Lead;
+use oms_core::log::object::CommitObject;
+use oms_core::migration::record::MigrationRow;
 
 /// One place of the log.
 ///
@@ -84,7 +84,7 @@ pub enum Appended {
 #[async_trait]
 pub trait LeadingTable: CommitStore {
     /// Appends in one transaction: the row of the migration is read `FOR SHARE` and must allow it
-    /// ([`may_append_in_postgres`](crate::migration::fence::may_append_in_postgres)), the object goes
+    /// ([`may_append_in_postgres`](oms_core::migration::fence::may_append_in_postgres)), the object goes
     /// to its free offset on top of its predecessor, and the outbox takes in `rows` together with
     /// its watermark, if that stands at this offset (otherwise the tailer will bring them).
     async fn append(

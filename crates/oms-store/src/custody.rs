@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::error::StoreError;
-use crate::domain::ids::{Offset, PartitionId, Version};
-use crate::log::lead::Lead;
-use crate::log::object::{CommitObject, ObjectHash};
-use crate::proof::divergence::StrayName;
+use oms_core::domain::ids::{Offset, PartitionId, Version};
+use oms_core::log::lead::Lead;
+use oms_core::log::object::{CommitObject, ObjectHash};
+use oms_core::proof::divergence::StrayName;
 
 /// Strays and gaps of a partition that one survey lists; more need more than one repair.
 pub const MAX_SURVEYED: usize = 1_000;

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{StoreError, StoreErrorKind};
 use super::object_store::ObjectStore;
-use crate::domain::ids::{Offset, PartitionId};
-use crate::log::identity::{LogId, Mark};
-use crate::log::object::ObjectHash;
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::identity::{LogId, Mark};
+use oms_core::log::object::ObjectHash;
 
 /// Where it lies in the bucket.
 pub const KEY: &str = "delivery/watermarks.json";
@@ -96,7 +96,7 @@ pub async fn save(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::MemoryObjectStore;
+    use crate::memory::MemoryObjectStore;
 
     #[tokio::test]
     async fn watermarks_read_back_and_rubbish_means_from_the_beginning() {

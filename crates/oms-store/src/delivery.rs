@@ -16,10 +16,10 @@ use serde::Serialize;
 use super::error::StoreError;
 use super::halts::Halt;
 use super::log_heads::LogHeads;
-use crate::domain::ids::{Epoch, EventId, Offset, PartitionId, Position, StreamName, Version};
-use crate::log::identity::Mark;
-use crate::log::object::ObjectHash;
-use crate::migration::stage::Mode;
+use oms_core::domain::ids::{Epoch, EventId, Offset, PartitionId, Position, StreamName, Version};
+use oms_core::log::identity::Mark;
+use oms_core::log::object::ObjectHash;
+use oms_core::migration::stage::Mode;
 
 /// An event on its way to Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]

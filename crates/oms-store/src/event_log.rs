@@ -32,12 +32,12 @@ use super::log_objects::{DerivedObjects, LogObjects};
 use super::object_cache::ObjectCache;
 use super::object_store::{Created, ObjectStore};
 use super::s3_commits::{READ_AHEAD, S3Commits};
-use crate::domain::ids::{Offset, PartitionId, StreamName};
-use crate::log::identity::LogId;
-use crate::log::keys;
-use crate::log::lead::Lead;
-use crate::log::object::CommitObject;
 use crate::metrics;
+use oms_core::domain::ids::{Offset, PartitionId, StreamName};
+use oms_core::log::identity::LogId;
+use oms_core::log::keys;
+use oms_core::log::lead::Lead;
+use oms_core::log::object::CommitObject;
 
 /// Commits asked of PostgreSQL at a time.
 const SPAN: u64 = 256;

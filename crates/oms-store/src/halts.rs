@@ -11,8 +11,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::error::{StoreError, StoreErrorKind};
-use crate::domain::ids::PartitionId;
 use crate::metrics;
+use oms_core::domain::ids::PartitionId;
 
 /// How long something may wait for a store before it is told: shorter outages are bridged by
 /// trying again.

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
-use crate::domain::ids::StreamName;
-use crate::import::lanes::ParkedRow;
-use crate::import::row::{Cursor, ForeignRow};
+use oms_core::domain::ids::StreamName;
+use oms_core::import::lanes::ParkedRow;
+use oms_core::import::row::{Cursor, ForeignRow};
 
 /// What a page ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use crate::migration::job::{Job, JobKind, JobProgress, JobState};
+use oms_core::migration::job::{Job, JobKind, JobProgress, JobState};
 
 /// How a job ended, or paused.
 #[derive(Debug, Clone, PartialEq)]

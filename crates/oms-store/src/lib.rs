@@ -1,5 +1,5 @@
-//! Ports and adapters. A port is a trait that says what the service needs of a store; an adapter
-//! speaks to a real one. Actors hold `Arc<dyn Port>`; only `boot` sees adapters.
+//! What `oms` needs of S3, PostgreSQL and Kafka: ports, adapters, and the metrics. A port is a trait
+//! that says what the service needs of a store; an adapter speaks to a real one. Actors hold `Arc<dyn Port>`; only `boot` sees adapters.
 //!
 //! * [`object_store`]: the port to S3; adapters [`s3`] (rust-s3) and [`memory`] (tests' oracle)
 //! * [`log_objects`]: who may write where in the bucket
@@ -15,7 +15,9 @@
 //! * [`audit_table`]: the port to the audit trail
 //! * [`delivery`]: the port to the outbox; [`transport`]: the port to Kafka, adapter [`kafka`]
 //! * [`alarms`]: what was found wrong with copies of the log
-//! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime
+//! * [`metered`]: decorators that count, time, bound and hop to the I/O runtime; [`metrics`]: every
+//!   metric of the service
+//! * [`flaws`]: laws that are broken on purpose, in test builds
 
 pub mod alarms;
 pub mod audit_table;
@@ -29,6 +31,7 @@ pub mod error;
 pub mod event_log;
 pub mod failpoint;
 pub mod faulty;
+pub mod flaws;
 pub mod halts;
 pub mod health;
 pub mod import;
@@ -39,6 +42,7 @@ pub mod log_heads;
 pub mod log_objects;
 pub mod memory;
 pub mod metered;
+pub mod metrics;
 pub mod migration_table;
 pub mod object_cache;
 pub mod object_store;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use crate::domain::ids::{Offset, PartitionId};
+use oms_core::domain::ids::{Offset, PartitionId};
 
 /// See the module.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::error::{StoreError, StoreErrorKind};
 use super::object_store::{Created, ObjectInfo, ObjectStore};
 use crate::flaws::{Flaw, flawed};
-use crate::log::keys;
+use oms_core::log::keys;
 
 fn refused(operation: &'static str, why: String) -> StoreError {
     StoreError::determinate(StoreErrorKind::Invalid, "s3", operation, why)
@@ -183,8 +183,8 @@ impl ObjectStore for DerivedObjects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::PartitionId;
-    use crate::store::memory::MemoryObjectStore;
+    use crate::memory::MemoryObjectStore;
+    use oms_core::domain::ids::PartitionId;
 
     fn is_refused<T>(outcome: Result<T, StoreError>) -> bool {
         outcome.is_err_and(|e| e.kind == StoreErrorKind::Invalid && !e.is_indeterminate())

@@ -11,12 +11,12 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::domain::ids::PartitionId;
-use crate::log::lead::Lead;
-use crate::log::object::CommitObject;
-use crate::log::partition::{Owner, PartitionLog};
-use crate::migration::stage::{Mode, Stage};
-use crate::store::error::StoreErrorKind;
+use crate::error::StoreErrorKind;
+use oms_core::domain::ids::PartitionId;
+use oms_core::log::lead::Lead;
+use oms_core::log::object::CommitObject;
+use oms_core::log::partition::{Owner, PartitionLog};
+use oms_core::migration::stage::{Mode, Stage};
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

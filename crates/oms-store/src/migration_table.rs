@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use crate::domain::ids::PartitionId;
-use crate::log::object::CommitObject;
-use crate::migration::handoff::PostgresView;
-use crate::migration::record::MigrationRow;
-use crate::migration::switch::Switch;
+use oms_core::domain::ids::PartitionId;
+use oms_core::log::object::CommitObject;
+use oms_core::migration::handoff::PostgresView;
+use oms_core::migration::record::MigrationRow;
+use oms_core::migration::switch::Switch;
 
 /// A partition's row, and since when it is in its stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use crate::domain::ids::{Offset, PartitionId};
-use crate::log::object::CommitObject;
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::object::CommitObject;
 
 /// Least bytes of a shard: four of the largest objects.
 const SHARD_BYTES: u64 = 16 << 20;
@@ -76,10 +76,10 @@ impl ObjectCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{EncodedEvents, Recorded};
-    use crate::domain::ids::{Epoch, WriterId};
-    use crate::log::object::{CommitHeader, CommitKind, FORMAT, ObjectHash};
     use bytes::Bytes;
+    use oms_core::domain::event::{EncodedEvents, Recorded};
+    use oms_core::domain::ids::{Epoch, WriterId};
+    use oms_core::log::object::{CommitHeader, CommitKind, FORMAT, ObjectHash};
 
     fn object(offset: Offset, len: usize) -> Arc<CommitObject> {
         let header = CommitHeader {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::error::StoreError;
 
 /// Prefix of what is made once and never replaced or removed, except by whoever mends the log.
-pub const IMMUTABLE: &str = crate::log::keys::EVENTS;
+pub const IMMUTABLE: &str = oms_core::log::keys::EVENTS;
 
 /// Outcome of a put-if-absent that was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

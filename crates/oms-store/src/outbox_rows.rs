@@ -3,9 +3,9 @@
 use super::delivery::OutboxRow;
 use super::error::StoreError;
 use super::transport::TopicNames;
-use crate::domain::event::Envelope;
-use crate::log::object::{CommitKind, CommitObject};
-use crate::migration::stage::Mode;
+use oms_core::domain::event::Envelope;
+use oms_core::log::object::{CommitKind, CommitObject};
+use oms_core::migration::stage::Mode;
 
 /// One row for each event of `object`, committed in `mode`; none for a control object, which
 /// concerns whoever writes. `with_bodies`: the rows carry the events themselves, for commits that no

@@ -85,8 +85,8 @@ async fn judge(store: &dyn ObjectStore, prefix: &str) -> Result<(), ProbeError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::MemoryObjectStore;
-    use crate::store::object_store::ObjectInfo;
+    use crate::memory::MemoryObjectStore;
+    use crate::object_store::ObjectInfo;
     use async_trait::async_trait;
     use std::ops::Range;
 

@@ -10,12 +10,12 @@ use super::commit_store::CommitStore;
 use super::error::StoreError;
 use super::log_objects::LogObjects;
 use super::object_store::Created;
-use crate::domain::ids::{Offset, PartitionId};
 use crate::flaws::{Flaw, strikes};
-use crate::log::index::Location;
-use crate::log::keys;
-use crate::log::lead::Lead;
-use crate::log::object::CommitObject;
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::index::Location;
+use oms_core::log::keys;
+use oms_core::log::lead::Lead;
+use oms_core::log::object::CommitObject;
 
 /// Requests in flight when many objects are read or copied: enough to hide tens of milliseconds
 /// each.

@@ -14,7 +14,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::{Gid, Uid, User, chown, geteuid};
 
 use super::PostgresError;
-use crate::embedded::EmbeddedError;
+use crate::EmbeddedError;
 
 /// Tried in this order; PostgreSQL needs one with an entry in the account database.
 const ACCOUNTS: &[&str] = &["postgres", "nobody"];

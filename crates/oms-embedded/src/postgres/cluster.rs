@@ -24,9 +24,9 @@ use super::account::{Account, Handed};
 use super::binaries::Binaries;
 use super::process::{clear_the_way, end, tie_to_us};
 use super::settings::SETTINGS;
-use crate::embedded::files::{keep_port, kept_port, read_text, secret, write_private};
-use crate::embedded::s3::segment::sync_dir;
-use crate::embedded::{EmbeddedError, private};
+use crate::files::{keep_port, kept_port, read_text, secret, write_private};
+use crate::s3::segment::sync_dir;
+use crate::{EmbeddedError, private};
 
 /// The superuser.
 const USER: &str = "oms";

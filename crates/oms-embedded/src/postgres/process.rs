@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::PostgresError;
 use super::cluster::Cluster;
-use crate::embedded::EmbeddedError;
+use crate::EmbeddedError;
 
 /// A fast shutdown writes a checkpoint; on a slow disk that takes a while.
 const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
@@ -119,7 +119,7 @@ pub async fn supervise(mut cluster: Cluster, child: Child, stopped: oneshot::Rec
 /// has this cluster is an orphan, and a pid file that names any other process is stale.
 pub async fn clear_the_way(data: &Path) -> Result<(), EmbeddedError> {
     let pid_file = data.join("postmaster.pid");
-    let Some(text) = crate::embedded::files::read_text(&pid_file)? else {
+    let Some(text) = crate::files::read_text(&pid_file)? else {
         return Ok(());
     };
     let pid = text

@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
 
 use super::account::Account;
-use crate::embedded::files::random_key;
+use crate::files::random_key;
 
 /// Where the system's programs keep what they can make again.
 const CACHE: &str = "/var/cache/oms";
@@ -185,7 +185,7 @@ fn copy_file(from: &Path, to: &Path, left: &mut u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::postgres::binaries::Binaries;
+    use crate::postgres::binaries::Binaries;
 
     #[test]
     fn programs_below_a_closed_folder_run_from_a_copy() {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::error::LogStoreError;
 use super::index::{Bucket, Entry, Index, Key};
 use super::segment::sync_dir;
-use crate::embedded::private;
+use crate::private;
 
 const MAGIC: [u8; 8] = *b"omsckp\x01\n";
 

@@ -23,7 +23,7 @@ use super::frame::{Head, Record, SEGMENT_HEADER};
 use super::index::{Entry, SegmentState};
 use super::segment::Segment;
 use super::store::{Poison, Shared};
-use crate::embedded::space::free_bytes;
+use crate::space::free_bytes;
 
 /// Bytes that may wait to be written; beyond, writers are told to come back. Two full batches.
 const MAX_WAITING_BYTES: usize = 128 << 20;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::embedded::space::is_full;
+use crate::space::is_full;
 
 /// The store could not be opened, read or kept.
 #[derive(Debug, thiserror::Error)]

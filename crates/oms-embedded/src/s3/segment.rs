@@ -10,7 +10,7 @@ use super::frame::{
     BATCH_HEADER, BATCH_MAGIC, BatchHeader, Found, Record, SEGMENT_HEADER, parse_payload,
     parse_segment_header, segment_header,
 };
-use crate::embedded::private;
+use crate::private;
 
 /// Slices in one `writev`: the kernel takes 1,024.
 const SLICES_PER_WRITE: usize = 1024;

@@ -22,8 +22,8 @@ use super::error::ChangeError;
 use super::guard::Who;
 use super::service::Endpoint;
 use super::store::{LogStore, Options};
-use crate::embedded::files::{keep_port, kept_port, random_key, secret};
-use crate::embedded::{EmbeddedError, S3Endpoint, private};
+use crate::files::{keep_port, kept_port, random_key, secret};
+use crate::{EmbeddedError, S3Endpoint, private};
 
 /// Threads that serve, at most: a small PUT costs one about 50 µs, so the one writer behind them
 /// is the limit before four are.

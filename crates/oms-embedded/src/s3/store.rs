@@ -42,7 +42,7 @@ use super::index::{Entry, From, Index, Listed};
 use super::recovery::recover;
 use super::segment::Segment;
 use super::upkeep::{self, Upkeep};
-use crate::embedded::private;
+use crate::private;
 
 /// Largest object: segments stay far below 4 GiB, and an object is in memory whole. The log's
 /// commit objects are below 8 MiB.

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::log::identity::LogId;
-use crate::log::keys;
-use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::object_store::ObjectStore;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::object_store::ObjectStore;
+use oms_core::log::identity::LogId;
+use oms_core::log::keys;
 
 /// What `meta/store.json` says; written once, when the store is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub async fn describe_store(
     id: LogId,
 ) -> Result<StoreDescription, StoreError> {
     let fresh = StoreDescription {
-        format: crate::log::object::FORMAT,
+        format: oms_core::log::object::FORMAT,
         partitions: partitions.max(1),
         hash: "sha256".into(),
         created: now,

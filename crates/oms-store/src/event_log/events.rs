@@ -4,11 +4,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{EventLog, corrupt, missing};
-use crate::domain::event::Envelope;
-use crate::domain::ids::{Offset, PartitionId, Position, StreamName, Version};
-use crate::log::index::Location;
-use crate::log::lead::Lead;
-use crate::store::error::{StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind};
+use oms_core::domain::event::Envelope;
+use oms_core::domain::ids::{Offset, PartitionId, Position, StreamName, Version};
+use oms_core::log::index::Location;
+use oms_core::log::lead::Lead;
 
 /// An event as it lies in the log.
 #[derive(Debug, Clone)]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{EventLog, corrupt, log_id};
-use crate::domain::ids::{Offset, PartitionId};
-use crate::log::identity::{Before, LogId, Mark, Verdict, judge};
-use crate::log::object::{CommitObject, ObjectHash};
-use crate::store::alarms::Alarms;
-use crate::store::error::{StoreError, StoreErrorKind};
+use crate::alarms::Alarms;
+use crate::error::{StoreError, StoreErrorKind};
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::identity::{Before, LogId, Mark, Verdict, judge};
+use oms_core::log::object::{CommitObject, ObjectHash};
 
 impl EventLog {
     /// The same log, whose id is known.

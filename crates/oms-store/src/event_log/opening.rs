@@ -3,16 +3,16 @@
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::{EventLog, corrupt};
-use crate::domain::ids::{Offset, PartitionId};
-use crate::log::identity::{Before, Foreign, Verdict, judge};
-use crate::log::keys;
-use crate::log::lead::Lead;
-use crate::log::partition::PartitionLog;
-use crate::log::segment::Segment;
-use crate::store::alarms::{CopyKind, refused};
-use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::object_store::list_all;
-use crate::store::s3_commits::READ_AHEAD;
+use crate::alarms::{CopyKind, refused};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::object_store::list_all;
+use crate::s3_commits::READ_AHEAD;
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::identity::{Before, Foreign, Verdict, judge};
+use oms_core::log::keys;
+use oms_core::log::lead::Lead;
+use oms_core::log::partition::PartitionLog;
+use oms_core::log::segment::Segment;
 
 /// The stretches that lead on from `end`, each the one that reaches farthest: the fewest that
 /// cover what can be covered. They may overlap.

@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use crate::domain::ids::{Offset, PartitionId};
-use crate::log::lead::Lead;
-use crate::migration::stage::StageKind;
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::lead::Lead;
+use oms_core::migration::stage::StageKind;
 
 #[derive(Debug)]
 struct Route {

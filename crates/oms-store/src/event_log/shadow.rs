@@ -5,12 +5,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::EventLog;
-use crate::domain::ids::PartitionId;
-use crate::log::index::Location;
-use crate::log::lead::Lead;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::metrics;
-use crate::migration::stage::StageKind;
-use crate::store::error::{StoreError, StoreErrorKind};
+use oms_core::domain::ids::PartitionId;
+use oms_core::log::index::Location;
+use oms_core::log::lead::Lead;
+use oms_core::migration::stage::StageKind;
 
 /// One read in so many is made twice.
 const ONE_IN: u64 = 50;

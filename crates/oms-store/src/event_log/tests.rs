@@ -5,14 +5,14 @@ use parking_lot::Mutex;
 use jiff::Timestamp;
 
 use super::*;
-use crate::domain::ids::{Epoch, WriterId};
-use crate::log::lead::Lead;
-use crate::log::object::{CommitHeader, CommitKind, ControlRecord, FORMAT, ObjectHash};
-use crate::log::partition::PartitionLog;
-use crate::log::segment::Segment;
-use crate::store::alarms::CopyKind;
-use crate::store::memory::MemoryObjectStore;
-use crate::store::object_store::ObjectInfo;
+use crate::alarms::CopyKind;
+use crate::memory::MemoryObjectStore;
+use crate::object_store::ObjectInfo;
+use oms_core::domain::ids::{Epoch, WriterId};
+use oms_core::log::lead::Lead;
+use oms_core::log::object::{CommitHeader, CommitKind, ControlRecord, FORMAT, ObjectHash};
+use oms_core::log::partition::PartitionLog;
+use oms_core::log::segment::Segment;
 
 const PARTITION: PartitionId = PartitionId(0);
 

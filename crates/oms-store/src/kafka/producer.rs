@@ -11,9 +11,9 @@ use rdkafka::producer::future_producer::{DeliveryFuture, OwnedDeliveryResult};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
 use super::{STORE, unavailable};
-use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::kafka::settings::KafkaSettings;
-use crate::store::transport::{Message, Outcome};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::kafka::settings::KafkaSettings;
+use crate::transport::{Message, Outcome};
 
 const OPERATION: &str = "publish";
 

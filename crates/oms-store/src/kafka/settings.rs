@@ -8,8 +8,8 @@ use rdkafka::config::RDKafkaLogLevel;
 
 use super::producer::END_TIMEOUT;
 use super::{PURGE_GRACE, STORE, options};
-use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::transport::TopicNames;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::transport::TopicNames;
 
 /// Largest message, headers included, that librdkafka sends unless told otherwise; what brokers take
 /// by default is a little more.

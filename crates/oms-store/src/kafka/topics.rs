@@ -12,7 +12,7 @@ use rdkafka::util::Timeout;
 use super::producer::Log;
 use super::settings::KafkaSettings;
 use super::unavailable;
-use crate::store::error::StoreError;
+use crate::error::StoreError;
 
 const OPERATION: &str = "declare_topics";
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::PURGE_GRACE;
 use super::producer::{self, Producer, SendFailed};
-use crate::store::transport::{Message, Outcome};
+use crate::transport::{Message, Outcome};
 
 /// A broker forgets a producer of which it has heard nothing for a day, unless told otherwise.
 const REMEMBERED: Duration = Duration::from_secs(600);

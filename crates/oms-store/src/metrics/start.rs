@@ -13,10 +13,10 @@ use super::{
     REBUILDS, REPAIRS, RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS,
     WRITE_SECONDS, WRITES,
 };
-use crate::log::lead::Lead;
-use crate::migration::stage::StageKind;
-use crate::migration::switch::SwitchState;
-use crate::store::error::StoreErrorKind;
+use crate::error::StoreErrorKind;
+use oms_core::log::lead::Lead;
+use oms_core::migration::stage::StageKind;
+use oms_core::migration::switch::SwitchState;
 
 /// What a dependency, and not the request, is at fault for.
 const FAULTS: [StoreErrorKind; 5] = [

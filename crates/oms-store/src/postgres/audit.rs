@@ -8,8 +8,8 @@ use tokio_postgres::Row;
 use super::Postgres;
 use super::errors::STORE;
 use super::rows::{system_time, timestamp, unreadable};
-use crate::store::audit_table::{AuditEntry, AuditFilter, AuditKind, AuditTable};
-use crate::store::error::StoreError;
+use crate::audit_table::{AuditEntry, AuditFilter, AuditKind, AuditTable};
+use crate::error::StoreError;
 
 const APPEND: &str = "
 INSERT INTO audit (id, recorded, node, kind, principal, address, action, body, status, code,

@@ -10,11 +10,11 @@ use tokio_postgres::{Error, Row};
 
 use super::Postgres;
 use super::rows::{timestamp, unreadable};
-use crate::domain::ids::StreamName;
-use crate::import::lanes::ParkedRow;
-use crate::import::row::Cursor;
-use crate::store::error::StoreError;
-use crate::store::import::{Checkpoint, ImportJournal, ParkedEntry};
+use crate::error::StoreError;
+use crate::import::{Checkpoint, ImportJournal, ParkedEntry};
+use oms_core::domain::ids::StreamName;
+use oms_core::import::lanes::ParkedRow;
+use oms_core::import::row::Cursor;
 
 /// Two processes may import the same source: the one that is further on is right.
 const SAVE: &str = "

@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::Postgres;
 use super::errors::STORE;
 use super::rows::{timestamp, unreadable};
-use crate::migration::job::{Job, JobKind, JobProgress, JobState};
-use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::job_table::{JobEnd, JobTable};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::job_table::{JobEnd, JobTable};
+use oms_core::migration::job::{Job, JobKind, JobProgress, JobState};
 
 const COLUMNS: &str = "id, kind, state, parameters, started_by, checkpoint, progress, report, \
      error, node, heartbeat, begun, ended";

@@ -4,8 +4,8 @@
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use crate::log::identity::{Anchor, LogId, Mark};
-use crate::log::object::ObjectHash;
+use oms_core::log::identity::{Anchor, LogId, Mark};
+use oms_core::log::object::ObjectHash;
 
 /// Marks as arrays.
 #[derive(Default)]

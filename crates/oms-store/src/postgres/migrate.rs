@@ -9,7 +9,7 @@ use tokio_postgres::{Error, GenericClient, Transaction};
 
 use super::errors::{self, invalid};
 use super::pool::Connector;
-use crate::store::error::{StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind};
 
 /// One step of the schema.
 pub(super) struct Migration {

@@ -13,13 +13,13 @@ use super::rows::{
     system_time, timestamp, unreadable,
 };
 use super::{Postgres, leases};
-use crate::domain::ids::{Offset, PartitionId, Position};
-use crate::log::identity::{LogId, Mark};
-use crate::log::object::ObjectHash;
-use crate::store::delivery::{
+use crate::delivery::{
     CommitGroup, DeadLetter, DeliveryStatus, DeliveryStore, OutboxRow, PartitionDelivery, Refused,
 };
-use crate::store::error::StoreError;
+use crate::error::StoreError;
+use oms_core::domain::ids::{Offset, PartitionId, Position};
+use oms_core::log::identity::{LogId, Mark};
+use oms_core::log::object::ObjectHash;
 
 /// The partitions that are where their group begins, on the same commit of the same log, move, and only
 /// their rows are written: one statement, one round trip, one fsync for many partitions. A second process that took the same

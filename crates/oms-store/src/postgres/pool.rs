@@ -11,7 +11,7 @@ use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::errors::invalid;
-use crate::store::error::StoreError;
+use crate::error::StoreError;
 
 const CONNECT: &str = "connect";
 

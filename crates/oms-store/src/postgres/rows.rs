@@ -7,10 +7,10 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::errors::STORE;
-use crate::domain::ids::{Epoch, EventId, PartitionId, Position, StreamName, Version};
-use crate::migration::stage::Mode;
-use crate::store::delivery::{DeadLetter, OutboxRow};
-use crate::store::error::StoreError;
+use crate::delivery::{DeadLetter, OutboxRow};
+use crate::error::StoreError;
+use oms_core::domain::ids::{Epoch, EventId, PartitionId, Position, StreamName, Version};
+use oms_core::migration::stage::Mode;
 
 /// What [`decode_dead_letter`] reads, in its order.
 pub(super) const DEAD_COLUMNS: &str = "partition, commit_offset, idx, id, event_id, stream_type, \

@@ -42,13 +42,13 @@ use super::PostgresSettings;
 use super::errors;
 use super::pool::Connector;
 use super::source_sql as sql;
-use crate::import::row::Cursor;
-use crate::import::spec::SourceSpec;
-use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::health::Health;
-use crate::store::import::{ForeignEvents, Page, PageEnd};
-use crate::store::io_runtime::IoRuntime;
-use crate::store::metered::measured;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::health::Health;
+use crate::import::{ForeignEvents, Page, PageEnd};
+use crate::io_runtime::IoRuntime;
+use crate::metered::measured;
+use oms_core::import::row::Cursor;
+use oms_core::import::spec::SourceSpec;
 
 const STORE: &str = "source";
 

@@ -1,6 +1,6 @@
 //! The statements that read somebody else's table, from its description.
 
-use crate::import::spec::{Columns, SourceSpec};
+use oms_core::import::spec::{Columns, SourceSpec};
 
 /// Columns by key, in the order in which they are selected after the order column.
 pub(super) fn parts(columns: &Columns) -> [(&'static str, Option<&str>); 10] {
@@ -377,7 +377,7 @@ FROM pg_class c WHERE c.oid = $1::text::regclass";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::presets::Preset;
+    use oms_core::import::presets::Preset;
 
     #[test]
     fn names_are_columns_and_the_rest_is_sql() {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::field::Field;
 use super::query::SortKey;
-use crate::domain::refusal::Refusal;
+use oms_core::domain::refusal::Refusal;
 
 /// Longest cursor read, in bytes: eight sort keys of 256 four-byte characters, escaped and
 /// encoded, are half of it; a number sorted by may have more digits than that and is then refused.

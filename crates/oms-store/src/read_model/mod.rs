@@ -25,10 +25,10 @@ use serde_json::value::RawValue;
 pub use self::query::{ClassQuery, InstanceQuery, ListQuery};
 pub use self::status::ProjectionStatus;
 use super::error::StoreError;
-use crate::domain::ids::{ClassId, DatabaseName, InstanceId, Offset, PartitionId, Version};
-use crate::log::identity::{Anchor, Mark};
-use crate::log::object::ObjectHash;
-use crate::projection::changes::{Changes, ParkedEvent};
+use oms_core::domain::ids::{ClassId, DatabaseName, InstanceId, Offset, PartitionId, Version};
+use oms_core::log::identity::{Anchor, Mark};
+use oms_core::log::object::ObjectHash;
+use oms_core::projection::changes::{Changes, ParkedEvent};
 
 /// Number of a generation; grows by one at each rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]

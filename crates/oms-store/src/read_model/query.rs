@@ -28,8 +28,8 @@ use serde_json::{Map, Value};
 
 use super::cursor::{After, Cursor, fingerprint};
 use super::field::{Field, Op, Test};
-use crate::domain::ids::{ClassId, DatabaseName};
-use crate::domain::refusal::{Refusal, Violation};
+use oms_core::domain::ids::{ClassId, DatabaseName};
+use oms_core::domain::refusal::{Refusal, Violation};
 
 /// Filters of one query: far beyond what a form offers, and the SQL stays quick to plan.
 pub const MAX_FILTERS: usize = 50;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{GenerationState, Generations};
-use crate::domain::ids::{Offset, PartitionId};
+use oms_core::domain::ids::{Offset, PartitionId};
 
 /// Name of the projection that queries read.
 pub const ONTOLOGY: &str = "ontology";
@@ -107,7 +107,7 @@ fn progress(building: &GenerationState, heads: &[Offset]) -> RebuildProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::read_model::Generation;
+    use crate::read_model::Generation;
 
     #[test]
     fn progress_is_worked_out_from_what_is_stored() {

@@ -5,7 +5,6 @@
 
 mod outcome;
 
-use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use bytes::Bytes;
 use s3::creds::Credentials;
 use s3::error::S3Error;
 use s3::{Bucket, BucketConfiguration, Region};
-use serde::{Deserialize, Serialize};
 
 pub use self::outcome::{NO_ROOM, NOTHING_WRITTEN};
 use self::outcome::{classify_read, classify_write, is_status};

@@ -3,7 +3,7 @@
 
 use s3::error::S3Error;
 
-use crate::store::error::{Determinacy, StoreError, StoreErrorKind};
+use crate::error::{Determinacy, StoreError, StoreErrorKind};
 
 /// Code of the embedded endpoint's 507: there is no room, and nothing was written. The 507 of other
 /// servers may come from one of several disks, after another has taken the write.

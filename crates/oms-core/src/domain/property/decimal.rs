@@ -15,7 +15,7 @@ const MAX_DIVISOR_DIGITS: usize = 18;
 /// `±0.d₁d₂d₃… × 10^magnitude` with neither leading nor trailing zeros among the digits. Zero has
 /// no digits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Decimal<'a> {
+pub struct Decimal<'a> {
     negative: bool,
     whole: &'a [u8],
     fraction: &'a [u8],

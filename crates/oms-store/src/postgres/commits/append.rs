@@ -8,13 +8,13 @@ use super::super::migration::decode_row;
 use super::super::rows::{RowColumns, unreadable};
 use super::columns::CommitColumns;
 use super::{Judged, copy, corrupt, invalid, sql, violated};
-use crate::domain::ids::Epoch;
-use crate::log::object::{CommitObject, ObjectHash};
-use crate::migration::fence::may_append_in_postgres;
-use crate::migration::record::MigrationRow;
-use crate::store::commit_store::Appended;
-use crate::store::delivery::OutboxRow;
-use crate::store::error::{Determinacy, StoreError};
+use crate::commit_store::Appended;
+use crate::delivery::OutboxRow;
+use crate::error::{Determinacy, StoreError};
+use oms_core::domain::ids::Epoch;
+use oms_core::log::object::{CommitObject, ObjectHash};
+use oms_core::migration::fence::may_append_in_postgres;
+use oms_core::migration::record::MigrationRow;
 
 pub(super) const OPERATION: &str = "commit_append";
 

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use uuid::Uuid;
 
-use crate::domain::event::Envelope;
-use crate::log::object::{CommitKind, CommitObject, CorruptObject, ObjectHash};
+use oms_core::domain::event::Envelope;
+use oms_core::log::object::{CommitKind, CommitObject, CorruptObject, ObjectHash};
 
 /// JSON as text, byte for byte.
 #[derive(Debug, Clone, Copy)]

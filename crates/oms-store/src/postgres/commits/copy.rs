@@ -11,10 +11,10 @@ use tokio_postgres::{Error, Row};
 use super::super::rows::unreadable;
 use super::columns::CommitColumns;
 use super::{Judged, constraint, corrupt, invalid, read, sql, violated};
-use crate::domain::ids::{Offset, PartitionId};
-use crate::log::object::{CommitObject, ObjectHash};
-use crate::store::error::StoreError;
-use crate::store::object_store::Created;
+use crate::error::StoreError;
+use crate::object_store::Created;
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::object::{CommitObject, ObjectHash};
 
 const COPY: &str = "commit_copy";
 const PUT: &str = "commit_put";

@@ -21,14 +21,14 @@ use tokio_postgres::error::SqlState;
 
 use super::errors::STORE;
 use super::{Postgres, Work};
-use crate::domain::ids::{Epoch, Offset, PartitionId};
-use crate::log::index::Location;
-use crate::log::lead::Lead;
-use crate::log::object::CommitObject;
-use crate::store::commit_store::{Appended, CommitStore, LeadingTable};
-use crate::store::delivery::OutboxRow;
-use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::object_store::Created;
+use crate::commit_store::{Appended, CommitStore, LeadingTable};
+use crate::delivery::OutboxRow;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::object_store::Created;
+use oms_core::domain::ids::{Epoch, Offset, PartitionId};
+use oms_core::log::index::Location;
+use oms_core::log::lead::Lead;
+use oms_core::log::object::CommitObject;
 
 /// The log in this database.
 #[derive(Clone)]

@@ -7,10 +7,10 @@ use tokio_postgres::{Error, Row};
 use super::super::rows::unreadable;
 use super::columns::Json;
 use super::{Judged, corrupt, sql};
-use crate::domain::ids::{Offset, PartitionId};
-use crate::log::index::Location;
-use crate::log::object::{CommitKind, CommitObject};
-use crate::store::error::StoreError;
+use crate::error::StoreError;
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::index::Location;
+use oms_core::log::object::{CommitKind, CommitObject};
 
 const SPAN: &str = "commit_span";
 const EVENTS: &str = "commit_events";

@@ -18,13 +18,13 @@ use super::Postgres;
 use super::commits::copy::{self, Inserted};
 use super::errors::invalid;
 use super::rows::unreadable;
-use crate::domain::event::Envelope;
-use crate::domain::ids::{Offset, PartitionId, Version};
-use crate::log::lead::Lead;
-use crate::log::object::{CommitObject, ObjectHash};
-use crate::proof::divergence::StrayName;
-use crate::store::custody::{Custody, MAX_SURVEYED, Mended, Rivals, Stray, Survey};
-use crate::store::error::StoreError;
+use crate::custody::{Custody, MAX_SURVEYED, Mended, Rivals, Stray, Survey};
+use crate::error::StoreError;
+use oms_core::domain::event::Envelope;
+use oms_core::domain::ids::{Offset, PartitionId, Version};
+use oms_core::log::lead::Lead;
+use oms_core::log::object::{CommitObject, ObjectHash};
+use oms_core::proof::divergence::StrayName;
 
 /// Offsets looked through by one statement: with a few hundred events each it stays well below the
 /// time that a statement may take.

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::PostgresCustody;
-use crate::domain::ids::{Offset, PartitionId};
-use crate::store::custody::RetiredTables;
-use crate::store::error::StoreError;
+use crate::custody::RetiredTables;
+use crate::error::StoreError;
+use oms_core::domain::ids::{Offset, PartitionId};
 
 #[async_trait]
 impl RetiredTables for PostgresCustody {

@@ -15,15 +15,15 @@ use super::commits::copy::{self, Inserted};
 use super::errors::STORE;
 use super::rows::{mode, partition_of, timestamp, unreadable};
 use super::{Postgres, Work};
-use crate::domain::ids::{Epoch, Offset, PartitionId};
-use crate::log::identity::LogId;
-use crate::log::lead::Lead;
-use crate::log::object::{CommitObject, ControlRecord};
-use crate::migration::handoff::PostgresView;
-use crate::migration::record::{InvalidRow, MigrationRow, Step};
-use crate::migration::switch::Switch;
-use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::migration_table::{MigrationTable, RowSeen};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::migration_table::{MigrationTable, RowSeen};
+use oms_core::domain::ids::{Epoch, Offset, PartitionId};
+use oms_core::log::identity::LogId;
+use oms_core::log::lead::Lead;
+use oms_core::log::object::{CommitObject, ControlRecord};
+use oms_core::migration::handoff::PostgresView;
+use oms_core::migration::record::{InvalidRow, MigrationRow, Step};
+use oms_core::migration::switch::Switch;
 
 /// Column 0 the partition, 1 to 5 what [`decode_row`] reads.
 const ROWS: &str = "

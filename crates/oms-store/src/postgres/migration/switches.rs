@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::super::errors::STORE;
 use super::super::rows::system_time;
-use crate::migration::switch::{Switch, SwitchState};
-use crate::store::error::{StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind};
+use oms_core::migration::switch::{Switch, SwitchState};
 
 /// Ends a switch whose driver is gone and that another one supersedes.
 const SUPERSEDE: &str = "

@@ -13,8 +13,8 @@ use super::super::Work;
 use super::super::marks::mark_at;
 use super::is_gone;
 use super::sql::{system_time, table};
-use crate::projection::changes::{ParkedEvent, State};
-use crate::store::read_model::{Applied, Batch, Generation, Move};
+use crate::read_model::{Applied, Batch, Generation, Move};
+use oms_core::projection::changes::{ParkedEvent, State};
 
 /// What every thing's row has besides its key.
 const STATE_COLUMNS: &str = "version, incarnation, parent, data, created_at, updated_at";

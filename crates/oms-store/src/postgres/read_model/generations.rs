@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::super::Work;
 use super::super::marks::mark_of;
 use super::sql::table;
-use crate::domain::ids::{PartitionId, Position};
-use crate::log::identity::{LogId, Mark};
-use crate::log::object::ObjectHash;
-use crate::projection::changes::ParkedEvent;
-use crate::store::read_model::{Generation, GenerationState, Generations};
+use crate::read_model::{Generation, GenerationState, Generations};
+use oms_core::domain::ids::{PartitionId, Position};
+use oms_core::log::identity::{LogId, Mark};
+use oms_core::log::object::ObjectHash;
+use oms_core::projection::changes::ParkedEvent;
 
 /// Everything about the generations in one statement, hence of one moment. `whole` says whether a
 /// generation's tables are there: somebody may have dropped them.

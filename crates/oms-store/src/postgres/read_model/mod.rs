@@ -19,14 +19,14 @@ use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::Postgres;
-use crate::domain::ids::{ClassId, DatabaseName, InstanceId, PartitionId};
-use crate::log::identity::{LogId, Mark};
-use crate::log::object::ObjectHash;
-use crate::projection::changes::ParkedEvent;
-use crate::store::error::StoreError;
-use crate::store::read_model::{
+use crate::error::StoreError;
+use crate::read_model::{
     Applied, Batch, ClassQuery, Generation, Generations, ListQuery, ReadModel, Record, RecordPage,
 };
+use oms_core::domain::ids::{ClassId, DatabaseName, InstanceId, PartitionId};
+use oms_core::log::identity::{LogId, Mark};
+use oms_core::log::object::ObjectHash;
+use oms_core::projection::changes::ParkedEvent;
 
 /// No generation: numbers begin at 1.
 const UNKNOWN: i64 = 0;

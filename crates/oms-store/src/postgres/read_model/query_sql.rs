@@ -1,13 +1,13 @@
-//! Queries on instances as SQL. The meaning is that of [`crate::store::read_model::query`]; the
+//! Queries on instances as SQL. The meaning is that of [`crate::read_model::query`]; the
 //! integration tests hold the two together.
 
 use serde_json::{Map, Value};
 
 use super::sql::{Param, Sql, system_time, table};
-use crate::store::read_model::Generation;
-use crate::store::read_model::cursor::{After, Term, micros, terms};
-use crate::store::read_model::field::{Field, Order, Test};
-use crate::store::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
+use crate::read_model::Generation;
+use crate::read_model::cursor::{After, Term, micros, terms};
+use crate::read_model::field::{Field, Order, Test};
+use crate::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
 
 /// Columns before the sort terms in a page's rows.
 pub(super) const FIXED_COLUMNS: usize = 5;
@@ -323,8 +323,8 @@ fn beyond(sql: &mut Sql, keys: &[(SortKey, Vec<String>)], after: &After) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::{ClassId, DatabaseName};
-    use crate::store::read_model::InstanceQuery;
+    use crate::read_model::InstanceQuery;
+    use oms_core::domain::ids::{ClassId, DatabaseName};
     use serde_json::json;
 
     fn bound(spec: Value) -> ClassQuery {

@@ -13,9 +13,9 @@ use tokio_postgres::{Error, Row};
 
 use super::sql::{Sql, table};
 use super::{PostgresReadModel, UNKNOWN, is_gone, query_sql};
-use crate::domain::ids::{ClassId, DatabaseName, InstanceId, Version};
-use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::read_model::{ClassQuery, Generation, ListQuery, Record, RecordPage};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::read_model::{ClassQuery, Generation, ListQuery, Record, RecordPage};
+use oms_core::domain::ids::{ClassId, DatabaseName, InstanceId, Version};
 
 /// A page ends when its data has this many bytes, however few its items: 1,000 items of the
 /// largest size would be a gigabyte.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::store::read_model::Generation;
+use crate::read_model::Generation;
 
 /// A value handed to a statement.
 #[derive(Debug, Clone, PartialEq)]

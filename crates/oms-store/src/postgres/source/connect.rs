@@ -5,8 +5,8 @@ use tokio_postgres::{Client, Error, Row, Transaction};
 
 use super::sql::{self, Select};
 use super::{Connected, Inner, errors, failed, working};
-use crate::store::error::{Determinacy, StoreError, StoreErrorKind};
-use crate::store::postgres::migrate::check_version;
+use crate::error::{Determinacy, StoreError, StoreErrorKind};
+use crate::postgres::migrate::check_version;
 
 /// How much longer than one statement a transaction may wait for its next one.
 const IDLE_FACTOR: u128 = 2;

@@ -7,7 +7,7 @@ use tokio_postgres::types::{FromSql, WrongType};
 use tokio_postgres::{Error, Row};
 
 use super::sql::{Select, TOO_LARGE};
-use crate::import::row::{Content, Cursor, ForeignRow, RowTime};
+use oms_core::import::row::{Content, Cursor, ForeignRow, RowTime};
 
 /// Longest account of what cannot be read.
 const MAX_TOLD: usize = 300;

@@ -2,9 +2,9 @@
 
 use super::read::{Bound, key_of};
 use super::{Connected, Inner, MAX_TRANSACTIONS_BACK, STORE, working};
-use crate::import::row::{Cursor, ForeignRow};
-use crate::store::error::StoreError;
-use crate::store::import::{Page, PageEnd};
+use crate::error::StoreError;
+use crate::import::{Page, PageEnd};
+use oms_core::import::row::{Cursor, ForeignRow};
 
 /// Rows of a page at least: more than any key is there in a table that is to be imported, so that
 /// rows of the same key come in the same page.

@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Error};
 
 use super::decode::decode;
 use super::{Connected, Inner, sql, working};
-use crate::import::row::{Cursor, ForeignRow, RowKey};
-use crate::store::error::StoreError;
+use crate::error::StoreError;
+use oms_core::import::row::{Cursor, ForeignRow, RowKey};
 
 /// Bytes of a page's content beyond which nothing is added to it.
 const PAGE_BYTES: usize = 32 << 20;
@@ -143,7 +143,7 @@ impl Inner {
         let Some(mut row) = rows.into_iter().next() else {
             // It was taken away meanwhile: the next look finds what there is.
             return Err(StoreError::determinate(
-                crate::store::error::StoreErrorKind::Unavailable,
+                crate::error::StoreErrorKind::Unavailable,
                 super::STORE,
                 "page",
                 format!("a row could not be read and is gone: {told}"),
