@@ -1,13 +1,14 @@
-//! What `oms serve` starts by itself on loopback when nothing is configured: S3, PostgreSQL and
-//! Kafka, with their data in one folder.
+#![doc = include_str!("../README.md")]
 //!
-//! Embedded never means another code path: the service speaks to all three through the clients it
-//! uses in production, only the addresses differ. When the process ends nothing of S3 and
-//! PostgreSQL is lost, and everything of Kafka ([`kafka`]).
+//! # In `oms`
+//!
+//! It is what `oms serve` starts by itself when nothing is configured. Embedded never means another
+//! code path: the service speaks to all three through the clients it uses in production. When the
+//! process ends nothing of S3 and PostgreSQL is lost, and everything of Kafka ([`kafka`]).
 //!
 //! ```text
 //! DATA/lock            one process at a time
-//! DATA/endpoints.json  where everything listens, with keys that read
+//! DATA/endpoints.json  where everything listens, with keys that read; written by the service
 //! DATA/s3/             keys, port, store/ with the segments
 //! DATA/postgres/       password, port, the cluster
 //! ```
