@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod service;
 pub mod telemetry;
 
+// What lies in crates of its own, under the names that it has here.
 pub use oms_core::{domain, import, log, migration, projection, proof};
 pub use oms_embedded as embedded;
 pub use oms_store as store;

@@ -96,10 +96,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "metrics",
             "migration",
             "service",
-            "store::audit_table",
-            "store::delivery",
+            "store::ports::audit_table",
+            "store::ports::delivery",
             "store::failpoint",
-            "store::read_model",
+            "store::ports::read_model",
         ],
     ),
     // The defaults are those of whoever works by them: there is one set of each.
@@ -111,9 +111,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "embedded::S3Endpoint",
             "import",
             "migration",
-            "store::kafka",
-            "store::postgres",
-            "store::s3",
+            "store::adapters::kafka",
+            "store::adapters::postgres",
+            "store::adapters::s3",
         ],
     ),
     ("telemetry", &["actors::supervision", "config", "metrics"]),
@@ -123,7 +123,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Adapters: only their own kind, the composition root and the command line name them.
-const ADAPTERS: &[&str] = &["store::s3", "store::postgres", "store::kafka", "embedded"];
+const ADAPTERS: &[&str] = &["store::adapters", "embedded"];
 /// Rooms that may name adapters. `config` describes how to reach them.
 const SEES_ADAPTERS: &[&str] = &["store", "embedded", "boot", "cli", "config", "main"];
 

@@ -12,7 +12,7 @@ use oms::clock::SystemClock;
 use oms::domain::time::Clock;
 use oms::embedded::S3Endpoint;
 use oms::embedded::s3::server::{S3Server, Settings};
-use oms::store::object_store::IMMUTABLE;
+use oms::store::ports::object_store::IMMUTABLE;
 use reqwest::{Method, Response, StatusCode};
 use s3s::crypto::{Checksum, Md5};
 use sha2::{Digest, Sha256};

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use oms::store::adapters::kafka::{KafkaSettings, KafkaTransport};
 use oms::store::error::StoreErrorKind;
 use oms::store::health::{DependencyState, Health};
-use oms::store::kafka::{KafkaSettings, KafkaTransport};
-use oms::store::transport::{Message, Outcome, Transport};
+use oms::store::ports::transport::{Message, Outcome, Transport};
 use support::kafka::Broker;
 use support::kafka_proxy::{Fault, KafkaProxy};
 use tokio::time::Instant;

@@ -15,8 +15,8 @@ use oms::domain::ids::{Epoch, EventId, PartitionId, Position, StreamName, Versio
 use oms::log::identity::{LogId, Mark};
 use oms::log::object::ObjectHash;
 use oms::migration::stage::Mode;
-use oms::store::delivery::{CommitGroup, DeliveryStore, OutboxRow, Refused};
-use oms::store::postgres::outbox::PostgresOutbox;
+use oms::store::adapters::postgres::outbox::PostgresOutbox;
+use oms::store::ports::delivery::{CommitGroup, DeliveryStore, OutboxRow, Refused};
 use support::{eventually, postgres};
 
 fn outbox() -> PostgresOutbox {

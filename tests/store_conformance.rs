@@ -18,11 +18,11 @@ use oms::clock::new_uuid;
 use oms::embedded::S3Endpoint;
 use oms::embedded::s3::error as embedded;
 use oms::embedded::s3::server::S3Server;
+use oms::store::adapters::memory::MemoryObjectStore;
+use oms::store::adapters::s3::{self, S3ObjectStore, S3Settings};
 use oms::store::error::StoreErrorKind;
-use oms::store::memory::MemoryObjectStore;
-use oms::store::object_store::{Created, ObjectStore, list_all};
+use oms::store::ports::object_store::{Created, ObjectStore, list_all};
 use oms::store::probe::probe;
-use oms::store::s3::{self, S3ObjectStore, S3Settings};
 
 /// Writers that race for one key, and rounds: a check-then-write race was seen in 27 to 467 of
 /// 500 rounds of 50.
@@ -194,7 +194,7 @@ async fn odd_keys_list_in_byte_order(store: &dyn ObjectStore, root: &str, odd: &
         assert_eq!(created, Created::Yes, "{key:?}");
     }
     keys.sort_unstable();
-    let names = |listed: Vec<oms::store::object_store::ObjectInfo>| -> Vec<String> {
+    let names = |listed: Vec<oms::store::ports::object_store::ObjectInfo>| -> Vec<String> {
         listed.into_iter().map(|o| o.key).collect()
     };
     assert_eq!(names(store.list(&root, None, 1000).await.unwrap()), keys);

@@ -34,15 +34,15 @@ use crate::metrics::{self, start::Labels};
 use crate::service::audit::AuditTrail;
 use crate::service::migration::MigrationParts;
 use crate::service::{MemoryLimits, Parts, Service};
-use crate::store::audit_table::AuditTable;
-use crate::store::delivery::DeliveryStore;
+use crate::store::adapters::kafka::KafkaTransport;
+use crate::store::adapters::postgres::audit::PostgresAudit;
+use crate::store::adapters::postgres::migration::PostgresMigration;
+use crate::store::adapters::postgres::outbox::PostgresOutbox;
+use crate::store::adapters::postgres::read_model::PostgresReadModel;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::kafka::KafkaTransport;
-use crate::store::postgres::audit::PostgresAudit;
-use crate::store::postgres::migration::PostgresMigration;
-use crate::store::postgres::outbox::PostgresOutbox;
-use crate::store::postgres::read_model::PostgresReadModel;
-use crate::store::read_model::ReadModel;
+use crate::store::ports::audit_table::AuditTable;
+use crate::store::ports::delivery::DeliveryStore;
+use crate::store::ports::read_model::ReadModel;
 use crate::store::room::Room;
 
 /// The running service.

@@ -33,8 +33,8 @@ use crate::embedded::s3::store::Options;
 use crate::embedded::{EmbeddedStack, Names, Parts};
 use crate::http::{Edge, HttpState};
 use crate::store::io_runtime::IoRuntime;
-use crate::store::object_store::IMMUTABLE;
-use crate::store::transport::TopicNames;
+use crate::store::ports::object_store::IMMUTABLE;
+use crate::store::ports::transport::TopicNames;
 
 /// Threads of the I/O runtime: they wait more than they work, and two keep one slow poll from
 /// stalling everyone else's.

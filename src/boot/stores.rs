@@ -15,21 +15,21 @@ use crate::log::identity::LogId;
 use crate::log::lead::Lead;
 use crate::migration::unread::{Unproven, UnreadBucket};
 use crate::service::DependencyHealth;
+use crate::store::adapters::kafka::{KafkaSettings, KafkaTransport};
+use crate::store::adapters::postgres::commits::PostgresCommits;
+use crate::store::adapters::postgres::migration::PostgresMigration;
+use crate::store::adapters::postgres::{Postgres, PostgresSettings};
+use crate::store::adapters::s3::{S3ObjectStore, S3Settings};
 use crate::store::error::StoreErrorKind;
-use crate::store::event_log::{EventLog, describe_store};
 use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::kafka::{KafkaSettings, KafkaTransport};
-use crate::store::log_objects::{DerivedObjects, LogCustody};
+use crate::store::log::event_log::{EventLog, describe_store};
+use crate::store::log::log_objects::{DerivedObjects, LogCustody};
 use crate::store::metered::MeteredObjectStore;
-use crate::store::migration_table::MigrationTable as _;
-use crate::store::object_store::ObjectStore;
-use crate::store::postgres::commits::PostgresCommits;
-use crate::store::postgres::migration::PostgresMigration;
-use crate::store::postgres::{Postgres, PostgresSettings};
+use crate::store::ports::migration_table::MigrationTable as _;
+use crate::store::ports::object_store::ObjectStore;
 use crate::store::probe::{ProbeError, probe};
-use crate::store::s3::{S3ObjectStore, S3Settings};
 
 /// Pause between two looks whether S3 answers.
 const S3_PAUSE: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub struct Stores {
     /// Kafka; not connected to yet.
     pub kafka: Arc<KafkaTransport>,
     /// The topics' names.
-    pub topics: crate::store::transport::TopicNames,
+    pub topics: crate::store::ports::transport::TopicNames,
     /// How they are.
     pub health: DependencyHealth,
     /// What does not go on.

@@ -11,7 +11,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 
 pub use crate::embedded::S3Endpoint;
-use crate::store::s3::S3Settings;
+use crate::store::adapters::s3::S3Settings;
 
 /// Settings of a client of an endpoint.
 pub fn s3_settings(at: &S3Endpoint, request_timeout: Duration) -> S3Settings {

@@ -19,9 +19,9 @@ use super::schema;
 use crate::actors::supervision::tree::{KillHow, NodeView};
 use crate::clock::{SystemClock, clock_shift};
 use crate::domain::time::Clock;
-use crate::store::delivery::DeadLetter;
 use crate::store::failpoint::{Action, Point};
-use crate::store::read_model::ProjectionStatus;
+use crate::store::ports::delivery::DeadLetter;
+use crate::store::ports::read_model::ProjectionStatus;
 
 /// The supervision tree.
 #[derive(Debug, Serialize)]

@@ -20,7 +20,7 @@ use crate::migration::job::{Job, JobKind, JobProgress, JobState};
 use crate::store::error::StoreError;
 use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::job_table::JobTable;
+use crate::store::ports::job_table::JobTable;
 
 /// How jobs are kept.
 #[derive(Debug, Clone, Copy)]

@@ -11,9 +11,9 @@ use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
 use crate::proof::digest::RollingDigest;
 use crate::proof::found::{Damage, Found};
-use crate::store::commit_store::CommitStore;
-use crate::store::custody::Custody;
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::ports::commit_store::CommitStore;
+use crate::store::ports::custody::Custody;
 
 /// Objects asked for at once; a place may give fewer when they are large.
 const SPAN: Offset = 256;

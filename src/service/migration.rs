@@ -21,7 +21,7 @@ use crate::migration::ramp::{Share, to_move};
 use crate::migration::record::Step;
 use crate::migration::stage::{Mode, StageKind, Whole};
 use crate::migration::switch::Switch;
-use crate::store::migration_table::MigrationTable;
+use crate::store::ports::migration_table::MigrationTable;
 
 pub use crate::actors::migration_mode::Planned;
 

@@ -15,13 +15,13 @@ use crate::domain::ids::PartitionId;
 use crate::domain::refusal::Refusal;
 use crate::log::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
-use crate::store::audit_table::{AuditEntry, AuditFilter};
-use crate::store::delivery::{DeadLetter, DeliveryStatus};
 use crate::store::failpoint::{self, Action, Point};
 use crate::store::halts::{self, Halt};
 use crate::store::health::{DependencyState, DependencyStatus};
-use crate::store::read_model::ProjectionStatus;
-use crate::store::read_model::status::ONTOLOGY;
+use crate::store::ports::audit_table::{AuditEntry, AuditFilter};
+use crate::store::ports::delivery::{DeadLetter, DeliveryStatus};
+use crate::store::ports::read_model::ProjectionStatus;
+use crate::store::ports::read_model::status::ONTOLOGY;
 use crate::store::room::{RoomState, RoomStatus};
 
 /// The dependencies as last seen.

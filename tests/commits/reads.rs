@@ -7,12 +7,12 @@ use futures_util::TryStreamExt;
 use oms::log::keys;
 use oms::log::lead::Lead;
 use oms::migration::stage::StageKind;
-use oms::store::commit_store::CommitStore;
+use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::error::StoreErrorKind;
-use oms::store::event_log::EventLog;
 use oms::store::faulty::{FaultRates, FaultyObjectStore};
-use oms::store::memory::MemoryObjectStore;
-use oms::store::object_store::ObjectStore;
+use oms::store::log::event_log::EventLog;
+use oms::store::ports::commit_store::CommitStore;
+use oms::store::ports::object_store::ObjectStore;
 
 use crate::chain::places;
 use crate::{P0, World};

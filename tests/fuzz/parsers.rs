@@ -16,7 +16,7 @@ use oms::log::object::{CommitObject, ObjectHash};
 use oms::log::partition::PartitionLog;
 use oms::log::segment::Segment;
 use oms::service::feed::FeedCursor;
-use oms::store::read_model::query::{InstanceQuery, ListQuery, QuerySpec};
+use oms::store::ports::read_model::query::{InstanceQuery, ListQuery, QuerySpec};
 use proptest::prelude::*;
 
 use crate::mutate::Fuzz;

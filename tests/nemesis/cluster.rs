@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use oms::embedded::s3::server::Settings;
 use oms::embedded::{EmbeddedStack, Endpoints, Names, Parts};
-use oms::store::object_store::IMMUTABLE;
-use oms::store::transport::TopicNames;
+use oms::store::ports::object_store::IMMUTABLE;
+use oms::store::ports::transport::TopicNames;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -7,10 +7,10 @@ use oms::clock::new_uuid;
 use oms::domain::ids::PartitionId;
 use oms::log::identity::LogId;
 use oms::log::keys;
-use oms::store::event_log::EventLog;
-use oms::store::object_store::ObjectStore;
-use oms::store::postgres::PostgresSettings;
-use oms::store::postgres::read_model::PostgresReadModel;
+use oms::store::adapters::postgres::PostgresSettings;
+use oms::store::adapters::postgres::read_model::PostgresReadModel;
+use oms::store::log::event_log::EventLog;
+use oms::store::ports::object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
 use crate::support::{eventually, postgres};

@@ -14,13 +14,13 @@ use oms::domain::ids::{
 };
 use oms::log::lead::Lead;
 use oms::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
-use oms::store::event_log::EventLog;
+use oms::store::adapters::memory::MemoryObjectStore;
+use oms::store::adapters::postgres::PostgresSettings;
+use oms::store::adapters::postgres::read_model::PostgresReadModel;
 use oms::store::halts::Halts;
-use oms::store::log_heads::LogHeads;
-use oms::store::memory::MemoryObjectStore;
-use oms::store::postgres::PostgresSettings;
-use oms::store::postgres::read_model::PostgresReadModel;
-use oms::store::read_model::{InstanceQuery, ListQuery, ReadModel};
+use oms::store::log::event_log::EventLog;
+use oms::store::log::log_heads::LogHeads;
+use oms::store::ports::read_model::{InstanceQuery, ListQuery, ReadModel};
 use serde_json::{Value, json};
 
 use crate::support;
@@ -245,7 +245,7 @@ pub fn model(settings: &PostgresSettings) -> Arc<PostgresReadModel> {
 /// Everything that queries can see, as JSON.
 pub async fn everything(model: &dyn ReadModel) -> Value {
     let mut all = serde_json::Map::new();
-    let mut put = |key: String, record: &oms::store::read_model::Record| {
+    let mut put = |key: String, record: &oms::store::ports::read_model::Record| {
         let data: Value = serde_json::from_str(record.data.get()).expect("JSON");
         all.insert(
             key,

@@ -12,9 +12,9 @@ use oms::domain::ids::{
 use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
 use oms::log::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp};
-use oms::store::event_log::EventLog;
-use oms::store::log_heads::LogHeads;
-use oms::store::memory::MemoryObjectStore;
+use oms::store::adapters::memory::MemoryObjectStore;
+use oms::store::log::event_log::EventLog;
+use oms::store::log::log_heads::LogHeads;
 
 const LIMITS: BatchLimits = BatchLimits {
     events: 1_000,

@@ -12,12 +12,12 @@ use oms::domain::ids::Epoch;
 use oms::domain::ids::StreamName;
 use oms::migration::stage::Stage;
 use oms::migration::standing::Standing;
-use oms::store::delivery::{DeliveryStatus, DeliveryStore};
+use oms::store::adapters::kafka::{KafkaSettings, KafkaTransport};
+use oms::store::adapters::postgres::PostgresSettings;
+use oms::store::adapters::postgres::outbox::PostgresOutbox;
 use oms::store::halts::Halts;
 use oms::store::health::Health;
-use oms::store::kafka::{KafkaSettings, KafkaTransport};
-use oms::store::postgres::PostgresSettings;
-use oms::store::postgres::outbox::PostgresOutbox;
+use oms::store::ports::delivery::{DeliveryStatus, DeliveryStore};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::kafka::Broker;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::error::{StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind};
 
 /// Names armed at once at most; there are a few dozen in all.
 const MAX_ARMED: usize = 256;

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::error::{StoreError, StoreErrorKind};
-use super::object_store::{Created, ObjectInfo, ObjectStore};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::ports::object_store::{Created, ObjectInfo, ObjectStore};
 
 /// How often things go wrong; probabilities from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::error::{StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind};
 use crate::metrics;
 use oms_core::domain::ids::PartitionId;
 

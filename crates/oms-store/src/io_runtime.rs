@@ -7,7 +7,7 @@ use std::future::Future;
 
 use tokio::runtime::Handle;
 
-use super::error::{StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind};
 
 /// Handle of the I/O runtime.
 #[derive(Debug, Clone)]

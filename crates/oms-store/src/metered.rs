@@ -9,12 +9,12 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::error::{StoreError, StoreErrorKind};
-use super::failpoint::{self, Side};
-use super::health::Health;
-use super::io_runtime::IoRuntime;
-use super::object_store::{Created, ObjectInfo, ObjectStore};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::failpoint::{self, Side};
+use crate::health::Health;
+use crate::io_runtime::IoRuntime;
 use crate::metrics;
+use crate::ports::object_store::{Created, ObjectInfo, ObjectStore};
 
 /// See the module.
 pub struct MeteredObjectStore {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use super::error::{StoreError, StoreErrorKind};
-use super::object_store::{Created, ObjectStore};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::ports::object_store::{Created, ObjectStore};
 
 /// Rounds of racing writers, and writers a round: enough to catch a check-then-write race, which
 /// was seen to fail in 27 to 467 of 500 rounds of 50.
@@ -29,7 +29,7 @@ pub enum ProbeError {
 pub async fn probe(store: &dyn ObjectStore, id: Uuid) -> Result<(), ProbeError> {
     let prefix = format!("probe/{id}/");
     let verdict = judge(store, &prefix).await;
-    for object in super::object_store::list_all(store, &prefix, None).await? {
+    for object in crate::ports::object_store::list_all(store, &prefix, None).await? {
         store.delete(&object.key).await?;
     }
     verdict
@@ -85,8 +85,8 @@ async fn judge(store: &dyn ObjectStore, prefix: &str) -> Result<(), ProbeError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::MemoryObjectStore;
-    use crate::object_store::ObjectInfo;
+    use crate::adapters::memory::MemoryObjectStore;
+    use crate::ports::object_store::ObjectInfo;
     use async_trait::async_trait;
     use std::ops::Range;
 

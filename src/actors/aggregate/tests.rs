@@ -27,15 +27,15 @@ use crate::domain::aggregate::{Aggregate, DecodeError, DomainEvent, EventMeta};
 use crate::domain::event::{Envelope, Idempotency};
 use crate::domain::ids::{CommandId, StreamName, StreamType, Version};
 use crate::domain::refusal::{Refusal, RefusalKind};
-use crate::store::event_log::EventLog;
+use crate::store::adapters::memory::MemoryObjectStore;
 use crate::store::faulty::{FaultRates, FaultyObjectStore};
 use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::memory::MemoryObjectStore;
+use crate::store::log::event_log::EventLog;
 use crate::store::metered::MeteredObjectStore;
-use crate::store::object_store::ObjectStore;
-use crate::store::transport::TopicNames;
+use crate::store::ports::object_store::ObjectStore;
+use crate::store::ports::transport::TopicNames;
 
 /// A purse: pays out only what is in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

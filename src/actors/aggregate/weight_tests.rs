@@ -34,12 +34,12 @@ use crate::domain::plain::PlainStream;
 use crate::domain::refusal::Refusal;
 use crate::log::partition::Verdict;
 use crate::migration::guardrail::Judgement;
-use crate::store::event_log::EventLog;
+use crate::store::adapters::memory::MemoryObjectStore;
 use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::memory::MemoryObjectStore;
-use crate::store::object_store::ObjectStore;
-use crate::store::transport::TopicNames;
+use crate::store::log::event_log::EventLog;
+use crate::store::ports::object_store::ObjectStore;
+use crate::store::ports::transport::TopicNames;
 
 const EVENT: usize = 4_096;
 const APPEND: usize = 16_384;

@@ -38,11 +38,11 @@ use crate::log::partition::{Append, BatchLimits, PartitionLog, Stamp};
 use crate::metrics;
 use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::event_log::EventLog;
 use crate::store::halts::{Halts, WRITES};
-use crate::store::log_heads::LogHeads;
-use crate::store::migration_table::MigrationTable;
-use crate::store::transport::TopicNames;
+use crate::store::log::event_log::EventLog;
+use crate::store::log::log_heads::LogHeads;
+use crate::store::ports::migration_table::MigrationTable;
+use crate::store::ports::transport::TopicNames;
 
 /// How long appends are held before it is looked again who leads, unless news comes first.
 const HOLD: Duration = Duration::from_millis(20);

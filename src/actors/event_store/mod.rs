@@ -34,9 +34,9 @@ use crate::log::lead::Leadership;
 use crate::log::partition::{PartitionLog, Verdict};
 use crate::migration::stage::Stage;
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::event_log::{EventLog, StoredEvent};
 use crate::store::halts::{Halt, WRITES, reason_of};
-use crate::store::log_heads::LogHeads;
+use crate::store::log::event_log::{EventLog, StoredEvent};
+use crate::store::log::log_heads::LogHeads;
 
 /// How the writers work.
 #[derive(Debug, Clone, Copy)]

@@ -28,7 +28,7 @@ use crate::migration::unread::UnreadBucket;
 use crate::store::alarms::CopyKind;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{HAND_OFF, Halts, WRITES};
-use crate::store::migration_table::{MigrationTable, RowSeen};
+use crate::store::ports::migration_table::{MigrationTable, RowSeen};
 
 /// Shortest time between two looks at PostgreSQL, however much is in doubt.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);

@@ -18,9 +18,9 @@ use crate::migration::handoff::{
 };
 use crate::migration::record::{Change, MigrationRow};
 use crate::store::backoff::Backoff;
-use crate::store::commit_store::CommitStore as _;
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::migration_table::MigrationTable;
+use crate::store::ports::commit_store::CommitStore as _;
+use crate::store::ports::migration_table::MigrationTable;
 
 /// Pauses before looking again at what another process is just changing.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));

@@ -173,9 +173,9 @@ mod tests {
     use crate::log::object::{
         CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash,
     };
-    use crate::store::event_log::describe_store;
-    use crate::store::memory::MemoryObjectStore;
-    use crate::store::object_store::ObjectStore;
+    use crate::store::adapters::memory::MemoryObjectStore;
+    use crate::store::log::event_log::describe_store;
+    use crate::store::ports::object_store::ObjectStore;
     use std::sync::Arc;
 
     async fn store_with_three_objects() -> Arc<MemoryObjectStore> {

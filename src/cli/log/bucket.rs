@@ -14,10 +14,10 @@ use crate::domain::time::Clock;
 use crate::log::identity::LogId;
 use crate::log::keys;
 use crate::log::object::CommitObject;
+use crate::store::adapters::s3::{S3ObjectStore, S3Settings};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::event_log::{EventLog, describe_store};
-use crate::store::object_store::{ObjectStore, list_all};
-use crate::store::s3::{S3ObjectStore, S3Settings};
+use crate::store::log::event_log::{EventLog, describe_store};
+use crate::store::ports::object_store::{ObjectStore, list_all};
 
 /// Tries of one read; with doubling pauses about six seconds in all, enough for a restart.
 const TRIES: u32 = 6;

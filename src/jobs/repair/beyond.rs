@@ -9,7 +9,7 @@ use crate::log::lead::Lead;
 use crate::log::object::{CommitObject, ObjectHash};
 use crate::proof::divergence::{Divergence, Remedy};
 use crate::proof::order::LeaderOrder;
-use crate::store::custody::{Mended, Rivals};
+use crate::store::ports::custody::{Mended, Rivals};
 
 impl Run<'_> {
     /// An object beyond the end of the log.

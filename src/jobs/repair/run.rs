@@ -21,8 +21,8 @@ use crate::migration::job::JobProgress;
 use crate::proof::divergence::{Divergence, DivergenceKind, MAX_LISTED, Remedy, StrayName};
 use crate::proof::found::Found;
 use crate::proof::order::LeaderOrder;
-use crate::store::custody::{Mended, Rivals};
 use crate::store::error::StoreErrorKind;
+use crate::store::ports::custody::{Mended, Rivals};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Checkpoint {

@@ -21,8 +21,8 @@ use crate::proof::compare::Comparison;
 use crate::proof::divergence::{Divergence, DivergenceKind, Remedy, StrayName};
 use crate::proof::found::{Found, drill_down};
 use crate::proof::report::VerifyReport;
-use crate::store::custody::{Stray, Survey};
 use crate::store::error::StoreError;
+use crate::store::ports::custody::{Stray, Survey};
 
 /// How long a copy in flight is waited for before it counts as missing. Copies are made many at a
 /// time, so for a moment a later one may be there and an earlier one not.
