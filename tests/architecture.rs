@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
@@ -406,8 +407,13 @@ fn module_of(inside: &Path, prefix: &'static str) -> Module {
     Module { prefix, path }
 }
 
-/// The sources without tests.
-fn sources() -> Vec<Source> {
+/// The sources without tests, read once.
+fn sources() -> &'static [Source] {
+    static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(read_sources);
+    &SOURCES
+}
+
+fn read_sources() -> Vec<Source> {
     let mut sources = Vec::new();
     for (folder, name, prefix) in LIBRARIES {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
