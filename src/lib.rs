@@ -4,18 +4,15 @@
 pub mod actors;
 pub mod boot;
 pub mod cli;
+pub mod clock;
 pub mod config;
-pub mod domain;
-pub mod embedded;
-pub mod flaws;
 pub mod http;
-pub mod import;
 pub mod jobs;
-pub mod log;
-pub mod metrics;
-pub mod migration;
-pub mod projection;
-pub mod proof;
 pub mod service;
-pub mod store;
 pub mod telemetry;
+
+// What lies in crates of its own, under the names that it has here.
+pub use oms_core::{domain, import, log, migration, projection, proof};
+pub use oms_embedded as embedded;
+pub use oms_store as store;
+pub use oms_store::{flaws, metrics};

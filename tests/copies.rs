@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 
 use oms::domain::ids::{Offset, PartitionId};
 use oms::log::keys;
-use oms::store::delivered;
-use oms::store::delivery::DeliveryStore;
-use oms::store::object_store::ObjectStore;
-use oms::store::postgres::PostgresSettings;
+use oms::store::adapters::postgres::PostgresSettings;
+use oms::store::log::delivered;
+use oms::store::ports::delivery::DeliveryStore;
+use oms::store::ports::object_store::ObjectStore;
 
 use support::world::{PARTITIONS, TOPIC, World, orders};
 use support::{eventually, postgres};

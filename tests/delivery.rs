@@ -20,11 +20,11 @@ use oms::actors::supervision::tree::{ActorState, KillHow, Tree};
 use oms::domain::ids::{Offset, PartitionId};
 use oms::log::identity::Mark;
 use oms::log::keys;
-use oms::store::delivered;
-use oms::store::delivery::DeliveryStore;
-use oms::store::event_log::EventLog;
 use oms::store::health::DependencyState;
-use oms::store::object_store::ObjectStore;
+use oms::store::log::delivered;
+use oms::store::log::event_log::EventLog;
+use oms::store::ports::delivery::DeliveryStore;
+use oms::store::ports::object_store::ObjectStore;
 use sha2::{Digest, Sha256};
 
 use support::boastful::Boastful;

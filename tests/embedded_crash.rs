@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use oms::domain::time::new_uuid;
+use oms::clock::new_uuid;
 use oms::embedded::postgres::PostgresServer;
 use oms::embedded::s3::server::S3Server;
 use oms::embedded::{EmbeddedError, EmbeddedStack, Names, Parts, S3Endpoint};
+use oms::store::adapters::s3::{S3ObjectStore, S3Settings};
 use oms::store::error::StoreErrorKind;
-use oms::store::object_store::{Created, ObjectStore, list_all};
+use oms::store::ports::object_store::{Created, ObjectStore, list_all};
 use oms::store::probe::probe;
-use oms::store::s3::{S3ObjectStore, S3Settings};
 
 const DIR: &str = "OMS_TEST_DIR";
 

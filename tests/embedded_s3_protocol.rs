@@ -8,9 +8,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use oms::domain::time::{Clock, SystemClock};
+use oms::clock::SystemClock;
+use oms::domain::time::Clock;
 use oms::embedded::S3Endpoint;
-use oms::embedded::s3::server::S3Server;
+use oms::embedded::s3::server::{S3Server, Settings};
+use oms::store::ports::object_store::IMMUTABLE;
 use reqwest::{Method, Response, StatusCode};
 use s3s::crypto::{Checksum, Md5};
 use sha2::{Digest, Sha256};
@@ -145,9 +147,17 @@ fn elements(xml: &str, name: &str) -> Vec<String> {
         .collect()
 }
 
+/// As the service starts it.
+fn guarded() -> Settings {
+    Settings {
+        immutable: Some(IMMUTABLE.to_owned()),
+        ..Settings::default()
+    }
+}
+
 fn start() -> (tempfile::TempDir, S3Server, Signing) {
     let dir = tempfile::tempdir().unwrap();
-    let server = S3Server::start(dir.path(), BUCKET).unwrap();
+    let server = S3Server::start_with(dir.path(), BUCKET, guarded()).unwrap();
     let signing = Signing {
         at: server.endpoint().clone(),
         http: reqwest::Client::new(),
@@ -278,14 +288,14 @@ async fn the_keys_of_earlier_versions_go_on_reading() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("access_key"), "A".repeat(20)).unwrap();
     std::fs::write(dir.path().join("secret_key"), "s".repeat(40)).unwrap();
-    let server = S3Server::start(dir.path(), BUCKET).unwrap();
+    let server = S3Server::start_with(dir.path(), BUCKET, guarded()).unwrap();
     assert!(server.reader().access_key == "A".repeat(20));
     assert!(server.reader().secret_key == "s".repeat(40));
     let own = server.endpoint().clone();
     assert!(own.secret_key != server.reader().secret_key);
     let mender = server.mender();
     drop(server);
-    let server = S3Server::start(dir.path(), BUCKET).unwrap();
+    let server = S3Server::start_with(dir.path(), BUCKET, guarded()).unwrap();
     assert!(*server.endpoint() == own, "the service's own keys are kept");
     assert!(server.mender().secret_key != mender.secret_key);
 }
@@ -571,7 +581,7 @@ async fn address_and_keys_survive_a_restart() {
     let (dir, server, mut s3) = start();
     assert_eq!(s3.put("k", &[], b"kept").await, 200);
     server.stop();
-    let server = S3Server::start(dir.path(), BUCKET).unwrap();
+    let server = S3Server::start_with(dir.path(), BUCKET, guarded()).unwrap();
     assert!(*server.endpoint() == s3.at);
     // The old one still has the connection that ended.
     s3.http = reqwest::Client::new();
@@ -580,10 +590,15 @@ async fn address_and_keys_survive_a_restart() {
     // Somebody else has the port now: another is taken, and kept.
     let taken =
         std::net::TcpListener::bind(s3.at.endpoint.strip_prefix("http://").unwrap()).unwrap();
-    let server = S3Server::start(dir.path(), BUCKET).unwrap();
+    let server = S3Server::start_with(dir.path(), BUCKET, guarded()).unwrap();
     let moved = server.endpoint().clone();
     assert!(moved.endpoint != s3.at.endpoint && moved.secret_key == s3.at.secret_key);
     server.stop();
     drop(taken);
-    assert!(*S3Server::start(dir.path(), BUCKET).unwrap().endpoint() == moved);
+    assert!(
+        *S3Server::start_with(dir.path(), BUCKET, guarded())
+            .unwrap()
+            .endpoint()
+            == moved
+    );
 }

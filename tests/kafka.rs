@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use oms::store::adapters::kafka::{KafkaSettings, KafkaTransport};
 use oms::store::error::StoreErrorKind;
 use oms::store::health::{DependencyState, Health};
-use oms::store::kafka::{KafkaSettings, KafkaTransport};
-use oms::store::transport::{Message, Outcome, Transport};
+use oms::store::ports::transport::{Message, Outcome, Transport};
 use support::kafka::Broker;
 use support::kafka_proxy::{Fault, KafkaProxy};
 use tokio::time::Instant;
@@ -228,7 +228,7 @@ async fn law_9_nothing_overtakes_a_message_that_failed_on_a_real_broker() {
         eprintln!("not run: OMS_TEST_KAFKA names no broker");
         return;
     };
-    let prefix = format!("t{}", oms::domain::time::new_uuid().simple());
+    let prefix = format!("t{}", oms::clock::new_uuid().simple());
     let proxy = KafkaProxy::start(bootstrap.parse().expect("an address")).await;
     fail_one_of_many(&bootstrap, &prefix, proxy).await;
 }

@@ -10,13 +10,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use oms::clock::new_uuid;
 use oms::domain::ids::{Epoch, EventId, PartitionId, Position, StreamName, Version};
-use oms::domain::time::new_uuid;
 use oms::log::identity::{LogId, Mark};
 use oms::log::object::ObjectHash;
 use oms::migration::stage::Mode;
-use oms::store::delivery::{CommitGroup, DeliveryStore, OutboxRow, Refused};
-use oms::store::postgres::outbox::PostgresOutbox;
+use oms::store::adapters::postgres::outbox::PostgresOutbox;
+use oms::store::ports::delivery::{CommitGroup, DeliveryStore, OutboxRow, Refused};
 use support::{eventually, postgres};
 
 fn outbox() -> PostgresOutbox {

@@ -7,8 +7,8 @@
 
 mod support;
 
+use oms::store::adapters::postgres::{Postgres, PostgresSettings};
 use oms::store::error::{Determinacy, StoreErrorKind};
-use oms::store::postgres::{Postgres, PostgresSettings};
 
 use support::{eventually, postgres};
 
@@ -255,7 +255,7 @@ async fn law_9_a_database_of_before_takes_ids_that_are_used_twice() {
             version, topic, epoch, mode, start_byte, len_bytes, attempts, last_error, created)
         SELECT 0, 7, 0, gen_random_uuid(), 'order', '1', 1, 't', 1, 'legacy', 0, 1, 10, 'x', now()
         FROM generate_series(1, 2)";
-    let forward = include_str!("../src/store/postgres/sql/0008_event_ids.sql");
+    let forward = include_str!("../crates/oms-store/src/adapters/postgres/sql/0008_event_ids.sql");
     for sql in [back, forward] {
         service
             .run("step", move |client| Box::pin(client.batch_execute(sql)))

@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use oms::domain::time::new_uuid;
+use oms::clock::new_uuid;
 use oms::embedded::S3Endpoint;
+use oms::embedded::s3::error as embedded;
 use oms::embedded::s3::server::S3Server;
+use oms::store::adapters::memory::MemoryObjectStore;
+use oms::store::adapters::s3::{self, S3ObjectStore, S3Settings};
 use oms::store::error::StoreErrorKind;
-use oms::store::memory::MemoryObjectStore;
-use oms::store::object_store::{Created, ObjectStore, list_all};
+use oms::store::ports::object_store::{Created, ObjectStore, list_all};
 use oms::store::probe::probe;
-use oms::store::s3::{S3ObjectStore, S3Settings};
 
 /// Writers that race for one key, and rounds: a check-then-write race was seen in 27 to 467 of
 /// 500 rounds of 50.
@@ -54,6 +55,13 @@ async fn the_embedded_endpoint_conforms() {
     store.ensure_bucket().await.unwrap();
     conforms(Arc::new(store), ANY_KEYS).await;
     server.stop();
+}
+
+/// The endpoint and its client do not know each other: these are the words between them.
+#[test]
+fn law_4_the_client_knows_the_codes_of_the_embedded_endpoint() {
+    assert_eq!(s3::NO_ROOM, embedded::NO_ROOM);
+    assert_eq!(s3::NOTHING_WRITTEN, embedded::NOTHING_WRITTEN);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,7 +194,7 @@ async fn odd_keys_list_in_byte_order(store: &dyn ObjectStore, root: &str, odd: &
         assert_eq!(created, Created::Yes, "{key:?}");
     }
     keys.sort_unstable();
-    let names = |listed: Vec<oms::store::object_store::ObjectInfo>| -> Vec<String> {
+    let names = |listed: Vec<oms::store::ports::object_store::ObjectInfo>| -> Vec<String> {
         listed.into_iter().map(|o| o.key).collect()
     };
     assert_eq!(names(store.list(&root, None, 1000).await.unwrap()), keys);

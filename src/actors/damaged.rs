@@ -98,7 +98,7 @@ mod tests {
         let (one, other, now) = (PartitionId(1), PartitionId(2), Instant::now());
         let error = StoreError::corrupt("s3", "read", "torn");
         assert!(Damaged::is_damage(&error));
-        let halts = Halts::default();
+        let halts = Halts::new(crate::clock::now);
         let mut damaged = Damaged::new("outbox", halts.clone());
         damaged.note(one, &error, now);
         assert_eq!(halts.list()[0].partition, Some(one));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::ids::{Offset, PartitionId};
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 
 /// A partition's copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

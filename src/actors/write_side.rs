@@ -29,15 +29,15 @@ use crate::migration::guardrail::GuardrailSettings;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::Switch;
 use crate::migration::unread::UnreadBucket;
-use crate::store::delivery::DeliveryStore;
-use crate::store::event_log::EventLog;
 use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::log_heads::LogHeads;
-use crate::store::migration_table::MigrationTable;
-use crate::store::object_store::ObjectStore;
-use crate::store::transport::TopicNames;
+use crate::store::log::event_log::EventLog;
+use crate::store::log::log_heads::LogHeads;
+use crate::store::ports::delivery::DeliveryStore;
+use crate::store::ports::migration_table::MigrationTable;
+use crate::store::ports::object_store::ObjectStore;
+use crate::store::ports::transport::TopicNames;
 
 /// How often PostgreSQL is looked at for news of the stages, without a reason.
 const POLL: Duration = Duration::from_millis(250);

@@ -19,8 +19,8 @@ use crate::import::progress::ImportState;
 use crate::jobs::context::{JobContext, Order};
 use crate::jobs::pace::Pace;
 use crate::jobs::runner::{JobFailure, JobRefused, Runner, write};
+use crate::log::lead::Lead;
 use crate::migration::job::{JobKind, JobProgress};
-use crate::migration::lead::Lead;
 use crate::migration::stage::StageKind;
 use crate::store::error::{StoreError, StoreErrorKind};
 

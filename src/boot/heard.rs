@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::write_path::Standings;
 use crate::domain::ids::PartitionId;
-use crate::migration::lead::Leadership;
+use crate::log::lead::Leadership;
 use crate::store::io_runtime::IoRuntime;
 
 const FILE: &str = "leads.json";
@@ -84,7 +84,7 @@ fn leads(standings: &Standings) -> Leads {
 mod tests {
     use super::*;
     use crate::domain::ids::Epoch;
-    use crate::migration::lead::Lead;
+    use crate::log::lead::Lead;
 
     #[test]
     fn what_was_heard_outlives_the_process_and_damage_is_told() {

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use crate::actors::import::appender::Appender;
 use crate::actors::import::{Importer, Source};
+use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::domain::time::{Clock, SystemClock};
+use crate::domain::time::Clock;
 use crate::import::spec::SourceSpec;
+use crate::store::adapters::postgres::import_journal::PostgresImportJournal;
+use crate::store::adapters::postgres::source::PostgresSource;
+use crate::store::adapters::postgres::{Postgres, PostgresSettings};
 use crate::store::error::StoreError;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::postgres::import_journal::PostgresImportJournal;
-use crate::store::postgres::source::PostgresSource;
-use crate::store::postgres::{Postgres, PostgresSettings};
 
 /// The importer of every configured source; nothing is connected to before an import is started.
 /// `own` is our database, for checkpoints and parked rows. Fails only on an address that cannot be

@@ -10,23 +10,24 @@ use jiff::SignedDuration;
 use super::stores::Stores;
 use crate::actors::event_store::EventStore;
 use crate::actors::migration_mode::figures::{Verifications, Verified};
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::domain::ids::PartitionId;
-use crate::domain::time::{Clock, SystemClock};
+use crate::domain::time::Clock;
 use crate::jobs::assembly::{JobAssembly, assemble};
 use crate::jobs::manager::{JobSettings, Jobs};
 use crate::jobs::runner::Runner;
 use crate::jobs::standing::{RecordedStandings, Standing, Standings};
 use crate::migration::job::{Job, JobKind, JobState};
 use crate::proof::report::VerifyReport;
+use crate::store::adapters::postgres::Postgres;
+use crate::store::adapters::postgres::commits::PostgresCommits;
+use crate::store::adapters::postgres::custody::PostgresCustody;
+use crate::store::adapters::postgres::jobs::PostgresJobs;
+use crate::store::adapters::postgres::migration::PostgresMigration;
 use crate::store::error::StoreError;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::job_table::JobTable;
-use crate::store::postgres::Postgres;
-use crate::store::postgres::commits::PostgresCommits;
-use crate::store::postgres::custody::PostgresCustody;
-use crate::store::postgres::jobs::PostgresJobs;
-use crate::store::postgres::migration::PostgresMigration;
+use crate::store::ports::job_table::JobTable;
 
 /// Puts the jobs together; `more` are the runners for backfill. They begin to be taken over with
 /// [`Jobs::watch`].

@@ -32,10 +32,13 @@ use self::card::Places;
 use self::shutdown::{Ending, Escalations};
 use crate::config::Config;
 use crate::config::endpoints::{self, Endpoints};
+use crate::embedded::s3::server::Settings;
+use crate::embedded::s3::store::Options;
 use crate::embedded::{EmbeddedStack, Endpoints as EmbeddedEndpoints, Names, Parts};
 use crate::http::{Edge, HttpState};
 use crate::store::io_runtime::IoRuntime;
-use crate::store::transport::TopicNames;
+use crate::store::ports::object_store::IMMUTABLE;
+use crate::store::ports::transport::TopicNames;
 
 /// Threads of the I/O runtime: they wait more than they work, and two keep one slow poll from
 /// stalling everyone else's.
@@ -76,7 +79,15 @@ fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedStack> {
     };
     // Half of the reserve is for what is no command: snapshots, copies, imports.
     let kept_free = config.embedded.reserve_bytes / 2;
-    let stack = EmbeddedStack::start_keeping_free(&config.data_dir, parts, &names, kept_free)
+    let s3 = Settings {
+        store: Options {
+            min_free_bytes: kept_free,
+            ..Options::default()
+        },
+        immutable: Some(IMMUTABLE.to_owned()),
+        now_ms: || crate::clock::now().as_millisecond(),
+    };
+    let stack = EmbeddedStack::start_with(&config.data_dir, parts, &names, s3)
         .with_context(|| format!("cannot start on {}", config.data_dir.display()))?;
     if parts.kafka {
         tracing::info!(

@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::Context;
 use uuid::Uuid;
 
-use crate::domain::time::new_uuid;
+use crate::clock::new_uuid;
 use crate::embedded::private;
 
 const FILE: &str = "node-id";

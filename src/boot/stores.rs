@@ -6,28 +6,30 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::clock::{SystemClock, new_uuid};
 use crate::config::Config;
-use crate::domain::time::{Clock, SystemClock, new_uuid};
-use crate::embedded::Endpoints;
+use crate::config::endpoints::s3_settings as settings_of;
+use crate::domain::time::Clock;
+use crate::embedded::{Endpoints, S3Endpoint};
 use crate::log::identity::LogId;
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::unread::{Unproven, UnreadBucket};
 use crate::service::DependencyHealth;
+use crate::store::adapters::kafka::{KafkaSettings, KafkaTransport};
+use crate::store::adapters::postgres::commits::PostgresCommits;
+use crate::store::adapters::postgres::migration::PostgresMigration;
+use crate::store::adapters::postgres::{Postgres, PostgresSettings};
+use crate::store::adapters::s3::{S3ObjectStore, S3Settings};
 use crate::store::error::StoreErrorKind;
-use crate::store::event_log::{EventLog, describe_store};
 use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::kafka::{KafkaSettings, KafkaTransport};
-use crate::store::log_objects::{DerivedObjects, LogCustody};
+use crate::store::log::event_log::{EventLog, describe_store};
+use crate::store::log::log_objects::{DerivedObjects, LogCustody};
 use crate::store::metered::MeteredObjectStore;
-use crate::store::migration_table::MigrationTable as _;
-use crate::store::object_store::ObjectStore;
-use crate::store::postgres::commits::PostgresCommits;
-use crate::store::postgres::migration::PostgresMigration;
-use crate::store::postgres::{Postgres, PostgresSettings};
+use crate::store::ports::migration_table::MigrationTable as _;
+use crate::store::ports::object_store::ObjectStore;
 use crate::store::probe::{ProbeError, probe};
-use crate::store::s3::{S3Endpoint, S3ObjectStore, S3Settings};
 
 /// Pause between two looks whether S3 answers.
 const S3_PAUSE: Duration = Duration::from_secs(1);
@@ -48,7 +50,7 @@ pub struct Stores {
     /// Kafka; not connected to yet.
     pub kafka: Arc<KafkaTransport>,
     /// The topics' names.
-    pub topics: crate::store::transport::TopicNames,
+    pub topics: crate::store::ports::transport::TopicNames,
     /// How they are.
     pub health: DependencyHealth,
     /// What does not go on.
@@ -127,7 +129,7 @@ pub async fn connect(
         kafka: Arc::new(kafka),
         topics,
         health,
-        halts: Halts::default(),
+        halts: Halts::new(crate::clock::now),
     })
 }
 
@@ -178,7 +180,7 @@ async fn prepare_bucket(
                 Err(unfit @ ProbeError::Unfit(_)) => return Ok(Err(unfit)),
             }
             Ok(Ok(
-                describe_store(&*objects, partitions, SystemClock.now()).await?
+                describe_store(&*objects, partitions, SystemClock.now(), LogId(new_uuid())).await?
             ))
         });
         match attempt.await {
@@ -248,7 +250,7 @@ fn s3_settings(config: &Config, embedded: Option<&S3Endpoint>) -> anyhow::Result
         return Ok(settings);
     }
     let s3 = embedded.context("no S3 was started")?;
-    Ok(s3.settings(config.s3.request_timeout))
+    Ok(settings_of(s3, config.s3.request_timeout))
 }
 
 fn postgres_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<PostgresSettings> {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::exit::Exit;
 use super::output::{Output, table};
 use super::remote::{Api, ApiError, Remote};
-use crate::domain::time::new_uuid;
+use crate::clock::new_uuid;
 use crate::metrics::{COMMITS, WRITES};
 
 /// Put a running service under load

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::config::DEFAULT_DATA_DIR;
 use crate::config::endpoints::Endpoints;
 use crate::config::http::DEFAULT_PORT;
-use crate::store::proxy;
+use crate::store::adapters::proxy;
 
 /// No command waits longer for one answer; the service gives up after 30 s itself.
 const TIMEOUT: Duration = Duration::from_secs(60);

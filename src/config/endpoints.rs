@@ -5,11 +5,19 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::s3::S3Endpoint;
+pub use crate::embedded::S3Endpoint;
+use crate::store::adapters::s3::S3Settings;
+
+/// Settings of a client of an endpoint.
+pub fn s3_settings(at: &S3Endpoint, request_timeout: Duration) -> S3Settings {
+    let keys = (at.access_key.as_str(), at.secret_key.as_str());
+    S3Settings::at(&at.endpoint, &at.region, &at.bucket, keys, request_timeout)
+}
 
 /// Name of the file.
 pub const FILE: &str = "endpoints.json";

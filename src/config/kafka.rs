@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::kafka_options::KafkaOptions;
 use super::problems::Problems;
-use crate::store::kafka::{KafkaSettings, options};
+use crate::store::adapters::kafka::{KafkaSettings, options};
 
 /// The broker's own default: a fixed number would be wrong for one broker or for three.
 const BROKERS_DEFAULT: i32 = -1;

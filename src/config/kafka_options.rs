@@ -11,7 +11,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::secret::{REDACTED, Secret};
-use crate::store::kafka::options::{canonical, is_own};
+use crate::store::adapters::kafka::options::{canonical, is_own};
 
 /// Options of librdkafka by name. `Debug` and `Serialize` redact those that carry secrets.
 #[derive(Clone, Default, PartialEq, Eq)]

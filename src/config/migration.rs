@@ -10,9 +10,9 @@ use super::duration;
 use super::problems::Problems;
 use super::sources::{self, SourceConfig};
 use crate::import::spec::MAX_EVENT_BYTES;
+use crate::log::lead::Lead;
 use crate::migration::gate::GateSettings;
 use crate::migration::guardrail::GuardrailSettings;
-use crate::migration::lead::Lead;
 use crate::migration::stage::{Mode, StageKind};
 
 /// Longer than any drain of a copy that keeps up, shorter than most clients' patience.

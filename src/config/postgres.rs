@@ -10,7 +10,7 @@ use tokio_postgres::config::Host;
 use super::duration;
 use super::problems::Problems;
 use super::secret::{REDACTED, Secret, TextVisitor};
-use crate::store::postgres::PostgresSettings;
+use crate::store::adapters::postgres::PostgresSettings;
 
 /// A connection string. `Debug`, `Display` and `Serialize` leave the password out.
 #[derive(Clone, PartialEq, Eq)]

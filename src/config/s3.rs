@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::duration;
 use super::problems::Problems;
 use super::secret::Secret;
-use crate::store::s3::S3Settings;
+use crate::store::adapters::s3::S3Settings;
 
 /// The predecessor's bucket.
 pub const DEFAULT_BUCKET: &str = "spice-event-store";

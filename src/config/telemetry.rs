@@ -18,7 +18,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,oms::store=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,oms_store=debug`.
     pub log_level: String,
     /// Without it text on a terminal and JSON otherwise.
     pub log_format: Option<LogFormat>,

@@ -17,10 +17,11 @@ use super::problem::{self, Problem};
 use super::respond;
 use super::schema;
 use crate::actors::supervision::tree::{KillHow, NodeView};
-use crate::domain::time::{Clock, SystemClock, clock_shift};
-use crate::store::delivery::DeadLetter;
+use crate::clock::{SystemClock, clock_shift};
+use crate::domain::time::Clock;
 use crate::store::failpoint::{Action, Point};
-use crate::store::read_model::ProjectionStatus;
+use crate::store::ports::delivery::DeadLetter;
+use crate::store::ports::read_model::ProjectionStatus;
 
 /// The supervision tree.
 #[derive(Debug, Serialize)]

@@ -20,7 +20,7 @@ use super::headers::REQUEST_ID;
 use super::problem::{self, Problem};
 use super::respond;
 use crate::service::audit::{Answered, AuditFilter, AuditTrail, MAX_BODY};
-use crate::store::audit_table::{AuditEntry, AuditKind};
+use crate::store::ports::audit_table::{AuditEntry, AuditKind};
 
 /// What the middleware remembers of a request until it is answered: whether it is an order of an
 /// administrator. Who is refused is known by the answer alone.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::problem::Problem;
 use super::{admin, batch, databases, instances, jobs, json, migration, openapi, streams};
 use crate::domain::class::definition::ClassDefinition;
-use crate::store::read_model::query::QuerySpec;
+use crate::store::ports::read_model::query::QuerySpec;
 
 type Read = fn(&[u8]) -> Result<(), Problem>;
 

@@ -15,7 +15,7 @@ use crate::domain::class::ClassDefinition;
 use crate::domain::document::Document;
 use crate::domain::ids::{DatabaseName, StreamName};
 use crate::service::permits::Held;
-use crate::store::read_model::ListQuery;
+use crate::store::ports::read_model::ListQuery;
 
 /// Creates a class.
 #[utoipa::path(post, path = "/api/v1/databases/{db}/classes", operation_id = "createClass",

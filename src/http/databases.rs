@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::respond::{self, WriteAnswer, await_position};
 use super::schema;
 use crate::domain::ids::{DatabaseName, StreamName};
-use crate::store::read_model::ListQuery;
+use crate::store::ports::read_model::ListQuery;
 
 /// Items of a page when the caller does not say.
 pub const DEFAULT_LIMIT: usize = 100;

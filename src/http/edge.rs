@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use super::auth::{Authenticator, Token};
 use super::cors::Cors;
 use super::sse::TURNS;
-use crate::domain::time::new_uuid;
+use crate::clock::new_uuid;
 use crate::service::audit::AuditTrail;
 
 /// How the API is served. `boot` makes it of the configuration, which has the defaults.

@@ -19,7 +19,7 @@ use crate::domain::document::Document;
 use crate::domain::ids::{ClassId, DatabaseName, InstanceId, StreamName, Version};
 use crate::service::commands::NewInstance;
 use crate::service::queries::{Consistency, PointInTime};
-use crate::store::read_model::InstanceQuery;
+use crate::store::ports::read_model::InstanceQuery;
 
 /// A new instance.
 #[derive(Debug, Deserialize, ToSchema)]

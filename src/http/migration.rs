@@ -16,7 +16,7 @@ use super::problem::{self, Problem};
 use super::respond;
 use super::schema;
 use crate::domain::ids::PartitionId;
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::ramp::Share;
 use crate::migration::stage::Mode;
 use crate::migration::switch::Switch;

@@ -8,8 +8,8 @@ use super::path::ClassPath;
 use super::problem::Problem;
 use super::respond::{self, await_position};
 use super::schema;
-use crate::store::read_model::InstanceQuery;
-use crate::store::read_model::query::QuerySpec;
+use crate::store::ports::read_model::InstanceQuery;
+use crate::store::ports::read_model::query::QuerySpec;
 
 /// Queries the instances of a class.
 #[utoipa::path(post, path = "/api/v1/databases/{db}/classes/{class}/instances/query",

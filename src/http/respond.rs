@@ -15,7 +15,7 @@ use super::headers::{
 };
 use super::problem::Problem;
 use crate::domain::ids::{CommandId, Position, Version};
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::stage::Mode;
 use crate::service::Service;
 use crate::service::queries::Answer;

@@ -26,14 +26,14 @@ use super::runner::{Runner, Runners};
 use super::standing::Standings;
 use super::verify::{Verifier, VerifyRunner};
 use crate::domain::time::Clock;
-use crate::store::bucket_custody::BucketCustody;
-use crate::store::commit_store::CommitStore;
-use crate::store::custody::{Custody, RetiredTables};
 use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::job_table::JobTable;
-use crate::store::log_objects::LogCustody;
-use crate::store::object_store::ObjectStore;
+use crate::store::log::bucket_custody::BucketCustody;
+use crate::store::log::log_objects::LogCustody;
+use crate::store::ports::commit_store::CommitStore;
+use crate::store::ports::custody::{Custody, RetiredTables};
+use crate::store::ports::job_table::JobTable;
+use crate::store::ports::object_store::ObjectStore;
 
 /// What the jobs stand on.
 pub struct JobAssembly {

@@ -13,7 +13,7 @@ use crate::metrics;
 use crate::migration::job::{Job, JobProgress, JobState};
 use crate::store::backoff::Backoff;
 use crate::store::halts::Halts;
-use crate::store::job_table::{JobEnd, JobTable};
+use crate::store::ports::job_table::{JobEnd, JobTable};
 
 /// Pauses of a job that waits for a store. At most: somebody watches, and a store that comes back
 /// should be noticed within seconds.

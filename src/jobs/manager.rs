@@ -13,13 +13,14 @@ use uuid::Uuid;
 use super::context::{JobContext, Order};
 use super::driver::Driver;
 use super::runner::{JobRefused, Runners};
+use crate::clock::new_uuid;
 use crate::domain::refusal::Refusal;
-use crate::domain::time::{Clock, new_uuid};
+use crate::domain::time::Clock;
 use crate::migration::job::{Job, JobKind, JobProgress, JobState};
 use crate::store::error::StoreError;
 use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::job_table::JobTable;
+use crate::store::ports::job_table::JobTable;
 
 /// How jobs are kept.
 #[derive(Debug, Clone, Copy)]

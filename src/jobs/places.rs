@@ -7,13 +7,13 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::index::Location;
+use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
-use crate::migration::lead::Lead;
 use crate::proof::digest::RollingDigest;
 use crate::proof::found::{Damage, Found};
-use crate::store::commit_store::CommitStore;
-use crate::store::custody::Custody;
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::ports::commit_store::CommitStore;
+use crate::store::ports::custody::Custody;
 
 /// Objects asked for at once; a place may give fewer when they are large.
 const SPAN: Offset = 256;

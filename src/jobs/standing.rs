@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::ids::{Epoch, PartitionId};
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::record::Step;
 use crate::migration::stage::StageKind;
 use crate::store::error::StoreError;
-use crate::store::migration_table::MigrationTable;
+use crate::store::ports::migration_table::MigrationTable;
 
 /// Where a partition stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

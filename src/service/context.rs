@@ -2,9 +2,9 @@
 
 use tokio::time::Instant;
 
+use crate::clock::new_uuid;
 use crate::domain::event::Idempotency;
 use crate::domain::ids::{CommandId, Version};
-use crate::domain::time::new_uuid;
 use crate::domain::versions::VersionSet;
 use crate::flaws::{Flaw, flawed};
 

@@ -16,8 +16,8 @@ use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::domain::refusal::Refusal;
 use crate::log::object::{CommitKind, CommitObject};
 use crate::store::error::StoreError;
-use crate::store::event_log::EventLog;
-use crate::store::log_heads::LogHeads;
+use crate::store::log::event_log::EventLog;
+use crate::store::log::log_heads::LogHeads;
 
 /// How much one page may take.
 #[derive(Debug, Clone, Copy)]

@@ -19,7 +19,7 @@ use super::error::{RETRY_AFTER, ServiceError};
 use crate::domain::class::ClassCommand;
 use crate::domain::ids::{ClassId, DatabaseName, Position};
 use crate::domain::refusal::Refusal;
-use crate::store::read_model::ListQuery;
+use crate::store::ports::read_model::ListQuery;
 
 /// Databases that share a lock do so by chance, and class definitions are rare.
 const STRIPES: usize = 64;

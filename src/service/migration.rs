@@ -16,12 +16,12 @@ use crate::actors::mirrors::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::ramp::{Share, to_move};
 use crate::migration::record::Step;
 use crate::migration::stage::{Mode, StageKind, Whole};
 use crate::migration::switch::Switch;
-use crate::store::migration_table::MigrationTable;
+use crate::store::ports::migration_table::MigrationTable;
 
 pub use crate::actors::migration_mode::Planned;
 

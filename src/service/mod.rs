@@ -53,13 +53,13 @@ use crate::domain::ids::StreamName;
 use crate::domain::instance::Instance;
 use crate::domain::plain::PlainStream;
 use crate::jobs::manager::Jobs;
-use crate::store::audit_table::AuditTable;
-use crate::store::delivery::DeliveryStore;
 use crate::store::error::StoreError;
 use crate::store::failpoint;
 use crate::store::halts::Halts;
 use crate::store::health::Health;
-use crate::store::read_model::ReadModel;
+use crate::store::ports::audit_table::AuditTable;
+use crate::store::ports::delivery::DeliveryStore;
+use crate::store::ports::read_model::ReadModel;
 use crate::store::room::Room;
 
 /// How long a read waits for an entity to be loaded.

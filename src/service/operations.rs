@@ -10,18 +10,18 @@ use super::error::{RETRY_AFTER, ServiceError};
 use crate::actors::event_store::WritesFail;
 use crate::actors::projection;
 use crate::actors::supervision::tree::{KillHow, NodeView};
+use crate::clock::{self, MAX_SHIFT_SECONDS};
 use crate::domain::ids::PartitionId;
 use crate::domain::refusal::Refusal;
-use crate::domain::time::{self, MAX_SHIFT_SECONDS};
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
-use crate::store::audit_table::{AuditEntry, AuditFilter};
-use crate::store::delivery::{DeadLetter, DeliveryStatus};
 use crate::store::failpoint::{self, Action, Point};
 use crate::store::halts::{self, Halt};
 use crate::store::health::{DependencyState, DependencyStatus};
-use crate::store::read_model::ProjectionStatus;
-use crate::store::read_model::status::ONTOLOGY;
+use crate::store::ports::audit_table::{AuditEntry, AuditFilter};
+use crate::store::ports::delivery::{DeadLetter, DeliveryStatus};
+use crate::store::ports::read_model::ProjectionStatus;
+use crate::store::ports::read_model::status::ONTOLOGY;
 use crate::store::room::{RoomState, RoomStatus};
 
 /// The dependencies as last seen.
@@ -252,7 +252,7 @@ impl Service {
             let message = format!("at most {MAX_SHIFT_SECONDS} seconds in either direction");
             return Err(Refusal::invalid("invalid_offset", message).into());
         }
-        time::shift_clock(seconds);
+        clock::shift_clock(seconds);
         tracing::warn!(seconds, "the clock is shifted on request");
         Ok(())
     }

@@ -16,8 +16,8 @@ use crate::domain::ids::{
 use crate::domain::instance::Instance;
 use crate::domain::refusal::Refusal;
 use crate::metrics;
-use crate::store::event_log::StoredEvent;
-use crate::store::read_model::{InstanceQuery, ListQuery};
+use crate::store::log::event_log::StoredEvent;
+use crate::store::ports::read_model::{InstanceQuery, ListQuery};
 
 /// Bytes of events on one page at most; a larger event comes alone.
 const MAX_PAGE_BYTES: usize = 8 << 20;

@@ -11,26 +11,26 @@ use oms::actors::migration_mode::{Verifications, Verified};
 use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::Tree;
 use oms::actors::write_side::{self, MigrationSetup, WriteSide, WriteSideDeps};
+use oms::clock::{SystemClock, new_uuid};
 use oms::domain::ids::{Epoch, WriterId};
-use oms::domain::time::{SystemClock, new_uuid};
+use oms::log::lead::{Lead, Leadership};
 use oms::log::object::ControlRecord;
 use oms::log::partition::{PartitionLog, Stamp};
 use oms::migration::gate::GateSettings;
 use oms::migration::guardrail::GuardrailSettings;
-use oms::migration::lead::{Lead, Leadership};
 use oms::migration::record::MigrationRow;
 use oms::migration::stage::StageKind;
 use oms::migration::unread::UnreadBucket;
+use oms::store::adapters::memory::MemoryObjectStore;
+use oms::store::adapters::postgres::outbox::PostgresOutbox;
 use oms::store::error::StoreError;
-use oms::store::event_log::EventLog;
 use oms::store::faulty::{FaultRates, FaultyObjectStore};
 use oms::store::halts::Halts;
 use oms::store::health::Health;
-use oms::store::memory::MemoryObjectStore;
-use oms::store::migration_table::MigrationTable;
-use oms::store::object_store::ObjectStore;
-use oms::store::postgres::outbox::PostgresOutbox;
-use oms::store::transport::TopicNames;
+use oms::store::log::event_log::EventLog;
+use oms::store::ports::migration_table::MigrationTable;
+use oms::store::ports::object_store::ObjectStore;
+use oms::store::ports::transport::TopicNames;
 
 use crate::support;
 use crate::{P0, World};
@@ -88,7 +88,7 @@ pub fn process_on(
             }),
             clock: Arc::new(SystemClock),
             io: support::io(),
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
         },
     );
     (side, supervisor)

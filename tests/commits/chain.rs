@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use oms::clock::new_uuid;
 use oms::domain::event::{EncodedEvents, Envelope, NewEvent, Provenance, encode};
 use oms::domain::ids::{
     CommandId, Epoch, EventId, EventType, Offset, PartitionId, StreamName, StreamType, Version,
     WriterId,
 };
-use oms::domain::time::new_uuid;
 use oms::log::index::Location;
+use oms::log::lead::Lead;
 use oms::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
-use oms::migration::lead::Lead;
 use serde_json::value::RawValue;
 
 /// JSON whose text says more than its value: order, white space, escapes, repeated keys, numbers

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use oms::clock::new_uuid;
 use oms::domain::ids::{EventId, PartitionId};
-use oms::domain::time::new_uuid;
 use oms::log::object::CommitObject;
-use oms::store::commit_store::CommitStore;
+use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::error::StoreErrorKind;
-use oms::store::log_objects::LogObjects;
-use oms::store::memory::MemoryObjectStore;
-use oms::store::object_store::Created;
-use oms::store::s3_commits::S3Commits;
+use oms::store::log::log_objects::LogObjects;
+use oms::store::log::s3_commits::S3Commits;
+use oms::store::ports::commit_store::CommitStore;
+use oms::store::ports::object_store::Created;
 
 use crate::chain::{Chain, ODD, places};
 use crate::{P0, World};
@@ -258,7 +258,8 @@ async fn two_that_copy_the_same_log_end_with_one() {
     let other = World::on(world.settings.clone());
     let mut chain = Chain::new(P0);
     let objects: Vec<_> = (0..200).map(|_| chain.events(&["1", "2", "3"])).collect();
-    let mirror = |commits: oms::store::postgres::commits::PostgresCommits, step: usize| {
+    let mirror = |commits: oms::store::adapters::postgres::commits::PostgresCommits,
+                  step: usize| {
         let objects = objects.clone();
         tokio::spawn(async move {
             let mut done = 0;

@@ -1,7 +1,7 @@
 //! What somebody did to the tables by hand is found, not passed on.
 
-use oms::store::commit_store::CommitStore;
 use oms::store::error::StoreErrorKind;
+use oms::store::ports::commit_store::CommitStore;
 
 use crate::chain::{Chain, places};
 use crate::{P0, World};

@@ -6,9 +6,9 @@ use oms::domain::ids::Epoch;
 use oms::log::object::CommitObject;
 use oms::migration::record::{Change, MigrationRow};
 use oms::migration::stage::StageKind;
-use oms::store::commit_store::{Appended, CommitStore, LeadingTable};
 use oms::store::error::StoreErrorKind;
-use oms::store::migration_table::MigrationTable;
+use oms::store::ports::commit_store::{Appended, CommitStore, LeadingTable};
+use oms::store::ports::migration_table::MigrationTable;
 
 use crate::chain::Chain;
 use crate::support::eventually;

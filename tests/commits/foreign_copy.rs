@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use oms::actors::mirror::copier::prove_end;
+use oms::log::lead::Lead;
 use oms::log::object::CommitObject;
-use oms::migration::lead::Lead;
+use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::error::StoreErrorKind;
-use oms::store::event_log::EventLog;
-use oms::store::memory::MemoryObjectStore;
+use oms::store::log::event_log::EventLog;
 
 use crate::chain::Chain;
 use crate::{P0, World};

@@ -26,11 +26,11 @@ use std::sync::Arc;
 use oms::domain::ids::{Epoch, PartitionId};
 use oms::migration::record::MigrationRow;
 use oms::migration::stage::StageKind;
-use oms::store::commit_store::{Appended, CommitStore, LeadingTable};
-use oms::store::migration_table::MigrationTable;
-use oms::store::postgres::commits::PostgresCommits;
-use oms::store::postgres::migration::PostgresMigration;
-use oms::store::postgres::{Postgres, PostgresSettings};
+use oms::store::adapters::postgres::commits::PostgresCommits;
+use oms::store::adapters::postgres::migration::PostgresMigration;
+use oms::store::adapters::postgres::{Postgres, PostgresSettings};
+use oms::store::ports::commit_store::{Appended, CommitStore, LeadingTable};
+use oms::store::ports::migration_table::MigrationTable;
 
 use chain::Chain;
 use support::postgres;

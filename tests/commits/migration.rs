@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::ToSpan;
+use oms::clock::new_uuid;
 use oms::domain::ids::{Epoch, PartitionId};
-use oms::domain::time::new_uuid;
 use oms::migration::edge::{Direction, Edge, Move};
 use oms::migration::record::{Change, MigrationRow, Step};
 use oms::migration::stage::StageKind;
 use oms::migration::switch::{EdgeReport, Switch, SwitchState};
-use oms::store::commit_store::CommitStore;
 use oms::store::error::StoreErrorKind;
-use oms::store::migration_table::MigrationTable;
+use oms::store::ports::commit_store::CommitStore;
+use oms::store::ports::migration_table::MigrationTable;
 
 use crate::chain::Chain;
 use crate::support::{eventually, now};

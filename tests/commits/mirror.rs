@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use oms::actors::mirror::{Brake, Copier, MirrorDeps};
 use oms::actors::mirrors::Mirrors;
 use oms::domain::ids::{Epoch, PartitionId};
-use oms::migration::lead::{Lead, Leadership};
+use oms::log::lead::{Lead, Leadership};
 use oms::migration::stage::{Mode, Stage};
 use oms::migration::standing::Standing;
-use oms::store::commit_store::CommitStore;
-use oms::store::event_log::EventLog;
+use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::halts::Halts;
-use oms::store::log_heads::LogHeads;
-use oms::store::log_objects::LogObjects;
-use oms::store::memory::MemoryObjectStore;
-use oms::store::s3_commits::S3Commits;
+use oms::store::log::event_log::EventLog;
+use oms::store::log::log_heads::LogHeads;
+use oms::store::log::log_objects::LogObjects;
+use oms::store::log::s3_commits::S3Commits;
+use oms::store::ports::commit_store::CommitStore;
 use tokio::sync::watch;
 
 use crate::World;
@@ -69,7 +69,7 @@ async fn law_3_the_lag_of_a_copy_that_cannot_get_on_is_shown_and_an_unknown_one_
     };
     let all = |mode| vec![Some(standing(mode)); usize::from(PARTITIONS)];
     let (stage, stages) = watch::channel(all(Mode::DualWrite));
-    let halts = Halts::default();
+    let halts = Halts::new(oms::clock::now);
     let deps = MirrorDeps {
         log: Arc::new(log),
         heads: heads.clone(),

@@ -7,9 +7,9 @@ use oms::domain::ids::Epoch;
 use oms::log::identity::Mark;
 use oms::log::object::CommitObject;
 use oms::migration::stage::Mode;
-use oms::store::commit_store::{Appended, LeadingTable};
-use oms::store::delivery::{CommitGroup, DeliveryStore, OutboxRow};
-use oms::store::postgres::outbox::PostgresOutbox;
+use oms::store::adapters::postgres::outbox::PostgresOutbox;
+use oms::store::ports::commit_store::{Appended, LeadingTable};
+use oms::store::ports::delivery::{CommitGroup, DeliveryStore, OutboxRow};
 
 use crate::{P0, World};
 

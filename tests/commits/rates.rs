@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use oms::log::object::CommitObject;
-use oms::store::commit_store::{Appended, CommitStore};
+use oms::store::ports::commit_store::{Appended, CommitStore};
 
 use crate::chain::Chain;
 use crate::{P0, World};

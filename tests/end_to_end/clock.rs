@@ -230,5 +230,5 @@ async fn the_clock_is_shifted_only_where_chaos_is_enabled_and_within_reason() {
         .expect("a time")
         .parse()
         .expect("a time");
-    assert!(now < oms::domain::time::Clock::now(&oms::domain::time::SystemClock));
+    assert!(now < oms::domain::time::Clock::now(&oms::clock::SystemClock));
 }

@@ -24,7 +24,7 @@ async fn law_9_an_event_too_large_for_the_broker_reaches_its_readers_in_every_mo
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
     let service = Service::start(&env, &["--mode", "legacy"]).await;
     // On a broker that others use too.
-    let story = oms::domain::time::new_uuid().to_string();
+    let story = oms::clock::new_uuid().to_string();
     for (i, (mode, lead)) in STAGES.into_iter().enumerate() {
         if mode != "legacy" {
             switched(&service, mode, lead).await;

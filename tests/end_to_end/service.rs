@@ -18,7 +18,7 @@ pub fn real_s3() -> Option<Value> {
         return None;
     };
     let mut s3: Value = serde_json::from_str(&text).expect("OMS_TEST_S3 is JSON");
-    s3["bucket"] = json!(format!("e2e-{}", oms::domain::time::new_uuid()));
+    s3["bucket"] = json!(format!("e2e-{}", oms::clock::new_uuid()));
     Some(s3)
 }
 

@@ -43,7 +43,7 @@ fn consume(broker: &Broker, topic: &str, n: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_9_a_relay_that_was_stopped_publishes_nothing_old_when_it_wakes() {
-    let story = oms::domain::time::new_uuid().simple().to_string();
+    let story = oms::clock::new_uuid().simple().to_string();
     let prefix = format!("{PREFIX}-{story}");
     let broker = Broker::start_for(&prefix);
     let topic = format!("{prefix}.stream");

@@ -1,9 +1,9 @@
 //! Protocols that are broken on purpose, each in one place. The checker must find every one.
 
 use oms::domain::ids::Epoch;
+use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
 use oms::migration::handoff::{Action, Known, Wish, next_action};
-use oms::migration::lead::Lead;
 use oms::migration::record::{Change, Step};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,11 +6,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use oms::domain::ids::{Epoch, Offset};
+use oms::log::fence::may_append_in_s3;
+use oms::log::lead::{Lead, Leadership};
 use oms::log::object::ControlRecord;
 use oms::migration::edge::Move;
-use oms::migration::fence::{may_append_in_postgres, may_append_in_s3};
+use oms::migration::fence::may_append_in_postgres;
 use oms::migration::handoff::{self, Action, Known, PostgresView, Wish};
-use oms::migration::lead::{Lead, Leadership};
 use oms::migration::record::MigrationRow;
 use oms::migration::stage::StageKind;
 use stateright::{Model, Property};

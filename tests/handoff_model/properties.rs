@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use oms::migration::fence::{may_append_in_postgres, may_append_in_s3};
+use oms::log::fence::may_append_in_s3;
+use oms::log::lead::{Lead, Leadership};
+use oms::migration::fence::may_append_in_postgres;
 use oms::migration::handoff::{Action, Known, Wish, next_action};
-use oms::migration::lead::{Lead, Leadership};
 use oms::migration::record::Step;
 use stateright::Property;
 

@@ -1,7 +1,7 @@
 //! What a model must have come by for its silence to mean anything.
 
+use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
-use oms::migration::lead::Lead;
 use oms::migration::record::Step;
 use oms::migration::stage::StageKind;
 

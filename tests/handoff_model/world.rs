@@ -9,10 +9,10 @@
 //! something is one that acts on an older state of a store, and any state there ever was will do.
 
 use oms::domain::ids::{Epoch, Offset};
+use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
 use oms::migration::fence::may_append_in_postgres;
 use oms::migration::handoff::{PostgresView, S3View};
-use oms::migration::lead::Lead;
 use oms::migration::record::{MigrationRow, Step};
 
 use super::flaws::Flaw;

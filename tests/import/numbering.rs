@@ -95,7 +95,7 @@ async fn events_without_a_number_are_numbered_by_their_positions() {
 /// The checkpoint was lost after some of it, or never kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_2_numbers_given_here_are_given_again_after_a_crash() {
-    use oms::store::import::ImportJournal as _;
+    use oms::store::ports::import::ImportJournal as _;
     let world = World::new(PLAIN).await;
     for n in 0..5 {
         let rows = format!(

@@ -1,6 +1,6 @@
 //! Each preset against the schema and the rows that its tool really made.
 
-use oms::store::import::ImportJournal as _;
+use oms::store::ports::import::ImportJournal as _;
 use serde_json::{Value, json};
 
 use super::world::{World, import, start};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use oms::actors::import::run::{Control, ImportRun, Order, RunDeps};
-use oms::domain::time::SystemClock;
+use oms::clock::SystemClock;
 use oms::import::progress::ImportStatus;
-use oms::store::import::ImportJournal as _;
+use oms::store::ports::import::ImportJournal as _;
 use tokio::sync::watch;
 
 use super::world::{PLAIN, PLAIN_TOML, World, import, start};

@@ -10,23 +10,23 @@ use oms::actors::import::{Importer, Source, StartImport};
 use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::Tree;
 use oms::actors::write_side::{self, WriteSide, WriteSideDeps};
+use oms::clock::{SystemClock, new_uuid};
 use oms::config::sources::SourceConfig;
 use oms::domain::event::Envelope;
 use oms::domain::ids::{Epoch, StreamName, Version, WriterId};
-use oms::domain::time::{SystemClock, new_uuid};
 use oms::import::progress::{ImportState, ImportStatus};
+use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
 use oms::log::partition::{PartitionLog, Stamp};
-use oms::migration::lead::Lead;
-use oms::store::event_log::EventLog;
+use oms::store::adapters::memory::MemoryObjectStore;
+use oms::store::adapters::postgres::import_journal::PostgresImportJournal;
+use oms::store::adapters::postgres::source::PostgresSource;
+use oms::store::adapters::postgres::{Postgres, PostgresSettings};
 use oms::store::halts::Halts;
 use oms::store::health::Health;
-use oms::store::memory::MemoryObjectStore;
+use oms::store::log::event_log::EventLog;
 use oms::store::metered::MeteredObjectStore;
-use oms::store::postgres::import_journal::PostgresImportJournal;
-use oms::store::postgres::source::PostgresSource;
-use oms::store::postgres::{Postgres, PostgresSettings};
-use oms::store::transport::TopicNames;
+use oms::store::ports::transport::TopicNames;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -88,7 +88,7 @@ impl World {
             migration: None,
             clock: Arc::new(SystemClock),
             io: io(),
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
         };
         let (started, side) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use oms::embedded::s3::server::Settings;
 use oms::embedded::{EmbeddedStack, Endpoints, Names, Parts};
-use oms::store::transport::TopicNames;
+use oms::store::ports::object_store::IMMUTABLE;
+use oms::store::ports::transport::TopicNames;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -98,10 +100,14 @@ impl Cluster {
                 kafka: false,
                 ..Parts::ALL
             };
-            EmbeddedStack::start(&path, parts, &names)
+            let guarded = Settings {
+                immutable: Some(IMMUTABLE.to_owned()),
+                ..Settings::default()
+            };
+            EmbeddedStack::start_with(&path, parts, &names, guarded)
         });
         let stack = stack.await.expect("no panic").expect("S3 and PostgreSQL");
-        let prefix = format!("nemesis-{}", oms::domain::time::new_uuid());
+        let prefix = format!("nemesis-{}", oms::clock::new_uuid());
         let mut cluster = Self {
             nodes: vec![],
             broker: Broker::start_for(&prefix),

@@ -6,7 +6,7 @@ use oms::jobs::archive::parquet;
 use oms::jobs::runner::JobRefused;
 use oms::migration::job::{Job, JobKind, JobState};
 use oms::migration::stage::StageKind;
-use oms::store::object_store::ObjectStore;
+use oms::store::ports::object_store::ObjectStore;
 use serde_json::json;
 
 use super::world::World;

@@ -13,8 +13,8 @@ use oms::log::partition::PartitionLog;
 use oms::migration::job::{JobKind, JobProgress, JobState};
 use oms::migration::stage::StageKind;
 use oms::proof::report::VerifyReport;
-use oms::store::log_objects::LogObjects;
-use oms::store::s3_commits::S3Commits;
+use oms::store::log::log_objects::LogObjects;
+use oms::store::log::s3_commits::S3Commits;
 use serde_json::{Value, json};
 
 use super::support::{eventually, postgres};
@@ -115,7 +115,7 @@ async fn a_job_pauses_at_a_checkpoint_and_goes_on_from_it() {
 async fn a_job_whose_process_died_is_taken_over_from_its_checkpoint() {
     let counting = Arc::new(Counting::default());
     let world = World::with(2, 1, StageKind::DualWriteS3, vec![]).await;
-    let id = oms::domain::time::new_uuid();
+    let id = oms::clock::new_uuid();
     // What a process that died left behind.
     world
         .sql(&format!(
@@ -214,7 +214,7 @@ async fn an_incremental_verification_looks_only_at_what_is_new() {
     let object = super::world::next(0, world.log[0].last(), 2);
     world.overwrite(&object).await;
     let copied = Arc::new(object.clone());
-    oms::store::commit_store::CommitStore::copy(&*world.commits, &[copied])
+    oms::store::ports::commit_store::CommitStore::copy(&*world.commits, &[copied])
         .await
         .unwrap();
     world.log[0].push(object);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oms::log::keys;
+use oms::log::lead::Lead;
 use oms::log::object::ObjectHash;
-use oms::migration::lead::Lead;
 use oms::migration::stage::StageKind;
 use oms::proof::divergence::{DivergenceKind::*, Remedy};
-use oms::store::commit_store::CommitStore;
-use oms::store::object_store::{ObjectStore, list_all};
+use oms::store::ports::commit_store::CommitStore;
+use oms::store::ports::object_store::{ObjectStore, list_all};
 use serde_json::json;
 
 use super::planted::{HARM, N, STREAMS, harm_the_bucket, is_whole, quarantined, what, world};

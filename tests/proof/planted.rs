@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use oms::domain::ids::PartitionId;
 use oms::log::keys;
+use oms::log::lead::Lead;
 use oms::log::object::ObjectHash;
-use oms::migration::lead::Lead;
 use oms::migration::stage::StageKind;
 use oms::proof::divergence::{Divergence, DivergenceKind, Remedy};
-use oms::store::commit_store::CommitStore;
-use oms::store::object_store::{ObjectStore, list_all};
+use oms::store::ports::commit_store::CommitStore;
+use oms::store::ports::object_store::{ObjectStore, list_all};
 use serde_json::json;
 
 use super::world::{P, World, forged, header, next};

@@ -5,34 +5,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use oms::clock::{SystemClock, new_uuid};
+use oms::config::endpoints::s3_settings;
 use oms::domain::event::{EncodedEvents, NewEvent, Provenance, encode};
 use oms::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
 };
-use oms::domain::time::{SystemClock, new_uuid};
-use oms::embedded::s3::server::S3Server;
+use oms::embedded::S3Endpoint;
+use oms::embedded::s3::server::{S3Server, Settings};
 use oms::jobs::assembly::{JobAssembly, assemble};
 use oms::jobs::manager::{JobSettings, Jobs};
 use oms::jobs::repair::report::RepairReport;
 use oms::jobs::runner::Runner;
 use oms::jobs::standing::{Standing, Standings};
 use oms::log::keys;
+use oms::log::lead::Lead;
 use oms::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
 use oms::migration::job::{Job, JobKind, JobState};
-use oms::migration::lead::Lead;
 use oms::migration::stage::StageKind;
 use oms::proof::report::VerifyReport;
-use oms::store::commit_store::CommitStore;
+use oms::store::adapters::postgres::commits::PostgresCommits;
+use oms::store::adapters::postgres::custody::PostgresCustody;
+use oms::store::adapters::postgres::jobs::PostgresJobs;
+use oms::store::adapters::postgres::{Postgres, PostgresSettings};
+use oms::store::adapters::s3::S3ObjectStore;
 use oms::store::error::StoreError;
 use oms::store::halts::Halts;
-use oms::store::log_objects::{DerivedObjects, LogCustody, LogObjects};
-use oms::store::object_store::ObjectStore;
-use oms::store::postgres::commits::PostgresCommits;
-use oms::store::postgres::custody::PostgresCustody;
-use oms::store::postgres::jobs::PostgresJobs;
-use oms::store::postgres::{Postgres, PostgresSettings};
-use oms::store::s3::{S3Endpoint, S3ObjectStore};
-use oms::store::s3_commits::S3Commits;
+use oms::store::log::log_objects::{DerivedObjects, LogCustody, LogObjects};
+use oms::store::log::s3_commits::S3Commits;
+use oms::store::ports::commit_store::CommitStore;
+use oms::store::ports::object_store::IMMUTABLE;
+use oms::store::ports::object_store::ObjectStore;
 use parking_lot::Mutex;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -84,7 +87,7 @@ impl Parts {
             io: super::support::io(),
             clock: Arc::new(SystemClock),
             settings: quick(),
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
             more,
         })
     }
@@ -201,9 +204,13 @@ impl World {
         more: Vec<Arc<dyn Runner>>,
     ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let server = S3Server::start(dir.path(), "bucket").expect("S3");
+        let guarded = Settings {
+            immutable: Some(IMMUTABLE.to_owned()),
+            ..Settings::default()
+        };
+        let server = S3Server::start_with(dir.path(), "bucket", guarded).expect("S3");
         let client = |at: &S3Endpoint| {
-            let settings = at.settings(Duration::from_secs(30));
+            let settings = s3_settings(at, Duration::from_secs(30));
             Arc::new(S3ObjectStore::new(&settings).expect("client"))
         };
         let (bucket, objects) = (client(server.endpoint()), client(&server.mender()));

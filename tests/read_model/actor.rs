@@ -8,8 +8,8 @@ use oms::actors::projection::{ProjectionProgress, Rebuild, Status, follow, start
 use oms::actors::supervision::supervisor::Supervisor;
 use oms::actors::supervision::tree::{KillHow, Tree};
 use oms::store::io_runtime::IoRuntime;
-use oms::store::read_model::ReadModel;
-use oms::store::read_model::status::ProjectionState;
+use oms::store::ports::read_model::ReadModel;
+use oms::store::ports::read_model::status::ProjectionState;
 use tokio::time::Instant;
 
 use crate::history::History;

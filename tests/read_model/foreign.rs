@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use oms::actors::projection::{ProjectionDeps, Projector};
+use oms::clock::new_uuid;
 use oms::domain::ids::PartitionId;
-use oms::domain::time::new_uuid;
 use oms::log::identity::LogId;
 use oms::log::keys;
-use oms::store::event_log::EventLog;
-use oms::store::object_store::ObjectStore;
-use oms::store::postgres::PostgresSettings;
-use oms::store::postgres::read_model::PostgresReadModel;
+use oms::store::adapters::postgres::PostgresSettings;
+use oms::store::adapters::postgres::read_model::PostgresReadModel;
+use oms::store::log::event_log::EventLog;
+use oms::store::ports::object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
 use crate::support::{eventually, postgres};

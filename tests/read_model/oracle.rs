@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use oms::store::read_model::field::{Field, Order, Test};
-use oms::store::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
+use oms::store::ports::read_model::field::{Field, Order, Test};
+use oms::store::ports::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
 use serde_json::{Value, json};
 
 /// An instance.

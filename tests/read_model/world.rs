@@ -6,21 +6,21 @@ use std::sync::Arc;
 use oms::actors::projection::{
     BatchLimits, ProjectionDeps, ProjectionProgress, ProjectionSettings,
 };
+use oms::clock::new_uuid;
 use oms::domain::event::{EncodedEvents, NewEvent, Provenance, encode};
 use oms::domain::ids::{
     ClassId, CommandId, DatabaseName, Epoch, EventId, EventType, InstanceId, PartitionId, Position,
     StreamName, Version, WriterId,
 };
-use oms::domain::time::new_uuid;
+use oms::log::lead::Lead;
 use oms::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
-use oms::migration::lead::Lead;
-use oms::store::event_log::EventLog;
+use oms::store::adapters::memory::MemoryObjectStore;
+use oms::store::adapters::postgres::PostgresSettings;
+use oms::store::adapters::postgres::read_model::PostgresReadModel;
 use oms::store::halts::Halts;
-use oms::store::log_heads::LogHeads;
-use oms::store::memory::MemoryObjectStore;
-use oms::store::postgres::PostgresSettings;
-use oms::store::postgres::read_model::PostgresReadModel;
-use oms::store::read_model::{InstanceQuery, ListQuery, ReadModel};
+use oms::store::log::event_log::EventLog;
+use oms::store::log::log_heads::LogHeads;
+use oms::store::ports::read_model::{InstanceQuery, ListQuery, ReadModel};
 use serde_json::{Value, json};
 
 use crate::support;
@@ -228,7 +228,7 @@ impl Writer {
                     bytes: 1 << 20,
                 },
             },
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
         }
     }
 }
@@ -245,7 +245,7 @@ pub fn model(settings: &PostgresSettings) -> Arc<PostgresReadModel> {
 /// Everything that queries can see, as JSON.
 pub async fn everything(model: &dyn ReadModel) -> Value {
     let mut all = serde_json::Map::new();
-    let mut put = |key: String, record: &oms::store::read_model::Record| {
+    let mut put = |key: String, record: &oms::store::ports::read_model::Record| {
         let data: Value = serde_json::from_str(record.data.get()).expect("JSON");
         all.insert(
             key,

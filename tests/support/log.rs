@@ -4,17 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use oms::clock::new_uuid;
 use oms::domain::event::{NewEvent, Provenance, encode};
 use oms::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
 };
-use oms::domain::time::new_uuid;
+use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
 use oms::log::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp};
-use oms::migration::lead::Lead;
-use oms::store::event_log::EventLog;
-use oms::store::log_heads::LogHeads;
-use oms::store::memory::MemoryObjectStore;
+use oms::store::adapters::memory::MemoryObjectStore;
+use oms::store::log::event_log::EventLog;
+use oms::store::log::log_heads::LogHeads;
 
 const LIMITS: BatchLimits = BatchLimits {
     events: 1_000,

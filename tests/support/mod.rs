@@ -41,6 +41,7 @@ pub fn io() -> oms::store::io_runtime::IoRuntime {
 
 /// The wall clock.
 pub fn now() -> jiff::Timestamp {
-    use oms::domain::time::{Clock, SystemClock};
+    use oms::clock::SystemClock;
+    use oms::domain::time::Clock;
     SystemClock.now()
 }

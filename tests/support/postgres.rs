@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
+use oms::store::adapters::postgres::{Postgres, PostgresSettings};
 use oms::store::health::Health;
-use oms::store::postgres::{Postgres, PostgresSettings};
 
 /// A running cluster. It ends with the process, whatever way that ends.
 pub struct Cluster {

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use oms::domain::ids::{Offset, PartitionId, Position};
 use oms::log::identity::Mark;
 use oms::log::object::ObjectHash;
-use oms::store::delivery::*;
+use oms::store::adapters::postgres::outbox::PostgresOutbox;
 use oms::store::error::{StoreError, StoreErrorKind};
-use oms::store::postgres::outbox::PostgresOutbox;
+use oms::store::ports::delivery::*;
 
 /// An outbox in which deletions do not happen while told so: the crash between the broker's
 /// acknowledgement and the deletion.

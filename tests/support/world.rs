@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use oms::actors::outbox::{OutboxDeps, Tailer};
 use oms::actors::relay::{Publisher, QueueLimits, RelayDeps, RelaySettings};
+use oms::clock::SystemClock;
 use oms::domain::ids::Epoch;
 use oms::domain::ids::StreamName;
-use oms::domain::time::SystemClock;
 use oms::migration::stage::Stage;
 use oms::migration::standing::Standing;
-use oms::store::delivery::{DeliveryStatus, DeliveryStore};
+use oms::store::adapters::kafka::{KafkaSettings, KafkaTransport};
+use oms::store::adapters::postgres::PostgresSettings;
+use oms::store::adapters::postgres::outbox::PostgresOutbox;
 use oms::store::halts::Halts;
 use oms::store::health::Health;
-use oms::store::kafka::{KafkaSettings, KafkaTransport};
-use oms::store::postgres::PostgresSettings;
-use oms::store::postgres::outbox::PostgresOutbox;
+use oms::store::ports::delivery::{DeliveryStatus, DeliveryStore};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::kafka::Broker;
@@ -61,7 +61,7 @@ impl World {
             stages: led_by_s3(),
             recorded: self.recorded.clone(),
             look_every: Duration::from_millis(100),
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
         }
     }
 
@@ -81,7 +81,7 @@ impl World {
             clock: Arc::new(SystemClock),
             recorded: self.recorded.clone(),
             node: "node".into(),
-            halts: Halts::default(),
+            halts: Halts::new(oms::clock::now),
             settings: RelaySettings {
                 limits: QueueLimits {
                     // Small, so that a few hundred events are many waves and windows.

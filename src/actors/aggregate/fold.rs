@@ -12,7 +12,7 @@ use crate::flaws::{Flaw, strikes};
 use crate::log::identity::LogId;
 use crate::log::object::ObjectHash;
 use crate::store::alarms;
-use crate::store::event_log::StoredEvent;
+use crate::store::log::event_log::StoredEvent;
 
 /// Events read at once: bounds what a long stream holds in memory while it is folded.
 const FOLD_CHUNK: u64 = 1000;

@@ -22,20 +22,20 @@ use crate::actors::event_store::EventStoreSettings;
 use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::supervision::tree::{ActorState, KillHow, Tree};
 use crate::actors::write_side::{self, WriteSide, WriteSideDeps};
+use crate::clock::SystemClock;
 use crate::domain::aggregate::{Aggregate, DecodeError, DomainEvent, EventMeta};
 use crate::domain::event::{Envelope, Idempotency};
 use crate::domain::ids::{CommandId, StreamName, StreamType, Version};
 use crate::domain::refusal::{Refusal, RefusalKind};
-use crate::domain::time::SystemClock;
-use crate::store::event_log::EventLog;
+use crate::store::adapters::memory::MemoryObjectStore;
 use crate::store::faulty::{FaultRates, FaultyObjectStore};
 use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::memory::MemoryObjectStore;
+use crate::store::log::event_log::EventLog;
 use crate::store::metered::MeteredObjectStore;
-use crate::store::object_store::ObjectStore;
-use crate::store::transport::TopicNames;
+use crate::store::ports::object_store::ObjectStore;
+use crate::store::ports::transport::TopicNames;
 
 /// A purse: pays out only what is in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ fn process(store: Arc<dyn ObjectStore>, settings: RegistrySettings) -> Process {
         tree.clone(),
         Arc::new(|node| panic!("{} failed beyond its limit", node.path)),
     );
-    let halts = Halts::default();
+    let halts = Halts::new(crate::clock::now);
     let side = write_side::start(
         &supervisor,
         WriteSideDeps {

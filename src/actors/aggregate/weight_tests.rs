@@ -23,6 +23,7 @@ use crate::actors::event_store::{AppendError, AppendRequest, EventStoreSettings}
 use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::supervision::tree::Tree;
 use crate::actors::write_side::{self, WriteSide, WriteSideDeps};
+use crate::clock::{SystemClock, new_uuid};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::class::EffectiveClass;
 use crate::domain::document::Document;
@@ -31,15 +32,14 @@ use crate::domain::ids::{CommandId, EventType, StreamName, StreamType, Version};
 use crate::domain::instance::{Instance, InstanceCommand};
 use crate::domain::plain::PlainStream;
 use crate::domain::refusal::Refusal;
-use crate::domain::time::{SystemClock, new_uuid};
 use crate::log::partition::Verdict;
 use crate::migration::guardrail::Judgement;
-use crate::store::event_log::EventLog;
+use crate::store::adapters::memory::MemoryObjectStore;
 use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::memory::MemoryObjectStore;
-use crate::store::object_store::ObjectStore;
-use crate::store::transport::TopicNames;
+use crate::store::log::event_log::EventLog;
+use crate::store::ports::object_store::ObjectStore;
+use crate::store::ports::transport::TopicNames;
 
 const EVENT: usize = 4_096;
 const APPEND: usize = 16_384;
@@ -95,7 +95,7 @@ fn world(store: Arc<dyn ObjectStore>, event: usize, append: usize) -> World {
             snapshot_every: SnapshotEvery(10),
             topics: TopicNames::new("oms".to_owned()),
             migration: None,
-            halts: Halts::default(),
+            halts: Halts::new(crate::clock::now),
             clock: Arc::new(SystemClock),
             io: io(),
         },

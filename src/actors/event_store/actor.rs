@@ -29,19 +29,20 @@ use crate::actors::supervision::handle::Handle;
 use crate::actors::supervision::policy::ActorKind;
 use crate::actors::supervision::supervisor::Supervisor;
 use crate::actors::write_path::Standings;
+use crate::clock::new_uuid;
 use crate::domain::ids::{PartitionId, WriterId};
-use crate::domain::time::{Clock, new_uuid};
+use crate::domain::time::Clock;
 use crate::flaws::{Flaw, flawed};
 use crate::log::object::{CommitKind, CommitObject, CorruptObject};
 use crate::log::partition::{Append, BatchLimits, PartitionLog, Stamp};
 use crate::metrics;
 use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::event_log::EventLog;
 use crate::store::halts::{Halts, WRITES};
-use crate::store::log_heads::LogHeads;
-use crate::store::migration_table::MigrationTable;
-use crate::store::transport::TopicNames;
+use crate::store::log::event_log::EventLog;
+use crate::store::log::log_heads::LogHeads;
+use crate::store::ports::migration_table::MigrationTable;
+use crate::store::ports::transport::TopicNames;
 
 /// How long appends are held before it is looked again who leads, unless news comes first.
 const HOLD: Duration = Duration::from_millis(20);

@@ -30,13 +30,13 @@ use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
 use crate::domain::weight::{MAX_APPEND_BYTES, MAX_EVENT_BYTES};
 use crate::flaws::{Flaw, flawed};
 use crate::log::index::{CommandOutcome, KeyBounds, Location};
+use crate::log::lead::Leadership;
 use crate::log::partition::{PartitionLog, Verdict};
-use crate::migration::lead::Leadership;
 use crate::migration::stage::Stage;
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::event_log::{EventLog, StoredEvent};
 use crate::store::halts::{Halt, WRITES, reason_of};
-use crate::store::log_heads::LogHeads;
+use crate::store::log::event_log::{EventLog, StoredEvent};
+use crate::store::log::log_heads::LogHeads;
 
 /// How the writers work.
 #[derive(Debug, Clone, Copy)]

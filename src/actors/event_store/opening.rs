@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::time::{Duration, sleep};
 
 use super::actor::WriterDeps;
+use crate::log::lead::Lead;
 use crate::log::partition::PartitionLog;
-use crate::migration::lead::Lead;
 use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::WRITES;

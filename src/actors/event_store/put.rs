@@ -7,17 +7,17 @@ use rand::Rng;
 use tokio::time::{Instant, sleep};
 
 use crate::flaws::{Flaw, flawed, strikes};
+use crate::log::lead::{Lead, Leadership};
 use crate::log::object::CommitObject;
 use crate::log::partition::Owner;
 use crate::metrics;
-use crate::migration::lead::{Lead, Leadership};
 use crate::migration::stage::Mode;
-use crate::store::commit_store::{Appended, CommitStore, LeadingTable};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::event_log::EventLog;
-use crate::store::object_store::Created;
-use crate::store::outbox_rows::rows_of;
-use crate::store::transport::TopicNames;
+use crate::store::log::event_log::EventLog;
+use crate::store::log::outbox_rows::rows_of;
+use crate::store::ports::commit_store::{Appended, CommitStore, LeadingTable};
+use crate::store::ports::object_store::Created;
+use crate::store::ports::transport::TopicNames;
 
 /// First pause before the same put is tried again.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::actor::{EventStoreActor, Phase, WriterDeps};
 use crate::domain::ids::Offset;
 use crate::flaws::{Flaw, flawed};
+use crate::log::lead::Lead;
 use crate::log::object::{CommitKind, CommitObject, CorruptObject};
 use crate::log::partition::PartitionLog;
 use crate::migration::fence::may_append_in_postgres;
-use crate::migration::lead::Lead;
 use crate::migration::standing::Standing;
 use crate::store::error::StoreError;
 

@@ -27,7 +27,7 @@ use crate::domain::time::Clock;
 use crate::import::progress::{ImportState, ImportStatus};
 use crate::import::spec::SourceSpec;
 use crate::store::error::StoreError;
-use crate::store::import::{ForeignEvents, ImportJournal, ParkedEntry};
+use crate::store::ports::import::{ForeignEvents, ImportJournal, ParkedEntry};
 
 /// A source that may be imported.
 #[derive(Clone)]

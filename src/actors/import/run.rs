@@ -12,7 +12,7 @@ use crate::domain::time::Clock;
 use crate::import::progress::{ImportState, ImportStatus};
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
-use crate::store::import::ImportJournal;
+use crate::store::ports::import::ImportJournal;
 
 /// Pauses while the source or the journal does not answer.
 pub(super) const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));

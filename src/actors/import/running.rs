@@ -35,7 +35,7 @@ use crate::import::spec::SourceSpec;
 use crate::metrics;
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
-use crate::store::import::{Checkpoint, Page, PageEnd};
+use crate::store::ports::import::{Checkpoint, Page, PageEnd};
 
 /// Something that has ended.
 enum Ended {

@@ -14,12 +14,13 @@ use tokio::time::Instant;
 
 use crate::actors::event_store::EventStore;
 use crate::actors::write_path::Standings;
+use crate::clock::new_uuid;
 use crate::domain::ids::{Epoch, PartitionId, WriterId};
-use crate::domain::time::{Clock, new_uuid};
+use crate::domain::time::Clock;
+use crate::log::lead::{Lead, Leadership};
 use crate::log::object::{CommitObject, ControlRecord};
 use crate::log::partition::{PartitionLog, Stamp};
 use crate::metrics;
-use crate::migration::lead::{Lead, Leadership};
 use crate::migration::record::MigrationRow;
 use crate::migration::stage::{Stage, StageKind, Whole};
 use crate::migration::standing::{Heard, Standing, of_heard, without_postgres};
@@ -27,7 +28,7 @@ use crate::migration::unread::UnreadBucket;
 use crate::store::alarms::CopyKind;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{HAND_OFF, Halts, WRITES};
-use crate::store::migration_table::{MigrationTable, RowSeen};
+use crate::store::ports::migration_table::{MigrationTable, RowSeen};
 
 /// Shortest time between two looks at PostgreSQL, however much is in doubt.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);

@@ -7,17 +7,17 @@ use async_trait::async_trait;
 
 use super::board::Board;
 use crate::actors::mirrors::Mirrors;
+use crate::clock::new_uuid;
 use crate::domain::ids::PartitionId;
-use crate::domain::time::new_uuid;
+use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
 use crate::migration::edge::{Direction, Edge, Move};
 use crate::migration::gate::Figures;
-use crate::migration::lead::Lead;
-use crate::store::commit_store::CommitStore;
-use crate::store::delivery::{DeliveryStatus, DeliveryStore, PartitionDelivery};
 use crate::store::error::StoreError;
 use crate::store::health::Health;
-use crate::store::object_store::ObjectStore;
+use crate::store::ports::commit_store::CommitStore;
+use crate::store::ports::delivery::{DeliveryStatus, DeliveryStore, PartitionDelivery};
+use crate::store::ports::object_store::ObjectStore;
 use crate::store::probe::{ProbeError, probe};
 
 /// The last full verification that came to its end.

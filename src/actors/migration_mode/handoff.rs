@@ -7,20 +7,20 @@ use tokio::time::{Instant, sleep};
 
 use super::board::Board;
 use crate::actors::mirror::copier::{copy_some, prove_end};
+use crate::clock::new_uuid;
 use crate::domain::ids::{Offset, PartitionId, WriterId};
-use crate::domain::time::new_uuid;
+use crate::log::lead::{Lead, Leadership};
 use crate::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT};
 use crate::metrics;
 use crate::migration::edge::{Edge, Move};
 use crate::migration::handoff::{
     Action, Known, PostgresView, Reason, S3View, Wish, begin, next_action,
 };
-use crate::migration::lead::{Lead, Leadership};
 use crate::migration::record::{Change, MigrationRow};
 use crate::store::backoff::Backoff;
-use crate::store::commit_store::CommitStore as _;
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::migration_table::MigrationTable;
+use crate::store::ports::commit_store::CommitStore as _;
+use crate::store::ports::migration_table::MigrationTable;
 
 /// Pauses before looking again at what another process is just changing.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));

@@ -22,7 +22,7 @@ use crate::migration::record::Step;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::{EdgeReport, Switch, SwitchState};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::migration_table::{MigrationTable, RowSeen};
+use crate::store::ports::migration_table::{MigrationTable, RowSeen};
 
 /// Gates of data that come to hold by themselves, as the copy goes on: the walk waits for them.
 const HOLD_BY_THEMSELVES: [&str; 3] = ["backfill_remaining", "unmirrored", "mirror_behind"];

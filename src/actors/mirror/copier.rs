@@ -16,16 +16,16 @@ use super::MirrorDeps;
 use crate::actors::mirrors::Mirror;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::identity::Foreign;
+use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
 use crate::metrics::{self, UNMIRRORED};
-use crate::migration::lead::Lead;
 use crate::migration::stage::StageKind;
 use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::event_log::EventLog;
 use crate::store::halts::COPY;
-use crate::store::log_heads::LogHeads;
+use crate::store::log::event_log::EventLog;
+use crate::store::log::log_heads::LogHeads;
 
 /// Commits copied at a time.
 const COPY_COMMITS: u64 = 256;

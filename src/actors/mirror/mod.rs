@@ -18,9 +18,9 @@ use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
 use super::write_path::Standings;
-use crate::store::event_log::EventLog;
 use crate::store::halts::Halts;
-use crate::store::log_heads::LogHeads;
+use crate::store::log::event_log::EventLog;
+use crate::store::log::log_heads::LogHeads;
 
 /// What the copiers work with.
 #[derive(Clone)]

@@ -19,22 +19,22 @@ use crate::actors::halted::Halted;
 use crate::actors::write_path::Standings;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::identity::{Foreign, Mark, Verdict};
+use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
 use crate::metrics::{self, OUTBOX_WATERMARK_LAG};
-use crate::migration::lead::Lead;
 use crate::migration::stage::Mode;
 use crate::migration::standing::Standing;
 use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
-use crate::store::delivered;
-use crate::store::delivery::{CommitGroup, DeliveryStore};
 use crate::store::error::StoreError;
-use crate::store::event_log::EventLog;
 use crate::store::halts::{self, Halts};
-use crate::store::log_heads::LogHeads;
-use crate::store::object_store::ObjectStore;
-use crate::store::outbox_rows::rows_of;
-use crate::store::transport::TopicNames;
+use crate::store::log::delivered;
+use crate::store::log::event_log::EventLog;
+use crate::store::log::log_heads::LogHeads;
+use crate::store::log::outbox_rows::rows_of;
+use crate::store::ports::delivery::{CommitGroup, DeliveryStore};
+use crate::store::ports::object_store::ObjectStore;
+use crate::store::ports::transport::TopicNames;
 
 /// Rows of one transaction: PostgreSQL takes in about as many a second however they are grouped
 /// beyond this, and a smaller transaction wakes the relay sooner. A commit is never split.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::ProjectionProgress;
-use crate::store::read_model::ReadModel;
+use crate::store::ports::read_model::ReadModel;
 
 /// How often to ask: what a reader waits longer than in a process that keeps the model itself. One
 /// small query.

@@ -13,8 +13,8 @@ use crate::flaws::{Flaw, strikes};
 use crate::log::object::ObjectHash;
 use crate::projection::changes::{Changes, ParkedEvent};
 use crate::store::error::StoreError;
-use crate::store::event_log::EventLog;
-use crate::store::read_model::Move;
+use crate::store::log::event_log::EventLog;
+use crate::store::ports::read_model::Move;
 
 /// How much one transaction takes in, about: a commit object is taken whole.
 #[derive(Debug, Clone, Copy)]

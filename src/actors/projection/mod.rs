@@ -23,11 +23,11 @@ use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
 use crate::projection::changes::ParkedEvent;
 use crate::store::error::StoreError;
-use crate::store::event_log::EventLog;
 use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::log_heads::LogHeads;
-use crate::store::read_model::{Generation, ProjectionStatus, ReadModel};
+use crate::store::log::event_log::EventLog;
+use crate::store::log::log_heads::LogHeads;
+use crate::store::ports::read_model::{Generation, ProjectionStatus, ReadModel};
 
 /// How long a model may stand still, while the log goes on and another process is believed to
 /// work on it, before this one does.

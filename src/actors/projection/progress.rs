@@ -4,7 +4,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::ids::{Offset, PartitionId, Position};
-use crate::store::log_heads::LogHeads;
+use crate::store::log::log_heads::LogHeads;
 
 /// See the module. Written by the projector, or by [`super::follow()`] where another process has it.
 #[derive(Debug)]

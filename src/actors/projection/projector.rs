@@ -29,7 +29,7 @@ use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::halts;
-use crate::store::read_model::{Applied, Batch, Generation, GenerationState, Generations};
+use crate::store::ports::read_model::{Applied, Batch, Generation, GenerationState, Generations};
 
 /// Shortest time from one transaction to the next: what is committed meanwhile is taken in
 /// together. Readers that wait for their own write wait this much longer at most.

@@ -9,7 +9,7 @@ use crate::domain::ids::{Offset, PartitionId};
 use crate::log::identity::{Foreign, Mark, Verdict};
 use crate::store::alarms::CopyKind;
 use crate::store::error::StoreError;
-use crate::store::read_model::{GenerationState, Generations};
+use crate::store::ports::read_model::{GenerationState, Generations};
 
 const DROPPED: &str = "It was dropped and is made anew from the log; until then queries find only \
     what was taken in so far";

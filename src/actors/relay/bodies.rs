@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
 use crate::domain::ids::Position;
-use crate::store::delivery::OutboxRow;
 use crate::store::error::StoreError;
-use crate::store::event_log::EventLog;
+use crate::store::log::event_log::EventLog;
+use crate::store::ports::delivery::OutboxRow;
 
 /// Requests in flight; enough to hide tens of milliseconds each.
 const READS: usize = 16;

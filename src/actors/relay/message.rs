@@ -19,8 +19,8 @@ use crate::domain::event::{Envelope, SOURCE};
 use crate::domain::ids::{EventId, StreamName, Version};
 use crate::flaws::{Flaw, flawed};
 use crate::log::keys;
-use crate::store::delivery::OutboxRow;
-use crate::store::transport::Message;
+use crate::store::ports::delivery::OutboxRow;
+use crate::store::ports::transport::Message;
 
 const EVENT: &str = "application/cloudevents+json; charset=UTF-8";
 const REFERENCE: &str = "application/vnd.oms.reference+json; charset=UTF-8";

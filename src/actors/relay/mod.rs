@@ -39,7 +39,7 @@ impl Supervised for RelayActor {
 }
 
 /// Starts the actor. Whoever ends it for good gives its
-/// leases up with [`DeliveryStore::release`](crate::store::delivery::DeliveryStore::release).
+/// leases up with [`DeliveryStore::release`](crate::store::ports::delivery::DeliveryStore::release).
 pub fn start(supervisor: &Supervisor, deps: RelayDeps) -> Handle<RelayActor> {
     supervisor.child("relay", ActorKind::Relay, Place::Background, move || {
         RelayActor { deps: deps.clone() }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::identity::{Before, Mark, Verdict};
-use crate::store::delivery::DeliveryStore;
 use crate::store::error::StoreError;
-use crate::store::event_log::EventLog;
+use crate::store::log::event_log::EventLog;
+use crate::store::ports::delivery::DeliveryStore;
 
 /// Partitions that may be published, with the watermark by which that was found.
 pub type Ours = BTreeMap<PartitionId, Option<Mark>>;

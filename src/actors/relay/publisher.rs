@@ -30,13 +30,13 @@ use crate::metrics::{
     DEAD_LETTERS, OUTBOX_DEPTH, OUTBOX_OLDEST, PUBLISH_FAILED, PUBLISHED, RELAY_SECONDS,
 };
 use crate::store::backoff::Backoff;
-use crate::store::delivered;
-use crate::store::delivery::{DeliveryStore, OutboxRow};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::event_log::EventLog;
 use crate::store::halts::{self, Halts};
-use crate::store::object_store::ObjectStore;
-use crate::store::transport::{Message, Outcome, Transport};
+use crate::store::log::delivered;
+use crate::store::log::event_log::EventLog;
+use crate::store::ports::delivery::{DeliveryStore, OutboxRow};
+use crate::store::ports::object_store::ObjectStore;
+use crate::store::ports::transport::{Message, Outcome, Transport};
 
 /// Pauses while PostgreSQL, S3 or the broker does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));

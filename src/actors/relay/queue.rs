@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::ids::{PartitionId, Position, StreamName};
-use crate::store::delivery::{OutboxRow, Refused};
+use crate::store::ports::delivery::{OutboxRow, Refused};
 
 /// How much, how often.
 #[derive(Debug, Clone, Copy)]

@@ -37,7 +37,8 @@ use super::intensity::Intensity;
 use super::policy::Policy;
 use super::tree::{ActorState, Failure, Kill, Node};
 use super::wakes::Wakes;
-use crate::domain::time::{Clock, SystemClock};
+use crate::clock::SystemClock;
+use crate::domain::time::Clock;
 use crate::metrics::{ESCALATIONS, RESTARTS};
 
 /// How long a hung actor is not run.

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use super::exit::Exit;
 use super::output::Output;
-use crate::domain::time::new_uuid;
+use crate::clock::new_uuid;
 
 /// Load a real data set, kill the service half-way, prove that nothing was lost
 ///

@@ -22,8 +22,9 @@ use crate::cli::log::bucket::Bucket;
 use crate::cli::output::{Output, field, table};
 use crate::cli::progress::Progress;
 use crate::cli::remote::{Api, ApiError, component};
+use crate::clock::new_uuid;
+use crate::config::endpoints::s3_settings;
 use crate::domain::ids::{EventId, Offset, PartitionId};
-use crate::domain::time::new_uuid;
 
 /// How long the copies are given to catch up with the log, on a busy machine.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
@@ -91,7 +92,7 @@ fn listen(service: &Service, db: &str, which: &str) -> anyhow::Result<Listener> 
 async fn bucket(service: &Service) -> anyhow::Result<Bucket> {
     let s3 = service.endpoints.s3.as_ref();
     let s3 = s3.context("the service names no embedded bucket")?;
-    Bucket::connect(&s3.settings(S3_TIMEOUT)).await
+    Bucket::connect(&s3_settings(s3, S3_TIMEOUT)).await
 }
 
 /// Where the log ended when the service came back.

@@ -14,7 +14,8 @@ use super::patience::{Waited, persist};
 use super::report::{NotBack, Strike};
 use super::stream::{Stream, Streams};
 use crate::actors::supervision::policy::ActorKind;
-use crate::domain::time::{Clock, SystemClock};
+use crate::clock::SystemClock;
+use crate::domain::time::Clock;
 
 /// Streams tried at most, for each partition, until every partition has one: by chance each try
 /// hits any of them.

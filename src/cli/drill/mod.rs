@@ -29,7 +29,7 @@ use super::exit::Exit;
 use super::output::Output;
 use super::remote::{Api, ApiError, Remote};
 use crate::actors::supervision::policy::ActorKind;
-use crate::domain::time::new_uuid;
+use crate::clock::new_uuid;
 
 /// Make things fail on purpose, and see them come back
 #[derive(Debug, clap::Subcommand)]

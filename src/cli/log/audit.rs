@@ -167,20 +167,23 @@ fn describe(report: &AuditReport) -> String {
 mod tests {
     use super::*;
     use crate::domain::ids::{Epoch, WriterId};
+    use crate::log::identity::LogId;
     use crate::log::keys;
+    use crate::log::lead::Lead;
     use crate::log::object::{
         CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash,
     };
-    use crate::migration::lead::Lead;
-    use crate::store::event_log::describe_store;
-    use crate::store::memory::MemoryObjectStore;
-    use crate::store::object_store::ObjectStore;
+    use crate::store::adapters::memory::MemoryObjectStore;
+    use crate::store::log::event_log::describe_store;
+    use crate::store::ports::object_store::ObjectStore;
     use std::sync::Arc;
 
     async fn store_with_three_objects() -> Arc<MemoryObjectStore> {
         let store = Arc::new(MemoryObjectStore::default());
         let at = "2026-01-02T03:04:05Z".parse().unwrap();
-        describe_store(&*store, 2, at).await.unwrap();
+        describe_store(&*store, 2, at, LogId(uuid::Uuid::nil()))
+            .await
+            .unwrap();
         let mut prev = ObjectHash::NONE;
         for offset in 0..3 {
             let header = CommitHeader {

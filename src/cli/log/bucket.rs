@@ -6,16 +6,18 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::TryStreamExt;
 
+use crate::clock::{SystemClock, new_uuid};
 use crate::config::Config;
-use crate::config::endpoints::Endpoints;
+use crate::config::endpoints::{Endpoints, s3_settings};
 use crate::domain::ids::{Offset, PartitionId};
-use crate::domain::time::{Clock, SystemClock};
+use crate::domain::time::Clock;
+use crate::log::identity::LogId;
 use crate::log::keys;
 use crate::log::object::CommitObject;
+use crate::store::adapters::s3::{S3ObjectStore, S3Settings};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::event_log::{EventLog, describe_store};
-use crate::store::object_store::{ObjectStore, list_all};
-use crate::store::s3::{S3ObjectStore, S3Settings};
+use crate::store::log::event_log::{EventLog, describe_store};
+use crate::store::ports::object_store::{ObjectStore, list_all};
 
 /// Tries of one read; with doubling pauses about six seconds in all, enough for a restart.
 const TRIES: u32 = 6;
@@ -55,7 +57,7 @@ pub fn settings(config: &Config) -> anyhow::Result<S3Settings> {
             config.data_dir.display()
         )
     })?;
-    Ok(s3.settings(config.s3.request_timeout))
+    Ok(s3_settings(&s3, config.s3.request_timeout))
 }
 
 impl Bucket {
@@ -75,7 +77,7 @@ impl Bucket {
             .get(keys::STORE)
             .await?
             .with_context(|| format!("there is no log in the bucket {name}"))?;
-        let description = describe_store(&*store, 1, SystemClock.now()).await?;
+        let description = describe_store(&*store, 1, SystemClock.now(), LogId(new_uuid())).await?;
         // Everything is read once: nothing to cache.
         let log = EventLog::new(store.clone(), name.to_owned(), description.partitions, 0);
         Ok(Self { store, log })

@@ -12,9 +12,9 @@ use crate::jobs::runner::JobFailure;
 use crate::log::keys;
 use crate::log::object::ObjectHash;
 use crate::migration::job::JobProgress;
-use crate::store::commit_store::CommitStore;
 use crate::store::error::StoreError;
-use crate::store::object_store::ObjectStore;
+use crate::store::ports::commit_store::CommitStore;
+use crate::store::ports::object_store::ObjectStore;
 
 /// Events of one part: what is held in memory, and what an interruption costs at most.
 const MAX_ROWS: usize = 100_000;

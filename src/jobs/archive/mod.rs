@@ -32,9 +32,9 @@ use crate::log::keys;
 use crate::migration::job::JobKind;
 use crate::migration::stage::StageKind;
 use crate::proof::report::VerifyReport;
-use crate::store::custody::RetiredTables;
 use crate::store::error::StoreError;
-use crate::store::object_store::ObjectStore;
+use crate::store::ports::custody::RetiredTables;
+use crate::store::ports::object_store::ObjectStore;
 
 /// What an archive is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -5,11 +5,11 @@ use super::run::{Run, Verdict};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::jobs::runner::JobFailure;
 use crate::jobs::verify::Ends;
+use crate::log::lead::Lead;
 use crate::log::object::{CommitObject, ObjectHash};
-use crate::migration::lead::Lead;
 use crate::proof::divergence::{Divergence, Remedy};
 use crate::proof::order::LeaderOrder;
-use crate::store::custody::{Mended, Rivals};
+use crate::store::ports::custody::{Mended, Rivals};
 
 impl Run<'_> {
     /// An object beyond the end of the log.

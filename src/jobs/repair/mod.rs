@@ -30,8 +30,8 @@ use crate::migration::job::{JobKind, JobState};
 use crate::proof::divergence::{Divergence, Remedy, StrayName};
 use crate::proof::order::LeaderOrder;
 use crate::proof::report::VerifyReport;
-use crate::store::job_table::JobTable;
-use crate::store::object_store::ObjectStore;
+use crate::store::ports::job_table::JobTable;
+use crate::store::ports::object_store::ObjectStore;
 
 /// What a repair is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -14,15 +14,15 @@ use crate::jobs::places::other;
 use crate::jobs::runner::{JobFailure, write};
 use crate::jobs::verify::Ends;
 use crate::log::keys;
+use crate::log::lead::Lead;
 use crate::log::object::{CommitObject, ObjectHash};
 use crate::metrics::REPAIRS;
 use crate::migration::job::JobProgress;
-use crate::migration::lead::Lead;
 use crate::proof::divergence::{Divergence, DivergenceKind, MAX_LISTED, Remedy, StrayName};
 use crate::proof::found::Found;
 use crate::proof::order::LeaderOrder;
-use crate::store::custody::{Mended, Rivals};
 use crate::store::error::StoreErrorKind;
+use crate::store::ports::custody::{Mended, Rivals};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Checkpoint {

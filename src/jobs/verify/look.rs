@@ -14,15 +14,15 @@ use crate::jobs::context::JobContext;
 use crate::jobs::places::{Places, SideBySide, other};
 use crate::jobs::runner::JobFailure;
 use crate::jobs::standing::{Standing, Standings};
+use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
 use crate::metrics::{DIVERGENCES, DIVERGENT_STREAMS};
-use crate::migration::lead::Lead;
 use crate::proof::compare::Comparison;
 use crate::proof::divergence::{Divergence, DivergenceKind, Remedy, StrayName};
 use crate::proof::found::{Found, drill_down};
 use crate::proof::report::VerifyReport;
-use crate::store::custody::{Stray, Survey};
 use crate::store::error::StoreError;
+use crate::store::ports::custody::{Stray, Survey};
 
 /// How long a copy in flight is waited for before it counts as missing. Copies are made many at a
 /// time, so for a moment a later one may be there and an earlier one not.

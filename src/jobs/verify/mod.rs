@@ -22,7 +22,7 @@ use crate::domain::refusal::Refusal;
 use crate::log::object::ObjectHash;
 use crate::migration::job::{JobKind, JobState};
 use crate::proof::report::VerifyReport;
-use crate::store::job_table::JobTable;
+use crate::store::ports::job_table::JobTable;
 
 /// What a verification is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -20,11 +20,12 @@ use tokio::time::{Instant, timeout};
 
 use self::refusals::Refusals;
 use self::writer::{Message, Writer};
-use crate::domain::time::{Clock, new_uuid};
+use crate::clock::new_uuid;
+use crate::domain::time::Clock;
 use crate::metrics;
-use crate::store::audit_table::{AuditEntry, AuditKind, AuditTable};
+use crate::store::ports::audit_table::{AuditEntry, AuditKind, AuditTable};
 
-pub use crate::store::audit_table::AuditFilter;
+pub use crate::store::ports::audit_table::AuditFilter;
 
 /// Entries that wait for PostgreSQL at most: a few megabytes, hours of an operator's work.
 const QUEUE: usize = 2_048;

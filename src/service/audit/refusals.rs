@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::store::audit_table::AuditEntry;
+use crate::store::ports::audit_table::AuditEntry;
 
 /// For how long refusals of a kind are counted together.
 pub const WINDOW: Duration = Duration::from_secs(60);

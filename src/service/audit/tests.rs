@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::time::SystemClock;
+use crate::clock::SystemClock;
 use crate::store::error::{StoreError, StoreErrorKind};
 
 /// A refusal of somebody unknown at `address`.

@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::AuditTrail;
-use crate::store::audit_table::{AuditEntry, AuditTable};
 use crate::store::backoff::Backoff;
+use crate::store::ports::audit_table::{AuditEntry, AuditTable};
 
 /// Entries written in one transaction at most.
 const BATCH: usize = 128;

@@ -11,7 +11,7 @@ use crate::actors::event_store::WritesFail;
 use crate::log::keys;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::WRITES;
-use crate::store::object_store::{Created, ObjectInfo};
+use crate::store::ports::object_store::{Created, ObjectInfo};
 
 /// Refuses every commit object with this kind of failure.
 #[derive(Default)]

@@ -1,0 +1,545 @@
+//! The commit protocol of one partition, as decisions. The shell (`actors::event_store`) does the
+//! I/O between them:
+//!
+//! 1. [`PartitionLog::form`] checks queued appends against the stream heads and puts those that
+//!    may commit into one object for offset *n*.
+//! 2. The shell puts that object with `If-None-Match: *` until it knows who owns offset *n*.
+//! 3. [`PartitionLog::settle`] takes the owner in: ours → committed; a rival's → its events are
+//!    applied, and our appends are checked again for *n*+1.
+//!
+//! An append whose outcome stays unknown is simply dropped: offset *n* is still the next one, so
+//! whatever lands there, however late, is read before anything else is written.
+
+use std::collections::VecDeque;
+
+use hashbrown::{HashMap, HashSet};
+use jiff::Timestamp;
+
+use super::fence::{Fenced, may_append_in_s3};
+use super::index::{CommandOutcome, CommitSummary, KeyBounds, KeysFull, StreamIndex};
+use super::lead::{Lead, Leadership};
+use super::object::{
+    CommitHeader, CommitKind, CommitObject, ControlRecord, CorruptObject, FORMAT, ObjectHash,
+};
+use crate::domain::event::{EncodedEvents, PrincipalTag};
+use crate::domain::ids::{
+    CommandId, Epoch, Offset, PartitionId, Position, StreamKey, Version, WriterId,
+};
+
+/// One command's events, on their way into the log.
+#[derive(Debug)]
+pub struct Append<T> {
+    /// The stream.
+    pub stream: StreamKey,
+    /// The version the events were decided on.
+    pub expected: Version,
+    /// The command.
+    pub command: CommandId,
+    /// Hash of the request, when it came with an idempotency key.
+    pub request_hash: Option<u64>,
+    /// The events, encoded as versions `expected`+1, ….
+    pub events: EncodedEvents,
+    /// Whoever waits for the verdict.
+    pub reply: T,
+}
+
+/// What became of an append. Every one of them is determinate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its events are in the log.
+    Committed {
+        /// Position of its first event.
+        position: Position,
+        /// Version of its last event.
+        version: Version,
+    },
+    /// The stream has moved on; nothing was written.
+    Conflict {
+        /// The stream's version.
+        actual: Version,
+    },
+    /// The command was committed before; nothing was written again.
+    Repeated(CommandOutcome),
+    /// The idempotency key was used for another request.
+    KeyReused(CommandOutcome),
+    /// No room to remember its idempotency key for the promised time; nothing was written.
+    KeysFull(KeysFull),
+}
+
+/// How much one commit object may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Events.
+    pub events: usize,
+    /// Bytes of events. An append larger than this would still travel, alone; none is let in.
+    pub bytes: usize,
+}
+
+/// Appends that travel in one commit object.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// The object, ready to be put.
+    pub object: CommitObject,
+    appends: Vec<Append<T>>,
+    hash: Option<ObjectHash>,
+    rival: Option<Checked>,
+}
+
+impl<T> Batch<T> {
+    /// Number of commands in it.
+    pub fn commands(&self) -> usize {
+        self.appends.len()
+    }
+
+    /// Does ahead what settling it takes, apart from changing the log: hashing it, or checking the
+    /// object of a rival. For whoever holds the log's lock no longer than he must.
+    pub fn prepare(&mut self, log: &PartitionLog, owner: &Owner) {
+        match owner {
+            Owner::Found(found) if !self.is(found) => self.rival = log.prepare(found).ok(),
+            _ => self.hash = Some(self.object.hash()),
+        }
+    }
+
+    fn is(&self, found: &CommitObject) -> bool {
+        found.header.writer == self.object.header.writer
+            && found.header.batch == self.object.header.batch
+    }
+
+    /// Gives up on the batch: whoever waits must be told that the outcome is unknown.
+    pub fn abandon(self) -> impl Iterator<Item = T> {
+        self.appends.into_iter().map(|a| a.reply)
+    }
+
+    /// Takes the batch apart: nothing of it was written, and its appends are to be formed again.
+    pub fn take_back(self) -> Vec<Append<T>> {
+        self.appends
+    }
+}
+
+/// What [`PartitionLog::settle`] decided.
+#[derive(Debug)]
+pub struct Settled<T> {
+    /// Verdicts that are final.
+    pub verdicts: Vec<(T, Verdict)>,
+    /// Appends to be formed again, before anything queued later.
+    pub again: Vec<Append<T>>,
+    /// Whether a rival owned the offset.
+    pub lost_race: bool,
+}
+
+/// The object that owns the offset is damaged: the batch cannot be settled.
+#[derive(Debug)]
+pub struct Unsettled<T> {
+    /// What is wrong.
+    pub corrupt: CorruptObject,
+    /// The batch, whose appends were not written.
+    pub batch: Batch<T>,
+}
+
+/// An object that was found to be the log's next one, ready to be taken in.
+#[derive(Debug)]
+pub struct Checked {
+    summary: CommitSummary,
+    prev: ObjectHash,
+    hash: ObjectHash,
+    control: Option<ControlRecord>,
+}
+
+/// A partition as far as it has been read: its end, its leadership, its index.
+#[derive(Debug)]
+pub struct PartitionLog {
+    id: PartitionId,
+    prev: ObjectHash,
+    controls: Vec<(Offset, Leadership)>,
+    index: StreamIndex,
+    unsaved: Vec<CommitSummary>,
+    /// Set while the state is being changed; an incarnation that finds it set starts afresh.
+    torn: bool,
+}
+
+impl PartitionLog {
+    /// A partition of which nothing has been read.
+    pub fn new(id: PartitionId) -> Self {
+        Self {
+            id,
+            prev: ObjectHash::NONE,
+            controls: Vec::new(),
+            index: StreamIndex::default(),
+            unsaved: Vec::new(),
+            torn: false,
+        }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// The offset after the last commit read.
+    pub fn next_offset(&self) -> Offset {
+        self.index.next_offset()
+    }
+
+    /// Hash of the last commit read.
+    pub fn prev(&self) -> ObjectHash {
+        self.prev
+    }
+
+    /// The last control record read; `None` before the first.
+    pub fn leadership(&self) -> Option<Leadership> {
+        self.controls.last().map(|(_, leadership)| *leadership)
+    }
+
+    /// Every control record read, with its offset.
+    pub fn controls(&self) -> &[(Offset, Leadership)] {
+        &self.controls
+    }
+
+    /// The last control record before an offset.
+    pub fn leadership_at(&self, offset: Offset) -> Option<Leadership> {
+        let before = self.controls.iter().rev().find(|(at, _)| *at < offset);
+        before.map(|(_, leadership)| *leadership)
+    }
+
+    /// Whether a batch for the next offset may be put under this authority. PostgreSQL judges by its
+    /// row, in the transaction that appends.
+    pub fn may_append(&self, authority: Leadership) -> Result<(), Fenced> {
+        match authority.lead {
+            Lead::S3 => may_append_in_s3(self.leadership(), authority.epoch),
+            Lead::Postgres => Ok(()),
+        }
+    }
+
+    /// The stream index.
+    pub fn index(&self) -> &StreamIndex {
+        &self.index
+    }
+
+    /// Whether a change was cut short by a panic, so that the state cannot be trusted.
+    pub fn is_torn(&self) -> bool {
+        self.torn
+    }
+
+    /// Number of commits that no checkpoint covers yet.
+    pub fn unsaved(&self) -> usize {
+        self.unsaved.len()
+    }
+
+    /// The summaries of the commits that no checkpoint covers yet.
+    pub fn unsaved_commits(&self) -> &[CommitSummary] {
+        &self.unsaved
+    }
+
+    /// A checkpoint now covers everything before `offset`.
+    pub fn saved_up_to(&mut self, offset: Offset) {
+        self.unsaved.retain(|c| c.offset >= offset);
+    }
+
+    /// Takes in commits that a checkpoint covers, in place of reading them.
+    pub fn restore(
+        &mut self,
+        commits: &[CommitSummary],
+        prev: ObjectHash,
+        controls: Vec<(Offset, Leadership)>,
+    ) {
+        for commit in commits {
+            self.index.apply(commit);
+        }
+        self.prev = prev;
+        self.controls = controls;
+    }
+
+    /// Takes in the next object of the log, after checking that it is the next one: its place, its
+    /// `prev`, and that its events go on from the stream heads.
+    pub fn apply(&mut self, object: &CommitObject) -> Result<(), CorruptObject> {
+        let checked = self.prepare(object)?;
+        self.take(checked)
+    }
+
+    /// The expensive part of [`PartitionLog::apply`], which changes nothing: reading, checking,
+    /// hashing.
+    pub fn prepare(&self, object: &CommitObject) -> Result<Checked, CorruptObject> {
+        Ok(Checked {
+            summary: self.check(object)?,
+            prev: object.header.prev,
+            hash: object.hash(),
+            control: object.control_record()?,
+        })
+    }
+
+    /// Takes in what was prepared, unless the log has moved on since.
+    pub fn take(&mut self, checked: Checked) -> Result<(), CorruptObject> {
+        if checked.summary.offset != self.next_offset() || checked.prev != self.prev {
+            return Err(CorruptObject(format!(
+                "partition {} has moved on to offset {} while offset {} was read",
+                self.id,
+                self.next_offset(),
+                checked.summary.offset
+            )));
+        }
+        self.take_in(checked);
+        Ok(())
+    }
+
+    fn check(&self, object: &CommitObject) -> Result<CommitSummary, CorruptObject> {
+        let header = &object.header;
+        if header.partition != self.id || header.offset != self.next_offset() {
+            return Err(CorruptObject(format!(
+                "expected partition {} offset {}, the header says partition {} offset {}",
+                self.id,
+                self.next_offset(),
+                header.partition,
+                header.offset
+            )));
+        }
+        if header.prev != self.prev {
+            return Err(CorruptObject(format!(
+                "hash chain broken at partition {} offset {}: expected prev {}, found {}",
+                self.id, header.offset, self.prev, header.prev
+            )));
+        }
+        CommitSummary::of(object, |stream| self.index.head(stream))
+    }
+
+    fn take_in(&mut self, checked: Checked) {
+        let offset = checked.summary.offset;
+        self.torn = true;
+        self.index.apply(&checked.summary);
+        self.unsaved.push(checked.summary);
+        self.prev = checked.hash;
+        if let Some(record) = checked.control {
+            self.controls.push((offset, record.into()));
+        }
+        self.torn = false;
+    }
+
+    /// Sets how many idempotency keys are remembered, and for how long.
+    pub fn bound_keys(&mut self, bounds: KeyBounds) {
+        self.index.bound_keys(bounds);
+    }
+
+    /// Forgets the idempotency keys whose time has passed.
+    pub fn forget_keys(&mut self, now: Timestamp) {
+        self.index.forget_keys(now.as_millisecond());
+    }
+
+    /// A control object for the next offset.
+    pub fn control(&self, stamp: Stamp, record: ControlRecord) -> CommitObject {
+        CommitObject::control(
+            self.header(stamp, record.epoch, 1, CommitKind::Control),
+            record,
+        )
+    }
+
+    fn header(&self, stamp: Stamp, epoch: Epoch, count: u32, kind: CommitKind) -> CommitHeader {
+        CommitHeader {
+            format: FORMAT,
+            partition: self.id,
+            offset: self.next_offset(),
+            epoch,
+            writer: stamp.writer,
+            batch: stamp.batch,
+            prev: self.prev,
+            at: stamp.at,
+            count,
+            kind,
+        }
+    }
+
+    /// Takes appends from the front of `queue`: into the batch those that may commit, into the
+    /// verdicts those that may not. Appends that wait for another one in this very batch, or for
+    /// room, stay in the queue in their order. The batch is for the store that leads under `epoch`,
+    /// which [`PartitionLog::may_append`] must have allowed.
+    pub fn form<T>(
+        &self,
+        queue: &mut VecDeque<Append<T>>,
+        limits: BatchLimits,
+        stamp: Stamp,
+        epoch: Epoch,
+    ) -> (Vec<(T, Verdict)>, Option<Batch<T>>) {
+        let mut verdicts = Vec::new();
+        let mut appends: Vec<Append<T>> = Vec::new();
+        let mut heads: HashMap<StreamKey, Version> = HashMap::new();
+        let mut commands: HashSet<CommandId> = HashSet::new();
+        let mut waiting = VecDeque::new();
+        let (mut events, mut bytes) = (0, 0);
+        let (mut keys, mut keys_by) = (0, HashMap::<PrincipalTag, usize>::new());
+        while let Some(append) = queue.pop_front() {
+            if let Some(verdict) = self.refusal(&append) {
+                verdicts.push((append.reply, verdict));
+                continue;
+            }
+            // Conflicts with an append of this batch are not facts yet: judge it when they are.
+            let pending = heads.get(&append.stream).copied();
+            if pending.is_some_and(|head| head != append.expected)
+                || commands.contains(&append.command)
+            {
+                waiting.push_back(append);
+                continue;
+            }
+            if pending.is_none() {
+                let actual = self.index.head(append.stream);
+                if actual != append.expected {
+                    verdicts.push((append.reply, Verdict::Conflict { actual }));
+                    continue;
+                }
+            }
+            let (n, size) = (append.events.spans.len(), append.events.bytes.len());
+            if !appends.is_empty() && (events + n > limits.events || bytes + size > limits.bytes) {
+                queue.push_front(append);
+                break;
+            }
+            if append.request_hash.is_some() {
+                let principal = append.events.recorded.principal;
+                let own = keys_by.entry(principal).or_default();
+                if let Err(full) = self.index.room_for_key(principal, keys, *own) {
+                    verdicts.push((append.reply, Verdict::KeysFull(full)));
+                    continue;
+                }
+                keys += 1;
+                *own += 1;
+            }
+            events += n;
+            bytes += size;
+            heads.insert(append.stream, append.expected.plus(n));
+            commands.insert(append.command);
+            appends.push(append);
+        }
+        while let Some(append) = waiting.pop_back() {
+            queue.push_front(append);
+        }
+        if appends.is_empty() {
+            return (verdicts, None);
+        }
+        let header = self.header(stamp, epoch, events as u32, CommitKind::Events);
+        let parts: Vec<&EncodedEvents> = appends.iter().map(|a| &a.events).collect();
+        let object = CommitObject::build(header, &parts);
+        let batch = Batch {
+            object,
+            appends,
+            hash: None,
+            rival: None,
+        };
+        (verdicts, Some(batch))
+    }
+
+    /// A verdict that holds whatever else is in the batch.
+    fn refusal<T>(&self, append: &Append<T>) -> Option<Verdict> {
+        let outcome = self.index.command(append.command)?;
+        Some(if outcome.request_hash == append.request_hash {
+            Verdict::Repeated(*outcome)
+        } else {
+            Verdict::KeyReused(*outcome)
+        })
+    }
+
+    /// Takes in the object that owns the batch's offset.
+    pub fn settle<T>(
+        &mut self,
+        mut batch: Batch<T>,
+        owner: &Owner,
+    ) -> Result<Settled<T>, Box<Unsettled<T>>> {
+        let rival = match owner {
+            Owner::Us => None,
+            Owner::Found(found) => (!batch.is(found)).then_some(found),
+        };
+        if let Some(found) = rival {
+            let applied = match batch.rival.take() {
+                Some(checked) => self.take(checked),
+                None => self.apply(found),
+            };
+            return match applied {
+                Ok(()) => Ok(Settled {
+                    verdicts: vec![],
+                    again: batch.appends,
+                    lost_race: true,
+                }),
+                Err(corrupt) => Err(Box::new(Unsettled { corrupt, batch })),
+            };
+        }
+        self.take_in(Checked {
+            summary: summary_of(&batch),
+            prev: batch.object.header.prev,
+            hash: batch.hash.unwrap_or_else(|| batch.object.hash()),
+            control: None,
+        });
+        let mut index = 0;
+        let verdicts = batch
+            .appends
+            .into_iter()
+            .map(|append| {
+                let events = append.events.spans.len();
+                let position = batch.object.position(index);
+                index += events;
+                let version = append.expected.plus(events);
+                (append.reply, Verdict::Committed { position, version })
+            })
+            .collect();
+        Ok(Settled {
+            verdicts,
+            again: Vec::new(),
+            lost_race: false,
+        })
+    }
+}
+
+/// The summary of a batch of our own, without parsing what we have just encoded.
+fn summary_of<T>(batch: &Batch<T>) -> CommitSummary {
+    let header = &batch.object.header;
+    let mut summary = CommitSummary {
+        offset: header.offset,
+        first_start: batch.object.lines.first().map_or(0, |l| l.start),
+        events: Vec::with_capacity(batch.object.lines.len()),
+        commands: Vec::with_capacity(batch.appends.len()),
+    };
+    let mut index = 0;
+    for append in &batch.appends {
+        let events = append.events.spans.len();
+        summary.events.extend(
+            append
+                .events
+                .spans
+                .iter()
+                .map(|span| (append.stream.into(), span.end - span.start)),
+        );
+        summary.commands.push((
+            append.command,
+            CommandOutcome {
+                stream: append.stream.into(),
+                version: append.expected.plus(events),
+                events: events as u32,
+                offset: header.offset,
+                index,
+                request_hash: append.request_hash,
+                at_ms: append.events.recorded.at_ms,
+                principal: append.events.recorded.principal,
+            },
+        ));
+        index += events as u32;
+    }
+    summary
+}
+
+/// What marks an object as one writer's one batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// Who writes.
+    pub writer: WriterId,
+    /// The writer's number for the batch; never used twice.
+    pub batch: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Who owns an offset.
+#[derive(Debug)]
+pub enum Owner {
+    /// The put answered that it created the object.
+    Us,
+    /// The object was there; this is it.
+    Found(CommitObject),
+}
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;

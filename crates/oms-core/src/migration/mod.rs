@@ -1,0 +1,39 @@
+//! The road from events in PostgreSQL to events in S3 and back, as decisions. Pure: whoever does
+//! the I/O (`actors::migration_mode`, the model in `tests/handoff_model.rs`) asks here what to do
+//! next, so what is model-checked is what runs.
+//!
+//! ```text
+//!  legacy ⇄ dual_write/postgres ⇄ dual_write/s3 ⇄ s3_only
+//!         a                     b               c          only b moves the lead
+//! ```
+//!
+//! A partition is ONE log; the stores differ only in where it ends, and one is always a prefix of
+//! the other. What decides who may append:
+//!
+//! * to PostgreSQL: the partition's row, read in the append's own transaction;
+//! * to S3: the last control record before the append's offset.
+//!
+//! * [`stage`], [`edge`]: the road and the way along it; who leads is the log's to say:
+//!   [`log::lead`](crate::log::lead)
+//! * [`record`]: the row, and every change it may make
+//! * [`handoff`]: what to do next; [`fence`]: who may append to PostgreSQL
+//! * [`standing`]: where a partition stands as far as a process knows; [`unread`]: whether PostgreSQL
+//!   may lead while the bucket has not been read
+//! * [`switch`]: an order to walk, and what became of it; [`job`]: long work beside it
+//! * [`gate`]: what must be proved first; [`guardrail`]: what leads back; [`ramp`]: which partitions
+
+pub mod edge;
+pub mod fence;
+pub mod gate;
+pub mod guardrail;
+pub mod handoff;
+pub mod job;
+pub mod ramp;
+pub mod record;
+pub mod stage;
+pub mod standing;
+pub mod switch;
+pub mod unread;
+
+#[cfg(test)]
+mod model_tests;

@@ -1,0 +1,226 @@
+//! Where a partition stands as far as one process knows: from the row in PostgreSQL, if that can
+//! be read, and the last control record heard of. What is published here routes writes and reads;
+//! it may be old. Whether a write happens is decided by the fences alone.
+
+use serde::Serialize;
+
+use super::record::{MigrationRow, Step};
+use super::stage::{Mode, Stage, StageKind};
+use crate::log::lead::{Lead, Leadership};
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// The stage; during a hand-off the one it comes from, until the lead has moved.
+    pub stage: Stage,
+    /// Whether writes wait for the end of a hand-off.
+    pub moving: bool,
+}
+
+impl Standing {
+    fn new(stage: StageKind, leadership: Leadership, moving: bool) -> Self {
+        let mode = stage.mode();
+        Self {
+            stage: Stage { mode, leadership },
+            moving,
+        }
+    }
+
+    /// Under whose authority writes are made now; `None` while they wait.
+    pub fn authority(&self) -> Option<Leadership> {
+        (!self.moving).then_some(self.stage.leadership)
+    }
+
+    /// Which of the four stages it is.
+    pub fn kind(&self) -> Option<StageKind> {
+        self.stage.kind()
+    }
+}
+
+/// What a process knows of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The row; `None` when PostgreSQL holds none.
+    pub row: Option<MigrationRow>,
+    /// The last control record read, in whichever store.
+    pub control: Option<Leadership>,
+}
+
+/// Where a partition stands; `None` while nobody is known to lead.
+pub fn of_heard(heard: Heard) -> Option<Standing> {
+    let Some(row) = heard.row else {
+        return from_log_alone(heard.control, None);
+    };
+    let led = row.leadership();
+    let control = heard.control;
+    let in_s3 = control.filter(|c| c.lead == Lead::S3);
+    match (row.step, row.stage.lead()) {
+        // A hand-off to S3 that the row has not heard the end of: the log has the last word.
+        (Step::DrainingToS3 | Step::SealingToS3, _) => match in_s3 {
+            Some(found) if found.epoch >= row.epoch => {
+                Some(Standing::new(StageKind::DualWriteS3, found, false))
+            }
+            _ => Some(Standing::new(row.stage, led, true)),
+        },
+        (Step::Steady, Lead::Postgres) => match in_s3 {
+            // PostgreSQL is older than the log: restored from a backup.
+            Some(found) if found.epoch > row.epoch => {
+                Some(Standing::new(StageKind::S3Only, found, false))
+            }
+            _ => Some(Standing::new(row.stage, led, false)),
+        },
+        // S3 leads until a control record says otherwise.
+        (Step::Steady | Step::SealingToPostgres | Step::UndoingToS3, _) => match control {
+            Some(found) if found.lead == Lead::S3 && found.epoch >= row.epoch => {
+                Some(Standing::new(row.stage, found, false))
+            }
+            Some(found) if found.epoch >= row.epoch => Some(Standing::new(row.stage, led, true)),
+            _ => Some(Standing::new(row.stage, led, false)),
+        },
+    }
+}
+
+/// The same while PostgreSQL cannot be asked; `last` is what was known before. With S3 leading
+/// nothing is missing but which of its two stages it is.
+pub fn without_postgres(control: Option<Leadership>, last: Option<Standing>) -> Option<Standing> {
+    from_log_alone(control, last)
+}
+
+fn from_log_alone(control: Option<Leadership>, last: Option<Standing>) -> Option<Standing> {
+    match (control, last) {
+        (Some(found), Some(last)) if found.epoch < last.stage.leadership.epoch => Some(last),
+        (Some(found), last) if found.lead == Lead::S3 => {
+            let mirrored = last.is_some_and(|l| l.stage.mode != Mode::S3Only);
+            let stage = if mirrored {
+                StageKind::DualWriteS3
+            } else {
+                StageKind::S3Only
+            };
+            Some(Standing::new(stage, found, false))
+        }
+        (_, last) => last,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Epoch;
+    use crate::migration::record::Change;
+
+    fn led(lead: Lead, epoch: u64) -> Leadership {
+        Leadership {
+            lead,
+            epoch: Epoch(epoch),
+        }
+    }
+
+    fn row(stage: StageKind, epoch: u64, changes: &[Change]) -> MigrationRow {
+        let start = MigrationRow::new(stage, Epoch(epoch));
+        changes
+            .iter()
+            .fold(start, |row, change| row.after(*change).unwrap())
+    }
+
+    #[test]
+    fn law_14_writes_wait_just_while_nobody_leads() {
+        use Change::*;
+        use Lead::{Postgres, S3};
+        use StageKind::*;
+        let table = [
+            // At rest.
+            (row(Legacy, 1, &[]), Some(led(Postgres, 1)), Legacy, false),
+            (row(S3Only, 4, &[]), Some(led(S3, 4)), S3Only, false),
+            // Another process has heard less, or more.
+            (
+                row(DualWriteS3, 4, &[]),
+                Some(led(Postgres, 1)),
+                DualWriteS3,
+                false,
+            ),
+            (
+                row(DualWriteS3, 4, &[]),
+                Some(led(Postgres, 5)),
+                DualWriteS3,
+                true,
+            ),
+            (
+                row(DualWritePostgres, 4, &[]),
+                Some(led(S3, 3)),
+                DualWritePostgres,
+                false,
+            ),
+            // To S3: until its record is there.
+            (
+                row(DualWritePostgres, 4, &[DrainToS3]),
+                Some(led(Postgres, 4)),
+                DualWritePostgres,
+                true,
+            ),
+            (
+                row(DualWritePostgres, 4, &[DrainToS3, SealToS3]),
+                Some(led(S3, 5)),
+                DualWriteS3,
+                false,
+            ),
+            // To PostgreSQL: from its record to the row.
+            (
+                row(DualWriteS3, 4, &[SealToPostgres]),
+                Some(led(S3, 4)),
+                DualWriteS3,
+                false,
+            ),
+            (
+                row(DualWriteS3, 4, &[SealToPostgres]),
+                Some(led(Postgres, 5)),
+                DualWriteS3,
+                true,
+            ),
+            (
+                row(DualWriteS3, 4, &[SealToPostgres, LeadPostgres]),
+                Some(led(S3, 4)),
+                DualWritePostgres,
+                false,
+            ),
+            (
+                row(DualWriteS3, 4, &[SealToPostgres, UndoSealToPostgres]),
+                Some(led(S3, 6)),
+                DualWriteS3,
+                false,
+            ),
+            // PostgreSQL was restored from a backup that is older than the hand-off.
+            (row(Legacy, 1, &[]), Some(led(S3, 3)), S3Only, false),
+        ];
+        for (row, control, stage, moving) in table {
+            let row = Some(row);
+            let found = of_heard(Heard { row, control }).unwrap();
+            assert_eq!(
+                (found.kind(), found.moving),
+                (Some(stage), moving),
+                "{row:?} {control:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn law_10_without_postgres_the_log_says_that_s3_leads_and_nothing_else() {
+        use StageKind::*;
+        let s3 = Some(led(Lead::S3, 4));
+        let found = without_postgres(s3, None).unwrap();
+        assert_eq!((found.kind(), found.moving), (Some(S3Only), false));
+        let last = Standing::new(DualWriteS3, led(Lead::S3, 4), false);
+        assert_eq!(
+            without_postgres(s3, Some(last)).unwrap().kind(),
+            Some(DualWriteS3)
+        );
+        assert_eq!(without_postgres(Some(led(Lead::Postgres, 4)), None), None);
+        assert_eq!(without_postgres(None, None), None);
+        let legacy = Standing::new(Legacy, led(Lead::Postgres, 4), false);
+        assert_eq!(without_postgres(None, Some(legacy)), Some(legacy));
+        // A record from before the last hand-off says nothing new.
+        assert_eq!(
+            without_postgres(Some(led(Lead::S3, 3)), Some(legacy)),
+            Some(legacy)
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! Kafka through librdkafka.
+//!
+//! Order per key under every failure rests on three things. The producer is idempotent, so a batch
+//! cannot overtake an earlier one of its partition, once the broker knows the producer; until then
+//! what it sends to a partition is sent alone ([`wave`]). It treats a gap as fatal, so nothing is sent past
+//! a message that failed. And a wave of messages is settled as a whole before the next one is
+//! sent: whatever is not settled in time is purged *before* librdkafka would time single messages
+//! out, which it does without minding gaps. A producer that failed to deliver anything is thrown
+//! away, and what it had not delivered is sent again, in order, by a fresh one.
+
+pub mod options;
+mod partitions;
+mod producer;
+mod settings;
+mod topics;
+mod wave;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+pub use self::settings::{KafkaSecurity, KafkaSettings};
+
+use self::producer::Producer;
+use self::wave::Known;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::health::Health;
+use crate::io_runtime::IoRuntime;
+use crate::metered::measured;
+use crate::ports::transport::{Message, Outcome, Transport};
+
+pub(super) const STORE: &str = "kafka";
+
+/// How often to look whether topics were given more partitions.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// How long reports of purged messages may take: they are made by our own process.
+const PURGE_GRACE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct KafkaTransport {
+    inner: Arc<Inner>,
+    io: IoRuntime,
+    health: Arc<Health>,
+}
+
+struct Inner {
+    settings: KafkaSettings,
+    state: Mutex<State>,
+    /// Bytes of the largest message that producer and topics take, as far as that is known.
+    message_max: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct State {
+    producer: Option<Producer>,
+    /// What has acknowledged something of this producer.
+    known: Known,
+    /// Partitions of each topic, and when that was looked at.
+    topics: Option<(HashMap<String, i32>, Instant)>,
+}
+
+impl KafkaTransport {
+    /// Connects to nothing yet. Fails only if the settings are wrong.
+    pub fn new(
+        settings: KafkaSettings,
+        io: IoRuntime,
+        health: Arc<Health>,
+    ) -> Result<Self, StoreError> {
+        settings.check()?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                message_max: Arc::new(AtomicUsize::new(settings.message_max())),
+                settings,
+                state: Mutex::default(),
+            }),
+            io,
+            health,
+        })
+    }
+
+    /// Lets the producer go; nothing is in flight when this returns.
+    pub async fn close(&self) {
+        let producer = self.inner.state.lock().await.producer.take();
+        if let Some(producer) = producer {
+            self.io.spawn(producer.discard());
+        }
+    }
+}
+
+#[async_trait]
+impl Transport for KafkaTransport {
+    async fn publish(&self, messages: Vec<Message>, until: Instant) -> Vec<Outcome> {
+        const OPERATION: &str = "publish";
+        let count = messages.len();
+        let inner = self.inner.clone();
+        let mut outcomes = Vec::new();
+        let call = async {
+            let wave = async move { Ok(inner.publish(messages, until).await) };
+            outcomes = self.io.run(STORE, OPERATION, wave).await?;
+            // A refusal is about a message; a failure is about the broker.
+            let failure = outcomes.iter().find_map(|o| match o {
+                Outcome::Failed(e) => Some(e.clone()),
+                _ => None,
+            });
+            let rejected = outcomes.iter().any(|o| matches!(o, Outcome::Rejected(_)));
+            failure.filter(|_| !rejected).map_or(Ok(()), Err)
+        };
+        if let Err(e) = measured(STORE, OPERATION, &self.health, call).await {
+            // Whatever the broker did say of a message stands; a wave of which it said only good
+            // and that failed nevertheless failed on the way back.
+            if outcomes.iter().all(|o| matches!(o, Outcome::Delivered)) {
+                outcomes.clear();
+            }
+            outcomes.resize_with(count, || Outcome::Failed(e.clone()));
+        }
+        outcomes
+    }
+
+    async fn declare(&self) -> Result<(), StoreError> {
+        const OPERATION: &str = "declare_topics";
+        let inner = self.inner.clone();
+        let call = async move { inner.declare(&mut *inner.state.lock().await).await };
+        let call = self.io.run(STORE, OPERATION, call);
+        measured(STORE, OPERATION, &self.health, call).await
+    }
+
+    fn message_max(&self) -> usize {
+        self.inner.message_max.load(Ordering::Relaxed)
+    }
+
+    fn wave_bound(&self) -> Duration {
+        self.inner.settings.wave_bound()
+    }
+}
+
+impl Inner {
+    async fn declare(&self, state: &mut State) -> Result<(), StoreError> {
+        let looked_at = state.topics.as_ref().map(|(_, at)| *at);
+        if looked_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
+            return Ok(());
+        }
+        let (admin, partitions) = topics::declare(&self.settings).await?;
+        state.topics = Some((partitions, Instant::now()));
+        // Not waited for: not every broker answers, and until then the producer's own limit, a
+        // little below what brokers take by default, is a good guess.
+        let (settings, largest) = (self.settings.clone(), self.message_max.clone());
+        drop(tokio::spawn(async move {
+            let topics_take = topics::largest_message(admin, &settings).await;
+            let producer_takes = settings.message_max();
+            let max = topics_take.map_or(producer_takes, |topics| topics.min(producer_takes));
+            largest.store(max, Ordering::Relaxed);
+        }));
+        Ok(())
+    }
+
+    /// Where each message goes.
+    async fn place(
+        &self,
+        state: &mut State,
+        messages: Vec<Message>,
+    ) -> Result<Vec<(Message, wave::Place)>, StoreError> {
+        let mut placed = Vec::with_capacity(messages.len());
+        for message in messages {
+            let topics = state.topics.as_mut().map(|(topics, _)| topics);
+            let known = topics.as_ref().and_then(|t| t.get(&message.topic).copied());
+            let partitions = match known {
+                Some(partitions) => partitions,
+                // Recorded when the topics had other names.
+                None => {
+                    let partitions = topics::partitions_of(&self.settings, &message.topic).await?;
+                    if let Some(topics) = topics {
+                        topics.insert(message.topic.clone(), partitions);
+                    }
+                    partitions
+                }
+            };
+            let partition = partitions::partition_of(&message.key, partitions);
+            let place = (message.topic.clone(), partition);
+            placed.push((message, place));
+        }
+        Ok(placed)
+    }
+
+    async fn ready(&self, state: &mut State) -> Result<Producer, StoreError> {
+        self.declare(state).await?;
+        if let Some(producer) = &state.producer {
+            return Ok(producer.clone());
+        }
+        let producer = Producer::new(&self.settings)?;
+        state.producer = Some(producer.clone());
+        Ok(producer)
+    }
+
+    async fn publish(&self, messages: Vec<Message>, leased_until: Instant) -> Vec<Outcome> {
+        let mut state = self.state.lock().await;
+        if Instant::now() + self.settings.wave_bound() > leased_until {
+            // Not the broker's doing.
+            let (kind, why) = (
+                StoreErrorKind::Conflict,
+                "the lease would not outlast the wave",
+            );
+            let e = StoreError::determinate(kind, STORE, "publish", why);
+            return vec![Outcome::Failed(e); messages.len()];
+        }
+        let until = Instant::now() + self.settings.delivery_timeout;
+        let producer = match tokio::time::timeout_at(until, self.ready(&mut state)).await {
+            Ok(Ok(producer)) => producer,
+            Ok(Err(e)) => return vec![Outcome::Failed(e); messages.len()],
+            Err(_) => {
+                let e = unavailable("publish", "the broker does not say which topics it has");
+                return vec![Outcome::Failed(e); messages.len()];
+            }
+        };
+        let count = messages.len();
+        let placed = match self.place(&mut state, messages).await {
+            Ok(placed) => placed,
+            Err(e) => return vec![Outcome::Failed(e); count],
+        };
+        let outcomes = wave::send(&producer, &placed, &mut state.known, until).await;
+        let lost = !outcomes.iter().all(Outcome::is_delivered);
+        if lost || producer.is_dead() {
+            if producer::topics_have_changed(&outcomes) {
+                state.topics = None;
+            }
+            state.producer = None;
+            state.known.clear();
+            // Gone before a fresh one sends anything, so that nothing of it arrives later.
+            producer.discard().await;
+        }
+        outcomes
+    }
+}
+
+fn unavailable(operation: &'static str, message: impl Into<String>) -> StoreError {
+    StoreError::determinate(StoreErrorKind::Unavailable, STORE, operation, message)
+}

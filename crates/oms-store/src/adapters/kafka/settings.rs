@@ -1,0 +1,226 @@
+//! Where Kafka is and how it is spoken to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+use super::producer::END_TIMEOUT;
+use super::{PURGE_GRACE, STORE, options};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::ports::transport::TopicNames;
+
+/// Largest message, headers included, that librdkafka sends unless told otherwise; what brokers take
+/// by default is a little more.
+const MESSAGE_MAX: usize = 1_000_000;
+
+/// The option that changes it.
+const MESSAGE_MAX_OPTION: &str = "message.max.bytes";
+
+/// Credentials for Kafka.
+#[derive(Clone)]
+pub struct KafkaSecurity {
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`. TLS and SCRAM need the feature
+    /// `kafka-tls`.
+    pub protocol: String,
+    /// SASL mechanism, for example `PLAIN` or `SCRAM-SHA-512`.
+    pub mechanism: Option<String>,
+    /// SASL user.
+    pub username: Option<String>,
+    /// SASL password.
+    pub password: Option<String>,
+    /// PEM file of the certificates to trust.
+    pub ca_file: Option<String>,
+}
+
+impl std::fmt::Debug for KafkaSecurity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSecurity")
+            .field("protocol", &self.protocol)
+            .field("mechanism", &self.mechanism)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where Kafka is and how it is spoken to.
+#[derive(Debug, Clone)]
+pub struct KafkaSettings {
+    /// `host:port,host:port`.
+    pub bootstrap: String,
+    /// First part of the topics' names.
+    pub topic_prefix: String,
+    /// Partitions of a topic that has to be made.
+    pub partitions: i32,
+    /// Replicas of a topic that has to be made; -1 leaves it to the broker.
+    pub replication: i32,
+    /// How long a wave of messages may take before it counts as failed and is sent again.
+    pub delivery_timeout: Duration,
+    /// How long one request for the topics may take.
+    pub declare_timeout: Duration,
+    /// Further options of librdkafka.
+    pub extra: BTreeMap<String, String>,
+    /// Credentials.
+    pub security: Option<KafkaSecurity>,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            bootstrap: "127.0.0.1:9092".into(),
+            topic_prefix: "oms".into(),
+            // Four consumers of a group can share a topic from the start; streams keep their order
+            // in any number.
+            partitions: 4,
+            // The broker's own default: a fixed number would be wrong for one broker or for three.
+            replication: -1,
+            delivery_timeout: Duration::from_secs(20),
+            declare_timeout: Duration::from_secs(5),
+            extra: BTreeMap::new(),
+            security: None,
+        }
+    }
+}
+
+impl KafkaSettings {
+    /// The topics' names.
+    pub fn topics(&self) -> TopicNames {
+        TopicNames::new(self.topic_prefix.clone())
+    }
+
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let invalid = |message: String| {
+            StoreError::determinate(StoreErrorKind::Invalid, STORE, "settings", message)
+        };
+        if let Some(own) = self.extra.keys().find(|name| options::is_own(name)) {
+            return Err(invalid(format!(
+                "{own} cannot be changed: what is promised rests on it"
+            )));
+        }
+        if let Err((one, other)) = options::unambiguous(&self.extra) {
+            return Err(invalid(format!("{one} and {other} are the same option")));
+        }
+        self.client().create_native_config().map_err(|e| {
+            // The error quotes the option's value, which may be a password.
+            let option = match e {
+                rdkafka::error::KafkaError::ClientConfig(_, _, option, _) => option,
+                _ => "an option".to_owned(),
+            };
+            invalid(format!("librdkafka does not take {option}"))
+        })?;
+        Ok(())
+    }
+
+    /// The longest that a wave takes.
+    pub(super) fn wave_bound(&self) -> Duration {
+        self.delivery_timeout + PURGE_GRACE + END_TIMEOUT
+    }
+
+    /// The largest message, headers included, that the producer takes.
+    pub(super) fn message_max(&self) -> usize {
+        self.extra
+            .get(MESSAGE_MAX_OPTION)
+            .and_then(|value| value.trim().parse().ok())
+            .unwrap_or(MESSAGE_MAX)
+    }
+
+    /// Options of every client.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("client.id", "oms")
+            // Reconnect soon after an outage: the outbox waits for it.
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            // A connection on which nothing comes back any more is given up after this, not after a
+            // minute: half of the time that a wave has, so that it gets another one.
+            .set("socket.timeout.ms", "10000")
+            .set("socket.keepalive.enable", "true");
+        if let Some(security) = &self.security {
+            config.set("security.protocol", &security.protocol);
+            for (option, value) in [
+                ("sasl.mechanisms", &security.mechanism),
+                ("sasl.username", &security.username),
+                ("sasl.password", &security.password),
+                ("ssl.ca.location", &security.ca_file),
+            ] {
+                if let Some(value) = value {
+                    config.set(option, value);
+                }
+            }
+        }
+        // Each under its one name, so that none is given twice: librdkafka would take the last.
+        for (option, value) in &self.extra {
+            config.set(options::canonical(option), value);
+        }
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set_log_level(RDKafkaLogLevel::Info);
+        config
+    }
+
+    /// Options of the producer.
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut config = self.client();
+        for (option, value) in [
+            // A wave is in the queue at once, so batches fill without waiting.
+            ("linger.ms", "0"),
+            ("compression.codec", "lz4"),
+            ("retry.backoff.ms", "50"),
+        ] {
+            if config.get(option).is_none() {
+                config.set(option, value);
+            }
+        }
+        // Waves are purged at the delivery timeout; librdkafka's own is reached only by a process
+        // that was stopped in between, and then before the wave's bound.
+        let message_timeout = self.delivery_timeout + PURGE_GRACE;
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("enable.gapless.guarantee", "true")
+            .set(
+                "message.timeout.ms",
+                message_timeout.as_millis().to_string(),
+            );
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn law_9_what_the_guarantees_rest_on_cannot_be_configured_away() {
+        let with = |option: &str, value: &str| KafkaSettings {
+            extra: BTreeMap::from([(option.to_owned(), value.to_owned())]),
+            ..KafkaSettings::default()
+        };
+        for own in [
+            "bootstrap.servers",
+            "metadata.broker.list",
+            "acks",
+            "request.required.acks",
+            "enable.idempotence",
+            "enable.gapless.guarantee",
+            "message.timeout.ms",
+            "delivery.timeout.ms",
+            "transactional.id",
+            "partitioner",
+            "retries",
+        ] {
+            assert!(with(own, "0").check().is_err(), "{own}");
+        }
+        assert!(with("queue.buffering.max.messages", "5000").check().is_ok());
+        let wrong = with("sasl.mechanism.typo", "geheim").check().unwrap_err();
+        assert!(!wrong.message.contains("geheim"), "{wrong}");
+        let linger = with("linger.ms", "5").producer();
+        assert_eq!(linger.get("linger.ms"), Some("5"));
+        assert_eq!(linger.get("acks"), Some("all"));
+        let second_name = with("compression.type", "gzip").producer();
+        assert_eq!(second_name.get("compression.codec"), Some("gzip"));
+        assert_eq!(second_name.get("compression.type"), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! The topics: looked for, made where they are missing, looked for again. Some brokers make topics
+//! only when asked for them by name, some answer a creation with a timeout and make them all the
+//! same, so only the last look decides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::util::Timeout;
+
+use super::producer::Log;
+use super::settings::KafkaSettings;
+use super::unavailable;
+use crate::error::StoreError;
+
+const OPERATION: &str = "declare_topics";
+
+/// The topic's option that says how large a batch, and so a message, it takes.
+const MAX_BYTES: &str = "max.message.bytes";
+
+type Admin = Arc<AdminClient<Log>>;
+
+/// The number of partitions of topics.
+type Partitions = HashMap<String, i32>;
+
+/// Makes sure of the topics. Answers how many partitions each has, and the client for more.
+pub(super) async fn declare(settings: &KafkaSettings) -> Result<(Admin, Partitions), StoreError> {
+    let admin = client(settings)?;
+    match make_missing(&admin, settings).await {
+        Ok(partitions) => Ok((admin, partitions)),
+        Err(e) => {
+            end(admin);
+            Err(e)
+        }
+    }
+}
+
+/// The number of partitions of a topic that is not ours to make; none if it is not there.
+pub(super) async fn partitions_of(
+    settings: &KafkaSettings,
+    topic: &str,
+) -> Result<i32, StoreError> {
+    let admin = client(settings)?;
+    let found = look(&admin, settings, Some(topic.to_owned())).await;
+    end(admin);
+    Ok(found?.get(topic).copied().unwrap_or_default())
+}
+
+fn client(settings: &KafkaSettings) -> Result<Admin, StoreError> {
+    let admin: AdminClient<Log> = settings
+        .client()
+        .create_with_context(Log)
+        .map_err(|e| unavailable(OPERATION, e.to_string()))?;
+    Ok(Arc::new(admin))
+}
+
+/// Its destructor waits for threads.
+fn end(admin: Admin) {
+    drop(tokio::task::spawn_blocking(move || drop(admin)));
+}
+
+async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partitions, StoreError> {
+    let names = settings.topics().all();
+    let mut there = look(admin, settings, None).await?;
+    there.retain(|topic, _| names.contains(topic));
+    let missing: Vec<&String> = names.iter().filter(|n| !there.contains_key(*n)).collect();
+    if missing.is_empty() {
+        return Ok(there);
+    }
+    let wanted: Vec<NewTopic<'_>> = missing
+        .iter()
+        .map(|name| {
+            let replication = TopicReplication::Fixed(settings.replication);
+            NewTopic::new(name, settings.partitions, replication)
+        })
+        .collect();
+    let limit = Some(Timeout::After(settings.declare_timeout));
+    let options = AdminOptions::new()
+        .request_timeout(limit)
+        .operation_timeout(limit);
+    match admin.create_topics(&wanted, &options).await {
+        Ok(results) => {
+            for result in results {
+                match result {
+                    Ok(topic) => tracing::info!(topic, "made the topic"),
+                    Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                    Err((topic, error)) => {
+                        tracing::warn!(topic, %error, "the broker did not make the topic");
+                    }
+                }
+            }
+        }
+        Err(error) => tracing::info!(%error, "the broker does not say whether it made the topics"),
+    }
+    for name in missing {
+        let mut found = look(admin, settings, Some(name.clone())).await?;
+        let Some(partitions) = found.remove(name) else {
+            let message = format!("topic {name} is not there and could not be made");
+            return Err(unavailable(OPERATION, message));
+        };
+        there.insert(name.clone(), partitions);
+    }
+    Ok(there)
+}
+
+/// The size of the largest message that all of the topics take. Not every broker answers this, nor
+/// everybody.
+pub(super) async fn largest_message(admin: Admin, settings: &KafkaSettings) -> Option<usize> {
+    let names = settings.topics().all();
+    let topics: Vec<ResourceSpecifier<'_>> =
+        names.iter().map(|n| ResourceSpecifier::Topic(n)).collect();
+    let limit = Some(Timeout::After(settings.declare_timeout));
+    let options = AdminOptions::new().request_timeout(limit);
+    let described = admin.describe_configs(&topics, &options).await;
+    end(admin);
+    let described = match described {
+        Ok(described) => described,
+        Err(error) => {
+            tracing::debug!(%error, "the broker does not say how large messages may be");
+            return None;
+        }
+    };
+    let limits = described.into_iter().filter_map(|topic| match topic {
+        Ok(topic) => topic.get(MAX_BYTES)?.value.as_ref()?.parse().ok(),
+        Err(error) => {
+            tracing::debug!(%error, "the broker does not say how large a topic's messages may be");
+            None
+        }
+    });
+    limits.min()
+}
+
+/// The topics that are there: all, or, asked for by name, one.
+async fn look(
+    admin: &Admin,
+    settings: &KafkaSettings,
+    name: Option<String>,
+) -> Result<Partitions, StoreError> {
+    let (admin, timeout) = (admin.clone(), settings.declare_timeout);
+    let look = move || {
+        let metadata = admin.inner().fetch_metadata(name.as_deref(), timeout)?;
+        let topics = metadata.topics().iter();
+        let there = topics.filter(|t| t.error().is_none() && !t.partitions().is_empty());
+        Ok::<_, rdkafka::error::KafkaError>(
+            there
+                .map(|t| (t.name().to_owned(), t.partitions().len() as i32))
+                .collect(),
+        )
+    };
+    tokio::task::spawn_blocking(look)
+        .await
+        .map_err(|e| unavailable(OPERATION, e.to_string()))?
+        .map_err(|e| unavailable(OPERATION, e.to_string()))
+}

@@ -1,0 +1,158 @@
+//! A wave of messages through one producer, settled as a whole.
+//!
+//! A broker that does not know a producer takes whatever number its first batch bears: were that
+//! the second one, because the first failed, the broker would have taken what comes behind a
+//! failure, and librdkafka would believe that it had taken the first one too. So the first message
+//! for a partition that has not acknowledged anything of this producer, or not for long, is sent
+//! alone, and what comes behind it when it was acknowledged.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use rdkafka::producer::future_producer::DeliveryFuture;
+use tokio::time::Instant;
+
+use super::PURGE_GRACE;
+use super::producer::{self, Producer, SendFailed};
+use crate::ports::transport::{Message, Outcome};
+
+/// A broker forgets a producer of which it has heard nothing for a day, unless told otherwise.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// How often to look whether the producer met an error it cannot go on after.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long what is in flight then may take.
+const LAST_REPORTS: Duration = Duration::from_millis(500);
+
+type Report = <DeliveryFuture as Future>::Output;
+
+/// A partition of a topic.
+pub(super) type Place = (String, i32);
+
+/// When each partition acknowledged something last.
+pub(super) type Known = HashMap<Place, Instant>;
+
+/// Sends messages, each with its place, and waits until all are settled: at `until`, and
+/// [`PURGE_GRACE`] later at the latest. Answers whether none was lost, too.
+pub(super) async fn send(
+    producer: &Producer,
+    messages: &[(Message, Place)],
+    known: &mut Known,
+    until: Instant,
+) -> Vec<Outcome> {
+    let mut wave = Wave {
+        producer,
+        until,
+        purged: false,
+        dead: false,
+        held: HashSet::new(),
+        outcomes: messages.iter().map(|_| None).collect(),
+    };
+    known.retain(|_, at| at.elapsed() < REMEMBERED);
+    // What is sent alone.
+    let mut begun: HashSet<&Place> = HashSet::new();
+    let mut reports = Vec::new();
+    for (i, (message, place)) in messages.iter().enumerate() {
+        if !known.contains_key(place) && !begun.contains(place) {
+            let Some(report) = wave.begin(i, message, place) else {
+                continue;
+            };
+            begun.insert(place);
+            reports.push((i, report));
+        }
+    }
+    let mut lost: HashSet<&Place> = HashSet::new();
+    for (i, report) in reports {
+        let place = &messages[i].1;
+        if wave.settle(i, report).await {
+            known.insert(place.clone(), Instant::now());
+        } else {
+            lost.insert(place);
+        }
+    }
+    // What comes behind it.
+    let mut reports = Vec::new();
+    for (i, (message, place)) in messages.iter().enumerate() {
+        if wave.outcomes[i].is_some() {
+            continue;
+        }
+        if lost.contains(place) {
+            wave.outcomes[i] = Some(SendFailed::Behind.outcome());
+        } else if let Some(report) = wave.begin(i, message, place) {
+            reports.push((i, report));
+        }
+    }
+    for (i, report) in reports {
+        if wave.settle(i, report).await {
+            known.insert(messages[i].1.clone(), Instant::now());
+        }
+    }
+    let behind = || SendFailed::Behind.outcome();
+    let outcomes = wave.outcomes.into_iter();
+    outcomes.map(|o| o.unwrap_or_else(behind)).collect()
+}
+
+struct Wave<'a> {
+    producer: &'a Producer,
+    until: Instant,
+    purged: bool,
+    dead: bool,
+    /// Streams of which a message could not be sent.
+    held: HashSet<(&'a str, &'a str)>,
+    outcomes: Vec<Option<Outcome>>,
+}
+
+impl<'a> Wave<'a> {
+    /// Sends one; what becomes of it at once is noted.
+    fn begin(&mut self, i: usize, message: &'a Message, place: &Place) -> Option<DeliveryFuture> {
+        let stream = (message.topic.as_str(), message.key.as_str());
+        let sent = if self.held.contains(&stream) {
+            Err(SendFailed::Behind)
+        } else {
+            self.producer.send(message, place.1)
+        };
+        match sent {
+            Ok(report) => Some(report),
+            Err(failed) => {
+                self.held.insert(stream);
+                self.outcomes[i] = Some(failed.outcome());
+                None
+            }
+        }
+    }
+
+    /// Until there is a report or no more time. A producer that cannot go on reports what is in flight
+    /// and leaves the rest lying: then there is not much time left.
+    async fn wait(&mut self, report: &mut DeliveryFuture) -> Option<Report> {
+        loop {
+            let next_look = self.until.min(Instant::now() + LOOK_EVERY);
+            if let Ok(settled) = tokio::time::timeout_at(next_look, &mut *report).await {
+                return Some(settled);
+            }
+            if next_look == self.until {
+                return None;
+            }
+            if !self.dead && self.producer.is_dead() {
+                self.dead = true;
+                self.until = self.until.min(Instant::now() + LAST_REPORTS);
+            }
+        }
+    }
+
+    /// Waits for a report. Answers whether it was delivered.
+    async fn settle(&mut self, i: usize, mut report: DeliveryFuture) -> bool {
+        let mut settled = self.wait(&mut report).await;
+        if settled.is_none() && !self.purged {
+            self.purged = true;
+            // One bound for all of them, so that the wave has one.
+            self.until += PURGE_GRACE;
+            self.producer.purge().await;
+            settled = tokio::time::timeout_at(self.until, report).await.ok();
+        }
+        let outcome = producer::outcome_of(settled);
+        let delivered = outcome.is_delivered();
+        self.outcomes[i] = Some(outcome);
+        delivered
+    }
+}

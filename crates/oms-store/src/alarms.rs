@@ -1,0 +1,143 @@
+//! What was found wrong with the copies of the log: raised by whoever keeps a copy and may not go on
+//! with it, shown by `/health` and the metrics until it goes on.
+
+use std::collections::BTreeMap;
+
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+
+use crate::metrics::{COPIES_REFUSED, COPY_HALTED};
+use oms_core::domain::ids::PartitionId;
+
+/// Which copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CopyKind {
+    /// The outbox: it waits, or it would skip events.
+    Outbox,
+    /// The read model: it is made anew, or waits for the log.
+    ReadModel,
+    /// The log's copy in the store that does not lead: it waits.
+    Mirror,
+    /// A checkpoint of the index: it is done without.
+    Index,
+    /// PostgreSQL's rows of the migration: they are not believed.
+    Migration,
+    /// The bucket itself, where it cannot be read and nothing else may stand in for it.
+    Bucket,
+}
+
+impl CopyKind {
+    /// As a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Outbox => "outbox",
+            Self::ReadModel => "read_model",
+            Self::Mirror => "mirror",
+            Self::Index => "index",
+            Self::Migration => "migration",
+            Self::Bucket => "bucket",
+        }
+    }
+
+    /// In a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Outbox => "the outbox",
+            Self::ReadModel => "the read model",
+            Self::Mirror => "the copy",
+            Self::Index => "the index's checkpoint",
+            Self::Migration => "the migration's row",
+            Self::Bucket => "the bucket",
+        }
+    }
+}
+
+/// Something that is wrong and needs to be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    /// What is wrong, for programs.
+    pub code: &'static str,
+    /// What is wrong, what follows and what to do, for people.
+    pub message: String,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Alarms {
+    raised: Mutex<BTreeMap<(CopyKind, PartitionId), Alarm>>,
+}
+
+impl Alarms {
+    /// Something is wrong with a copy of a partition; told once, until it changes or is over.
+    pub fn raise(
+        &self,
+        copy: CopyKind,
+        partition: PartitionId,
+        code: &'static str,
+        message: String,
+    ) {
+        let alarm = Alarm { code, message };
+        let mut raised = self.raised.lock();
+        if raised.get(&(copy, partition)) == Some(&alarm) {
+            return;
+        }
+        tracing::error!(copy = copy.as_str(), %partition, reason = code, "{}", alarm.message);
+        refused(copy, code);
+        show(copy, partition, 1.0);
+        raised.insert((copy, partition), alarm);
+    }
+
+    /// It is right again.
+    pub fn clear(&self, copy: CopyKind, partition: PartitionId) {
+        if self.raised.lock().remove(&(copy, partition)).is_some() {
+            tracing::info!(copy = copy.as_str(), %partition, "{} goes on", copy.name());
+            show(copy, partition, 0.0);
+        }
+    }
+
+    /// What is wrong with a copy of a partition.
+    pub fn of(&self, copy: CopyKind, partition: PartitionId) -> Option<Alarm> {
+        self.raised.lock().get(&(copy, partition)).cloned()
+    }
+
+    /// Everything that is wrong.
+    pub fn all(&self) -> Vec<Alarm> {
+        self.raised.lock().values().cloned().collect()
+    }
+}
+
+/// A copy was looked at and not used.
+pub fn refused(copy: CopyKind, code: &'static str) {
+    counter!(COPIES_REFUSED, "copy" => copy.as_str(), "reason" => code).increment(1);
+}
+
+/// A snapshot was looked at and not used.
+pub fn refused_snapshot(reason: &'static str) {
+    counter!(COPIES_REFUSED, "copy" => "snapshot", "reason" => reason).increment(1);
+}
+
+fn show(copy: CopyKind, partition: PartitionId, value: f64) {
+    let labels = [
+        ("copy", copy.as_str().to_owned()),
+        ("partition", partition.to_string()),
+    ];
+    gauge!(COPY_HALTED, &labels).set(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_stays_until_it_is_over() {
+        let (alarms, p) = (Alarms::default(), PartitionId(3));
+        alarms.raise(CopyKind::Outbox, p, "diverged", "one".into());
+        alarms.raise(CopyKind::Outbox, p, "diverged", "two".into());
+        alarms.clear(CopyKind::ReadModel, p);
+        alarms.clear(CopyKind::Outbox, PartitionId(4));
+        let all: Vec<String> = alarms.all().into_iter().map(|a| a.message).collect();
+        assert_eq!(all, ["two"]);
+        alarms.clear(CopyKind::Outbox, p);
+        assert_eq!(alarms.of(CopyKind::Outbox, p), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! What does not go on, and since when: whoever works for ever on something and cannot, wholly or in
+//! one partition, says so here and takes it back when he goes on. `/health` tells it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::error::{StoreError, StoreErrorKind};
+use crate::metrics;
+use oms_core::domain::ids::PartitionId;
+
+/// How long something may wait for a store before it is told: shorter outages are bridged by
+/// trying again.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Takes the log into the outbox.
+pub const OUTBOX: &str = "outbox";
+/// Publishes to Kafka.
+pub const RELAY: &str = "relay";
+/// Keeps the read model.
+pub const PROJECTION: &str = "projection";
+/// Keeps the copy in the store that does not lead, and copies history.
+pub const COPY: &str = "copy";
+/// Writes of a partition.
+pub const WRITES: &str = "writes";
+/// Moves the lead of a partition.
+pub const HAND_OFF: &str = "hand_off";
+
+/// Something that does not go on. Everybody may read it: a store's own words are not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Halt {
+    /// What: `writes`, `hand_off`, `copy`, `outbox`, `relay`, `projection`, or a kind of job.
+    pub what: &'static str,
+    /// The partition it is halted in; all of it without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<PartitionId>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub reason: &'static str,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    since: Timestamp,
+    at: Instant,
+    may_pass: bool,
+    reason: &'static str,
+}
+
+type Entries = BTreeMap<(&'static str, Option<PartitionId>), Entry>;
+
+#[derive(Debug)]
+struct Inner {
+    clock: fn() -> Timestamp,
+    entries: Mutex<Entries>,
+}
+
+/// In how many places something does not go on, as a metric.
+fn show(entries: &Entries, what: &'static str) {
+    let places = entries.keys().filter(|(halted, _)| *halted == what);
+    metrics::halted(what, places.count());
+}
+
+/// See the module. Cheap to share.
+#[derive(Debug, Clone)]
+pub struct Halts(Arc<Inner>);
+
+impl Halts {
+    /// Nothing is halted yet; `clock` says since when something is.
+    pub fn new(clock: fn() -> Timestamp) -> Self {
+        for what in [OUTBOX, RELAY, PROJECTION, COPY, WRITES, HAND_OFF] {
+            metrics::halted(what, 0);
+        }
+        Self(Arc::new(Inner {
+            clock,
+            entries: Mutex::default(),
+        }))
+    }
+}
+
+/// What a failure means for whoever looks from outside.
+pub fn reason_of(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::Unavailable | StoreErrorKind::Timeout | StoreErrorKind::Throttled => {
+            "a store does not answer"
+        }
+        StoreErrorKind::Full => "a store has no room left",
+        StoreErrorKind::Denied => "a store refuses this service's credentials or permissions",
+        StoreErrorKind::Corrupt => {
+            "what is stored there is damaged or of another log: see the log of the service, and run \
+             `oms log audit`"
+        }
+        StoreErrorKind::NotFound
+        | StoreErrorKind::Conflict
+        | StoreErrorKind::Invalid
+        | StoreErrorKind::Closed => "a store refuses it: see the log of the service",
+    }
+}
+
+impl Halts {
+    /// It failed. What a store may overcome by itself is told only when it lasts.
+    pub fn failed(&self, what: &'static str, partition: Option<PartitionId>, error: &StoreError) {
+        self.set(what, partition, reason_of(error.kind), error.is_transient());
+    }
+
+    /// It does not go on, for this reason; `may_pass`: told only when it lasts.
+    pub fn set(
+        &self,
+        what: &'static str,
+        partition: Option<PartitionId>,
+        reason: &'static str,
+        may_pass: bool,
+    ) {
+        let mut entries = self.0.entries.lock();
+        let entry = entries.entry((what, partition)).or_insert_with(|| Entry {
+            since: (self.0.clock)(),
+            at: Instant::now(),
+            may_pass,
+            reason,
+        });
+        entry.may_pass = may_pass;
+        entry.reason = reason;
+        show(&entries, what);
+    }
+
+    /// It goes on; whether it had been halted.
+    pub fn goes_on(&self, what: &'static str, partition: Option<PartitionId>) -> bool {
+        let mut entries = self.0.entries.lock();
+        let was_halted = entries.remove(&(what, partition)).is_some();
+        if was_halted {
+            show(&entries, what);
+        }
+        was_halted
+    }
+
+    /// What is to be told.
+    pub fn list(&self) -> Vec<Halt> {
+        let entries = self.0.entries.lock();
+        let told = entries
+            .iter()
+            .filter(|(_, entry)| !entry.may_pass || entry.at.elapsed() >= PATIENCE);
+        told.map(|(&(what, partition), entry)| Halt {
+            what,
+            partition,
+            since: entry.since,
+            reason: entry.reason,
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_halts_is_told_with_its_partition_and_since_when_it_first_did() {
+        let halts = Halts::new(|| Timestamp::UNIX_EPOCH);
+        let p = Some(PartitionId(3));
+        halts.failed(
+            PROJECTION,
+            p,
+            &StoreError::corrupt("s3", "read", "10.0.0.7 is torn"),
+        );
+        let first = halts.list();
+        assert_eq!((first[0].what, first[0].partition), (PROJECTION, p));
+        assert!(!first[0].reason.contains("10.0.0.7"));
+        tokio::time::advance(PATIENCE).await;
+        halts.failed(PROJECTION, p, &StoreError::corrupt("s3", "read", "torn"));
+        assert_eq!(halts.list(), first, "since when does not move");
+        assert!(!halts.goes_on(PROJECTION, None) && halts.goes_on(PROJECTION, p));
+        assert_eq!(halts.list(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_away_for_a_moment_is_no_halt() {
+        let halts = Halts::new(|| Timestamp::UNIX_EPOCH);
+        let kind = StoreErrorKind::Unavailable;
+        let away = StoreError::determinate(kind, "postgres", "tail", "refused");
+        halts.failed(OUTBOX, None, &away);
+        assert_eq!(halts.list(), []);
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(halts.list().len(), 1);
+    }
+}

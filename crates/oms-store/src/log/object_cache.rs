@@ -1,0 +1,115 @@
+//! Recent commit objects in memory, bounded by bytes: what was just committed is what the outbox,
+//! the relay, the projection and the feed read next.
+
+use std::sync::Arc;
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use oms_core::domain::ids::{Offset, PartitionId};
+use oms_core::log::object::CommitObject;
+
+/// Least bytes of a shard: four of the largest objects.
+const SHARD_BYTES: u64 = 16 << 20;
+
+type Key = (PartitionId, Offset);
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Arc<CommitObject>> for ByBytes {
+    fn weight(&self, _: &Key, object: &Arc<CommitObject>) -> u64 {
+        (object.bytes.len() + object.lines.len() * 8 + 256) as u64
+    }
+}
+
+/// See the module.
+pub struct ObjectCache {
+    cache: Cache<Key, Arc<CommitObject>, ByBytes>,
+}
+
+impl ObjectCache {
+    /// A cache of about `bytes` bytes.
+    pub fn new(bytes: u64) -> Self {
+        // The estimate only sizes the hash table: commits of a busy store are around 16 KiB.
+        let items = (bytes / 16_384).max(64) as usize;
+        // Each shard keeps its own share of the bytes, so it must have room for some of the largest
+        // objects, on however many cores.
+        let shards = usize::try_from(bytes / SHARD_BYTES)
+            .unwrap_or(1)
+            .clamp(1, 64);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(items)
+            .weight_capacity(bytes)
+            .shards(shards)
+            .build();
+        let cache = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                ByBytes,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            // Cannot be: both capacities are given.
+            Err(_) => Cache::with_weighter(items, bytes, ByBytes),
+        };
+        Self { cache }
+    }
+
+    /// Bytes of memory of what is kept.
+    pub fn bytes(&self) -> u64 {
+        self.cache.weight()
+    }
+
+    /// The object, if it is here.
+    pub fn get(&self, partition: PartitionId, offset: Offset) -> Option<Arc<CommitObject>> {
+        self.cache.get(&(partition, offset))
+    }
+
+    /// Keeps an object.
+    pub fn insert(&self, object: Arc<CommitObject>) {
+        self.cache
+            .insert((object.header.partition, object.header.offset), object);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use oms_core::domain::event::{EncodedEvents, Recorded};
+    use oms_core::domain::ids::{Epoch, WriterId};
+    use oms_core::log::object::{CommitHeader, CommitKind, FORMAT, ObjectHash};
+
+    fn object(offset: Offset, len: usize) -> Arc<CommitObject> {
+        let header = CommitHeader {
+            format: FORMAT,
+            partition: PartitionId(0),
+            offset,
+            epoch: Epoch(1),
+            writer: WriterId(uuid::Uuid::from_u128(1)),
+            batch: offset,
+            prev: ObjectHash::NONE,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            count: 1,
+            kind: CommitKind::Events,
+        };
+        let part = EncodedEvents {
+            bytes: Bytes::from(vec![b'x'; len]),
+            spans: std::iter::once(0..len as u32 - 1).collect(),
+            recorded: Recorded::default(),
+        };
+        Arc::new(CommitObject::build(header, &[&part]))
+    }
+
+    #[test]
+    fn law_13_objects_are_kept_by_their_bytes_the_largest_too() {
+        let cache = ObjectCache::new(64 << 20);
+        for offset in 0..64 {
+            cache.insert(object(offset, 4 << 20));
+            assert!(cache.get(PartitionId(0), offset).is_some(), "{offset}");
+            assert!(cache.bytes() <= 64 << 20);
+        }
+        assert!(cache.bytes() >= 32 << 20, "{}", cache.bytes());
+    }
+}

@@ -1,0 +1,44 @@
+//! From a commit object to the rows of the outbox.
+
+use crate::error::StoreError;
+use crate::ports::delivery::OutboxRow;
+use crate::ports::transport::TopicNames;
+use oms_core::domain::event::Envelope;
+use oms_core::log::object::{CommitKind, CommitObject};
+use oms_core::migration::stage::Mode;
+
+/// One row for each event of `object`, committed in `mode`; none for a control object, which
+/// concerns whoever writes. `with_bodies`: the rows carry the events themselves, for commits that no
+/// bucket may ever hold.
+pub fn rows_of(
+    object: &CommitObject,
+    topics: &TopicNames,
+    mode: Mode,
+    with_bodies: bool,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    if object.header.kind != CommitKind::Events {
+        return Ok(Vec::new());
+    }
+    let row = |(i, span): (usize, &std::ops::Range<u32>)| {
+        let position = object.position(i);
+        let line = object.line(i);
+        let event = Envelope::parse(&line).map_err(|e| {
+            StoreError::corrupt("log", "read event", format!("event {position}: {e}"))
+        })?;
+        Ok(OutboxRow {
+            position,
+            event_id: event.id,
+            stream: event.stream(),
+            version: event.version,
+            topic: topics.of(&event.stream_type),
+            epoch: object.header.epoch,
+            mode,
+            start: span.start,
+            len: span.end - span.start,
+            body: with_bodies.then(|| line.clone()),
+            attempts: 0,
+            next_attempt: None,
+        })
+    };
+    object.lines.iter().enumerate().map(row).collect()
+}

@@ -1,0 +1,132 @@
+//! A projection as operators see it.
+
+use serde::Serialize;
+
+use super::{GenerationState, Generations};
+use oms_core::domain::ids::{Offset, PartitionId};
+
+/// Name of the projection that queries read.
+pub const ONTOLOGY: &str = "ontology";
+
+/// What a projection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProjectionState {
+    /// Follows the log.
+    Live,
+    /// Follows the log, while a new copy is built beside it.
+    Rebuilding,
+}
+
+/// How far a projection is in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PartitionProgress {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset after the last commit taken in.
+    pub next_offset: Offset,
+    /// Commits not yet taken in.
+    pub lag_commits: u64,
+}
+
+/// How far a rebuild is. Survives restarts: it is worked out from what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RebuildProgress {
+    /// Commits taken in.
+    pub done: u64,
+    /// Commits in the log.
+    pub total: u64,
+    /// Commits per second since it began.
+    pub rate: f64,
+    /// Seconds to go at that rate; `None` before the first commit.
+    pub eta_seconds: Option<f64>,
+}
+
+/// A projection as operators see it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProjectionStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is doing.
+    pub state: ProjectionState,
+    /// The generation that queries read.
+    pub generation: i64,
+    /// How far it is.
+    pub partitions: Vec<PartitionProgress>,
+    /// Commits not yet taken in, of all partitions.
+    pub lag_commits: u64,
+    /// Events it could not take in and parked.
+    pub parked_events: u64,
+    /// How far the rebuild is, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<RebuildProgress>,
+}
+
+impl ProjectionStatus {
+    /// The status of the ontology's projection, given how far each partition of the log reaches.
+    pub fn new(generations: &Generations, heads: &[Offset]) -> Self {
+        let partitions: Vec<PartitionProgress> = (0..)
+            .zip(&generations.live.next)
+            .zip(heads)
+            .map(|((partition, next), head)| PartitionProgress {
+                partition: PartitionId(partition),
+                next_offset: *next,
+                lag_commits: head.saturating_sub(*next),
+            })
+            .collect();
+        let rebuild = generations.building.as_ref().map(|b| progress(b, heads));
+        Self {
+            name: ONTOLOGY,
+            state: match rebuild {
+                Some(_) => ProjectionState::Rebuilding,
+                None => ProjectionState::Live,
+            },
+            generation: generations.live.generation.0,
+            lag_commits: partitions.iter().map(|p| p.lag_commits).sum(),
+            partitions,
+            parked_events: generations.live.parked,
+            rebuild,
+        }
+    }
+}
+
+fn progress(building: &GenerationState, heads: &[Offset]) -> RebuildProgress {
+    let done: u64 = building.next.iter().sum();
+    let pairs = building.next.iter().zip(heads);
+    // The log may be known to reach less far than the rebuild has come.
+    let total: u64 = pairs.map(|(next, head)| next.max(head)).sum();
+    let rate = done as f64 / building.age_seconds.max(0.001);
+    RebuildProgress {
+        done,
+        total,
+        rate,
+        eta_seconds: (done > 0).then(|| (total - done) as f64 / rate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::read_model::Generation;
+
+    #[test]
+    fn progress_is_worked_out_from_what_is_stored() {
+        let state = |generation, next: [u64; 2]| GenerationState {
+            generation: Generation(generation),
+            next: next.to_vec(),
+            anchors: vec![None; 2],
+            parked: 3,
+            age_seconds: 10.0,
+        };
+        let generations = Generations {
+            live: state(1, [30, 20]),
+            building: Some(state(2, [10, 20])),
+        };
+        let status = ProjectionStatus::new(&generations, &[31, 10]);
+        assert_eq!(status.lag_commits, 1);
+        assert_eq!(status.state, ProjectionState::Rebuilding);
+        let rebuild = status.rebuild.unwrap();
+        assert_eq!((rebuild.done, rebuild.total, rebuild.rate), (30, 51, 3.0));
+        assert_eq!(rebuild.eta_seconds, Some(7.0));
+    }
+}
