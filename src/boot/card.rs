@@ -7,7 +7,7 @@ use actix_web::web;
 
 use crate::domain::ids::PartitionId;
 use crate::http::HttpState;
-use crate::migration::lead::Lead;
+use crate::log::lead::Lead;
 use crate::service::migration::MigrationReport;
 
 /// How often it is asked whether the service is ready.

@@ -1,6 +1,6 @@
 //! `docs/CLI.md`: every command's help.
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 
 /// Columns of the help in the page, whatever the terminal has.
 const WIDTH: usize = 100;

@@ -108,7 +108,7 @@ fn commands_that_pages_show_are_taken() {
                 shell = info.starts_with("sh");
             }
             for command in line.split("&& ").filter(|_| shell) {
-                let command = command.trim_start_matches("target/release/");
+                let command = command.trim_start_matches("target/dev-release/");
                 // Variables of the environment stand before it.
                 let Some(at) = command.find("oms ").filter(|at| {
                     let before = command[..*at].trim();

@@ -18,18 +18,20 @@
 pub mod endpoint;
 pub mod files;
 pub mod kafka;
+mod only;
 pub mod postgres;
 pub mod private;
 pub mod s3;
 pub mod space;
 
-use std::fs::{File, TryLockError, canonicalize};
+use std::fs::canonicalize;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 pub use self::endpoint::S3Endpoint;
 use self::kafka::KafkaServer;
+use self::only::{NotAlone, OnlyOne};
 use self::postgres::PostgresServer;
 use self::s3::server::{S3Server, Settings};
 
@@ -149,7 +151,7 @@ impl EmbeddedError {
 struct Home {
     dir: PathBuf,
     // Held, not read.
-    _lock: File,
+    _lock: OnlyOne,
 }
 
 impl Home {
@@ -157,7 +159,11 @@ impl Home {
     fn take(data_dir: &Path) -> Result<Self, EmbeddedError> {
         private::create_data_dir(data_dir, LOCK).map_err(EmbeddedError::io("create", data_dir))?;
         let dir = canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
-        let lock = lock(&dir)?;
+        let path = dir.join(LOCK);
+        let lock = OnlyOne::lock(&path).map_err(|why| match why {
+            NotAlone::Held => EmbeddedError::InUse(dir.clone()),
+            NotAlone::Io { what, source } => EmbeddedError::Io { what, path, source },
+        })?;
         Ok(Self { dir, _lock: lock })
     }
 }
@@ -278,21 +284,5 @@ impl EmbeddedStack {
 impl Drop for EmbeddedStack {
     fn drop(&mut self) {
         self.shut_down();
-    }
-}
-
-fn lock(dir: &Path) -> Result<File, EmbeddedError> {
-    let path = dir.join(LOCK);
-    let file = private::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(EmbeddedError::io("open", &path))?;
-    private::close_file(&file, &path).map_err(EmbeddedError::io("close", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(EmbeddedError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(e)) => Err(EmbeddedError::io("lock", &path)(e)),
     }
 }

@@ -386,7 +386,13 @@ fn law_13_leases_bound_an_entity_and_passivation_loses_no_call() {
                 for i in 0..50u128 {
                     let name = format!("x{}", (c * 7 + i) % 9);
                     let id = 10_000 + c * 100 + i;
-                    p.change(&name, 1, id).await.expect("never lost");
+                    // Where all four meet at one entity the fourth is refused, and says so.
+                    let mut answer = p.change(&name, 1, id).await;
+                    while matches!(answer, Err(CallError::Overloaded { .. })) {
+                        tokio::task::yield_now().await;
+                        answer = p.change(&name, 1, id).await;
+                    }
+                    answer.expect("never lost");
                 }
             }
         }));

@@ -24,7 +24,6 @@
 //! it learns that nothing was written, and the next one is tried; nor does a next segment that cannot
 //! be made, since nothing of the batch was written then ([`super::commit`]).
 
-use std::fs::{File, TryLockError};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +41,7 @@ use super::index::{Entry, From, Index, Listed};
 use super::recovery::recover;
 use super::segment::Segment;
 use super::upkeep::{self, Upkeep};
+use crate::only::{NotAlone, OnlyOne};
 use crate::private;
 
 /// Largest object: segments stay far below 4 GiB, and an object is in memory whole. The log's
@@ -184,14 +184,18 @@ pub struct LogStore {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     // Held, not read: the lock goes with it.
-    _lock: File,
+    _lock: OnlyOne,
 }
 
 impl LogStore {
     /// Opens the store in `dir`, making it if need be. Blocks while it is read.
     pub fn open(dir: &Path, options: Options) -> Result<Self, LogStoreError> {
         private::create_dir(dir).map_err(LogStoreError::io("create", dir))?;
-        let lock = lock(&dir.join("lock"))?;
+        let path = dir.join("lock");
+        let lock = OnlyOne::lock(&path).map_err(|why| match why {
+            NotAlone::Held => LogStoreError::Locked { path },
+            NotAlone::Io { what, source } => LogStoreError::io(what, &path)(source),
+        })?;
         let recovered = recover(dir)?;
         let end = recovered.end;
         let shared = Arc::new(Shared {
@@ -369,24 +373,6 @@ impl Drop for LogStore {
         {
             tracing::warn!(%error, "cannot write the index checkpoint of the embedded S3 store");
         }
-    }
-}
-
-/// Takes the exclusive lock at `path`; it is released when the file is closed, also by a kill.
-pub fn lock(path: &Path) -> Result<File, LogStoreError> {
-    let file = private::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(LogStoreError::io("open", path))?;
-    private::close_file(&file, path).map_err(LogStoreError::io("close", path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LogStoreError::Locked {
-            path: path.to_owned(),
-        }),
-        Err(TryLockError::Error(e)) => Err(LogStoreError::io("lock", path)(e)),
     }
 }
 

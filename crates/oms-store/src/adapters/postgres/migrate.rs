@@ -116,6 +116,7 @@ pub(super) async fn migrate(
     client: &mut tokio_postgres::Client,
     schema: &str,
 ) -> Result<(), MigrationFailed> {
+    let mut steps = 0;
     loop {
         let transaction = client.transaction().await?;
         // Building an index on a grown table may take its time.
@@ -140,7 +141,17 @@ pub(super) async fn migrate(
             .iter()
             .find(|m| !applied.contains_key(&m.version));
         let Some(next) = next else {
-            return transaction.commit().await.map_err(Into::into);
+            transaction.commit().await?;
+            if steps > 0 {
+                let version = MIGRATIONS.last().map_or(0, |newest| newest.version);
+                tracing::info!(
+                    version,
+                    steps,
+                    schema,
+                    "PostgreSQL's schema {schema} is at version {version} ({steps} steps)"
+                );
+            }
+            return Ok(());
         };
         transaction.batch_execute(next.sql).await?;
         transaction
@@ -150,11 +161,12 @@ pub(super) async fn migrate(
             )
             .await?;
         transaction.commit().await?;
-        tracing::info!(
+        steps += 1;
+        tracing::debug!(
             version = next.version,
             name = next.name,
             schema,
-            "migrated PostgreSQL"
+            "made a step of PostgreSQL's schema"
         );
     }
 }
