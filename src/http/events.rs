@@ -1,7 +1,7 @@
 //! `GET /api/v1/events`, the feed of everything, as pages or live; and the history of a resource.
 
-use actix_web::http::Method;
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
+use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 use futures_util::stream::empty;
@@ -110,6 +110,7 @@ pub async fn feed(
     let after = last_event_id(req.headers())?.or(params.after);
     if req.method() == Method::HEAD {
         // What a GET would begin with; there is nothing to keep open.
+        state.service.check_feed_cursor(after.as_deref())?;
         return Ok(live_answer().streaming(empty::<Result<Bytes, Problem>>()));
     }
     let places = caller.edge.open_stream(caller.principal());
@@ -124,7 +125,13 @@ pub async fn feed(
     // The first page is read before the answer begins, so that a wrong cursor or a store that is
     // down is told as a problem.
     let live = live.open(&caller).await?;
-    Ok(live_answer().streaming(live.into_stream()))
+    let mut answer = live_answer().streaming(live.into_stream());
+    if req.version() < Version::HTTP_11 {
+        // It knows no chunks: the end of the connection is the end of the body (RFC 9112, 6.1).
+        answer.head_mut().no_chunking(true);
+        answer.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(answer)
 }
 
 fn live_answer() -> HttpResponseBuilder {

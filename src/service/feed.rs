@@ -87,7 +87,11 @@ impl FeedCursor {
         BASE64_URL_SAFE_NO_PAD
             .decode(text)
             .ok()
-            .and_then(|bytes| postcard::from_bytes::<Self>(&bytes).ok())
+            .and_then(|bytes| match postcard::take_from_bytes::<Self>(&bytes) {
+                // With something behind it, it is not one that was given out.
+                Ok((cursor, [])) => Some(cursor),
+                _ => None,
+            })
             .filter(|c| c.form == FORM && c.next.len() == usize::from(partitions))
             .ok_or_else(|| {
                 Refusal::invalid(
@@ -237,6 +241,7 @@ mod tests {
         assert_eq!(FeedCursor::parse(Some(&text), 3).unwrap(), cursor);
         assert!(FeedCursor::parse(Some(&text), 4).is_err());
         assert!(FeedCursor::parse(Some("rubbish"), 3).is_err());
+        assert!(FeedCursor::parse(Some(&format!("{text}AAAA")), 3).is_err());
         assert_eq!(
             FeedCursor::parse(None, 3).unwrap(),
             FeedCursor::beginning(3)

@@ -352,6 +352,13 @@ impl Service {
         cursor.text()
     }
 
+    /// Whether this cursor is one that the feed has given; 400 `invalid_cursor`.
+    pub fn check_feed_cursor(&self, cursor: Option<&str>) -> Result<(), ServiceError> {
+        let partitions = self.parts.entities.path.store().log().partitions();
+        FeedCursor::parse(cursor, partitions)?;
+        Ok(())
+    }
+
     /// Returns when something was committed after this feed cursor, or after `wait`.
     pub async fn wait_for_feed(
         &self,

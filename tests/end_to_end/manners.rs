@@ -316,6 +316,26 @@ async fn positions(service: &Service) {
     }
 }
 
+/// What a client of HTTP/1.0 is sent of the live feed, up to the first sign of life.
+async fn old_live(service: &Service) -> String {
+    let address = service.url.trim_start_matches("http://").to_owned();
+    let seen = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        let asked = "GET /api/v1/events?types=NothingLikeIt HTTP/1.0\r\nhost: localhost\r\n\
+                     accept: text/event-stream\r\n\r\n";
+        stream.write_all(asked.as_bytes()).expect("sent");
+        let (mut all, mut some) = (String::new(), [0; 4096]);
+        while !all.contains("\nid: ") {
+            let read = stream.read(&mut some).expect("more");
+            assert_ne!(read, 0, "it goes on: {all}");
+            all.push_str(&String::from_utf8_lossy(&some[..read]));
+        }
+        all
+    });
+    seen.await.expect("seen")
+}
+
 async fn live(service: &Service) {
     // More than there are slots: none is taken, and each connection serves the next request.
     let head =
@@ -324,6 +344,18 @@ async fn live(service: &Service) {
     let got = raw(service, format!("{}{last}", head.repeat(300))).await;
     assert_eq!(got.matches("HTTP/1.1 200").count(), 301);
     assert_eq!(got.matches("text/event-stream").count(), 300);
+    let wrong = [
+        ("accept", "text/event-stream"),
+        ("last-event-id", "garbage"),
+    ];
+    for method in [Method::HEAD, Method::GET] {
+        let refused = ask(service, method, "/api/v1/events", &wrong, "").await;
+        assert_eq!(refused.status, 400);
+    }
+    let old = old_live(service).await;
+    let (head, body) = old.split_once("\r\n\r\n").expect("a head");
+    assert!(!head.to_lowercase().contains("transfer-encoding"), "{head}");
+    assert!(body.starts_with(": heartbeat\n"), "{body}");
     let accept = [("accept", "text/event-stream")];
     let mut request = service
         .http

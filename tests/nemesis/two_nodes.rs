@@ -44,7 +44,8 @@ async fn prepare(cluster: &Cluster) {
         ("/api/v1/databases", json!({"name": "shop"})),
         (
             "/api/v1/databases/shop/classes",
-            json!({"id": "Thing", "name": "Thing"}),
+            json!({"id": "Thing", "label": "Thing", "properties": [
+                {"name": "n", "type": "number"}]}),
         ),
     ] {
         let answer = cluster.nodes[0]

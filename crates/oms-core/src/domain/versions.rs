@@ -50,7 +50,7 @@ impl fmt::Display for VersionSet {
             write!(f, "{before}{version}")?;
         }
         if self.count == 0 {
-            f.write_str("none (a weak tag matches nothing)")?;
+            f.write_str("none (no strong tag names a version)")?;
         }
         Ok(())
     }
