@@ -1,6 +1,7 @@
 //! What one node was told holds at the other at once, though neither has read the log since: a
 //! command that comes to both is done once, and what one has acknowledged the other knows.
 
+use oms::flaws::VARIABLE;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -20,6 +21,9 @@ const CLASS: &str = "/api/v1/databases/shop/classes/Thing";
 async fn cluster() -> Cluster {
     let mut settings = crate::SETTINGS.to_vec();
     settings.extend(SETTINGS);
+    // To see these tests fail: in a build with the feature `flaws`, `answer_stale` or `forget_keys`.
+    let flaw = std::env::var(VARIABLE);
+    settings.extend(flaw.iter().map(|flaw| (VARIABLE, flaw.as_str())));
     Cluster::start(2, &settings).await
 }
 
