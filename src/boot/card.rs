@@ -1,6 +1,7 @@
 //! What a person meets on the terminal when the service is ready: where everything is, who leads,
 //! and which command to try next.
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use actix_web::web;
@@ -33,12 +34,20 @@ pub async fn show(places: Places, state: web::Data<HttpState>, begun: Instant) {
     while !state.service.is_ready() {
         if !told && begun.elapsed() > PATIENCE {
             told = true;
-            eprintln!("{}", waiting(&places.http, &state.service.not_ready()));
+            print(&waiting(&places.http, &state.service.not_ready()));
         }
         tokio::time::sleep(LOOK).await;
     }
     let card = card(&places, &state.service.migration(), begun.elapsed());
-    eprintln!("\n{card}\n");
+    print(&format!("\n{card}\n"));
+}
+
+/// To where the log goes.
+fn print(text: &str) {
+    if let Err(error) = writeln!(io::stderr(), "{text}") {
+        // The terminal is gone, and with it whoever would have read it.
+        tracing::debug!(%error, "the card could not be shown");
+    }
 }
 
 fn waiting(http: &str, not_ready: &[PartitionId]) -> String {

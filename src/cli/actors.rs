@@ -155,10 +155,12 @@ fn describe(node: &Value, depth: usize, all: bool, text: &mut String) {
     let unnamed = number("children_omitted") as usize;
     let indent = "  ".repeat(depth + 1);
     if folds {
-        let count = well + unnamed;
-        text.push_str(&format!("{indent}{count} that run (--all names them)\n"));
-    } else if unnamed > 0 {
-        text.push_str(&format!("{indent}{unnamed} more\n"));
+        text.push_str(&format!("{indent}{well} that run (--all names them)\n"));
+    }
+    if unnamed > 0 {
+        text.push_str(&format!(
+            "{indent}{unnamed} more, which the service does not name\n"
+        ));
     }
 }
 
@@ -180,11 +182,13 @@ mod tests {
         describe(&branch, 0, false, &mut folded);
         describe(&branch, 0, true, &mut whole);
         let lines: Vec<&str> = folded.lines().collect();
-        assert_eq!(lines.len(), 3, "{folded}");
+        assert_eq!(lines.len(), 4, "{folded}");
         assert!(lines[1].contains("restarting"), "{folded}");
-        assert_eq!(lines[2], "  999 that run (--all names them)");
+        assert_eq!(lines[2], "  99 that run (--all names them)");
+        let unnamed = "  900 more, which the service does not name";
+        assert_eq!(lines[3], unnamed);
         assert_eq!(whole.lines().count(), 102, "{whole}");
-        assert!(whole.ends_with("  900 more\n"), "{whole}");
+        assert_eq!(whole.lines().last(), Some(unnamed), "{whole}");
     }
 
     #[test]

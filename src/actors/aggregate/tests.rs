@@ -388,7 +388,13 @@ fn law_13_leases_bound_an_entity_and_passivation_loses_no_call() {
                     let id = 10_000 + c * 100 + i;
                     // Where all four meet at one entity the fourth is refused, and says so.
                     let mut answer = p.change(&name, 1, id).await;
-                    while matches!(answer, Err(CallError::Overloaded { .. })) {
+                    while matches!(
+                        answer,
+                        Err(CallError::Overloaded {
+                            limit: "per_entity",
+                            ..
+                        })
+                    ) {
                         tokio::task::yield_now().await;
                         answer = p.change(&name, 1, id).await;
                     }
