@@ -195,7 +195,7 @@ fn announce(
 fn places(config: &Config, embedded: &EmbeddedEndpoints) -> Vec<(&'static str, String)> {
     let named = [
         embedded.s3.as_ref().map(|s3| s3.endpoint.clone()),
-        (embedded.postgres.as_deref()).map(|url| host_of(url).to_owned()),
+        embedded.postgres.as_deref().and_then(host_of),
         embedded.kafka.clone(),
     ];
     let names = ["S3", "PostgreSQL", "Kafka"];
@@ -208,11 +208,14 @@ fn places(config: &Config, embedded: &EmbeddedEndpoints) -> Vec<(&'static str, S
         .collect()
 }
 
-/// Host and port of a connection string: what stands between the password and the database.
-fn host_of(url: &str) -> &str {
-    let from = url.rfind('@').map_or(0, |at| at + 1);
-    let rest = &url[from..];
-    &rest[..rest.find('/').unwrap_or(rest.len())]
+/// Host and port of a connection string; nothing else of it is for everybody's eyes.
+fn host_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    Some(format!(
+        "{}:{}",
+        url.host_str()?,
+        url.port().unwrap_or(5432)
+    ))
 }
 
 #[cfg(test)]
