@@ -535,9 +535,9 @@ fn law_5_only_the_composition_root_hands_out_the_log_for_writing() {
         let rooms: &[&str] = match source.room.as_str() {
             // Divides the bucket, and gives each part to its owner.
             "boot" | "store" => continue,
-            // Hands the custody on to the bucket's custodian.
-            "jobs" => &["LogCustody::of", "LogObjects"],
-            _ => &["LogCustody", "LogObjects"],
+            // Hands the way of repair into the bucket on.
+            "jobs" => &["RepairObjects::of", "LogObjects"],
+            _ => &["RepairObjects", "LogObjects"],
         };
         seen += 1;
         for name in rooms {

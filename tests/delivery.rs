@@ -22,7 +22,7 @@ use oms::log::identity::Mark;
 use oms::log::keys;
 use oms::store::health::DependencyState;
 use oms::store::log::delivered;
-use oms::store::log::event_log::EventLog;
+use oms::store::log::log_reader::LogReader;
 use oms::store::ports::delivery::DeliveryStore;
 use oms::store::ports::object_store::ObjectStore;
 use sha2::{Digest, Sha256};
@@ -469,7 +469,7 @@ async fn law_12_a_damaged_object_holds_up_its_own_partition_and_no_other() {
     objects.put(&key, torn).await.expect("put");
     // One that has not read it before.
     let mut deps = world.outbox_deps(world.outbox.clone());
-    deps.log = Arc::new(EventLog::new(
+    deps.log = Arc::new(LogReader::new(
         objects.clone(),
         "bucket".into(),
         PARTITIONS,

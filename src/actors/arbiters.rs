@@ -15,7 +15,7 @@ use crate::domain::ids::StreamKey;
 
 /// A thread by what runs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum ArbiterSlot {
     /// One of those of the entities.
     Entities(usize),
     /// The writers of the partitions.
@@ -24,7 +24,7 @@ pub enum Place {
     Background,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ArbiterSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Entities(i) => write!(f, "entities/{i}"),
@@ -74,22 +74,22 @@ impl Arbiters {
         }
     }
 
-    fn of(&self, place: Place) -> &Thread {
+    fn of(&self, place: ArbiterSlot) -> &Thread {
         match place {
-            Place::Entities(i) => &self.entities[i % self.entities.len()],
-            Place::Log => &self.log,
-            Place::Background => &self.background,
+            ArbiterSlot::Entities(i) => &self.entities[i % self.entities.len()],
+            ArbiterSlot::Log => &self.log,
+            ArbiterSlot::Background => &self.background,
         }
     }
 
     /// Where an entity lives.
-    pub fn entity(&self, stream: StreamKey) -> Place {
+    pub fn entity(&self, stream: StreamKey) -> ArbiterSlot {
         // The high half picks the partition, so the low half picks the arbiter.
-        Place::Entities((stream.0 as u64 % self.entities.len() as u64) as usize)
+        ArbiterSlot::Entities((stream.0 as u64 % self.entities.len() as u64) as usize)
     }
 
     /// The arbiter of a place. It may just have ended.
-    pub fn handle(&self, place: Place) -> ArbiterHandle {
+    pub fn handle(&self, place: ArbiterSlot) -> ArbiterHandle {
         self.of(place).handle()
     }
 
@@ -99,14 +99,16 @@ impl Arbiters {
     }
 
     /// Every place but the supervisor's.
-    pub fn places(&self) -> Vec<Place> {
-        let entities = (0..self.entities.len()).map(Place::Entities);
-        entities.chain([Place::Log, Place::Background]).collect()
+    pub fn places(&self) -> Vec<ArbiterSlot> {
+        let entities = (0..self.entities.len()).map(ArbiterSlot::Entities);
+        entities
+            .chain([ArbiterSlot::Log, ArbiterSlot::Background])
+            .collect()
     }
 
     /// Starts the arbiter of a place again if it has ended; whether it had. Only on a thread of the
     /// actix `System`.
-    pub fn replace_ended(&self, place: Place) -> bool {
+    pub fn replace_ended(&self, place: ArbiterSlot) -> bool {
         let mut thread = self.of(place).0.lock();
         let is_needed = !thread.0.alive() && !self.is_stopping();
         if is_needed {

@@ -11,13 +11,13 @@
 //! | [`migration_mode`] | one per process | which stage each partition is in; switches | reads rows and control records; switches are recorded |
 //!
 //! Policies are in [`supervision::policy`], limits in each actor's file. A write walks through
-//! [`aggregate::registry`] → [`aggregate`] → [`write_path`] → [`event_store`], and nothing of it
+//! [`aggregate::registry`] → [`aggregate`] → [`event_store`], and nothing of it
 //! walks back but the verdict.
 
 pub mod aggregate;
 pub mod arbiters;
 pub mod claim;
-mod damaged;
+mod corrupt_partitions;
 pub mod error;
 pub mod event_store;
 mod halted;
@@ -27,8 +27,7 @@ pub mod mirror;
 pub mod mirrors;
 pub mod outbox;
 pub mod projection;
-pub mod pulse;
 pub mod relay;
 pub mod supervision;
-pub mod write_path;
 pub mod write_side;
+pub mod write_stats;

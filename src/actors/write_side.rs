@@ -11,29 +11,29 @@ use tokio::sync::{Notify, watch};
 use super::aggregate::entity::EntityDeps;
 use super::aggregate::fold::SnapshotEvery;
 use super::event_store::actor::{WriterDeps, start as start_writer};
-use super::event_store::{EventStore, EventStoreSettings, Partition};
+use super::event_store::{EventStoreSettings, LogWriter, Partition};
 use super::migration_mode::{
-    Board, BoardDeps, FigureDeps, MigrationModeActor, MigrationModeDeps, Verifications, Walker,
-    start as start_migration_mode,
+    FigureDeps, MigrationModeActor, MigrationModeDeps, PartitionRegistry, PartitionRegistryDeps,
+    Verifications, Walker, start as start_migration_mode,
 };
-use super::mirror::{self, Brake, MirrorDeps};
+use super::mirror::{self, MirrorDeps, Throttle};
 use super::mirrors::Mirrors;
-use super::pulse::Pulse;
 use super::supervision::handle::Handle;
 use super::supervision::supervisor::Supervisor;
-use super::write_path::{Standings, WritePath};
+use super::write_stats::WriteStats;
 use crate::domain::time::Clock;
 use crate::domain::weight::Limits;
 use crate::migration::gate::GateSettings;
 use crate::migration::guardrail::GuardrailSettings;
+use crate::migration::partition_state::PartitionStates;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::Switch;
 use crate::migration::unread::UnreadBucket;
 use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::log::event_log::EventLog;
 use crate::store::log::log_heads::LogHeads;
+use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::DeliveryStore;
 use crate::store::ports::migration_table::MigrationTable;
 use crate::store::ports::object_store::ObjectStore;
@@ -45,7 +45,7 @@ const POLL: Duration = Duration::from_millis(250);
 /// What the write side needs.
 pub struct WriteSideDeps {
     /// The log.
-    pub log: Arc<EventLog>,
+    pub log: Arc<LogReader>,
     /// How the writers work.
     pub event_store: EventStoreSettings,
     /// How often snapshots are taken.
@@ -95,13 +95,13 @@ pub struct WriteSide {
     /// What every entity needs.
     pub entities: Arc<EntityDeps>,
     /// Where appends go.
-    pub path: WritePath,
+    pub writer: LogWriter,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
     /// How fast history is copied.
-    pub brake: Arc<Brake>,
+    pub throttle: Arc<Throttle>,
     /// Where the partitions stand.
-    pub board: Arc<Board>,
+    pub registry: Arc<PartitionRegistry>,
     /// The switch this process drives or drove last.
     pub switches: watch::Receiver<Option<Switch>>,
     /// Owns the stages.
@@ -113,9 +113,9 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
     let partitions = deps.log.partitions();
     let heads = Arc::new(LogHeads::new(partitions));
     let mirrors = Arc::new(Mirrors::new(partitions));
-    let doubt = Arc::new(Notify::new());
-    let unknown: Standings = vec![None; usize::from(partitions)];
-    let (standings_in, standings) = watch::channel(unknown);
+    let stale = Arc::new(Notify::new());
+    let unknown: PartitionStates = vec![None; usize::from(partitions)];
+    let (states_in, states) = watch::channel(unknown);
     let table = deps.migration.as_ref().map(|m| m.table.clone());
     let writers = deps
         .log
@@ -128,8 +128,8 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
                     log: deps.log.clone(),
                     shared: shared.clone(),
                     heads: heads.clone(),
-                    stages: standings.clone(),
-                    doubt: doubt.clone(),
+                    stages: states.clone(),
+                    stale: stale.clone(),
                     mirrors: mirrors.clone(),
                     table: table.clone(),
                     topics: deps.topics.clone(),
@@ -141,56 +141,58 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
             (shared, writer)
         })
         .collect();
-    let store = EventStore::new(
+    let writer = LogWriter::new(
         deps.log.clone(),
         heads.clone(),
         writers,
+        states.clone(),
         deps.event_store.batch_bytes,
     );
-    let board = Arc::new(Board::new(BoardDeps {
-        store: store.clone(),
+    let registry = Arc::new(PartitionRegistry::new(PartitionRegistryDeps {
+        writer: writer.clone(),
         table,
-        standings: standings_in,
+        states: states_in,
         initial: deps.migration.as_ref().and_then(|m| m.initial),
         unread: (deps.migration.as_ref())
             .map(|m| m.unread.clone())
             .unwrap_or_default(),
         clock: deps.clock.clone(),
-        doubt,
+        stale,
         halts: deps.halts.clone(),
     }));
     let rate = deps.migration.as_ref().map_or(0, |m| m.backfill_rate);
-    let brake = Arc::new(Brake::new(rate));
+    let throttle = Arc::new(Throttle::new(rate));
     mirror::start(
         supervisor,
         MirrorDeps {
             log: deps.log.clone(),
             heads,
-            stages: standings.clone(),
+            stages: states.clone(),
             mirrors: mirrors.clone(),
-            brake: brake.clone(),
+            throttle: throttle.clone(),
             halts: deps.halts.clone(),
         },
     );
     let budgets = deps.migration.as_ref().map(|m| m.guardrail);
-    let pulse = Arc::new(Pulse::new(budgets.unwrap_or_default()));
+    let write_stats = Arc::new(WriteStats::new(budgets.unwrap_or_default()));
     let (current, switches) = watch::channel(None);
-    let walker = deps.migration.map(|setup| walker(setup, &board, &mirrors));
+    let walker = deps
+        .migration
+        .map(|setup| walker(setup, &registry, &mirrors));
     let migration_mode = start_migration_mode(
         supervisor,
         Arc::new(MigrationModeDeps {
-            board: board.clone(),
+            registry: registry.clone(),
             walker,
-            pulse: pulse.clone(),
+            write_stats: write_stats.clone(),
             poll: POLL,
             current,
             driving: AtomicBool::new(false),
         }),
     );
-    let path = WritePath::new(store, standings);
     let entities = Arc::new(EntityDeps {
-        path: path.clone(),
-        pulse,
+        writer: writer.clone(),
+        write_stats,
         io: deps.io,
         clock: deps.clock,
         snapshot_every: deps.snapshot_every,
@@ -201,18 +203,22 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
     });
     WriteSide {
         entities,
-        path,
+        writer,
         mirrors,
-        brake,
-        board,
+        throttle,
+        registry,
         switches,
         migration_mode,
     }
 }
 
-fn walker(setup: MigrationSetup, board: &Arc<Board>, mirrors: &Arc<Mirrors>) -> Arc<Walker> {
+fn walker(
+    setup: MigrationSetup,
+    registry: &Arc<PartitionRegistry>,
+    mirrors: &Arc<Mirrors>,
+) -> Arc<Walker> {
     Arc::new(Walker {
-        board: board.clone(),
+        registry: registry.clone(),
         table: setup.table,
         figures: FigureDeps {
             objects: setup.objects,

@@ -9,11 +9,11 @@ use super::backfill::{History, Imports};
 use super::jobs::{self, RecordedVerifications};
 use super::shutdown::Escalations;
 use super::stores::Stores;
-use super::{heard, housekeeping, imports};
+use super::{housekeeping, imports, known_leads};
 use crate::actors::aggregate::fold::SnapshotEvery;
 use crate::actors::aggregate::registry::{Registry, RegistrySettings};
 use crate::actors::arbiters::Arbiters;
-use crate::actors::event_store::{EventStore, EventStoreSettings};
+use crate::actors::event_store::{EventStoreSettings, LogWriter};
 use crate::actors::outbox::{self, OutboxDeps};
 use crate::actors::projection::{
     self, BatchLimits, ProjectionDeps, ProjectionProgress, ProjectionSettings,
@@ -39,18 +39,18 @@ use crate::store::adapters::postgres::audit::PostgresAudit;
 use crate::store::adapters::postgres::migration::PostgresMigration;
 use crate::store::adapters::postgres::outbox::PostgresOutbox;
 use crate::store::adapters::postgres::read_model::PostgresReadModel;
+use crate::store::disk_space::DiskSpace;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::ports::audit_table::AuditTable;
 use crate::store::ports::delivery::DeliveryStore;
 use crate::store::ports::read_model::ReadModel;
-use crate::store::room::Room;
 
 /// The running service.
 pub struct Running {
     /// The use cases.
     pub service: Arc<Service>,
     /// The event store.
-    pub store: EventStore,
+    pub store: LogWriter,
     /// The outbox's leases.
     pub delivery: Arc<dyn DeliveryStore>,
     /// What is recorded of orders and refusals.
@@ -118,7 +118,7 @@ pub fn start(
             halts: stores.halts.clone(),
         },
     );
-    let store = write_side.path.store().clone();
+    let store = write_side.writer.clone();
     if config.roles.has(Role::Relay) {
         let recorded = Arc::new(Notify::new());
         outbox::start(
@@ -129,7 +129,7 @@ pub fn start(
                 store: delivery.clone(),
                 objects: stores.objects.clone(),
                 topics: stores.topics.clone(),
-                stages: write_side.path.standings(),
+                stages: write_side.writer.states(),
                 recorded: recorded.clone(),
                 look_every: config.relay.poll_interval,
                 halts: stores.halts.clone(),
@@ -181,11 +181,11 @@ pub fn start(
         housekeeping.push(io.spawn(follow));
     }
     let mut backfills: Vec<Arc<dyn Runner>> = vec![Arc::new(History {
-        path: write_side.path.clone(),
+        writer: write_side.writer.clone(),
         mirrors: write_side.mirrors.clone(),
-        brake: write_side.brake.clone(),
+        throttle: write_side.throttle.clone(),
     })];
-    let appender = Arc::new(write_side.path.clone());
+    let appender = Arc::new(write_side.writer.clone());
     match imports::importer(config, stores.postgres.clone(), appender, &io) {
         Ok(importer) => backfills.push(Arc::new(Imports { importer })),
         // Addresses were checked with the configuration; everything else works without.
@@ -209,7 +209,7 @@ pub fn start(
         io: &io,
     };
     let embedded = config.s3.is_embedded() || config.postgres.is_embedded();
-    let room = embedded.then(|| Arc::new(Room::new(config.embedded.reserve_bytes)));
+    let room = embedded.then(|| Arc::new(DiskSpace::new(config.embedded.reserve_bytes)));
     if let Some(room) = &room {
         housekeeping::measure_room(room, &config.data_dir);
     }
@@ -230,7 +230,7 @@ pub fn start(
         halts: stores.halts,
         migration: MigrationParts {
             actor: write_side.migration_mode.clone(),
-            board: write_side.board.clone(),
+            registry: write_side.registry.clone(),
             mirrors: write_side.mirrors.clone(),
             switches: write_side.switches.clone(),
         },
@@ -245,8 +245,8 @@ pub fn start(
         let watch = housekeeping::watch_room(&io, room, config.data_dir.clone());
         housekeeping.push(watch);
     }
-    let standings = write_side.path.standings();
-    housekeeping.push(heard::keep(&io, &config.data_dir, standings));
+    let states = write_side.writer.states();
+    housekeeping.push(known_leads::keep(&io, &config.data_dir, states));
     housekeeping.push(housekeeping::measure_store(&io, store.clone()));
     housekeeping.push(io.spawn(health::watch(supervisor.clone())));
     Running {

@@ -8,15 +8,15 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::actors::event_store::LogWriter;
 use crate::actors::import::{ImportRefused, Importer, StartImport};
-use crate::actors::mirror::Brake;
+use crate::actors::mirror::Throttle;
 use crate::actors::mirror::copier::{copy_some, prove_end};
 use crate::actors::mirrors::Mirrors;
-use crate::actors::write_path::WritePath;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
 use crate::import::progress::ImportState;
-use crate::jobs::context::{JobContext, Order};
+use crate::jobs::context::{JobCommand, JobContext};
 use crate::jobs::pace::Pace;
 use crate::jobs::runner::{JobFailure, JobRefused, Runner, write};
 use crate::log::lead::Lead;
@@ -43,11 +43,11 @@ struct Parameters {
 /// this paces and watches it; in `legacy` it copies ahead, so that less is left for the mirror.
 pub struct History {
     /// Where partitions stand.
-    pub path: WritePath,
+    pub writer: LogWriter,
     /// How far the mirror is.
     pub mirrors: Arc<Mirrors>,
-    /// Its brake.
-    pub brake: Arc<Brake>,
+    /// Its throttle.
+    pub throttle: Arc<Throttle>,
 }
 
 /// What was copied since the job began or went on; while the mirror does it, of all partitions that
@@ -69,16 +69,16 @@ struct HistoryReport {
 
 impl History {
     fn led_by_postgres(&self) -> Vec<PartitionId> {
-        let all = self.path.store().log().partition_ids();
+        let all = self.writer.log().partition_ids();
         all.filter(|p| self.stage_of(*p).is_some()).collect()
     }
 
     fn head(&self, partition: PartitionId) -> Offset {
-        self.path.store().heads().next_offset(partition)
+        self.writer.heads().next_offset(partition)
     }
 
     async fn end_in_s3(&self, partition: PartitionId) -> Result<Offset, StoreError> {
-        let log = self.path.store().log();
+        let log = self.writer.log();
         match log.place(Lead::S3) {
             Some(s3) => s3.end(partition, 0).await,
             None => Ok(0),
@@ -87,7 +87,7 @@ impl History {
 
     /// The stage of a partition while PostgreSQL leads it; after that nothing is to be copied to S3.
     fn stage_of(&self, partition: PartitionId) -> Option<StageKind> {
-        let stage = self.path.standing_of(partition)?.kind()?;
+        let stage = self.writer.state_of(partition)?.kind()?;
         (stage.lead() == Lead::Postgres).then_some(stage)
     }
 
@@ -99,12 +99,12 @@ impl History {
         at: Offset,
     ) -> Result<(Offset, u64), StoreError> {
         if stage == StageKind::DualWritePostgres {
-            let before = self.brake.copied();
+            let before = self.throttle.copied();
             tokio::time::sleep(LOOK).await;
             let next = self.mirrors.of(partition).next.max(at);
-            return Ok((next, self.brake.copied() - before));
+            return Ok((next, self.throttle.copied() - before));
         }
-        let log = self.path.store().log();
+        let log = self.writer.log();
         prove_end(log, partition, Lead::S3, at).await?;
         copy_some(log, partition, Lead::S3, at, self.head(partition)).await
     }
@@ -145,14 +145,14 @@ impl Runner for History {
     }
 
     fn cancelled(&self, _: &Value) {
-        self.brake.set_paused(false);
+        self.throttle.set_paused(false);
     }
 
     async fn run(&self, job: &JobContext) -> Result<Value, JobFailure> {
         let parameters: Parameters = job.parameters()?;
-        self.brake
+        self.throttle
             .set_rate(parameters.rate.map_or(0, |rate| rate.max(0.0) as u64));
-        self.brake.set_paused(false);
+        self.throttle.set_paused(false);
         let mut at = Vec::new();
         for partition in self.led_by_postgres() {
             at.push((partition, self.end_in_s3(partition).await?));
@@ -173,9 +173,9 @@ impl Runner for History {
                 let pause = pace.advance(events, commits);
                 let saved = job.save(self.progress(&at, &copied, &pace), || write(&copied));
                 if let Err(JobFailure::Interrupted(told)) = &saved
-                    && told.0 == Order::Pause
+                    && told.0 == JobCommand::Pause
                 {
-                    self.brake.set_paused(true);
+                    self.throttle.set_paused(true);
                 }
                 saved?;
                 job.wait(pause).await;
@@ -291,7 +291,7 @@ impl Runner for Imports {
             if let Err(interrupted) = job.save(progress, || write(&status)) {
                 if let JobFailure::Interrupted(told) = &interrupted {
                     let steered = match told.0 {
-                        Order::Pause => self.importer.pause(&source),
+                        JobCommand::Pause => self.importer.pause(&source),
                         _ => self.importer.stop(&source),
                     };
                     if let Err(error) = steered {

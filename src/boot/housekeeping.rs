@@ -8,12 +8,12 @@ use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 use crate::actors::aggregate::registry::Registry;
-use crate::actors::event_store::EventStore;
+use crate::actors::event_store::LogWriter;
 use crate::domain::aggregate::Aggregate;
 use crate::embedded::space::free_bytes;
 use crate::metrics;
+use crate::store::disk_space::DiskSpace;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::room::Room;
 
 /// How often sizes are measured: as often as Prometheus usually looks.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 const MEASURE_ROOM_EVERY: Duration = Duration::from_millis(500);
 
 /// Measures the room on the disk of `dir` from now on.
-pub fn watch_room(io: &IoRuntime, room: Arc<Room>, dir: PathBuf) -> JoinHandle<()> {
+pub fn watch_room(io: &IoRuntime, room: Arc<DiskSpace>, dir: PathBuf) -> JoinHandle<()> {
     io.spawn(async move {
         let mut ticks = interval(MEASURE_ROOM_EVERY);
         loop {
@@ -39,7 +39,7 @@ pub fn watch_room(io: &IoRuntime, room: Arc<Room>, dir: PathBuf) -> JoinHandle<(
 }
 
 /// Measures it once.
-pub fn measure_room(room: &Room, dir: &Path) {
+pub fn measure_room(room: &DiskSpace, dir: &Path) {
     let free = match free_bytes(dir) {
         Ok(free) => free,
         Err(error) => {
@@ -78,7 +78,7 @@ pub fn sweep<A: Aggregate + Unpin>(
 }
 
 /// Exports the sizes of the event store.
-pub fn measure_store(io: &IoRuntime, store: EventStore) -> JoinHandle<()> {
+pub fn measure_store(io: &IoRuntime, store: LogWriter) -> JoinHandle<()> {
     io.spawn(async move {
         let mut ticks = interval(MEASURE_EVERY);
         loop {

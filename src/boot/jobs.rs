@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 
 use super::stores::Stores;
-use crate::actors::event_store::EventStore;
+use crate::actors::event_store::LogWriter;
 use crate::actors::migration_mode::figures::{Verifications, Verified};
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -16,14 +16,14 @@ use crate::domain::ids::PartitionId;
 use crate::domain::time::Clock;
 use crate::jobs::assembly::{JobAssembly, assemble};
 use crate::jobs::manager::{JobSettings, Jobs};
+use crate::jobs::recorded_states::{RecordedState, RecordedStates, RowStates};
 use crate::jobs::runner::Runner;
-use crate::jobs::standing::{RecordedStandings, Standing, Standings};
 use crate::migration::job::{Job, JobKind, JobState};
 use crate::proof::report::VerifyReport;
 use crate::store::adapters::postgres::Postgres;
-use crate::store::adapters::postgres::commits::PostgresCommits;
-use crate::store::adapters::postgres::custody::PostgresCustody;
+use crate::store::adapters::postgres::commits::PostgresCommitStore;
 use crate::store::adapters::postgres::jobs::PostgresJobs;
+use crate::store::adapters::postgres::log_repair::PostgresLogRepair;
 use crate::store::adapters::postgres::migration::PostgresMigration;
 use crate::store::error::StoreError;
 use crate::store::io_runtime::IoRuntime;
@@ -34,7 +34,7 @@ use crate::store::ports::job_table::JobTable;
 pub fn jobs(
     config: &Config,
     stores: &Stores,
-    store: &EventStore,
+    store: &LogWriter,
     io: &IoRuntime,
     node: &str,
     more: Vec<Arc<dyn Runner>>,
@@ -42,14 +42,14 @@ pub fn jobs(
     let postgres = &stores.postgres;
     assemble(JobAssembly {
         s3: Arc::new(stores.log.s3().clone()),
-        postgres: Arc::new(PostgresCommits::new(postgres.clone())),
+        postgres: Arc::new(PostgresCommitStore::new(postgres.clone())),
         bucket: stores.objects.clone(),
-        custody: stores.custody.clone(),
-        tables: Arc::new(PostgresCustody::new(postgres.clone())),
-        retired: Arc::new(PostgresCustody::new(postgres.clone())),
+        log_repair: stores.log_repair.clone(),
+        tables: Arc::new(PostgresLogRepair::new(postgres.clone())),
+        retired: Arc::new(PostgresLogRepair::new(postgres.clone())),
         table: Arc::new(PostgresJobs::new(postgres.clone())),
-        standings: Arc::new(HeardStandings {
-            recorded: RecordedStandings(Arc::new(
+        states: Arc::new(ConfirmedStates {
+            recorded: RowStates(Arc::new(
                 PostgresMigration::new(postgres.clone()).of_log(stores.log.id()),
             )),
             store: store.clone(),
@@ -68,23 +68,23 @@ pub fn jobs(
 /// As recorded, unless the log knows better: a database that was restored from a backup may say that
 /// PostgreSQL leads what was handed over since. Until that is put right, nobody is said to lead, so
 /// that a repair takes neither place for the copy.
-struct HeardStandings {
-    recorded: RecordedStandings,
-    store: EventStore,
+struct ConfirmedStates {
+    recorded: RowStates,
+    store: LogWriter,
 }
 
 #[async_trait]
-impl Standings for HeardStandings {
-    async fn standings(&self) -> Result<BTreeMap<PartitionId, Standing>, StoreError> {
-        let mut standings = self.recorded.standings().await?;
-        for (partition, standing) in &mut standings {
+impl RecordedStates for ConfirmedStates {
+    async fn states(&self) -> Result<BTreeMap<PartitionId, RecordedState>, StoreError> {
+        let mut states = self.recorded.states().await?;
+        for (partition, state) in &mut states {
             if partition.0 >= self.store.log().partitions() {
                 continue;
             }
-            let heard = self.store.heard(*partition).flatten();
-            standing.steady &= heard.is_none_or(|heard| heard.epoch <= standing.epoch);
+            let heard = self.store.known_leadership(*partition).flatten();
+            state.steady &= heard.is_none_or(|heard| heard.epoch <= state.epoch);
         }
-        Ok(standings)
+        Ok(states)
     }
 }
 

@@ -12,11 +12,11 @@ mod assembly;
 mod backfill;
 mod card;
 mod descriptors;
-mod heard;
 mod housekeeping;
 mod http;
 pub mod imports;
 mod jobs;
+mod known_leads;
 mod node;
 mod shutdown;
 mod stores;
@@ -35,7 +35,7 @@ use crate::config::endpoints::{self, Endpoints};
 use crate::embedded::s3::server::Settings;
 use crate::embedded::s3::store::Options;
 use crate::embedded::{EmbeddedStack, Endpoints as EmbeddedEndpoints, Names, Parts};
-use crate::http::{Edge, HttpState};
+use crate::http::{HttpLimits, HttpState};
 use crate::store::io_runtime::IoRuntime;
 use crate::store::ports::object_store::IMMUTABLE;
 use crate::store::ports::transport::TopicNames;
@@ -115,12 +115,12 @@ async fn run(
     let stores = stores::connect(config, stack.endpoints(), &io).await?;
     let node = node::name(stack.data_dir())?;
     let running = assembly::start(config, stores, io, &escalations, node);
-    let edge = Edge::new(http::settings(config), http::tokens(config));
-    let edge = Arc::new(edge.with_audit(running.audit.clone()));
+    let limits = HttpLimits::new(http::settings(config), http::tokens(config));
+    let limits = Arc::new(limits.with_audit(running.audit.clone()));
     let state = web::Data::new(HttpState {
         service: running.service.clone(),
         metrics,
-        edge: edge.clone(),
+        limits: limits.clone(),
     });
     let (server, addresses) = crate::http::server(state.clone())
         .await
@@ -135,7 +135,7 @@ async fn run(
         shown.abort();
     }
     tracing::info!(%ending, "stopping");
-    shutdown::in_order(running, edge, handle, serving, ending.patience()).await;
+    shutdown::in_order(running, limits, handle, serving, ending.patience()).await;
     Ok(ending)
 }
 

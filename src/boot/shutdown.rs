@@ -18,7 +18,7 @@ use super::assembly::Running;
 use crate::actors::supervision::policy::EXIT_ESCALATED;
 use crate::actors::supervision::supervisor::EndProcess;
 use crate::actors::supervision::tree::{ActorState, Tree};
-use crate::http::Edge;
+use crate::http::HttpLimits;
 
 /// How long calls on the I/O runtime may take to end at exit.
 pub const IO_PATIENCE: Duration = Duration::from_secs(1);
@@ -135,14 +135,14 @@ async fn caught(kind: SignalKind) {
 /// server gives them.
 pub async fn in_order(
     running: Running,
-    edge: Arc<Edge>,
+    limits: Arc<HttpLimits>,
     http: ServerHandle,
     serving: JoinHandle<io::Result<()>>,
     patience: Duration,
 ) {
-    edge.close_streams();
-    let requests = patience.max(edge.settings.shutdown_timeout + STEP_MARGIN);
-    drop(edge);
+    limits.close_streams();
+    let requests = patience.max(limits.settings.shutdown_timeout + STEP_MARGIN);
+    drop(limits);
     step("requests in flight", requests, async {
         http.stop(true).await;
         if let Ok(Err(error)) = serving.await {

@@ -16,7 +16,7 @@ use crate::log::lead::Lead;
 use crate::migration::unread::{Unproven, UnreadBucket};
 use crate::service::DependencyHealth;
 use crate::store::adapters::kafka::{KafkaSettings, KafkaTransport};
-use crate::store::adapters::postgres::commits::PostgresCommits;
+use crate::store::adapters::postgres::commits::PostgresCommitStore;
 use crate::store::adapters::postgres::migration::PostgresMigration;
 use crate::store::adapters::postgres::{Postgres, PostgresSettings};
 use crate::store::adapters::s3::{S3ObjectStore, S3Settings};
@@ -24,8 +24,8 @@ use crate::store::error::StoreErrorKind;
 use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::log::event_log::{EventLog, describe_store};
-use crate::store::log::log_objects::{DerivedObjects, LogCustody};
+use crate::store::log::log_objects::{DerivedObjects, RepairObjects};
+use crate::store::log::log_reader::{LogReader, describe_store};
 use crate::store::metered::MeteredObjectStore;
 use crate::store::ports::migration_table::MigrationTable as _;
 use crate::store::ports::object_store::ObjectStore;
@@ -39,10 +39,10 @@ pub struct Stores {
     /// The bucket, for everything but the log.
     pub objects: Arc<dyn ObjectStore>,
     /// The log in it.
-    pub log: Arc<EventLog>,
+    pub log: Arc<LogReader>,
     /// The same, for repair alone: the embedded endpoint refuses everybody else to replace or remove
     /// what is in it.
-    pub custody: LogCustody,
+    pub log_repair: RepairObjects,
     /// Whether PostgreSQL may lead while the bucket has not been read.
     pub unread: UnreadBucket,
     /// PostgreSQL; not connected to yet.
@@ -91,7 +91,7 @@ pub async fn connect(
     let wanted = config.log.partitions;
     let unread = UnreadBucket {
         ordered: config.migration.lead_without_bucket,
-        heard: super::heard::load(&config.data_dir)?,
+        heard: super::known_leads::load(&config.data_dir)?,
     };
     let prepared = prepare_bucket(&bucket, &objects, wanted, io, (&postgres, &unread)).await?;
     let partitions = prepared.partitions;
@@ -102,7 +102,7 @@ pub async fn connect(
             "the store keeps the number of partitions it was made with"
         );
     }
-    let log = EventLog::new(
+    let log = LogReader::new(
         whole.clone(),
         settings.bucket.clone(),
         partitions,
@@ -116,14 +116,14 @@ pub async fn connect(
         true => log,
         false => log.with_bucket_unread(),
     };
-    let log = Arc::new(log.with_postgres(Arc::new(PostgresCommits::new(postgres.clone()))));
+    let log = Arc::new(log.with_postgres(Arc::new(PostgresCommitStore::new(postgres.clone()))));
     let kafka_settings = kafka_settings(config, embedded)?;
     let topics = kafka_settings.topics();
     let kafka = KafkaTransport::new(kafka_settings, io.clone(), health.kafka.clone())?;
     Ok(Stores {
         objects,
         log,
-        custody: LogCustody::of(mending),
+        log_repair: RepairObjects::of(mending),
         unread,
         postgres,
         kafka: Arc::new(kafka),

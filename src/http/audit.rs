@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::HttpState;
 use super::auth::Access;
 use super::databases::page_limit;
-use super::edge::Edge;
 use super::extract::{Caller, Params};
 use super::headers::REQUEST_ID;
+use super::limits::HttpLimits;
 use super::problem::{self, Problem};
 use super::respond;
 use crate::service::audit::{Answered, AuditFilter, AuditTrail, MAX_BODY};
@@ -26,7 +26,7 @@ use crate::store::ports::audit_table::{AuditEntry, AuditKind};
 /// administrator. Who is refused is known by the answer alone.
 pub struct Audited {
     trail: Option<Arc<AuditTrail>>,
-    edge: Arc<Edge>,
+    limits: Arc<HttpLimits>,
     order: bool,
     route: &'static str,
     principal: Option<Arc<str>>,
@@ -51,7 +51,7 @@ pub fn keep_body(req: &HttpRequest, body: &Bytes) {
 impl Audited {
     /// Of a request for `route`, which asks for `access`.
     pub fn new(
-        edge: &Arc<Edge>,
+        limits: &Arc<HttpLimits>,
         req: &ServiceRequest,
         access: Access,
         route: &'static str,
@@ -62,8 +62,8 @@ impl Audited {
             req.extensions_mut().insert(KeepBody);
         }
         Self {
-            trail: edge.audit.clone(),
-            edge: edge.clone(),
+            trail: limits.audit.clone(),
+            limits: limits.clone(),
             order,
             route,
             principal: None,
@@ -89,7 +89,7 @@ impl Audited {
         let request = response.request();
         let principal = match self.principal {
             Some(principal) => Some(principal),
-            None => self.edge.auth.recognise(request.headers()),
+            None => self.limits.auth.recognise(request.headers()),
         };
         let extensions = request.extensions();
         let body = extensions.get::<KeptBody>().map(|kept| &*kept.0);

@@ -12,7 +12,7 @@ use actix_web::dev::RequestHead;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use tokio::time::Instant;
 
-use super::edge::{HeldBytes, Place};
+use super::limits::{HeldBytes, Permit};
 
 /// Largest head of a request in bytes: far beyond what any client of ours sends.
 pub const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -84,7 +84,7 @@ enum Framing {
 #[derive(Debug, Default)]
 pub struct Held {
     /// The place among the requests in work.
-    pub place: Option<Place>,
+    pub place: Option<Permit>,
     /// The bytes of the answer.
     pub bytes: Option<HeldBytes>,
 }

@@ -10,9 +10,9 @@ use utoipa::IntoParams;
 
 use super::HttpState;
 use super::databases::page_limit;
-use super::edge::StreamRefused;
 use super::extract::{Caller, Params};
 use super::headers::LAST_EVENT_ID;
+use super::limits::StreamRefused;
 use super::problem::{self, Problem};
 use super::respond;
 use super::schema;
@@ -113,10 +113,10 @@ pub async fn feed(
         state.service.check_feed_cursor(after.as_deref())?;
         return Ok(live_answer().streaming(empty::<Result<Bytes, Problem>>()));
     }
-    let places = caller.edge.open_stream(caller.principal());
+    let places = caller.limits.open_stream(caller.principal());
     let live = Live::new(
         state.service.clone(),
-        &caller.edge,
+        &caller.limits,
         places.map_err(|refused| no_place(refused, &caller))?,
         after,
         limit,
@@ -153,7 +153,7 @@ fn no_place(refused: StreamRefused, caller: &Caller) -> Problem {
             )
         }
         StreamRefused::Share => {
-            let share = caller.edge.settings.max_streams_per_principal;
+            let share = caller.limits.settings.max_streams_per_principal;
             let detail = format!("this token has the {share} live streams that it may have");
             (
                 "live_streams_of_token",

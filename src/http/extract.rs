@@ -20,9 +20,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::audit;
 use super::connection::Connection;
-use super::edge::{Edge, HeldBytes};
 use super::headers::{Precondition, idempotency_key, request_hash};
 use super::json;
+use super::limits::{HeldBytes, HttpLimits};
 use super::problem::{self, Problem};
 use crate::domain::event::Idempotency;
 use crate::metrics as oms_metrics;
@@ -33,7 +33,7 @@ use crate::service::error::{RETRY_AFTER, ServiceError};
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Limits.
-    pub edge: Arc<Edge>,
+    pub limits: Arc<HttpLimits>,
     principal: Arc<str>,
     correlation_id: String,
     deadline: Instant,
@@ -42,13 +42,13 @@ pub struct Caller {
 impl Caller {
     /// A caller that the middleware has let in.
     pub fn new(
-        edge: Arc<Edge>,
+        limits: Arc<HttpLimits>,
         principal: Arc<str>,
         correlation_id: String,
         deadline: Instant,
     ) -> Self {
         Self {
-            edge,
+            limits,
             principal,
             correlation_id,
             deadline,
@@ -125,7 +125,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Command<T> {
             // Headers first: what they already refuse need not be read.
             let precondition = Precondition::from_headers(req.headers())?;
             let key = idempotency_key(req.headers())?;
-            let bytes = read_body(&req, payload, &caller.edge).await?;
+            let bytes = read_body(&req, payload, &caller.limits).await?;
             audit::keep_body(&req, &bytes);
             let body = json::parse_object(&bytes)?;
             Ok(Self {
@@ -183,7 +183,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Question<T> {
         let payload = payload.take();
         Box::pin(async move {
             let caller = caller(&req)?;
-            let bytes = read_body(&req, payload, &caller.edge).await?;
+            let bytes = read_body(&req, payload, &caller.limits).await?;
             json::parse_object(&bytes).map(Self)
         })
     }
@@ -206,9 +206,13 @@ impl<T: DeserializeOwned> FromRequest for Params<T> {
     }
 }
 
-async fn read_body(req: &HttpRequest, payload: Payload, edge: &Edge) -> Result<Bytes, Problem> {
+async fn read_body(
+    req: &HttpRequest,
+    payload: Payload,
+    limits: &HttpLimits,
+) -> Result<Bytes, Problem> {
     check_media_type(req.method(), req.headers())?;
-    let limit = edge.settings.max_body_bytes;
+    let limit = limits.settings.max_body_bytes;
     let announced = req
         .headers()
         .get(CONTENT_LENGTH)
@@ -218,7 +222,7 @@ async fn read_body(req: &HttpRequest, payload: Payload, edge: &Edge) -> Result<B
     }
     let connection = req.conn_data::<Rc<Connection>>();
     let reader = connection.map(Connection::read_body);
-    match timeout(edge.settings.body_timeout, collect(payload, edge)).await {
+    match timeout(limits.settings.body_timeout, collect(payload, limits)).await {
         Ok(body) => {
             let (bytes, held) = body?;
             if let Some(reader) = reader {
@@ -232,15 +236,15 @@ async fn read_body(req: &HttpRequest, payload: Payload, edge: &Edge) -> Result<B
             problem::BODY_TIMEOUT,
             format!(
                 "the body did not arrive within {} s",
-                edge.settings.body_timeout.as_secs_f64()
+                limits.settings.body_timeout.as_secs_f64()
             ),
         )),
     }
 }
 
-async fn collect(mut payload: Payload, edge: &Edge) -> Result<(Bytes, HeldBytes), Problem> {
-    let limit = edge.settings.max_body_bytes;
-    let mut held = edge.hold_bytes();
+async fn collect(mut payload: Payload, limits: &HttpLimits) -> Result<(Bytes, HeldBytes), Problem> {
+    let limit = limits.settings.max_body_bytes;
+    let mut held = limits.hold_bytes();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(chunk) = payload.next().await {

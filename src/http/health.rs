@@ -92,7 +92,7 @@ pub async fn ready(state: web::Data<HttpState>) -> Result<HttpResponse, Problem>
         content_type = "text/plain")))]
 pub async fn metrics(state: web::Data<HttpState>) -> HttpResponse {
     const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    state.edge.measure();
+    state.limits.measure();
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, TEXT))
         .body(state.metrics.render())

@@ -13,9 +13,9 @@ use bytes::Bytes;
 
 use super::auth::Access;
 use super::extract::{BareCommand, Command};
-use super::middleware::Around;
+use super::middleware::RequestPipeline;
 use super::server::serve;
-use super::{Edge, HttpSettings};
+use super::{HttpLimits, HttpSettings};
 
 /// Far above what is normal: only a hang takes so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ const SHORT: Duration = Duration::from_millis(400);
 const BIG: usize = 16 << 20;
 
 struct World {
-    edge: Arc<Edge>,
+    limits: Arc<HttpLimits>,
     address: SocketAddr,
     handle: ServerHandle,
     at_once: Arc<AtomicUsize>,
@@ -46,12 +46,13 @@ async fn echo(command: Command<serde_json::Map<String, serde_json::Value>>) -> H
 }
 
 async fn start(settings: HttpSettings) -> World {
-    let edge = Arc::new(Edge::new(settings, vec![]));
+    let limits = Arc::new(HttpLimits::new(settings, vec![]));
     let at_once = Arc::new(AtomicUsize::new(0));
-    let (for_app, most) = (edge.clone(), at_once.clone());
+    let (for_app, most) = (limits.clone(), at_once.clone());
     let application = move |cfg: &mut web::ServiceConfig| {
-        let around =
-            |path, method, access| Around::new(for_app.clone(), path, vec![(method, access)]);
+        let around = |path, method, access| {
+            RequestPipeline::new(for_app.clone(), path, vec![(method, access)])
+        };
         let big = || async { HttpResponse::Ok().body(vec![b'x'; BIG]) };
         let around_big = around("/big", Method::GET, Access::Read);
         cfg.service(web::resource("/big").get(big).wrap(around_big));
@@ -91,11 +92,11 @@ async fn start(settings: HttpSettings) -> World {
         let around_bare = around("/bare", Method::DELETE, Access::Write);
         cfg.service(web::resource("/bare").delete(bare).wrap(around_bare));
     };
-    let (server, addresses) = serve(edge.clone(), application).await.unwrap();
+    let (server, addresses) = serve(limits.clone(), application).await.unwrap();
     let handle = server.handle();
     actix_rt::spawn(server);
     World {
-        edge,
+        limits,
         address: addresses[0],
         handle,
         at_once,
@@ -117,8 +118,12 @@ impl World {
 
     async fn until(&self, what: &str, holds: impl Fn((usize, usize, usize)) -> bool) {
         let began = Instant::now();
-        while !holds(self.edge.held()) {
-            assert!(began.elapsed() < PATIENCE, "{what}: {:?}", self.edge.held());
+        while !holds(self.limits.held()) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what}: {:?}",
+                self.limits.held()
+            );
             actix_rt::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -50,7 +50,7 @@ macro_rules! order {
             )*
         }
 
-        impl Order for $name {
+        impl JobRequest for $name {
             fn action(&self) -> (Action, Option<Uuid>) {
                 (self.action, self.job)
             }
@@ -59,7 +59,7 @@ macro_rules! order {
 }
 
 /// What every order has.
-trait Order: Serialize {
+trait JobRequest: Serialize {
     fn action(&self) -> (Action, Option<Uuid>);
 }
 
@@ -192,7 +192,7 @@ pub struct JobProgressShape {
     waiting: Option<String>,
 }
 
-async fn take<T: Order>(
+async fn take<T: JobRequest>(
     state: &HttpState,
     kind: JobKind,
     command: Command<T>,

@@ -23,9 +23,9 @@ use super::audit::Audited;
 use super::auth::Access;
 use super::connection::{Call, Connection, Held, MAX_HEAD_BYTES, Version};
 use super::cors::Page;
-use super::edge::{Edge, Place};
 use super::extract::Caller;
 use super::headers::{REQUEST_ID, client_request_id, trace_id};
+use super::limits::{HttpLimits, Permit};
 use super::outgoing::{Bodyless, Outgoing};
 use super::problem::{self, Problem};
 use super::same_site;
@@ -33,25 +33,29 @@ use crate::metrics as oms_metrics;
 use crate::service::error::RETRY_AFTER;
 
 /// Wraps one resource.
-pub struct Around {
-    edge: Arc<Edge>,
+pub struct RequestPipeline {
+    limits: Arc<HttpLimits>,
     pattern: &'static str,
     access: Rc<[(Method, Access)]>,
 }
 
-impl Around {
+impl RequestPipeline {
     /// Around the resource at `pattern`, whose methods ask for `access`. Methods it does not have
     /// are public: the answer to them is 405 and tells nothing.
-    pub fn new(edge: Arc<Edge>, pattern: &'static str, access: Vec<(Method, Access)>) -> Self {
+    pub fn new(
+        limits: Arc<HttpLimits>,
+        pattern: &'static str,
+        access: Vec<(Method, Access)>,
+    ) -> Self {
         Self {
-            edge,
+            limits,
             pattern,
             access: access.into(),
         }
     }
 }
 
-impl<S> Transform<S, ServiceRequest> for Around
+impl<S> Transform<S, ServiceRequest> for RequestPipeline
 where
     S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
     S::Future: 'static,
@@ -65,7 +69,7 @@ where
     fn new_transform(&self, service: S) -> Self::Future {
         ready(Ok(AroundService {
             service,
-            edge: self.edge.clone(),
+            limits: self.limits.clone(),
             access: self.access.clone(),
             route: Rc::new(Route {
                 pattern: self.pattern,
@@ -114,10 +118,10 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// See [`Around`].
+/// See [`RequestPipeline`].
 pub struct AroundService<S> {
     service: S,
-    edge: Arc<Edge>,
+    limits: Arc<HttpLimits>,
     access: Rc<[(Method, Access)]>,
     route: Rc<Route>,
 }
@@ -150,55 +154,55 @@ where
         let method = method_label(req.method());
         let access = self.access(req.method());
         let route = self.route.clone();
-        let mut audited = Audited::new(&self.edge, &req, access, self.route.pattern);
+        let mut audited = Audited::new(&self.limits, &req, access, self.route.pattern);
         let request_id = match client_request_id(req.headers()) {
             Some(id) => id.clone(),
             // Hex digits and a dash are always a valid header.
-            None => HeaderValue::try_from(self.edge.request_id())
+            None => HeaderValue::try_from(self.limits.request_id())
                 .unwrap_or(HeaderValue::from_static("invalid")),
         };
 
         let connection = req.conn_data::<Rc<Connection>>().cloned();
         let exit = Exit {
-            edge: self.edge.clone(),
+            limits: self.limits.clone(),
             route,
             method,
             request_id,
             began,
             head: req.method() == Method::HEAD,
             may_refuse: access == Access::Read,
-            page: self.edge.cors.page(req.head()),
+            page: self.limits.cors.page(req.head()),
             call: connection.map(|c| c.begin(req.head())),
         };
 
         // Operators and probes are let in even when nobody else is.
         let limited = matches!(access, Access::Read | Access::Write);
-        let place = if limited { self.edge.admit() } else { None };
+        let place = if limited { self.limits.admit() } else { None };
         let refused = exit.bounds(&req).err().or_else(|| {
             if limited && place.is_none() {
                 let detail = "too many requests are being handled; nothing was done";
                 return Some(overloaded("requests_in_flight", detail));
             }
-            if limited && self.edge.is_full_of_responses() {
+            if limited && self.limits.is_full_of_responses() {
                 let detail = "too many bytes of answers are on their way; nothing was done";
                 return Some(overloaded("response_bytes_in_flight", detail));
             }
-            let same_site = if self.edge.auth.knows_tokens() {
+            let same_site = if self.limits.auth.knows_tokens() {
                 Ok(())
             } else {
-                same_site::check(req.head(), &self.edge.cors)
+                same_site::check(req.head(), &self.limits.cors)
             };
-            match same_site.and_then(|()| self.edge.auth.check(req.headers(), access)) {
+            match same_site.and_then(|()| self.limits.auth.check(req.headers(), access)) {
                 Ok(principal) => {
                     audited.let_in(&principal);
                     let correlation = trace_id(req.headers())
                         .or(exit.request_id.to_str().ok())
                         .unwrap_or_default();
                     let caller = Caller::new(
-                        self.edge.clone(),
+                        self.limits.clone(),
                         principal,
                         correlation.to_owned(),
-                        began + self.edge.settings.request_deadline,
+                        began + self.limits.settings.request_deadline,
                     );
                     req.extensions_mut().insert(caller);
                     None
@@ -236,7 +240,7 @@ fn overloaded(limit: &'static str, detail: &str) -> Problem {
 
 /// What is known of a request when its answer leaves.
 struct Exit {
-    edge: Arc<Edge>,
+    limits: Arc<HttpLimits>,
     route: Rc<Route>,
     method: &'static str,
     request_id: HeaderValue,
@@ -274,12 +278,12 @@ impl Exit {
     fn leave(
         self,
         response: ServiceResponse<BoxBody>,
-        mut place: Option<Place>,
+        mut place: Option<Permit>,
         audited: Audited,
     ) -> ServiceResponse<BoxBody> {
         let mut response = response;
         as_problem(&mut response);
-        let mut bytes = self.edge.hold_response();
+        let mut bytes = self.limits.hold_response();
         let mut stream = None;
         match response.response().body().size() {
             size if self.head => {
@@ -301,7 +305,7 @@ impl Exit {
             // Live streams have a limit of their own, and may go on for ever.
             BodySize::Stream => {
                 place = None;
-                stream = Some(self.edge.hold_response());
+                stream = Some(self.limits.hold_response());
             }
             BodySize::None => {}
         }
@@ -313,7 +317,7 @@ impl Exit {
             self.began,
         );
         audited.answered(&response);
-        self.edge.cors.mark(self.page, response.headers_mut());
+        self.limits.cors.mark(self.page, response.headers_mut());
         let held = Held {
             place,
             bytes: Some(bytes),

@@ -6,7 +6,7 @@
 //! answered through [`respond`] or as a [`problem`].
 //!
 //! * [`mod@server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines
-//! * [`edge`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: web pages
+//! * [`limits`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: web pages
 //!   kept out where there are no tokens; [`cors`]: which pages may read answers
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
 //! * [`streams`], [`events`], [`sse`], [`commands`]: the events behind it
@@ -25,7 +25,6 @@ pub mod commands;
 pub mod connection;
 pub mod cors;
 pub mod databases;
-pub mod edge;
 pub mod events;
 pub mod extract;
 pub mod headers;
@@ -33,6 +32,7 @@ pub mod health;
 pub mod instances;
 pub mod jobs;
 pub mod json;
+pub mod limits;
 pub mod middleware;
 pub mod migration;
 pub mod openapi;
@@ -54,7 +54,7 @@ use std::sync::Arc;
 use actix_web::web;
 
 pub use auth::{Roles, Token};
-pub use edge::{Edge, HttpSettings, TlsFiles};
+pub use limits::{HttpLimits, HttpSettings, TlsFiles};
 pub use server::server;
 
 use crate::service::Service;
@@ -66,12 +66,12 @@ pub struct HttpState {
     /// The metrics of this process, from `metrics::install`.
     pub metrics: crate::metrics::Exporter,
     /// Settings and limits.
-    pub edge: Arc<Edge>,
+    pub limits: Arc<HttpLimits>,
 }
 
 /// Adds the whole API to an application.
 pub fn configure(cfg: &mut web::ServiceConfig, state: web::Data<HttpState>) {
-    routes::configure(cfg, &state.edge);
+    routes::configure(cfg, &state.limits);
     cfg.app_data(state);
 }
 

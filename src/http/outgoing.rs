@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::connection::{Call, Held};
-use super::edge::HeldBytes;
+use super::limits::HeldBytes;
 use crate::metrics;
 
 /// Largest piece: what actix buffers before it writes.

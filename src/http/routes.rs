@@ -9,8 +9,8 @@ use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 use utoipa::OpenApi;
 
 use super::auth::Access;
-use super::edge::Edge;
-use super::middleware::Around;
+use super::limits::HttpLimits;
+use super::middleware::RequestPipeline;
 use super::problem::{self, Problem};
 use super::{
     admin, audit, batch, classes, commands, databases, events, health, instances, jobs, migration,
@@ -44,14 +44,14 @@ macro_rules! routes {
         #[openapi(paths($($($module::$handler),+),+))]
         pub struct Document;
 
-        fn add_routes(cfg: &mut web::ServiceConfig, edge: &Arc<Edge>) {
+        fn add_routes(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
             $({
                 let methods = vec![$((Method::$method, Access::$access)),+];
                 let resource = web::resource($path)
                     $(.guard(guard::$guard()))?
                     $(.route(method(Method::$method).to($module::$handler)))+
                     .default_service(other_methods(&methods));
-                cfg.service(resource.wrap(Around::new(edge.clone(), $path, methods)));
+                cfg.service(resource.wrap(RequestPipeline::new(limits.clone(), $path, methods)));
             })+
         }
     };
@@ -200,11 +200,11 @@ routes! {
 }
 
 /// Adds every route, and the answer to everything else.
-pub fn configure(cfg: &mut web::ServiceConfig, edge: &Arc<Edge>) {
-    add_routes(cfg, edge);
+pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
+    add_routes(cfg, limits);
     let get = vec![(Method::GET, Access::Public)];
     let hidden = |path: &'static str| {
-        let around = Around::new(edge.clone(), path, get.clone());
+        let around = RequestPipeline::new(limits.clone(), path, get.clone());
         (
             web::resource(path).default_service(other_methods(&get)),
             around,
@@ -230,7 +230,7 @@ pub fn configure(cfg: &mut web::ServiceConfig, edge: &Arc<Edge>) {
                 .wrap(around),
         );
     }
-    let around = Around::new(edge.clone(), "unmatched", vec![]);
+    let around = RequestPipeline::new(limits.clone(), "unmatched", vec![]);
     cfg.service(
         web::resource("/{unmatched:.*}")
             .default_service(web::route().to(not_found))

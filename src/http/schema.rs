@@ -296,7 +296,7 @@ pub struct Projection {
 
 /// A partition on the road between the stores.
 #[derive(ToSchema)]
-pub struct PartitionStanding {
+pub struct PartitionStatus {
     partition: u16,
     /// `legacy`, `dual_write/postgres`, `dual_write/s3` or `s3_only`; during a hand-off the one it
     /// comes from.
@@ -338,7 +338,7 @@ pub struct Migration {
     /// Whether writes of some partition wait for the end of a hand-off.
     moving: bool,
     /// Each partition.
-    partitions: Vec<PartitionStanding>,
+    partitions: Vec<PartitionStatus>,
     /// Reads of this process served by the other store than the first.
     fallback_reads: u64,
     /// The switch under way, or the last one of this process.

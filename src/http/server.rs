@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Patience, Version};
-use super::edge::{Edge, TlsFiles};
+use super::limits::{HttpLimits, TlsFiles};
 use super::wire::{Socket, Wire};
 use super::{HttpState, configure};
 
@@ -34,22 +34,22 @@ const IDLE_MARGIN: Duration = Duration::from_secs(5);
 /// may be half a second early.
 const ACTIX_MARGIN: Duration = Duration::from_secs(1);
 
-/// Binds the server as `state.edge.settings` say. It serves once the returned `Server` is awaited
-/// (or spawned), and listens for no signals: to stop it, call [`super::Edge::close_streams`], then
+/// Binds the server as `state.limits.settings` say. It serves once the returned `Server` is awaited
+/// (or spawned), and listens for no signals: to stop it, call [`super::HttpLimits::close_streams`], then
 /// `server.handle().stop(true)`, which lets requests in flight end.
 ///
 /// Errors: the address cannot be bound, the certificate or key cannot be read.
 pub async fn server(state: web::Data<HttpState>) -> io::Result<(Server, Vec<SocketAddr>)> {
-    let edge = state.edge.clone();
-    serve(edge, move |cfg| configure(cfg, state.clone())).await
+    let limits = state.limits.clone();
+    serve(limits, move |cfg| configure(cfg, state.clone())).await
 }
 
 /// The same for any application.
 pub async fn serve(
-    edge: Arc<Edge>,
+    limits: Arc<HttpLimits>,
     application: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 ) -> io::Result<(Server, Vec<SocketAddr>)> {
-    let settings = edge.settings.clone();
+    let settings = limits.settings.clone();
     let tls = match &settings.tls {
         Some(files) => Some(TlsAcceptor::from(Arc::new(tls(files)?))),
         None => None,
@@ -65,11 +65,11 @@ pub async fn serve(
     let mut addresses = Vec::new();
     for listener in listeners(&settings.host, settings.port).await? {
         addresses.push(listener.local_addr()?);
-        let (edge, application) = (edge.clone(), application.clone());
+        let (limits, application) = (limits.clone(), application.clone());
         let (tls, stopping) = (tls.clone(), stopping.clone());
         let settings = settings.clone();
         builder = builder.listen("http", listener.into_std()?, move || {
-            let (edge, application) = (edge.clone(), application.clone());
+            let (limits, application) = (limits.clone(), application.clone());
             let (tls, stopping) = (tls.clone(), stopping.clone());
             let app = App::new()
                 .configure(move |cfg| application(cfg))
@@ -86,7 +86,7 @@ pub async fn serve(
                 .on_connect_ext(|wire: &Wire, extensions| {
                     extensions.insert(wire.connection().clone());
                 });
-            fn_service(move |stream| accept(stream, tls.clone(), edge.clone()))
+            fn_service(move |stream| accept(stream, tls.clone(), limits.clone()))
                 .and_then(http.finish(map_config(app, |()| AppConfig::default())))
         })?;
     }
@@ -129,16 +129,16 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 async fn accept(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    edge: Arc<Edge>,
+    limits: Arc<HttpLimits>,
 ) -> Result<(Wire, Protocol, Option<SocketAddr>), DispatchError> {
-    let open = edge.open_connection();
+    let open = limits.open_connection();
     let peer = stream.peer_addr().ok();
     // Answers are written whole: there is nothing to wait for.
     stream.set_nodelay(true)?;
     let socket = match tls {
         None => Socket::Plain(stream),
         Some(tls) => {
-            let shaken = timeout(edge.settings.head_timeout, tls.accept(stream)).await;
+            let shaken = timeout(limits.settings.head_timeout, tls.accept(stream)).await;
             Socket::Tls(Box::new(
                 shaken.map_err(|_| DispatchError::SlowRequestTimeout)??,
             ))
@@ -151,12 +151,12 @@ async fn accept(
         _ => (Version::One, Protocol::Http1),
     };
     let patience = Patience {
-        head: edge.settings.head_timeout,
-        idle: edge.settings.keep_alive + IDLE_MARGIN,
-        write: edge.settings.write_timeout,
+        head: limits.settings.head_timeout,
+        idle: limits.settings.keep_alive + IDLE_MARGIN,
+        write: limits.settings.write_timeout,
     };
     let connection = Connection::new(version, patience);
-    Ok((Wire::new(socket, connection, edge, open), protocol, peer))
+    Ok((Wire::new(socket, connection, limits, open), protocol, peer))
 }
 
 fn tls(files: &TlsFiles) -> io::Result<ServerConfig> {

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::edge::{Edge, Place};
 use super::extract::Caller;
+use super::limits::{HttpLimits, Permit};
 use super::problem::Problem;
 use crate::service::Service;
 use crate::service::error::ServiceError;
@@ -49,7 +49,7 @@ pub struct Live {
     service: Arc<Service>,
     closing: watch::Receiver<bool>,
     turns: Arc<Semaphore>,
-    _places: (Place, Option<Place>),
+    _places: (Permit, Option<Permit>),
     cursor: Option<String>,
     limit: usize,
     types: Vec<String>,
@@ -70,16 +70,16 @@ impl Live {
     /// A stream of what was committed after `cursor`.
     pub fn new(
         service: Arc<Service>,
-        edge: &Edge,
-        places: (Place, Option<Place>),
+        limits: &HttpLimits,
+        places: (Permit, Option<Permit>),
         cursor: Option<String>,
         limit: usize,
         types: Vec<String>,
     ) -> Self {
         Self {
             service,
-            closing: edge.closing(),
-            turns: edge.turns.clone(),
+            closing: limits.closing(),
+            turns: limits.turns.clone(),
             _places: places,
             cursor,
             limit: limit.min(MAX_AT_ONCE),

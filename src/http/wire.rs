@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::connection::{
     Connection, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, Next, Overdue, Version,
 };
-use super::edge::{Edge, Place};
+use super::limits::{HttpLimits, Permit};
 
 /// A socket, with or without TLS.
 pub enum Socket {
@@ -85,7 +85,7 @@ enum Settings {
 pub struct Wire<T = Socket> {
     io: T,
     connection: Rc<Connection>,
-    edge: Arc<Edge>,
+    limits: Arc<HttpLimits>,
     alarm: Option<Pin<Box<Sleep>>>,
     /// Read, but not handed on yet.
     ahead: BytesMut,
@@ -97,12 +97,12 @@ pub struct Wire<T = Socket> {
     write_blocked: bool,
     read_refused: bool,
     settings: Settings,
-    _open: Place,
+    _open: Permit,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     /// The bytes of a connection that has just been opened; it holds its place among the open ones.
-    pub fn new(io: T, connection: Rc<Connection>, edge: Arc<Edge>, open: Place) -> Self {
+    pub fn new(io: T, connection: Rc<Connection>, limits: Arc<HttpLimits>, open: Permit) -> Self {
         let settings = match connection.version() {
             Version::One => Settings::Done,
             Version::Two => Settings::Due,
@@ -110,7 +110,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         Self {
             io,
             connection,
-            edge,
+            limits,
             alarm: None,
             ahead: BytesMut::new(),
             head: HeadEnd::default(),
@@ -137,7 +137,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
             if self.connection.is_cut() {
                 return Err(cut("the client sends more requests at once than it may"));
             }
-            let Some((due, what)) = self.connection.due(self.edge.is_short_of_connections()) else {
+            let Some((due, what)) = self.connection.due(self.limits.is_short_of_connections())
+            else {
                 return Ok(());
             };
             let now = Instant::now();

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! let jobs = jobs::assembly::assemble(JobAssembly {
-//!     s3: Arc::new(S3Commits::new(LogObjects::of(bucket.clone()))),
-//!     postgres: Arc::new(PostgresCommits::new(postgres.clone())),
+//!     s3: Arc::new(S3CommitStore::new(LogObjects::of(bucket.clone()))),
+//!     postgres: Arc::new(PostgresCommitStore::new(postgres.clone())),
 //!     bucket: objects.clone(),
-//!     custody: LogCustody::of(bucket),
-//!     tables: Arc::new(PostgresCustody::new(postgres.clone())),
-//!     retired: Arc::new(PostgresCustody::new(postgres.clone())),
+//!     log_repair: RepairObjects::of(bucket),
+//!     tables: Arc::new(PostgresLogRepair::new(postgres.clone())),
+//!     retired: Arc::new(PostgresLogRepair::new(postgres.clone())),
 //!     table: Arc::new(PostgresJobs::new(postgres)),
-//!     standings: Arc::new(RecordedStandings(migration_table)),
+//!     states: Arc::new(RowStates(migration_table)),
 //!     …
 //! });
 //! housekeeping.push(jobs.watch());
@@ -19,20 +19,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::archive::ArchiveRunner;
+use super::log_copies::{LogCopies, LogCopy};
 use super::manager::{JobParts, JobSettings, Jobs};
-use super::places::{Place, Places};
+use super::recorded_states::RecordedStates;
 use super::repair::RepairRunner;
 use super::runner::{Runner, Runners};
-use super::standing::Standings;
 use super::verify::{Verifier, VerifyRunner};
 use crate::domain::time::Clock;
 use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::log::bucket_custody::BucketCustody;
-use crate::store::log::log_objects::LogCustody;
+use crate::store::log::log_objects::RepairObjects;
+use crate::store::log::s3_log_repair::S3LogRepair;
 use crate::store::ports::commit_store::CommitStore;
-use crate::store::ports::custody::{Custody, RetiredTables};
 use crate::store::ports::job_table::JobTable;
+use crate::store::ports::log_repair::{LogRepair, RetiredTables};
 use crate::store::ports::object_store::ObjectStore;
 
 /// What the jobs stand on.
@@ -44,15 +44,15 @@ pub struct JobAssembly {
     /// The bucket beside the log: quarantine, archive.
     pub bucket: Arc<dyn ObjectStore>,
     /// The log in the bucket, to be mended.
-    pub custody: LogCustody,
+    pub log_repair: RepairObjects,
     /// PostgreSQL's tables of the log, to be looked into and mended.
-    pub tables: Arc<dyn Custody>,
+    pub tables: Arc<dyn LogRepair>,
     /// The same, to be emptied.
     pub retired: Arc<dyn RetiredTables>,
     /// Where jobs are recorded.
     pub table: Arc<dyn JobTable>,
     /// Where the migration stands.
-    pub standings: Arc<dyn Standings>,
+    pub states: Arc<dyn RecordedStates>,
     /// Number of partitions.
     pub partitions: u16,
     /// For how long every partition must have been `s3_only` before an archive.
@@ -75,18 +75,18 @@ pub struct JobAssembly {
 /// Puts them together; none runs yet, and none is taken over until [`Jobs::watch`].
 pub fn assemble(assembly: JobAssembly) -> Jobs {
     let verifier = Verifier {
-        places: Places {
-            s3: Place {
+        places: LogCopies {
+            s3: LogCopy {
                 log: assembly.s3,
-                custody: Arc::new(BucketCustody::new(assembly.custody, assembly.partitions)),
+                log_repair: Arc::new(S3LogRepair::new(assembly.log_repair, assembly.partitions)),
             },
-            postgres: Place {
+            postgres: LogCopy {
                 log: assembly.postgres,
-                custody: assembly.tables,
+                log_repair: assembly.tables,
             },
             partitions: assembly.partitions,
         },
-        standings: assembly.standings,
+        states: assembly.states,
         clock: assembly.clock.clone(),
     };
     let verify = VerifyRunner {

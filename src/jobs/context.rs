@@ -18,7 +18,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 
 /// What a job was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum JobCommand {
     /// Nothing: go on.
     Run,
     /// Stop at a checkpoint.
@@ -32,7 +32,7 @@ pub enum Order {
 /// Why a runner must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("told to stop ({0:?})")]
-pub struct Interrupted(pub Order);
+pub struct Interrupted(pub JobCommand);
 
 #[derive(Debug, Default)]
 struct State {
@@ -46,13 +46,13 @@ struct State {
 pub struct JobContext {
     id: Uuid,
     parameters: Value,
-    orders: watch::Receiver<Order>,
+    orders: watch::Receiver<JobCommand>,
     state: Mutex<State>,
 }
 
 impl JobContext {
     /// The context of a job that goes on from its checkpoint.
-    pub fn new(job: &Job, orders: watch::Receiver<Order>) -> Self {
+    pub fn new(job: &Job, orders: watch::Receiver<JobCommand>) -> Self {
         Self {
             id: job.id,
             parameters: job.parameters.clone(),
@@ -116,7 +116,7 @@ impl JobContext {
     pub async fn wait(&self, time: Duration) {
         let mut orders = self.orders.clone();
         if !time.is_zero() {
-            let told = orders.wait_for(|order| *order != Order::Run);
+            let told = orders.wait_for(|order| *order != JobCommand::Run);
             // Either way the caller looks at the order next.
             let _ = tokio::time::timeout(time, told).await;
         }
@@ -125,7 +125,7 @@ impl JobContext {
     /// Whether the job must stop.
     pub fn interrupted(&self) -> Result<(), Interrupted> {
         match *self.orders.borrow() {
-            Order::Run => Ok(()),
+            JobCommand::Run => Ok(()),
             order => Err(Interrupted(order)),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::context::{Interrupted, JobContext, Order};
+use super::context::{Interrupted, JobCommand, JobContext};
 use super::runner::{JobFailure, Runner};
 use crate::metrics;
 use crate::migration::job::{Job, JobProgress, JobState};
@@ -25,7 +25,7 @@ pub(super) struct Driver {
     pub table: Arc<dyn JobTable>,
     pub runner: Arc<dyn Runner>,
     pub context: Arc<JobContext>,
-    pub orders: watch::Sender<Order>,
+    pub orders: watch::Sender<JobCommand>,
     pub node: String,
     pub beat_every: Duration,
     pub halts: Halts,
@@ -37,15 +37,15 @@ impl Driver {
         tracing::info!(job = %job.id, kind = %job.kind, "job {} begins or goes on", job.kind);
         let outcome = tokio::select! {
             outcome = self.work() => outcome,
-            () = self.beat() => Err(JobFailure::Interrupted(Interrupted(Order::Leave))),
+            () = self.beat() => Err(JobFailure::Interrupted(Interrupted(JobCommand::Leave))),
         };
         self.halts.goes_on(self.runner.kind().as_str(), None);
         let (state, report, error) = match outcome {
             Ok(report) => (JobState::Done, Some(report), None),
-            Err(JobFailure::Interrupted(Interrupted(Order::Pause))) => {
+            Err(JobFailure::Interrupted(Interrupted(JobCommand::Pause))) => {
                 (JobState::Paused, None, None)
             }
-            Err(JobFailure::Interrupted(Interrupted(Order::Cancel))) => {
+            Err(JobFailure::Interrupted(Interrupted(JobCommand::Cancel))) => {
                 (JobState::Cancelled, None, None)
             }
             Err(JobFailure::Interrupted(_)) => {
@@ -115,7 +115,7 @@ impl Driver {
                 .table
                 .beat(id, &self.node, &progress, checkpoint.as_ref());
             match beat.await {
-                Ok(Some(JobState::Pausing)) => self.tell(Order::Pause),
+                Ok(Some(JobState::Pausing)) => self.tell(JobCommand::Pause),
                 Ok(Some(_)) => {}
                 // Cancelled, or taken over while we could not be heard.
                 Ok(None) => return,
@@ -126,9 +126,9 @@ impl Driver {
         }
     }
 
-    fn tell(&self, order: Order) {
+    fn tell(&self, order: JobCommand) {
         self.orders.send_if_modified(|now| {
-            let stronger = *now == Order::Run;
+            let stronger = *now == JobCommand::Run;
             if stronger {
                 *now = order;
             }

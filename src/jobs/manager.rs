@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::context::{JobContext, Order};
+use super::context::{JobCommand, JobContext};
 use super::driver::Driver;
 use super::runner::{JobRefused, Runners};
 use crate::clock::new_uuid;
@@ -60,7 +60,7 @@ struct Live {
     kind: JobKind,
     job: Job,
     context: Arc<JobContext>,
-    orders: watch::Sender<Order>,
+    orders: watch::Sender<JobCommand>,
 }
 
 /// What the jobs stand on.
@@ -128,8 +128,8 @@ impl Jobs {
                 Ok(Some(job)) => {
                     tracing::warn!(job = %job.id, kind = %job.kind, "taking over job {}", job.kind);
                     let told = match job.state {
-                        JobState::Pausing => Order::Pause,
-                        _ => Order::Run,
+                        JobState::Pausing => JobCommand::Pause,
+                        _ => JobCommand::Run,
                     };
                     self.drive(job, told);
                 }
@@ -186,11 +186,11 @@ impl Jobs {
             }
             Err(error) => return Err(error.into()),
         }
-        self.drive(job.clone(), Order::Run);
+        self.drive(job.clone(), JobCommand::Run);
         Ok(job)
     }
 
-    fn drive(&self, job: Job, told: Order) {
+    fn drive(&self, job: Job, told: JobCommand) {
         let JobParts {
             table,
             runners,
@@ -253,14 +253,14 @@ impl Jobs {
         let done = match action {
             JobAction::Pause => {
                 let done = table.change(job.id, &[Running], Pausing, None).await?;
-                self.tell(job.id, Order::Pause);
+                self.tell(job.id, JobCommand::Pause);
                 done
             }
             JobAction::Cancel => {
                 let from = [Running, Pausing, Paused];
                 let done = table.change(job.id, &from, Cancelled, None).await?;
                 if done {
-                    self.tell(job.id, Order::Cancel);
+                    self.tell(job.id, JobCommand::Cancel);
                     let runner = self.parts.runners.find(kind, &job.parameters);
                     if let Some(runner) = runner.filter(|_| job.state == Paused) {
                         runner.cancelled(&job.parameters);
@@ -272,7 +272,7 @@ impl Jobs {
                 let node = Some(self.parts.node.as_str());
                 let done = table.change(job.id, &[Paused], Running, node).await?;
                 if done && let Some(job) = table.job(job.id).await? {
-                    self.drive(job, Order::Run);
+                    self.drive(job, JobCommand::Run);
                 }
                 done
             }
@@ -291,7 +291,7 @@ impl Jobs {
         Err(Refusal::conflict("job_state", message).into())
     }
 
-    fn tell(&self, id: Uuid, order: Order) {
+    fn tell(&self, id: Uuid, order: JobCommand) {
         if let Some(live) = self.live.lock().get(&id) {
             live.orders.send_replace(order);
         }
@@ -362,7 +362,7 @@ impl Jobs {
     /// Leaves every job to others, or to this process's next start: for an orderly end.
     pub fn leave(&self) {
         for live in self.live.lock().values() {
-            live.orders.send_replace(Order::Leave);
+            live.orders.send_replace(JobCommand::Leave);
         }
     }
 }

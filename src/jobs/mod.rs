@@ -11,7 +11,7 @@
 //! * [`runner`]: the trait every job implements; [`context`]: what it is given
 //! * [`manager`]: starts, pauses, resumes, cancels, takes over; [`driver`]: runs one job
 //! * [`pace`]: throttle, rate, remaining time
-//! * [`places`]: the two places of the log; [`standing`]: where the migration stands
+//! * [`log_copies`]: the two places of the log; [`recorded_states`]: where the migration stands
 //! * [`assembly`]: all of it put together
 //! * [`verify`], [`repair`], [`archive`]: the jobs; backfill is registered by whoever assembles
 
@@ -19,10 +19,10 @@ pub mod archive;
 pub mod assembly;
 pub mod context;
 pub mod driver;
+pub mod log_copies;
 pub mod manager;
 pub mod pace;
-pub mod places;
+pub mod recorded_states;
 pub mod repair;
 pub mod runner;
-pub mod standing;
 pub mod verify;

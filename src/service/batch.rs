@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::Service;
 use super::change::Change;
-use super::commands::{Circumstances, NewInstance, made_id};
+use super::commands::{CommandMetadata, NewInstance, made_id};
 use super::context::{ExpectedVersion, RequestContext};
 use super::error::ServiceError;
 use super::view::{BatchItem, Written};
@@ -56,7 +56,7 @@ pub enum BatchOperation {
 struct Item<'a> {
     place: usize,
     id: InstanceId,
-    circumstances: Circumstances<'a>,
+    circumstances: CommandMetadata<'a>,
     change: Change,
 }
 
@@ -167,7 +167,7 @@ fn item<'a>(
     operation: BatchOperation,
     ctx: &'a RequestContext,
 ) -> Result<Item<'a>, ServiceError> {
-    let mut circumstances = Circumstances::of_item(ctx, place);
+    let mut circumstances = CommandMetadata::of_item(ctx, place);
     let (id, change) = match operation {
         BatchOperation::Create(new) => {
             circumstances.metadata = new.metadata;

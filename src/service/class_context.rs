@@ -111,7 +111,7 @@ impl Service {
     ) -> Result<(LiveDatabase, Version), ServiceError> {
         let stream = StreamName::database(name);
         for catch_up in [false, true] {
-            let seen = self.look(&self.parts.databases, &stream, catch_up).await?;
+            let seen = self.read(&self.parts.databases, &stream, catch_up).await?;
             if let Some(live) = seen.state.live() {
                 return Ok((live.clone(), seen.version));
             }
@@ -126,7 +126,7 @@ impl Service {
         class: &ClassId,
     ) -> Result<Arc<ClassContext>, ServiceError> {
         let key = (db.clone(), class.clone());
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         if let Some(kept) = self.contexts.kept.get(&key)
             && kept
                 .made_of
@@ -157,7 +157,7 @@ impl Service {
 
     /// Reads what other processes have committed to these streams.
     pub(super) async fn catch_up_with(&self, streams: &[StreamName]) -> Result<(), ServiceError> {
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let mut partitions: Vec<_> = streams
             .iter()
             .map(|stream| store.log().partition_of(stream))
@@ -210,7 +210,7 @@ impl Service {
         let stream = StreamName::class(db, class);
         for catch_up in [false, true] {
             let seen = self
-                .look::<Class>(&self.parts.classes, &stream, catch_up)
+                .read::<Class>(&self.parts.classes, &stream, catch_up)
                 .await?;
             if let Some(live) = seen.state.live(database_incarnation) {
                 return Ok(Some((live.clone(), seen.version)));
@@ -246,7 +246,7 @@ impl Service {
             }
             let stream = StreamName::class(db, &parent);
             // Taken before the look: should it come back meanwhile, what is made of it is not kept.
-            let head = self.parts.entities.path.store().head(&stream);
+            let head = self.parts.entities.writer.head(&stream);
             let Some((live, version)) = self.live_class(db, &parent, database_incarnation).await?
             else {
                 made_of.push((stream, head.unwrap_or(Version::NONE)));

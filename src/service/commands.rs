@@ -39,7 +39,7 @@ pub struct NewInstance {
 }
 
 /// What every command has.
-pub(super) struct Circumstances<'a> {
+pub(super) struct CommandMetadata<'a> {
     pub ctx: &'a RequestContext,
     pub command_id: CommandId,
     pub expected: ExpectedVersion,
@@ -48,7 +48,7 @@ pub(super) struct Circumstances<'a> {
     pub patient: bool,
 }
 
-impl<'a> Circumstances<'a> {
+impl<'a> CommandMetadata<'a> {
     pub fn of(ctx: &'a RequestContext, expected: ExpectedVersion) -> Self {
         Self {
             ctx,
@@ -97,7 +97,7 @@ impl Service {
         description: Option<String>,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = Circumstances::of(ctx, ExpectedVersion::Any);
+        let circumstances = CommandMetadata::of(ctx, ExpectedVersion::Any);
         let stream = StreamName::database(&name);
         let command = DatabaseCommand::Create { description };
         let done = self
@@ -121,7 +121,7 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = Circumstances::of(ctx, expected);
+        let circumstances = CommandMetadata::of(ctx, expected);
         let stream = StreamName::database(&name);
         let command = DatabaseCommand::Delete;
         let done = self
@@ -140,7 +140,7 @@ impl Service {
         definition: ClassDefinition,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = Circumstances::of(ctx, ExpectedVersion::Any);
+        let circumstances = CommandMetadata::of(ctx, ExpectedVersion::Any);
         self.define_class(&circumstances, &db, definition, true)
             .await
     }
@@ -154,14 +154,14 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = Circumstances::of(ctx, expected);
+        let circumstances = CommandMetadata::of(ctx, expected);
         self.define_class(&circumstances, &db, definition, false)
             .await
     }
 
     async fn define_class(
         &self,
-        circumstances: &Circumstances<'_>,
+        circumstances: &CommandMetadata<'_>,
         db: &DatabaseName,
         definition: ClassDefinition,
         create: bool,
@@ -229,7 +229,7 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = Circumstances::of(ctx, expected);
+        let circumstances = CommandMetadata::of(ctx, expected);
         let stream = StreamName::class(&db, &class);
         let done = match self.recall::<Class>(&circumstances, &stream).await? {
             Some(done) => done,
@@ -256,9 +256,9 @@ impl Service {
         new: NewInstance,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = Circumstances {
+        let circumstances = CommandMetadata {
             metadata: new.metadata,
-            ..Circumstances::of(ctx, ExpectedVersion::Any)
+            ..CommandMetadata::of(ctx, ExpectedVersion::Any)
         };
         let id = new
             .id
@@ -279,7 +279,7 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = Circumstances::of(ctx, expected);
+        let circumstances = CommandMetadata::of(ctx, expected);
         let change = Change::Update(patch);
         self.change_instance(&circumstances, &db, &class, id, change)
             .await
@@ -295,14 +295,14 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = Circumstances::of(ctx, expected);
+        let circumstances = CommandMetadata::of(ctx, expected);
         self.change_instance(&circumstances, &db, &class, id, Change::Delete)
             .await
     }
 
     pub(super) async fn change_instance(
         &self,
-        circumstances: &Circumstances<'_>,
+        circumstances: &CommandMetadata<'_>,
         db: &DatabaseName,
         class: &ClassId,
         id: InstanceId,
@@ -311,7 +311,7 @@ impl Service {
         let stream = StreamName::instance(db, class, &id);
         let created = matches!(change, Change::Create(_));
         // As it is, which its last event says, and what is to become of it.
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let bytes = store.last_event_bytes(&stream) + change.bytes();
         let done = match self.recall::<Instance>(circumstances, &stream).await? {
             Some(done) => done,
@@ -394,7 +394,7 @@ impl Service {
         };
         let stream = StreamName::instance(db, &target.class, &target.id);
         for catch_up in [false, true] {
-            let seen = self.look(&self.parts.instances, &stream, catch_up).await?;
+            let seen = self.read(&self.parts.instances, &stream, catch_up).await?;
             if seen.state.live(context.incarnation).is_some() {
                 return Ok(true);
             }
@@ -421,7 +421,7 @@ impl Service {
             .into());
         }
         let _permit = self.begin(ctx).await?;
-        let circumstances = Circumstances::of(ctx, expected);
+        let circumstances = CommandMetadata::of(ctx, expected);
         let metadata = |e: &NewEvent| e.metadata.as_ref().map_or(0, |m| m.get().len());
         let bytes = events
             .iter()
@@ -437,17 +437,17 @@ impl Service {
     /// gets its answer even when what it was about has changed since.
     async fn recall<A: Aggregate>(
         &self,
-        circumstances: &Circumstances<'_>,
+        circumstances: &CommandMetadata<'_>,
         stream: &StreamName,
     ) -> Result<Option<Executed<A>>, ServiceError> {
         let Some(idempotency) = &circumstances.ctx.idempotency else {
             return Ok(None);
         };
         let deps = &self.parts.entities;
-        let Some((_, outcome)) = deps.path.store().command(circumstances.command_id) else {
+        let Some((_, outcome)) = deps.writer.command(circumstances.command_id) else {
             return Ok(None);
         };
-        let stage = deps.path.stage(stream).await?;
+        let stage = deps.writer.stage(stream).await?;
         let done = recorded(deps, stream, Some(idempotency), outcome, stage, None).await?;
         Ok(Some(done))
     }
@@ -458,7 +458,7 @@ impl Service {
     /// may have been committed by another process before that.
     async fn or_recalled<A: Aggregate>(
         &self,
-        circumstances: &Circumstances<'_>,
+        circumstances: &CommandMetadata<'_>,
         stream: &StreamName,
         error: ServiceError,
     ) -> Result<Executed<A>, ServiceError> {
@@ -479,7 +479,7 @@ pub(super) fn made_id(command: CommandId) -> Result<InstanceId, ServiceError> {
 /// The resource after a command. By now the command is committed: whatever goes wrong here must not
 /// be told as if nothing had happened.
 fn shown(
-    circumstances: &Circumstances<'_>,
+    circumstances: &CommandMetadata<'_>,
     resource: Option<Result<Resource, ServiceError>>,
 ) -> Result<Option<Resource>, ServiceError> {
     resource
@@ -493,7 +493,7 @@ fn shown(
 
 fn written<A>(
     id: &str,
-    circumstances: &Circumstances<'_>,
+    circumstances: &CommandMetadata<'_>,
     done: Executed<A>,
     resource: Option<Resource>,
     created: bool,
@@ -524,7 +524,7 @@ mod tests {
             idempotency: None,
             deadline: Instant::now(),
         };
-        let circumstances = Circumstances::of(&ctx, ExpectedVersion::Any);
+        let circumstances = CommandMetadata::of(&ctx, ExpectedVersion::Any);
         let failed = Some(Err(ServiceError::Internal("not JSON".into())));
         let error = shown(&circumstances, failed).unwrap_err();
         let ServiceError::OutcomeUnknown { command_id, .. } = error else {

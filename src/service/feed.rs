@@ -16,8 +16,8 @@ use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::domain::refusal::Refusal;
 use crate::log::object::{CommitKind, CommitObject};
 use crate::store::error::StoreError;
-use crate::store::log::event_log::EventLog;
 use crate::store::log::log_heads::LogHeads;
+use crate::store::log::log_reader::LogReader;
 
 /// How much one page may take.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +134,7 @@ type Commits<'a> = Peekable<
 
 /// Reads the page after `cursor`, of the types in `types` (of all when empty).
 pub async fn read_page(
-    log: &EventLog,
+    log: &LogReader,
     heads: &LogHeads,
     mut cursor: FeedCursor,
     bounds: FeedBounds,

@@ -42,7 +42,7 @@ impl Service {
     /// the same stream, where a command is taken once whoever knows what. So a log that cannot be
     /// read now holds nobody up; the command's own partition will tell.
     async fn hear_of_keys(&self, ctx: &RequestContext) {
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let known = || {
             self.committed(ctx.command_id()).is_some()
                 || self.committed(ctx.item_command_id(0)).is_some()
@@ -92,7 +92,7 @@ impl Service {
     }
 
     fn committed(&self, id: CommandId) -> Option<RequestHash> {
-        let (_, outcome) = self.parts.entities.path.store().command(id)?;
+        let (_, outcome) = self.parts.entities.writer.command(id)?;
         Some(outcome.request_hash)
     }
 }

@@ -92,7 +92,7 @@ impl Service {
     /// Waits until the read model holds everything committed before this call.
     async fn read_model_up_to_now(&self, deadline: Instant) -> Result<(), ServiceError> {
         let deadline = deadline.min(Instant::now() + PATIENCE);
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         super::within_bound(store.catch_up_all()).await?;
         for partition in store.log().partition_ids() {
             let Some(offset) = store.heads().next_offset(partition).checked_sub(1) else {

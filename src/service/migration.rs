@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
-use crate::actors::migration_mode::{Board, Cancel, MigrationModeActor, Order, Ordered};
+use crate::actors::migration_mode::{
+    Cancel, MigrationModeActor, Ordered, PartitionRegistry, SwitchRequest,
+};
 use crate::actors::mirrors::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::domain::ids::{Offset, PartitionId};
@@ -33,7 +35,7 @@ pub struct MigrationParts {
     /// Walks the switches.
     pub actor: Handle<MigrationModeActor>,
     /// Where the partitions stand.
-    pub board: Arc<Board>,
+    pub registry: Arc<PartitionRegistry>,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
     /// The switch this process drives or drove last.
@@ -42,7 +44,7 @@ pub struct MigrationParts {
 
 /// A partition on the road.
 #[derive(Debug, Clone, Serialize)]
-pub struct PartitionStanding {
+pub struct PartitionStatus {
     /// Which.
     pub partition: PartitionId,
     /// Its stage; during a hand-off the one it comes from.
@@ -89,7 +91,7 @@ pub struct MigrationReport {
     /// Whether writes of some partition wait for the end of a hand-off.
     pub moving: bool,
     /// Each partition.
-    pub partitions: Vec<PartitionStanding>,
+    pub partitions: Vec<PartitionStatus>,
     /// Reads of this process that were served by the other store than the first.
     pub fallback_reads: u64,
     /// The switch that is walked, or that was walked last by this process.
@@ -146,29 +148,29 @@ impl Service {
     /// How the migration stands, as this process knows it.
     pub fn migration(&self) -> MigrationReport {
         let parts = &self.parts.migration;
-        let rows = parts.board.rows();
-        let standings = parts.board.standings();
-        let store = parts.board.store();
-        let partitions: Vec<PartitionStanding> = store
+        let rows = parts.registry.rows();
+        let states = parts.registry.states();
+        let store = parts.registry.writer();
+        let partitions: Vec<PartitionStatus> = store
             .log()
             .partition_ids()
-            .zip(&standings)
-            .map(|(partition, standing)| {
+            .zip(&states)
+            .map(|(partition, state)| {
                 let row = rows.get(&partition);
                 let next_offset = store.heads().next_offset(partition);
-                let dual = standing.is_some_and(|s| s.stage.mode == Mode::DualWrite);
-                let copy = standing
+                let dual = state.is_some_and(|s| s.stage.mode == Mode::DualWrite);
+                let copy = state
                     .filter(|_| dual)
                     .map(|s| s.stage.leadership.lead.other());
                 let mirror = copy.and_then(|copy| parts.mirrors.known(partition, copy));
                 let head = store.heads().known(partition);
-                PartitionStanding {
+                PartitionStatus {
                     partition,
-                    stage: standing.and_then(|s| s.kind()),
-                    lead: standing.map(|s| s.stage.leadership.lead),
-                    epoch: standing.map_or(0, |s| s.stage.leadership.epoch.0),
+                    stage: state.and_then(|s| s.kind()),
+                    lead: state.map(|s| s.stage.leadership.lead),
+                    epoch: state.map_or(0, |s| s.stage.leadership.epoch.0),
                     step: row.map(|seen| seen.row.step),
-                    moving: standing.is_some_and(|s| s.moving),
+                    moving: state.is_some_and(|s| s.moving),
                     since: row.map(|seen| seen.since),
                     next_offset,
                     mirrored: mirror.map(|m| m.next),
@@ -199,7 +201,7 @@ impl Service {
     }
 
     fn migration_table(&self) -> Result<&Arc<dyn MigrationTable>, ServiceError> {
-        self.parts.migration.board.table().ok_or_else(|| {
+        self.parts.migration.registry.table().ok_or_else(|| {
             let message = "this service has no PostgreSQL to migrate from or to";
             Refusal::conflict("no_postgres", message).into()
         })
@@ -210,8 +212,8 @@ impl Service {
         self.migration_table()?;
         let parts = &self.parts.migration;
         // The rows decide: what was published may be old.
-        parts.board.look().await?;
-        let Some(stages) = parts.board.stages() else {
+        parts.registry.refresh().await?;
+        let Some(stages) = parts.registry.stages() else {
             return Err(ServiceError::Unavailable {
                 dependency: "migration",
                 message: "not every partition is known to be led yet".into(),
@@ -223,7 +225,7 @@ impl Service {
             .map_err(|e| Refusal::invalid("no_such_stage", e.to_string()))?;
         let partitions = to_move(&stages, goal, &order.share)
             .map_err(|e| Refusal::invalid("invalid_share", e.to_string()))?;
-        let message = Order {
+        let message = SwitchRequest {
             goal,
             partitions,
             by: order.by,

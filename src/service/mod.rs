@@ -42,7 +42,7 @@ use self::migration::MigrationParts;
 use self::permits::{CommandPermits, MAX_COMMANDS};
 use crate::actors::aggregate::entity::EntityDeps;
 use crate::actors::aggregate::registry::Registry;
-use crate::actors::aggregate::{Look, Seen};
+use crate::actors::aggregate::{Read, Seen};
 use crate::actors::projection::{ProjectionActor, ProjectionProgress};
 use crate::actors::supervision::handle::Handle;
 use crate::actors::supervision::tree::Tree;
@@ -53,6 +53,7 @@ use crate::domain::ids::StreamName;
 use crate::domain::instance::Instance;
 use crate::domain::plain::PlainStream;
 use crate::jobs::manager::Jobs;
+use crate::store::disk_space::DiskSpace;
 use crate::store::error::StoreError;
 use crate::store::failpoint;
 use crate::store::halts::Halts;
@@ -60,7 +61,6 @@ use crate::store::health::Health;
 use crate::store::ports::audit_table::AuditTable;
 use crate::store::ports::delivery::DeliveryStore;
 use crate::store::ports::read_model::ReadModel;
-use crate::store::room::Room;
 
 /// How long a read waits for an entity to be loaded.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ pub struct Parts {
     /// What orders to switch go through.
     pub migration: MigrationParts,
     /// Room on the disk of the data directory; `None` where nothing embedded writes to it.
-    pub room: Option<Arc<Room>>,
+    pub room: Option<Arc<DiskSpace>>,
     /// Whether actors may be killed on request.
     pub chaos: bool,
     /// What may be held in memory.
@@ -162,17 +162,17 @@ impl Service {
         }
     }
 
-    async fn look<A: Aggregate + Unpin>(
+    async fn read<A: Aggregate + Unpin>(
         &self,
         registry: &Registry<A>,
         stream: &StreamName,
         catch_up: bool,
     ) -> Result<Seen<A>, ServiceError> {
-        let look = Look {
+        let look = Read {
             deadline: Instant::now() + READ_DEADLINE,
             catch_up,
         };
-        let seen = registry.look(stream, look).await?;
+        let seen = registry.read(stream, look).await?;
         crate::metrics::read(stream.stream_type(), "get");
         Ok(seen)
     }

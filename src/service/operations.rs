@@ -15,6 +15,7 @@ use crate::domain::ids::PartitionId;
 use crate::domain::refusal::Refusal;
 use crate::log::lead::Lead;
 use crate::migration::stage::{Mode, Stage};
+use crate::store::disk_space::{RoomState, RoomStatus};
 use crate::store::failpoint::{self, Action, Point};
 use crate::store::halts::{self, Halt};
 use crate::store::health::{DependencyState, DependencyStatus};
@@ -22,7 +23,6 @@ use crate::store::ports::audit_table::{AuditEntry, AuditFilter};
 use crate::store::ports::delivery::{DeadLetter, DeliveryStatus};
 use crate::store::ports::read_model::ProjectionStatus;
 use crate::store::ports::read_model::status::ONTOLOGY;
-use crate::store::room::{RoomState, RoomStatus};
 
 /// The dependencies as last seen.
 #[derive(Debug, Clone, Serialize)]
@@ -90,7 +90,7 @@ impl Service {
             kafka: health.kafka.status(),
         };
         let down = |status: &DependencyStatus| status.state == DependencyState::Down;
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let stage = self.least_advanced_stage();
         // Without the store that leads nothing can be written; without the other one something can.
         let led_by_postgres = stage.is_some_and(|s| s.leadership.lead == Lead::Postgres);
@@ -152,18 +152,18 @@ impl Service {
 
     /// The stage of the partition that is furthest behind on the road to S3.
     fn least_advanced_stage(&self) -> Option<Stage> {
-        let path = &self.parts.entities.path;
-        path.store()
+        let writer = &self.parts.entities.writer;
+        writer
             .log()
             .partition_ids()
-            .filter_map(|p| path.standing_of(p))
-            .map(|standing| standing.stage)
+            .filter_map(|p| writer.state_of(p))
+            .map(|state| state.stage)
             .min_by(|a, b| a.mode.gauge().total_cmp(&b.mode.gauge()))
     }
 
     /// What does not go on: the writes of a partition first.
     fn halted(&self) -> Vec<Halt> {
-        let mut halted = self.parts.entities.path.store().refusing();
+        let mut halted = self.parts.entities.writer.refusing();
         let named = |halted: &[Halt], halt: &Halt| {
             let mut those = halted.iter();
             those.any(|h| (h.what, h.partition) == (halt.what, halt.partition))
@@ -178,11 +178,11 @@ impl Service {
 
     /// Partitions that are not open yet, or whose leader is not known.
     pub fn not_ready(&self) -> Vec<PartitionId> {
-        let path = &self.parts.entities.path;
-        let closed = path.store().not_open();
-        let partitions = path.store().log().partition_ids();
+        let writer = &self.parts.entities.writer;
+        let closed = writer.not_open();
+        let partitions = writer.log().partition_ids();
         partitions
-            .filter(|p| closed.contains(p) || path.standing_of(*p).is_none())
+            .filter(|p| closed.contains(p) || writer.state_of(*p).is_none())
             .collect()
     }
 
@@ -264,7 +264,7 @@ impl Service {
         status
             .halted
             .retain(|halt| [halts::OUTBOX, halts::RELAY].contains(&halt.what));
-        Ok(status.with_heads(self.parts.entities.path.store().heads()))
+        Ok(status.with_heads(self.parts.entities.writer.heads()))
     }
 
     /// Dead letters, oldest first.

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::Service;
-use super::commands::Circumstances;
+use super::commands::CommandMetadata;
 use super::context::RequestContext;
 use super::error::{RETRY_AFTER, ServiceError};
 use crate::metrics;
@@ -146,7 +146,7 @@ impl Service {
     /// Room for a command about so many bytes of JSON.
     pub(super) async fn hold(
         &self,
-        circumstances: &Circumstances<'_>,
+        circumstances: &CommandMetadata<'_>,
         bytes: usize,
     ) -> Result<Held<'_>, ServiceError> {
         let deadline = circumstances.ctx.deadline;

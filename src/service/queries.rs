@@ -16,7 +16,7 @@ use crate::domain::ids::{
 use crate::domain::instance::Instance;
 use crate::domain::refusal::Refusal;
 use crate::metrics;
-use crate::store::log::event_log::StoredEvent;
+use crate::store::log::log_reader::StoredEvent;
 use crate::store::ports::read_model::{InstanceQuery, ListQuery};
 
 /// Bytes of events on one page at most; a larger event comes alone.
@@ -147,7 +147,7 @@ impl Service {
                 .ok_or_else(|| no_instance(id).into());
         }
         let stream = StreamName::instance(db, class, id);
-        let seen = self.look(&self.parts.instances, &stream, strong).await?;
+        let seen = self.read(&self.parts.instances, &stream, strong).await?;
         let live = seen
             .state
             .live(context.incarnation)
@@ -180,7 +180,7 @@ impl Service {
             PointInTime::Time(time) => self.version_at(&stream, head, time).await?,
         };
         let every = self.parts.entities.snapshot_every;
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let folded = fold::<Instance>(store, &stream, version, every).await?;
         metrics::read("instance", "point_in_time");
         let live = folded
@@ -208,8 +208,7 @@ impl Service {
             let events = self
                 .parts
                 .entities
-                .path
-                .store()
+                .writer
                 .read(stream, middle, middle)
                 .await?;
             let recorded = events.first().map(StoredEvent::recorded_at).transpose()?;
@@ -266,7 +265,7 @@ impl Service {
             }
         };
         let begun = Instant::now();
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let backward = direction == Direction::Backward;
         let range = (Version(first), Version(last));
         let events = store
@@ -301,7 +300,7 @@ impl Service {
         stream: &StreamName,
         wanted: Version,
     ) -> Result<Version, ServiceError> {
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         match store.head(stream) {
             Some(head) if head >= wanted => Ok(head),
             _ => {
@@ -331,7 +330,7 @@ impl Service {
         bounds: FeedBounds,
         types: &[String],
     ) -> Result<FeedPage, ServiceError> {
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let cursor = FeedCursor::parse(after, store.log().partitions())?;
         let begun = Instant::now();
         let page = read_page(store.log(), store.heads(), cursor, bounds, types).await?;
@@ -346,7 +345,7 @@ impl Service {
         before: Option<&str>,
         event: Position,
     ) -> Result<String, ServiceError> {
-        let partitions = self.parts.entities.path.store().log().partitions();
+        let partitions = self.parts.entities.writer.log().partitions();
         let mut cursor = FeedCursor::parse(before, partitions)?;
         cursor.pass(event);
         cursor.text()
@@ -354,7 +353,7 @@ impl Service {
 
     /// Whether this cursor is one that the feed has given; 400 `invalid_cursor`.
     pub fn check_feed_cursor(&self, cursor: Option<&str>) -> Result<(), ServiceError> {
-        let partitions = self.parts.entities.path.store().log().partitions();
+        let partitions = self.parts.entities.writer.log().partitions();
         FeedCursor::parse(cursor, partitions)?;
         Ok(())
     }
@@ -365,7 +364,7 @@ impl Service {
         after: Option<&str>,
         wait: Duration,
     ) -> Result<(), ServiceError> {
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let cursor = FeedCursor::parse(after, store.log().partitions())?;
         let mut changes = store.heads().subscribe();
         let more = async {
@@ -382,7 +381,7 @@ impl Service {
 
     /// What became of a command; 404 `command_not_found` when it is not known.
     pub async fn command(&self, id: CommandId) -> Result<CommandStatus, ServiceError> {
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let mut found = store.command(id);
         if found.is_none() {
             // Another process may have committed it.
@@ -411,7 +410,7 @@ impl Service {
 
     /// The number of partitions: positions name one of them.
     pub fn partitions(&self) -> u16 {
-        self.parts.entities.path.store().log().partitions()
+        self.parts.entities.writer.log().partitions()
     }
 
     /// Waits (bounded) until the read model has taken in these positions; 503 when it has not
@@ -436,7 +435,7 @@ impl Service {
 
     /// Commits the read model has not taken in yet.
     pub(super) fn lag_commits(&self) -> u64 {
-        let store = self.parts.entities.path.store();
+        let store = &self.parts.entities.writer;
         let partitions = store.log().partitions();
         self.parts.projected.lag_commits(store.heads(), partitions)
     }

@@ -10,7 +10,7 @@ use crate::domain::database::LiveDatabase;
 use crate::domain::ids::{ClassId, CommandId, DatabaseName, InstanceId, Position, Version};
 use crate::domain::instance::LiveInstance;
 use crate::migration::stage::Stage;
-use crate::store::log::event_log::StoredEvent;
+use crate::store::log::log_reader::StoredEvent;
 use crate::store::ports::read_model::{Record, RecordPage};
 
 /// A resource as it stands.

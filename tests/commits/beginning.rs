@@ -27,7 +27,8 @@ use oms::store::error::StoreError;
 use oms::store::faulty::{FaultRates, FaultyObjectStore};
 use oms::store::halts::Halts;
 use oms::store::health::Health;
-use oms::store::log::event_log::EventLog;
+use oms::store::log::log_reader::LogReader;
+use oms::store::ports::commit_store::CommitStore as _;
 use oms::store::ports::migration_table::MigrationTable;
 use oms::store::ports::object_store::ObjectStore;
 use oms::store::ports::transport::TopicNames;
@@ -58,7 +59,7 @@ pub fn process_on(
     world: &World,
     initial: Option<StageKind>,
 ) -> (WriteSide, Supervisor) {
-    let log = EventLog::new(bucket.clone(), "test".into(), partitions, 1 << 20)
+    let log = LogReader::new(bucket.clone(), "test".into(), partitions, 1 << 20)
         .with_postgres(Arc::new(world.commits.clone()));
     let supervisor = Supervisor::start(
         Arc::new(Arbiters::start(1)),
@@ -97,7 +98,7 @@ pub fn process_on(
 async fn opened(side: &WriteSide) -> Leadership {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        if let Some(Some(led)) = side.path.store().with_log(P0, |log| log.leadership()) {
+        if let Some(Some(led)) = side.writer.with_log(P0, |log| log.leadership()) {
             return led;
         }
         assert!(Instant::now() < deadline, "the partition is not opened");
@@ -159,8 +160,9 @@ fn law_14_postgres_does_not_lead_on_an_unread_bucket_without_an_order() {
             at: support::now(),
         };
         let handed_over = PartitionLog::new(P0).control(stamp, record);
-        EventLog::new(bucket.clone(), "test".into(), 1, 0)
-            .put_commit(&handed_over)
+        LogReader::new(bucket.clone(), "test".into(), 1, 0)
+            .s3()
+            .put(&handed_over)
             .await
             .unwrap();
         let away = Arc::new(FaultyObjectStore::new(bucket, 1));
@@ -171,16 +173,16 @@ fn law_14_postgres_does_not_lead_on_an_unread_bucket_without_an_order() {
         let unread = UnreadBucket::default();
         let (side, supervisor) = process_on(away.clone(), 1, unread, &world, None);
         let alarms = async || loop {
-            let all = side.path.store().log().alarms().all();
+            let all = side.writer.log().alarms().all();
             if !all.is_empty() {
                 return all;
             }
-            assert!(side.path.standing_of(P0).is_none(), "nobody leads yet");
+            assert!(side.writer.state_of(P0).is_none(), "nobody leads yet");
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         let told = tokio::time::timeout(Duration::from_secs(20), alarms()).await;
         assert_eq!(told.unwrap()[0].code, "bucket_unread");
-        assert!(side.path.standing_of(P0).is_none());
+        assert!(side.writer.state_of(P0).is_none());
         away.set(FaultRates::default());
         let s3 = Leadership {
             epoch: Epoch(5),

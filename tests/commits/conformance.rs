@@ -9,7 +9,7 @@ use oms::log::object::CommitObject;
 use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::error::StoreErrorKind;
 use oms::store::log::log_objects::LogObjects;
-use oms::store::log::s3_commits::S3Commits;
+use oms::store::log::s3_commit_store::S3CommitStore;
 use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::object_store::Created;
 
@@ -28,7 +28,7 @@ async fn postgres_conforms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_conforms() {
     let bucket = Arc::new(MemoryObjectStore::default());
-    conforms(Arc::new(S3Commits::new(LogObjects::of(bucket)))).await;
+    conforms(Arc::new(S3CommitStore::new(LogObjects::of(bucket)))).await;
 }
 
 async fn conforms(store: Arc<dyn CommitStore>) {
@@ -258,7 +258,7 @@ async fn two_that_copy_the_same_log_end_with_one() {
     let other = World::on(world.settings.clone());
     let mut chain = Chain::new(P0);
     let objects: Vec<_> = (0..200).map(|_| chain.events(&["1", "2", "3"])).collect();
-    let mirror = |commits: oms::store::adapters::postgres::commits::PostgresCommits,
+    let mirror = |commits: oms::store::adapters::postgres::commits::PostgresCommitStore,
                   step: usize| {
         let objects = objects.clone();
         tokio::spawn(async move {

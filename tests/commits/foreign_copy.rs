@@ -7,17 +7,18 @@ use oms::log::lead::Lead;
 use oms::log::object::CommitObject;
 use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::error::StoreErrorKind;
-use oms::store::log::event_log::EventLog;
+use oms::store::log::log_reader::LogReader;
+use oms::store::ports::commit_store::CommitStore as _;
 
 use crate::chain::Chain;
 use crate::{P0, World};
 
 /// A bucket that holds these objects, beside the world's database.
-async fn beside(world: &World, objects: &[Arc<CommitObject>]) -> EventLog {
+async fn beside(world: &World, objects: &[Arc<CommitObject>]) -> LogReader {
     let bucket = Arc::new(MemoryObjectStore::default());
-    let log = EventLog::new(bucket, "test".into(), 1, 0);
+    let log = LogReader::new(bucket, "test".into(), 1, 0);
     for object in objects {
-        log.put_commit(object).await.unwrap();
+        log.s3().put(object).await.unwrap();
     }
     log.with_postgres(Arc::new(world.commits.clone()))
 }
@@ -34,7 +35,7 @@ async fn law_14_a_copy_that_went_another_way_is_not_written_on() {
     let with = |more: &[Arc<CommitObject>]| [std::slice::from_ref(&genesis), more].concat();
     let of_this_log = with(&objects[..3]);
     let log = beside(&world, &of_this_log).await;
-    let proved = async |log: &EventLog, to, end| prove_end(log, P0, to, end).await;
+    let proved = async |log: &LogReader, to, end| prove_end(log, P0, to, end).await;
     assert!(proved(&log, Lead::S3, 4).await.is_ok());
     assert!(proved(&log, Lead::S3, 0).await.is_ok(), "an empty one");
     // Another bucket, shorter than the log: what looked at its length alone wrote on it.

@@ -15,7 +15,7 @@ use oms::migration::unread::UnreadBucket;
 use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::error::{StoreError, StoreErrorKind};
 use oms::store::log::log_objects::LogObjects;
-use oms::store::log::s3_commits::S3Commits;
+use oms::store::log::s3_commit_store::S3CommitStore;
 use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::migration_table::MigrationTable;
 use oms::store::ports::object_store::{Created, ObjectInfo, ObjectStore};
@@ -115,7 +115,7 @@ fn law_14_a_partition_that_cannot_be_settled_holds_up_no_other_and_is_not_asked_
     actix::System::new().block_on(async {
         let world = World::new();
         let bucket = Arc::new(Refusing::default());
-        let copy = S3Commits::new(LogObjects::of(bucket.clone()));
+        let copy = S3CommitStore::new(LogObjects::of(bucket.clone()));
         // What a driver that died leaves behind: both sealed, neither decided.
         for partition in [P0, P1] {
             let first = Chain::new(partition).control();

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use oms::domain::ids::{Epoch, PartitionId};
 use oms::migration::record::MigrationRow;
 use oms::migration::stage::StageKind;
-use oms::store::adapters::postgres::commits::PostgresCommits;
+use oms::store::adapters::postgres::commits::PostgresCommitStore;
 use oms::store::adapters::postgres::migration::PostgresMigration;
 use oms::store::adapters::postgres::{Postgres, PostgresSettings};
 use oms::store::ports::commit_store::{Appended, CommitStore, LeadingTable};
@@ -41,7 +41,7 @@ const P0: PartitionId = PartitionId(0);
 struct World {
     settings: PostgresSettings,
     postgres: Postgres,
-    commits: PostgresCommits,
+    commits: PostgresCommitStore,
     table: PostgresMigration,
 }
 
@@ -53,7 +53,7 @@ impl World {
     fn on(settings: PostgresSettings) -> Self {
         let postgres = postgres::connect(&settings);
         Self {
-            commits: PostgresCommits::new(postgres.clone()),
+            commits: PostgresCommitStore::new(postgres.clone()),
             table: PostgresMigration::new(postgres.clone()),
             postgres,
             settings,

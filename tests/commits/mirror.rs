@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use oms::actors::mirror::{Brake, Copier, MirrorDeps};
+use oms::actors::mirror::{Copier, MirrorDeps, Throttle};
 use oms::actors::mirrors::Mirrors;
 use oms::domain::ids::{Epoch, PartitionId};
 use oms::log::lead::{Lead, Leadership};
+use oms::migration::partition_state::PartitionState;
 use oms::migration::stage::{Mode, Stage};
-use oms::migration::standing::Standing;
 use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::halts::Halts;
-use oms::store::log::event_log::EventLog;
 use oms::store::log::log_heads::LogHeads;
 use oms::store::log::log_objects::LogObjects;
-use oms::store::log::s3_commits::S3Commits;
+use oms::store::log::log_reader::LogReader;
+use oms::store::log::s3_commit_store::S3CommitStore;
 use oms::store::ports::commit_store::CommitStore;
 use tokio::sync::watch;
 
@@ -48,7 +48,7 @@ async fn law_3_the_lag_of_a_copy_that_cannot_get_on_is_shown_and_an_unknown_one_
     let world = World::new();
     let bucket = Arc::new(MemoryObjectStore::default());
     // S3 leads and holds four; PostgreSQL begins with another log's first object.
-    let s3 = S3Commits::new(LogObjects::of(bucket.clone()));
+    let s3 = S3CommitStore::new(LogObjects::of(bucket.clone()));
     let mut chain = Chain::new(P);
     s3.put(&chain.control()).await.unwrap();
     for _ in 0..3 {
@@ -56,18 +56,18 @@ async fn law_3_the_lag_of_a_copy_that_cannot_get_on_is_shown_and_an_unknown_one_
     }
     world.commits.put(&Chain::new(P).control()).await.unwrap();
 
-    let log = EventLog::new(bucket, "test".into(), PARTITIONS, 1 << 20)
+    let log = LogReader::new(bucket, "test".into(), PARTITIONS, 1 << 20)
         .with_postgres(Arc::new(world.commits.clone()));
     let heads = Arc::new(LogHeads::new(PARTITIONS));
     let leadership = Leadership {
         lead: Lead::S3,
         epoch: Epoch(1),
     };
-    let standing = |mode| Standing {
+    let state = |mode| PartitionState {
         stage: Stage { mode, leadership },
         moving: false,
     };
-    let all = |mode| vec![Some(standing(mode)); usize::from(PARTITIONS)];
+    let all = |mode| vec![Some(state(mode)); usize::from(PARTITIONS)];
     let (stage, stages) = watch::channel(all(Mode::DualWrite));
     let halts = Halts::new(oms::clock::now);
     let deps = MirrorDeps {
@@ -75,7 +75,7 @@ async fn law_3_the_lag_of_a_copy_that_cannot_get_on_is_shown_and_an_unknown_one_
         heads: heads.clone(),
         stages,
         mirrors: Arc::new(Mirrors::new(PARTITIONS)),
-        brake: Arc::new(Brake::new(0)),
+        throttle: Arc::new(Throttle::new(0)),
         halts: halts.clone(),
     };
     let copying = tokio::spawn(Copier::new(deps, P).run());

@@ -10,7 +10,7 @@ use oms::migration::stage::StageKind;
 use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::error::StoreErrorKind;
 use oms::store::faulty::{FaultRates, FaultyObjectStore};
-use oms::store::log::event_log::EventLog;
+use oms::store::log::log_reader::LogReader;
 use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::object_store::ObjectStore;
 
@@ -30,7 +30,7 @@ struct Both {
     objects: Vec<Arc<oms::log::object::CommitObject>>,
     memory: Arc<MemoryObjectStore>,
     bucket: Arc<FaultyObjectStore>,
-    log: EventLog,
+    log: LogReader,
 }
 
 /// The same five commits in both places; nothing of them is kept close at hand.
@@ -45,7 +45,7 @@ async fn both(stage: StageKind) -> Both {
     assert_eq!(world.commits.copy(&objects).await.unwrap(), COMMITS);
     let memory = Arc::new(MemoryObjectStore::default());
     let bucket = Arc::new(FaultyObjectStore::new(memory.clone(), 1));
-    let log = EventLog::new(bucket.clone(), "test".into(), 1, 0)
+    let log = LogReader::new(bucket.clone(), "test".into(), 1, 0)
         .with_postgres(Arc::new(world.commits.clone()));
     assert_eq!(log.s3().copy(&objects).await.unwrap(), COMMITS);
     log.routes().set_stage(P0, stage);

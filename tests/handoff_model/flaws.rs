@@ -13,7 +13,7 @@ pub enum Flaw {
     /// The control record is put before S3 has what PostgreSQL has.
     NoDrain,
     /// A writer that has heard of S3's lead goes on whatever the control records say.
-    DeafWriter,
+    UnawareWriter,
     /// While sealing to S3 the row alone is set back.
     UndoSealByRowAlone,
     /// While sealing to PostgreSQL the row alone is set back, unless the control record is seen.
@@ -35,7 +35,7 @@ impl Flaw {
     pub const ALL: [Flaw; 10] = [
         Flaw::NoRowLock,
         Flaw::NoDrain,
-        Flaw::DeafWriter,
+        Flaw::UnawareWriter,
         Flaw::UndoSealByRowAlone,
         Flaw::UndoByRowUnlessSealed,
         Flaw::SealAgainBlindly,

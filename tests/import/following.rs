@@ -202,7 +202,7 @@ async fn a_source_that_is_down_is_waited_for() {
     until(&importer, "it goes on", |s| s.written == 1).await;
     let stream = StreamName::from_stored("order", "after");
     eventually("it is in the log", || async {
-        (world.side.path.store().head(&stream)?.0 == 1).then_some(())
+        (world.side.writer.head(&stream)?.0 == 1).then_some(())
     })
     .await;
 }

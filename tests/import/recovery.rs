@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use oms::actors::import::run::{Control, ImportRun, Order, RunDeps};
+use oms::actors::import::run::{Control, ImportControl, ImportRun, RunDeps};
 use oms::clock::SystemClock;
 use oms::import::progress::ImportStatus;
 use oms::store::ports::import::ImportJournal as _;
@@ -53,17 +53,17 @@ async fn law_2_a_killed_import_goes_on_and_loses_and_doubles_nothing() {
         let deps = RunDeps {
             source: world.source(PLAIN_TOML),
             journal: world.journal(),
-            appender: Arc::new(world.side.path.clone()),
+            appender: Arc::new(world.side.writer.clone()),
             clock: Arc::new(SystemClock),
         };
         let (progress, _seen) = watch::channel(ImportStatus::idle("shop"));
         let control = Control {
-            order: Order::Run,
+            order: ImportControl::Run,
             rate: Some(20_000),
         };
         let (_control, controlled) = watch::channel(control);
         let kill = async {
-            let store = world.side.path.store();
+            let store = world.side.writer;
             loop {
                 let written: u64 = (0..50)
                     .filter_map(|n| {

@@ -24,8 +24,9 @@ use oms::store::adapters::postgres::source::PostgresSource;
 use oms::store::adapters::postgres::{Postgres, PostgresSettings};
 use oms::store::halts::Halts;
 use oms::store::health::Health;
-use oms::store::log::event_log::EventLog;
+use oms::store::log::log_reader::LogReader;
 use oms::store::metered::MeteredObjectStore;
+use oms::store::ports::commit_store::CommitStore as _;
 use oms::store::ports::transport::TopicNames;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -66,7 +67,7 @@ impl World {
         let health = Arc::new(Health::new(now));
         let bucket = Arc::new(MemoryObjectStore::default());
         let objects = Arc::new(MeteredObjectStore::new(bucket, io(), health));
-        let log = EventLog::new(objects, "bucket".into(), PARTITIONS, 64 << 20);
+        let log = LogReader::new(objects, "bucket".into(), PARTITIONS, 64 << 20);
         for partition in log.partition_ids() {
             let stamp = Stamp {
                 writer: WriterId(new_uuid()),
@@ -78,7 +79,7 @@ impl World {
                 epoch: Epoch(1),
             };
             let first = PartitionLog::new(partition).control(stamp, record);
-            log.put_commit(&first).await.expect("the first object");
+            log.s3().put(&first).await.expect("the first object");
         }
         let deps = WriteSideDeps {
             log: Arc::new(log),
@@ -161,7 +162,7 @@ impl World {
         Importer::new(
             [source],
             self.journal(),
-            Arc::new(self.side.path.clone()),
+            Arc::new(self.side.writer.clone()),
             Arc::new(SystemClock),
         )
     }
@@ -170,7 +171,7 @@ impl World {
     pub async fn events(&self, stream: &str) -> Vec<Event> {
         let (stream_type, id) = stream.split_once('/').expect("type/id");
         let stream = StreamName::from_stored(stream_type, id);
-        let store = self.side.path.store();
+        let store = &self.side.writer;
         let head = store.head(&stream).expect("open");
         let events = store.read(&stream, Version(1), head).await.expect("read");
         events.iter().map(|event| Event::of(&event.bytes)).collect()
@@ -179,7 +180,7 @@ impl World {
     /// Every event of the log by stream; versions are checked to have no gaps.
     pub async fn everything(&self) -> BTreeMap<String, Vec<Event>> {
         let mut streams: BTreeMap<String, Vec<Event>> = BTreeMap::new();
-        let log = self.side.path.store().log();
+        let log = self.side.writer.log();
         for partition in log.partition_ids() {
             for offset in 0.. {
                 let Some(object) = log.commit(partition, offset).await.expect("commit") else {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use oms::jobs::context::JobContext;
+use oms::jobs::log_copies::digest_of_stream;
 use oms::jobs::manager::JobAction;
-use oms::jobs::places::digest_of_stream;
 use oms::jobs::runner::{JobFailure, JobRefused, Runner};
 use oms::log::partition::PartitionLog;
 use oms::migration::job::{JobKind, JobProgress, JobState};
 use oms::migration::stage::StageKind;
 use oms::proof::report::VerifyReport;
 use oms::store::log::log_objects::LogObjects;
-use oms::store::log::s3_commits::S3Commits;
+use oms::store::log::s3_commit_store::S3CommitStore;
 use serde_json::{Value, json};
 
 use super::support::{eventually, postgres};
@@ -248,7 +248,7 @@ async fn a_stream_has_the_same_digest_in_both_places() {
         .index()
         .locate(stream.key(), oms::domain::ids::Version(1), head);
     let s3 = digest_of_stream(
-        &S3Commits::new(LogObjects::of(world.objects.clone())),
+        &S3CommitStore::new(LogObjects::of(world.objects.clone())),
         P,
         &places,
     )

@@ -15,24 +15,24 @@ use oms::embedded::S3Endpoint;
 use oms::embedded::s3::server::{S3Server, Settings};
 use oms::jobs::assembly::{JobAssembly, assemble};
 use oms::jobs::manager::{JobSettings, Jobs};
+use oms::jobs::recorded_states::{RecordedState, RecordedStates};
 use oms::jobs::repair::report::RepairReport;
 use oms::jobs::runner::Runner;
-use oms::jobs::standing::{Standing, Standings};
 use oms::log::keys;
 use oms::log::lead::Lead;
 use oms::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash};
 use oms::migration::job::{Job, JobKind, JobState};
 use oms::migration::stage::StageKind;
 use oms::proof::report::VerifyReport;
-use oms::store::adapters::postgres::commits::PostgresCommits;
-use oms::store::adapters::postgres::custody::PostgresCustody;
+use oms::store::adapters::postgres::commits::PostgresCommitStore;
 use oms::store::adapters::postgres::jobs::PostgresJobs;
+use oms::store::adapters::postgres::log_repair::PostgresLogRepair;
 use oms::store::adapters::postgres::{Postgres, PostgresSettings};
 use oms::store::adapters::s3::S3ObjectStore;
 use oms::store::error::StoreError;
 use oms::store::halts::Halts;
-use oms::store::log::log_objects::{DerivedObjects, LogCustody, LogObjects};
-use oms::store::log::s3_commits::S3Commits;
+use oms::store::log::log_objects::{DerivedObjects, LogObjects, RepairObjects};
+use oms::store::log::s3_commit_store::S3CommitStore;
 use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::object_store::IMMUTABLE;
 use oms::store::ports::object_store::ObjectStore;
@@ -46,15 +46,13 @@ pub const PARTITIONS: u16 = 2;
 pub const P: PartitionId = PartitionId(0);
 
 /// Where the migration stands is what the test says.
-pub struct Told(pub Mutex<Standing>);
+pub struct Told(pub Mutex<RecordedState>);
 
 #[async_trait]
-impl Standings for Told {
-    async fn standings(&self) -> Result<BTreeMap<PartitionId, Standing>, StoreError> {
-        let standing = *self.0.lock();
-        Ok((0..PARTITIONS)
-            .map(|p| (PartitionId(p), standing))
-            .collect())
+impl RecordedStates for Told {
+    async fn states(&self) -> Result<BTreeMap<PartitionId, RecordedState>, StoreError> {
+        let state = *self.0.lock();
+        Ok((0..PARTITIONS).map(|p| (PartitionId(p), state)).collect())
     }
 }
 
@@ -65,7 +63,7 @@ pub struct Parts {
     /// The bucket, for repair, and for whoever plants damage.
     pub objects: Arc<S3ObjectStore>,
     pub postgres: Postgres,
-    pub commits: Arc<PostgresCommits>,
+    pub commits: Arc<PostgresCommitStore>,
     pub table: Arc<PostgresJobs>,
     pub told: Arc<Told>,
 }
@@ -73,14 +71,14 @@ pub struct Parts {
 impl Parts {
     pub fn node(&self, name: &str, more: Vec<Arc<dyn Runner>>) -> Jobs {
         assemble(JobAssembly {
-            s3: Arc::new(S3Commits::new(LogObjects::of(self.bucket.clone()))),
+            s3: Arc::new(S3CommitStore::new(LogObjects::of(self.bucket.clone()))),
             postgres: self.commits.clone(),
             bucket: Arc::new(DerivedObjects::of(self.bucket.clone())),
-            custody: LogCustody::of(self.objects.clone()),
-            tables: Arc::new(PostgresCustody::new(self.postgres.clone())),
-            retired: Arc::new(PostgresCustody::new(self.postgres.clone())),
+            log_repair: RepairObjects::of(self.objects.clone()),
+            tables: Arc::new(PostgresLogRepair::new(self.postgres.clone())),
+            retired: Arc::new(PostgresLogRepair::new(self.postgres.clone())),
             table: self.table.clone(),
-            standings: self.told.clone(),
+            states: self.told.clone(),
             partitions: PARTITIONS,
             archive_after: Duration::from_secs(3600),
             node: name.into(),
@@ -215,7 +213,7 @@ impl World {
         };
         let (bucket, objects) = (client(server.endpoint()), client(&server.mender()));
         let postgres = postgres::connect(settings);
-        let commits = Arc::new(PostgresCommits::new(postgres.clone()));
+        let commits = Arc::new(PostgresCommitStore::new(postgres.clone()));
         let mut log = Vec::new();
         for p in 0..PARTITIONS {
             let chain = chain(p, n, streams);
@@ -224,14 +222,14 @@ impl World {
             while at < n {
                 at = commits.copy(&shared[at as usize..]).await.expect("copied");
             }
-            let bucket = S3Commits::new(LogObjects::of(bucket.clone()));
+            let bucket = S3CommitStore::new(LogObjects::of(bucket.clone()));
             for some in shared.chunks(200) {
                 let puts = some.iter().map(|object| bucket.put(object));
                 futures_util::future::try_join_all(puts).await.expect("put");
             }
             log.push(chain);
         }
-        let told = Arc::new(Told(Mutex::new(Standing {
+        let told = Arc::new(Told(Mutex::new(RecordedState {
             stage,
             held: Some(std::time::Duration::MAX),
             epoch: Epoch(1),

@@ -9,7 +9,7 @@ use oms::log::identity::LogId;
 use oms::log::keys;
 use oms::store::adapters::postgres::PostgresSettings;
 use oms::store::adapters::postgres::read_model::PostgresReadModel;
-use oms::store::log::event_log::EventLog;
+use oms::store::log::log_reader::LogReader;
 use oms::store::ports::object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
@@ -25,7 +25,7 @@ impl Running {
         let model = Arc::new(PostgresReadModel::new(client).of_log(Some(id)));
         let mut deps = writer.deps(model);
         // One that has read nothing yet.
-        let log = EventLog::new(writer.objects.clone(), "test".into(), PARTITIONS, 1 << 20);
+        let log = LogReader::new(writer.objects.clone(), "test".into(), PARTITIONS, 1 << 20);
         deps.log = Arc::new(log.with_id(id));
         let task = tokio::spawn(Projector::new(deps.clone(), Arc::default()).run());
         Self(deps, task)

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use oms::store::ports::read_model::field::{Field, Order, Test};
+use oms::store::ports::read_model::field::{Comparison, Field, Test};
 use oms::store::ports::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
 use serde_json::{Value, json};
 
@@ -86,10 +86,10 @@ fn matches(filter: &Filter, row: &Row) -> bool {
                 _ => None,
             };
             ordering.is_some_and(|o| match order {
-                Order::Gt => o.is_gt(),
-                Order::Gte => o.is_ge(),
-                Order::Lt => o.is_lt(),
-                Order::Lte => o.is_le(),
+                Comparison::Gt => o.is_gt(),
+                Comparison::Gte => o.is_ge(),
+                Comparison::Lt => o.is_lt(),
+                Comparison::Lte => o.is_le(),
             })
         }
         Test::Contains(part) => match (&found, part) {

@@ -9,8 +9,8 @@ use oms::log::keys;
 use oms::log::object::ObjectHash;
 use oms::projection::changes::Changes;
 use oms::store::adapters::postgres::PostgresSettings;
-use oms::store::log::event_log::EventLog;
 use oms::store::log::log_heads::LogHeads;
+use oms::store::log::log_reader::LogReader;
 use oms::store::ports::object_store::ObjectStore;
 use oms::store::ports::read_model::{Applied, Batch, Generations, InstanceQuery, Move, ReadModel};
 use serde_json::json;
@@ -489,7 +489,7 @@ async fn law_12_a_damaged_object_holds_up_its_own_partition_and_no_other() {
     let model = model(&postgres::fresh());
     let mut deps = writer.deps(model.clone());
     // One that has not read it before.
-    let log = EventLog::new(writer.objects.clone(), "test".into(), PARTITIONS, 1 << 20);
+    let log = LogReader::new(writer.objects.clone(), "test".into(), PARTITIONS, 1 << 20);
     deps.log = Arc::new(log);
     let running = project(&deps);
     let reached = async |expected: &[u64], what: &str| {

@@ -18,8 +18,9 @@ use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::adapters::postgres::PostgresSettings;
 use oms::store::adapters::postgres::read_model::PostgresReadModel;
 use oms::store::halts::Halts;
-use oms::store::log::event_log::EventLog;
 use oms::store::log::log_heads::LogHeads;
+use oms::store::log::log_reader::LogReader;
+use oms::store::ports::commit_store::CommitStore as _;
 use oms::store::ports::read_model::{InstanceQuery, ListQuery, ReadModel};
 use serde_json::{Value, json};
 
@@ -42,7 +43,7 @@ pub fn instance(id: &str) -> InstanceId {
 /// Writes the log as the event store would.
 pub struct Writer {
     pub objects: Arc<MemoryObjectStore>,
-    pub log: Arc<EventLog>,
+    pub log: Arc<LogReader>,
     pub heads: Arc<LogHeads>,
     prev: Vec<ObjectHash>,
     versions: HashMap<StreamName, Version>,
@@ -54,7 +55,7 @@ impl Writer {
     /// An empty log; each partition begins with a control object.
     pub async fn new() -> Self {
         let store = Arc::new(MemoryObjectStore::default());
-        let log = EventLog::new(store.clone(), "test".into(), PARTITIONS, 1 << 20);
+        let log = LogReader::new(store.clone(), "test".into(), PARTITIONS, 1 << 20);
         let mut writer = Self {
             objects: store,
             log: Arc::new(log),
@@ -98,7 +99,7 @@ impl Writer {
     async fn put(&mut self, object: CommitObject) {
         let (partition, next) = (object.header.partition, object.header.offset + 1);
         self.prev[usize::from(partition.0)] = object.hash();
-        self.log.put_commit(&object).await.expect("put");
+        self.log.s3().put(&object).await.expect("put");
         self.heads.advance(partition, next);
     }
 
@@ -157,7 +158,7 @@ impl Writer {
         }
         self.heads = Arc::new(heads);
         // One that does not remember what is gone.
-        let log = EventLog::new(self.objects.clone(), "test".into(), PARTITIONS, 1 << 20);
+        let log = LogReader::new(self.objects.clone(), "test".into(), PARTITIONS, 1 << 20);
         self.log = Arc::new(log);
         let last = self.log.commit(partition, next - 1).await.expect("read");
         self.prev[usize::from(partition.0)] = last.expect("there").hash();

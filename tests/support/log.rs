@@ -13,8 +13,9 @@ use oms::log::lead::Lead;
 use oms::log::object::ControlRecord;
 use oms::log::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp};
 use oms::store::adapters::memory::MemoryObjectStore;
-use oms::store::log::event_log::EventLog;
 use oms::store::log::log_heads::LogHeads;
+use oms::store::log::log_reader::LogReader;
+use oms::store::ports::commit_store::CommitStore as _;
 
 const LIMITS: BatchLimits = BatchLimits {
     events: 1_000,
@@ -26,7 +27,7 @@ pub struct Log {
     /// The bucket.
     pub objects: Arc<MemoryObjectStore>,
     /// The log.
-    pub log: Arc<EventLog>,
+    pub log: Arc<LogReader>,
     /// How far it is known to reach.
     pub heads: Arc<LogHeads>,
     writers: tokio::sync::Mutex<Writers>,
@@ -49,7 +50,7 @@ impl Log {
     /// A new log; each partition begins with a control record.
     pub async fn new(partitions: u16) -> Self {
         let objects = Arc::new(MemoryObjectStore::default());
-        let log = EventLog::new(objects.clone(), "bucket".into(), partitions, 64 << 20);
+        let log = LogReader::new(objects.clone(), "bucket".into(), partitions, 64 << 20);
         let log = Self {
             objects,
             log: Arc::new(log),
@@ -72,7 +73,7 @@ impl Log {
             };
             let stamp = writers.stamp();
             let object = writers.partitions[p].control(stamp, record);
-            log.log.put_commit(&object).await.expect("put");
+            log.log.s3().put(&object).await.expect("put");
             writers.partitions[p].apply(&object).expect("applied");
         }
         drop(writers);
@@ -83,7 +84,7 @@ impl Log {
     /// lost, say.
     pub async fn reopened(&self) -> Self {
         let count = self.log.partitions();
-        let log = EventLog::new(self.objects.clone(), "bucket".into(), count, 64 << 20);
+        let log = LogReader::new(self.objects.clone(), "bucket".into(), count, 64 << 20);
         let heads = LogHeads::new(count);
         let mut partitions = Vec::new();
         for p in log.partition_ids() {
@@ -143,7 +144,7 @@ impl Log {
                     writers.partitions[p].form(&mut queue, LIMITS, stamp, Epoch(1));
                 assert!(refused.is_empty(), "{refused:?}");
                 let batch = batch.expect("a batch");
-                self.log.put_commit(&batch.object).await.expect("put");
+                self.log.s3().put(&batch.object).await.expect("put");
                 writers.partitions[p]
                     .settle(batch, &Owner::Us)
                     .expect("settled");

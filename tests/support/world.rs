@@ -10,8 +10,8 @@ use oms::actors::relay::{Publisher, QueueLimits, RelayDeps, RelaySettings};
 use oms::clock::SystemClock;
 use oms::domain::ids::Epoch;
 use oms::domain::ids::StreamName;
+use oms::migration::partition_state::PartitionState;
 use oms::migration::stage::Stage;
-use oms::migration::standing::Standing;
 use oms::store::adapters::kafka::{KafkaSettings, KafkaTransport};
 use oms::store::adapters::postgres::PostgresSettings;
 use oms::store::adapters::postgres::outbox::PostgresOutbox;
@@ -150,12 +150,12 @@ impl World {
 }
 
 /// S3 leads every partition, alone.
-fn led_by_s3() -> watch::Receiver<Vec<Option<Standing>>> {
-    let standing = Standing {
+fn led_by_s3() -> watch::Receiver<Vec<Option<PartitionState>>> {
+    let state = PartitionState {
         stage: Stage::s3_only(Epoch(1)),
         moving: false,
     };
-    watch::channel(vec![Some(standing); usize::from(PARTITIONS)]).1
+    watch::channel(vec![Some(state); usize::from(PARTITIONS)]).1
 }
 
 /// A loop on a thread of its own, as on an arbiter; it ends with its owner, at any point.

@@ -15,6 +15,7 @@
 pub mod adapters;
 pub mod alarms;
 pub mod backoff;
+pub mod disk_space;
 pub mod error;
 pub mod failpoint;
 pub mod faulty;
@@ -27,4 +28,3 @@ pub mod metered;
 pub mod metrics;
 pub mod ports;
 pub mod probe;
-pub mod room;

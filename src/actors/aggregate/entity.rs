@@ -10,11 +10,11 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::fold::{Folded, SnapshotEvery, apply_stored, fold, fold_on, save_snapshot};
-use super::{Look, Seen};
+use super::{Read, Seen};
 use crate::actors::error::CallError;
+use crate::actors::event_store::LogWriter;
 use crate::actors::event_store::{AppendError, AppendRequest};
-use crate::actors::pulse::Pulse;
-use crate::actors::write_path::WritePath;
+use crate::actors::write_stats::WriteStats;
 use crate::clock::new_uuid;
 use crate::domain::aggregate::{Aggregate, DomainEvent};
 use crate::domain::event::{EncodedEvents, Idempotency, NewEvent, Provenance, encode};
@@ -25,7 +25,7 @@ use crate::domain::versions::VersionSet;
 use crate::domain::weight::{EventSize, Limits, append_too_large};
 use crate::flaws::{Flaw, flawed, strikes};
 use crate::log::index::{CommandOutcome, KeysFull};
-use crate::log::partition::Verdict;
+use crate::log::partition::AppendOutcome;
 use crate::metrics;
 use crate::migration::stage::{Mode, Stage};
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -42,9 +42,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// What every entity needs.
 pub struct EntityDeps {
     /// Where it is told how writes fare.
-    pub pulse: Arc<Pulse>,
+    pub write_stats: Arc<WriteStats>,
     /// Where appends go.
-    pub path: WritePath,
+    pub writer: LogWriter,
     /// Where snapshots are written in the background.
     pub io: IoRuntime,
     /// Stamps events.
@@ -141,7 +141,7 @@ impl<A: Aggregate> Entity<A> {
     }
 
     /// The state, for whoever asks.
-    pub async fn look(&mut self, look: &Look) -> Result<Seen<A>, CallError> {
+    pub async fn read(&mut self, look: &Read) -> Result<Seen<A>, CallError> {
         timeout_at(look.deadline, self.load())
             .await
             .map_err(|_| CallError::DeadlineExceeded)??;
@@ -163,7 +163,7 @@ impl<A: Aggregate> Entity<A> {
         // Whether what other processes have written was read before an answer without a commit.
         let mut caught_up = false;
         loop {
-            if let Some((_, outcome)) = self.deps.path.store().command(execute.command_id) {
+            if let Some((_, outcome)) = self.deps.writer.command(execute.command_id) {
                 return self.recorded(&execute, outcome).await;
             }
             if Instant::now() >= execute.deadline {
@@ -173,7 +173,7 @@ impl<A: Aggregate> Entity<A> {
                 });
             }
             let ready = timeout_at(execute.deadline, async {
-                let stage = self.deps.path.stage(&self.stream).await?;
+                let stage = self.deps.writer.stage(&self.stream).await?;
                 self.load().await?;
                 Ok::<_, CallError>(stage)
             })
@@ -190,7 +190,7 @@ impl<A: Aggregate> Entity<A> {
                 // Neither a refusal nor "it is so already" may rest on a state that another
                 // process has changed since.
                 Ok(None) | Err(CallError::Refused(_)) if !caught_up => {
-                    let catch_up = self.deps.path.store().catch_up(&self.stream);
+                    let catch_up = self.deps.writer.catch_up(&self.stream);
                     match timeout_at(execute.deadline, catch_up).await {
                         Ok(Ok(())) => caught_up = true,
                         Ok(Err(e)) if unknown.is_none() => return Err(e.into()),
@@ -211,10 +211,16 @@ impl<A: Aggregate> Entity<A> {
                 events: encoded.clone(),
                 deadline: execute.deadline,
             };
-            match self.deps.path.append(request).await.map(|a| (a.verdict, a)) {
-                Ok((Verdict::Committed { position, version }, answer)) => {
+            match self
+                .deps
+                .writer
+                .append(request)
+                .await
+                .map(|a| (a.verdict, a))
+            {
+                Ok((AppendOutcome::Committed { position, version }, answer)) => {
                     let is_new = self.version == Version::NONE;
-                    self.take_in(&events, &encoded, version)
+                    self.apply(&events, &encoded, version)
                         .map_err(|e| outcome_unknown(&execute, e.to_string()))?;
                     metrics::command_committed(
                         self.stream.stream_type(),
@@ -231,17 +237,17 @@ impl<A: Aggregate> Entity<A> {
                         ..self.executed(Some(last), answer.stage, false)
                     });
                 }
-                Ok((Verdict::Repeated(outcome) | Verdict::KeyReused(outcome), _)) => {
+                Ok((AppendOutcome::Repeated(outcome) | AppendOutcome::KeyReused(outcome), _)) => {
                     return self.recorded(&execute, outcome).await;
                 }
-                Ok((Verdict::KeysFull(full), _)) => {
+                Ok((AppendOutcome::KeysFull(full), _)) => {
                     metrics::admission_rejected("idempotency_keys");
                     return Err(CallError::Overloaded {
                         limit: "idempotency_keys",
                         entitys_own: full == KeysFull::OfPrincipal,
                     });
                 }
-                Ok((Verdict::Conflict { actual }, _)) => {
+                Ok((AppendOutcome::Conflict { actual }, _)) => {
                     decisions += 1;
                     if decisions >= MAX_DECISIONS {
                         return Err(Refusal::version_mismatch(self.version, actual).into());
@@ -300,7 +306,7 @@ impl<A: Aggregate> Entity<A> {
 
     /// Brings the state to the stream's head, as far as this process knows the log.
     async fn load(&mut self) -> Result<(), CallError> {
-        let store = self.deps.path.store();
+        let store = &self.deps.writer;
         let head = store.head(&self.stream).ok_or_else(|| {
             StoreError::determinate(
                 StoreErrorKind::Unavailable,
@@ -379,7 +385,7 @@ impl<A: Aggregate> Entity<A> {
 
     /// Takes in what was just committed, from its stored form: live and rebuilt state are made by
     /// the same code from the same bytes.
-    fn take_in(
+    fn apply(
         &mut self,
         events: &[A::Event],
         encoded: &EncodedEvents,
@@ -406,7 +412,7 @@ impl<A: Aggregate> Entity<A> {
         let (deps, stream) = (self.deps.clone(), self.stream.clone());
         let (state, version) = (self.state.clone(), self.version);
         self.deps.io.spawn(async move {
-            let store = deps.path.store();
+            let store = &deps.writer;
             if let Err(error) =
                 save_snapshot(store, &stream, &*state, version, deps.snapshot_every).await
             {
@@ -425,7 +431,7 @@ impl<A: Aggregate> Entity<A> {
         let current = self.loaded.then(|| (self.state.clone(), self.version));
         let idempotency = execute.idempotency.as_ref();
         let answer = async {
-            let stage = self.deps.path.stage(&self.stream).await?;
+            let stage = self.deps.writer.stage(&self.stream).await?;
             recorded(
                 &self.deps,
                 &self.stream,
@@ -460,7 +466,7 @@ pub async fn recorded<A: Aggregate>(
     if !same {
         return Err(Refusal::key_reused().into());
     }
-    let store = deps.path.store();
+    let store = &deps.writer;
     let (state, version) = match current {
         Some((state, version)) if version == outcome.version => (state, version),
         _ => {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::error::CallError;
-use crate::actors::event_store::EventStore;
+use crate::actors::event_store::LogWriter;
 use crate::domain::aggregate::{Aggregate, DomainEvent, EventMeta};
 use crate::domain::event::Envelope;
 use crate::domain::ids::{Position, StreamName, Version};
@@ -12,7 +12,7 @@ use crate::flaws::{Flaw, strikes};
 use crate::log::identity::LogId;
 use crate::log::object::ObjectHash;
 use crate::store::alarms;
-use crate::store::log::event_log::StoredEvent;
+use crate::store::log::log_reader::StoredEvent;
 
 /// Events read at once: bounds what a long stream holds in memory while it is folded.
 const FOLD_CHUNK: u64 = 1000;
@@ -102,7 +102,7 @@ impl SnapshotEvery {
 
 /// Folds a stream up to `to`.
 pub async fn fold<A: Aggregate>(
-    store: &EventStore,
+    store: &LogWriter,
     stream: &StreamName,
     to: Version,
     every: SnapshotEvery,
@@ -138,7 +138,7 @@ pub async fn fold<A: Aggregate>(
 
 /// Folds on from where `folded` is, up to `to`.
 pub async fn fold_on<A: Aggregate>(
-    store: &EventStore,
+    store: &LogWriter,
     stream: &StreamName,
     folded: &mut Folded<A>,
     to: Version,
@@ -176,7 +176,7 @@ pub fn apply_stored<A: Aggregate>(state: &mut A, bytes: &[u8]) -> Result<(), Cal
 /// used if the log holds the very event it was taken at; that one is read together with those that
 /// follow it.
 async fn start_from_snapshot<A: Aggregate>(
-    store: &EventStore,
+    store: &LogWriter,
     stream: &StreamName,
     to: Version,
     bucket: u64,
@@ -235,7 +235,7 @@ fn take<A: Aggregate>(
 
 /// Stores a snapshot of a state.
 pub async fn save_snapshot<A: Aggregate>(
-    store: &EventStore,
+    store: &LogWriter,
     stream: &StreamName,
     state: &A,
     version: Version,

@@ -65,7 +65,7 @@ impl<A: Aggregate> Message for ExecuteMessage<A> {
 
 /// Asks an entity for its state.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
+pub struct Read {
     /// When the caller stops waiting.
     pub deadline: Instant,
     /// Whether to read what other processes have written first.
@@ -81,10 +81,10 @@ pub struct Seen<A> {
     pub version: Version,
 }
 
-/// [`Look`] as a message to an actor of `A`.
+/// [`Read`] as a message to an actor of `A`.
 pub struct LookMessage<A> {
     /// What is asked.
-    pub look: Look,
+    pub wanted: Read,
     /// The kind of entity.
     pub kind: std::marker::PhantomData<A>,
 }
@@ -133,7 +133,7 @@ impl<A: Aggregate + Unpin> Handler<LookMessage<A>> for AggregateActor<A> {
             let Some(mut entity) = entity else {
                 return (None, Err(CallError::Internal("entity in use".into())));
             };
-            let outcome = entity.look(&message.look).await;
+            let outcome = entity.read(&message.wanted).await;
             (Some(entity), outcome)
         };
         AtomicResponse::new(Box::pin(work.into_actor(self).map(

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::entity::{Entity, EntityDeps, Execute, Executed};
-use super::{AggregateActor, ExecuteMessage, Look, LookMessage, Seen};
+use super::{AggregateActor, ExecuteMessage, LookMessage, Read, Seen};
 use crate::actors::claim::Claim;
 use crate::actors::error::CallError;
 use crate::actors::supervision::guard::{GuardSettings, OnGone, start_guarded};
@@ -118,7 +118,7 @@ struct Lease<A: Aggregate + Unpin> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Command,
-    Look,
+    Read,
 }
 
 impl<A: Aggregate + Unpin> Drop for Lease<A> {
@@ -172,8 +172,8 @@ impl<A: Aggregate + Unpin> Registry<A> {
     ) -> Result<Executed<A>, CallError> {
         let begun = Instant::now();
         let done = self.execute_unseen(stream, execute).await;
-        let pulse = &self.inner.deps.pulse;
-        pulse.command(begun.elapsed(), done.as_ref().err());
+        let write_stats = &self.inner.deps.write_stats;
+        write_stats.command(begun.elapsed(), done.as_ref().err());
         done
     }
 
@@ -228,23 +228,23 @@ impl<A: Aggregate + Unpin> Registry<A> {
     }
 
     /// The state of an entity.
-    pub async fn look(&self, stream: &StreamName, look: Look) -> Result<Seen<A>, CallError> {
-        if look.catch_up {
+    pub async fn read(&self, stream: &StreamName, wanted: Read) -> Result<Seen<A>, CallError> {
+        if wanted.catch_up {
             // Here and not in the entity: everyone who waits shares one look at the log, and no
             // command waits behind it.
-            let catch_up = self.inner.deps.path.store().catch_up(stream);
-            tokio::time::timeout_at(look.deadline, catch_up)
+            let catch_up = self.inner.deps.writer.catch_up(stream);
+            tokio::time::timeout_at(wanted.deadline, catch_up)
                 .await
                 .map_err(|_| CallError::DeadlineExceeded)??;
         }
         for _ in 0..2 {
-            let lease = self.lease(stream, Purpose::Look)?;
+            let lease = self.lease(stream, Purpose::Read)?;
             let message = LookMessage {
-                look,
+                wanted,
                 kind: std::marker::PhantomData,
             };
             let answer =
-                tokio::time::timeout_at(look.deadline + GRACE, lease.actor.send(message)).await;
+                tokio::time::timeout_at(wanted.deadline + GRACE, lease.actor.send(message)).await;
             match answer {
                 Ok(Ok(outcome)) => return outcome,
                 Ok(Err(_)) => self.let_go(stream.key(), lease.generation),

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::entity::{Execute, Executed};
 use super::fold::SnapshotEvery;
 use super::registry::{Registry, RegistrySettings};
-use super::{Look, Seen};
+use super::{Read, Seen};
 use crate::actors::arbiters::Arbiters;
 use crate::actors::error::CallError;
 use crate::actors::event_store::EventStoreSettings;
@@ -32,7 +32,7 @@ use crate::store::faulty::{FaultRates, FaultyObjectStore};
 use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::log::event_log::EventLog;
+use crate::store::log::log_reader::LogReader;
 use crate::store::metered::MeteredObjectStore;
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::ports::transport::TopicNames;
@@ -112,7 +112,7 @@ fn process(store: Arc<dyn ObjectStore>, settings: RegistrySettings) -> Process {
         crate::domain::time::Clock::now(&SystemClock)
     }));
     let store = Arc::new(MeteredObjectStore::new(store, io(), health));
-    let log = Arc::new(EventLog::new(store, "test".into(), 2, 1 << 20));
+    let log = Arc::new(LogReader::new(store, "test".into(), 2, 1 << 20));
     let arbiters = Arc::new(Arbiters::start(2));
     let tree = Arc::new(Tree::default());
     let supervisor = Supervisor::start(
@@ -178,12 +178,12 @@ impl Process {
         self.purses.execute(&purse(name), change(by, id)).await
     }
 
-    async fn look(&self, name: &str) -> Seen<Purse> {
-        let look = Look {
+    async fn read(&self, name: &str) -> Seen<Purse> {
+        let look = Read {
             deadline: Instant::now() + Duration::from_secs(20),
             catch_up: true,
         };
-        self.purses.look(&purse(name), look).await.expect("a state")
+        self.purses.read(&purse(name), look).await.expect("a state")
     }
 }
 
@@ -230,7 +230,7 @@ fn law_4_a_repeated_command_gets_the_recorded_answer_and_nothing_happens_twice()
         assert!(matches!(other, CallError::Refused(r) if r.code == "idempotency_key_reused"));
         let elsewhere = p.change("b", 1, 7).await.expect_err("another stream");
         assert!(matches!(elsewhere, CallError::Refused(r) if r.code == "idempotency_key_reused"));
-        assert_eq!(p.look("a").await.version, Version(25));
+        assert_eq!(p.read("a").await.version, Version(25));
         // Another process recognises it as well.
         let q = process(store, RegistrySettings::default());
         let again = q.change("a", 1, 25).await.expect("the recorded answer");
@@ -261,8 +261,8 @@ fn law_7_two_processes_on_one_stream_never_both_win() {
         });
         let got = join_all(wishes).await.into_iter().filter(|g| *g).count();
         assert_eq!(got, 10);
-        assert_eq!(p.look("a").await.state.coins, 0);
-        assert_eq!(q.look("a").await.version, Version(11));
+        assert_eq!(p.read("a").await.state.coins, 0);
+        assert_eq!(q.read("a").await.version, Version(11));
     });
 }
 
@@ -311,7 +311,7 @@ fn laws_2_4_12_nothing_is_lost_or_doubled_while_stores_fail_and_actors_die() {
         tokio::join!(join_all(writers), killer);
         faulty.set(FaultRates::default());
         for name in ["p0", "p1", "p2", "p3"] {
-            let seen = p.look(name).await;
+            let seen = p.read(name).await;
             assert_eq!(
                 (seen.state.coins, seen.version),
                 (80, Version(80)),
@@ -322,8 +322,8 @@ fn laws_2_4_12_nothing_is_lost_or_doubled_while_stores_fail_and_actors_die() {
         let q = process(memory, RegistrySettings::default());
         let mut commands = std::collections::HashSet::new();
         for name in ["p0", "p1", "p2", "p3"] {
-            assert_eq!(q.look(name).await.state.coins, 80);
-            let (stream, store) = (purse(name), q.side.path.store());
+            assert_eq!(q.read(name).await.state.coins, 80);
+            let (stream, store) = (purse(name), &q.side.writer);
             let events = store.read(&stream, Version(1), Version(80)).await;
             for event in events.expect("events") {
                 let id = Envelope::parse(&event.bytes).expect("an event").command_id;
@@ -434,7 +434,7 @@ fn law_4_a_command_whose_deadline_passes_is_unknown_and_the_entity_goes_on() {
         // Whatever became of it, the next command is decided on what is in the log.
         let next = p.change("a", 1, 3).await.expect("the entity goes on");
         let again = p.change("a", 1, 2).await.expect("the same command again");
-        assert_eq!(p.look("a").await.state.coins, 3);
+        assert_eq!(p.read("a").await.state.coins, 3);
         assert_ne!(next.version, again.version);
     });
 }
@@ -469,6 +469,6 @@ fn law_2_nothing_is_refused_or_left_undone_on_a_state_that_another_process_has_c
             p.change("a", 1, 100 + round).await.expect("filled");
             q.change("a", -1, 200 + round).await.expect("paid out");
         }
-        assert_eq!(p.look("a").await.state.coins, 0);
+        assert_eq!(p.read("a").await.state.coins, 0);
     });
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::entity::Execute;
 use super::fold::SnapshotEvery;
 use super::registry::{Registry, RegistrySettings};
-use super::{Look, Seen};
+use super::{Read, Seen};
 use crate::actors::arbiters::Arbiters;
 use crate::actors::error::CallError;
 use crate::actors::event_store::{AppendError, AppendRequest, EventStoreSettings};
@@ -32,12 +32,12 @@ use crate::domain::ids::{CommandId, EventType, StreamName, StreamType, Version};
 use crate::domain::instance::{Instance, InstanceCommand};
 use crate::domain::plain::PlainStream;
 use crate::domain::refusal::Refusal;
-use crate::log::partition::Verdict;
+use crate::log::partition::AppendOutcome;
 use crate::migration::guardrail::Judgement;
 use crate::store::adapters::memory::MemoryObjectStore;
 use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::log::event_log::EventLog;
+use crate::store::log::log_reader::LogReader;
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::ports::transport::TopicNames;
 
@@ -85,7 +85,7 @@ fn world(store: Arc<dyn ObjectStore>, event: usize, append: usize) -> World {
     let side = write_side::start(
         &supervisor,
         WriteSideDeps {
-            log: Arc::new(EventLog::new(store, "test".into(), 1, 1 << 20)),
+            log: Arc::new(LogReader::new(store, "test".into(), 1, 1 << 20)),
             event_store: EventStoreSettings {
                 max_event_bytes: event,
                 batch_bytes: append,
@@ -197,13 +197,13 @@ impl World {
         Ok(done.version)
     }
 
-    async fn look(&self, id: &str) -> Seen<Instance> {
-        let look = Look {
+    async fn read(&self, id: &str) -> Seen<Instance> {
+        let look = Read {
             deadline: Instant::now() + SOON,
             catch_up: true,
         };
         let stream = named("note", id);
-        self.instances.look(&stream, look).await.expect("a state")
+        self.instances.read(&stream, look).await.expect("a state")
     }
 
     /// Everybody else is served, and nothing is taken for a store that fails.
@@ -212,8 +212,8 @@ impl World {
         let version = self.append(&[10]).await.expect("a neighbour is served");
         assert_eq!(version, Version(1));
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-        assert_eq!(self.side.path.store().writes_fail(), None);
-        assert_eq!(self.side.entities.pulse.judge(), Judgement::Ok);
+        assert_eq!(self.side.writer.writes_fail(), None);
+        assert_eq!(self.side.entities.write_stats.judge(), Judgement::Ok);
         assert!(self.instances.live_bytes() <= LIVE);
     }
 }
@@ -368,7 +368,7 @@ proptest! {
                 world.goes_on().await;
             }
             for (id, members) in &model {
-                let seen = world.look(&id.to_string()).await;
+                let seen = world.read(&id.to_string()).await;
                 let live = seen.state.live(Version(1)).expect("it is there");
                 assert_eq!(live.data.bytes(), bytes(members));
             }
@@ -388,7 +388,7 @@ fn law_13_what_is_too_large_already_is_read_made_smaller_and_deleted() {
             }
         }
         let world = world(store, EVENT, APPEND);
-        let seen = world.look("a").await;
+        let seen = world.read("a").await;
         let live = seen.state.live(Version(1)).expect("it is there");
         assert_eq!(live.data.bytes(), bytes(&old));
         let grown = world.patch("a", json!({"extra": {"m9": ""}})).await;
@@ -421,14 +421,17 @@ fn law_13_an_append_that_no_commit_carries_is_refused_at_the_door_of_its_partiti
             },
             deadline: Instant::now() + SOON,
         };
-        let path = &world.side.path;
+        let path = &world.side.writer;
         let (large, small) = tokio::join!(path.append(append(APPEND + 1)), path.append(append(9)));
         let Err(AppendError::TooLarge { size, limit }) = large else {
             panic!("{large:?}");
         };
         assert_eq!((size, limit), (APPEND + 1, APPEND));
         let verdict = small.expect("a neighbour is served").verdict;
-        assert!(matches!(verdict, Verdict::Committed { .. }), "{verdict:?}");
+        assert!(
+            matches!(verdict, AppendOutcome::Committed { .. }),
+            "{verdict:?}"
+        );
         world.goes_on().await;
     });
 }
@@ -447,7 +450,7 @@ fn law_13_live_aggregates_are_weighed_and_let_go_by_weight_and_when_idle() {
         // By its text: kept parsed, each of them alone would weigh more than all may.
         assert!(world.instances.live_bytes() > LIVE / 2);
         assert!(world.instances.live() > LIVE / 2 / size);
-        let seen = world.look("0").await;
+        let seen = world.read("0").await;
         assert!(seen.state.live(Version(1)).is_some(), "it comes back");
         tokio::time::sleep(Duration::from_millis(5)).await;
         world.instances.sweep();

@@ -22,13 +22,12 @@ use super::opening::open;
 use super::put::{Outcome, Put};
 use super::waiting::{Waiting, answer_all, too_late};
 use super::{Answer, AppendError, AppendRequest, EventStoreSettings, Partition};
-use crate::actors::arbiters::Place;
+use crate::actors::arbiters::ArbiterSlot;
 use crate::actors::claim::Claim;
 use crate::actors::mirrors::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::actors::supervision::policy::ActorKind;
 use crate::actors::supervision::supervisor::Supervisor;
-use crate::actors::write_path::Standings;
 use crate::clock::new_uuid;
 use crate::domain::ids::{PartitionId, WriterId};
 use crate::domain::time::Clock;
@@ -36,11 +35,12 @@ use crate::flaws::{Flaw, flawed};
 use crate::log::object::{CommitKind, CommitObject, CorruptObject};
 use crate::log::partition::{Append, BatchLimits, PartitionLog, Stamp};
 use crate::metrics;
-use crate::migration::standing::Standing;
+use crate::migration::partition_state::PartitionState;
+use crate::migration::partition_state::PartitionStates;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{Halts, WRITES};
-use crate::store::log::event_log::EventLog;
 use crate::store::log::log_heads::LogHeads;
+use crate::store::log::log_reader::LogReader;
 use crate::store::ports::migration_table::MigrationTable;
 use crate::store::ports::transport::TopicNames;
 
@@ -50,15 +50,15 @@ const HOLD: Duration = Duration::from_millis(20);
 /// What a writer needs.
 pub struct WriterDeps {
     /// The log.
-    pub log: Arc<EventLog>,
+    pub log: Arc<LogReader>,
     /// The partition, shared with readers.
     pub shared: Arc<Partition>,
     /// Where the new head is announced.
     pub heads: Arc<LogHeads>,
     /// Where each partition stands.
-    pub stages: watch::Receiver<Standings>,
+    pub stages: watch::Receiver<PartitionStates>,
     /// Woken when what `stages` says turns out to be old.
-    pub doubt: Arc<Notify>,
+    pub stale: Arc<Notify>,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
     /// PostgreSQL's rows, where it can lead.
@@ -75,7 +75,7 @@ pub struct WriterDeps {
 
 impl WriterDeps {
     /// Where the partition stands, as far as is known.
-    pub fn standing(&self) -> Option<Standing> {
+    pub fn standing(&self) -> Option<PartitionState> {
         let stages = self.stages.borrow();
         stages.get(usize::from(self.shared.id.0)).copied().flatten()
     }
@@ -85,7 +85,7 @@ impl WriterDeps {
 pub fn start(supervisor: &Supervisor, deps: WriterDeps) -> Handle<EventStoreActor> {
     let path = format!("event_store/{}", deps.shared.id);
     let deps = Arc::new(deps);
-    supervisor.child(path, ActorKind::EventStore, Place::Log, move || {
+    supervisor.child(path, ActorKind::EventStore, ArbiterSlot::Log, move || {
         EventStoreActor::new(deps.clone())
     })
 }
@@ -214,7 +214,7 @@ impl EventStoreActor {
 
     /// Nothing can be put now: looks again after a moment, or when there is news.
     pub(super) fn hold(&mut self, ctx: &mut Context<Self>) {
-        self.deps.doubt.notify_one();
+        self.deps.stale.notify_one();
         if self.held.is_none() {
             self.held = Some(ctx.run_later(HOLD, Self::look_again));
         }
@@ -233,11 +233,11 @@ impl EventStoreActor {
         }
         self.drop_expired();
         self.forget_keys();
-        let Some(standing) = self.deps.standing() else {
+        let Some(state) = self.deps.standing() else {
             return self.hold(ctx);
         };
-        let deaf = flawed(Flaw::IgnoreFence).then_some(standing.stage.leadership);
-        let Some(authority) = standing.authority().or(deaf) else {
+        let unaware = flawed(Flaw::IgnoreFence).then_some(state.stage.leadership);
+        let Some(authority) = state.authority().or(unaware) else {
             return self.hold(ctx);
         };
         let stamp = self.stamp();
@@ -250,7 +250,7 @@ impl EventStoreActor {
         let formed = match &*self.deps.shared.log.read() {
             Some(log) => log
                 .may_append(authority)
-                .or_else(|fenced| deaf.map(|_| ()).ok_or(fenced))
+                .or_else(|fenced| unaware.map(|_| ()).ok_or(fenced))
                 .map(|()| log.form(&mut self.queue, limits, stamp, authority.epoch)),
             None => {
                 self.put_back();
@@ -261,7 +261,7 @@ impl EventStoreActor {
         let Ok((verdicts, batch)) = formed else {
             return self.hold(ctx);
         };
-        answer_all(verdicts, standing, false);
+        answer_all(verdicts, state, false);
         let Some(batch) = batch else {
             self.proceed_later(ctx);
             return;
@@ -278,7 +278,7 @@ impl EventStoreActor {
                 let put = Put {
                     log: &deps.log,
                     authority,
-                    mode: standing.stage.mode,
+                    mode: state.stage.mode,
                     topics: &deps.topics,
                 };
                 put.find_owner(&object, deadline).await
@@ -287,7 +287,7 @@ impl EventStoreActor {
         ctx.spawn(put.into_actor(self).map(move |outcome, actor, ctx| {
             actor.phase = Phase::Idle;
             match outcome {
-                Ok(Outcome::Owned(owner)) => actor.settle(batch, object, owner, standing, ctx),
+                Ok(Outcome::Owned(owner)) => actor.settle(batch, object, owner, state, ctx),
                 Ok(Outcome::Fenced) => {
                     for append in batch.take_back().into_iter().rev() {
                         append.reply.claim.put_back();
@@ -387,7 +387,7 @@ impl Actor for EventStoreActor {
             tracing::info!(partition = %log.id(), next_offset = next,
                 streams = log.index().stream_count(), events = log.index().event_count(),
                 "partition is open");
-            *actor.deps.shared.heard.lock() = Some(log.leadership());
+            *actor.deps.shared.known_leadership.lock() = Some(log.leadership());
             *actor.deps.shared.log.write() = Some(log);
             actor.deps.heads.advance(actor.id(), next);
             actor.deps.heads.nudge();

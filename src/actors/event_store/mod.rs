@@ -4,13 +4,16 @@
 //! that leads; the partition's index is shared for reading, so reads never queue behind writes.
 //!
 //! * [`opening`]: from nothing to the end of the log; [`tail`]: on from there
+//! * [`reading`]: what the index and the log tell; [`states`]: where the migration stands
 //! * [`put`]: who owns an offset; [`settle`]: what follows; [`waiting`]: who is told what; [`checkpoint`]: what makes the next start quick
 
 pub mod actor;
 mod checkpoint;
 mod opening;
 mod put;
+mod reading;
 mod settle;
+mod states;
 mod tail;
 mod waiting;
 
@@ -19,7 +22,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use self::actor::{AppendMessage, CatchUp, EventStoreActor, SaveCheckpoint};
@@ -29,14 +32,15 @@ use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
 use crate::domain::weight::{MAX_APPEND_BYTES, MAX_EVENT_BYTES};
 use crate::flaws::{Flaw, flawed};
-use crate::log::index::{CommandOutcome, KeyBounds, Location};
+use crate::log::index::KeyBounds;
 use crate::log::lead::Leadership;
-use crate::log::partition::{PartitionLog, Verdict};
+use crate::log::partition::{AppendOutcome, PartitionLog};
+use crate::migration::partition_state::PartitionStates;
 use crate::migration::stage::Stage;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{Halt, WRITES, reason_of};
-use crate::store::log::event_log::{EventLog, StoredEvent};
 use crate::store::log::log_heads::LogHeads;
+use crate::store::log::log_reader::LogReader;
 
 /// How the writers work.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +114,7 @@ pub struct AppendRequest {
 #[derive(Debug, Clone, Copy)]
 pub struct Answer {
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: AppendOutcome,
     /// The stage it was given in.
     pub stage: Stage,
     /// Whether the store that does not lead has it too.
@@ -143,7 +147,7 @@ pub struct Partition {
     /// What is known of it; `None` until it was opened.
     pub log: RwLock<Option<PartitionLog>>,
     /// The last control record read; the outer `None` until the bucket was read.
-    pub heard: Mutex<Option<Option<Leadership>>>,
+    pub known_leadership: Mutex<Option<Option<Leadership>>>,
     /// The put that was given up last, unless one has succeeded since.
     pub gave_up: Mutex<Option<GaveUp>>,
     /// When events that another process had written were read last.
@@ -176,7 +180,7 @@ impl Partition {
         Self {
             id,
             log: RwLock::new(None),
-            heard: Mutex::new(None),
+            known_leadership: Mutex::new(None),
             gave_up: Mutex::new(None),
             others_wrote: Mutex::new(None),
         }
@@ -201,22 +205,24 @@ struct Slot {
     writer: Handle<EventStoreActor>,
 }
 
-/// See the module.
+/// Handle of the partition writers, and of what they know.
 #[derive(Clone)]
-pub struct EventStore {
+pub struct LogWriter {
     slots: Arc<Vec<Slot>>,
-    log: Arc<EventLog>,
+    log: Arc<LogReader>,
     heads: Arc<LogHeads>,
+    states: watch::Receiver<PartitionStates>,
     append_bytes: usize,
 }
 
-impl EventStore {
+impl LogWriter {
     /// The store whose writers are `writers`, in order of their partitions, and take appends of so
     /// many bytes.
     pub fn new(
-        log: Arc<EventLog>,
+        log: Arc<LogReader>,
         heads: Arc<LogHeads>,
         writers: Vec<(Arc<Partition>, Handle<EventStoreActor>)>,
+        states: watch::Receiver<PartitionStates>,
         append_bytes: usize,
     ) -> Self {
         let slots = writers
@@ -227,12 +233,13 @@ impl EventStore {
             slots: Arc::new(slots),
             log,
             heads,
+            states,
             append_bytes,
         }
     }
 
     /// The log below.
-    pub fn log(&self) -> &Arc<EventLog> {
+    pub fn log(&self) -> &Arc<LogReader> {
         &self.log
     }
 
@@ -348,113 +355,13 @@ impl EventStore {
             .collect()
     }
 
-    /// Version of a stream as this process knows it; `None` while its partition is not open.
-    pub fn head(&self, stream: &StreamName) -> Option<Version> {
-        let log = self.slot_of(stream).shared.log.read();
-        log.as_ref().map(|log| log.index().head(stream.key()))
-    }
-
-    /// What became of a recent command, whichever partition it is in.
-    pub fn command(&self, id: CommandId) -> Option<(PartitionId, CommandOutcome)> {
-        self.slots.iter().find_map(|slot| {
-            let log = slot.shared.log.read();
-            let outcome = log.as_ref()?.index().command(id).copied()?;
-            Some((slot.shared.id, outcome))
-        })
-    }
-
     /// The last control record heard of in a partition; the outer `None` while nothing was read.
-    pub fn heard(&self, partition: PartitionId) -> Option<Option<Leadership>> {
+    pub fn known_leadership(&self, partition: PartitionId) -> Option<Option<Leadership>> {
         let shared = &self.slot(partition).shared;
         match &*shared.log.read() {
             Some(log) => Some(log.leadership()),
-            None => *shared.heard.lock(),
+            None => *shared.known_leadership.lock(),
         }
-    }
-
-    /// What this process has read of a partition; `None` while it is not open.
-    pub fn with_log<T>(
-        &self,
-        partition: PartitionId,
-        see: impl FnOnce(&PartitionLog) -> T,
-    ) -> Option<T> {
-        self.slot(partition).shared.log.read().as_ref().map(see)
-    }
-
-    /// Events `from..=to` of a stream, as far as this process knows the log.
-    pub async fn read(
-        &self,
-        stream: &StreamName,
-        from: Version,
-        to: Version,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let locations = {
-            let log = self.slot_of(stream).shared.log.read();
-            log.as_ref()
-                .map(|log| log.index().locate(stream.key(), from, to))
-                .ok_or_else(not_open)?
-        };
-        self.shadow(stream, &locations);
-        self.log.read_events(stream, &locations).await
-    }
-
-    /// Makes one read in so many again, in both stores, beside the request.
-    fn shadow(&self, stream: &StreamName, locations: &[Location]) {
-        let partition = self.log.partition_of(stream);
-        if !self.log.is_in_both(partition, locations) || !self.log.shadow().is_due() {
-            return;
-        }
-        let (log, locations) = (self.log.clone(), locations.to_vec());
-        // On whatever runtime this request runs, arbiter or not; nobody waits for it.
-        tokio::spawn(async move {
-            if let Err(error) = log.compare(partition, &locations).await {
-                tracing::debug!(%error, "a shadow read could not be made");
-            }
-        });
-    }
-
-    /// Bytes of a stream's last event, which is about what its state takes; 0 when there is none or
-    /// it is not known.
-    pub fn last_event_bytes(&self, stream: &StreamName) -> usize {
-        let log = self.slot_of(stream).shared.log.read();
-        let Some(index) = log.as_ref().map(PartitionLog::index) else {
-            return 0;
-        };
-        let head = index.head(stream.key());
-        let last = index.locate(stream.key(), head, head);
-        last.first().map_or(0, |location| location.len as usize)
-    }
-
-    /// Events `from..=to` of a stream, cut where the events would be more than `max_bytes` (the first one comes in any
-    /// case); from the end when `backward`.
-    pub async fn read_within(
-        &self,
-        stream: &StreamName,
-        (from, to): (Version, Version),
-        backward: bool,
-        max_bytes: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let mut locations = {
-            let log = self.slot_of(stream).shared.log.read();
-            log.as_ref()
-                .map(|log| log.index().locate(stream.key(), from, to))
-                .ok_or_else(not_open)?
-        };
-        let mut bytes = 0;
-        let mut fits = |len: u32| {
-            let first = bytes == 0;
-            bytes += len as usize;
-            first || bytes <= max_bytes
-        };
-        if backward {
-            let kept = locations.iter().rev().take_while(|l| fits(l.len)).count();
-            locations.drain(..locations.len() - kept);
-        } else {
-            let kept = locations.iter().take_while(|l| fits(l.len)).count();
-            locations.truncate(kept);
-        }
-        self.shadow(stream, &locations);
-        self.log.read_events(stream, &locations).await
     }
 
     /// Reads what other processes have committed to the stream's partition, so that what follows

@@ -8,7 +8,7 @@ use tokio::time::{Duration, sleep};
 use super::actor::WriterDeps;
 use crate::log::lead::Lead;
 use crate::log::partition::PartitionLog;
-use crate::migration::standing::Standing;
+use crate::migration::partition_state::PartitionState;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::WRITES;
 
@@ -39,7 +39,7 @@ async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
     let mut log = match deps.log.open(deps.shared.id).await {
         Ok(log) => {
             // Whoever finds out who leads begins with this.
-            *deps.shared.heard.lock() = Some(log.leadership());
+            *deps.shared.known_leadership.lock() = Some(log.leadership());
             deps.heads.nudge();
             log
         }
@@ -51,8 +51,8 @@ async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
         }
         Err(e) => return Err(e),
     };
-    let standing = leader(deps).await?;
-    let lead = standing.stage.leadership.lead;
+    let state = leader(deps).await?;
+    let lead = state.stage.leadership.lead;
     loop {
         deps.log.catch_up(&mut log, lead).await?;
         // Whoever gave it its beginning may have said so before it was there.
@@ -64,12 +64,12 @@ async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
 }
 
 fn led_by_postgres(deps: &WriterDeps) -> bool {
-    let standing = deps.standing();
-    standing.is_some_and(|s| s.stage.leadership.lead == Lead::Postgres)
+    let state = deps.standing();
+    state.is_some_and(|s| s.stage.leadership.lead == Lead::Postgres)
 }
 
 /// Where the partition stands, waiting until that is known.
-async fn leader(deps: &WriterDeps) -> Result<Standing, StoreError> {
+async fn leader(deps: &WriterDeps) -> Result<PartitionState, StoreError> {
     let at = usize::from(deps.shared.id.0);
     let mut stages = deps.stages.clone();
     let known = stages

@@ -13,7 +13,7 @@ use crate::log::partition::Owner;
 use crate::metrics;
 use crate::migration::stage::Mode;
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::log::event_log::EventLog;
+use crate::store::log::log_reader::LogReader;
 use crate::store::log::outbox_rows::rows_of;
 use crate::store::ports::commit_store::{Appended, CommitStore, LeadingTable};
 use crate::store::ports::object_store::Created;
@@ -46,7 +46,7 @@ pub struct Unsettled {
 /// How an object is put where it becomes true.
 pub struct Put<'a> {
     /// The log.
-    pub log: &'a EventLog,
+    pub log: &'a LogReader,
     /// Under whose authority; says which store.
     pub authority: Leadership,
     /// The mode, for the rows of the outbox.
@@ -151,7 +151,7 @@ impl Put<'_> {
             if flawed(Flaw::AskPostgres) {
                 self.table()?.end(object.header.partition, 0).await?;
             }
-            return Ok(match self.log.put_commit(object).await? {
+            return Ok(match self.log.s3().put(object).await? {
                 Created::Yes => Attempt::Created,
                 Created::Exists => Attempt::Exists,
             });

@@ -11,10 +11,10 @@ use super::waiting::{Waiting, answer_all};
 use super::{AppendError, GaveUp};
 use crate::flaws::{Flaw, flawed};
 use crate::log::object::{CommitKind, CommitObject};
-use crate::log::partition::{Batch, Owner, Verdict};
+use crate::log::partition::{AppendOutcome, Batch, Owner};
 use crate::metrics;
+use crate::migration::partition_state::PartitionState;
 use crate::migration::stage::Mode;
-use crate::migration::standing::Standing;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::WRITES;
 
@@ -70,7 +70,7 @@ impl EventStoreActor {
         mut batch: Batch<Waiting>,
         object: Arc<CommitObject>,
         owner: Owner,
-        standing: Standing,
+        state: PartitionState,
         ctx: &mut Context<Self>,
     ) {
         *self.deps.shared.gave_up.lock() = None;
@@ -115,7 +115,7 @@ impl EventStoreActor {
         self.deps.heads.advance(self.id(), next);
         if is_control {
             self.deps.heads.nudge();
-            self.deps.doubt.notify_one();
+            self.deps.stale.notify_one();
         }
         for append in settled.again.into_iter().rev() {
             append.reply.claim.put_back();
@@ -124,18 +124,18 @@ impl EventStoreActor {
         if settled.verdicts.is_empty() {
             return;
         }
-        if standing.stage.mode == Mode::DualWrite && self.deps.mirrors.of(self.id()).in_step {
-            self.answer_when_mirrored(settled.verdicts, standing, next, ctx);
+        if state.stage.mode == Mode::DualWrite && self.deps.mirrors.of(self.id()).in_step {
+            self.answer_when_mirrored(settled.verdicts, state, next, ctx);
         } else {
-            answer_all(settled.verdicts, standing, false);
+            answer_all(settled.verdicts, state, false);
         }
     }
 
     /// The write is made; the answers wait a little for its copy, and the next batch does not.
     fn answer_when_mirrored(
         &self,
-        verdicts: Vec<(Waiting, Verdict)>,
-        standing: Standing,
+        verdicts: Vec<(Waiting, AppendOutcome)>,
+        state: PartitionState,
         next: u64,
         ctx: &mut Context<Self>,
     ) {
@@ -145,7 +145,7 @@ impl EventStoreActor {
             deps.mirrors.wait(deps.shared.id, next, patience).await
         };
         ctx.spawn(wait.into_actor(self).map(move |mirrored, _, _| {
-            answer_all(verdicts, standing, mirrored);
+            answer_all(verdicts, state, mirrored);
         }));
     }
 }

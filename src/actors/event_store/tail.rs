@@ -12,7 +12,7 @@ use crate::log::lead::Lead;
 use crate::log::object::{CommitKind, CommitObject, CorruptObject};
 use crate::log::partition::PartitionLog;
 use crate::migration::fence::may_append_in_postgres;
-use crate::migration::standing::Standing;
+use crate::migration::partition_state::PartitionState;
 use crate::store::error::StoreError;
 
 /// Commits read in one round of catching up; bounds what a round holds in memory.
@@ -32,14 +32,14 @@ pub struct Round {
 pub async fn read_on(
     deps: &WriterDeps,
     from: Offset,
-    standing: Option<Standing>,
+    state: Option<PartitionState>,
     must_be_whole: bool,
 ) -> Result<Round, StoreError> {
     let partition = deps.shared.id;
     let lead = deps.log.routes().lead(partition);
     let mut leads = true;
     if must_be_whole && lead == Lead::Postgres {
-        leads = still_leads(deps, standing).await?;
+        leads = still_leads(deps, state).await?;
     }
     // The first one decides whether there is anything at all: in most cases there is not.
     let Some(first) = deps.log.commit(partition, from).await? else {
@@ -62,12 +62,12 @@ pub async fn read_on(
 }
 
 /// Whether PostgreSQL leads as this process believes: its row says so, whatever was heard.
-async fn still_leads(deps: &WriterDeps, standing: Option<Standing>) -> Result<bool, StoreError> {
-    let (Some(table), Some(standing)) = (&deps.table, standing) else {
+async fn still_leads(deps: &WriterDeps, state: Option<PartitionState>) -> Result<bool, StoreError> {
+    let (Some(table), Some(state)) = (&deps.table, state) else {
         return Ok(true);
     };
     let view = table.view(deps.shared.id).await?;
-    let epoch = standing.stage.leadership.epoch;
+    let epoch = state.stage.leadership.epoch;
     Ok(view.is_some_and(|v| may_append_in_postgres(&v.row, epoch).is_ok()))
 }
 
@@ -87,22 +87,22 @@ impl EventStoreActor {
         self.in_round.append(&mut self.catching_up);
         self.phase = Phase::Tailing;
         let deps = self.deps.clone();
-        let standing = deps.standing();
+        let state = deps.standing();
         let somebody_waits = !self.in_round.is_empty();
-        let read = async move { read_on(&deps, from, standing, somebody_waits).await };
+        let read = async move { read_on(&deps, from, state, somebody_waits).await };
         ctx.spawn(read.into_actor(self).map(|round, actor, ctx| {
             actor.phase = Phase::Idle;
-            actor.take_in(round, ctx);
+            actor.apply(round, ctx);
             actor.checkpoint_if_due(ctx);
             actor.proceed_later(ctx);
         }));
     }
 
-    fn take_in(&mut self, round: Result<Round, StoreError>, ctx: &mut Context<Self>) {
+    fn apply(&mut self, round: Result<Round, StoreError>, ctx: &mut Context<Self>) {
         let outcome = round.and_then(|round| {
             let mut whole = round.whole;
             for object in &round.objects {
-                self.take_in_one(object).map_err(|e| self.corrupt(&e))?;
+                self.apply_one(object).map_err(|e| self.corrupt(&e))?;
             }
             if let Some(log) = &*self.deps.shared.log.read() {
                 let lead = self.deps.log.routes().lead(self.id());
@@ -117,7 +117,7 @@ impl EventStoreActor {
                 .any(|o| o.header.kind == CommitKind::Control)
             {
                 self.deps.heads.nudge();
-                self.deps.doubt.notify_one();
+                self.deps.stale.notify_one();
             }
             Ok((!round.objects.is_empty(), whole))
         });
@@ -144,7 +144,7 @@ impl EventStoreActor {
 
     /// Reads and checks an object beside the readers of the log, and keeps them out only while it is
     /// taken in: a start or a long absence has thousands of them.
-    fn take_in_one(&self, object: &CommitObject) -> Result<(), CorruptObject> {
+    fn apply_one(&self, object: &CommitObject) -> Result<(), CorruptObject> {
         let shared = &self.deps.shared;
         let checked = match &*shared.log.read() {
             // Two rounds may overlap where a put came in between.

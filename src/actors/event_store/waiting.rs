@@ -5,9 +5,9 @@ use tokio::time::Instant;
 
 use super::{Answer, AppendError};
 use crate::actors::claim::Claim;
-use crate::log::partition::Verdict;
+use crate::log::partition::AppendOutcome;
 use crate::metrics;
-use crate::migration::standing::Standing;
+use crate::migration::partition_state::PartitionState;
 use crate::store::error::{StoreError, StoreErrorKind};
 
 /// Whoever waits for a verdict.
@@ -29,14 +29,14 @@ impl Waiting {
 }
 
 /// Tells everyone his verdict, given in this stage; `mirrored`: the other store has it too.
-pub fn answer_all(verdicts: Vec<(Waiting, Verdict)>, standing: Standing, mirrored: bool) {
+pub fn answer_all(verdicts: Vec<(Waiting, AppendOutcome)>, state: PartitionState, mirrored: bool) {
     for (waiting, verdict) in verdicts {
-        if matches!(verdict, Verdict::Conflict { .. }) {
+        if matches!(verdict, AppendOutcome::Conflict { .. }) {
             metrics::version_conflict();
         }
         waiting.answer(Ok(Answer {
             verdict,
-            stage: standing.stage,
+            stage: state.stage,
             mirrored,
         }));
     }

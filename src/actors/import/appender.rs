@@ -5,11 +5,11 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::actors::event_store::LogWriter;
 use crate::actors::event_store::{AppendError, AppendRequest};
-use crate::actors::write_path::WritePath;
 use crate::domain::event::{EncodedEvents, Envelope};
 use crate::domain::ids::{CommandId, EventId, StreamName, Version};
-use crate::log::partition::Verdict;
+use crate::log::partition::AppendOutcome;
 use crate::store::error::StoreError;
 
 /// Events of one stream for the log.
@@ -43,7 +43,7 @@ pub struct Origin {
 #[async_trait(?Send)]
 pub trait Appender: Send + Sync {
     /// Appends where the stream's partition is led; the verdict is the writer's.
-    async fn append(&self, append: ImportAppend) -> Result<Verdict, AppendError>;
+    async fn append(&self, append: ImportAppend) -> Result<AppendOutcome, AppendError>;
 
     /// The version of a stream, as this process knows it; `None` if it does not know.
     fn head(&self, stream: &StreamName) -> Option<Version>;
@@ -65,8 +65,8 @@ pub trait Appender: Send + Sync {
 }
 
 #[async_trait(?Send)]
-impl Appender for WritePath {
-    async fn append(&self, append: ImportAppend) -> Result<Verdict, AppendError> {
+impl Appender for LogWriter {
+    async fn append(&self, append: ImportAppend) -> Result<AppendOutcome, AppendError> {
         let request = AppendRequest {
             stream: append.stream,
             expected: append.expected,
@@ -75,12 +75,12 @@ impl Appender for WritePath {
             events: append.events,
             deadline: append.deadline,
         };
-        let answer = WritePath::append(self, request).await?;
+        let answer = LogWriter::append(self, request).await?;
         Ok(answer.verdict)
     }
 
     fn head(&self, stream: &StreamName) -> Option<Version> {
-        self.store().head(stream)
+        self.head(stream)
     }
 
     async fn event_ids(
@@ -89,7 +89,7 @@ impl Appender for WritePath {
         from: Version,
         to: Version,
     ) -> Result<Vec<EventId>, StoreError> {
-        let events = self.store().read(stream, from, to).await?;
+        let events = self.read(stream, from, to).await?;
         let id = |bytes| Envelope::parse(bytes).map(|event| event.id);
         events
             .iter()
@@ -108,7 +108,7 @@ impl Appender for WritePath {
             import: Option<Origin>,
         }
         let unreadable = |e: String| StoreError::corrupt("log", "read imported event", e);
-        let events = self.store().read(stream, version, version).await?;
+        let events = self.read(stream, version, version).await?;
         let Some(event) = events.first() else {
             return Ok(None);
         };

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::appender::Appender;
-use self::run::{Control, ImportRun, Order, RunDeps};
+use self::run::{Control, ImportControl, ImportRun, RunDeps};
 use crate::domain::time::Clock;
 use crate::import::progress::{ImportState, ImportStatus};
 use crate::import::spec::SourceSpec;
@@ -164,7 +164,7 @@ impl Importer {
         status.limit = start.rate;
         status.started = Some(self.inner.clock.now());
         let (control, controlled) = watch::channel(Control {
-            order: Order::Run,
+            order: ImportControl::Run,
             rate: start.rate,
         });
         let (progress, seen) = watch::channel(status.clone());
@@ -196,17 +196,17 @@ impl Importer {
 
     /// Stops reading and appending until it is resumed; what is under way is finished.
     pub fn pause(&self, source: &str) -> Result<(), ImportRefused> {
-        self.steer(source, |control| control.order = Order::Pause)
+        self.steer(source, |control| control.order = ImportControl::Pause)
     }
 
     /// Goes on after a pause.
     pub fn resume(&self, source: &str) -> Result<(), ImportRefused> {
-        self.steer(source, |control| control.order = Order::Run)
+        self.steer(source, |control| control.order = ImportControl::Run)
     }
 
     /// Ends the run, after what is under way; a later start goes on from there.
     pub fn stop(&self, source: &str) -> Result<(), ImportRefused> {
-        self.steer(source, |control| control.order = Order::Stop)
+        self.steer(source, |control| control.order = ImportControl::Stop)
     }
 
     /// Changes the most rows a second; `None` takes the limit away.

@@ -19,7 +19,7 @@ pub(super) const RETRY: (Duration, Duration) = (Duration::from_millis(100), Dura
 
 /// What an import is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum ImportControl {
     /// Go on.
     Run,
     /// Finish what is under way and wait.
@@ -32,7 +32,7 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Control {
     /// What to do.
-    pub order: Order,
+    pub order: ImportControl,
     /// Most rows a second.
     pub rate: Option<u32>,
 }
@@ -101,7 +101,7 @@ impl ImportRun {
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause()) => {}
-                _ = self.control.wait_for(|c| c.order == Order::Stop) => {
+                _ = self.control.wait_for(|c| c.order == ImportControl::Stop) => {
                     return Err(ImportState::Stopped);
                 }
             }

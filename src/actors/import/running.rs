@@ -23,7 +23,7 @@ use super::limits::{
     PARK_ROWS, PORTIONS, REPORT_EVERY, SAVE_EVERY, SETTLE_EVERY, STOP_WITHIN,
 };
 use super::numbering::Numbering;
-use super::run::{Control, ImportRun, Order, RETRY};
+use super::run::{Control, ImportControl, ImportRun, RETRY};
 use super::settle::{Settled, Trouble, settle};
 use crate::domain::ids::StreamName;
 use crate::import::encoder::Encoder;
@@ -137,7 +137,7 @@ impl Running {
         loop {
             let control = *run.control.borrow_and_update();
             let now = Instant::now();
-            let ends = control.order == Order::Stop || self.failed.is_some();
+            let ends = control.order == ImportControl::Stop || self.failed.is_some();
             if ends && self.ending.is_none() {
                 self.ending = Some(now);
                 self.save_at = now;
@@ -163,10 +163,10 @@ impl Running {
             let wake = self.wake(ends, now);
             tokio::select! {
                 Some(ended) = self.under_way.next() => {
-                    self.take_in(ended, &run, control);
+                    self.settle_one(ended, &run, control);
                     // What has ended at the same time is taken in at once.
                     while let Some(Some(ended)) = self.under_way.next().now_or_never() {
-                        self.take_in(ended, &run, control);
+                        self.settle_one(ended, &run, control);
                     }
                 }
                 changed = run.control.changed() => {
@@ -194,7 +194,7 @@ impl Running {
     /// Reads and appends. A pause ends the reading: what was read is appended all the same, so that
     /// nothing is under way while it rests.
     fn begin_work(&mut self, run: &ImportRun, control: Control, follow: bool, now: Instant) {
-        let wanted = control.order == Order::Run && (!self.caught || follow);
+        let wanted = control.order == ImportControl::Run && (!self.caught || follow);
         if wanted && !self.fetching && now >= self.read_at && self.lanes.has_room() {
             let limit = control
                 .rate
@@ -303,7 +303,7 @@ impl Running {
         (through && resting && is_saved).then_some(ImportState::Done)
     }
 
-    fn take_in(&mut self, ended: Ended, run: &ImportRun, control: Control) {
+    fn settle_one(&mut self, ended: Ended, run: &ImportRun, control: Control) {
         match ended {
             Ended::Page(Ok(page), took) => {
                 self.fetching = false;
@@ -440,7 +440,7 @@ impl Running {
             .or_else(|| self.trouble.get())
             .or_else(|| self.unreachable.clone());
         let state = over.unwrap_or(match control.order {
-            Order::Pause => ImportState::Paused,
+            ImportControl::Pause => ImportState::Paused,
             _ if error.is_some() => ImportState::Waiting,
             _ if follow && self.caught && unsettled == 0 => ImportState::Following,
             _ => ImportState::Running,

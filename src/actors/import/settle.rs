@@ -13,7 +13,7 @@ use crate::domain::ids::Version;
 use crate::import::encoder::Encoder;
 use crate::import::lanes::{Queued, Run};
 use crate::import::mapping::ParkReason;
-use crate::log::partition::Verdict;
+use crate::log::partition::AppendOutcome;
 use crate::store::backoff::Backoff;
 
 /// How long one try waits for its verdict: longer than the writer tries a put, so that the writer
@@ -140,12 +140,12 @@ impl Settling {
                 deadline: Instant::now() + DEADLINE,
             };
             match self.appender.append(append).await {
-                Ok(Verdict::Committed { .. }) => {
+                Ok(AppendOutcome::Committed { .. }) => {
                     self.works();
                     self.written += left.len();
                     return Ok(());
                 }
-                Ok(Verdict::Conflict { actual }) if actual < expected => {
+                Ok(AppendOutcome::Conflict { actual }) if actual < expected => {
                     self.works();
                     let mut detail = format!(
                         "its stream's version is {actual} in the log, so versions {} to {expected} \
@@ -160,20 +160,20 @@ impl Settling {
                     }
                     return Err((ParkReason::Gap, detail));
                 }
-                Ok(Verdict::Conflict { actual }) => {
+                Ok(AppendOutcome::Conflict { actual }) => {
                     self.works();
                     return self.recognise(run, left, actual.min(last)).await;
                 }
-                Ok(Verdict::Repeated(outcome)) => {
+                Ok(AppendOutcome::Repeated(outcome)) => {
                     self.works();
                     return self.recognise(run, left, outcome.version.min(last)).await;
                 }
-                Ok(Verdict::KeyReused(_)) => {
+                Ok(AppendOutcome::KeyReused(_)) => {
                     let detail = format!("command {command} stands for something else in the log");
                     return Err((ParkReason::Diverged, detail));
                 }
                 // Imported commands have no idempotency key that would need room.
-                Ok(Verdict::KeysFull(_)) => self.wait("no room for an idempotency key").await,
+                Ok(AppendOutcome::KeysFull(_)) => self.wait("no room for an idempotency key").await,
                 // Fewer may fit; the others follow.
                 Err(AppendError::TooLarge { .. }) if left.len() > 1 => {
                     let half = &left[..left.len() / 2];

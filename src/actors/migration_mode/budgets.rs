@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::walk::Walker;
-use super::{MigrationModeDeps, Order, Ordered, consider, drive};
+use super::{MigrationModeDeps, Ordered, SwitchRequest, consider, drive};
 use crate::metrics;
 use crate::migration::guardrail::{Breach, Judgement};
 use crate::migration::stage::StageKind;
@@ -22,22 +22,22 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs
 /// Holds the budgets, for ever.
 pub(super) async fn watch_budgets(deps: Arc<MigrationModeDeps>, walker: Arc<Walker>) {
     let mut ticks = tokio::time::interval(EVERY);
-    let mut stages = deps.board.stages();
+    let mut stages = deps.registry.stages();
     let mut alerted = false;
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let mut not_before = Instant::now();
     loop {
         ticks.tick().await;
-        let found = deps.board.stages();
+        let found = deps.registry.stages();
         if found != stages {
             stages = found;
-            deps.pulse.begin_anew();
+            deps.write_stats.begin_anew();
             backoff.reset();
             not_before = Instant::now();
         }
-        let shadow = deps.board.store().log().shadow();
-        deps.pulse.divergent(shadow.take_new_mismatches());
-        let breach = match deps.pulse.judge() {
+        let shadow = deps.registry.writer().log().shadow();
+        deps.write_stats.divergent(shadow.take_new_mismatches());
+        let breach = match deps.write_stats.judge() {
             Judgement::Ok => {
                 if std::mem::take(&mut alerted) {
                     tracing::info!("within every budget again");
@@ -64,7 +64,7 @@ pub(super) async fn watch_budgets(deps: Arc<MigrationModeDeps>, walker: Arc<Walk
 }
 
 async fn walk_back(deps: &MigrationModeDeps, walker: &Walker, breach: Breach) {
-    let Some(stages) = deps.board.stages() else {
+    let Some(stages) = deps.registry.stages() else {
         return;
     };
     // Those that are furthest are the ones on trial.
@@ -73,14 +73,14 @@ async fn walk_back(deps: &MigrationModeDeps, walker: &Walker, breach: Breach) {
     let (Some(furthest), Some(goal)) = (furthest, back) else {
         return;
     };
-    let all = deps.board.store().log().partition_ids().zip(&stages);
+    let all = deps.registry.writer().log().partition_ids().zip(&stages);
     let partitions = all
         .filter(|(_, stage)| **stage == furthest)
         .map(|(partition, _)| partition)
         .collect();
     tracing::error!(%breach, %goal, from = %furthest,
         "a budget was exceeded for too long: walking one edge back, to {goal}");
-    let order = Order {
+    let order = SwitchRequest {
         goal,
         partitions,
         by: "guardrail".into(),

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::board::Board;
+use super::partition_registry::PartitionRegistry;
 use crate::actors::mirrors::Mirrors;
 use crate::clock::new_uuid;
 use crate::domain::ids::PartitionId;
 use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
-use crate::migration::edge::{Direction, Edge, Move};
 use crate::migration::gate::Figures;
+use crate::migration::transition::{Direction, Move, Transition};
 use crate::store::error::StoreError;
 use crate::store::health::Health;
 use crate::store::ports::commit_store::CommitStore;
@@ -55,7 +55,7 @@ pub struct FigureDeps {
 /// Measures what the gates of `step` ask, for the partitions that are to walk it. What cannot be
 /// measured stays unknown, and fails its gate.
 pub async fn measure(
-    board: &Board,
+    registry: &PartitionRegistry,
     deps: &FigureDeps,
     step: Move,
     partitions: &[PartitionId],
@@ -63,17 +63,17 @@ pub async fn measure(
     use Direction::{Backward, Forward};
     let mut figures = Figures::default();
     match (step.edge, step.direction) {
-        (Edge::A, Forward) => {
+        (Transition::A, Forward) => {
             figures.s3_probe = probed(deps).await;
-            figures.same_history = same_history(board, partitions).await;
+            figures.same_history = same_history(registry, partitions).await;
         }
-        (Edge::B, Forward) => {
+        (Transition::B, Forward) => {
             let verified = measured("verification", deps.verifications.last().await).flatten();
             figures.verification_age = verified.map(|v| v.age);
             figures.divergent_streams = verified.map(|v| v.divergent_streams);
             figures.s3_success_share = deps.s3_health.success_share(deps.s3_window);
-            figures.shadow_mismatches = Some(board.store().log().shadow().mismatches());
-            let lag = most_behind(board, Lead::S3, partitions).await;
+            figures.shadow_mismatches = Some(registry.writer().log().shadow().mismatches());
+            let lag = most_behind(registry, Lead::S3, partitions).await;
             figures.unmirrored = lag;
             // History is copied by the same copier, from the log's beginning on: what lags is
             // either.
@@ -85,20 +85,23 @@ pub async fn measure(
                 }
             });
         }
-        (Edge::C, Forward) => {
-            figures.s3_led_for = led_for(board, partitions);
-            figures.fallback_reads = Some(board.store().log().fallback_reads());
+        (Transition::C, Forward) => {
+            figures.s3_led_for = led_for(registry, partitions);
+            figures.fallback_reads = Some(registry.writer().log().fallback_reads());
             let status = measured("relay_lag_s", deps.delivery.status().await);
             figures.relay_lag = status.and_then(|status| {
-                let log = board.store().log();
-                relay_lag(&status.with_heads(board.store().heads()), log.partitions())
+                let log = registry.writer().log();
+                relay_lag(
+                    &status.with_heads(registry.writer().heads()),
+                    log.partitions(),
+                )
             });
         }
-        (Edge::B, Backward) => {
-            figures.mirror_behind = most_behind(board, Lead::Postgres, partitions).await;
+        (Transition::B, Backward) => {
+            figures.mirror_behind = most_behind(registry, Lead::Postgres, partitions).await;
         }
-        (Edge::C | Edge::A, Backward) => {
-            let answers = match board.table() {
+        (Transition::C | Transition::A, Backward) => {
+            let answers = match registry.table() {
                 Some(table) => table.rows().await.is_ok(),
                 None => false,
             };
@@ -147,8 +150,8 @@ fn measured<T>(figure: &'static str, outcome: Result<T, StoreError>) -> Option<T
 
 /// Whether both places hold the same object at the last offset both have: by its hash it vouches
 /// for all before it.
-async fn same_history(board: &Board, partitions: &[PartitionId]) -> Option<bool> {
-    let log = board.store().log();
+async fn same_history(registry: &PartitionRegistry, partitions: &[PartitionId]) -> Option<bool> {
+    let log = registry.writer().log();
     let postgres = log.place(Lead::Postgres)?;
     for partition in partitions {
         let common = async {
@@ -180,8 +183,12 @@ async fn same_history(board: &Board, partitions: &[PartitionId]) -> Option<bool>
 }
 
 /// Commits that `to` lacks; of several partitions the most.
-async fn most_behind(board: &Board, to: Lead, partitions: &[PartitionId]) -> Option<u64> {
-    let store = board.store();
+async fn most_behind(
+    registry: &PartitionRegistry,
+    to: Lead,
+    partitions: &[PartitionId],
+) -> Option<u64> {
+    let store = registry.writer();
     let place = store.log().place(to)?;
     let mut most = 0;
     for partition in partitions {
@@ -195,8 +202,8 @@ async fn most_behind(board: &Board, to: Lead, partitions: &[PartitionId]) -> Opt
 
 /// For how long S3 has led; of several partitions the shortest. By PostgreSQL's clock, as of when the
 /// rows were read last: that of this process may leap.
-fn led_for(board: &Board, partitions: &[PartitionId]) -> Option<Duration> {
-    let rows = board.rows();
+fn led_for(registry: &PartitionRegistry, partitions: &[PartitionId]) -> Option<Duration> {
+    let rows = registry.rows();
     let age = |partition: &PartitionId| {
         let seen = rows.get(partition)?;
         (seen.row.stage.lead() == Lead::S3).then_some(())?;

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::board::Board;
+use super::partition_registry::PartitionRegistry;
 use crate::actors::mirror::copier::{copy_some, prove_end};
 use crate::clock::new_uuid;
 use crate::domain::ids::{Offset, PartitionId, WriterId};
 use crate::log::lead::{Lead, Leadership};
 use crate::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT};
 use crate::metrics;
-use crate::migration::edge::{Edge, Move};
 use crate::migration::handoff::{
     Action, Known, PostgresView, Reason, S3View, Wish, begin, next_action,
 };
 use crate::migration::record::{Change, MigrationRow};
+use crate::migration::transition::{Move, Transition};
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::ports::commit_store::CommitStore as _;
@@ -51,7 +51,7 @@ pub struct Moved {
 /// The I/O of one partition's moves.
 pub struct Mover<'a> {
     /// Where everything is.
-    pub board: &'a Board,
+    pub registry: &'a PartitionRegistry,
     /// The rows.
     pub table: &'a dyn MigrationTable,
     /// Which partition.
@@ -83,7 +83,7 @@ impl Mover<'_> {
             match action {
                 Action::Done(leadership) => {
                     let pause = begun.map_or(Duration::ZERO, |at| at.elapsed());
-                    if begun.is_some() && step.edge == Edge::B {
+                    if begun.is_some() && step.edge == Transition::B {
                         self.ended(step.to().lead(), leadership, pause);
                     }
                     return Ok(Moved { leadership, pause });
@@ -215,13 +215,13 @@ impl Mover<'_> {
     /// Whoever writes learns of a step at once. Where it cannot be read back now, it is read a
     /// moment later: the step itself is made, and must not be reported as failed.
     async fn tell(&self) {
-        if let Err(error) = self.board.look().await {
+        if let Err(error) = self.registry.refresh().await {
             tracing::debug!(partition = %self.partition, %error, "a step is published later");
         }
     }
 
     async fn copy(&self, to: Lead, up_to: Offset) -> Result<bool, StoreError> {
-        let log = self.board.store().log();
+        let log = self.registry.writer().log();
         let place = log.place(to).ok_or_else(no_s3)?;
         let hint = match to {
             Lead::S3 => self.mirrored(),
@@ -243,11 +243,15 @@ impl Mover<'_> {
 
     /// An offset before which S3 is known to have everything.
     fn mirrored(&self) -> Offset {
-        self.board.store().log().routes().mirrored(self.partition)
+        self.registry
+            .writer()
+            .log()
+            .routes()
+            .mirrored(self.partition)
     }
 
     async fn put_control(&self, offset: Offset, record: ControlRecord) -> Result<bool, StoreError> {
-        let store = self.board.store();
+        let store = self.registry.writer();
         let last = match offset.checked_sub(1) {
             Some(last) => store.log().s3().get(self.partition, last).await?,
             None => None,
@@ -264,7 +268,7 @@ impl Mover<'_> {
             writer: WriterId(new_uuid()),
             batch: 0,
             prev: last.hash(),
-            at: self.board.clock().now(),
+            at: self.registry.clock().now(),
             count: 1,
             kind: CommitKind::Control,
         };
@@ -272,7 +276,7 @@ impl Mover<'_> {
         // Whether ours or another's: the next look finds it, and so do the writers once the row, or
         // the end of the bucket's log, tells them who leads. They are not waited for: they wait for
         // us.
-        store.log().put_commit(&object).await.map(|_| true)
+        store.log().s3().put(&object).await.map(|_| true)
     }
 
     /// Looks at both stores. S3 that cannot be read, for whatever reason, is S3 that is away: a
@@ -304,7 +308,7 @@ impl Mover<'_> {
     /// The end of S3's log and its last control record, both from S3 alone: what this process has
     /// read of the log may be older, or of the other store.
     async fn s3(&self) -> Result<S3View, StoreError> {
-        let store = self.board.store();
+        let store = self.registry.writer();
         let s3 = store.log().s3();
         let read = store.with_log(self.partition, |log| log.next_offset());
         let mut from = self.mirrored().min(read.unwrap_or(0));

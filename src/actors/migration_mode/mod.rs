@@ -2,14 +2,14 @@
 //! operators order. The channel keeps the last stage, so this actor's death stops switches, never
 //! traffic; the next incarnation, here or in another process, goes on with them.
 //!
-//! * [`board`]: where the partitions stand; [`walk`]: a switch, edge by edge
+//! * [`partition_registry`]: where the partitions stand; [`walk`]: a switch, edge by edge
 //! * [`handoff`]: the I/O of moving the lead; [`figures`]: what the gates ask for
 //! * [`budgets`]: those of a young stage
 
-pub mod board;
 mod budgets;
 pub mod figures;
 pub mod handoff;
+pub mod partition_registry;
 pub mod walk;
 
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
-pub use self::board::{Board, BoardDeps};
 pub use self::figures::{FigureDeps, Verifications, Verified};
+pub use self::partition_registry::{PartitionRegistry, PartitionRegistryDeps};
 pub use self::walk::{PATIENCE, Planned, Walker};
 
-use super::arbiters::Place;
-use super::pulse::Pulse;
+use super::arbiters::ArbiterSlot;
 use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
+use super::write_stats::WriteStats;
 use crate::clock::new_uuid;
 use crate::domain::ids::PartitionId;
 use crate::migration::record::Step;
@@ -51,11 +51,11 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// What the actor needs.
 pub struct MigrationModeDeps {
     /// Where the partitions stand.
-    pub board: Arc<Board>,
+    pub registry: Arc<PartitionRegistry>,
     /// Walks switches; `None` where PostgreSQL is no place of the log.
     pub walker: Option<Arc<Walker>>,
     /// How writes fare.
-    pub pulse: Arc<Pulse>,
+    pub write_stats: Arc<WriteStats>,
     /// How often PostgreSQL is looked at without a reason.
     pub poll: Duration,
     /// The switch this process drives or drove last.
@@ -66,7 +66,7 @@ pub struct MigrationModeDeps {
 
 /// Starts the actor.
 pub fn start(supervisor: &Supervisor, deps: Arc<MigrationModeDeps>) -> Handle<MigrationModeActor> {
-    let (kind, place) = (ActorKind::MigrationMode, Place::Background);
+    let (kind, place) = (ActorKind::MigrationMode, ArbiterSlot::Background);
     supervisor.child("migration_mode", kind, place, move || MigrationModeActor {
         deps: deps.clone(),
     })
@@ -80,7 +80,7 @@ pub struct MigrationModeActor {
 /// An order to switch; answered when the walk has begun, or is refused.
 #[derive(Message)]
 #[rtype(result = "Result<Ordered, StoreError>")]
-pub struct Order {
+pub struct SwitchRequest {
     /// The stage to reach.
     pub goal: StageKind,
     /// The partitions that are to reach it.
@@ -148,16 +148,16 @@ impl Supervised for MigrationModeActor {
     }
 }
 
-/// Keeps the board up to date, for ever.
+/// Keeps the registry up to date, for ever.
 async fn watch_stages(deps: Arc<MigrationModeDeps>) {
-    let mut heads = deps.board.store().heads().subscribe();
+    let mut heads = deps.registry.writer().heads().subscribe();
     let mut reachable = true;
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
         heads.mark_unchanged();
         // With S3 leading nobody has to wait for PostgreSQL's answer.
-        deps.board.hear();
-        let looked = match timeout(FIRST_LOOK, deps.board.look()).await {
+        deps.registry.hear();
+        let looked = match timeout(FIRST_LOOK, deps.registry.refresh()).await {
             Ok(looked) => looked.map_err(|e| e.to_string()),
             Err(_) => Err("no answer yet".to_owned()),
         };
@@ -172,7 +172,7 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
             _ => {}
         }
         reachable = looked.is_ok();
-        let unknown = deps.board.stages().is_none();
+        let unknown = deps.registry.stages().is_none();
         // However many doubt what was published: PostgreSQL that refuses at once is asked ever more
         // seldom. What the log says is heard at once all the same.
         let not_before = match reachable {
@@ -185,7 +185,7 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
         let news = async {
             loop {
                 tokio::select! {
-                    () = deps.board.doubt().notified() => {}
+                    () = deps.registry.stale().notified() => {}
                     // Heads move with every commit: they matter only while somebody waits for a
                     // partition to be opened.
                     Ok(()) = heads.changed(), if unknown => {}
@@ -193,7 +193,7 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
                 if Instant::now() >= not_before {
                     return;
                 }
-                deps.board.hear();
+                deps.registry.hear();
                 tokio::time::sleep(HEAR_PAUSE).await;
             }
         };
@@ -241,7 +241,7 @@ async fn settle_orphans(deps: &MigrationModeDeps, walker: &Walker) {
     if !matches!(walker.table.current_switch().await, Ok(None)) {
         return;
     }
-    let rows = deps.board.rows();
+    let rows = deps.registry.rows();
     let left = rows.iter().filter(|(_, seen)| {
         let young = seen.unchanged().is_some_and(|age| age < PATIENCE);
         seen.row.step != Step::Steady && !young
@@ -258,10 +258,10 @@ async fn drive(deps: &MigrationModeDeps, walker: &Walker, switch: Switch) {
     deps.driving.store(false, Ordering::Release);
 }
 
-impl Handler<Order> for MigrationModeActor {
+impl Handler<SwitchRequest> for MigrationModeActor {
     type Result = ResponseActFuture<Self, Result<Ordered, StoreError>>;
 
-    fn handle(&mut self, order: Order, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, order: SwitchRequest, _: &mut Self::Context) -> Self::Result {
         let deps = self.deps.clone();
         let consider = async move { consider(&deps, order).await };
         Box::pin(consider.into_actor(self).map(|ordered, actor, ctx| {
@@ -279,7 +279,7 @@ impl Handler<Order> for MigrationModeActor {
     }
 }
 
-async fn consider(deps: &MigrationModeDeps, order: Order) -> Result<Ordered, StoreError> {
+async fn consider(deps: &MigrationModeDeps, order: SwitchRequest) -> Result<Ordered, StoreError> {
     let Some(walker) = &deps.walker else {
         return Ok(Ordered::Busy(None));
     };
@@ -298,7 +298,7 @@ async fn consider(deps: &MigrationModeDeps, order: Order) -> Result<Ordered, Sto
         reason: order.reason,
         force: order.force,
         automatic: order.automatic,
-        begun: deps.board.clock().now(),
+        begun: deps.registry.clock().now(),
         ended: None,
         state: SwitchState::Walking,
         error: None,

@@ -10,17 +10,17 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use super::board::Board;
 use super::figures::{FigureDeps, measure};
 use super::handoff::{Moved, Mover};
+use super::partition_registry::PartitionRegistry;
 use crate::domain::ids::PartitionId;
 use crate::flaws::{Flaw, flawed};
 use crate::metrics;
-use crate::migration::edge::{Edge, Move, next_move, path};
 use crate::migration::gate::{GateKind, GateReport, GateSettings, GateState, evaluate, may_pass};
 use crate::migration::record::Step;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::{EdgeReport, Switch, SwitchState};
+use crate::migration::transition::{Move, Transition, next_move, path};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::ports::migration_table::{MigrationTable, RowSeen};
 
@@ -44,7 +44,7 @@ pub const PATIENCE: Duration = Duration::from_secs(3);
 /// What walking needs.
 pub struct Walker {
     /// Where everything is.
-    pub board: Arc<Board>,
+    pub registry: Arc<PartitionRegistry>,
     /// The rows and the switches.
     pub table: Arc<dyn MigrationTable>,
     /// What the gates ask.
@@ -96,7 +96,7 @@ impl Walker {
                 .filter(|(_, from)| path(*from, goal).contains(&step))
                 .map(|(partition, _)| *partition)
                 .collect();
-            let figures = measure(&self.board, &self.figures, step, &walkers).await;
+            let figures = measure(&self.registry, &self.figures, step, &walkers).await;
             let force = force || flawed(Flaw::SkipGates);
             planned.push(Planned {
                 step,
@@ -169,7 +169,7 @@ impl Walker {
                 partitions: partitions.clone(),
                 state: SwitchState::Walking,
                 gates: serde_json::Value::Null,
-                begun: self.board.clock().now(),
+                begun: self.registry.clock().now(),
                 ended: None,
                 pause_ms: Default::default(),
             });
@@ -224,7 +224,7 @@ impl Walker {
         let mut recorded = Instant::now();
         let mut first = true;
         loop {
-            let figures = measure(&self.board, &self.figures, step, partitions).await;
+            let figures = measure(&self.registry, &self.figures, step, partitions).await;
             let force = switch.force || flawed(Flaw::SkipGates);
             let gates = evaluate(step, &figures, &self.gates, force);
             let open = may_pass(&gates);
@@ -235,7 +235,7 @@ impl Walker {
                 edge.gates = serde_json::to_value(&gates).unwrap_or_default();
                 if hopeless {
                     edge.state = SwitchState::Refused;
-                    edge.ended = Some(self.board.clock().now());
+                    edge.ended = Some(self.registry.clock().now());
                 }
             }
             if std::mem::take(&mut first) || recorded.elapsed() > RECORD {
@@ -261,7 +261,7 @@ impl Walker {
     ) -> Option<Vec<(PartitionId, Result<Moved, StoreError>)>> {
         let moves = partitions.iter().map(|partition| async move {
             let mover = Mover {
-                board: &self.board,
+                registry: &self.registry,
                 table: &*self.table,
                 partition: *partition,
                 max_lag: self.gates.max_lag,
@@ -305,7 +305,7 @@ impl Walker {
     pub(super) async fn settle(&self, partition: PartitionId, seen: &RowSeen) {
         tracing::warn!(%partition, step = %seen.row.step, "ending a hand-off that nobody drives");
         let mover = Mover {
-            board: &self.board,
+            registry: &self.registry,
             table: &*self.table,
             partition,
             max_lag: self.gates.max_lag,
@@ -329,7 +329,7 @@ impl Walker {
         for (partition, moved) in walked {
             match moved {
                 Ok(moved) => {
-                    if step.edge == Edge::B {
+                    if step.edge == Transition::B {
                         let pause = moved.pause.as_secs_f64() * 1e3;
                         edge.pause_ms.insert(partition, pause);
                     }
@@ -351,7 +351,7 @@ impl Walker {
         };
         failed.append(&mut undone);
         edge.state = state;
-        edge.ended = Some(self.board.clock().now());
+        edge.ended = Some(self.registry.clock().now());
         (state, (!failed.is_empty()).then(|| failed.join("; ")))
     }
 
@@ -377,7 +377,7 @@ impl Walker {
     ) -> Option<Switch> {
         switch.state = state;
         switch.error = error;
-        switch.ended = Some(self.board.clock().now());
+        switch.ended = Some(self.registry.clock().now());
         metrics::switch_ended(switch.goal.as_str(), state.as_str());
         tracing::info!(id = %switch.id, goal = %switch.goal, state = state.as_str(),
             error = switch.error, "the switch has ended");

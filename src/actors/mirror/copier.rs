@@ -24,8 +24,8 @@ use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::COPY;
-use crate::store::log::event_log::EventLog;
 use crate::store::log::log_heads::LogHeads;
+use crate::store::log::log_reader::LogReader;
 
 /// Commits copied at a time.
 const COPY_COMMITS: u64 = 256;
@@ -48,7 +48,7 @@ const TOLD_AFTER: u32 = 5;
 /// Copies some of what `to` lacks from `from` on, before `up_to`; answers the first offset it is not
 /// known to have. Needs `from < up_to`, and everything before `up_to` to be in the log.
 pub async fn copy_some(
-    log: &EventLog,
+    log: &LogReader,
     partition: PartitionId,
     to: Lead,
     from: Offset,
@@ -80,7 +80,7 @@ pub async fn copy_some(
 /// Makes sure that what `to` holds before `end` is what the other place holds there. By its hash that
 /// commit vouches for all before it: nothing is to be put on top of a copy that went another way.
 pub async fn prove_end(
-    log: &EventLog,
+    log: &LogReader,
     partition: PartitionId,
     to: Lead,
     end: Offset,
@@ -142,7 +142,7 @@ impl Copier {
             heads.mark_unchanged();
             stages.mark_unchanged();
             let Some(to) = self.direction() else {
-                self.rest();
+                self.idle();
                 if stages.changed().await.is_err() {
                     return;
                 }
@@ -192,8 +192,8 @@ impl Copier {
 
     fn direction(&self) -> Option<Lead> {
         let stages = self.deps.stages.borrow();
-        let standing = stages.get(usize::from(self.partition.0)).copied().flatten();
-        match standing?.kind()? {
+        let state = stages.get(usize::from(self.partition.0)).copied().flatten();
+        match state?.kind()? {
             StageKind::DualWritePostgres => Some(Lead::S3),
             StageKind::DualWriteS3 => Some(Lead::Postgres),
             StageKind::Legacy | StageKind::S3Only => None,
@@ -221,7 +221,7 @@ impl Copier {
         }
     }
 
-    fn rest(&mut self) {
+    fn idle(&mut self) {
         self.deps
             .log
             .alarms()
@@ -269,18 +269,18 @@ impl Copier {
         let in_step = self.deps.mirrors.of(self.partition).in_step;
         if !in_step && head - from > IN_STEP {
             // The log goes on while history is held back.
-            while timeout(LOOK, self.deps.brake.may_begin()).await.is_err() {
+            while timeout(LOOK, self.deps.throttle.may_begin()).await.is_err() {
                 self.show_lag(to);
             }
         }
         let begun = Instant::now();
         let (next, events) = copy_some(&self.deps.log, self.partition, to, from, head).await?;
-        self.deps.brake.count(events);
+        self.deps.throttle.count(events);
         let head = self.deps.heads.next_offset(self.partition);
         let in_step = self.deps.mirrors.of(self.partition).in_step;
         self.reached(to, next, in_step || head.saturating_sub(next) <= IN_STEP);
         if head.saturating_sub(next) > IN_STEP {
-            self.deps.brake.spend(events, begun).await;
+            self.deps.throttle.spend(events, begun).await;
         }
         Ok(true)
     }

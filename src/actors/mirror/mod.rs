@@ -1,40 +1,40 @@
 //! MirrorActor: keeps the copy in the store that does not lead, while both are kept. A thin shell:
 //! what it does is in [`copier`]; its state is rebuilt by asking the copy where it ends.
 
-pub mod brake;
 pub mod copier;
+pub mod throttle;
 
 use std::sync::Arc;
 
 use actix::prelude::*;
 use tokio::sync::watch;
 
-pub use brake::Brake;
 pub use copier::Copier;
+pub use throttle::Throttle;
 
-use super::arbiters::Place;
+use super::arbiters::ArbiterSlot;
 use super::mirrors::Mirrors;
 use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
-use super::write_path::Standings;
+use crate::migration::partition_state::PartitionStates;
 use crate::store::halts::Halts;
-use crate::store::log::event_log::EventLog;
 use crate::store::log::log_heads::LogHeads;
+use crate::store::log::log_reader::LogReader;
 
 /// What the copiers work with.
 #[derive(Clone)]
 pub struct MirrorDeps {
     /// The log, with both places.
-    pub log: Arc<EventLog>,
+    pub log: Arc<LogReader>,
     /// How far it is known to reach.
     pub heads: Arc<LogHeads>,
     /// Which way to copy.
-    pub stages: watch::Receiver<Standings>,
+    pub stages: watch::Receiver<PartitionStates>,
     /// Where it is told how far the copies are.
     pub mirrors: Arc<Mirrors>,
     /// How fast history is copied.
-    pub brake: Arc<Brake>,
+    pub throttle: Arc<Throttle>,
     /// Where it is told that a copy does not go on.
     pub halts: Halts,
 }
@@ -65,7 +65,10 @@ impl Supervised for MirrorActor {
 
 /// Starts the actor.
 pub fn start(supervisor: &Supervisor, deps: MirrorDeps) -> Handle<MirrorActor> {
-    supervisor.child("mirror", ActorKind::Mirror, Place::Background, move || {
-        MirrorActor { deps: deps.clone() }
-    })
+    supervisor.child(
+        "mirror",
+        ActorKind::Mirror,
+        ArbiterSlot::Background,
+        move || MirrorActor { deps: deps.clone() },
+    )
 }

@@ -7,7 +7,7 @@ use actix::prelude::*;
 
 pub use tailer::{OutboxDeps, Tailer};
 
-use super::arbiters::Place;
+use super::arbiters::ArbiterSlot;
 use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
@@ -35,7 +35,10 @@ impl Supervised for OutboxActor {
 
 /// Starts the actor.
 pub fn start(supervisor: &Supervisor, deps: OutboxDeps) -> Handle<OutboxActor> {
-    supervisor.child("outbox", ActorKind::Outbox, Place::Background, move || {
-        OutboxActor { deps: deps.clone() }
-    })
+    supervisor.child(
+        "outbox",
+        ActorKind::Outbox,
+        ArbiterSlot::Background,
+        move || OutboxActor { deps: deps.clone() },
+    )
 }

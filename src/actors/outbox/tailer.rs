@@ -14,23 +14,23 @@ use futures_util::stream::TryStreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::actors::damaged::Damaged;
+use crate::actors::corrupt_partitions::CorruptPartitions;
 use crate::actors::halted::Halted;
-use crate::actors::write_path::Standings;
 use crate::domain::ids::{Offset, PartitionId};
-use crate::log::identity::{Foreign, Mark, Verdict};
+use crate::log::identity::{Foreign, Mark, Ownership};
 use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
 use crate::metrics::{self, OUTBOX_WATERMARK_LAG};
+use crate::migration::partition_state::PartitionState;
+use crate::migration::partition_state::PartitionStates;
 use crate::migration::stage::Mode;
-use crate::migration::standing::Standing;
 use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::halts::{self, Halts};
 use crate::store::log::delivered;
-use crate::store::log::event_log::EventLog;
 use crate::store::log::log_heads::LogHeads;
+use crate::store::log::log_reader::LogReader;
 use crate::store::log::outbox_rows::rows_of;
 use crate::store::ports::delivery::{CommitGroup, DeliveryStore};
 use crate::store::ports::object_store::ObjectStore;
@@ -66,7 +66,7 @@ const WHAT_TO_DO: &str = "Nothing of it is delivered until that is put right, an
 #[derive(Clone)]
 pub struct OutboxDeps {
     /// The log.
-    pub log: Arc<EventLog>,
+    pub log: Arc<LogReader>,
     /// How far it is known to reach.
     pub heads: Arc<LogHeads>,
     /// The outbox.
@@ -76,7 +76,7 @@ pub struct OutboxDeps {
     /// The topics' names.
     pub topics: TopicNames,
     /// In which mode events are committed, and by whom partitions are led.
-    pub stages: watch::Receiver<Standings>,
+    pub stages: watch::Receiver<PartitionStates>,
     /// Wakes the relay.
     pub recorded: Arc<Notify>,
     /// How often to look for commits of other processes.
@@ -94,7 +94,7 @@ pub struct Tailer {
     lagging: BTreeSet<PartitionId>,
     looked: Option<Instant>,
     read: Instant,
-    damaged: Damaged,
+    damaged: CorruptPartitions,
     halted: Halted,
 }
 
@@ -109,7 +109,7 @@ impl Tailer {
     /// A tailer that knows nothing yet.
     pub fn new(deps: OutboxDeps) -> Self {
         Self {
-            damaged: Damaged::new(halts::OUTBOX, deps.halts.clone()),
+            damaged: CorruptPartitions::new(halts::OUTBOX, deps.halts.clone()),
             deps,
             cursors: BTreeMap::new(),
             lagging: BTreeSet::new(),
@@ -176,7 +176,7 @@ impl Tailer {
             match read.transpose() {
                 None => self.halt(*partition, Foreign::Diverged, from.next),
                 Some(read) => match read {
-                    Err(error) if Damaged::is_damage(&error) => {
+                    Err(error) if CorruptPartitions::is_damage(&error) => {
                         self.damaged.note(*partition, &error, Instant::now());
                     }
                     group => {
@@ -215,19 +215,19 @@ impl Tailer {
         Ok(true)
     }
 
-    fn standing_of(&self, partition: PartitionId) -> Option<Standing> {
+    fn state_of(&self, partition: PartitionId) -> Option<PartitionState> {
         let stages = self.deps.stages.borrow();
         stages.get(usize::from(partition.0)).copied().flatten()
     }
 
     fn mode_of(&self, partition: PartitionId) -> Mode {
-        let standing = self.standing_of(partition);
-        standing.map_or(Mode::S3Only, |s| s.stage.mode)
+        let state = self.state_of(partition);
+        state.map_or(Mode::S3Only, |s| s.stage.mode)
     }
 
     fn appends_bring_rows(&self, partition: PartitionId) -> bool {
-        let standing = self.standing_of(partition);
-        standing.is_some_and(|s| s.stage.leadership.lead == Lead::Postgres)
+        let state = self.state_of(partition);
+        state.is_some_and(|s| s.stage.leadership.lead == Lead::Postgres)
     }
 
     /// Where appends bring their rows along: wakes the relay for those, and now and then looks
@@ -312,8 +312,8 @@ impl Tailer {
             let start = Mark::start(self.deps.log.id());
             let mark = recorded.get(&partition).copied().unwrap_or(start);
             match self.deps.log.judge(partition, &mark).await? {
-                Verdict::Foreign(why) => self.halt(partition, why, mark.next),
-                Verdict::Ours { hash, marked } => {
+                Ownership::Foreign(why) => self.halt(partition, why, mark.next),
+                Ownership::Ours { hash, marked } => {
                     self.halted.goes_on(self.deps.log.alarms(), partition);
                     let cursor = self.stand(partition, mark, hash, marked).await?;
                     self.cursors.insert(partition, cursor);
@@ -356,11 +356,11 @@ impl Tailer {
             let mut start = Mark::start(log.id());
             if let Some(mark) = delivered.get(partition) {
                 match log.judge(*partition, mark).await? {
-                    Verdict::Ours {
+                    Ownership::Ours {
                         hash: Some(hash), ..
                     } => start = Mark::on(log.id(), mark.next, hash),
-                    Verdict::Ours { hash: None, .. } => start = *mark,
-                    Verdict::Foreign(why) => {
+                    Ownership::Ours { hash: None, .. } => start = *mark,
+                    Ownership::Foreign(why) => {
                         let what = why.describe(delivered::KEY, *partition, mark.next);
                         tracing::error!(%partition, reason = why.as_str(),
                             "{what}. Delivery begins with the first event: all are repeated");
@@ -469,7 +469,7 @@ impl Tailer {
                 }
                 Ok(None) => break,
                 // What is whole before it is taken in first.
-                Err(error) if Damaged::is_damage(&error) && group.to > from.next => break,
+                Err(error) if CorruptPartitions::is_damage(&error) && group.to > from.next => break,
                 Err(error) => return Err(error),
             }
         }

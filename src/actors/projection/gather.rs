@@ -7,13 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
-use crate::actors::damaged::Damaged;
+use crate::actors::corrupt_partitions::CorruptPartitions;
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::flaws::{Flaw, strikes};
 use crate::log::object::ObjectHash;
 use crate::projection::changes::{Changes, ParkedEvent};
 use crate::store::error::StoreError;
-use crate::store::log::event_log::EventLog;
+use crate::store::log::log_reader::LogReader;
 use crate::store::ports::read_model::Move;
 
 /// How much one transaction takes in, about: a commit object is taken whole.
@@ -61,7 +61,7 @@ impl Gathered {
 /// Reads and folds the stretches until the limits are reached. Gives the thread away after every
 /// commit object.
 pub(super) async fn gather(
-    log: Arc<EventLog>,
+    log: Arc<LogReader>,
     stretches: Vec<Stretch>,
     limits: BatchLimits,
 ) -> Result<Gathered, StoreError> {
@@ -78,7 +78,7 @@ pub(super) async fn gather(
                 Ok(Some(object)) => object,
                 Ok(None) => break,
                 // What is whole before it is taken in first.
-                Err(error) if Damaged::is_damage(&error) => {
+                Err(error) if CorruptPartitions::is_damage(&error) => {
                     if to == stretch.from {
                         gathered.damaged.push((stretch.partition, error));
                     }

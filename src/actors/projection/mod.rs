@@ -17,7 +17,7 @@ pub use self::follow::follow;
 pub use self::gather::BatchLimits;
 pub use self::progress::ProjectionProgress;
 pub use self::projector::Projector;
-use super::arbiters::Place;
+use super::arbiters::ArbiterSlot;
 use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
@@ -25,8 +25,8 @@ use crate::projection::changes::ParkedEvent;
 use crate::store::error::StoreError;
 use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
-use crate::store::log::event_log::EventLog;
 use crate::store::log::log_heads::LogHeads;
+use crate::store::log::log_reader::LogReader;
 use crate::store::ports::read_model::{Generation, ProjectionStatus, ReadModel};
 
 /// How long a model may stand still, while the log goes on and another process is believed to
@@ -60,7 +60,7 @@ impl Default for ProjectionSettings {
 #[derive(Clone)]
 pub struct ProjectionDeps {
     /// The log.
-    pub log: Arc<EventLog>,
+    pub log: Arc<LogReader>,
     /// How far it reaches.
     pub heads: Arc<LogHeads>,
     /// Where the read model is kept.
@@ -96,7 +96,7 @@ pub fn start(supervisor: &Supervisor, deps: ProjectionDeps) -> Handle<Projection
     supervisor.child(
         "projection",
         ActorKind::Projection,
-        Place::Background,
+        ArbiterSlot::Background,
         move || ProjectionActor::new(deps.clone()),
     )
 }

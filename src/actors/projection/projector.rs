@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::gather::{Gathered, Stretch, gather};
 use super::{ProjectionDeps, TAKE_OVER_AFTER};
-use crate::actors::damaged::Damaged;
+use crate::actors::corrupt_partitions::CorruptPartitions;
 use crate::actors::halted::Halted;
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::log::identity::Mark;
@@ -63,7 +63,7 @@ pub struct Projector {
     pub(super) distrusted: Option<Generation>,
     /// Partitions of whose model it was said that it is made anew.
     pub(super) remade: BTreeSet<PartitionId>,
-    damaged: Damaged,
+    damaged: CorruptPartitions,
     pub(super) halted: Halted,
 }
 
@@ -87,7 +87,7 @@ impl Projector {
     /// `changed` is notified when the generations were changed by this process.
     pub fn new(deps: ProjectionDeps, changed: Arc<Notify>) -> Self {
         Self {
-            damaged: Damaged::new(halts::PROJECTION, deps.halts.clone()),
+            damaged: CorruptPartitions::new(halts::PROJECTION, deps.halts.clone()),
             deps,
             changed,
             turn: TURN.0,
@@ -279,7 +279,7 @@ impl Projector {
         self.adapt(asked, &gathered);
         let events = gathered.count;
         let moves = gathered.moves.clone();
-        let Some(parked) = self.take_in(state.generation, gathered).await? else {
+        let Some(parked) = self.apply(state.generation, gathered).await? else {
             return Ok(Step::Rival);
         };
         for stretch in moves {
@@ -332,7 +332,7 @@ impl Projector {
 
     /// Has a batch taken in; gives the number of parked events, `None` when somebody else moved
     /// the model on.
-    async fn take_in(
+    async fn apply(
         &self,
         generation: Generation,
         gathered: Gathered,

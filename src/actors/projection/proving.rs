@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::projector::Projector;
 use crate::domain::ids::{Offset, PartitionId};
-use crate::log::identity::{Foreign, Mark, Verdict};
+use crate::log::identity::{Foreign, Mark, Ownership};
 use crate::store::alarms::CopyKind;
 use crate::store::error::StoreError;
 use crate::store::ports::read_model::{GenerationState, Generations};
@@ -56,7 +56,7 @@ impl Projector {
                 continue;
             }
             match self.deps.log.judge(partition, &mark).await? {
-                Verdict::Ours { hash, marked } => {
+                Ownership::Ours { hash, marked } => {
                     if is_live {
                         self.halted.goes_on(self.deps.log.alarms(), partition);
                     }
@@ -72,24 +72,24 @@ impl Projector {
                     }
                     self.proven.insert(key, mark);
                 }
-                Verdict::Foreign(why) if !is_live => {
+                Ownership::Foreign(why) if !is_live => {
                     tracing::error!(%partition, generation = state.generation.0,
                         reason = why.as_str(), "a rebuild of the read model is not of this log: \
                         it begins anew");
                     self.deps.model.discard(state.generation).await?;
                     return Ok(false);
                 }
-                Verdict::Foreign(Foreign::Behind) => {
+                Ownership::Foreign(Foreign::Behind) => {
                     let found = (Foreign::Behind, mark.next);
                     let alarms = self.deps.log.alarms();
                     self.halted.note(alarms, partition, found, WAITS, now);
                 }
-                Verdict::Foreign(why @ Foreign::OtherLog { .. }) => {
+                Ownership::Foreign(why @ Foreign::OtherLog { .. }) => {
                     self.say(why, partition, mark.next, DROPPED);
                     self.deps.model.discard(state.generation).await?;
                     return Ok(false);
                 }
-                Verdict::Foreign(why @ Foreign::Diverged) => {
+                Ownership::Foreign(why @ Foreign::Diverged) => {
                     self.say(why, partition, mark.next, MADE_ANEW);
                     self.distrusted = Some(state.generation);
                 }

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt};
 
 use crate::domain::ids::Position;
 use crate::store::error::StoreError;
-use crate::store::log::event_log::EventLog;
+use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::OutboxRow;
 
 /// Requests in flight; enough to hide tens of milliseconds each.
@@ -19,7 +19,7 @@ const GAP_BYTES: u32 = 64 * 1024;
 
 /// Reads the events of `rows`, which are in position order.
 pub async fn load(
-    log: &EventLog,
+    log: &LogReader,
     rows: &[&OutboxRow],
 ) -> HashMap<Position, Result<Bytes, StoreError>> {
     let mut bodies: HashMap<Position, Result<Bytes, StoreError>> = HashMap::new();
@@ -58,7 +58,7 @@ fn is_near(a: &OutboxRow, b: &OutboxRow) -> bool {
         && b.start - a.start <= a.len.saturating_add(GAP_BYTES)
 }
 
-async fn read_run(log: &EventLog, run: &[&OutboxRow]) -> Result<Bytes, StoreError> {
+async fn read_run(log: &LogReader, run: &[&OutboxRow]) -> Result<Bytes, StoreError> {
     let (Some(first), Some(last)) = (run.first(), run.last()) else {
         return Ok(Bytes::new());
     };

@@ -12,7 +12,7 @@ use actix::prelude::*;
 pub use publisher::{Publisher, RelayDeps, RelaySettings};
 pub use queue::QueueLimits;
 
-use super::arbiters::Place;
+use super::arbiters::ArbiterSlot;
 use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
@@ -41,7 +41,10 @@ impl Supervised for RelayActor {
 /// Starts the actor. Whoever ends it for good gives its
 /// leases up with [`DeliveryStore::release`](crate::store::ports::delivery::DeliveryStore::release).
 pub fn start(supervisor: &Supervisor, deps: RelayDeps) -> Handle<RelayActor> {
-    supervisor.child("relay", ActorKind::Relay, Place::Background, move || {
-        RelayActor { deps: deps.clone() }
-    })
+    supervisor.child(
+        "relay",
+        ActorKind::Relay,
+        ArbiterSlot::Background,
+        move || RelayActor { deps: deps.clone() },
+    )
 }

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use crate::domain::ids::{Offset, PartitionId};
-use crate::log::identity::{Before, Mark, Verdict};
+use crate::log::identity::{Before, Mark, Ownership};
 use crate::store::error::StoreError;
-use crate::store::log::event_log::EventLog;
+use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::DeliveryStore;
 
 /// Partitions that may be published, with the watermark by which that was found.
@@ -16,7 +16,7 @@ pub type Ours = BTreeMap<PartitionId, Option<Mark>>;
 /// Those of `held` that may be published. What cannot be judged now stays as it was `before`.
 pub async fn of_this_log(
     store: &dyn DeliveryStore,
-    log: &EventLog,
+    log: &LogReader,
     held: &[PartitionId],
     before: &Ours,
 ) -> Result<Ours, StoreError> {
@@ -30,7 +30,7 @@ pub async fn of_this_log(
             None => true,
             Some(mark) if known == Some(&Some(*mark)) => true,
             Some(mark) => match log.judge(*partition, mark).await {
-                Ok(verdict) => matches!(verdict, Verdict::Ours { .. }),
+                Ok(verdict) => matches!(verdict, Ownership::Ours { .. }),
                 Err(error) => {
                     tracing::debug!(%partition, %error, "whose the outbox is is asked later");
                     known.is_some()
@@ -46,7 +46,7 @@ pub async fn of_this_log(
 
 /// Delivered watermarks with what they stand on. What the log does not hold is left out.
 pub async fn marks(
-    log: &EventLog,
+    log: &LogReader,
     delivered: &BTreeMap<PartitionId, Offset>,
 ) -> Result<BTreeMap<PartitionId, Mark>, StoreError> {
     let mut marks = BTreeMap::new();

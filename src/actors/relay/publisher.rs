@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::bodies;
 use super::message::message;
 use super::ours::{self, Ours};
-use super::queue::{QueueLimits, SendQueue, Verdict};
+use super::queue::{PublishOutcome, QueueLimits, SendQueue};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::domain::time::Clock;
 use crate::flaws::{Flaw, flawed, strikes};
@@ -33,7 +33,7 @@ use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{self, Halts};
 use crate::store::log::delivered;
-use crate::store::log::event_log::EventLog;
+use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::{DeliveryStore, OutboxRow};
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::ports::transport::{Message, Outcome, Transport};
@@ -82,7 +82,7 @@ pub struct RelayDeps {
     /// The broker.
     pub transport: Arc<dyn Transport>,
     /// The log, for the events' bytes.
-    pub log: Arc<EventLog>,
+    pub log: Arc<LogReader>,
     /// The bucket, for the delivered watermarks.
     pub objects: Arc<dyn ObjectStore>,
     /// The wall clock.
@@ -127,7 +127,7 @@ struct Lease {
 struct Wave {
     messages: Vec<Message>,
     /// Per row: the place of its message, or why it has none.
-    parts: Vec<Result<usize, Verdict>>,
+    parts: Vec<Result<usize, PublishOutcome>>,
     /// Per message: when its event was recorded.
     times: Vec<Timestamp>,
 }
@@ -168,7 +168,7 @@ impl Publisher {
                 Ok(true) => self.backoff.reset(),
                 Ok(false) => {
                     self.backoff.reset();
-                    self.rest().await;
+                    self.idle().await;
                 }
                 Err(error) => {
                     let pause = self.backoff.pause();
@@ -212,7 +212,7 @@ impl Publisher {
     }
 
     /// Until there may be something to do.
-    async fn rest(&self) {
+    async fn idle(&self) {
         let mut pause = self.deps.settings.poll;
         if let Some(due) = self.queue.next_due() {
             let wait = due.duration_since(self.deps.clock.now());
@@ -360,12 +360,12 @@ impl Publisher {
             let ahead = self.bodies.remove(&row.position).map(Ok);
             let body = ahead.or_else(|| fetched.remove(&row.position));
             let part = match body {
-                _ if broken.contains(&row.stream) => Err(Verdict::Failed),
+                _ if broken.contains(&row.stream) => Err(PublishOutcome::Failed),
                 Some(Ok(bytes)) => self.message(row, bytes),
                 Some(Err(e)) if e.kind == StoreErrorKind::Corrupt => {
-                    Err(Verdict::Rejected(e.to_string()))
+                    Err(PublishOutcome::Rejected(e.to_string()))
                 }
-                Some(Err(_)) | None => Err(Verdict::Failed),
+                Some(Err(_)) | None => Err(PublishOutcome::Failed),
             };
             wave.parts.push(match part {
                 Ok((message, time)) => {
@@ -382,9 +382,13 @@ impl Publisher {
         wave
     }
 
-    fn message(&self, row: &OutboxRow, bytes: Bytes) -> Result<(Message, Timestamp), Verdict> {
+    fn message(
+        &self,
+        row: &OutboxRow,
+        bytes: Bytes,
+    ) -> Result<(Message, Timestamp), PublishOutcome> {
         let limit = self.deps.transport.message_max();
-        message(row, bytes, self.deps.log.bucket(), limit).map_err(Verdict::Rejected)
+        message(row, bytes, self.deps.log.bucket(), limit).map_err(PublishOutcome::Rejected)
     }
 
     /// Draws the consequences of a wave. Answers the failure to pause for, if there was one.
@@ -408,25 +412,27 @@ impl Publisher {
                             .map_or(0.0, |t| now.duration_since(*t).as_secs_f64());
                         histogram!(RELAY_SECONDS).record(lag.max(0.0));
                         counter!(PUBLISHED, "topic" => row.topic.clone()).increment(1);
-                        Verdict::Delivered
+                        PublishOutcome::Delivered
                     }
-                    Some(Outcome::Rejected(reason)) => Verdict::Rejected(reason.clone()),
+                    Some(Outcome::Rejected(reason)) => PublishOutcome::Rejected(reason.clone()),
                     Some(Outcome::Failed(_)) if flawed(Flaw::SettleUnacknowledged) => {
-                        Verdict::Delivered
+                        PublishOutcome::Delivered
                     }
                     Some(Outcome::Failed(e)) => {
                         failure.get_or_insert_with(|| e.clone());
-                        Verdict::Failed
+                        PublishOutcome::Failed
                     }
-                    None => Verdict::Failed,
+                    None => PublishOutcome::Failed,
                 },
             };
             match &verdict {
-                Verdict::Delivered => {}
-                Verdict::Rejected(_) => failed("rejected"),
-                Verdict::Failed => failed(failure.as_ref().map_or("body", |e| e.kind.as_str())),
+                PublishOutcome::Delivered => {}
+                PublishOutcome::Rejected(_) => failed("rejected"),
+                PublishOutcome::Failed => {
+                    failed(failure.as_ref().map_or("body", |e| e.kind.as_str()))
+                }
             }
-            if failure.is_none() && verdict == Verdict::Failed {
+            if failure.is_none() && verdict == PublishOutcome::Failed {
                 let message = "an event could not be read from the log";
                 failure = Some(StoreError::determinate(
                     StoreErrorKind::Unavailable,
@@ -438,7 +444,10 @@ impl Publisher {
             verdicts.push(verdict);
         }
         // Beside a refusal, failures are its neighbours': the next wave is without it.
-        if verdicts.iter().any(|v| matches!(v, Verdict::Rejected(_))) {
+        if verdicts
+            .iter()
+            .any(|v| matches!(v, PublishOutcome::Rejected(_)))
+        {
             failure = None;
         }
         let settlement = self.queue.settle(verdicts, now);

@@ -55,7 +55,7 @@ impl Default for QueueLimits {
 
 /// What became of a row in a wave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PublishOutcome {
     /// The broker has it.
     Delivered,
     /// The broker refused it, or a batch it was in.
@@ -283,15 +283,15 @@ impl SendQueue {
     }
 
     /// The wave in flight is settled: one verdict for each of its rows, in its order.
-    pub fn settle(&mut self, verdicts: Vec<Verdict>, now: Timestamp) -> Settlement {
+    pub fn settle(&mut self, verdicts: Vec<PublishOutcome>, now: Timestamp) -> Settlement {
         let wave = std::mem::take(&mut self.in_flight);
         let alone = wave.len() == 1;
         let mut settlement = Settlement::default();
         let mut broken: HashSet<StreamName> = HashSet::new();
-        let missing = std::iter::repeat(Verdict::Failed);
+        let missing = std::iter::repeat(PublishOutcome::Failed);
         for (position, verdict) in wave.into_iter().zip(verdicts.into_iter().chain(missing)) {
             let Some(lane) = self.lanes.get_mut(&position.partition) else {
-                if verdict == Verdict::Delivered {
+                if verdict == PublishOutcome::Delivered {
                     self.orphans.insert(position);
                     settlement.delivered.push(position);
                 }
@@ -301,7 +301,7 @@ impl SendQueue {
                 continue;
             };
             let stream = entry.row.stream.clone();
-            if verdict == Verdict::Delivered && !broken.contains(&stream) {
+            if verdict == PublishOutcome::Delivered && !broken.contains(&stream) {
                 entry.state = State::Delivered;
                 settlement.delivered.push(position);
                 lane.release(&stream, position);
@@ -309,7 +309,7 @@ impl SendQueue {
             }
             entry.state = State::Waiting;
             let first = broken.insert(stream.clone());
-            let Verdict::Rejected(reason) = verdict else {
+            let PublishOutcome::Rejected(reason) = verdict else {
                 continue;
             };
             if !alone {

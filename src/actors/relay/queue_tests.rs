@@ -52,7 +52,7 @@ fn law_9_a_clock_that_is_set_back_holds_no_stream() {
     queue.loaded(vec![row(0, 0, 0, 1)], at(DAY));
     for now in [DAY, DAY + 1, 0] {
         assert_eq!(queue.next_wave(at(now)).len(), 1, "sent at {now}");
-        queue.settle(vec![Verdict::Rejected("no".into())], at(now));
+        queue.settle(vec![PublishOutcome::Rejected("no".into())], at(now));
         assert!(queue.next_wave(at(now)).is_empty(), "it waits at {now}");
     }
 }
@@ -121,7 +121,7 @@ impl Model {
         let mut verdicts = Vec::new();
         for (i, row) in wave.iter().enumerate() {
             if blocked.contains(&row.stream) {
-                verdicts.push(Verdict::Failed);
+                verdicts.push(PublishOutcome::Failed);
                 continue;
             }
             let poisoned = self.poison.contains(&row.position);
@@ -132,17 +132,17 @@ impl Model {
                 }
             }
             let verdict = match (i < fail_at, poisoned) {
-                (true, false) => Verdict::Delivered,
-                (true, true) => Verdict::Rejected("too large".into()),
-                (false, _) => Verdict::Failed,
+                (true, false) => PublishOutcome::Delivered,
+                (true, true) => PublishOutcome::Rejected("too large".into()),
+                (false, _) => PublishOutcome::Failed,
             };
-            if verdict == Verdict::Delivered {
+            if verdict == PublishOutcome::Delivered {
                 self.acknowledged.insert(row.position);
             }
-            if verdict != Verdict::Delivered {
+            if verdict != PublishOutcome::Delivered {
                 blocked.insert(row.stream.clone());
             }
-            if wave.len() == 1 && matches!(verdict, Verdict::Rejected(_)) {
+            if wave.len() == 1 && matches!(verdict, PublishOutcome::Rejected(_)) {
                 *self.refusals.entry(row.position).or_default() += 1;
             }
             verdicts.push(verdict);
@@ -323,10 +323,10 @@ fn law_9_what_was_delivered_past_a_failure_is_sent_again() {
     assert_eq!(queue.next_wave(at(0)).len(), 4);
     assert!(queue.next_wave(at(0)).is_empty(), "one wave at a time");
     let verdicts = [
-        Verdict::Delivered,
-        Verdict::Failed,
-        Verdict::Delivered,
-        Verdict::Delivered,
+        PublishOutcome::Delivered,
+        PublishOutcome::Failed,
+        PublishOutcome::Delivered,
+        PublishOutcome::Delivered,
     ];
     let settled = queue.settle(verdicts.to_vec(), at(0));
     assert_eq!(settled.delivered, [positions[0], positions[3]]);

@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::policy::ActorKind;
 use super::supervisor::{EndProcess, Supervisor};
 use super::tree::{Kill, Node, Tree};
-use crate::actors::arbiters::{Arbiters, Place};
+use crate::actors::arbiters::{ArbiterSlot, Arbiters};
 use crate::metrics::{ACTOR_STUCK, ACTOR_WAIT, ARBITER_LAG, CALLS_IN_FLIGHT};
 
 /// How often to look: a hundred thousand nodes take some milliseconds.
@@ -158,14 +158,14 @@ fn note(node: &Node, stuck: Option<(Stuck, Instant)>, end_process: &EndProcess, 
 
 /// A question to an arbiter that it answers when it gets round to it.
 struct Ping {
-    place: Place,
+    place: ArbiterSlot,
     /// When the question was asked that is not answered yet.
     asked: Arc<Mutex<Option<Instant>>>,
     late: Mutex<bool>,
 }
 
 impl Ping {
-    fn new(place: Place) -> Self {
+    fn new(place: ArbiterSlot) -> Self {
         Self {
             place,
             asked: Arc::default(),

@@ -26,7 +26,7 @@ use super::handle::Handle;
 use super::policy::ActorKind;
 use super::tiers::{Next, Tiers};
 use super::tree::{ActorState, Kill, Node, Tree};
-use crate::actors::arbiters::{Arbiters, Place};
+use crate::actors::arbiters::{ArbiterSlot, Arbiters};
 use crate::metrics::{ARBITER_RESTARTS, REBUILDS};
 
 /// Ends the process, because of this actor.
@@ -48,7 +48,7 @@ struct Shared {
 
 enum Report {
     Gone(Arc<Node>, Gone),
-    Ended(Place),
+    Ended(ArbiterSlot),
 }
 
 impl Supervisor {
@@ -95,7 +95,7 @@ impl Supervisor {
         &self,
         path: impl Into<String>,
         kind: ActorKind,
-        place: Place,
+        place: ArbiterSlot,
         make: impl Fn() -> A + Send + Sync + 'static,
     ) -> Handle<A>
     where
@@ -123,7 +123,7 @@ impl Supervisor {
     }
 
     /// Has it told when the thread of a place ends.
-    fn watch_thread(&self, place: Place) {
+    fn watch_thread(&self, place: ArbiterSlot) {
         let sentinel = Sentinel {
             place,
             reports: self.reports.clone(),
@@ -135,7 +135,7 @@ impl Supervisor {
         });
     }
 
-    fn replace_thread(&self, place: Place) {
+    fn replace_thread(&self, place: ArbiterSlot) {
         if self.shared.arbiters.replace_ended(place) {
             tracing::error!(%place, "the thread {place} has ended; it is started again");
             counter!(ARBITER_RESTARTS, "arbiter" => place.to_string()).increment(1);
@@ -146,7 +146,7 @@ impl Supervisor {
 
 /// Lives on a thread, to tell of its end.
 struct Sentinel {
-    place: Place,
+    place: ArbiterSlot,
     reports: UnboundedSender<Report>,
 }
 
@@ -161,14 +161,14 @@ type Start = Box<dyn FnOnce(&ArbiterHandle) + Send>;
 
 /// An actor of whatever type.
 trait Child: Send + Sync {
-    fn place(&self) -> Place;
+    fn place(&self) -> ArbiterSlot;
     fn node(&self) -> &Arc<Node>;
     /// Opens a fresh mailbox, into which whatever is sent goes from now on.
     fn renew(&self) -> Start;
 }
 
 struct Spec<A: Actor> {
-    place: Place,
+    place: ArbiterSlot,
     handle: Handle<A>,
     settings: GuardSettings,
     make: Arc<dyn Fn() -> A + Send + Sync>,
@@ -185,7 +185,7 @@ impl<A> Child for Spec<A>
 where
     A: Supervised + Actor<Context = Context<A>>,
 {
-    fn place(&self) -> Place {
+    fn place(&self) -> ArbiterSlot {
         self.place
     }
 

@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    fn child(&self, path: &str, kind: ActorKind, place: Place) -> Handle<Numbered> {
+    fn child(&self, path: &str, kind: ActorKind, place: ArbiterSlot) -> Handle<Numbered> {
         let made = AtomicU32::new(0);
         self.supervisor.child(path, kind, place, move || {
             Numbered(made.fetch_add(1, Ordering::SeqCst) + 1)
@@ -91,7 +91,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 fn law_12_an_aborted_task_is_started_again_behind_the_same_handle() {
     System::new().block_on(async {
         let world = World::new();
-        let child = world.child("event_store/0", ActorKind::EventStore, Place::Log);
+        let child = world.child("event_store/0", ActorKind::EventStore, ArbiterSlot::Log);
         assert_eq!(which(&child).await, 1);
         assert!(child.node().kill(KillHow::Abort));
         until("the loss is noted", || child.node().restarts() == 1).await;
@@ -110,10 +110,10 @@ fn law_12_an_aborted_task_is_started_again_behind_the_same_handle() {
 fn law_12_a_thread_that_ends_is_replaced_and_all_who_lived_there_come_back() {
     System::new().block_on(async {
         let world = World::new();
-        let (kind, place) = (ActorKind::Projection, Place::Background);
+        let (kind, place) = (ActorKind::Projection, ArbiterSlot::Background);
         let one = world.child("one", kind, place);
         let two = world.child("two", kind, place);
-        let elsewhere = world.child("elsewhere", kind, Place::Log);
+        let elsewhere = world.child("elsewhere", kind, ArbiterSlot::Log);
         assert_eq!((which(&one).await, which(&two).await), (1, 1));
         assert!(one.node().kill(KillHow::Arbiter));
         until("both are lost", || {
@@ -137,7 +137,7 @@ fn law_12_an_empty_thread_that_ends_is_replaced_too() {
     System::new().block_on(async {
         let world = World::new();
         let arbiters = world.supervisor.arbiters();
-        let place = Place::Entities(0);
+        let place = ArbiterSlot::Entities(0);
         let ended = arbiters.handle(place);
         assert!(ended.stop());
         until("it has ended", || !ended.alive()).await;
@@ -149,8 +149,8 @@ fn law_12_an_empty_thread_that_ends_is_replaced_too() {
 fn rest_for_one_whoever_lives_on_the_outbox_is_built_anew_with_it_and_not_the_other_way_round() {
     System::new().block_on(async {
         let world = World::new();
-        let outbox = world.child("outbox", ActorKind::Outbox, Place::Background);
-        let relay = world.child("relay", ActorKind::Relay, Place::Background);
+        let outbox = world.child("outbox", ActorKind::Outbox, ArbiterSlot::Background);
+        let relay = world.child("relay", ActorKind::Relay, ArbiterSlot::Background);
         assert_eq!((which(&outbox).await, which(&relay).await), (1, 1));
         assert!(relay.node().kill(KillHow::Abort));
         until("the relay is built anew", || relay.node().rebuilds() == 1).await;
@@ -173,7 +173,7 @@ fn rest_for_one_whoever_lives_on_the_outbox_is_built_anew_with_it_and_not_the_ot
 fn law_12_what_a_rebuild_does_not_cure_ends_the_process() {
     System::new().block_on(async {
         let world = World::new();
-        let child = world.child("mirror", ActorKind::Mirror, Place::Background);
+        let child = world.child("mirror", ActorKind::Mirror, ArbiterSlot::Background);
         let escalated = || Report::Gone(child.node().clone(), Gone::Escalated);
         assert!(world.supervisor.reports.send(escalated()).is_ok());
         until("it is rebuilt", || child.node().rebuilds() == 1).await;
@@ -190,7 +190,7 @@ fn law_12_what_a_rebuild_does_not_cure_ends_the_process() {
 fn law_12_without_the_actor_that_switches_the_process_goes_on_and_callers_are_told_at_once() {
     System::new().block_on(async {
         let world = World::new();
-        let (kind, place) = (ActorKind::MigrationMode, Place::Background);
+        let (kind, place) = (ActorKind::MigrationMode, ArbiterSlot::Background);
         let child = world
             .supervisor
             .child("migration_mode", kind, place, || Hopeless);

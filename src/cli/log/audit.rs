@@ -174,7 +174,7 @@ mod tests {
         CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT, ObjectHash,
     };
     use crate::store::adapters::memory::MemoryObjectStore;
-    use crate::store::log::event_log::describe_store;
+    use crate::store::log::log_reader::describe_store;
     use crate::store::ports::object_store::ObjectStore;
     use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use crate::log::keys;
 use crate::log::object::CommitObject;
 use crate::store::adapters::s3::{S3ObjectStore, S3Settings};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::log::event_log::{EventLog, describe_store};
+use crate::store::log::log_reader::{LogReader, describe_store};
 use crate::store::ports::object_store::{ObjectStore, list_all};
 
 /// Tries of one read; with doubling pauses about six seconds in all, enough for a restart.
@@ -27,7 +27,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     /// The log in it.
-    pub log: EventLog,
+    pub log: LogReader,
 }
 
 /// Why a walk stopped before its end.
@@ -79,7 +79,7 @@ impl Bucket {
             .with_context(|| format!("there is no log in the bucket {name}"))?;
         let description = describe_store(&*store, 1, SystemClock.now(), LogId(new_uuid())).await?;
         // Everything is read once: nothing to cache.
-        let log = EventLog::new(store.clone(), name.to_owned(), description.partitions, 0);
+        let log = LogReader::new(store.clone(), name.to_owned(), description.partitions, 0);
         Ok(Self { store, log })
     }
 

@@ -30,18 +30,18 @@ pub struct Cat {
     #[command(flatten)]
     config: ConfigFlags,
     /// partition/offset/index, or partition/offset
-    position: Place,
+    position: PositionArg,
 }
 
 /// An event or an object.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct PositionArg {
     partition: PartitionId,
     offset: Offset,
     index: Option<u32>,
 }
 
-impl FromStr for Place {
+impl FromStr for PositionArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -76,7 +76,7 @@ impl Log {
 impl Cat {
     async fn run(self, output: Output) -> anyhow::Result<Exit> {
         let bucket = Bucket::open(&self.config.load(Vec::new())?).await?;
-        let Place {
+        let PositionArg {
             partition,
             offset,
             index,

@@ -10,7 +10,7 @@ use super::*;
 use crate::http::HttpSettings;
 use crate::http::auth::Access;
 use crate::http::headers::{IDEMPOTENCY_KEY, REQUEST_ID, TRACEPARENT};
-use crate::http::middleware::Around;
+use crate::http::middleware::RequestPipeline;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,8 +38,8 @@ async fn order(command: Command<Order>, Params(page): Params<Page>) -> HttpRespo
 /// A macro, because the type of the application cannot be named.
 macro_rules! app {
     ($settings:expr) => {{
-        let edge = Arc::new(Edge::new($settings, vec![]));
-        let around = Around::new(edge, "/orders", vec![(Method::POST, Access::Write)]);
+        let limits = Arc::new(HttpLimits::new($settings, vec![]));
+        let around = RequestPipeline::new(limits, "/orders", vec![(Method::POST, Access::Write)]);
         let orders = web::resource("/orders").route(web::post().to(order));
         init_service(App::new().service(orders.wrap(around))).await
     }};
@@ -186,7 +186,7 @@ fn payload(stream: impl Stream<Item = Result<Bytes, PayloadError>> + 'static) ->
 
 #[actix_web::test]
 async fn a_body_that_does_not_come_is_408() {
-    let edge = Edge::new(
+    let limits = HttpLimits::new(
         HttpSettings {
             body_timeout: Duration::from_millis(10),
             ..HttpSettings::standard()
@@ -195,24 +195,24 @@ async fn a_body_that_does_not_come_is_408() {
     );
     let request = post("").to_http_request();
     let silent = payload(futures_util::stream::pending());
-    let problem = read_body(&request, silent, &edge).await.unwrap_err();
+    let problem = read_body(&request, silent, &limits).await.unwrap_err();
     assert_eq!(problem.body().status, 408);
     assert_eq!(problem.code(), "body_timeout");
 }
 
 #[actix_web::test]
 async fn a_body_in_pieces_is_put_together() {
-    let edge = Edge::new(HttpSettings::standard(), vec![]);
+    let limits = HttpLimits::new(HttpSettings::standard(), vec![]);
     let pieces = ["{\"n\"", ":", "1}"].map(|p| Ok(Bytes::from_static(p.as_bytes())));
     let pieces = payload(futures_util::stream::iter(pieces));
     let request = post("").to_http_request();
-    let body = read_body(&request, pieces, &edge).await.unwrap();
+    let body = read_body(&request, pieces, &limits).await.unwrap();
     assert_eq!(&body[..], b"{\"n\":1}");
 }
 
 #[actix_web::test]
 async fn law_13_bytes_of_large_bodies_are_bounded_and_given_back() {
-    let edge = Edge::new(
+    let limits = HttpLimits::new(
         HttpSettings {
             max_body_bytes_in_flight: 10,
             ..HttpSettings::standard()
@@ -224,21 +224,21 @@ async fn law_13_bytes_of_large_bodies_are_bounded_and_given_back() {
         payload(futures_util::stream::iter(pieces))
     };
     let one = post("").to_http_request();
-    read_body(&one, body(), &edge).await.unwrap();
+    read_body(&one, body(), &limits).await.unwrap();
     let two = post("").to_http_request();
-    let problem = read_body(&two, body(), &edge).await.unwrap_err();
+    let problem = read_body(&two, body(), &limits).await.unwrap_err();
     assert_eq!((problem.body().status, problem.code()), (503, "overloaded"));
     // What comes in one piece is bounded by the number of requests.
     let whole = futures_util::stream::iter([Ok(Bytes::from_static(b"{\"n\":               1}"))]);
-    read_body(&two, payload(whole), &edge).await.unwrap();
+    read_body(&two, payload(whole), &limits).await.unwrap();
     drop(one);
-    read_body(&two, body(), &edge).await.unwrap();
+    read_body(&two, body(), &limits).await.unwrap();
 }
 
 #[actix_web::test]
 async fn a_patch_of_another_kind_is_refused_with_what_is_taken() {
-    let edge = Arc::new(Edge::new(HttpSettings::standard(), vec![]));
-    let around = Around::new(edge, "/orders", vec![(Method::PATCH, Access::Write)]);
+    let limits = Arc::new(HttpLimits::new(HttpSettings::standard(), vec![]));
+    let around = RequestPipeline::new(limits, "/orders", vec![(Method::PATCH, Access::Write)]);
     let orders = web::resource("/orders").route(web::patch().to(order));
     let app = init_service(App::new().service(orders.wrap(around))).await;
     for (media, expected) in [

@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::*;
 use crate::http::auth::{Roles, Token};
-use crate::http::edge::HttpSettings;
 use crate::http::headers::REQUEST_ID;
+use crate::http::limits::HttpSettings;
 
 /// A macro, because the type of the application cannot be named.
 macro_rules! app {
     ($settings:expr, $tokens:expr) => {{
-        let edge = Arc::new(Edge::new($settings, $tokens));
-        init_service(App::new().configure(|cfg| configure(cfg, &edge))).await
+        let limits = Arc::new(HttpLimits::new($settings, $tokens));
+        init_service(App::new().configure(|cfg| configure(cfg, &limits))).await
     }};
     () => {
         app!(HttpSettings::standard(), vec![])

@@ -14,11 +14,11 @@ const PATIENCE: Patience = Patience {
 };
 
 fn wire(version: Version, buffer: usize) -> (Wire<DuplexStream>, DuplexStream) {
-    let edge = Arc::new(Edge::new(HttpSettings::standard(), vec![]));
-    let open = edge.open_connection();
+    let limits = Arc::new(HttpLimits::new(HttpSettings::standard(), vec![]));
+    let open = limits.open_connection();
     let (ours, theirs) = duplex(buffer);
     let connection = Connection::new(version, PATIENCE);
-    (Wire::new(ours, connection, edge, open), theirs)
+    (Wire::new(ours, connection, limits, open), theirs)
 }
 
 /// What is handed on until there is nothing more to hand on.

@@ -23,8 +23,8 @@ use serde_json::Value;
 use self::export::Exporter;
 use self::manifest::{Manifest, Part, PartitionEnd};
 use super::context::JobContext;
+use super::recorded_states::RecordedState;
 use super::runner::{JobFailure, JobRefused, Runner, write};
-use super::standing::Standing;
 use super::verify::{Verifier, VerifyOrder, order_of};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
@@ -33,7 +33,7 @@ use crate::migration::job::JobKind;
 use crate::migration::stage::StageKind;
 use crate::proof::report::VerifyReport;
 use crate::store::error::StoreError;
-use crate::store::ports::custody::RetiredTables;
+use crate::store::ports::log_repair::RetiredTables;
 use crate::store::ports::object_store::ObjectStore;
 
 /// What an archive is asked for.
@@ -97,9 +97,9 @@ pub struct ArchiveRunner {
 impl ArchiveRunner {
     /// Why the tables have not retired yet, if they have not.
     async fn gate(&self) -> Result<Result<(), String>, StoreError> {
-        let standings = self.verifier.standings.standings().await?;
+        let states = self.verifier.states.states().await?;
         Ok(retired(
-            &standings,
+            &states,
             self.verifier.places.partitions,
             self.after,
         ))
@@ -143,23 +143,23 @@ impl ArchiveRunner {
 
 /// Why PostgreSQL's tables have not retired yet, if they have not.
 fn retired(
-    standings: &BTreeMap<PartitionId, Standing>,
+    states: &BTreeMap<PartitionId, RecordedState>,
     partitions: u16,
     after: Duration,
 ) -> Result<(), String> {
     for partition in (0..partitions).map(PartitionId) {
-        let Some(standing) = standings.get(&partition) else {
+        let Some(state) = states.get(&partition) else {
             return Err(format!(
                 "it is not recorded where partition {partition} stands"
             ));
         };
-        if standing.stage != StageKind::S3Only || !standing.steady {
+        if state.stage != StageKind::S3Only || !state.steady {
             return Err(format!(
                 "partition {partition} is in stage {}, not at rest in s3_only",
-                standing.stage
+                state.stage
             ));
         }
-        let held = standing.held.unwrap_or_default();
+        let held = state.held.unwrap_or_default();
         if held < after {
             return Err(format!(
                 "partition {partition} has been s3_only for {} s, {} s are asked for",
@@ -318,14 +318,14 @@ mod tests {
 
     #[test]
     fn rows_retire_only_when_every_partition_was_s3_only_for_long_enough() {
-        let at = |days: Option<u64>, stage, steady| Standing {
+        let at = |days: Option<u64>, stage, steady| RecordedState {
             stage,
             held: days.map(|days| Duration::from_secs(days * 24 * 3600)),
             epoch: Epoch(3),
             steady,
         };
-        let ask = |standings: &[Standing]| {
-            let numbered = (0..).map(PartitionId).zip(standings.iter().copied());
+        let ask = |states: &[RecordedState]| {
+            let numbered = (0..).map(PartitionId).zip(states.iter().copied());
             retired(&numbered.collect(), 2, WEEK)
         };
         let old = at(Some(8), StageKind::S3Only, true);

@@ -1,7 +1,7 @@
 //! What lies beyond the end of the log: moved out of the way, or brought back into the leader.
 
 use super::report::RepairOutcome;
-use super::run::{Run, Verdict};
+use super::run::{RepairDecision, Run};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::jobs::runner::JobFailure;
 use crate::jobs::verify::Ends;
@@ -9,25 +9,28 @@ use crate::log::lead::Lead;
 use crate::log::object::{CommitObject, ObjectHash};
 use crate::proof::divergence::{Divergence, Remedy};
 use crate::proof::order::LeaderOrder;
-use crate::store::ports::custody::{Mended, Rivals};
+use crate::store::ports::log_repair::{Mended, Rivals};
 
 impl Run<'_> {
     /// An object beyond the end of the log.
-    pub(super) async fn extra(&mut self, divergence: &Divergence) -> Result<Verdict, JobFailure> {
+    pub(super) async fn extra(
+        &mut self,
+        divergence: &Divergence,
+    ) -> Result<RepairDecision, JobFailure> {
         let (partition, offset) = (divergence.partition, divergence.offset);
         let place = Self::place_of(divergence);
         // Just before: the log may have grown up to it.
         let verifier = &self.runner.verifier;
         let ends = verifier.ends(partition, 0).await?;
-        let found = verifier.places.of(place).look(partition, offset).await?;
+        let found = verifier.places.of(place).inspect(partition, offset).await?;
         let Some(hash) = found.hash() else {
-            return Ok(Verdict::new(
+            return Ok(RepairDecision::new(
                 RepairOutcome::Gone,
                 "nothing is there any more",
             ));
         };
         let Some(lead) = ends.lead else {
-            return Ok(Verdict::not("the lead is being moved: try again"));
+            return Ok(RepairDecision::not("the lead is being moved: try again"));
         };
         let common = ends.common();
         let in_log = match place == lead {
@@ -41,11 +44,11 @@ impl Run<'_> {
         };
         if in_log {
             let reason = "the log has come this far: verify again";
-            return Ok(Verdict::new(RepairOutcome::Gone, reason));
+            return Ok(RepairDecision::new(RepairOutcome::Gone, reason));
         }
         if place == lead && !self.is_named(partition, offset, Some(&hash)) {
             let needed = LeaderOrder::naming(partition, offset, Some(&hash));
-            return Ok(Verdict::unordered(needed, &divergence.why));
+            return Ok(RepairDecision::unordered(needed, &divergence.why));
         }
         let next = found.object().filter(|_| place != lead);
         let goes_on = match next {
@@ -58,15 +61,15 @@ impl Run<'_> {
         let waits = divergence.repair == Remedy::QuarantineOnOrder && place != lead;
         if waits && !self.order.quarantine_beyond_end {
             let needed = LeaderOrder::naming(partition, offset, None);
-            let verdict = Verdict::not(divergence.why.clone());
-            return Ok(Verdict {
+            let verdict = RepairDecision::not(divergence.why.clone());
+            return Ok(RepairDecision {
                 needed: goes_on.then_some(needed),
                 ..verdict
             });
         }
         if self.order.dry_run {
             let reason = "it would be moved into quarantine";
-            return Ok(Verdict::new(RepairOutcome::WouldRepair, reason));
+            return Ok(RepairDecision::new(RepairOutcome::WouldRepair, reason));
         }
         let kept = self.keep(partition, offset, &found).await?;
         self.move_away(place, partition, offset, hash, kept).await
@@ -79,11 +82,13 @@ impl Run<'_> {
         offset: Offset,
         hash: ObjectHash,
         kept: Option<String>,
-    ) -> Result<Verdict, JobFailure> {
-        let custody = &self.runner.verifier.places.of(place).custody;
-        let mut verdict = match custody.remove(partition, offset, hash).await? {
-            Mended::Yes => Verdict::new(RepairOutcome::Repaired, "moved into quarantine"),
-            Mended::Changed => Verdict::not("it changed while it was looked at: verify again"),
+    ) -> Result<RepairDecision, JobFailure> {
+        let log_repair = &self.runner.verifier.places.of(place).log_repair;
+        let mut verdict = match log_repair.remove(partition, offset, hash).await? {
+            Mended::Yes => RepairDecision::new(RepairOutcome::Repaired, "moved into quarantine"),
+            Mended::Changed => {
+                RepairDecision::not("it changed while it was looked at: verify again")
+            }
         };
         verdict.kept = kept;
         Ok(verdict)
@@ -104,21 +109,25 @@ impl Run<'_> {
             return Ok(object.header.prev == ObjectHash::NONE);
         };
         let place = self.runner.verifier.places.of(lead);
-        let last = place.look(partition, before).await?;
+        let last = place.inspect(partition, before).await?;
         let last = last.object().map(CommitObject::hash);
         Ok(last == Some(object.header.prev))
     }
 
     /// Gives the leader back what it has lost and its copy still holds, at the very next offset: a
     /// writer that is there first wins, as everywhere.
-    async fn bring_back(&self, lead: Lead, object: &CommitObject) -> Result<Verdict, JobFailure> {
+    async fn bring_back(
+        &self,
+        lead: Lead,
+        object: &CommitObject,
+    ) -> Result<RepairDecision, JobFailure> {
         if self.order.dry_run {
             let reason = "it would be brought back into the log that leads";
-            return Ok(Verdict::new(RepairOutcome::WouldRepair, reason));
+            return Ok(RepairDecision::new(RepairOutcome::WouldRepair, reason));
         }
         let verdict = self.place_right(lead, object, None, Rivals::Refuse).await?;
         Ok(match verdict.outcome {
-            RepairOutcome::Repaired => Verdict {
+            RepairOutcome::Repaired => RepairDecision {
                 reason: "brought back into the log that leads".into(),
                 ..verdict
             },

@@ -9,8 +9,8 @@ use super::report::{RepairOutcome, RepairReport, Repaired};
 use super::{RepairOrder, RepairRunner};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::jobs::context::JobContext;
+use crate::jobs::log_copies::other;
 use crate::jobs::pace::Pace;
-use crate::jobs::places::other;
 use crate::jobs::runner::{JobFailure, write};
 use crate::jobs::verify::Ends;
 use crate::log::keys;
@@ -22,7 +22,7 @@ use crate::proof::divergence::{Divergence, DivergenceKind, MAX_LISTED, Remedy, S
 use crate::proof::found::Found;
 use crate::proof::order::LeaderOrder;
 use crate::store::error::StoreErrorKind;
-use crate::store::ports::custody::{Mended, Rivals};
+use crate::store::ports::log_repair::{Mended, Rivals};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
@@ -51,14 +51,14 @@ pub(super) struct Run<'a> {
 }
 
 /// A decision about one difference.
-pub(super) struct Verdict {
+pub(super) struct RepairDecision {
     pub(super) outcome: RepairOutcome,
     pub(super) reason: String,
     pub(super) kept: Option<String>,
     pub(super) needed: Option<LeaderOrder>,
 }
 
-impl Verdict {
+impl RepairDecision {
     pub(super) fn new(outcome: RepairOutcome, reason: impl Into<String>) -> Self {
         Self {
             outcome,
@@ -141,7 +141,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn note(&mut self, divergence: &Divergence, verdict: Verdict) {
+    fn note(&mut self, divergence: &Divergence, verdict: RepairDecision) {
         let [repaired, would_repair, gone, not_repairable] = &mut self.state.counts;
         let count = match verdict.outcome {
             RepairOutcome::Repaired => repaired,
@@ -217,16 +217,16 @@ impl Run<'_> {
         &mut self,
         divergence: &Divergence,
         stray: &StrayName,
-    ) -> Result<Verdict, JobFailure> {
+    ) -> Result<RepairDecision, JobFailure> {
         if self.order.dry_run {
             let reason = "it would be moved into quarantine";
-            return Ok(Verdict::new(RepairOutcome::WouldRepair, reason));
+            return Ok(RepairDecision::new(RepairOutcome::WouldRepair, reason));
         }
         let place = Self::place_of(divergence);
-        let custody = &self.runner.verifier.places.of(place).custody;
-        Ok(match custody.quarantine(stray).await? {
-            Mended::Yes => Verdict::new(RepairOutcome::Repaired, "moved into quarantine"),
-            Mended::Changed => Verdict::not("it is part of the log"),
+        let log_repair = &self.runner.verifier.places.of(place).log_repair;
+        Ok(match log_repair.quarantine(stray).await? {
+            Mended::Yes => RepairDecision::new(RepairOutcome::Repaired, "moved into quarantine"),
+            Mended::Changed => RepairDecision::not("it is part of the log"),
         })
     }
 
@@ -243,8 +243,8 @@ impl Run<'_> {
         let ends = self.ends(partition).await?;
         if offset >= ends.common() {
             let reason = match listed.repair {
-                Remedy::None => Verdict::not(listed.why.clone()),
-                _ => Verdict::new(
+                Remedy::None => RepairDecision::not(listed.why.clone()),
+                _ => RepairDecision::new(
                     RepairOutcome::Gone,
                     "one of the places does not reach it (any more)",
                 ),
@@ -270,7 +270,7 @@ impl Run<'_> {
         }
         if !found.iter().any(|d| d.offset == offset) {
             let reason = "both places agree by now";
-            self.note(listed, Verdict::new(RepairOutcome::Gone, reason));
+            self.note(listed, RepairDecision::new(RepairOutcome::Gone, reason));
         }
         for divergence in found {
             let verdict = self.put_right(&divergence).await?;
@@ -280,19 +280,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn put_right(&mut self, divergence: &Divergence) -> Result<Verdict, JobFailure> {
+    async fn put_right(&mut self, divergence: &Divergence) -> Result<RepairDecision, JobFailure> {
         let wrong = match divergence.repair {
             Remedy::CopyToS3 | Remedy::ReplaceInS3 => Lead::S3,
             Remedy::CopyToPostgres | Remedy::ReplaceInPostgres => Lead::Postgres,
             Remedy::Quarantine | Remedy::QuarantineOnOrder | Remedy::None => {
-                return Ok(Verdict::not(divergence.why.clone()));
+                return Ok(RepairDecision::not(divergence.why.clone()));
             }
         };
         let (partition, offset) = (divergence.partition, divergence.offset);
         let places = &self.runner.verifier.places;
-        let right = places.of(other(wrong)).look(partition, offset).await?;
+        let right = places.of(other(wrong)).inspect(partition, offset).await?;
         let Some(object) = right.object() else {
-            return Ok(Verdict::not("the right one is not there any more"));
+            return Ok(RepairDecision::not("the right one is not there any more"));
         };
         let hash_now = right.hash().map(|h| h.to_string());
         let hash_then = match wrong {
@@ -300,7 +300,7 @@ impl Run<'_> {
             Lead::Postgres => &divergence.s3,
         };
         if hash_then.is_some() && hash_now != *hash_then {
-            return Ok(Verdict::not(
+            return Ok(RepairDecision::not(
                 "the right one changed while it was looked at: verify again",
             ));
         }
@@ -309,7 +309,7 @@ impl Run<'_> {
         let leads = self.may_lead(wrong, partition).await?;
         if leads && !self.is_named(partition, offset, hash.as_ref()) {
             let needed = LeaderOrder::naming(partition, offset, hash.as_ref());
-            return Ok(Verdict::unordered(needed, &divergence.why));
+            return Ok(RepairDecision::unordered(needed, &divergence.why));
         }
         if self.order.dry_run {
             let reason = format!(
@@ -317,7 +317,7 @@ impl Run<'_> {
                 other(wrong).as_str(),
                 divergence.why
             );
-            return Ok(Verdict::new(RepairOutcome::WouldRepair, reason));
+            return Ok(RepairDecision::new(RepairOutcome::WouldRepair, reason));
         }
         let kept = match &there {
             Some(bytes) if *bytes != object.bytes => {
@@ -344,11 +344,14 @@ impl Run<'_> {
         object: &CommitObject,
         wrong: Option<ObjectHash>,
         rivals: Rivals,
-    ) -> Result<Verdict, JobFailure> {
-        let custody = &self.runner.verifier.places.of(place).custody;
-        match custody.replace(object, wrong, rivals).await {
-            Ok(Mended::Yes) => Ok(Verdict::new(RepairOutcome::Repaired, "put in its place")),
-            Ok(Mended::Changed) => Ok(Verdict::not(
+    ) -> Result<RepairDecision, JobFailure> {
+        let log_repair = &self.runner.verifier.places.of(place).log_repair;
+        match log_repair.replace(object, wrong, rivals).await {
+            Ok(Mended::Yes) => Ok(RepairDecision::new(
+                RepairOutcome::Repaired,
+                "put in its place",
+            )),
+            Ok(Mended::Changed) => Ok(RepairDecision::not(
                 "it changed while it was looked at: verify again",
             )),
             // The store says what stands in the way; others can still be repaired.
@@ -358,7 +361,7 @@ impl Run<'_> {
                     StoreErrorKind::Conflict | StoreErrorKind::Invalid | StoreErrorKind::Corrupt
                 ) =>
             {
-                Ok(Verdict::not(error.to_string()))
+                Ok(RepairDecision::not(error.to_string()))
             }
             Err(error) => Err(error.into()),
         }
@@ -370,8 +373,8 @@ impl Run<'_> {
         partition: PartitionId,
         offset: Offset,
     ) -> Result<Option<Bytes>, JobFailure> {
-        let custody = &self.runner.verifier.places.of(place).custody;
-        Ok(custody.raw(partition, offset).await?)
+        let log_repair = &self.runner.verifier.places.of(place).log_repair;
+        Ok(log_repair.raw(partition, offset).await?)
     }
 
     pub(super) async fn keep(

@@ -11,9 +11,9 @@ use super::{Starts, VerifyOrder};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::time::Clock;
 use crate::jobs::context::JobContext;
-use crate::jobs::places::{Places, SideBySide, other};
+use crate::jobs::log_copies::{LogCopies, SideBySide, other};
+use crate::jobs::recorded_states::{RecordedState, RecordedStates};
 use crate::jobs::runner::JobFailure;
-use crate::jobs::standing::{Standing, Standings};
 use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
 use crate::metrics::{DIVERGENCES, DIVERGENT_STREAMS};
@@ -22,7 +22,7 @@ use crate::proof::divergence::{Divergence, DivergenceKind, Remedy, StrayName};
 use crate::proof::found::{Found, drill_down};
 use crate::proof::report::VerifyReport;
 use crate::store::error::StoreError;
-use crate::store::ports::custody::{Stray, Survey};
+use crate::store::ports::log_repair::{Stray, Survey};
 
 /// How long a copy in flight is waited for before it counts as missing. Copies are made many at a
 /// time, so for a moment a later one may be there and an earlier one not.
@@ -42,9 +42,9 @@ const MAX_EXTRAS: u64 = 1_000;
 #[derive(Clone)]
 pub struct Verifier {
     /// The places.
-    pub places: Places,
+    pub places: LogCopies,
     /// Where the migration stands.
-    pub standings: Arc<dyn Standings>,
+    pub states: Arc<dyn RecordedStates>,
     /// The time of reports.
     pub clock: Arc<dyn Clock>,
 }
@@ -101,19 +101,24 @@ impl Verifier {
             let copy = self
                 .places
                 .of(other(lead))
-                .custody
+                .log_repair
                 .survey(partition, from)
                 .await?;
-            let leader = self.places.of(lead).custody.survey(partition, from).await?;
+            let leader = self
+                .places
+                .of(lead)
+                .log_repair
+                .survey(partition, from)
+                .await?;
             let (s3, postgres) = match lead {
                 Lead::S3 => (leader, copy),
                 Lead::Postgres => (copy, leader),
             };
             let after = self.standing(partition).await?;
-            let moved = |s: &Standing| (s.stage.lead(), s.epoch, s.steady);
+            let moved = |s: &RecordedState| (s.stage.lead(), s.epoch, s.steady);
             if after.as_ref().map(moved) == before.as_ref().map(moved) {
                 let lead = match after {
-                    Some(standing) => standing.lead(),
+                    Some(state) => state.lead(),
                     // Without a row nothing was ever led but by S3.
                     None => Some(Lead::S3),
                 };
@@ -123,20 +128,25 @@ impl Verifier {
         }
         Ok(Ends {
             lead: None,
-            s3: self.places.s3.custody.survey(partition, from).await?,
-            postgres: self.places.postgres.custody.survey(partition, from).await?,
+            s3: self.places.s3.log_repair.survey(partition, from).await?,
+            postgres: self
+                .places
+                .postgres
+                .log_repair
+                .survey(partition, from)
+                .await?,
         })
     }
 
     /// Who leads a partition now; `None` while the lead is being moved.
     pub async fn lead(&self, partition: PartitionId) -> Result<Option<Lead>, StoreError> {
         // Without a row nothing was ever led but by S3.
-        let standing = self.standing(partition).await?;
-        Ok(standing.map_or(Some(Lead::S3), |s| s.lead()))
+        let state = self.standing(partition).await?;
+        Ok(state.map_or(Some(Lead::S3), |s| s.lead()))
     }
 
-    async fn standing(&self, partition: PartitionId) -> Result<Option<Standing>, StoreError> {
-        Ok(self.standings.standings().await?.get(&partition).copied())
+    async fn standing(&self, partition: PartitionId) -> Result<Option<RecordedState>, StoreError> {
+        Ok(self.states.states().await?.get(&partition).copied())
     }
 
     /// Whether a difference is still there; a copy in flight is waited for.
@@ -156,8 +166,10 @@ impl Verifier {
         let mut waited = false;
         loop {
             let (p, o) = (divergence.partition, divergence.offset);
-            let (s3, postgres) =
-                tokio::try_join!(self.places.s3.look(p, o), self.places.postgres.look(p, o))?;
+            let (s3, postgres) = tokio::try_join!(
+                self.places.s3.inspect(p, o),
+                self.places.postgres.inspect(p, o)
+            )?;
             if s3.agrees_with(&postgres) {
                 return Ok(false);
             }
@@ -210,7 +222,7 @@ impl Verifier {
         };
         let place = self.places.of(longer);
         for offset in first..survey.reach.min(first.saturating_add(MAX_EXTRAS)) {
-            let what = place.look(partition, offset).await?;
+            let what = place.inspect(partition, offset).await?;
             if matches!(what, Found::Absent) {
                 continue;
             }
@@ -248,7 +260,7 @@ impl Verifier {
                 let before = match offset.checked_sub(1) {
                     None => Some(ObjectHash::NONE),
                     Some(before) => {
-                        let found = self.places.of(lead).look(partition, before).await?;
+                        let found = self.places.of(lead).inspect(partition, before).await?;
                         found.object().map(|object| object.hash())
                     }
                 };
@@ -277,8 +289,8 @@ impl Verifier {
     pub async fn foreign(&self) -> Result<Vec<Divergence>, StoreError> {
         let mut found = Vec::new();
         for place in [Lead::S3, Lead::Postgres] {
-            let custody = &self.places.of(place).custody;
-            let foreign = custody.foreign(self.places.partitions).await?;
+            let log_repair = &self.places.of(place).log_repair;
+            let foreign = log_repair.foreign(self.places.partitions).await?;
             found.extend(
                 foreign
                     .into_iter()
@@ -333,8 +345,8 @@ impl Verifier {
             return Ok(Some(ObjectHash::NONE));
         };
         let (s3, postgres) = tokio::try_join!(
-            self.places.s3.look(partition, before),
-            self.places.postgres.look(partition, before)
+            self.places.s3.inspect(partition, before),
+            self.places.postgres.inspect(partition, before)
         )?;
         Ok(if s3.agrees_with(&postgres) {
             s3.hash()
@@ -354,7 +366,7 @@ impl Verifier {
         match ends.longer() {
             Some(longer) if ends.lead == Some(longer) => {
                 let place = self.places.of(longer);
-                place.look(partition, ends.common()).await
+                place.inspect(partition, ends.common()).await
             }
             _ => Ok(Found::Absent),
         }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::lead::{Lead, Leadership};
 use super::object::{CommitObject, ControlRecord, ObjectHash};
-use super::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp, Verdict};
+use super::partition::{Append, AppendOutcome, BatchLimits, Owner, PartitionLog, Stamp};
 use super::segment::Segment;
 use crate::domain::event::{Envelope, Idempotency, NewEvent, Provenance, encode};
 use crate::domain::ids::{
@@ -165,7 +165,7 @@ impl World {
                 let (verdicts, batch) =
                     self.form(vec![append(stream, head + off, 1, self.sent, None)]);
                 let actual = Version(head);
-                assert_eq!(verdicts, [(self.sent, Verdict::Conflict { actual })]);
+                assert_eq!(verdicts, [(self.sent, AppendOutcome::Conflict { actual })]);
                 assert!(batch.is_none());
             }
             Step::Again(which, same) => self.again(which, same),
@@ -191,7 +191,7 @@ impl World {
                 index,
             };
             let version = head + *events as u64;
-            let verdict = Verdict::Committed {
+            let verdict = AppendOutcome::Committed {
                 position: position(index),
                 version: Version(version),
             };
@@ -237,7 +237,8 @@ impl World {
             panic!("{verdicts:?}");
         };
         let outcome = match (verdict, same) {
-            (Verdict::Repeated(outcome), true) | (Verdict::KeyReused(outcome), false) => outcome,
+            (AppendOutcome::Repeated(outcome), true)
+            | (AppendOutcome::KeyReused(outcome), false) => outcome,
             other => panic!("{other:?}"),
         };
         assert_eq!(outcome.version, Version(done.version));
@@ -333,7 +334,10 @@ impl World {
     }
 }
 
-type Formed = (Vec<(u128, Verdict)>, Option<super::partition::Batch<u128>>);
+type Formed = (
+    Vec<(u128, AppendOutcome)>,
+    Option<super::partition::Batch<u128>>,
+);
 
 proptest! {
     #[test]

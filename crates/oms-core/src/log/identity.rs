@@ -96,7 +96,7 @@ pub enum Before {
 
 /// Whether a copy may be gone on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Ownership {
     /// It is of this log.
     Ours {
         /// Hash of the commit it stands on, as far as that can be told.
@@ -157,13 +157,13 @@ impl Foreign {
 
 /// Judges a copy. `at_anchor` is what the log holds before the anchor, `at_end` what it holds before
 /// `next`; where there is no anchor, or it is at `next`, both are the same.
-pub fn judge(ours: Option<LogId>, mark: &Mark, at_anchor: Before, at_end: Before) -> Verdict {
+pub fn judge(ours: Option<LogId>, mark: &Mark, at_anchor: Before, at_end: Before) -> Ownership {
     let theirs = mark.anchor.and_then(|anchor| anchor.log);
     let other = match (theirs, ours) {
         (Some(theirs), Some(ours)) if theirs != ours => Some(Foreign::OtherLog { theirs, ours }),
         _ => None,
     };
-    let foreign = |why: Foreign| Verdict::Foreign(other.unwrap_or(why));
+    let foreign = |why: Foreign| Ownership::Foreign(other.unwrap_or(why));
     if let Some(anchor) = mark.anchor {
         match at_anchor {
             // The hash says more than the id: whoever had to describe the store anew made no other
@@ -172,17 +172,17 @@ pub fn judge(ours: Option<LogId>, mark: &Mark, at_anchor: Before, at_end: Before
                 if anchor.at == mark.next {
                     let marked = theirs == ours;
                     let hash = Some(hash);
-                    return Verdict::Ours { hash, marked };
+                    return Ownership::Ours { hash, marked };
                 }
             }
             Before::Commit(_) => return foreign(Foreign::Diverged),
             Before::Nothing => return foreign(Foreign::Behind),
             // It is there, whatever has happened to it; its successor will tell.
             Before::Damaged => match other {
-                Some(other) => return Verdict::Foreign(other),
+                Some(other) => return Ownership::Foreign(other),
                 None if anchor.at == mark.next => {
                     let (hash, marked) = (Some(anchor.hash), true);
-                    return Verdict::Ours { hash, marked };
+                    return Ownership::Ours { hash, marked };
                 }
                 None => {}
             },
@@ -190,11 +190,11 @@ pub fn judge(ours: Option<LogId>, mark: &Mark, at_anchor: Before, at_end: Before
     }
     let marked = false;
     match at_end {
-        Before::Commit(hash) => Verdict::Ours {
+        Before::Commit(hash) => Ownership::Ours {
             hash: Some(hash),
             marked,
         },
-        Before::Damaged => Verdict::Ours { hash: None, marked },
+        Before::Damaged => Ownership::Ours { hash: None, marked },
         Before::Nothing => foreign(Foreign::Behind),
     }
 }
@@ -219,8 +219,8 @@ mod tests {
     #[test]
     fn law_9_a_copy_is_believed_only_by_the_hash_it_stands_on() {
         use Before::{Commit, Damaged, Nothing};
-        let ours = |hash, marked| Verdict::Ours { hash, marked };
-        let foreign = Verdict::Foreign;
+        let ours = |hash, marked| Ownership::Ours { hash, marked };
+        let foreign = Ownership::Foreign;
         let other = foreign(Foreign::OtherLog {
             theirs: THEIRS,
             ours: OURS,
@@ -263,18 +263,18 @@ mod tests {
         let judged = |at_anchor, at_end| judge(Some(OURS), &moved, at_anchor, at_end);
         assert_eq!(
             judged(Commit(A), Commit(B)),
-            Verdict::Ours {
+            Ownership::Ours {
                 hash: Some(B),
                 marked: false
             }
         );
         assert_eq!(
             judged(Commit(B), Commit(B)),
-            Verdict::Foreign(Foreign::Diverged)
+            Ownership::Foreign(Foreign::Diverged)
         );
         assert_eq!(
             judged(Commit(A), Nothing),
-            Verdict::Foreign(Foreign::Behind)
+            Ownership::Foreign(Foreign::Behind)
         );
     }
 }

@@ -45,7 +45,7 @@ pub struct Append<T> {
 
 /// What became of an append. Every one of them is determinate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AppendOutcome {
     /// Its events are in the log.
     Committed {
         /// Position of its first event.
@@ -120,7 +120,7 @@ impl<T> Batch<T> {
 #[derive(Debug)]
 pub struct Settled<T> {
     /// Verdicts that are final.
-    pub verdicts: Vec<(T, Verdict)>,
+    pub verdicts: Vec<(T, AppendOutcome)>,
     /// Appends to be formed again, before anything queued later.
     pub again: Vec<Append<T>>,
     /// Whether a rival owned the offset.
@@ -277,7 +277,7 @@ impl PartitionLog {
                 checked.summary.offset
             )));
         }
-        self.take_in(checked);
+        self.accept(checked);
         Ok(())
     }
 
@@ -301,7 +301,7 @@ impl PartitionLog {
         CommitSummary::of(object, |stream| self.index.head(stream))
     }
 
-    fn take_in(&mut self, checked: Checked) {
+    fn accept(&mut self, checked: Checked) {
         let offset = checked.summary.offset;
         self.torn = true;
         self.index.apply(&checked.summary);
@@ -356,7 +356,7 @@ impl PartitionLog {
         limits: BatchLimits,
         stamp: Stamp,
         epoch: Epoch,
-    ) -> (Vec<(T, Verdict)>, Option<Batch<T>>) {
+    ) -> (Vec<(T, AppendOutcome)>, Option<Batch<T>>) {
         let mut verdicts = Vec::new();
         let mut appends: Vec<Append<T>> = Vec::new();
         let mut heads: HashMap<StreamKey, Version> = HashMap::new();
@@ -380,7 +380,7 @@ impl PartitionLog {
             if pending.is_none() {
                 let actual = self.index.head(append.stream);
                 if actual != append.expected {
-                    verdicts.push((append.reply, Verdict::Conflict { actual }));
+                    verdicts.push((append.reply, AppendOutcome::Conflict { actual }));
                     continue;
                 }
             }
@@ -393,7 +393,7 @@ impl PartitionLog {
                 let principal = append.events.recorded.principal;
                 let own = keys_by.entry(principal).or_default();
                 if let Err(full) = self.index.room_for_key(principal, keys, *own) {
-                    verdicts.push((append.reply, Verdict::KeysFull(full)));
+                    verdicts.push((append.reply, AppendOutcome::KeysFull(full)));
                     continue;
                 }
                 keys += 1;
@@ -424,12 +424,12 @@ impl PartitionLog {
     }
 
     /// A verdict that holds whatever else is in the batch.
-    fn refusal<T>(&self, append: &Append<T>) -> Option<Verdict> {
+    fn refusal<T>(&self, append: &Append<T>) -> Option<AppendOutcome> {
         let outcome = self.index.command(append.command)?;
         Some(if outcome.request_hash == append.request_hash {
-            Verdict::Repeated(*outcome)
+            AppendOutcome::Repeated(*outcome)
         } else {
-            Verdict::KeyReused(*outcome)
+            AppendOutcome::KeyReused(*outcome)
         })
     }
 
@@ -457,7 +457,7 @@ impl PartitionLog {
                 Err(corrupt) => Err(Box::new(Unsettled { corrupt, batch })),
             };
         }
-        self.take_in(Checked {
+        self.accept(Checked {
             summary: summary_of(&batch),
             prev: batch.object.header.prev,
             hash: batch.hash.unwrap_or_else(|| batch.object.hash()),
@@ -472,7 +472,7 @@ impl PartitionLog {
                 let position = batch.object.position(index);
                 index += events;
                 let version = append.expected.plus(events);
-                (append.reply, Verdict::Committed { position, version })
+                (append.reply, AppendOutcome::Committed { position, version })
             })
             .collect();
         Ok(Settled {

@@ -99,15 +99,21 @@ fn law_13_over_its_keys_a_principal_is_refused_and_unkeyed_commands_are_not() {
     let keyed = (1..=3).map(|n| append(n, 0, n.into()));
     let mut queue: VecDeque<_> = keyed.chain([unkeyed]).collect();
     let (refused, batch) = log.form(&mut queue, LIMITS, stamp(1, 1), Epoch(1));
-    assert_eq!(refused, [(3, Verdict::KeysFull(KeysFull::OfPrincipal))]);
+    assert_eq!(
+        refused,
+        [(3, AppendOutcome::KeysFull(KeysFull::OfPrincipal))]
+    );
     let batch = batch.unwrap();
     assert_eq!(batch.commands(), 3);
     log.settle(batch, &Owner::Us).unwrap();
     // A repeated one gets its answer all the same.
     let mut queue = VecDeque::from([append(1, 1, 1), append(5, 0, 5)]);
     let (verdicts, batch) = log.form(&mut queue, LIMITS, stamp(1, 2), Epoch(1));
-    assert!(matches!(verdicts[0], (1, Verdict::Repeated(_))));
-    assert_eq!(verdicts[1], (5, Verdict::KeysFull(KeysFull::OfPrincipal)));
+    assert!(matches!(verdicts[0], (1, AppendOutcome::Repeated(_))));
+    assert_eq!(
+        verdicts[1],
+        (5, AppendOutcome::KeysFull(KeysFull::OfPrincipal))
+    );
     assert!(batch.is_none());
 }
 
@@ -120,7 +126,7 @@ fn law_7_a_stale_append_is_refused_and_its_neighbours_are_not() {
         refused,
         [(
             2,
-            Verdict::Conflict {
+            AppendOutcome::Conflict {
                 actual: Version::NONE
             }
         )]
@@ -144,7 +150,10 @@ fn law_2_a_conflict_inside_a_batch_is_judged_only_once_the_batch_is_a_fact() {
     );
     log.settle(batch, &Owner::Us).unwrap();
     let (refused, batch) = log.form(&mut queue, LIMITS, stamp(1, 2), Epoch(1));
-    assert_eq!(refused, [(2, Verdict::Conflict { actual: Version(2) })]);
+    assert_eq!(
+        refused,
+        [(2, AppendOutcome::Conflict { actual: Version(2) })]
+    );
     assert!(batch.is_none());
 }
 
@@ -163,7 +172,7 @@ fn law_4_an_ambiguous_put_is_settled_by_reading_back() {
     assert!(!settled.lost_race);
     assert!(matches!(
         settled.verdicts[0].1,
-        Verdict::Committed {
+        AppendOutcome::Committed {
             version: Version(1),
             ..
         }
@@ -189,8 +198,8 @@ fn law_4_a_repeated_command_gets_its_recorded_outcome() {
         Epoch(1),
     );
     assert!(batch.is_none());
-    assert!(matches!(verdicts[0].1, Verdict::Repeated(o) if o.version == Version(1)));
-    assert!(matches!(verdicts[1].1, Verdict::KeyReused(_)));
+    assert!(matches!(verdicts[0].1, AppendOutcome::Repeated(o) if o.version == Version(1)));
+    assert!(matches!(verdicts[1].1, AppendOutcome::KeyReused(_)));
 }
 
 #[test]
@@ -326,7 +335,7 @@ proptest! {
 
 fn take(settled: Settled<u128>, writer: &mut Writer, acknowledged: &mut Vec<u128>) {
     for (command, verdict) in settled.verdicts {
-        if matches!(verdict, Verdict::Committed { .. }) {
+        if matches!(verdict, AppendOutcome::Committed { .. }) {
             acknowledged.push(command);
         }
     }

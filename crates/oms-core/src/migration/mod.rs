@@ -17,22 +17,22 @@
 //!   [`log::lead`](crate::log::lead)
 //! * [`record`]: the row, and every change it may make
 //! * [`handoff`]: what to do next; [`fence`]: who may append to PostgreSQL
-//! * [`standing`]: where a partition stands as far as a process knows; [`unread`]: whether PostgreSQL
+//! * [`partition_state`]: where a partition stands as far as a process knows; [`unread`]: whether PostgreSQL
 //!   may lead while the bucket has not been read
 //! * [`switch`]: an order to walk, and what became of it; [`job`]: long work beside it
 //! * [`gate`]: what must be proved first; [`guardrail`]: what leads back; [`ramp`]: which partitions
 
-pub mod edge;
 pub mod fence;
 pub mod gate;
 pub mod guardrail;
 pub mod handoff;
 pub mod job;
+pub mod partition_state;
 pub mod ramp;
 pub mod record;
 pub mod stage;
-pub mod standing;
 pub mod switch;
+pub mod transition;
 pub mod unread;
 
 #[cfg(test)]

@@ -151,31 +151,31 @@ impl MigrationRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// Edge a forward.
+    /// Transition a forward.
     MirrorInS3,
-    /// Edge a backward.
+    /// Transition a backward.
     StopMirrorInS3,
-    /// Edge c backward.
+    /// Transition c backward.
     MirrorInPostgres,
-    /// Edge c forward.
+    /// Transition c forward.
     StopMirrorInPostgres,
-    /// Edge b forward: fence PostgreSQL.
+    /// Transition b forward: fence PostgreSQL.
     DrainToS3,
-    /// Edge b forward: S3 has everything.
+    /// Transition b forward: S3 has everything.
     SealToS3,
-    /// Edge b forward: the control record is in S3.
+    /// Transition b forward: the control record is in S3.
     LeadS3,
-    /// Edge b forward, undone before S3 was sealed.
+    /// Transition b forward, undone before S3 was sealed.
     UndoDrain,
-    /// Edge b forward, undone by a control record in both stores.
+    /// Transition b forward, undone by a control record in both stores.
     UndoSealToS3,
-    /// Edge b backward: begin.
+    /// Transition b backward: begin.
     SealToPostgres,
-    /// Edge b backward: PostgreSQL has everything up to the control record.
+    /// Transition b backward: PostgreSQL has everything up to the control record.
     LeadPostgres,
-    /// Edge b backward, to be undone: PostgreSQL can no longer take the lead.
+    /// Transition b backward, to be undone: PostgreSQL can no longer take the lead.
     UndoSealToPostgres,
-    /// Edge b backward, undone by a control record in S3.
+    /// Transition b backward, undone by a control record in S3.
     KeepS3,
 }
 

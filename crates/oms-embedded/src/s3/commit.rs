@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::checkpoint::LogEnd;
-use super::decide::{Verdict, decide};
+use super::decide::{Decision, decide};
 use super::error::{ChangeError, LogStoreError};
 use super::frame::{Head, Record, SEGMENT_HEADER};
 use super::index::{Entry, SegmentState};
@@ -228,12 +228,12 @@ impl Writer {
         let mut others = Vec::new();
         for (job, verdict) in jobs.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::Write => {
+                Decision::Write => {
                     records.push(job.record);
                     written.push((job.change, job.reply));
                 }
-                Verdict::Nothing => others.push((job.reply, Ok(()))),
-                Verdict::Refused(why) => others.push((job.reply, Err(why))),
+                Decision::Nothing => others.push((job.reply, Ok(()))),
+                Decision::Refused(why) => others.push((job.reply, Err(why))),
             }
         }
         if !records.is_empty()

@@ -7,7 +7,7 @@ use super::error::ChangeError;
 use super::index::Index;
 
 /// What was decided of one job.
-pub enum Verdict {
+pub enum Decision {
     /// It is in the batch.
     Write,
     /// It needs no record.
@@ -18,7 +18,7 @@ pub enum Verdict {
 
 /// Decides every job against the index and those before it. Puts that would be made are refused when
 /// the disk is `full`: for whom the condition does not hold it is another answer that is true.
-pub fn decide(index: &Index, jobs: &[Job], full: Option<&str>) -> Vec<Verdict> {
+pub fn decide(index: &Index, jobs: &[Job], full: Option<&str>) -> Vec<Decision> {
     // What the batch so far makes of a key: its new ETag, or nothing.
     let mut changed: HashMap<(&str, &str), Option<[u8; 16]>> = HashMap::with_capacity(jobs.len());
     let mut made: Vec<&str> = Vec::new();
@@ -31,7 +31,7 @@ pub fn decide(index: &Index, jobs: &[Job], full: Option<&str>) -> Vec<Verdict> {
         let is_bucket = |name: &str| index.buckets.contains_key(name) || made.contains(&name);
         let verdict = match &job.change {
             Change::Put { bucket, .. } | Change::Delete { bucket, .. } if !is_bucket(bucket) => {
-                Verdict::Refused(ChangeError::NoSuchBucket)
+                Decision::Refused(ChangeError::NoSuchBucket)
             }
             Change::Put {
                 bucket,
@@ -39,12 +39,12 @@ pub fn decide(index: &Index, jobs: &[Job], full: Option<&str>) -> Vec<Verdict> {
                 condition,
                 entry,
             } => match holds(*condition, etag(bucket, key)) {
-                Err(why) => Verdict::Refused(why),
+                Err(why) => Decision::Refused(why),
                 Ok(()) => match full {
-                    Some(why) => Verdict::Refused(ChangeError::Full(why.to_owned())),
+                    Some(why) => Decision::Refused(ChangeError::Full(why.to_owned())),
                     None => {
                         changed.insert((bucket, key), Some(entry.etag));
-                        Verdict::Write
+                        Decision::Write
                     }
                 },
             },
@@ -53,31 +53,31 @@ pub fn decide(index: &Index, jobs: &[Job], full: Option<&str>) -> Vec<Verdict> {
                 key,
                 condition,
             } => match (etag(bucket, key), holds(*condition, etag(bucket, key))) {
-                (None, _) => Verdict::Nothing,
-                (Some(_), Err(why)) => Verdict::Refused(why),
+                (None, _) => Decision::Nothing,
+                (Some(_), Err(why)) => Decision::Refused(why),
                 (Some(_), Ok(())) => {
                     changed.insert((bucket, key), None);
-                    Verdict::Write
+                    Decision::Write
                 }
             },
             Change::CreateBucket { bucket, .. } if is_bucket(bucket) => {
-                Verdict::Refused(ChangeError::BucketExists)
+                Decision::Refused(ChangeError::BucketExists)
             }
             Change::CreateBucket { bucket, .. } => {
                 made.push(bucket);
-                Verdict::Write
+                Decision::Write
             }
             Change::Move { bucket, key, entry } => {
                 let untouched = !changed.contains_key(&(bucket.as_str(), key.as_str()));
                 let there = index.get(bucket, key).is_some_and(|e| e.same_place(entry));
                 if untouched && there {
-                    Verdict::Write
+                    Decision::Write
                 } else {
-                    Verdict::Nothing
+                    Decision::Nothing
                 }
             }
-            Change::KeepDelete { bucket, key } if etag(bucket, key).is_some() => Verdict::Nothing,
-            Change::KeepDelete { .. } | Change::Keep { .. } => Verdict::Write,
+            Change::KeepDelete { bucket, key } if etag(bucket, key).is_some() => Decision::Nothing,
+            Change::KeepDelete { .. } | Change::Keep { .. } => Decision::Write,
         };
         verdicts.push(verdict);
     }

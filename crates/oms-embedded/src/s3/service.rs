@@ -287,7 +287,7 @@ impl S3 for Endpoint {
         let guard = self.guard(&req);
         let mut input = req.input;
         // The body first: answering while the client still sends may cost it the answer.
-        let body = upload::take_in(&mut input, req.trailing_headers.as_ref()).await?;
+        let body = upload::receive(&mut input, req.trailing_headers.as_ref()).await?;
         check_key(&input.key)?;
         let asked = put_condition(&input)?;
         let condition = guard.put(&input.key, asked)?;

@@ -42,7 +42,7 @@ fn sent_checksums(input: &PutObjectInput, trailers: Option<&TrailingHeaders>) ->
 }
 
 /// Reads the body of `input` to its end and checks it.
-pub async fn take_in(
+pub async fn receive(
     input: &mut PutObjectInput,
     trailers: Option<&TrailingHeaders>,
 ) -> S3Result<Body> {

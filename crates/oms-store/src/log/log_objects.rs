@@ -2,7 +2,7 @@
 //! bucket, told apart when it is connected to:
 //!
 //! * [`LogObjects`]: the log's writer. It makes objects at free offsets and can do nothing else.
-//! * [`LogCustody`]: repair's way in. It alone can replace and remove, and only there.
+//! * [`RepairObjects`]: repair's way in. It alone can replace and remove, and only there.
 //! * [`DerivedObjects`]: everybody else. Reads everything and writes everything, but not there.
 
 use std::ops::Range;
@@ -86,9 +86,9 @@ impl LogObjects {
 
 /// The log's objects, for a repair. Whoever holds this has made sure of what he does.
 #[derive(Clone)]
-pub struct LogCustody(Arc<dyn ObjectStore>);
+pub struct RepairObjects(Arc<dyn ObjectStore>);
 
-impl LogCustody {
+impl RepairObjects {
     /// Those of this bucket.
     pub fn of(bucket: Arc<dyn ObjectStore>) -> Self {
         Self(bucket)
@@ -218,13 +218,13 @@ mod tests {
         derived.put("index/x", "x".into()).await.unwrap();
         derived.delete("index/x").await.unwrap();
 
-        let custody = LogCustody::of(bucket.clone());
+        let log_repair = RepairObjects::of(bucket.clone());
         for other in ["index/x", "meta/store.json", "quarantine/x"] {
-            assert!(is_refused(custody.replace(other, "x".into()).await));
-            assert!(is_refused(custody.remove(other).await));
+            assert!(is_refused(log_repair.replace(other, "x".into()).await));
+            assert!(is_refused(log_repair.remove(other).await));
         }
-        assert!(is_refused(custody.keep(&key, "x".into()).await));
-        custody.replace(&key, "right".into()).await.unwrap();
+        assert!(is_refused(log_repair.keep(&key, "x".into()).await));
+        log_repair.replace(&key, "right".into()).await.unwrap();
         assert_eq!(bucket.get(&key).await.unwrap().unwrap(), "right");
     }
 }

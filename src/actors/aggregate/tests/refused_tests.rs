@@ -57,7 +57,7 @@ fn law_3_a_partition_that_refuses_every_write_is_named_until_one_succeeds() {
         let store = Arc::new(Refusing::default());
         let p = process(store.clone(), RegistrySettings::default());
         p.change("a", 1, 1).await.expect("ok");
-        let events = p.side.path.store();
+        let events = &p.side.writer;
         let partition = events.log().partition_of(&purse("a"));
 
         // What one request is refused for is not the partition's fault.

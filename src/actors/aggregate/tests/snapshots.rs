@@ -39,7 +39,7 @@ fn law_11_a_snapshot_of_another_log_is_not_believed_and_is_replaced() {
         for planted in planted {
             ours.put(&key, planted.clone()).await.expect("planted");
             let p = process(ours.clone(), RegistrySettings::default());
-            let seen = p.look("a").await;
+            let seen = p.read("a").await;
             assert_eq!(
                 (seen.version, seen.state.coins),
                 (Version(25), 25),
@@ -54,6 +54,6 @@ fn law_11_a_snapshot_of_another_log_is_not_believed_and_is_replaced() {
         let rich = rich.replace("\"coins\":20", "\"coins\":1020");
         ours.put(&key, rich.into()).await.expect("put");
         let p = process(ours, RegistrySettings::default());
-        assert_eq!(p.look("a").await.state.coins, 1025);
+        assert_eq!(p.read("a").await.state.coins, 1025);
     });
 }

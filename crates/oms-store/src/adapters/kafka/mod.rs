@@ -164,7 +164,7 @@ impl Inner {
         &self,
         state: &mut State,
         messages: Vec<Message>,
-    ) -> Result<Vec<(Message, wave::Place)>, StoreError> {
+    ) -> Result<Vec<(Message, wave::TopicPartition)>, StoreError> {
         let mut placed = Vec::with_capacity(messages.len());
         for message in messages {
             let topics = state.topics.as_mut().map(|(topics, _)| topics);

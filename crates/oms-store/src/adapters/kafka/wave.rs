@@ -28,16 +28,16 @@ const LAST_REPORTS: Duration = Duration::from_millis(500);
 type Report = <DeliveryFuture as Future>::Output;
 
 /// A partition of a topic.
-pub(super) type Place = (String, i32);
+pub(super) type TopicPartition = (String, i32);
 
 /// When each partition acknowledged something last.
-pub(super) type Known = HashMap<Place, Instant>;
+pub(super) type Known = HashMap<TopicPartition, Instant>;
 
 /// Sends messages, each with its place, and waits until all are settled: at `until`, and
 /// [`PURGE_GRACE`] later at the latest. Answers whether none was lost, too.
 pub(super) async fn send(
     producer: &Producer,
-    messages: &[(Message, Place)],
+    messages: &[(Message, TopicPartition)],
     known: &mut Known,
     until: Instant,
 ) -> Vec<Outcome> {
@@ -51,7 +51,7 @@ pub(super) async fn send(
     };
     known.retain(|_, at| at.elapsed() < REMEMBERED);
     // What is sent alone.
-    let mut begun: HashSet<&Place> = HashSet::new();
+    let mut begun: HashSet<&TopicPartition> = HashSet::new();
     let mut reports = Vec::new();
     for (i, (message, place)) in messages.iter().enumerate() {
         if !known.contains_key(place) && !begun.contains(place) {
@@ -62,7 +62,7 @@ pub(super) async fn send(
             reports.push((i, report));
         }
     }
-    let mut lost: HashSet<&Place> = HashSet::new();
+    let mut lost: HashSet<&TopicPartition> = HashSet::new();
     for (i, report) in reports {
         let place = &messages[i].1;
         if wave.settle(i, report).await {
@@ -105,7 +105,12 @@ struct Wave<'a> {
 
 impl<'a> Wave<'a> {
     /// Sends one; what becomes of it at once is noted.
-    fn begin(&mut self, i: usize, message: &'a Message, place: &Place) -> Option<DeliveryFuture> {
+    fn begin(
+        &mut self,
+        i: usize,
+        message: &'a Message,
+        place: &TopicPartition,
+    ) -> Option<DeliveryFuture> {
         let stream = (message.topic.as_str(), message.key.as_str());
         let sent = if self.held.contains(&stream) {
             Err(SendFailed::Behind)

@@ -7,11 +7,11 @@
 
 pub mod audit;
 pub mod commits;
-pub mod custody;
 mod errors;
 pub mod import_journal;
 pub mod jobs;
 mod leases;
+pub mod log_repair;
 mod marks;
 mod migrate;
 pub mod migration;

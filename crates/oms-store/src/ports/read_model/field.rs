@@ -60,7 +60,7 @@ pub enum Op {
     /// Not equal, or missing.
     Ne,
     /// Ordered.
-    Order(Order),
+    Order(Comparison),
     /// Equal to one of several.
     In,
     /// Substring or member.
@@ -73,7 +73,7 @@ pub enum Op {
 
 /// Which way an ordered comparison goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Order {
+pub enum Comparison {
     /// Greater.
     Gt,
     /// Greater or equal.
@@ -84,7 +84,7 @@ pub enum Order {
     Lte,
 }
 
-impl Order {
+impl Comparison {
     /// As an operator of SQL.
     pub fn sql(self) -> &'static str {
         match self {
@@ -101,10 +101,10 @@ impl Op {
     pub const ALL: [(&'static str, Op); 10] = [
         ("eq", Op::Eq),
         ("ne", Op::Ne),
-        ("gt", Op::Order(Order::Gt)),
-        ("gte", Op::Order(Order::Gte)),
-        ("lt", Op::Order(Order::Lt)),
-        ("lte", Op::Order(Order::Lte)),
+        ("gt", Op::Order(Comparison::Gt)),
+        ("gte", Op::Order(Comparison::Gte)),
+        ("lt", Op::Order(Comparison::Lt)),
+        ("lte", Op::Order(Comparison::Lte)),
         ("in", Op::In),
         ("contains", Op::Contains),
         ("starts_with", Op::StartsWith),
@@ -128,7 +128,7 @@ pub enum Test {
     /// Not equal to this, or missing.
     Ne(Value),
     /// Ordered against this number or string.
-    Order(Order, Value),
+    Order(Comparison, Value),
     /// Equal to one of these.
     In(Vec<Value>),
     /// Holds this as a substring or member.

@@ -32,7 +32,7 @@ use oms_core::log::object::CommitObject;
 
 /// The log in this database.
 #[derive(Clone)]
-pub struct PostgresCommits {
+pub struct PostgresCommitStore {
     postgres: Postgres,
 }
 
@@ -40,7 +40,7 @@ pub struct PostgresCommits {
 /// the I/O runtime, where the bytes are.
 type Judged<T> = Result<T, StoreError>;
 
-impl PostgresCommits {
+impl PostgresCommitStore {
     /// The log in this database.
     pub fn new(postgres: Postgres) -> Self {
         Self { postgres }
@@ -86,7 +86,7 @@ fn invalid(operation: &'static str, message: impl Into<String>) -> StoreError {
 }
 
 #[async_trait]
-impl CommitStore for PostgresCommits {
+impl CommitStore for PostgresCommitStore {
     fn place(&self) -> Lead {
         Lead::Postgres
     }
@@ -162,7 +162,7 @@ impl CommitStore for PostgresCommits {
 }
 
 #[async_trait]
-impl LeadingTable for PostgresCommits {
+impl LeadingTable for PostgresCommitStore {
     async fn append(
         &self,
         object: &CommitObject,

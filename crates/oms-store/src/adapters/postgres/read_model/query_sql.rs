@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::sql::{Param, Sql, system_time, table};
 use crate::ports::read_model::Generation;
 use crate::ports::read_model::cursor::{After, Term, micros, terms};
-use crate::ports::read_model::field::{Field, Order, Test};
+use crate::ports::read_model::field::{Comparison, Field, Test};
 use crate::ports::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
 
 /// Columns before the sort terms in a page's rows.
@@ -236,7 +236,7 @@ fn unindexed(sql: &mut Sql, field: &str, test: &Test) -> String {
     }
 }
 
-fn ordered(guard: &str, left: &str, order: Order, right: &str) -> String {
+fn ordered(guard: &str, left: &str, order: Comparison, right: &str) -> String {
     format!("({guard} AND {left} {} {right})", order.sql())
 }
 

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::StoreError;
-use crate::log::log_objects::LogCustody;
-use crate::ports::custody::{Custody, MAX_SURVEYED, Mended, Rivals, Stray, Survey};
+use crate::log::log_objects::RepairObjects;
+use crate::ports::log_repair::{LogRepair, MAX_SURVEYED, Mended, Rivals, Stray, Survey};
 use crate::ports::object_store::{Created, ObjectInfo};
 use oms_core::domain::ids::{Offset, PartitionId};
 use oms_core::log::keys;
@@ -20,14 +20,14 @@ const PAGE: usize = 1_000;
 const LAST: char = '\u{10FFFF}';
 
 /// See the module.
-pub struct BucketCustody {
-    store: LogCustody,
+pub struct S3LogRepair {
+    store: RepairObjects,
     partitions: u16,
 }
 
-impl BucketCustody {
+impl S3LogRepair {
     /// The log of `partitions` partitions in `store`.
-    pub fn new(store: LogCustody, partitions: u16) -> Self {
+    pub fn new(store: RepairObjects, partitions: u16) -> Self {
         Self { store, partitions }
     }
 }
@@ -60,7 +60,7 @@ fn partition_of(key: &str, partitions: u16) -> Option<PartitionId> {
 }
 
 #[async_trait]
-impl Custody for BucketCustody {
+impl LogRepair for S3LogRepair {
     fn place(&self) -> Lead {
         Lead::S3
     }
@@ -197,7 +197,7 @@ impl Custody for BucketCustody {
     }
 }
 
-impl BucketCustody {
+impl S3LogRepair {
     async fn is_now(&self, key: &str, object: &CommitObject) -> Result<Mended, StoreError> {
         let same = self
             .store
@@ -255,13 +255,13 @@ mod tests {
         for key in odd {
             store.put(key, "y".into()).await.unwrap();
         }
-        let custody = BucketCustody::new(LogCustody::of(store.clone()), 2);
-        let survey = custody.survey(p, 0).await.unwrap();
+        let log_repair = S3LogRepair::new(RepairObjects::of(store.clone()), 2);
+        let survey = log_repair.survey(p, 0).await.unwrap();
         assert_eq!((survey.reach, survey.gaps), (10, vec![2..4, 5..9]));
         assert_eq!(survey.strays.len(), 2);
-        let later = custody.survey(p, 5).await.unwrap().gaps;
+        let later = log_repair.survey(p, 5).await.unwrap().gaps;
         assert_eq!((later.len(), later[0].clone()), (1, 5..9));
-        let foreign = custody.foreign(2).await.unwrap();
+        let foreign = log_repair.foreign(2).await.unwrap();
         let names: Vec<_> = foreign.iter().map(|s| s.name.clone()).collect();
         assert_eq!(
             names,
@@ -271,7 +271,7 @@ mod tests {
                 .collect::<Vec<_>>()
         );
 
-        custody
+        log_repair
             .quarantine(&StrayName::Key(odd[0].into()))
             .await
             .unwrap();
@@ -280,9 +280,12 @@ mod tests {
         assert_eq!(store.get(&kept).await.unwrap().unwrap(), "y");
         // A foreign key is no object of the log, whatever it looks like.
         let foreign = StrayName::Key(odd[2].into());
-        assert_eq!(custody.quarantine(&foreign).await.unwrap(), Mended::Yes);
+        assert_eq!(log_repair.quarantine(&foreign).await.unwrap(), Mended::Yes);
         // An object of the log is not taken away as a stray.
         let object = StrayName::Key(keys::commit(p, 0));
-        assert_eq!(custody.quarantine(&object).await.unwrap(), Mended::Changed);
+        assert_eq!(
+            log_repair.quarantine(&object).await.unwrap(),
+            Mended::Changed
+        );
     }
 }

@@ -11,9 +11,9 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::actors::write_path::Standings;
 use crate::domain::ids::PartitionId;
 use crate::log::lead::Leadership;
+use crate::migration::partition_state::PartitionStates;
 use crate::store::io_runtime::IoRuntime;
 
 const FILE: &str = "leads.json";
@@ -48,13 +48,13 @@ fn save(path: &Path, leads: &Leads) -> io::Result<()> {
 pub fn keep(
     io: &IoRuntime,
     data_dir: &Path,
-    mut standings: watch::Receiver<Standings>,
+    mut states: watch::Receiver<PartitionStates>,
 ) -> JoinHandle<()> {
     let path: PathBuf = data_dir.join(FILE);
     io.spawn(async move {
         let mut noted = Leads::new();
         loop {
-            let leads = leads(&standings.borrow_and_update());
+            let leads = leads(&states.borrow_and_update());
             if !leads.is_empty() && leads != noted {
                 match save(&path, &leads) {
                     Ok(()) => noted = leads,
@@ -65,18 +65,18 @@ pub fn keep(
                     }
                 }
             }
-            if standings.changed().await.is_err() {
+            if states.changed().await.is_err() {
                 return;
             }
         }
     })
 }
 
-fn leads(standings: &Standings) -> Leads {
+fn leads(states: &PartitionStates) -> Leads {
     (0..)
         .map(PartitionId)
-        .zip(standings)
-        .filter_map(|(partition, standing)| Some((partition, (*standing)?.stage.leadership)))
+        .zip(states)
+        .filter_map(|(partition, state)| Some((partition, (*state)?.stage.leadership)))
         .collect()
 }
 

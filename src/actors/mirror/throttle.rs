@@ -1,4 +1,4 @@
-//! How fast history is copied: an operator's brake, so that a backfill leaves room for the traffic.
+//! How fast history is copied: an operator's throttle, so that a backfill leaves room for the traffic.
 //! What keeps up with the writes is never held back.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +11,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Brake {
+pub struct Throttle {
     /// Events a second and partition; 0 is without limit.
     rate: AtomicU64,
     paused: AtomicBool,
@@ -19,7 +19,7 @@ pub struct Brake {
     copied: AtomicU64,
 }
 
-impl Brake {
+impl Throttle {
     /// At most `rate` events a second in each partition; 0 is without limit.
     pub fn new(rate: u64) -> Self {
         Self {

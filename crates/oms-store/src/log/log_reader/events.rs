@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{EventLog, corrupt, missing};
+use super::{LogReader, corrupt, missing};
 use crate::error::{StoreError, StoreErrorKind};
 use oms_core::domain::event::Envelope;
 use oms_core::domain::ids::{Offset, PartitionId, Position, StreamName, Version};
@@ -30,7 +30,7 @@ impl StoredEvent {
     }
 }
 
-impl EventLog {
+impl LogReader {
     /// Reads a stream's events from the places the index gave. Each is checked to be what the
     /// index says it is.
     pub async fn read_events(

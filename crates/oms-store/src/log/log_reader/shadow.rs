@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::EventLog;
+use super::LogReader;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::metrics;
 use oms_core::domain::ids::PartitionId;
@@ -52,7 +52,7 @@ impl Shadow {
     }
 }
 
-impl EventLog {
+impl LogReader {
     /// What the shadow reads came to.
     pub fn shadow(&self) -> &Shadow {
         &self.shadow

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::actors::event_store::EventStore;
-use crate::actors::write_path::Standings;
+use crate::actors::event_store::LogWriter;
+
 use crate::clock::new_uuid;
 use crate::domain::ids::{Epoch, PartitionId, WriterId};
 use crate::domain::time::Clock;
@@ -21,13 +21,16 @@ use crate::log::lead::{Lead, Leadership};
 use crate::log::object::{CommitObject, ControlRecord};
 use crate::log::partition::{PartitionLog, Stamp};
 use crate::metrics;
+use crate::migration::partition_state::{
+    Known, PartitionState, PartitionStates, of_known, without_postgres,
+};
 use crate::migration::record::MigrationRow;
 use crate::migration::stage::{Stage, StageKind, Whole};
-use crate::migration::standing::{Heard, Standing, of_heard, without_postgres};
 use crate::migration::unread::UnreadBucket;
 use crate::store::alarms::CopyKind;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{HAND_OFF, Halts, WRITES};
+use crate::store::ports::commit_store::CommitStore as _;
 use crate::store::ports::migration_table::{MigrationTable, RowSeen};
 
 /// Shortest time between two looks at PostgreSQL, however much is in doubt.
@@ -39,14 +42,14 @@ const UNREAD_PATIENCE: Duration = Duration::from_secs(3);
 /// What concerns all partitions is told of the first.
 const WHOLE: PartitionId = PartitionId(0);
 
-/// What the board is made of.
-pub struct BoardDeps {
+/// What the registry is made of.
+pub struct PartitionRegistryDeps {
     /// Where control records are read.
-    pub store: EventStore,
+    pub writer: LogWriter,
     /// The rows; `None` where PostgreSQL is no place of the log: then S3 leads, always.
     pub table: Option<Arc<dyn MigrationTable>>,
-    /// Where standings are published.
-    pub standings: watch::Sender<Standings>,
+    /// Where states are published.
+    pub states: watch::Sender<PartitionStates>,
     /// The stage of a partition that has neither row nor log. `None`: `legacy` where PostgreSQL
     /// holds commits, else `s3_only`.
     pub initial: Option<StageKind>,
@@ -55,14 +58,14 @@ pub struct BoardDeps {
     /// Stamps control objects.
     pub clock: Arc<dyn Clock>,
     /// Somebody found that what was published is old.
-    pub doubt: Arc<Notify>,
+    pub stale: Arc<Notify>,
     /// Where it is told that a partition waits for the end of a hand-off, or for its leader.
     pub halts: Halts,
 }
 
 /// See the module.
-pub struct Board {
-    deps: BoardDeps,
+pub struct PartitionRegistry {
+    deps: PartitionRegistryDeps,
     rows: Mutex<BTreeMap<PartitionId, RowSeen>>,
     /// Partitions whose log was led by a PostgreSQL that is gone; told once.
     lost: Mutex<BTreeSet<PartitionId>>,
@@ -73,9 +76,9 @@ pub struct Board {
     begun: Instant,
 }
 
-impl Board {
-    /// A board on which nothing is written yet.
-    pub fn new(deps: BoardDeps) -> Self {
+impl PartitionRegistry {
+    /// A registry on which nothing is written yet.
+    pub fn new(deps: PartitionRegistryDeps) -> Self {
         Self {
             deps,
             rows: Mutex::new(BTreeMap::new()),
@@ -87,8 +90,8 @@ impl Board {
     }
 
     /// The event store.
-    pub fn store(&self) -> &EventStore {
-        &self.deps.store
+    pub fn writer(&self) -> &LogWriter {
+        &self.deps.writer
     }
 
     /// The rows' table.
@@ -97,8 +100,8 @@ impl Board {
     }
 
     /// Woken when what was published is in doubt.
-    pub fn doubt(&self) -> &Notify {
-        &self.deps.doubt
+    pub fn stale(&self) -> &Notify {
+        &self.deps.stale
     }
 
     /// The clock.
@@ -112,27 +115,27 @@ impl Board {
     }
 
     /// What was published last.
-    pub fn standings(&self) -> Standings {
-        self.deps.standings.borrow().clone()
+    pub fn states(&self) -> PartitionStates {
+        self.deps.states.borrow().clone()
     }
 
     /// The stage of every partition; `None` while one is unknown.
     pub fn stages(&self) -> Option<Vec<StageKind>> {
-        let standings = self.deps.standings.borrow();
-        standings.iter().map(|s| (*s)?.kind()).collect()
+        let states = self.deps.states.borrow();
+        states.iter().map(|s| (*s)?.kind()).collect()
     }
 
     /// What the log alone says, at once: with S3 leading that is enough.
     pub fn hear(&self) {
         let rows = self.rows.lock().clone();
-        let standing = |partition, last| {
-            let heard = self.deps.store.heard(partition);
+        let state = |partition, last| {
+            let heard = self.deps.writer.known_leadership(partition);
             let control = heard.flatten();
             match rows.get(&partition) {
                 // Without PostgreSQL as a place of the log S3 leads it from its beginning.
                 None if self.deps.table.is_none() => {
                     let led = control.unwrap_or(Leadership::GENESIS_S3);
-                    heard.map(|_| Standing {
+                    heard.map(|_| PartitionState {
                         stage: Stage::s3_only(led.epoch),
                         moving: false,
                     })
@@ -140,12 +143,12 @@ impl Board {
                 Some(seen) if !self.may_lead(partition, &seen.row, heard) => last,
                 Some(seen) => {
                     let row = Some(seen.row);
-                    of_heard(Heard { row, control })
+                    of_known(Known { row, control })
                 }
                 None => without_postgres(control.or_else(|| self.begun_alone(partition)), last),
             }
         };
-        self.publish(standing);
+        self.publish(state);
     }
 
     /// Whether what a row says of PostgreSQL's lead may be believed, as long as the bucket was not
@@ -156,7 +159,7 @@ impl Board {
         row: &MigrationRow,
         heard: Option<Option<Leadership>>,
     ) -> bool {
-        let alarms = self.deps.store.log().alarms();
+        let alarms = self.deps.writer.log().alarms();
         if heard.is_some() || row.stage.lead() != Lead::Postgres {
             alarms.clear(CopyKind::Bucket, partition);
             return true;
@@ -176,7 +179,7 @@ impl Board {
     }
 
     /// Looks at both and publishes what is found.
-    pub async fn look(&self) -> Result<(), StoreError> {
+    pub async fn refresh(&self) -> Result<(), StoreError> {
         self.hear();
         let mut looked = self.looked.lock().await;
         if let Some(at) = *looked {
@@ -190,7 +193,7 @@ impl Board {
     }
 
     async fn ask(&self) -> Result<(), StoreError> {
-        let alarms = self.deps.store.log().alarms();
+        let alarms = self.deps.writer.log().alarms();
         let rows = match &self.deps.table {
             Some(table) => match table.rows().await {
                 Err(e) if e.kind == StoreErrorKind::Conflict => {
@@ -203,7 +206,7 @@ impl Board {
             None => BTreeMap::new(),
         };
         alarms.clear(CopyKind::Migration, WHOLE);
-        for partition in self.deps.store.log().partition_ids() {
+        for partition in self.deps.writer.log().partition_ids() {
             match rows.get(&partition) {
                 None => self.begin(partition).await?,
                 Some(seen) => {
@@ -214,7 +217,7 @@ impl Board {
                 }
             }
         }
-        let whole = rows.len() == usize::from(self.deps.store.log().partitions());
+        let whole = rows.len() == usize::from(self.deps.writer.log().partitions());
         let rows = match &self.deps.table {
             Some(table) if !whole => table.rows().await?,
             _ => rows,
@@ -238,13 +241,13 @@ impl Board {
         {
             return Ok(());
         }
-        let log = self.deps.store.log();
+        let log = self.deps.writer.log();
         for partition in log.partition_ids() {
-            let empty = self.deps.store.heard(partition) == Some(None);
+            let empty = self.deps.writer.known_leadership(partition) == Some(None);
             if empty && !log.has_index(partition).await? {
                 let row = MigrationRow::new(StageKind::S3Only, Epoch(1));
                 let first = self.first(partition, &row);
-                log.put_commit(&first).await?;
+                log.s3().put(&first).await?;
                 self.begun_alone.lock().insert(partition);
             }
         }
@@ -273,7 +276,7 @@ impl Board {
     /// Gives a partition without a row its row, and if it has no log either, its beginning.
     async fn begin(&self, partition: PartitionId) -> Result<(), StoreError> {
         // As long as the bucket has not been read, nothing can be said.
-        let Some(heard) = self.deps.store.heard(partition) else {
+        let Some(heard) = self.deps.writer.known_leadership(partition) else {
             return Ok(());
         };
         let stage = match heard {
@@ -290,7 +293,7 @@ impl Board {
                 }
                 return Ok(());
             }
-            None if self.deps.store.log().has_index(partition).await? => {
+            None if self.deps.writer.log().has_index(partition).await? => {
                 self.tell_lost(partition);
                 if self.lost.lock().insert(partition) {
                     tracing::error!(%partition,
@@ -314,7 +317,7 @@ impl Board {
         }
         if heard.is_none() && row.stage.lead() == Lead::S3 {
             let first = self.first(partition, &row);
-            self.deps.store.log().put_commit(&first).await?;
+            self.deps.writer.log().s3().put(&first).await?;
         }
         Ok(())
     }
@@ -326,10 +329,10 @@ impl Board {
         row: &MigrationRow,
     ) -> Result<(), StoreError> {
         let fresh = *row == MigrationRow::new(StageKind::S3Only, Epoch(1));
-        let empty = self.deps.store.heard(partition) == Some(None);
+        let empty = self.deps.writer.known_leadership(partition) == Some(None);
         if fresh && empty {
             let first = self.first(partition, row);
-            self.deps.store.log().put_commit(&first).await?;
+            self.deps.writer.log().s3().put(&first).await?;
         }
         Ok(())
     }
@@ -355,7 +358,7 @@ impl Board {
             return Ok(());
         };
         for (partition, seen) in rows {
-            let Some(Some(heard)) = self.deps.store.heard(*partition) else {
+            let Some(Some(heard)) = self.deps.writer.known_leadership(*partition) else {
                 continue;
             };
             let row = &seen.row;
@@ -392,10 +395,10 @@ impl Board {
         self.deps.halts.set(WRITES, Some(partition), why, false);
     }
 
-    fn publish(&self, of: impl Fn(PartitionId, Option<Standing>) -> Option<Standing>) {
-        let log = self.deps.store.log();
-        self.deps.standings.send_if_modified(|known| {
-            let found: Standings = log
+    fn publish(&self, of: impl Fn(PartitionId, Option<PartitionState>) -> Option<PartitionState>) {
+        let log = self.deps.writer.log();
+        self.deps.states.send_if_modified(|known| {
+            let found: PartitionStates = log
                 .partition_ids()
                 .zip(known.iter())
                 .map(|(partition, last)| of(partition, *last))
@@ -403,11 +406,11 @@ impl Board {
             if *known == found {
                 return false;
             }
-            for (partition, standing) in log.partition_ids().zip(&found) {
-                let Some(standing) = standing else { continue };
-                self.tell_moving(partition, standing.moving);
-                metrics::stage(partition, &standing.stage, standing.moving);
-                if let Some(stage) = standing.kind() {
+            for (partition, state) in log.partition_ids().zip(&found) {
+                let Some(state) = state else { continue };
+                self.tell_moving(partition, state.moving);
+                metrics::stage(partition, &state.stage, state.moving);
+                if let Some(stage) = state.kind() {
                     log.routes().set_stage(partition, stage);
                 }
             }
@@ -426,15 +429,15 @@ impl Board {
 }
 
 /// One sentence for a partition that stands elsewhere than before.
-fn told(partition: PartitionId, standing: Option<Standing>) {
-    let Some(standing) = standing else {
+fn told(partition: PartitionId, state: Option<PartitionState>) {
+    let Some(state) = state else {
         tracing::warn!(%partition, "nobody is known to lead partition {partition}");
         return;
     };
-    let (mode, lead) = (standing.stage.mode, standing.stage.leadership.lead);
+    let (mode, lead) = (state.stage.mode, state.stage.leadership.lead);
     let (mode, lead) = (mode.as_str(), lead.as_str());
-    let epoch = standing.stage.leadership.epoch.0;
-    if standing.moving {
+    let epoch = state.stage.leadership.epoch.0;
+    if state.moving {
         tracing::info!(%partition, mode, lead, epoch,
             "partition {partition}: the lead is being moved; writes wait");
     } else {

@@ -13,7 +13,7 @@ use crate::proof::digest::RollingDigest;
 use crate::proof::found::{Damage, Found};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::ports::commit_store::CommitStore;
-use crate::store::ports::custody::Custody;
+use crate::store::ports::log_repair::LogRepair;
 
 /// Objects asked for at once; a place may give fewer when they are large.
 const SPAN: Offset = 256;
@@ -26,27 +26,27 @@ const DIGEST_CHUNK: usize = 500;
 
 /// One place.
 #[derive(Clone)]
-pub struct Place {
+pub struct LogCopy {
     /// As the log.
     pub log: Arc<dyn CommitStore>,
     /// As what lies there.
-    pub custody: Arc<dyn Custody>,
+    pub log_repair: Arc<dyn LogRepair>,
 }
 
 /// Both.
 #[derive(Clone)]
-pub struct Places {
+pub struct LogCopies {
     /// The bucket.
-    pub s3: Place,
+    pub s3: LogCopy,
     /// PostgreSQL.
-    pub postgres: Place,
+    pub postgres: LogCopy,
     /// Number of partitions.
     pub partitions: u16,
 }
 
-impl Places {
+impl LogCopies {
     /// One of the two.
-    pub fn of(&self, place: Lead) -> &Place {
+    pub fn of(&self, place: Lead) -> &LogCopy {
         match place {
             Lead::S3 => &self.s3,
             Lead::Postgres => &self.postgres,
@@ -64,16 +64,20 @@ pub fn other(place: Lead) -> Lead {
     place.other()
 }
 
-impl Place {
+impl LogCopy {
     /// What lies at an offset.
-    pub async fn look(&self, partition: PartitionId, offset: Offset) -> Result<Found, StoreError> {
+    pub async fn inspect(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<Found, StoreError> {
         match self.log.get(partition, offset).await {
             Ok(Some(object)) => Ok(Found::Object(Arc::new(object))),
             Ok(None) => Ok(Found::Absent),
             Err(error) if error.kind == StoreErrorKind::Corrupt => {
                 let why = error.message.clone();
                 // Gone since: then it is absent.
-                Ok(match self.custody.raw(partition, offset).await? {
+                Ok(match self.log_repair.raw(partition, offset).await? {
                     Some(bytes) => Found::Damaged(Damage { bytes, why }),
                     None => Found::Absent,
                 })
@@ -102,13 +106,13 @@ impl Place {
                     return Ok(objects);
                 }
             }
-            Ok(_) => return Ok(VecDeque::from([self.look(partition, from).await?])),
+            Ok(_) => return Ok(VecDeque::from([self.inspect(partition, from).await?])),
             Err(error) if error.kind == StoreErrorKind::Corrupt => {}
             Err(error) => return Err(error),
         }
         // Something is wrong somewhere in it: all of it one by one, once.
         stream::iter(from..to)
-            .map(|offset| self.look(partition, offset))
+            .map(|offset| self.inspect(partition, offset))
             .buffered(LOOKS)
             .try_collect()
             .await
@@ -117,7 +121,7 @@ impl Place {
 
 /// Reads both places in step.
 pub struct SideBySide<'a> {
-    places: &'a Places,
+    places: &'a LogCopies,
     partition: PartitionId,
     next: Offset,
     to: Offset,
@@ -127,7 +131,7 @@ pub struct SideBySide<'a> {
 
 impl<'a> SideBySide<'a> {
     /// Reads `from..to` of a partition.
-    pub fn new(places: &'a Places, partition: PartitionId, from: Offset, to: Offset) -> Self {
+    pub fn new(places: &'a LogCopies, partition: PartitionId, from: Offset, to: Offset) -> Self {
         Self {
             places,
             partition,
@@ -144,7 +148,7 @@ impl<'a> SideBySide<'a> {
             return Ok(None);
         }
         let to = self.to.min(self.next + SPAN);
-        let fill = async |queue: &mut VecDeque<Found>, place: &Place| {
+        let fill = async |queue: &mut VecDeque<Found>, place: &LogCopy| {
             if queue.is_empty() {
                 *queue = place.stretch(self.partition, self.next, to).await?;
             }

@@ -10,14 +10,17 @@ use crate::log::lead::{Lead, Leadership};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Standing {
+pub struct PartitionState {
     /// The stage; during a hand-off the one it comes from, until the lead has moved.
     pub stage: Stage,
     /// Whether writes wait for the end of a hand-off.
     pub moving: bool,
 }
 
-impl Standing {
+/// Where every partition stands, by its number; `None` while it is not known.
+pub type PartitionStates = Vec<Option<PartitionState>>;
+
+impl PartitionState {
     fn new(stage: StageKind, leadership: Leadership, moving: bool) -> Self {
         let mode = stage.mode();
         Self {
@@ -39,7 +42,7 @@ impl Standing {
 
 /// What a process knows of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
+pub struct Known {
     /// The row; `None` when PostgreSQL holds none.
     pub row: Option<MigrationRow>,
     /// The last control record read, in whichever store.
@@ -47,7 +50,7 @@ pub struct Heard {
 }
 
 /// Where a partition stands; `None` while nobody is known to lead.
-pub fn of_heard(heard: Heard) -> Option<Standing> {
+pub fn of_known(heard: Known) -> Option<PartitionState> {
     let Some(row) = heard.row else {
         return from_log_alone(heard.control, None);
     };
@@ -58,35 +61,43 @@ pub fn of_heard(heard: Heard) -> Option<Standing> {
         // A hand-off to S3 that the row has not heard the end of: the log has the last word.
         (Step::DrainingToS3 | Step::SealingToS3, _) => match in_s3 {
             Some(found) if found.epoch >= row.epoch => {
-                Some(Standing::new(StageKind::DualWriteS3, found, false))
+                Some(PartitionState::new(StageKind::DualWriteS3, found, false))
             }
-            _ => Some(Standing::new(row.stage, led, true)),
+            _ => Some(PartitionState::new(row.stage, led, true)),
         },
         (Step::Steady, Lead::Postgres) => match in_s3 {
             // PostgreSQL is older than the log: restored from a backup.
             Some(found) if found.epoch > row.epoch => {
-                Some(Standing::new(StageKind::S3Only, found, false))
+                Some(PartitionState::new(StageKind::S3Only, found, false))
             }
-            _ => Some(Standing::new(row.stage, led, false)),
+            _ => Some(PartitionState::new(row.stage, led, false)),
         },
         // S3 leads until a control record says otherwise.
         (Step::Steady | Step::SealingToPostgres | Step::UndoingToS3, _) => match control {
             Some(found) if found.lead == Lead::S3 && found.epoch >= row.epoch => {
-                Some(Standing::new(row.stage, found, false))
+                Some(PartitionState::new(row.stage, found, false))
             }
-            Some(found) if found.epoch >= row.epoch => Some(Standing::new(row.stage, led, true)),
-            _ => Some(Standing::new(row.stage, led, false)),
+            Some(found) if found.epoch >= row.epoch => {
+                Some(PartitionState::new(row.stage, led, true))
+            }
+            _ => Some(PartitionState::new(row.stage, led, false)),
         },
     }
 }
 
 /// The same while PostgreSQL cannot be asked; `last` is what was known before. With S3 leading
 /// nothing is missing but which of its two stages it is.
-pub fn without_postgres(control: Option<Leadership>, last: Option<Standing>) -> Option<Standing> {
+pub fn without_postgres(
+    control: Option<Leadership>,
+    last: Option<PartitionState>,
+) -> Option<PartitionState> {
     from_log_alone(control, last)
 }
 
-fn from_log_alone(control: Option<Leadership>, last: Option<Standing>) -> Option<Standing> {
+fn from_log_alone(
+    control: Option<Leadership>,
+    last: Option<PartitionState>,
+) -> Option<PartitionState> {
     match (control, last) {
         (Some(found), Some(last)) if found.epoch < last.stage.leadership.epoch => Some(last),
         (Some(found), last) if found.lead == Lead::S3 => {
@@ -96,7 +107,7 @@ fn from_log_alone(control: Option<Leadership>, last: Option<Standing>) -> Option
             } else {
                 StageKind::S3Only
             };
-            Some(Standing::new(stage, found, false))
+            Some(PartitionState::new(stage, found, false))
         }
         (_, last) => last,
     }
@@ -193,7 +204,7 @@ mod tests {
         ];
         for (row, control, stage, moving) in table {
             let row = Some(row);
-            let found = of_heard(Heard { row, control }).unwrap();
+            let found = of_known(Known { row, control }).unwrap();
             assert_eq!(
                 (found.kind(), found.moving),
                 (Some(stage), moving),
@@ -208,14 +219,14 @@ mod tests {
         let s3 = Some(led(Lead::S3, 4));
         let found = without_postgres(s3, None).unwrap();
         assert_eq!((found.kind(), found.moving), (Some(S3Only), false));
-        let last = Standing::new(DualWriteS3, led(Lead::S3, 4), false);
+        let last = PartitionState::new(DualWriteS3, led(Lead::S3, 4), false);
         assert_eq!(
             without_postgres(s3, Some(last)).unwrap().kind(),
             Some(DualWriteS3)
         );
         assert_eq!(without_postgres(Some(led(Lead::Postgres, 4)), None), None);
         assert_eq!(without_postgres(None, None), None);
-        let legacy = Standing::new(Legacy, led(Lead::Postgres, 4), false);
+        let legacy = PartitionState::new(Legacy, led(Lead::Postgres, 4), false);
         assert_eq!(without_postgres(None, Some(legacy)), Some(legacy));
         // A record from before the last hand-off says nothing new.
         assert_eq!(

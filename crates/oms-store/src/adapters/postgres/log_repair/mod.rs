@@ -19,7 +19,7 @@ use super::commits::copy::{self, Inserted};
 use super::errors::invalid;
 use super::rows::unreadable;
 use crate::error::StoreError;
-use crate::ports::custody::{Custody, MAX_SURVEYED, Mended, Rivals, Stray, Survey};
+use crate::ports::log_repair::{LogRepair, MAX_SURVEYED, Mended, Rivals, Stray, Survey};
 use oms_core::domain::event::Envelope;
 use oms_core::domain::ids::{Offset, PartitionId, Version};
 use oms_core::log::lead::Lead;
@@ -32,11 +32,11 @@ const STRETCH: Offset = 500;
 
 /// See the module.
 #[derive(Clone)]
-pub struct PostgresCustody {
+pub struct PostgresLogRepair {
     postgres: Postgres,
 }
 
-impl PostgresCustody {
+impl PostgresLogRepair {
     /// The log in this database.
     pub fn new(postgres: Postgres) -> Self {
         Self { postgres }
@@ -132,7 +132,7 @@ fn stray(partition: PartitionId, row: &Row) -> Result<Stray, Error> {
 }
 
 #[async_trait]
-impl Custody for PostgresCustody {
+impl LogRepair for PostgresLogRepair {
     fn place(&self) -> Lead {
         Lead::Postgres
     }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{EventLog, corrupt, log_id};
+use super::{LogReader, corrupt, log_id};
 use crate::alarms::Alarms;
 use crate::error::{StoreError, StoreErrorKind};
 use oms_core::domain::ids::{Offset, PartitionId};
-use oms_core::log::identity::{Before, LogId, Mark, Verdict, judge};
+use oms_core::log::identity::{Before, LogId, Mark, Ownership, judge};
 use oms_core::log::object::{CommitObject, ObjectHash};
 
-impl EventLog {
+impl LogReader {
     /// The same log, whose id is known.
     #[must_use]
     pub fn with_id(self, id: LogId) -> Self {
@@ -60,7 +60,11 @@ impl EventLog {
     }
 
     /// Whether a copy of a partition is of this log. An error while that cannot be known.
-    pub async fn judge(&self, partition: PartitionId, mark: &Mark) -> Result<Verdict, StoreError> {
+    pub async fn judge(
+        &self,
+        partition: PartitionId,
+        mark: &Mark,
+    ) -> Result<Ownership, StoreError> {
         let at_end = self.before(partition, mark.next).await?;
         let at_anchor = match mark.anchor {
             Some(anchor) if anchor.at != mark.next => self.before(partition, anchor.at).await?,

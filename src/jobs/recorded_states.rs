@@ -15,7 +15,7 @@ use crate::store::ports::migration_table::MigrationTable;
 
 /// Where a partition stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct RecordedState {
     /// Its stage.
     pub stage: StageKind,
     /// For how long, by the clock of whoever recorded it; `None` if that is not known.
@@ -26,7 +26,7 @@ pub struct Standing {
     pub steady: bool,
 }
 
-impl Standing {
+impl RecordedState {
     /// Who leads; `None` while the lead is being moved.
     pub fn lead(&self) -> Option<Lead> {
         self.steady.then(|| self.stage.lead())
@@ -35,27 +35,27 @@ impl Standing {
 
 /// Tells where the partitions stand. Whoever assembles the service decides from what.
 #[async_trait]
-pub trait Standings: Send + Sync + 'static {
+pub trait RecordedStates: Send + Sync + 'static {
     /// Every partition that has begun its road.
-    async fn standings(&self) -> Result<BTreeMap<PartitionId, Standing>, StoreError>;
+    async fn states(&self) -> Result<BTreeMap<PartitionId, RecordedState>, StoreError>;
 }
 
 /// As PostgreSQL's rows of the migration say.
-pub struct RecordedStandings(pub Arc<dyn MigrationTable>);
+pub struct RowStates(pub Arc<dyn MigrationTable>);
 
 #[async_trait]
-impl Standings for RecordedStandings {
-    async fn standings(&self) -> Result<BTreeMap<PartitionId, Standing>, StoreError> {
+impl RecordedStates for RowStates {
+    async fn states(&self) -> Result<BTreeMap<PartitionId, RecordedState>, StoreError> {
         let rows = self.0.rows().await?;
-        let standing = rows.into_iter().map(|(partition, seen)| {
-            let standing = Standing {
+        let state = rows.into_iter().map(|(partition, seen)| {
+            let state = RecordedState {
                 stage: seen.row.stage,
                 held: seen.held(),
                 epoch: seen.row.epoch,
                 steady: seen.row.step == Step::Steady,
             };
-            (partition, standing)
+            (partition, state)
         });
-        Ok(standing.collect())
+        Ok(state.collect())
     }
 }

@@ -2,13 +2,13 @@
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::{EventLog, corrupt};
+use super::{LogReader, corrupt};
 use crate::alarms::{CopyKind, refused};
 use crate::error::{StoreError, StoreErrorKind};
-use crate::log::s3_commits::READ_AHEAD;
+use crate::log::s3_commit_store::READ_AHEAD;
 use crate::ports::object_store::list_all;
 use oms_core::domain::ids::{Offset, PartitionId};
-use oms_core::log::identity::{Before, Foreign, Verdict, judge};
+use oms_core::log::identity::{Before, Foreign, Ownership, judge};
 use oms_core::log::keys;
 use oms_core::log::lead::Lead;
 use oms_core::log::partition::PartitionLog;
@@ -38,7 +38,7 @@ enum Useless {
     Foreign(Foreign),
 }
 
-impl EventLog {
+impl LogReader {
     /// Opens a partition as far as the bucket holds it: the index segments that can be trusted,
     /// then the commits after them. Where PostgreSQL leads it goes on there.
     pub async fn open(&self, partition: PartitionId) -> Result<PartitionLog, StoreError> {
@@ -107,8 +107,8 @@ impl EventLog {
             None => Before::Nothing,
         };
         Ok(match judge(self.id(), &segment.mark(), before, before) {
-            Verdict::Ours { .. } => Ok(segment),
-            Verdict::Foreign(why) => Err(Useless::Foreign(why)),
+            Ownership::Ours { .. } => Ok(segment),
+            Ownership::Foreign(why) => Err(Useless::Foreign(why)),
         })
     }
 

@@ -72,7 +72,7 @@ pub enum Rivals {
 
 /// See the module.
 #[async_trait]
-pub trait Custody: Send + Sync + 'static {
+pub trait LogRepair: Send + Sync + 'static {
     /// Which place it is.
     fn place(&self) -> Lead;
 

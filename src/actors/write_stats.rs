@@ -10,13 +10,13 @@ use super::error::CallError;
 use crate::migration::guardrail::{Guardrail, GuardrailSettings, Judgement};
 
 /// See the module.
-pub struct Pulse {
+pub struct WriteStats {
     origin: Instant,
     settings: GuardrailSettings,
     guardrail: Mutex<Guardrail>,
 }
 
-impl Pulse {
+impl WriteStats {
     /// Nothing happened yet; the stage found at the start counts as young.
     pub fn new(settings: GuardrailSettings) -> Self {
         Self {

@@ -29,10 +29,10 @@ use crate::alarms::Alarms;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::log::log_objects::{DerivedObjects, LogObjects};
 use crate::log::object_cache::ObjectCache;
-use crate::log::s3_commits::{READ_AHEAD, S3Commits};
+use crate::log::s3_commit_store::{READ_AHEAD, S3CommitStore};
 use crate::metrics;
 use crate::ports::commit_store::{CommitStore, LeadingTable};
-use crate::ports::object_store::{Created, ObjectStore};
+use crate::ports::object_store::ObjectStore;
 use oms_core::domain::ids::{Offset, PartitionId, StreamName};
 use oms_core::log::identity::LogId;
 use oms_core::log::keys;
@@ -43,9 +43,9 @@ use oms_core::log::object::CommitObject;
 const SPAN: u64 = 256;
 
 /// See the module.
-pub struct EventLog {
+pub struct LogReader {
     store: Arc<dyn ObjectStore>,
-    s3: S3Commits,
+    s3: S3CommitStore,
     postgres: Option<Arc<dyn LeadingTable>>,
     routes: Routes,
     fallbacks: AtomicU64,
@@ -68,7 +68,7 @@ fn missing(partition: PartitionId, offset: Offset) -> StoreError {
     corrupt("read log", message)
 }
 
-impl EventLog {
+impl LogReader {
     /// The log in `store`, which holds `partitions` partitions; `bucket` is only a name.
     pub fn new(
         store: Arc<dyn ObjectStore>,
@@ -77,7 +77,7 @@ impl EventLog {
         cache_bytes: u64,
     ) -> Self {
         Self {
-            s3: S3Commits::new(LogObjects::of(store.clone())),
+            s3: S3CommitStore::new(LogObjects::of(store.clone())),
             // Index, snapshots and whatever else is derived never touch the log itself.
             store: Arc::new(DerivedObjects::of(store)),
             postgres: None,
@@ -128,7 +128,7 @@ impl EventLog {
     }
 
     /// The bucket.
-    pub fn s3(&self) -> &S3Commits {
+    pub fn s3(&self) -> &S3CommitStore {
         &self.s3
     }
 
@@ -151,11 +151,6 @@ impl EventLog {
     /// Reads served by another place than the first since the process began.
     pub fn fallback_reads(&self) -> u64 {
         self.fallbacks.load(Ordering::Relaxed)
-    }
-
-    /// Puts a commit object into the bucket, if its offset is free.
-    pub async fn put_commit(&self, object: &CommitObject) -> Result<Created, StoreError> {
-        self.s3.put(object).await
     }
 
     /// Bytes of the objects kept close at hand.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Room {
+pub struct DiskSpace {
     reserve: u64,
     free: AtomicU64,
 }
@@ -34,7 +34,7 @@ pub struct RoomStatus {
     pub reserve_bytes: u64,
 }
 
-impl Room {
+impl DiskSpace {
     /// Enough, until it was measured.
     pub fn new(reserve: u64) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Room {
         }
     }
 
-    /// Takes in a measurement; whether the answer to [`Room::is_low`] has changed by it.
+    /// Takes in a measurement; whether the answer to [`DiskSpace::is_low`] has changed by it.
     pub fn measured(&self, free: u64) -> bool {
         let before = self.free.swap(free, Ordering::Relaxed);
         (before < self.reserve) != (free < self.reserve)
@@ -75,14 +75,14 @@ mod tests {
 
     #[test]
     fn below_the_reserve_there_is_no_room_and_changes_are_told() {
-        let room = Room::new(100);
+        let room = DiskSpace::new(100);
         assert!(!room.is_low());
         assert!(!room.measured(100));
         assert!(room.measured(99) && room.is_low());
         assert!(!room.measured(0) && room.is_low());
         assert_eq!(room.status().state, RoomState::Low);
         assert!(room.measured(100) && !room.is_low());
-        let none = Room::new(0);
+        let none = DiskSpace::new(0);
         assert!(!none.measured(0) && !none.is_low());
     }
 }

@@ -32,7 +32,7 @@ const PAGE: usize = 1000;
 
 /// See the module.
 #[derive(Clone)]
-pub struct S3Commits {
+pub struct S3CommitStore {
     store: LogObjects,
 }
 
@@ -40,7 +40,7 @@ fn corrupt(operation: &'static str, what: impl Into<String>) -> StoreError {
     StoreError::corrupt("s3", operation, what)
 }
 
-impl S3Commits {
+impl S3CommitStore {
     /// The log in this bucket.
     pub fn new(store: LogObjects) -> Self {
         Self { store }
@@ -101,7 +101,7 @@ impl S3Commits {
 }
 
 #[async_trait]
-impl CommitStore for S3Commits {
+impl CommitStore for S3CommitStore {
     fn place(&self) -> Lead {
         Lead::S3
     }

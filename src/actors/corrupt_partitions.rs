@@ -18,7 +18,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// See the module.
 #[derive(Debug)]
-pub struct Damaged {
+pub struct CorruptPartitions {
     /// Who cannot read, as a metric's label.
     reader: &'static str,
     halts: Halts,
@@ -31,7 +31,7 @@ struct Held {
     backoff: Backoff,
 }
 
-impl Damaged {
+impl CorruptPartitions {
     /// Nothing is known to be damaged; what is found to be is told to `halts` as well.
     pub fn new(reader: &'static str, halts: Halts) -> Self {
         Self {
@@ -97,9 +97,9 @@ mod tests {
     fn a_damaged_partition_waits_longer_each_time_until_it_is_read_on() {
         let (one, other, now) = (PartitionId(1), PartitionId(2), Instant::now());
         let error = StoreError::corrupt("s3", "read", "torn");
-        assert!(Damaged::is_damage(&error));
+        assert!(CorruptPartitions::is_damage(&error));
         let halts = Halts::new(crate::clock::now);
-        let mut damaged = Damaged::new("outbox", halts.clone());
+        let mut damaged = CorruptPartitions::new("outbox", halts.clone());
         damaged.note(one, &error, now);
         assert_eq!(halts.list()[0].partition, Some(one));
         assert!(damaged.holds(one, now) && !damaged.holds(other, now));
@@ -113,7 +113,7 @@ mod tests {
         assert!(!damaged.holds(one, now));
         // The next incarnation takes back what this one said.
         damaged.note(one, &error, now);
-        Damaged::new("outbox", halts.clone()).goes_on(one);
+        CorruptPartitions::new("outbox", halts.clone()).goes_on(one);
         assert_eq!(halts.list(), []);
     }
 }

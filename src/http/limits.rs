@@ -71,7 +71,7 @@ pub struct TlsFiles {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Edge {
+pub struct HttpLimits {
     /// How the API is served.
     pub settings: HttpSettings,
     /// Who is who.
@@ -96,9 +96,9 @@ pub struct Edge {
 
 /// A place among a bounded number of them, given back when dropped.
 #[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
+pub struct Permit(Arc<AtomicUsize>);
 
-impl Place {
+impl Permit {
     fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         if taken.fetch_add(1, Ordering::AcqRel) >= limit {
             taken.fetch_sub(1, Ordering::AcqRel);
@@ -108,7 +108,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -180,7 +180,7 @@ pub enum StreamRefused {
     Share,
 }
 
-impl Edge {
+impl HttpLimits {
     /// Serves as `settings` say, to those who bring one of `tokens`.
     pub fn new(settings: HttpSettings, tokens: Vec<Token>) -> Self {
         Self {
@@ -209,8 +209,8 @@ impl Edge {
     }
 
     /// Room for one more request; `None` at the limit.
-    pub fn admit(&self) -> Option<Place> {
-        Place::take(&self.in_flight, self.settings.max_in_flight)
+    pub fn admit(&self) -> Option<Permit> {
+        Permit::take(&self.in_flight, self.settings.max_in_flight)
     }
 
     /// An account of the bytes of one body.
@@ -230,9 +230,9 @@ impl Edge {
 
     /// Counts a connection, until what is returned is dropped. Never refused: the listener accepts no
     /// more than there may be.
-    pub fn open_connection(&self) -> Place {
+    pub fn open_connection(&self) -> Permit {
         self.connections.fetch_add(1, Ordering::AcqRel);
-        Place(self.connections.clone())
+        Permit(self.connections.clone())
     }
 
     /// Whether most of the connections there may be are open: then idle ones are kept for a moment
@@ -256,7 +256,7 @@ impl Edge {
     pub fn open_stream(
         &self,
         principal: &Arc<str>,
-    ) -> Result<(Place, Option<Place>), StreamRefused> {
+    ) -> Result<(Permit, Option<Permit>), StreamRefused> {
         let mut own = None;
         if self.auth.knows_tokens() {
             let taken = self
@@ -266,9 +266,9 @@ impl Edge {
                 .or_default()
                 .clone();
             let limit = self.settings.max_streams_per_principal;
-            own = Some(Place::take(&taken, limit).ok_or(StreamRefused::Share)?);
+            own = Some(Permit::take(&taken, limit).ok_or(StreamRefused::Share)?);
         }
-        let place = Place::take(&self.streams, self.settings.max_streams);
+        let place = Permit::take(&self.streams, self.settings.max_streams);
         Ok((place.ok_or(StreamRefused::TooMany)?, own))
     }
 
@@ -290,7 +290,7 @@ impl Edge {
 }
 
 #[cfg(test)]
-impl Edge {
+impl HttpLimits {
     /// Requests in work, bytes of answers on their way, connections.
     pub fn held(&self) -> (usize, usize, usize) {
         (
@@ -320,14 +320,14 @@ mod tests {
             max_in_flight: 2,
             ..HttpSettings::standard()
         };
-        let edge = Edge::new(settings, vec![]);
-        let first = edge.admit().unwrap();
-        let _second = edge.admit().unwrap();
-        assert!(edge.admit().is_none());
-        assert!(edge.admit().is_none());
+        let limits = HttpLimits::new(settings, vec![]);
+        let first = limits.admit().unwrap();
+        let _second = limits.admit().unwrap();
+        assert!(limits.admit().is_none());
+        assert!(limits.admit().is_none());
         drop(first);
-        let _third = edge.admit().unwrap();
-        assert!(edge.admit().is_none());
+        let _third = limits.admit().unwrap();
+        assert!(limits.admit().is_none());
     }
 
     #[test]
@@ -336,16 +336,16 @@ mod tests {
             max_response_bytes_in_flight: 10,
             ..HttpSettings::standard()
         };
-        let edge = Edge::new(settings, vec![]);
-        let mut first = edge.hold_response();
-        assert!(first.grow(6) && !first.grow(5) && !edge.is_full_of_responses());
-        let mut second = edge.hold_response();
+        let limits = HttpLimits::new(settings, vec![]);
+        let mut first = limits.hold_response();
+        assert!(first.grow(6) && !first.grow(5) && !limits.is_full_of_responses());
+        let mut second = limits.hold_response();
         second.grow_beyond(5);
-        assert!(edge.is_full_of_responses() && !edge.hold_response().grow(1));
+        assert!(limits.is_full_of_responses() && !limits.hold_response().grow(1));
         drop(second);
-        assert!(edge.hold_response().grow(4));
+        assert!(limits.hold_response().grow(4));
         first.release();
-        assert!(edge.hold_response().grow(10));
+        assert!(limits.hold_response().grow(10));
     }
 
     #[test]
@@ -356,25 +356,25 @@ mod tests {
             ..HttpSettings::standard()
         };
         let token = Token::from_secret("a", "s", Roles::ALL);
-        let edge = Edge::new(settings.clone(), vec![token]);
+        let limits = HttpLimits::new(settings.clone(), vec![token]);
         let (a, b, c): (Arc<str>, Arc<str>, Arc<str>) = ("a".into(), "b".into(), "c".into());
-        let first = edge.open_stream(&a).unwrap();
-        let _second = edge.open_stream(&a).unwrap();
-        assert_eq!(edge.open_stream(&a).unwrap_err(), StreamRefused::Share);
-        let _other = edge.open_stream(&b).unwrap();
-        assert_eq!(edge.open_stream(&c).unwrap_err(), StreamRefused::TooMany);
+        let first = limits.open_stream(&a).unwrap();
+        let _second = limits.open_stream(&a).unwrap();
+        assert_eq!(limits.open_stream(&a).unwrap_err(), StreamRefused::Share);
+        let _other = limits.open_stream(&b).unwrap();
+        assert_eq!(limits.open_stream(&c).unwrap_err(), StreamRefused::TooMany);
         drop(first);
-        let _third = edge.open_stream(&a).unwrap();
+        let _third = limits.open_stream(&a).unwrap();
         // Without tokens nobody's share needs protecting from anybody.
-        let edge = Edge::new(settings, vec![]);
-        let all: Vec<_> = (0..3).map(|_| edge.open_stream(&a).unwrap()).collect();
-        assert_eq!(edge.open_stream(&a).unwrap_err(), StreamRefused::TooMany);
+        let limits = HttpLimits::new(settings, vec![]);
+        let all: Vec<_> = (0..3).map(|_| limits.open_stream(&a).unwrap()).collect();
+        assert_eq!(limits.open_stream(&a).unwrap_err(), StreamRefused::TooMany);
         drop(all);
     }
 
     #[test]
     fn request_ids_differ() {
-        let edge = Edge::new(HttpSettings::standard(), vec![]);
-        assert_ne!(edge.request_id(), edge.request_id());
+        let limits = HttpLimits::new(HttpSettings::standard(), vec![]);
+        assert_ne!(limits.request_id(), limits.request_id());
     }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::PostgresCustody;
+use super::PostgresLogRepair;
 use crate::error::StoreError;
-use crate::ports::custody::RetiredTables;
+use crate::ports::log_repair::RetiredTables;
 use oms_core::domain::ids::{Offset, PartitionId};
 
 #[async_trait]
-impl RetiredTables for PostgresCustody {
+impl RetiredTables for PostgresLogRepair {
     async fn empty(&self, ends: &[(PartitionId, Offset)]) -> Result<bool, StoreError> {
         let expected: BTreeSet<(i32, i64)> = ends
             .iter()

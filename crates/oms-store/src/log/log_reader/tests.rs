@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::adapters::memory::MemoryObjectStore;
 use crate::alarms::CopyKind;
+use crate::ports::object_store::Created;
 use crate::ports::object_store::ObjectInfo;
 use oms_core::domain::ids::{Epoch, WriterId};
 use oms_core::log::lead::Lead;
@@ -66,14 +67,14 @@ impl ObjectStore for Noting {
 
 struct World {
     store: Arc<Noting>,
-    log: EventLog,
+    log: LogReader,
     objects: Vec<CommitObject>,
 }
 
 /// A log of `count` control records, by the writer `writer`.
 async fn world(count: u64, writer: u128) -> World {
     let store = Arc::new(Noting::default());
-    let log = EventLog::new(store.clone(), "test".into(), 1, 1 << 20);
+    let log = LogReader::new(store.clone(), "test".into(), 1, 1 << 20);
     let mut prev = ObjectHash::NONE;
     let mut objects = Vec::new();
     for offset in 0..count {
@@ -96,7 +97,7 @@ async fn world(count: u64, writer: u128) -> World {
         };
         let object = CommitObject::control(header, record);
         prev = object.hash();
-        log.put_commit(&object).await.unwrap();
+        log.s3().put(&object).await.unwrap();
         objects.push(object);
     }
     World {
@@ -248,7 +249,7 @@ async fn law_11_a_bucket_has_an_id_that_its_replicas_share_and_no_other_bucket()
     assert_eq!(old.get(keys::STORE).await.unwrap().unwrap(), before);
     // Begun with the bucket away, by what PostgreSQL said.
     let begun = |id| {
-        let log = EventLog::new(Arc::new(MemoryObjectStore::default()), "b".into(), 4, 0);
+        let log = LogReader::new(Arc::new(MemoryObjectStore::default()), "b".into(), 4, 0);
         log.with_id(id).with_bucket_unread()
     };
     let log = begun(id);
