@@ -63,7 +63,7 @@ async fn law_2_a_killed_import_goes_on_and_loses_and_doubles_nothing() {
         };
         let (_control, controlled) = watch::channel(control);
         let kill = async {
-            let store = world.side.writer;
+            let store = &world.side.writer;
             loop {
                 let written: u64 = (0..50)
                     .filter_map(|n| {
