@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use metrics::gauge;
 use tokio::time::Instant;
 
 use crate::domain::ids::PartitionId;
-use crate::metrics::DAMAGED;
+use crate::metrics;
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::Halts;
@@ -66,7 +65,7 @@ impl CorruptPartitions {
         });
         held.until = now + held.backoff.pause();
         self.halts.failed(reader, Some(partition), error);
-        self.show(partition, 1.0);
+        metrics::log_damaged(self.reader, partition, true);
     }
 
     /// A partition was read on.
@@ -76,16 +75,8 @@ impl CorruptPartitions {
         if self.halts.goes_on(self.reader, Some(partition)) || held {
             let reader = self.reader;
             tracing::info!(%partition, "the {reader} goes on in partition {partition}");
-            self.show(partition, 0.0);
+            metrics::log_damaged(self.reader, partition, false);
         }
-    }
-
-    fn show(&self, partition: PartitionId, value: f64) {
-        let labels = [
-            ("reader", self.reader.to_owned()),
-            ("partition", partition.to_string()),
-        ];
-        gauge!(DAMAGED, &labels).set(value);
     }
 }
 

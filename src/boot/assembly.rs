@@ -82,7 +82,9 @@ pub fn start(
         arbiters: arbiters.places().iter().map(ToString::to_string).collect(),
         topics: stores.topics.all().to_vec(),
         sources: config.migration.sources.keys().cloned().collect(),
+        partitions: stores.log.partitions(),
     });
+    metrics::identity(stores.log.id());
     let tree = Arc::new(Tree::default());
     let supervisor = Supervisor::start(arbiters, tree.clone(), escalations.end_process());
     let clock = Arc::new(SystemClock);
@@ -247,7 +249,7 @@ pub fn start(
     }
     let states = write_side.writer.states();
     housekeeping.push(known_leads::keep(&io, &config.data_dir, states));
-    housekeeping.push(housekeeping::measure_store(&io, store.clone()));
+    housekeeping.push(housekeeping::measure_store(&io, store.clone(), stores.postgres.clone()));
     housekeeping.push(io.spawn(health::watch(supervisor.clone())));
     Running {
         service,

@@ -12,6 +12,7 @@ use crate::actors::event_store::LogWriter;
 use crate::domain::aggregate::Aggregate;
 use crate::embedded::space::free_bytes;
 use crate::metrics;
+use crate::store::adapters::postgres::Postgres;
 use crate::store::disk_space::DiskSpace;
 use crate::store::io_runtime::IoRuntime;
 
@@ -77,12 +78,13 @@ pub fn sweep<A: Aggregate + Unpin>(
     })
 }
 
-/// Exports the sizes of the event store.
-pub fn measure_store(io: &IoRuntime, store: LogWriter) -> JoinHandle<()> {
+/// Exports the sizes of the event store and of the pool to PostgreSQL.
+pub fn measure_store(io: &IoRuntime, store: LogWriter, postgres: Postgres) -> JoinHandle<()> {
     io.spawn(async move {
         let mut ticks = interval(MEASURE_EVERY);
         loop {
             ticks.tick().await;
+            postgres.measure();
             let sizes = store.sizes();
             // The bytes of some partitions would be taken for those of all.
             if store.is_open() {

@@ -71,11 +71,7 @@ where
             service,
             limits: self.limits.clone(),
             access: self.access.clone(),
-            route: Rc::new(Route {
-                pattern: self.pattern,
-                seconds: oms_metrics::http_seconds(self.pattern),
-                requests: RefCell::default(),
-            }),
+            route: Rc::new(Route::new(self.pattern, &self.access)),
         }))
     }
 }
@@ -83,25 +79,62 @@ where
 /// A resource's metrics, looked up once per worker rather than once per request.
 struct Route {
     pattern: &'static str,
-    seconds: Histogram,
-    requests: RefCell<Vec<((&'static str, u16), Counter)>>,
+    requests: RefCell<Vec<((&'static str, &'static str), Counter)>>,
+    seconds: RefCell<Vec<(&'static str, Histogram)>>,
+    responses: RefCell<Vec<(u16, Counter)>>,
 }
 
 impl Route {
-    fn count(&self, method: &'static str, status: u16, began: Instant) {
-        self.seconds.record(began.elapsed().as_secs_f64());
-        let key = (method, status);
-        let mut requests = self.requests.borrow_mut();
-        // A handful of methods and statuses each: a list is faster than a map.
-        let known = requests.iter().find(|(k, _)| *k == key);
-        if let Some((_, counter)) = known {
-            counter.increment(1);
-        } else {
-            let counter = oms_metrics::http_requests(method, self.pattern, status);
-            counter.increment(1);
-            requests.push((key, counter));
+    /// With what its methods may come to at 0.
+    fn new(pattern: &'static str, access: &[(Method, Access)]) -> Self {
+        for (method, _) in access {
+            for class in CLASSES {
+                oms_metrics::http_requests(method_label(method), pattern, class).increment(0);
+            }
+        }
+        for status in STATUSES {
+            oms_metrics::http_responses(status).increment(0);
+        }
+        Self {
+            pattern,
+            requests: RefCell::default(),
+            seconds: RefCell::new(vec![("2xx", oms_metrics::http_seconds(pattern, "2xx"))]),
+            responses: RefCell::default(),
         }
     }
+
+    fn count(&self, method: &'static str, status: u16, began: Instant) {
+        let class = oms_metrics::status_class(status);
+        let seconds = || oms_metrics::http_seconds(self.pattern, class);
+        known(&self.seconds, class, seconds).record(began.elapsed().as_secs_f64());
+        let requests = || oms_metrics::http_requests(method, self.pattern, class);
+        known(&self.requests, (method, class), requests).increment(1);
+        known(&self.responses, status, || oms_metrics::http_responses(status)).increment(1);
+    }
+}
+
+/// What every method may come to.
+const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
+
+/// What the service answers with; a test holds it to the description of the API.
+const STATUSES: [u16; 23] = [
+    200, 201, 202, 204, 207, 304, 307, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 428, 429,
+    431, 500, 503,
+];
+
+/// One of a handful: a list is faster than a map.
+fn known<K: Copy + PartialEq, V: Clone>(
+    kept: &RefCell<Vec<(K, V)>>,
+    key: K,
+    make: impl FnOnce() -> V,
+) -> V {
+    let mut kept = kept.borrow_mut();
+    if let Some((_, value)) = kept.iter().find(|(k, _)| *k == key) {
+        return value.clone();
+    }
+    let value = make();
+    kept.push((key, value.clone()));
+    value
 }
 
 /// The method as a label; unknown ones share one, since clients make them up.
@@ -385,4 +418,25 @@ fn as_problem(response: &mut ServiceResponse<BoxBody>) {
         _ => Problem::internal(foreign),
     };
     *response.response_mut() = HttpResponse::from_error(problem);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_of_the_description_is_counted_from_the_start() {
+        let document = serde_json::to_value(crate::http::openapi::document());
+        let document = document.unwrap_or_default();
+        let paths = document["paths"].as_object().into_iter().flatten();
+        let operations = paths.flat_map(|(_, path)| path.as_object().into_iter().flatten());
+        let answers = operations.filter_map(|(_, operation)| operation["responses"].as_object());
+        let described: std::collections::BTreeSet<u16> = answers
+            .flat_map(|answers| answers.keys().filter_map(|status| status.parse().ok()))
+            .collect();
+        assert!(described.len() > 10, "{described:?}");
+        for status in described {
+            assert!(STATUSES.contains(&status), "{status}");
+        }
+    }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use parking_lot::Mutex;
 
-use crate::metrics::{COPIES_REFUSED, COPY_HALTED};
+use crate::metrics::{COPIES_REFUSED, copy_halted};
 use oms_core::domain::ids::PartitionId;
 
 /// Which copy.
@@ -27,6 +27,16 @@ pub enum CopyKind {
 }
 
 impl CopyKind {
+    /// Every kind.
+    pub const ALL: [CopyKind; 6] = [
+        Self::Outbox,
+        Self::ReadModel,
+        Self::Mirror,
+        Self::Index,
+        Self::Migration,
+        Self::Bucket,
+    ];
+
     /// As a label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,7 +93,7 @@ impl Alarms {
         }
         tracing::error!(copy = copy.as_str(), %partition, reason = code, "{}", alarm.message);
         refused(copy, code);
-        show(copy, partition, 1.0);
+        copy_halted(copy.as_str(), partition, true);
         raised.insert((copy, partition), alarm);
     }
 
@@ -91,7 +101,7 @@ impl Alarms {
     pub fn clear(&self, copy: CopyKind, partition: PartitionId) {
         if self.raised.lock().remove(&(copy, partition)).is_some() {
             tracing::info!(copy = copy.as_str(), %partition, "{} goes on", copy.name());
-            show(copy, partition, 0.0);
+            copy_halted(copy.as_str(), partition, false);
         }
     }
 
@@ -114,14 +124,6 @@ pub fn refused(copy: CopyKind, code: &'static str) {
 /// A snapshot was looked at and not used.
 pub fn refused_snapshot(reason: &'static str) {
     counter!(COPIES_REFUSED, "copy" => "snapshot", "reason" => reason).increment(1);
-}
-
-fn show(copy: CopyKind, partition: PartitionId, value: f64) {
-    let labels = [
-        ("copy", copy.as_str().to_owned()),
-        ("partition", partition.to_string()),
-    ];
-    gauge!(COPY_HALTED, &labels).set(value);
 }
 
 #[cfg(test)]

@@ -125,6 +125,9 @@ pub enum Foreign {
 }
 
 impl Foreign {
+    /// Every label.
+    pub const LABELS: [&str; 3] = ["other_log", "log_behind", "diverged"];
+
     /// As a label, and for programs.
     pub fn as_str(self) -> &'static str {
         match self {

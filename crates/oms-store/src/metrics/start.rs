@@ -3,23 +3,23 @@
 //! is known beforehand is there with 0.
 
 use hashbrown::HashSet;
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use parking_lot::RwLock;
 
 use super::{
-    ADMISSION_REJECTS, ARBITER_RESTARTS, AUDIT_LOST, AUDITED, COMMITS, DEPENDENCY_FAILED,
-    DEPENDENCY_STARTED, DEPENDENCY_SUCCEEDED, ERRORS, ESCALATIONS, HANDOFFS, IMPORTED,
-    MIRROR_COPIED, MIRROR_FAILED, PANICS, PROJECTED, PUBLISH_FAILED, PUBLISHED, RACES_LOST, READS,
-    REBUILDS, REPAIRS, RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS,
-    WRITE_SECONDS, WRITES,
+    ADMISSION_REJECTS, ARBITER_RESTARTS, AUDIT_LOST, AUDITED, BATCH_BYTES, BATCH_EVENTS, COMMAND_BYTES, CLASS_CONTEXT_BYTES, COMMITS, COPIES_REFUSED, DEPENDENCY_FAILED, DEPENDENCY_STARTED, DEPENDENCY_SUCCEEDED, ERRORS, ESCALATIONS, HANDOFF_PAUSE, HANDOFFS, HTTP_CUT, IMPORTED, MAILBOX_WAIT, MIRROR_COPIED, MIRROR_FAILED, PANICS, PROJECTED, PUBLISH_FAILED, PUBLISHED, RACES_LOST, READ_SECONDS, READS, REBUILDS, RELAY_SECONDS, REPAIRS, RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS, WRITE_SECONDS, WRITES,
 };
+use crate::alarms::CopyKind;
 use crate::error::StoreErrorKind;
+use oms_core::domain::ids::PartitionId;
+use oms_core::log::identity::Foreign;
 use oms_core::log::lead::Lead;
+use oms_core::migration::job::JobKind;
 use oms_core::migration::stage::StageKind;
 use oms_core::migration::switch::SwitchState;
 
 /// What a dependency, and not the request, is at fault for.
-const FAULTS: [StoreErrorKind; 5] = [
+pub(super) const FAULTS: [StoreErrorKind; 5] = [
     StoreErrorKind::Unavailable,
     StoreErrorKind::Timeout,
     StoreErrorKind::Full,
@@ -27,7 +27,13 @@ const FAULTS: [StoreErrorKind; 5] = [
     StoreErrorKind::Denied,
 ];
 
-/// Calls to a bucket; those of PostgreSQL and Kafka are there from the first time they are made.
+/// The dependencies.
+const DEPENDENCIES: [&str; 3] = ["s3", "postgres", "kafka"];
+
+/// Calls to the broker.
+const KAFKA_OPERATIONS: [&str; 2] = ["declare_topics", "publish"];
+
+/// Calls to a bucket; those of PostgreSQL are there from the first time they are made.
 const S3_OPERATIONS: [&str; 6] = ["put_if_absent", "put", "get", "get_range", "list", "delete"];
 
 /// Event types by the label of their aggregate.
@@ -49,7 +55,9 @@ const READ_OPERATIONS: [(&str, &[&str]); 4] = [
     ("stream", &["get", "stream", "feed"]),
 ];
 
-const LIMITS: [&str; 9] = [
+/// Limits at which requests are refused.
+pub const LIMITS: [&str; 10] = [
+    "idempotency_keys",
     "live_aggregates",
     "per_entity",
     "live_streams",
@@ -74,10 +82,31 @@ pub struct Labels {
     pub topics: Vec<String>,
     /// Configured sources of imports.
     pub sources: Vec<String>,
+    /// How many partitions the log has.
+    pub partitions: u16,
 }
 
-/// Makes every counter with known labels exist.
+/// Makes every counter with known labels exist, every histogram, and those gauges that are known.
 pub fn begin(labels: &Labels) {
+    histograms();
+    copies(labels);
+    for dependency in DEPENDENCIES {
+        for kind in FAULTS {
+            super::dependency_fault(dependency, kind, 0);
+        }
+    }
+    for operation in KAFKA_OPERATIONS {
+        dependency("kafka", operation);
+    }
+    for kind in JobKind::ALL.map(JobKind::as_str) {
+        super::halted(kind, 0);
+    }
+    for at in ["head", "write"] {
+        counter!(HTTP_CUT, "at" => at).increment(0);
+    }
+    for gauge in [CLASS_CONTEXT_BYTES, COMMAND_BYTES] {
+        gauge!(gauge).set(0.0);
+    }
     for name in [COMMITS, RACES_LOST, VERSION_CONFLICTS, PROJECTED, VERIFIED] {
         counter!(name).increment(0);
     }
@@ -104,6 +133,39 @@ pub fn begin(labels: &Labels) {
     for source in &labels.sources {
         for outcome in ["written", "existing", "parked"] {
             counter!(IMPORTED, "source" => source.clone(), "outcome" => outcome).increment(0);
+        }
+    }
+}
+
+/// Made, and with that exported, without a sample.
+fn histograms() {
+    for name in [
+        BATCH_EVENTS,
+        BATCH_BYTES,
+        RELAY_SECONDS,
+        MAILBOX_WAIT,
+        HANDOFF_PAUSE,
+    ] {
+        drop(histogram!(name));
+    }
+    for operation in ["stream", "feed"] {
+        drop(histogram!(READ_SECONDS, "operation" => operation));
+    }
+}
+
+/// Nothing is known to be wrong with any copy.
+fn copies(labels: &Labels) {
+    for copy in CopyKind::ALL {
+        for reason in Foreign::LABELS {
+            counter!(COPIES_REFUSED, "copy" => copy.as_str(), "reason" => reason).increment(0);
+        }
+        for partition in (0..labels.partitions).map(PartitionId) {
+            super::copy_halted(copy.as_str(), partition, false);
+        }
+    }
+    for partition in (0..labels.partitions).map(PartitionId) {
+        for reader in ["outbox", "projection"] {
+            super::log_damaged(reader, partition, false);
         }
     }
 }
@@ -169,7 +231,6 @@ fn events() {
             counter!(WRITES, "aggregate_type" => aggregate, "event_type" => *event_type)
                 .increment(0);
         }
-        // Made, and with that exported, without a sample.
         drop(histogram!(WRITE_SECONDS, "aggregate_type" => aggregate));
     }
     for (aggregate, operations) in READ_OPERATIONS {

@@ -38,6 +38,7 @@ use crate::error::StoreError;
 use crate::health::Health;
 use crate::io_runtime::IoRuntime;
 use crate::metered::measured;
+use crate::metrics;
 
 /// What work on a connection gives.
 pub type Work<'c, T> = BoxFuture<'c, Result<T, tokio_postgres::Error>>;
@@ -140,6 +141,13 @@ impl Postgres {
     /// The runtime its calls run on.
     pub fn io(&self) -> &IoRuntime {
         &self.io
+    }
+
+    /// Exports how many connections are idle, in use and waited for.
+    pub fn measure(&self) {
+        let pool = self.inner.pool.status();
+        let in_use = pool.size.saturating_sub(pool.available);
+        metrics::postgres_connections(pool.available, in_use, pool.max_size, pool.waiting);
     }
 
     /// Closes every connection that is not in use; later calls fail as closed.

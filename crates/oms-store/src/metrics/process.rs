@@ -1,0 +1,165 @@
+//! What the system says of this process, read anew at each look: the names that Prometheus' own
+//! clients use, and the processor time of each kind of thread. Only Linux says it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use procfs::process::{LimitValue, Process};
+use procfs::{ProcError, ProcResult};
+
+use super::{
+    ALL, Kind, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RSS, PROCESS_START,
+    PROCESS_THREADS, PROCESS_VIRTUAL, THREAD_CPU,
+};
+
+/// Adds it in Prometheus' text format; what cannot be read is absent.
+pub(super) fn render(text: &mut String) {
+    match read() {
+        Ok(read) => read.write(text),
+        Err(error) => tracing::debug!(%error, "the system says nothing of this process"),
+    }
+}
+
+struct Read {
+    values: Vec<(&'static str, f64)>,
+    threads: BTreeMap<String, f64>,
+}
+
+fn read() -> ProcResult<Read> {
+    let process = Process::myself()?;
+    let stat = process.stat()?;
+    let tick = procfs::ticks_per_second() as f64;
+    let seconds = |ticks: u64| ticks as f64 / tick;
+    let rss = stat.rss.saturating_mul(procfs::page_size());
+    let began = procfs::boot_time_secs()? as f64 + seconds(stat.starttime);
+    let mut values = vec![
+        (PROCESS_CPU, seconds(stat.utime + stat.stime)),
+        (PROCESS_RSS, rss as f64),
+        (PROCESS_VIRTUAL, stat.vsize as f64),
+        (PROCESS_OPEN_FDS, process.fd_count()? as f64),
+        (PROCESS_THREADS, stat.num_threads as f64),
+        (PROCESS_START, began),
+    ];
+    if let LimitValue::Value(most) = process.limits()?.max_open_files.soft_limit {
+        values.push((PROCESS_MAX_FDS, most as f64));
+    }
+    let mut threads = BTreeMap::new();
+    for task in process.tasks()? {
+        match task.and_then(|task| task.stat()) {
+            Ok(stat) => {
+                let used = threads.entry(purpose(&stat.comm).to_owned()).or_default();
+                *used += seconds(stat.utime + stat.stime);
+            }
+            // It ended meanwhile.
+            Err(ProcError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Read { values, threads })
+}
+
+/// What a thread is for, by the name that it was given. Names of libraries are taken together: some
+/// carry numbers of their own.
+fn purpose(name: &str) -> &str {
+    const LIBRARIES: [(&str, &str); 5] = [
+        ("actix", "http"),
+        ("rdk:", "kafka"),
+        ("embedded-kafka", "kafka"),
+        ("embedded-", "embedded_postgres"),
+        ("s3-", "embedded_s3"),
+    ];
+    if let Some(ours) = name.strip_prefix("oms-") {
+        return ours;
+    }
+    let library = LIBRARIES.iter().find(|(start, _)| name.starts_with(start));
+    library.map_or("other", |(_, purpose)| purpose)
+}
+
+impl Read {
+    fn write(&self, text: &mut String) {
+        for (name, value) in &self.values {
+            head(text, name);
+            line(text, format_args!("{name} {value}"));
+        }
+        head(text, THREAD_CPU);
+        for (thread, seconds) in &self.threads {
+            line(text, format_args!("{THREAD_CPU}{{thread=\"{thread}\"}} {seconds}"));
+        }
+        text.push('\n');
+    }
+}
+
+fn head(text: &mut String, name: &str) {
+    let Some(metric) = ALL.iter().find(|metric| metric.name == name) else {
+        return;
+    };
+    let kind = if metric.kind == Kind::Counter {
+        "counter"
+    } else {
+        "gauge"
+    };
+    line(text, format_args!("# HELP {name} {}", metric.help));
+    line(text, format_args!("# TYPE {name} {kind}"));
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // A text takes whatever is written to it.
+    let _always = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str, name: &str) -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.and_then(|rest| rest.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("{name} is not in\n{text}"))
+    }
+
+    #[test]
+    fn the_process_is_told_as_it_is() {
+        let mut before = String::new();
+        render(&mut before);
+        let files: Vec<_> = (0..50)
+            .map(|_| std::fs::File::open("/proc/self/stat").expect("a file"))
+            .collect();
+        let memory = vec![1_u8; 64 << 20];
+        let thread = std::thread::Builder::new().name("oms-metrics-test".into());
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = thread.spawn(move || ended.recv()).expect("a thread");
+        let mut after = String::new();
+        render(&mut after);
+        let grown = |name| value(&after, name) - value(&before, name);
+        assert!(grown("process_open_fds ") >= 45.0);
+        assert!(grown("process_resident_memory_bytes ") >= f64::from(48 << 20));
+        assert!(value(&after, "process_max_fds ") >= value(&after, "process_open_fds "));
+        assert!(after.contains("oms_thread_cpu_seconds_total{thread=\"metrics-tes"));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let age = now.expect("after 1970").as_secs_f64() - value(&after, "process_start_time_seconds ");
+        assert!((-2.0..3600.0).contains(&age), "{age}");
+        drop((files, memory, end));
+        assert!(thread.join().expect("it ended").is_err());
+    }
+
+    #[test]
+    fn threads_are_few_by_purpose() {
+        for (name, expected) in [
+            ("oms-log", "log"),
+            ("oms-entities/1", "entities/1"),
+            ("actix-rt|system", "http"),
+            ("rdk:broker1001", "kafka"),
+            ("rdk:broker1002", "kafka"),
+            ("embedded-postgr", "embedded_postgres"),
+            ("s3-writer", "embedded_s3"),
+            ("whatever-17", "other"),
+        ] {
+            assert_eq!(purpose(name), expected);
+        }
+    }
+}
