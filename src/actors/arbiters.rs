@@ -78,9 +78,11 @@ impl Arbiters {
     /// made.
     pub fn start(entities: usize) -> Self {
         Self {
-            entities: (0..entities.max(1)).map(|i| Thread::new(Place::Entities(i))).collect(),
-            log: Thread::new(Place::Log),
-            background: Thread::new(Place::Background),
+            entities: (0..entities.max(1))
+                .map(|i| Thread::new(ArbiterSlot::Entities(i)))
+                .collect(),
+            log: Thread::new(ArbiterSlot::Log),
+            background: Thread::new(ArbiterSlot::Background),
             supervisor: Thread::new("supervisor"),
             is_stopping: AtomicBool::new(false),
         }

@@ -249,7 +249,11 @@ pub fn start(
     }
     let states = write_side.writer.states();
     housekeeping.push(known_leads::keep(&io, &config.data_dir, states));
-    housekeeping.push(housekeeping::measure_store(&io, store.clone(), stores.postgres.clone()));
+    housekeeping.push(housekeeping::measure_store(
+        &io,
+        store.clone(),
+        stores.postgres.clone(),
+    ));
     housekeeping.push(io.spawn(health::watch(supervisor.clone())));
     Running {
         service,

@@ -67,6 +67,7 @@ fn card(places: &Places, migration: &MigrationReport, took: Duration) -> String 
     let leads = format!("{}, {leader} leads", migration.mode.as_str());
     let lines = [("API", http.clone()), ("Docs", format!("{http}/docs"))]
         .into_iter()
+        .chain([("Console", format!("{http}/console"))])
         .chain(places.parts.iter().cloned())
         .chain([("Mode", leads)])
         .chain(places.endpoints.clone().map(|file| ("Keys", file)))
@@ -111,6 +112,7 @@ mod tests {
              \n\
              \x20 API         http://127.0.0.1:8000\n\
              \x20 Docs        http://127.0.0.1:8000/docs\n\
+             \x20 Console     http://127.0.0.1:8000/console\n\
              \x20 S3          embedded, http://127.0.0.1:9\n\
              \x20 Mode        dual_write, S3 leads\n\
              \x20 Keys        ./oms-data/endpoints.json\n\

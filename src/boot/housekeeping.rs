@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::actors::aggregate::registry::Registry;
 use crate::actors::event_store::LogWriter;
 use crate::domain::aggregate::Aggregate;
 use crate::embedded::space::free_bytes;
-use crate::metrics;
+use crate::metrics::recent::{EVERY, Recent};
+use crate::metrics::{self, Exporter};
 use crate::store::adapters::postgres::Postgres;
 use crate::store::disk_space::DiskSpace;
 use crate::store::io_runtime::IoRuntime;
@@ -74,6 +75,18 @@ pub fn sweep<A: Aggregate + Unpin>(
         loop {
             ticks.tick().await;
             registry.sweep();
+        }
+    })
+}
+
+/// Keeps the last hour of the metrics.
+pub fn sample_metrics(io: &IoRuntime, recent: Arc<Recent>, exporter: Exporter) -> JoinHandle<()> {
+    io.spawn(async move {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            recent.sample(&exporter, crate::clock::now().as_millisecond());
         }
     })
 }

@@ -2,7 +2,9 @@
 
 use crate::config::Config;
 use crate::config::auth::TokenRole;
-use crate::http::{HttpSettings, Roles, TlsFiles, Token};
+use crate::config::roles::Role;
+use crate::embedded::Endpoints;
+use crate::http::{About, HttpSettings, Roles, TlsFiles, Token};
 
 /// How the API is served.
 pub fn settings(config: &Config) -> HttpSettings {
@@ -33,6 +35,28 @@ pub fn settings(config: &Config) -> HttpSettings {
         shutdown_timeout: http.shutdown_timeout,
         tls,
         cors_origins: http.cors_origins.clone(),
+    }
+}
+
+/// What this process is, for whoever asks.
+pub fn about(config: &Config, embedded: &Endpoints, node: String, partitions: u16) -> About {
+    let own = embedded.s3.as_ref().map(|s3| s3.endpoint.clone());
+    About {
+        version: env!("CARGO_PKG_VERSION"),
+        node,
+        roles: [
+            (Role::Api, "api"),
+            (Role::Relay, "relay"),
+            (Role::Projection, "projection"),
+        ]
+        .into_iter()
+        .filter_map(|(role, name)| config.roles.has(role).then_some(name))
+        .collect(),
+        chaos: config.chaos.enabled,
+        partitions,
+        bucket: config.s3.bucket.clone(),
+        s3_endpoint: own.or_else(|| config.s3.endpoint.clone()),
+        sources: config.migration.sources.keys().cloned().collect(),
     }
 }
 

@@ -36,6 +36,7 @@ use crate::embedded::s3::server::Settings;
 use crate::embedded::s3::store::Options;
 use crate::embedded::{EmbeddedStack, Endpoints as EmbeddedEndpoints, Names, Parts};
 use crate::http::{HttpLimits, HttpState};
+use crate::metrics::recent::Recent;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::ports::object_store::IMMUTABLE;
 use crate::store::ports::transport::TopicNames;
@@ -114,12 +115,19 @@ async fn run(
     let escalations = Escalations::default();
     let stores = stores::connect(config, stack.endpoints(), &io).await?;
     let node = node::name(stack.data_dir())?;
-    let running = assembly::start(config, stores, io, &escalations, node);
+    let partitions = stores.log.partitions();
+    let about = http::about(config, stack.endpoints(), node.clone(), partitions);
+    let mut running = assembly::start(config, stores, io.clone(), &escalations, node);
+    let recent = Arc::new(Recent::default());
+    let sampled = housekeeping::sample_metrics(&io, recent.clone(), metrics.clone());
+    running.housekeeping.push(sampled);
     let limits = HttpLimits::new(http::settings(config), http::tokens(config));
     let limits = Arc::new(limits.with_audit(running.audit.clone()));
     let state = web::Data::new(HttpState {
         service: running.service.clone(),
         metrics,
+        recent,
+        about,
         limits: limits.clone(),
     });
     let (server, addresses) = crate::http::server(state.clone())
@@ -186,7 +194,7 @@ fn announce(
             tracing::info!(part, place, "{part} is at {place}");
         }
         tracing::info!(api = %places.http, docs = %format!("{}/docs", places.http),
-            endpoints = places.endpoints, "serving");
+            console = %format!("{}/console", places.http), endpoints = places.endpoints, "serving");
     }
     Ok(places)
 }

@@ -22,6 +22,8 @@ pub const ANONYMOUS: &str = "anonymous";
 pub enum Access {
     /// Nothing: health, metrics, the description of the API.
     Public,
+    /// A token that is known, whatever its roles.
+    Known,
     /// The role `read`.
     Read,
     /// The role `write`.
@@ -31,10 +33,10 @@ pub enum Access {
 }
 
 impl Access {
-    /// The role's name; empty for [`Access::Public`].
+    /// The role's name; empty where none is asked for.
     pub fn role(self) -> &'static str {
         match self {
-            Access::Public => "",
+            Access::Public | Access::Known => "",
             Access::Read => "read",
             Access::Write => "write",
             Access::Admin => "admin",
@@ -61,10 +63,17 @@ impl Roles {
         admin: true,
     };
 
+    /// Their names.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [Access::Read, Access::Write, Access::Admin];
+        let allowed = all.into_iter().filter(|access| self.allow(*access));
+        allowed.map(Access::role).collect()
+    }
+
     /// Whether these roles open a route.
     pub fn allow(self, access: Access) -> bool {
         match access {
-            Access::Public => true,
+            Access::Public | Access::Known => true,
             Access::Read => self.read,
             Access::Write => self.write,
             Access::Admin => self.admin,
@@ -135,6 +144,14 @@ impl Authenticator {
             WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer realm=\"oms\", error=\"insufficient_scope\""),
         ))
+    }
+
+    /// The roles of a request that was let in.
+    pub fn roles(&self, headers: &HeaderMap) -> Result<Roles, Problem> {
+        if self.tokens.is_empty() {
+            return Ok(Roles::ALL);
+        }
+        Ok(self.authenticate(headers)?.roles)
     }
 
     /// Who is asking, if a token says so; for the record of who was refused.

@@ -25,6 +25,10 @@ use crate::service::queries::Direction;
 
 /// Media type of a live stream.
 const EVENT_STREAM: &str = "text/event-stream";
+/// Stands for the end of the feed.
+const LATEST: &str = "latest";
+/// Commits before the end of a partition at which a feed may begin.
+const MAX_BACK: u64 = 1_000;
 /// Most event types to choose from the feed: each is compared with each event.
 const MAX_TYPES: usize = 50;
 
@@ -61,7 +65,11 @@ pub async fn history(
 #[into_params(parameter_in = Query)]
 pub struct FeedParams {
     /// `next_cursor` of the page before, or the `id` of a live event; the beginning without it.
+    /// `latest`: what is committed from now on.
     after: Option<String>,
+    /// With `after=latest`: begin so many commits of each partition earlier.
+    #[param(minimum = 0, maximum = 1000, default = 0)]
+    back: Option<u64>,
     /// Events on the page; of a live stream: events sent at once.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -103,11 +111,12 @@ pub async fn feed(
 ) -> Result<HttpResponse, Problem> {
     let types = event_types(params.types.as_deref())?;
     let limit = page_limit(params.limit)?;
+    let after = beginning(&state, &params)?;
     if !wants_stream(req.headers()) {
-        let read = state.service.feed(params.after.as_deref(), limit, &types);
+        let read = state.service.feed(after.as_deref(), limit, &types);
         return respond::json(HttpResponse::Ok(), &caller.within(read).await?);
     }
-    let after = last_event_id(req.headers())?.or(params.after);
+    let after = last_event_id(req.headers())?.or(after);
     if req.method() == Method::HEAD {
         // What a GET would begin with; there is nothing to keep open.
         state.service.check_feed_cursor(after.as_deref())?;
@@ -132,6 +141,19 @@ pub async fn feed(
         answer.head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(answer)
+}
+
+/// The cursor that a request begins with.
+fn beginning(state: &HttpState, params: &FeedParams) -> Result<Option<String>, Problem> {
+    let back = params.back.unwrap_or(0);
+    match params.after.as_deref() {
+        Some(LATEST) if back <= MAX_BACK => Ok(Some(state.service.feed_cursor_before_end(back)?)),
+        after if params.back.is_none() => Ok(after.map(str::to_owned)),
+        _ => {
+            let message = format!("back goes with after=latest, and is {MAX_BACK} at most");
+            Err(Problem::new(problem::INVALID_QUERY, message).subject("back"))
+        }
+    }
 }
 
 fn live_answer() -> HttpResponseBuilder {

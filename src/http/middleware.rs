@@ -109,7 +109,10 @@ impl Route {
         known(&self.seconds, class, seconds).record(began.elapsed().as_secs_f64());
         let requests = || oms_metrics::http_requests(method, self.pattern, class);
         known(&self.requests, (method, class), requests).increment(1);
-        known(&self.responses, status, || oms_metrics::http_responses(status)).increment(1);
+        known(&self.responses, status, || {
+            oms_metrics::http_responses(status)
+        })
+        .increment(1);
     }
 }
 
@@ -118,8 +121,8 @@ const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 
 /// What the service answers with; a test holds it to the description of the API.
 const STATUSES: [u16; 23] = [
-    200, 201, 202, 204, 207, 304, 307, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 428, 429,
-    431, 500, 503,
+    200, 201, 202, 204, 207, 304, 307, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 428,
+    429, 431, 500, 503,
 ];
 
 /// One of a handful: a list is faster than a map.

@@ -9,13 +9,16 @@
 //! * [`limits`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: web pages
 //!   kept out where there are no tokens; [`cors`]: which pages may read answers
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
-//! * [`streams`], [`events`], [`sse`], [`commands`]: the events behind it
+//! * [`streams`], [`events`], [`sse`], [`commands`], [`mod@log`]: the events behind it
 //! * [`admin`], [`migration`], [`jobs`], [`health`]: operations; [`audit`]: who ordered what
+//! * [`about`]: who asks, and what this process is; [`recent`]: its last hour
+//! * [`console`]: the files of the web console, a client of all this
 //! * [`openapi`], [`schema`]: the description of it all
 //!
 //! What cannot be a problem: a head that is not HTTP, too long or too slow is answered by actix
 //! with an empty 400, 431 or 408 before there is a request.
 
+pub mod about;
 pub mod admin;
 pub mod audit;
 pub mod auth;
@@ -23,6 +26,7 @@ pub mod batch;
 pub mod classes;
 pub mod commands;
 pub mod connection;
+pub mod console;
 pub mod cors;
 pub mod databases;
 pub mod events;
@@ -33,6 +37,7 @@ pub mod instances;
 pub mod jobs;
 pub mod json;
 pub mod limits;
+pub mod log;
 pub mod middleware;
 pub mod migration;
 pub mod openapi;
@@ -40,6 +45,7 @@ pub mod outgoing;
 pub mod path;
 pub mod problem;
 pub mod query;
+pub mod recent;
 pub mod respond;
 pub mod routes;
 pub mod same_site;
@@ -53,10 +59,12 @@ use std::sync::Arc;
 
 use actix_web::web;
 
+pub use about::About;
 pub use auth::{Roles, Token};
 pub use limits::{HttpLimits, HttpSettings, TlsFiles};
 pub use server::server;
 
+use crate::metrics::recent::Recent;
 use crate::service::Service;
 
 /// What handlers share.
@@ -65,6 +73,10 @@ pub struct HttpState {
     pub service: Arc<Service>,
     /// The metrics of this process, from `metrics::install`.
     pub metrics: crate::metrics::Exporter,
+    /// The last hour of them.
+    pub recent: Arc<Recent>,
+    /// What this process is.
+    pub about: About,
     /// Settings and limits.
     pub limits: Arc<HttpLimits>,
 }

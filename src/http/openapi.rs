@@ -56,8 +56,11 @@ pub fn document() -> Value {
 fn complete(operation: &mut Value, route: &RouteSpec) {
     let mut statuses = vec![503];
     if route.access != Access::Public {
-        operation["security"] = json!([{"bearer": [route.access.role()]}]);
-        operation["x-role"] = json!(route.access.role());
+        let role = Some(route.access.role()).filter(|role| !role.is_empty());
+        operation["security"] = json!([{"bearer": role.iter().collect::<Vec<_>>()}]);
+        if let Some(role) = role {
+            operation["x-role"] = json!(role);
+        }
         statuses.extend([401, 403, 500]);
     }
     if route.path.contains('{') {

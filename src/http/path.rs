@@ -11,8 +11,8 @@ use utoipa::IntoParams;
 
 use super::problem::{self, Problem, invalid_id};
 use crate::domain::ids::{
-    ClassId, CommandId, DatabaseName, InstanceId, InvalidId, RESERVED_STREAM_TYPES, StreamName,
-    StreamType,
+    ClassId, CommandId, DatabaseName, InstanceId, InvalidId, Offset, PartitionId,
+    RESERVED_STREAM_TYPES, StreamName, StreamType,
 };
 
 /// Everything outside RFC 3986's unreserved characters is encoded in a path segment we send.
@@ -214,6 +214,32 @@ from_path!(JobPath, req => {
             .field("job", "invalid_id", rule)
     })?;
     Ok(JobPath { job })
+});
+
+/// `…/log/{partition}/{offset}`
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct CommitPath {
+    /// The partition.
+    #[param(value_type = u16)]
+    pub partition: PartitionId,
+    /// The number of the commit object there, from 0.
+    #[param(value_type = u64)]
+    pub offset: Offset,
+}
+
+from_path!(CommitPath, req => {
+    fn number<T: std::str::FromStr>(req: &HttpRequest, name: &'static str) -> Result<T, Problem> {
+        text(req, name)?.parse().map_err(|_| {
+            let rule = "must be a whole number";
+            Problem::new(problem::INVALID_ID, format!("{name} {rule}"))
+                .field(name, "invalid_id", rule)
+        })
+    }
+    Ok(CommitPath {
+        partition: PartitionId(number(req, "partition")?),
+        offset: number(req, "offset")?,
+    })
 });
 
 /// `…/admin/outbox/dead/{id}`

@@ -13,8 +13,8 @@ use super::limits::HttpLimits;
 use super::middleware::RequestPipeline;
 use super::problem::{self, Problem};
 use super::{
-    admin, audit, batch, classes, commands, databases, events, health, instances, jobs, migration,
-    openapi, query, streams,
+    about, admin, audit, batch, classes, commands, console, databases, events, health, instances,
+    jobs, log, migration, openapi, query, recent, streams,
 };
 
 /// A route.
@@ -109,6 +109,18 @@ routes! {
     }
     "/api/v1/commands/{command_id}" {
         GET Read => commands::get;
+    }
+    "/api/v1/log/{partition}/{offset}" {
+        GET Read => log::commit;
+    }
+    "/api/v1/me" {
+        GET Known => about::me;
+    }
+    "/api/v1/admin/service" {
+        GET Admin => about::service;
+    }
+    "/api/v1/admin/metrics" {
+        GET Admin => recent::recent;
     }
     "/api/v1/admin/migration" {
         GET Admin => migration::status;
@@ -220,6 +232,19 @@ pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
     let (docs, around) = hidden("/docs/{tail:.*}");
     cfg.service(
         docs.route(method(Method::GET).to(openapi::docs))
+            .wrap(around),
+    );
+    // Files alone: what they show comes through the API.
+    let (files, around) = hidden("/console/{tail:.*}");
+    cfg.service(
+        files
+            .route(method(Method::GET).to(console::file))
+            .wrap(around),
+    );
+    let (entrance, around) = hidden("/console");
+    cfg.service(
+        entrance
+            .route(method(Method::GET).to(console::to_console))
             .wrap(around),
     );
     for path in ["/", "/docs"] {

@@ -79,6 +79,18 @@ impl FeedCursor {
         }
     }
 
+    /// So many commits of each partition before the end that is known.
+    pub fn before_end(heads: &LogHeads, partitions: u16, commits: u64) -> Self {
+        let next = (0..partitions).map(|p| {
+            let end = heads.next_offset(PartitionId(p));
+            (end.saturating_sub(commits), 0)
+        });
+        Self {
+            form: FORM,
+            next: next.collect(),
+        }
+    }
+
     /// Reads a cursor given by a caller.
     pub fn parse(text: Option<&str>, partitions: u16) -> Result<Self, Refusal> {
         let Some(text) = text else {
@@ -257,5 +269,16 @@ mod tests {
         assert!(cursor.is_behind(&heads));
         cursor.pass_commit(1, 0);
         assert!(!cursor.is_behind(&heads));
+    }
+
+    #[test]
+    fn a_cursor_may_begin_at_the_end_or_a_little_before() {
+        let heads = LogHeads::new(2);
+        heads.advance(PartitionId(1), 7);
+        let end = FeedCursor::before_end(&heads, 2, 0);
+        assert_eq!(end.next, [(0, 0), (7, 0)]);
+        assert!(!end.is_behind(&heads));
+        let before = FeedCursor::before_end(&heads, 2, 3);
+        assert_eq!(before.next, [(0, 0), (4, 0)]);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! * [`context`]: who asks, and under which promises
 //! * [`commands`], [`batch`], [`change`]: writes; [`class_context`] is what a write to an instance must know
-//! * [`queries`], [`feed`]: reads
+//! * [`queries`], [`feed`], [`places`]: reads
 //! * [`permits`], [`keys`]: what every write passes first
 //! * [`lineage`]: no class is deleted under its children
 //! * [`operations`]: what operators see and do; [`migration`]: the road between the stores,
@@ -27,6 +27,7 @@ mod lineage;
 pub mod migration;
 pub mod operations;
 pub mod permits;
+pub mod places;
 pub mod queries;
 pub mod view;
 

@@ -351,6 +351,13 @@ impl Service {
         cursor.text()
     }
 
+    /// The cursor of a feed that begins so many commits of each partition before its end, as far as
+    /// this process knows it.
+    pub fn feed_cursor_before_end(&self, commits: u64) -> Result<String, ServiceError> {
+        let store = &self.parts.entities.writer;
+        FeedCursor::before_end(store.heads(), store.log().partitions(), commits).text()
+    }
+
     /// Whether this cursor is one that the feed has given; 400 `invalid_cursor`.
     pub fn check_feed_cursor(&self, cursor: Option<&str>) -> Result<(), ServiceError> {
         let partitions = self.parts.entities.writer.log().partitions();

@@ -3,6 +3,7 @@
 
 mod declared;
 mod process;
+pub mod recent;
 pub mod start;
 
 pub use declared::*;
@@ -10,9 +11,7 @@ pub use declared::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{
-    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::StoreErrorKind;

@@ -28,6 +28,8 @@ fn request(method: &str, path: &str) -> TestRequest {
         .replace("{type}", "order")
         .replace("{name}", "instances")
         .replace("{command_id}", "00000000-0000-0000-0000-000000000007")
+        .replace("{partition}", "0")
+        .replace("{offset}", "0")
         .replace("{job}", "00000000-0000-0000-0000-000000000008")
         .replace("{id}", "1");
     TestRequest::with_uri(&path).method(Method::from_bytes(method.as_bytes()).unwrap())
@@ -133,7 +135,8 @@ async fn every_route_but_the_public_ones_wants_its_role() {
             let response = call_service(&app, asked.to_request()).await;
             // With its role a request goes on to the handler, which has no service here.
             let forbidden = response.status() == 403;
-            assert_eq!(forbidden, role != route.access.role(), "{at} as {role}");
+            let other = route.access != Access::Known && role != route.access.role();
+            assert_eq!(forbidden, other, "{at} as {role}");
         }
     }
 }

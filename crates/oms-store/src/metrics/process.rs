@@ -83,7 +83,10 @@ impl Read {
         }
         head(text, THREAD_CPU);
         for (thread, seconds) in &self.threads {
-            line(text, format_args!("{THREAD_CPU}{{thread=\"{thread}\"}} {seconds}"));
+            line(
+                text,
+                format_args!("{THREAD_CPU}{{thread=\"{thread}\"}} {seconds}"),
+            );
         }
         text.push('\n');
     }
@@ -141,7 +144,8 @@ mod tests {
         assert!(value(&after, "process_max_fds ") >= value(&after, "process_open_fds "));
         assert!(after.contains("oms_thread_cpu_seconds_total{thread=\"metrics-tes"));
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let age = now.expect("after 1970").as_secs_f64() - value(&after, "process_start_time_seconds ");
+        let age =
+            now.expect("after 1970").as_secs_f64() - value(&after, "process_start_time_seconds ");
         assert!((-2.0..3600.0).contains(&age), "{age}");
         drop((files, memory, end));
         assert!(thread.join().expect("it ended").is_err());

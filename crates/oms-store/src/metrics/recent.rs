@@ -1,0 +1,381 @@
+//! The last hour of this process, from memory: for whoever looks at it without a Prometheus.
+//!
+//! Every few seconds the exporter's own text is read and a fixed number of figures is kept of it,
+//! in a ring of fixed length: [`SAMPLES`] times [`FIGURES`] numbers of four bytes, and never more.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{
+    ADMISSION_REJECTS, COMMITS, DEAD_LETTERS, DEPENDENCY_FAILED, DEPENDENCY_SECONDS, ESCALATIONS,
+    Exporter, HTTP_REQUESTS, HTTP_SECONDS, LIVE_AGGREGATES, MAILBOX_WAIT, MOVING, OUTBOX_DEPTH,
+    OUTBOX_OLDEST, PROJECTION_LAG, PROJECTION_POISON, PUBLISH_FAILED, PUBLISHED, READS,
+    RELAY_SECONDS, RESTARTS, UNMIRRORED, WRITE_SECONDS, WRITES,
+};
+
+/// Pause between two samples: as often as the gauges are measured.
+pub const EVERY: Duration = Duration::from_secs(5);
+/// Samples kept: an hour of them.
+pub const SAMPLES: usize = 720;
+
+/// How a figure follows from the metrics.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    /// Growth a second of a counter, over all its labels.
+    Rate(&'static str),
+    /// The same, of the lines that have a label which begins so.
+    RateOf(&'static str, &'static str),
+    /// The sum over all labels, as it is; absent when nothing is known.
+    Sum(&'static str),
+    /// The largest over all labels.
+    Max(&'static str),
+    /// A quantile of what a histogram saw since the last sample; absent when it saw nothing.
+    Quantile(&'static str, f64),
+    /// The same, of the lines that have a label which begins so.
+    QuantileOf(&'static str, &'static str, f64),
+}
+
+/// One of the figures that are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Figure {
+    /// Its stable name.
+    pub name: &'static str,
+    /// `per_second`, `seconds` or `count`.
+    pub unit: &'static str,
+    /// The metric it is made of.
+    pub metric: &'static str,
+    from: From,
+}
+
+const fn figure(name: &'static str, unit: &'static str, from: From) -> Figure {
+    let metric = match from {
+        From::Rate(m)
+        | From::RateOf(m, _)
+        | From::Sum(m)
+        | From::Max(m)
+        | From::Quantile(m, _)
+        | From::QuantileOf(m, _, _) => m,
+    };
+    Figure {
+        name,
+        unit,
+        metric,
+        from,
+    }
+}
+
+/// Every figure that is kept.
+pub const FIGURES: &[Figure] = &[
+    figure("writes", "per_second", From::Rate(WRITES)),
+    figure("commits", "per_second", From::Rate(COMMITS)),
+    figure("reads", "per_second", From::Rate(READS)),
+    figure("requests", "per_second", From::Rate(HTTP_REQUESTS)),
+    figure(
+        "server_errors",
+        "per_second",
+        From::RateOf(HTTP_REQUESTS, "status=\"5"),
+    ),
+    figure("rejects", "per_second", From::Rate(ADMISSION_REJECTS)),
+    figure("write_p50", "seconds", From::Quantile(WRITE_SECONDS, 0.5)),
+    figure("write_p99", "seconds", From::Quantile(WRITE_SECONDS, 0.99)),
+    figure("request_p99", "seconds", From::Quantile(HTTP_SECONDS, 0.99)),
+    figure("s3_p99", "seconds", dependency_p99("dependency=\"s3\"")),
+    figure(
+        "postgres_p99",
+        "seconds",
+        dependency_p99("dependency=\"postgres\""),
+    ),
+    figure(
+        "kafka_p99",
+        "seconds",
+        dependency_p99("dependency=\"kafka\""),
+    ),
+    figure(
+        "s3_failures",
+        "per_second",
+        From::RateOf(DEPENDENCY_FAILED, "dependency=\"s3\""),
+    ),
+    figure(
+        "postgres_failures",
+        "per_second",
+        From::RateOf(DEPENDENCY_FAILED, "dependency=\"postgres\""),
+    ),
+    figure(
+        "kafka_failures",
+        "per_second",
+        From::RateOf(DEPENDENCY_FAILED, "dependency=\"kafka\""),
+    ),
+    figure("published", "per_second", From::Rate(PUBLISHED)),
+    figure("publish_failures", "per_second", From::Rate(PUBLISH_FAILED)),
+    figure("relay_p99", "seconds", From::Quantile(RELAY_SECONDS, 0.99)),
+    figure("outbox_depth", "count", From::Sum(OUTBOX_DEPTH)),
+    figure("outbox_oldest", "seconds", From::Max(OUTBOX_OLDEST)),
+    figure("dead_letters", "count", From::Sum(DEAD_LETTERS)),
+    figure("projection_lag", "count", From::Sum(PROJECTION_LAG)),
+    figure("projection_parked", "count", From::Sum(PROJECTION_POISON)),
+    figure("unmirrored", "count", From::Sum(UNMIRRORED)),
+    figure("handoffs_under_way", "count", From::Sum(MOVING)),
+    figure("live_aggregates", "count", From::Sum(LIVE_AGGREGATES)),
+    figure("mailbox_p99", "seconds", From::Quantile(MAILBOX_WAIT, 0.99)),
+    figure("restarts", "count", From::Sum(RESTARTS)),
+    figure("escalations", "count", From::Sum(ESCALATIONS)),
+];
+
+const fn dependency_p99(label: &'static str) -> From {
+    From::QuantileOf(DEPENDENCY_SECONDS, label, 0.99)
+}
+
+/// A look at all figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// One number for each of [`FIGURES`]; NaN where nothing is known.
+    pub values: [f32; FIGURES.len()],
+}
+
+/// What the figures are made of, at one moment.
+#[derive(Debug, Clone, PartialEq)]
+enum Raw {
+    /// `None`: there is no such line.
+    Number(Option<f64>),
+    /// Bounds with how many were at or below each.
+    Buckets(Vec<(f64, f64)>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    before: Option<(i64, Vec<Raw>)>,
+    ring: VecDeque<Sample>,
+}
+
+/// The ring. See the module.
+#[derive(Debug, Default)]
+pub struct Recent(Mutex<State>);
+
+impl Recent {
+    /// Takes a sample of what is exported now.
+    pub fn sample(&self, exporter: &Exporter, at_ms: i64) {
+        self.take(&exporter.render(), at_ms);
+    }
+
+    fn take(&self, text: &str, at_ms: i64) {
+        let now = read(text);
+        let mut state = self.0.lock();
+        if let Some((before_ms, before)) = state.before.take() {
+            let seconds = (at_ms - before_ms) as f64 / 1e3;
+            let mut values = [f32::NAN; FIGURES.len()];
+            for (i, figure) in FIGURES.iter().enumerate() {
+                values[i] = value(figure.from, &before[i], &now[i], seconds) as f32;
+            }
+            if state.ring.len() == SAMPLES {
+                state.ring.pop_front();
+            }
+            state.ring.push_back(Sample { at_ms, values });
+        }
+        state.before = Some((at_ms, now));
+    }
+
+    /// The samples taken later than this, the oldest first.
+    pub fn since(&self, after_ms: i64) -> Vec<Sample> {
+        let state = self.0.lock();
+        let kept = state.ring.iter();
+        kept.filter(|s| s.at_ms > after_ms).cloned().collect()
+    }
+}
+
+fn value(from: From, before: &Raw, now: &Raw, seconds: f64) -> f64 {
+    match (from, before, now) {
+        (From::Rate(_) | From::RateOf(..), Raw::Number(before), Raw::Number(Some(now))) => {
+            let grown = now - before.unwrap_or(0.0);
+            if seconds > 0.0 && grown >= 0.0 {
+                grown / seconds
+            } else {
+                f64::NAN
+            }
+        }
+        (From::Sum(_) | From::Max(_), _, Raw::Number(Some(now))) => *now,
+        (
+            From::Quantile(_, q) | From::QuantileOf(_, _, q),
+            Raw::Buckets(before),
+            Raw::Buckets(now),
+        ) => quantile(q, before, now),
+        _ => f64::NAN,
+    }
+}
+
+/// The quantile of what came between the two, by the usual interpolation within a bucket.
+fn quantile(q: f64, before: &[(f64, f64)], now: &[(f64, f64)]) -> f64 {
+    let was = |bound: f64| {
+        let same = before.iter().find(|(b, _)| *b == bound);
+        same.map_or(0.0, |(_, count)| *count)
+    };
+    let came: Vec<(f64, f64)> = now.iter().map(|&(b, n)| (b, n - was(b))).collect();
+    let total = came.last().map_or(0.0, |(_, n)| *n);
+    if total <= 0.0 {
+        return f64::NAN;
+    }
+    let rank = q * total;
+    let (mut below, mut floor) = (0.0, 0.0);
+    for (bound, count) in came {
+        if count >= rank {
+            return match bound.is_finite() && count > below {
+                true => floor + (bound - floor) * (rank - below) / (count - below),
+                false => floor,
+            };
+        }
+        (below, floor) = (count, bound);
+    }
+    floor
+}
+
+/// What the figures are made of, from Prometheus' text format as we write it ourselves.
+fn read(text: &str) -> Vec<Raw> {
+    let mut raw: Vec<Raw> = FIGURES
+        .iter()
+        .map(|f| match f.from {
+            From::Quantile(..) | From::QuantileOf(..) => Raw::Buckets(Vec::new()),
+            _ => Raw::Number(None),
+        })
+        .collect();
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let Some((series, number)) = line.rsplit_once(' ') else {
+            continue;
+        };
+        let Ok(number) = number.parse::<f64>() else {
+            continue;
+        };
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        for (figure, raw) in FIGURES.iter().zip(&mut raw) {
+            if let Some(rest) = name.strip_prefix(figure.metric) {
+                add(figure.from, rest, labels, number, raw);
+            }
+        }
+    }
+    for raw in &mut raw {
+        if let Raw::Buckets(buckets) = raw {
+            buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+    }
+    raw
+}
+
+/// `rest` is what follows the metric's name in the line's.
+fn add(from: From, rest: &str, labels: &str, number: f64, raw: &mut Raw) {
+    let wanted = match from {
+        From::RateOf(_, label) | From::QuantileOf(_, label, _) => labels.contains(label),
+        _ => true,
+    };
+    if !wanted {
+        return;
+    }
+    match (raw, from) {
+        (Raw::Number(sum), From::Max(_)) if rest.is_empty() => {
+            *sum = Some(sum.map_or(number, |s| s.max(number)));
+        }
+        (Raw::Number(sum), _) if rest.is_empty() => *sum = Some(sum.unwrap_or(0.0) + number),
+        (Raw::Buckets(buckets), _) if rest == "_bucket" => {
+            let Some(bound) = le(labels) else {
+                return;
+            };
+            match buckets.iter_mut().find(|(b, _)| *b == bound) {
+                Some((_, count)) => *count += number,
+                None => buckets.push((bound, number)),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn le(labels: &str) -> Option<f64> {
+    let (_, rest) = labels.split_once("le=\"")?;
+    let (bound, _) = rest.split_once('"')?;
+    match bound {
+        "+Inf" => Some(f64::INFINITY),
+        bound => bound.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure_of(sample: &Sample, name: &str) -> f32 {
+        let at = FIGURES.iter().position(|f| f.name == name).expect("known");
+        sample.values[at]
+    }
+
+    const FIRST: &str = "\
+# HELP event_store_writes_total x
+event_store_writes_total{aggregate_type=\"class\",event_type=\"ClassCreated\"} 10
+oms_http_requests_total{method=\"GET\",route=\"/x\",status=\"200\"} 5
+event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"0.01\"} 4
+event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"0.1\"} 4
+event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"+Inf\"} 4
+";
+    const SECOND: &str = "\
+event_store_writes_total{aggregate_type=\"class\",event_type=\"ClassCreated\"} 20
+event_store_writes_total{aggregate_type=\"instance\",event_type=\"InstanceCreated\"} 15
+oms_http_requests_total{method=\"GET\",route=\"/x\",status=\"200\"} 5
+oms_http_requests_total{method=\"GET\",route=\"/x\",status=\"503\"} 10
+oms_outbox_depth 7
+oms_unmirrored_commits{partition=\"0\"} 2
+oms_unmirrored_commits{partition=\"1\"} 3
+event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"0.01\"} 4
+event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"0.1\"} 104
+event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"+Inf\"} 104
+";
+
+    #[test]
+    fn figures_follow_from_what_is_exported() {
+        let recent = Recent::default();
+        recent.take(FIRST, 0);
+        assert!(recent.since(-1).is_empty(), "one look tells no rate");
+        recent.take(SECOND, 5_000);
+        let samples = recent.since(-1);
+        let sample = &samples[0];
+        assert_eq!(figure_of(sample, "writes"), 5.0);
+        assert_eq!(figure_of(sample, "requests"), 2.0);
+        assert_eq!(figure_of(sample, "server_errors"), 2.0);
+        assert_eq!(figure_of(sample, "outbox_depth"), 7.0);
+        assert_eq!(figure_of(sample, "unmirrored"), 5.0);
+        assert!((figure_of(sample, "write_p50") - 0.055).abs() < 1e-6);
+        let unknown = figure_of(sample, "dead_letters");
+        assert!(unknown.is_nan(), "what is not exported is not known");
+    }
+
+    #[test]
+    fn law_13_the_ring_has_an_end() {
+        let recent = Recent::default();
+        for i in 0..(SAMPLES as i64 + 10) {
+            recent.take(SECOND, i * 5_000);
+        }
+        let samples = recent.since(-1);
+        assert_eq!(samples.len(), SAMPLES);
+        assert_eq!(samples[SAMPLES - 1].at_ms, (SAMPLES as i64 + 9) * 5_000);
+        assert_eq!(recent.since(samples[SAMPLES - 3].at_ms).len(), 2);
+        let quiet = figure_of(&samples[1], "write_p99");
+        assert!(
+            quiet.is_nan(),
+            "where nothing was written nothing took long"
+        );
+    }
+
+    #[test]
+    fn every_figure_is_of_a_declared_metric_of_its_kind() {
+        for figure in FIGURES {
+            let declared = super::super::ALL.iter().find(|m| m.name == figure.metric);
+            let kind = declared.expect(figure.metric).kind;
+            let fits = match figure.from {
+                From::Rate(_) | From::RateOf(..) => kind == super::super::Kind::Counter,
+                From::Sum(_) | From::Max(_) => kind != super::super::Kind::Histogram,
+                From::Quantile(..) | From::QuantileOf(..) => kind == super::super::Kind::Histogram,
+            };
+            assert!(fits, "{}", figure.name);
+            let names = FIGURES.iter().filter(|f| f.name == figure.name);
+            assert_eq!(names.count(), 1, "{}", figure.name);
+        }
+    }
+}

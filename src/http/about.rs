@@ -1,0 +1,70 @@
+//! `GET /api/v1/me`, who is asking; `GET /api/v1/admin/service`, what this process is.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::HttpState;
+use super::extract::Caller;
+use super::problem::Problem;
+use super::respond;
+
+/// Who is asking.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Me {
+    /// The principal, as it is recorded in events and orders.
+    #[schema(example = "anonymous")]
+    name: String,
+    /// Which of `read`, `write`, `admin` it has; none implies another.
+    #[schema(example = json!(["read", "admin"]))]
+    roles: Vec<&'static str>,
+    /// Whether the service asks for tokens; without them everybody may do everything.
+    tokens: bool,
+}
+
+/// Who is asking, and with which roles; any token that is known may ask.
+#[utoipa::path(get, path = "/api/v1/me", operation_id = "getMe", tag = "auth",
+    responses((status = 200, description = "Name and roles", body = Me)))]
+pub async fn me(
+    state: web::Data<HttpState>,
+    req: HttpRequest,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    let auth = &state.limits.auth;
+    let me = Me {
+        name: caller.principal().to_string(),
+        roles: auth.roles(req.headers())?.names(),
+        tokens: auth.knows_tokens(),
+    };
+    respond::json(HttpResponse::Ok(), &me)
+}
+
+/// What this process is, as far as it is no secret. Made by `boot`.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = ServiceInfo)]
+pub struct About {
+    /// Version of the program.
+    pub version: &'static str,
+    /// This process's name among those that publish.
+    pub node: String,
+    /// What it does: `api`, `relay`, `projection`.
+    #[schema(value_type = Vec<String>)]
+    pub roles: Vec<&'static str>,
+    /// Whether actors may be killed on request.
+    pub chaos: bool,
+    /// Partitions of the log.
+    pub partitions: u16,
+    /// The bucket of the log.
+    pub bucket: String,
+    /// Where the bucket is; null for AWS.
+    pub s3_endpoint: Option<String>,
+    /// Other event stores that may be imported from: `migration.sources` of the configuration.
+    pub sources: Vec<String>,
+}
+
+/// What this process is: its version, what it does, where its bucket is.
+#[utoipa::path(get, path = "/api/v1/admin/service", operation_id = "getService", tag = "admin",
+    responses((status = 200, description = "The process", body = About)))]
+pub async fn service(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
+    respond::json(HttpResponse::Ok(), &state.about)
+}

@@ -1,0 +1,145 @@
+// What every page shows, asked for every two seconds in one or two requests while the tab is seen, and never
+// while it is not. Old figures stay, and are said to be old.
+
+import { Problem, get, health, onSignIn, query } from './api.js';
+
+/** Pause between two looks. */
+export const EVERY = 2000;
+const METRICS_EVERY = 5000;
+const HISTORY_EVERY = 15000;
+const KEPT = 720;
+
+export const state = {
+  /** `/api/v1/me`, and `/api/v1/admin/service` with the role. */
+  me: null,
+  about: null,
+  /** The last answers. */
+  health: null,
+  migration: null,
+  history: [],
+  metrics: { times: [], figures: new Map() },
+  /** When the service was heard last, and what became of the last look: null, or a Problem. */
+  heard: 0,
+  lost: null,
+  /** A token must be given. */
+  signIn: false,
+};
+
+let listener = () => {};
+let timer = 0;
+let running = false;
+let due = { metrics: 0, history: 0 };
+const extras = new Set();
+
+/** Calls `then` after every change. */
+export function listen(then) {
+  listener = then;
+}
+
+/** Something that is shown has changed. */
+export const changed = () => listener();
+
+/** Whether the caller has a role; unknown callers have none. */
+export const may = (role) => !!state.me?.roles.includes(role);
+
+/** Why a button cannot be pressed; empty when it can. */
+export function missing(role) {
+  if (state.lost) return 'the service is away';
+  if (may(role)) return '';
+  return state.me ? `${state.me.name} lacks the role “${role}”` : `needs the role “${role}”`;
+}
+
+/** Asks for something more, every so often, while the returned function is not called. */
+export function poll(every, ask) {
+  const extra = { every, ask, due: 0 };
+  extras.add(extra);
+  tick();
+  return Object.assign(() => extras.delete(extra), { now: () => { extra.due = 0; tick(); } });
+}
+
+onSignIn.needed = () => {
+  state.signIn = true;
+  state.me = null;
+  changed();
+};
+
+async function look() {
+  const now = Date.now();
+  const asked = [health().then((h) => { state.health = h; })];
+  if (!state.me) state.me = await get('/api/v1/me').catch((e) => { if (e.status !== 401) throw e; return null; });
+  if (may('admin')) {
+    asked.push(get('/api/v1/admin/migration').then((m) => { state.migration = m; }));
+    if (!state.about) asked.push(get('/api/v1/admin/service').then((a) => { state.about = a; }));
+    if (now >= due.metrics) { due.metrics = now + METRICS_EVERY; asked.push(metrics()); }
+    if (now >= due.history) { due.history = now + HISTORY_EVERY; asked.push(history()); }
+  }
+  for (const extra of extras) {
+    if (now < extra.due) continue;
+    extra.due = now + extra.every;
+    asked.push(Promise.resolve(extra.ask()).catch((e) => { if (e.status === 0) throw e; }));
+  }
+  const failed = (await Promise.allSettled(asked)).find((a) => a.status === 'rejected');
+  if (failed) throw failed.reason;
+}
+
+async function metrics() {
+  const kept = state.metrics;
+  const body = await get(query('/api/v1/admin/metrics', { after: kept.times.at(-1) }));
+  // A process that began anew knows nothing of what was before: the gap is shown as one.
+  for (const figure of body.figures) {
+    const known = kept.figures.get(figure.name) ?? { ...figure, values: [] };
+    known.values = known.values.concat(figure.values).slice(-KEPT);
+    kept.figures.set(figure.name, known);
+  }
+  kept.times = kept.times.concat(body.times).slice(-KEPT);
+  kept.every = body.every_seconds;
+}
+
+async function history() {
+  // Needs PostgreSQL; without it the page says so where the history is shown.
+  const page = await get('/api/v1/admin/migration/history?limit=50').catch((e) => {
+    if (e.status === 0) throw e;
+    return null;
+  });
+  if (page) state.history = page.items;
+}
+
+/** Looks at the history at once: something was ordered. */
+export const historyNow = () => { due.history = 0; tick(); };
+
+async function tick() {
+  if (running || document.hidden) return;
+  running = true;
+  clearTimeout(timer);
+  try {
+    await look();
+    state.heard = Date.now();
+    state.lost = null;
+  } catch (error) {
+    if (!(error instanceof Problem)) console.error(error);
+    // Refusals come from a service that is there.
+    if (error.status > 0 && error.status < 500) state.heard = Date.now();
+    else state.lost = error;
+  }
+  running = false;
+  if (!document.hidden) timer = setTimeout(tick, EVERY);
+  changed();
+}
+
+document.addEventListener('visibilitychange', tick);
+
+/** Begins, or begins again with another token. */
+export function begin() {
+  Object.assign(state, { me: null, about: null, migration: null, history: [], signIn: false });
+  due = { metrics: 0, history: 0 };
+  tick();
+}
+
+/** The newest value of a figure; null when nothing is known. */
+export const latest = (name) => state.metrics.figures.get(name)?.values.at(-1) ?? null;
+
+/** How often something was counted within the last so many samples. */
+export function growth(name, samples) {
+  const values = (state.metrics.figures.get(name)?.values ?? []).slice(-samples).filter((v) => v !== null);
+  return values.length > 1 ? values.at(-1) - values[0] : 0;
+}

@@ -1,0 +1,81 @@
+//! `/console`: the web console. A page and its scripts, held by this program; nothing is fetched from
+//! elsewhere, and what they show they ask of the public API, like any other client. So the files are
+//! public: they hold nothing of anybody's.
+
+mod assets;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION,
+};
+use actix_web::{HttpRequest, HttpResponse};
+
+use self::assets::{ASSETS, Asset};
+use super::problem::{self, Problem};
+
+/// What the page may do: run and show what comes from here, and talk to here. Nothing inline, so
+/// that no text of anybody's data can become a script or a style; `lit-html` names the one part that
+/// makes markup of text, and it is given only the text of our own templates.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
+    style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+    trusted-types lit-html";
+
+/// Sent with every file.
+const HEADERS: [(&str, &str); 6] = [
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
+/// `/console` leads to `/console/`, so that what the page names is found below it.
+pub async fn to_console() -> HttpResponse {
+    HttpResponse::TemporaryRedirect()
+        .insert_header((LOCATION, "/console/"))
+        .finish()
+}
+
+/// A file; 304 when the browser has it.
+pub async fn file(req: HttpRequest) -> Result<HttpResponse, Problem> {
+    let name = match req.match_info().get("tail").unwrap_or_default() {
+        "" => "index.html",
+        name => name,
+    };
+    let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
+        let detail = format!("there is no {name:?} in the console");
+        return Err(Problem::new(problem::ROUTE_NOT_FOUND, detail));
+    };
+    Ok(answer(&req, asset))
+}
+
+fn answer(req: &HttpRequest, asset: &'static Asset) -> HttpResponse {
+    let etag = asset.etag();
+    let known = req.headers().get_all(IF_NONE_MATCH);
+    let unchanged = known
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|tag| tag.trim().trim_start_matches("W/") == etag);
+    let status = match unchanged {
+        true => StatusCode::NOT_MODIFIED,
+        false => StatusCode::OK,
+    };
+    let mut response = HttpResponse::build(status);
+    for (name, value) in HEADERS {
+        let name = HeaderName::from_static(name);
+        response.insert_header((name, HeaderValue::from_static(value)));
+    }
+    response.insert_header((ETAG, etag));
+    // Asked for again each time, and answered with 304: after an update nobody sees old files.
+    response.insert_header((CACHE_CONTROL, "no-cache"));
+    if unchanged {
+        return response.finish();
+    }
+    response.insert_header((CONTENT_TYPE, asset.media_type()));
+    response.body(asset.bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! A commit object as it lies in each place of the log.
+
+use serde::Serialize;
+
+use super::Service;
+use super::error::ServiceError;
+use crate::domain::ids::{Offset, PartitionId};
+use crate::domain::refusal::Refusal;
+use crate::log::keys;
+use crate::log::lead::Lead;
+use crate::log::object::CommitObject;
+use crate::store::error::{StoreError, StoreErrorKind};
+
+/// What one place holds at an offset.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlaceView {
+    /// `s3` or `postgres`.
+    pub store: Lead,
+    /// `here`, `absent` or `unknown`: it could not be asked, or what it holds cannot be read.
+    pub state: &'static str,
+    /// SHA-256 of what it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Why it is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A commit object as stored.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoredObject {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its number there.
+    pub offset: Offset,
+    /// The bucket of the log.
+    pub bucket: String,
+    /// Its key in the bucket, whether or not it is there yet.
+    pub key: String,
+    /// Both places.
+    pub places: Vec<PlaceView>,
+    /// Its size.
+    pub bytes: usize,
+    /// Each line as it is stored, without its end: the header, then the events.
+    pub lines: Vec<String>,
+}
+
+impl Service {
+    /// The commit object at an offset, asked of both places: 404 `commit_not_found` when neither
+    /// has it. An error when it cannot be known.
+    pub async fn stored_object(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<StoredObject, ServiceError> {
+        let log = self.parts.entities.writer.log();
+        if partition.0 >= log.partitions() {
+            let last = log.partitions() - 1;
+            let message = format!("there is no partition {partition}; the last is {last}");
+            return Err(Refusal::not_found("partition_not_found", message).into());
+        }
+        let mut places = Vec::new();
+        let mut found: Option<CommitObject> = None;
+        let mut failed: Option<StoreError> = None;
+        for store in [Lead::S3, Lead::Postgres] {
+            let Some(place) = log.place(store) else {
+                continue;
+            };
+            let (state, sha256, error) = match place.get(partition, offset).await {
+                Ok(Some(object)) => {
+                    let hash = object.hash().to_string();
+                    found.get_or_insert(object);
+                    ("here", Some(hash), None)
+                }
+                Ok(None) => ("absent", None, None),
+                Err(error) if error.kind == StoreErrorKind::NotFound => ("absent", None, None),
+                Err(error) => {
+                    let text = error.to_string();
+                    failed.get_or_insert(error);
+                    ("unknown", None, Some(text))
+                }
+            };
+            places.push(PlaceView {
+                store,
+                state,
+                sha256,
+                error,
+            });
+        }
+        let Some(object) = found else {
+            return Err(match failed {
+                Some(error) => error.into(),
+                None => {
+                    let message = format!("there is no commit {partition}/{offset}");
+                    Refusal::not_found("commit_not_found", message).into()
+                }
+            });
+        };
+        let text = String::from_utf8_lossy(&object.bytes);
+        Ok(StoredObject {
+            partition,
+            offset,
+            bucket: log.bucket().to_owned(),
+            key: keys::commit(partition, offset),
+            places,
+            bytes: object.bytes.len(),
+            lines: text.lines().map(str::to_owned).collect(),
+        })
+    }
+}
