@@ -88,7 +88,7 @@ function header() {
     <a class="brand" href=${href('overview')}><img src="icon.svg" alt="" width="22" height="22"> oms</a>
     <a class="status ${kind}" href=${href('overview')} id="status"><b>${word}</b><span>${state.health ? `${whoLeads()} · ${state.migration?.stage ?? state.health.migration_mode}` : ''}</span></a>
     <span class="fresh ${state.lost ? 'bad' : ''}" role="status" id="fresh">${state.lost ? html`as of ${state.heard ? `${duration(seconds)} ago` : 'never'}, connection lost` : state.heard ? `as of ${seconds < 4 ? 'now' : `${duration(seconds)} ago`}` : ''}</span>
-    <span class="who">${state.me ? html`${state.me.name}${state.me.tokens ? html` <button type="button" class="small" @click=${signOut}>Sign out</button>` : nothing}` : nothing}</span>
+    <span class="who">${state.me ? html`<span>${state.me.name}</span>${state.me.tokens ? html` <button type="button" class="small" @click=${signOut}>Sign out</button>` : nothing}` : nothing}</span>
   </header>`;
 }
 

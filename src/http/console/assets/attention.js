@@ -1,6 +1,7 @@
 // What needs somebody, the worst first: what it means, what to press, and the section of the runbook.
 
 import { age, count, duration, number, ranges, store } from './format.js';
+import { leaders } from './road.js';
 import { growth, latest, state } from './state.js';
 import { href } from './ui.js';
 
@@ -19,9 +20,9 @@ const DOWN = {
   kafka: ['kafka-is-down', 'Kafka is down'],
 };
 
-function consequence(name, lead) {
+function consequence(name, leads) {
   if (name === 'kafka') return 'Writes go on; nothing is lost; consumers wait until it is back.';
-  if (name === lead) return 'It leads: writes are refused with 503 until it is back. Reads go on where they can.';
+  if (leads) return 'It leads: writes get 503 until it is back. Reads go on where they can.';
   return name === 's3'
     ? 'It does not lead: writes go on, the copy in S3 falls behind and catches up by itself.'
     : 'It does not lead: writes go on; queries, delivery and the history of switches wait.';
@@ -36,7 +37,8 @@ export function attention() {
   for (const [name, [section, title]] of Object.entries(DOWN)) {
     const d = h.dependencies[name];
     if (d.state !== 'down') continue;
-    add(name === h.lead ? 'bad' : 'warn', `${store(name)} is down for ${duration(age(d.since))}`, consequence(name, h.lead),
+    const leads = leaders().has(name);
+    add(leads ? 'bad' : 'warn', `${store(name)} is down for ${duration(age(d.since))}`, consequence(name, leads),
       'Nothing here: bring it back', '', title, section);
   }
   if (h.reason === 'storage_full') {
@@ -47,6 +49,8 @@ export function attention() {
   for (const halt of h.halted ?? []) halted.set(halt.what, [...(halted.get(halt.what) ?? []), halt]);
   for (const [what, halts] of halted) {
     const [title, runbook, section] = HALTS[what] ?? [`“${what}” is halted`, 'Something is halted', 'something-is-halted'];
+    // What is halted because a store is away is said above.
+    if (items.some((i) => i.section === section)) continue;
     const where = halts.map((x) => x.partition).filter((p) => p !== undefined && p !== null);
     const places = where.length ? ` in partition ${ranges(where)}` : '';
     add('bad', `${title}${places} for ${duration(age(halts[0].since))}`, halts[0].reason, 'Read what to do', '', runbook, section);
@@ -111,8 +115,10 @@ export function attention() {
     add('warn', `${count(restarts, 'restart')} of actors in 15 minutes`, 'Something fails over and over though everything says “running”.',
       'Look at their last failures', href('actors'), 'An actor escalated', 'an-actor-escalated');
   }
+  // Again and again: one alone may be a probe that came early.
+  const recent = (state.metrics.figures.get('server_errors')?.values ?? []).slice(-6);
   const errors = latest('server_errors');
-  if (errors > 0) {
+  if (errors > 0 && recent.filter((v) => v > 0).length >= 3) {
     add('warn', `${number(errors)} requests a second are answered 5xx`, 'Callers are told to come back.', 'Look at the charts', href('metrics'),
       'Look', 'look');
   }

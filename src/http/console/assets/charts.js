@@ -36,6 +36,13 @@ function marks(plot) {
   ctx.restore();
 }
 
+/** The time asked for, or since the process is known; never less than two minutes. */
+function xRange() {
+  const now = Date.now() / 1e3;
+  const first = state.metrics.times.length ? Date.parse(state.metrics.times[0]) / 1e3 : now;
+  return [Math.max(now - range.seconds, Math.min(first, now - 120)), now];
+}
+
 function options(width, unit, names) {
   const axis = { stroke: css('--muted'), grid: { stroke: css('--line'), width: 1 }, ticks: { show: false }, font: '11px sans-serif' };
   return {
@@ -43,8 +50,9 @@ function options(width, unit, names) {
     height: 150,
     cursor: { y: false, points: { size: 5 } },
     legend: { show: false },
-    scales: { y: { range: (_, min, max) => [0, max > 0 ? max * 1.15 : 1] } },
-    axes: [{ ...axis, space: 70 }, { ...axis, size: 52, space: 34, values: (_, ticks) => ticks.map((t) => show(unit, t)) }],
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), 'UTC'),
+    scales: { x: { range: xRange }, y: { range: (_, min, max) => [0, max > 0 ? max * 1.15 : 1] } },
+    axes: [{ ...axis, space: 70, size: 34, values: (_, ticks) => ticks.map((t) => new Date(t * 1e3).toISOString().slice(11, 19)) }, { ...axis, size: 52, space: 34, values: (_, ticks) => ticks.map((t) => show(unit, t)) }],
     series: [{}, ...names.map((name, i) => ({ label: name, stroke: css(COLOURS[i]), width: 1.5, spanGaps: false, points: { show: false } }))],
     hooks: { draw: [marks] },
   };

@@ -78,7 +78,7 @@ function dead() {
     <p>Events that the broker refused again and again. <a href=${href('runbook', 'dead-letters')}>Runbook: Dead letters</a></p>
     ${letters.items.length ? html`<ul class="needs">${groups().map((g) => html`<li class="warn"><div class="what"><strong>${count(g.length, 'letter')} to ${g[0].topic}</strong><br>${g[0].last_error}</div>
       <div class="press">${button('Requeue these…', 'admin', () => settle('requeue', g))}${button('Discard these…', 'admin', () => settle('discard', g), { kind: 'danger' })}</div></li>`)}</ul>` : nothing}
-    ${table('Dead letters', ['pick', 'stream', 'event', 'topic', { text: 'tries', num: true }, 'given up', 'what the broker said'], letters.items.map((l) => html`<tr>
+    ${table('Every dead letter on this page', ['pick', 'stream', 'event', 'topic', { text: 'tries', num: true }, 'given up', 'what the broker said'], letters.items.map((l) => html`<tr>
       <td><input type="checkbox" aria-label=${`pick ${l.stream}, version ${l.version}`} .checked=${picked.has(l.id)} @change=${toggle(l)}></td>
       <td><a href=${streamHref(l.stream)}>${l.stream}</a> <span class="muted">v${l.version}</span></td><td><a href=${href('log', ...l.position.split('/'))}>${l.position}</a></td>
       <td>${l.topic}</td><td class="num">${l.attempts}</td><td title=${clock(l.died)}>${ago(l.died)}</td><td>${l.last_error}</td></tr>`), 'there are none')}

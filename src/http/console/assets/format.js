@@ -7,9 +7,12 @@ export function number(n) {
   if (n === null || n === undefined || Number.isNaN(n)) return '–';
   if (typeof n !== 'number') return String(n);
   const size = Math.abs(n);
-  if (Number.isInteger(n) || size >= 100) return digits.format(n);
+  if (Number.isInteger(n) || size >= 20) return digits.format(n);
   return size >= 1 ? n.toFixed(1) : size === 0 ? '0' : n.toPrecision(2);
 }
+
+/** A number as it was given, to four digits: for figures that are compared. */
+export const exact = (n) => (typeof n === 'number' ? String(Number(n.toPrecision(4))) : String(n));
 
 /** Seconds as 3 ms, 1.2 s, 4 min, 3 h 20 min, 5 d. */
 export function duration(s) {
@@ -32,7 +35,7 @@ export function bytes(n) {
 }
 
 /** Seconds since a time. */
-export const age = (time) => (Date.now() - Date.parse(time)) / 1e3;
+export const age = (time) => (Date.now() - new Date(time).getTime()) / 1e3;
 
 /** "4 min ago". */
 export const ago = (time) => (time ? `${duration(Math.max(0, age(time)))} ago` : '–');

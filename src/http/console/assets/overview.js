@@ -4,7 +4,7 @@ import { html, nothing } from './vendor/lit-html.js';
 import { attention } from './attention.js';
 import { chart } from './charts.js';
 import { ago, bytes, clock, duration, number, store } from './format.js';
-import { behind, partitions, road, whoLeads } from './road.js';
+import { behind, leaders, partitions, road, whoLeads } from './road.js';
 import { changed, latest, may, state } from './state.js';
 import { badge, href } from './ui.js';
 
@@ -64,7 +64,7 @@ const PURPOSE = { s3: 'the log’s bucket', postgres: 'outbox, read model', kafk
 function dependencies(h) {
   return html`<section aria-labelledby="deps"><h2 id="deps">Dependencies</h2><div class="cards">${
     Object.entries(h.dependencies).map(([name, d]) => html`<div class="card ${d.state === 'down' ? 'bad' : ''}">
-      <h3>${store(name)} ${badge(d.state, { up: 'good', down: 'bad' }[d.state])}${name === h.lead ? badge('leads', name) : nothing}</h3>
+      <h3>${store(name)} ${badge(d.state, { up: 'good', down: 'bad' }[d.state])}${leaders().has(name) ? badge('leads', name) : nothing}</h3>
       <p>${PURPOSE[name]} · ${d.latency_ms ? duration(d.latency_ms / 1e3) : '–'} a call<br>${d.state} for ${duration((Date.now() - Date.parse(d.since)) / 1e3)}</p></div>`)}
     ${h.disk ? html`<div class="card ${h.disk.state === 'low' ? 'bad' : ''}"><h3>Disk ${badge(h.disk.state, h.disk.state === 'ok' ? 'good' : 'bad')}</h3>
       <p>${bytes(h.disk.free_bytes)} free<br>commands are refused below ${bytes(h.disk.reserve_bytes)}</p></div>` : nothing}

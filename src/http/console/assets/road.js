@@ -29,7 +29,7 @@ const chips = (partitions) => (partitions.length > 24
   : partitions.map((p) => html`<span class="chip ${p.moving ? 'moving' : ''}" title=${`partition ${p.partition}, epoch ${p.epoch}`}>${p.partition}</span>`));
 
 /** The picture. */
-export function road() {
+export function road(steps = true) {
   const m = state.migration;
   if (!m) return nothing;
   const walk = m.switch && !m.switch.ended ? m.switch : null;
@@ -43,7 +43,16 @@ export function road() {
       <div class="chips">${here.length ? html`<span class="muted">partitions</span> ${chips(here)}` : html`<span class="muted">no partition</span>`}</div>
       ${i < 3 ? html`<span class="edge" aria-hidden="true">${EDGES[i]}</span>` : nothing}
     </li>`;
-  })}</ol>${walk ? walking(walk, m) : nothing}`;
+  })}</ol>${walk ? walking(walk, m) : steps ? next(m) : nothing}`;
+}
+
+/** The neighbours on the road, each with the page that asks its gates. */
+function next(m) {
+  const at = place(m.stage);
+  const forward = STAGES[at + 1];
+  const back = STAGES[at - 1];
+  return html`<p class="row">${forward ? html`<a class="button" href=${`#/switch/${forward.kind}`}>Forward to ${forward.kind}: ask the gates</a>` : nothing}${
+    back ? html`<a class="button" href=${`#/switch/${back.kind}`}>Back to ${back.kind}: ask the gates</a>` : nothing}</p>`;
 }
 
 /** A switch under way: each edge, each partition's step, the pause. */
@@ -61,6 +70,9 @@ export function pause(edge) {
   const pauses = Object.values(edge.pause_ms ?? {});
   return pauses.length ? html`, writes waited ${duration(Math.max(...pauses) / 1e3)} at most` : nothing;
 }
+
+/** The stores that lead something. */
+export const leaders = () => new Set(state.migration ? state.migration.partitions.map((p) => p.lead) : [state.health?.lead]);
 
 /** Who leads, in a sentence. */
 export function whoLeads() {

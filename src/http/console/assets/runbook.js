@@ -35,6 +35,8 @@ const cells = (line) => line.trim().replace(/^\||\|$/g, '').split(/(?<!\\)\|/).m
 function parse(text) {
   const out = [];
   const lines = text.split('\n');
+  let parts = 0;
+  let tables = 0;
   for (let i = 0; i < lines.length;) {
     const line = lines[i];
     const head = /^(#{1,4}) (.*)/.exec(line);
@@ -46,12 +48,15 @@ function parse(text) {
       i += 1;
       out.push({ code: code.join('\n') });
     } else if (head) {
-      out.push({ level: head[1].length, text: head[2], id: slug(head[2]) });
+      parts += head[1].length === 1 ? 1 : 0;
+      // Sections before the first part stand as high as parts do.
+      out.push({ level: head[1].length, rank: head[1].length === 1 || parts < 2 ? 2 : 3, text: head[2], id: slug(head[2]) });
       i += 1;
     } else if (line.startsWith('|')) {
       const rows = [];
       for (; lines[i]?.startsWith('|'); i += 1) rows.push(cells(lines[i]));
-      out.push({ rows: [rows[0], ...rows.slice(2)] });
+      tables += 1;
+      out.push({ rows: [rows[0], ...rows.slice(2)], name: `Table ${tables}: ${rows[0].join(', ')}` });
     } else if (/^(\*|-|\d+\.) /.test(line)) {
       const items = [];
       for (; i < lines.length && lines[i].trim() && (/^(\*|-|\d+\.) /.test(lines[i]) || /^\s/.test(lines[i])); i += 1) {
@@ -71,9 +76,9 @@ function parse(text) {
 
 function block(b) {
   if (b.code !== undefined) return html`<pre tabindex="0"><code>${b.code}</code></pre>`;
-  if (b.rows) return html`<div class="scroll" tabindex="0" role="region" aria-label="Table"><table><thead><tr>${b.rows[0].map((c) => html`<th scope="col">${inline(c)}</th>`)}</tr></thead><tbody>${b.rows.slice(1).map((r) => html`<tr>${r.map((c) => html`<td>${inline(c)}</td>`)}</tr>`)}</tbody></table></div>`;
+  if (b.rows) return html`<div class="scroll" tabindex="0" role="region" aria-label=${b.name}><table><thead><tr>${b.rows[0].map((c) => html`<th scope="col">${inline(c)}</th>`)}</tr></thead><tbody>${b.rows.slice(1).map((r) => html`<tr>${r.map((c) => html`<td>${inline(c)}</td>`)}</tr>`)}</tbody></table></div>`;
   if (b.items) return b.ordered ? html`<ol>${b.items.map((t) => html`<li>${inline(t)}</li>`)}</ol>` : html`<ul>${b.items.map((t) => html`<li>${inline(t)}</li>`)}</ul>`;
-  if (b.level === 1) return html`<h2 id=${`rb-${b.id}`} tabindex="-1">${inline(b.text)}</h2>`;
+  if (b.rank === 2) return html`<h2 id=${`rb-${b.id}`} tabindex="-1">${inline(b.text)}</h2>`;
   if (b.level) return html`<h3 id=${`rb-${b.id}`} tabindex="-1" class=${b.id === section ? 'picked' : ''}>${inline(b.text)}</h3>`;
   return html`<p>${inline(b.words)}</p>`;
 }

@@ -2,7 +2,7 @@
 
 import { html, nothing } from './vendor/lit-html.js';
 import { post, url } from './api.js';
-import { ago, clock, number, ranges, shell, store } from './format.js';
+import { ago, clock, exact, ranges, shell, store } from './format.js';
 import { STAGES, partitions, pause, road, stage } from './road.js';
 import { changed, historyNow, may, missing, state } from './state.js';
 import { ask, badge, button, copyable, failure, table } from './ui.js';
@@ -57,9 +57,9 @@ async function dryRun() {
 
 const threshold = (t) => {
   const [[kind, value]] = Object.entries(t ?? {}).length ? Object.entries(t) : [['', null]];
-  return `${kind.replace('_', ' ')} ${typeof value === 'number' ? number(value) : value}`;
+  return `${kind.replace('_', ' ')} ${exact(value)}`;
 };
-const figure = (f) => (f === null || f === undefined ? html`<em>not measured</em>` : typeof f === 'number' ? number(f) : String(f));
+const figure = (f) => (f === null || f === undefined ? html`<em>not measured</em>` : exact(f));
 const KINDS = { pass: 'good', fail: 'bad', skipped: 'warn' };
 
 function gates(edges) {
@@ -170,7 +170,7 @@ function historyView() {
 export function view() {
   if (!may('admin')) return html`<p class="note">${missing('admin') || 'Asking…'}. Who leads: ${store(state.health?.lead)}, ${state.health?.migration_mode ?? ''}.</p>${button('Dry run: ask the gates', 'admin', () => {})} ${button('Switch…', 'admin', () => {})}`;
   const s = state.migration?.switch;
-  return html`<section aria-labelledby="now"><h2 id="now">Now</h2>${road()}
+  return html`<section aria-labelledby="now"><h2 id="now">Now</h2>${road(false)}
       ${s && !s.ended ? html`<p class="row">${button('Cancel this switch…', 'admin', () => cancel(s), { kind: 'danger' })}</p>` : nothing}${partitions(changed)}</section>
     <section aria-labelledby="next"><h2 id="next">Next</h2>${choose()}${failure(problem)}${planView()}</section>
     ${historyView()}`;
