@@ -75,7 +75,7 @@ pub const FIGURES: &[Figure] = &[
     figure(
         "server_errors",
         "per_second",
-        From::RateOf(HTTP_REQUESTS, "status=\"5"),
+        From::RateOf(HTTP_REQUESTS, "status_class=\"5"),
     ),
     figure("rejects", "per_second", From::Rate(ADMISSION_REJECTS)),
     figure("write_p50", "seconds", From::Quantile(WRITE_SECONDS, 0.5)),
@@ -310,7 +310,7 @@ mod tests {
     const FIRST: &str = "\
 # HELP event_store_writes_total x
 event_store_writes_total{aggregate_type=\"class\",event_type=\"ClassCreated\"} 10
-oms_http_requests_total{method=\"GET\",route=\"/x\",status=\"200\"} 5
+oms_http_requests_total{method=\"GET\",route=\"/x\",status_class=\"2xx\"} 5
 event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"0.01\"} 4
 event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"0.1\"} 4
 event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"+Inf\"} 4
@@ -318,8 +318,8 @@ event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"+Inf\"} 
     const SECOND: &str = "\
 event_store_writes_total{aggregate_type=\"class\",event_type=\"ClassCreated\"} 20
 event_store_writes_total{aggregate_type=\"instance\",event_type=\"InstanceCreated\"} 15
-oms_http_requests_total{method=\"GET\",route=\"/x\",status=\"200\"} 5
-oms_http_requests_total{method=\"GET\",route=\"/x\",status=\"503\"} 10
+oms_http_requests_total{method=\"GET\",route=\"/x\",status_class=\"2xx\"} 5
+oms_http_requests_total{method=\"GET\",route=\"/x\",status_class=\"5xx\"} 10
 oms_outbox_depth 7
 oms_unmirrored_commits{partition=\"0\"} 2
 oms_unmirrored_commits{partition=\"1\"} 3
