@@ -30,6 +30,9 @@ const SETTERS: [(&str, &str); 2] = [
     ("known_gauge(", "partition"),
 ];
 
+/// Writes what the system says of the process as text, and with which label.
+const TEXT: (&str, &str) = ("src/metrics/process.rs", "{{thread=");
+
 /// The page.
 pub fn page() -> String {
     let files = rust_files(&["src", "crates"]);
@@ -85,6 +88,9 @@ fn constants(files: &[Source]) -> BTreeMap<String, String> {
 fn labels(files: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in files {
+        if file.path.ends_with(TEXT.0) {
+            written_as_text(file, &mut found);
+        }
         for call in ["counter!(", "gauge!(", "histogram!("] {
             for (at, _) in file.text.match_indices(call) {
                 let arguments = arguments(&file.text[at + call.len()..]);
@@ -110,6 +116,21 @@ fn labels(files: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     found
+}
+
+/// Constants that are written into the exporter's text, each after a parenthesis or a quote.
+fn written_as_text(file: &Source, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    for (at, _) in file.text.match_indices("(PROCESS_") {
+        if let Some(constant) = constant(&file.text[at + 1..]) {
+            found.entry(constant).or_default();
+        }
+    }
+    for (at, _) in file.text.match_indices(TEXT.1) {
+        let name = file.text[..at].rsplit('{').next().unwrap_or_default();
+        let label = TEXT.1.trim_matches(['{', '=']).to_owned();
+        let constant = name.trim_end_matches('}').to_owned();
+        found.entry(constant).or_default().insert(label);
+    }
 }
 
 /// What stands before the parenthesis that closes a call.

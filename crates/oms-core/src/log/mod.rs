@@ -18,6 +18,7 @@
 //! * [`keys`]: where everything lies in the bucket
 
 pub mod audit;
+pub mod copy_kind;
 pub mod fence;
 pub mod identity;
 pub mod index;

@@ -14,9 +14,9 @@ use super::{
     PUBLISH_FAILED, PUBLISHED, RACES_LOST, READ_SECONDS, READS, REBUILDS, RELAY_SECONDS, REPAIRS,
     RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS, WRITE_SECONDS, WRITES,
 };
-use crate::alarms::CopyKind;
 use crate::error::StoreErrorKind;
 use oms_core::domain::ids::PartitionId;
+use oms_core::log::copy_kind::CopyKind;
 use oms_core::log::identity::Foreign;
 use oms_core::log::lead::Lead;
 use oms_core::migration::job::JobKind;
