@@ -6,7 +6,7 @@
 //! * [`error`]: did it happen? [`backoff`]: when it is tried again; [`probe`]: whether a bucket keeps
 //!   what the log relies on
 //! * [`health`]: how the dependencies are; [`halts`]: what does not go on, and since when; [`alarms`]:
-//!   what was found wrong with copies of the log; [`room`]: whether the disk has room
+//!   what was found wrong with copies of the log; [`disk_space`]: whether the disk has room
 //! * [`io_runtime`], [`metered`]: decorators that count, time, bound and hop to the I/O runtime;
 //!   [`metrics`]: every metric of the service
 //! * [`faulty`]: a decorator that makes a store fail on purpose; [`failpoint`]: places where it may;

@@ -13,7 +13,7 @@
 //! * to PostgreSQL: the partition's row, read in the append's own transaction;
 //! * to S3: the last control record before the append's offset.
 //!
-//! * [`stage`], [`edge`]: the road and the way along it; who leads is the log's to say:
+//! * [`stage`], [`transition`]: the road and the way along it; who leads is the log's to say:
 //!   [`log::lead`](crate::log::lead)
 //! * [`record`]: the row, and every change it may make
 //! * [`handoff`]: what to do next; [`fence`]: who may append to PostgreSQL
