@@ -208,7 +208,13 @@ fn every_alert_says_what_to_do() {
     let alerts = lines().filter(|l| l.starts_with("- alert: ")).count();
     let runbooks: Vec<&str> = lines()
         .filter_map(|l| l.strip_prefix("runbook_url: "))
-        .filter_map(|l| Some(l.split_once("RUNBOOK.html#")?.1.trim_end_matches(['"', '\''])))
+        .filter_map(|l| {
+            Some(
+                l.split_once("RUNBOOK.html#")?
+                    .1
+                    .trim_end_matches(['"', '\'']),
+            )
+        })
         .collect();
     assert!(alerts > 0);
     assert_eq!(alerts, runbooks.len(), "each alert names one section");

@@ -125,22 +125,29 @@ mod tests {
         value.unwrap_or_else(|| panic!("{name} is not in\n{text}"))
     }
 
+    /// Against what the test itself holds: other tests of this process open and free as well.
     #[test]
     fn the_process_is_told_as_it_is() {
-        let mut before = String::new();
-        render(&mut before);
-        let files: Vec<_> = (0..400)
+        const FILES: usize = 64;
+        const BYTES: u32 = 64 << 20;
+        let files: Vec<_> = (0..FILES)
             .map(|_| std::fs::File::open("/proc/self/stat").expect("a file"))
             .collect();
-        let memory = vec![1_u8; 256 << 20];
-        let thread = std::thread::Builder::new().name("oms-metrics-test".into());
+        let memory = vec![1_u8; BYTES as usize];
+        let (begin, begun) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let thread = thread.spawn(move || ended.recv()).expect("a thread");
+        let thread = std::thread::Builder::new().name("oms-metrics-test".into());
+        let run = move || {
+            // A thread takes its name when it begins.
+            begin.send(()).expect("somebody waits");
+            ended.recv()
+        };
+        let thread = thread.spawn(run).expect("a thread");
+        begun.recv().expect("it began");
         let mut after = String::new();
         render(&mut after);
-        let grown = |name| value(&after, name) - value(&before, name);
-        assert!(grown("process_open_fds ") >= 300.0);
-        assert!(grown("process_resident_memory_bytes ") >= f64::from(128 << 20));
+        assert!(value(&after, "process_open_fds ") >= FILES as f64);
+        assert!(value(&after, "process_resident_memory_bytes ") >= f64::from(BYTES));
         assert!(value(&after, "process_max_fds ") >= value(&after, "process_open_fds "));
         assert!(after.contains("oms_thread_cpu_seconds_total{thread=\"metrics-tes"));
         #[expect(
@@ -153,6 +160,25 @@ mod tests {
         assert!((-2.0..3600.0).contains(&age), "{age}");
         drop((files, memory, end));
         assert!(thread.join().expect("it ended").is_err());
+    }
+
+    /// Between the listing of a thread and the look at it, it may be gone.
+    #[test]
+    fn a_thread_that_ends_takes_no_figure_with_it() {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(1);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while std::time::Instant::now() < end {
+                        let short = std::thread::spawn(std::thread::yield_now);
+                        short.join().expect("it ended");
+                    }
+                });
+            }
+            while std::time::Instant::now() < end {
+                read().expect("figures");
+            }
+        });
     }
 
     #[test]
