@@ -88,8 +88,8 @@ impl Arbiters {
         }
     }
 
-    fn of(&self, place: ArbiterSlot) -> &Thread {
-        match place {
+    fn of(&self, slot: ArbiterSlot) -> &Thread {
+        match slot {
             ArbiterSlot::Entities(i) => &self.entities[i % self.entities.len()],
             ArbiterSlot::Log => &self.log,
             ArbiterSlot::Background => &self.background,
@@ -103,8 +103,8 @@ impl Arbiters {
     }
 
     /// The arbiter of a place. It may just have ended.
-    pub fn handle(&self, place: ArbiterSlot) -> ArbiterHandle {
-        self.of(place).handle()
+    pub fn handle(&self, slot: ArbiterSlot) -> ArbiterHandle {
+        self.of(slot).handle()
     }
 
     /// The arbiter of whoever looks after the others.
@@ -113,7 +113,7 @@ impl Arbiters {
     }
 
     /// Every place but the supervisor's.
-    pub fn places(&self) -> Vec<ArbiterSlot> {
+    pub fn slots(&self) -> Vec<ArbiterSlot> {
         let entities = (0..self.entities.len()).map(ArbiterSlot::Entities);
         entities
             .chain([ArbiterSlot::Log, ArbiterSlot::Background])
@@ -122,11 +122,11 @@ impl Arbiters {
 
     /// Starts the arbiter of a place again if it has ended; whether it had. Only on a thread of the
     /// actix `System`.
-    pub fn replace_ended(&self, place: ArbiterSlot) -> bool {
-        let mut thread = self.of(place).0.lock();
+    pub fn replace_ended(&self, slot: ArbiterSlot) -> bool {
+        let mut thread = self.of(slot).0.lock();
         let is_needed = !thread.0.alive() && !self.is_stopping();
         if is_needed {
-            *thread = Thread::start(place);
+            *thread = Thread::start(slot);
         }
         is_needed
     }

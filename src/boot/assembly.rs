@@ -79,7 +79,7 @@ pub fn start(
     let arbiters = Arc::new(Arbiters::start(config.actors.entity_arbiters));
     metrics::start::begin(&Labels {
         actors: ActorKind::ALL.map(ActorKind::as_str).to_vec(),
-        arbiters: arbiters.places().iter().map(ToString::to_string).collect(),
+        arbiters: arbiters.slots().iter().map(ToString::to_string).collect(),
         topics: stores.topics.all().to_vec(),
         sources: config.migration.sources.keys().cloned().collect(),
         partitions: stores.log.partitions(),

@@ -44,7 +44,7 @@ pub fn jobs(
         s3: Arc::new(stores.log.s3().clone()),
         postgres: Arc::new(PostgresCommitStore::new(postgres.clone())),
         bucket: stores.objects.clone(),
-        log_repair: stores.log_repair.clone(),
+        repair_objects: stores.repair_objects.clone(),
         tables: Arc::new(PostgresLogRepair::new(postgres.clone())),
         retired: Arc::new(PostgresLogRepair::new(postgres.clone())),
         table: Arc::new(PostgresJobs::new(postgres.clone())),

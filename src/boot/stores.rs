@@ -42,7 +42,7 @@ pub struct Stores {
     pub log: Arc<LogReader>,
     /// The same, for repair alone: the embedded endpoint refuses everybody else to replace or remove
     /// what is in it.
-    pub log_repair: RepairObjects,
+    pub repair_objects: RepairObjects,
     /// Whether PostgreSQL may lead while the bucket has not been read.
     pub unread: UnreadBucket,
     /// PostgreSQL; not connected to yet.
@@ -123,7 +123,7 @@ pub async fn connect(
     Ok(Stores {
         objects,
         log,
-        log_repair: RepairObjects::of(mending),
+        repair_objects: RepairObjects::of(mending),
         unread,
         postgres,
         kafka: Arc::new(kafka),

@@ -50,14 +50,14 @@ async fn start(settings: HttpSettings) -> World {
     let at_once = Arc::new(AtomicUsize::new(0));
     let (for_app, most) = (limits.clone(), at_once.clone());
     let application = move |cfg: &mut web::ServiceConfig| {
-        let around = |path, method, access| {
+        let pipeline = |path, method, access| {
             RequestPipeline::new(for_app.clone(), path, vec![(method, access)])
         };
         let big = || async { HttpResponse::Ok().body(vec![b'x'; BIG]) };
-        let around_big = around("/big", Method::GET, Access::Read);
-        cfg.service(web::resource("/big").get(big).wrap(around_big));
-        let around_write = around("/write", Method::POST, Access::Write);
-        cfg.service(web::resource("/write").post(big).wrap(around_write));
+        let pipeline_big = pipeline("/big", Method::GET, Access::Read);
+        cfg.service(web::resource("/big").get(big).wrap(pipeline_big));
+        let pipeline_write = pipeline("/write", Method::POST, Access::Write);
+        cfg.service(web::resource("/write").post(big).wrap(pipeline_write));
         let most = most.clone();
         let now = Arc::new(AtomicUsize::new(0));
         let slow = move |_: HttpRequest| {
@@ -69,28 +69,28 @@ async fn start(settings: HttpSettings) -> World {
                 HttpResponse::Ok().body("slow")
             }
         };
-        let around_slow = around("/slow", Method::GET, Access::Read);
-        cfg.service(web::resource("/slow").get(slow).wrap(around_slow));
+        let pipeline_slow = pipeline("/slow", Method::GET, Access::Read);
+        cfg.service(web::resource("/slow").get(slow).wrap(pipeline_slow));
         let live = || async {
             let endless = futures_util::stream::pending::<io::Result<Bytes>>();
             HttpResponse::Ok().streaming(endless)
         };
-        let around_live = around("/live", Method::GET, Access::Read);
+        let pipeline_live = pipeline("/live", Method::GET, Access::Read);
         cfg.service(
             web::resource("/live")
                 .route(web::head().to(live))
-                .wrap(around_live),
+                .wrap(pipeline_live),
         );
-        let around_echo = around("/echo", Method::POST, Access::Write);
-        cfg.service(web::resource("/echo").post(echo).wrap(around_echo));
+        let pipeline_echo = pipeline("/echo", Method::POST, Access::Write);
+        cfg.service(web::resource("/echo").post(echo).wrap(pipeline_echo));
         let bare = |_: BareCommand| async {
             // As real ones do. To an answer that is there before the next read actix says that
             // the body was not wanted, and closes the connection.
             actix_rt::time::sleep(Duration::from_millis(1)).await;
             HttpResponse::Ok().body("bare")
         };
-        let around_bare = around("/bare", Method::DELETE, Access::Write);
-        cfg.service(web::resource("/bare").delete(bare).wrap(around_bare));
+        let pipeline_bare = pipeline("/bare", Method::DELETE, Access::Write);
+        cfg.service(web::resource("/bare").delete(bare).wrap(pipeline_bare));
     };
     let (server, addresses) = serve(limits.clone(), application).await.unwrap();
     let handle = server.handle();

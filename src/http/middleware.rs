@@ -62,12 +62,12 @@ where
 {
     type Response = ServiceResponse<BoxBody>;
     type Error = Error;
-    type Transform = AroundService<S>;
+    type Transform = PipelineService<S>;
     type InitError = ();
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(AroundService {
+        ready(Ok(PipelineService {
             service,
             limits: self.limits.clone(),
             access: self.access.clone(),
@@ -155,14 +155,14 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// See [`RequestPipeline`].
-pub struct AroundService<S> {
+pub struct PipelineService<S> {
     service: S,
     limits: Arc<HttpLimits>,
     access: Rc<[(Method, Access)]>,
     route: Rc<Route>,
 }
 
-impl<S> AroundService<S> {
+impl<S> PipelineService<S> {
     fn access(&self, method: &Method) -> Access {
         let wanted = if *method == Method::HEAD {
             &Method::GET
@@ -174,7 +174,7 @@ impl<S> AroundService<S> {
     }
 }
 
-impl<S> Service<ServiceRequest> for AroundService<S>
+impl<S> Service<ServiceRequest> for PipelineService<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
     S::Future: 'static,

@@ -216,50 +216,50 @@ pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
     add_routes(cfg, limits);
     let get = vec![(Method::GET, Access::Public)];
     let hidden = |path: &'static str| {
-        let around = RequestPipeline::new(limits.clone(), path, get.clone());
+        let pipeline = RequestPipeline::new(limits.clone(), path, get.clone());
         (
             web::resource(path).default_service(other_methods(&get)),
-            around,
+            pipeline,
         )
     };
     // Not described in the document: they are the document.
-    let (document, around) = hidden("/openapi.json");
+    let (document, pipeline) = hidden("/openapi.json");
     cfg.service(
         document
             .route(method(Method::GET).to(openapi::json_document))
-            .wrap(around),
+            .wrap(pipeline),
     );
-    let (docs, around) = hidden("/docs/{tail:.*}");
+    let (docs, pipeline) = hidden("/docs/{tail:.*}");
     cfg.service(
         docs.route(method(Method::GET).to(openapi::docs))
-            .wrap(around),
+            .wrap(pipeline),
     );
     // Files alone: what they show comes through the API.
-    let (files, around) = hidden("/console/{tail:.*}");
+    let (files, pipeline) = hidden("/console/{tail:.*}");
     cfg.service(
         files
             .route(method(Method::GET).to(console::file))
-            .wrap(around),
+            .wrap(pipeline),
     );
-    let (entrance, around) = hidden("/console");
+    let (entrance, pipeline) = hidden("/console");
     cfg.service(
         entrance
             .route(method(Method::GET).to(console::to_console))
-            .wrap(around),
+            .wrap(pipeline),
     );
     for path in ["/", "/docs"] {
-        let (entrance, around) = hidden(path);
+        let (entrance, pipeline) = hidden(path);
         cfg.service(
             entrance
                 .route(method(Method::GET).to(openapi::to_docs))
-                .wrap(around),
+                .wrap(pipeline),
         );
     }
-    let around = RequestPipeline::new(limits.clone(), "unmatched", vec![]);
+    let pipeline = RequestPipeline::new(limits.clone(), "unmatched", vec![]);
     cfg.service(
         web::resource("/{unmatched:.*}")
             .default_service(web::route().to(not_found))
-            .wrap(around),
+            .wrap(pipeline),
     );
 }
 

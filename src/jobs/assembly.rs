@@ -5,7 +5,7 @@
 //!     s3: Arc::new(S3CommitStore::new(LogObjects::of(bucket.clone()))),
 //!     postgres: Arc::new(PostgresCommitStore::new(postgres.clone())),
 //!     bucket: objects.clone(),
-//!     log_repair: RepairObjects::of(bucket),
+//!     repair_objects: RepairObjects::of(bucket),
 //!     tables: Arc::new(PostgresLogRepair::new(postgres.clone())),
 //!     retired: Arc::new(PostgresLogRepair::new(postgres.clone())),
 //!     table: Arc::new(PostgresJobs::new(postgres)),
@@ -44,7 +44,7 @@ pub struct JobAssembly {
     /// The bucket beside the log: quarantine, archive.
     pub bucket: Arc<dyn ObjectStore>,
     /// The log in the bucket, to be mended.
-    pub log_repair: RepairObjects,
+    pub repair_objects: RepairObjects,
     /// PostgreSQL's tables of the log, to be looked into and mended.
     pub tables: Arc<dyn LogRepair>,
     /// The same, to be emptied.
@@ -78,7 +78,10 @@ pub fn assemble(assembly: JobAssembly) -> Jobs {
         places: LogCopies {
             s3: LogCopy {
                 log: assembly.s3,
-                log_repair: Arc::new(S3LogRepair::new(assembly.log_repair, assembly.partitions)),
+                log_repair: Arc::new(S3LogRepair::new(
+                    assembly.repair_objects,
+                    assembly.partitions,
+                )),
             },
             postgres: LogCopy {
                 log: assembly.postgres,

@@ -169,11 +169,11 @@ impl Service {
         stream: &StreamName,
         catch_up: bool,
     ) -> Result<Seen<A>, ServiceError> {
-        let look = Read {
+        let wanted = Read {
             deadline: Instant::now() + READ_DEADLINE,
             catch_up,
         };
-        let seen = registry.read(stream, look).await?;
+        let seen = registry.read(stream, wanted).await?;
         crate::metrics::read(stream.stream_type(), "get");
         Ok(seen)
     }

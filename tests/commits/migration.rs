@@ -6,10 +6,10 @@ use futures_util::future::join_all;
 use jiff::ToSpan;
 use oms::clock::new_uuid;
 use oms::domain::ids::{Epoch, PartitionId};
+use oms::migration::edge::{Direction, Edge, Move};
 use oms::migration::record::{Change, MigrationRow, Step};
 use oms::migration::stage::StageKind;
 use oms::migration::switch::{EdgeReport, Switch, SwitchState};
-use oms::migration::transition::{Direction, Move, Transition};
 use oms::store::error::StoreErrorKind;
 use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::migration_table::MigrationTable;
@@ -164,7 +164,7 @@ fn switch(seconds: i64) -> Switch {
         state: SwitchState::Walking,
         error: None,
         edges: vec![EdgeReport {
-            step: Move::new(Transition::B, Direction::Forward),
+            step: Move::new(Edge::B, Direction::Forward),
             from: StageKind::DualWritePostgres,
             to: StageKind::DualWriteS3,
             partitions: vec![P0],

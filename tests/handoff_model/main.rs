@@ -17,16 +17,16 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+use oms::migration::edge::{Direction, Edge, Move};
 use oms::migration::stage::StageKind;
-use oms::migration::transition::{Direction, Move, Transition};
 use stateright::{Checker, HasDiscoveries, Model};
 
 use flaws::Flaw;
 use model::{Handoff, Sight};
 use world::World;
 
-const FORWARD: Move = Move::new(Transition::B, Direction::Forward);
-const BACKWARD: Move = Move::new(Transition::B, Direction::Backward);
+const FORWARD: Move = Move::new(Edge::B, Direction::Forward);
+const BACKWARD: Move = Move::new(Edge::B, Direction::Backward);
 
 fn edge_b(start: StageKind, sights: &'static [Sight]) -> Handoff {
     Handoff {

@@ -9,11 +9,11 @@ use oms::domain::ids::{Epoch, Offset};
 use oms::log::fence::may_append_in_s3;
 use oms::log::lead::{Lead, Leadership};
 use oms::log::object::ControlRecord;
+use oms::migration::edge::Move;
 use oms::migration::fence::may_append_in_postgres;
 use oms::migration::handoff::{self, Action, Known, PostgresView, Wish};
 use oms::migration::record::MigrationRow;
 use oms::migration::stage::StageKind;
-use oms::migration::transition::Move;
 use stateright::{Model, Property};
 
 use super::flaws::{Flaw, next};

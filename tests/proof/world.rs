@@ -74,7 +74,7 @@ impl Parts {
             s3: Arc::new(S3CommitStore::new(LogObjects::of(self.bucket.clone()))),
             postgres: self.commits.clone(),
             bucket: Arc::new(DerivedObjects::of(self.bucket.clone())),
-            log_repair: RepairObjects::of(self.objects.clone()),
+            repair_objects: RepairObjects::of(self.objects.clone()),
             tables: Arc::new(PostgresLogRepair::new(self.postgres.clone())),
             retired: Arc::new(PostgresLogRepair::new(self.postgres.clone())),
             table: self.table.clone(),

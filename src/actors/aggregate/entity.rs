@@ -141,8 +141,8 @@ impl<A: Aggregate> Entity<A> {
     }
 
     /// The state, for whoever asks.
-    pub async fn read(&mut self, look: &Read) -> Result<Seen<A>, CallError> {
-        timeout_at(look.deadline, self.load())
+    pub async fn read(&mut self, wanted: &Read) -> Result<Seen<A>, CallError> {
+        timeout_at(wanted.deadline, self.load())
             .await
             .map_err(|_| CallError::DeadlineExceeded)??;
         Ok(Seen {

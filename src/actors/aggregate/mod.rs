@@ -82,14 +82,14 @@ pub struct Seen<A> {
 }
 
 /// [`Read`] as a message to an actor of `A`.
-pub struct LookMessage<A> {
+pub struct ReadMessage<A> {
     /// What is asked.
     pub wanted: Read,
     /// The kind of entity.
     pub kind: std::marker::PhantomData<A>,
 }
 
-impl<A: Aggregate> Message for LookMessage<A> {
+impl<A: Aggregate> Message for ReadMessage<A> {
     type Result = Result<Seen<A>, CallError>;
 }
 
@@ -124,10 +124,10 @@ impl<A: Aggregate + Unpin> Handler<ExecuteMessage<A>> for AggregateActor<A> {
     }
 }
 
-impl<A: Aggregate + Unpin> Handler<LookMessage<A>> for AggregateActor<A> {
+impl<A: Aggregate + Unpin> Handler<ReadMessage<A>> for AggregateActor<A> {
     type Result = AtomicResponse<Self, Result<Seen<A>, CallError>>;
 
-    fn handle(&mut self, message: LookMessage<A>, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: ReadMessage<A>, _: &mut Self::Context) -> Self::Result {
         let entity = self.entity.take();
         let work = async move {
             let Some(mut entity) = entity else {

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::entity::{Entity, EntityDeps, Execute, Executed};
-use super::{AggregateActor, ExecuteMessage, LookMessage, Read, Seen};
+use super::{AggregateActor, ExecuteMessage, Read, ReadMessage, Seen};
 use crate::actors::claim::Claim;
 use crate::actors::error::CallError;
 use crate::actors::supervision::guard::{GuardSettings, OnGone, start_guarded};
@@ -239,7 +239,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
         }
         for _ in 0..2 {
             let lease = self.lease(stream, Purpose::Read)?;
-            let message = LookMessage {
+            let message = ReadMessage {
                 wanted,
                 kind: std::marker::PhantomData,
             };

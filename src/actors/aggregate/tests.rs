@@ -179,11 +179,14 @@ impl Process {
     }
 
     async fn read(&self, name: &str) -> Seen<Purse> {
-        let look = Read {
+        let wanted = Read {
             deadline: Instant::now() + Duration::from_secs(20),
             catch_up: true,
         };
-        self.purses.read(&purse(name), look).await.expect("a state")
+        self.purses
+            .read(&purse(name), wanted)
+            .await
+            .expect("a state")
     }
 }
 

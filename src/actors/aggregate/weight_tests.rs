@@ -198,12 +198,12 @@ impl World {
     }
 
     async fn read(&self, id: &str) -> Seen<Instance> {
-        let look = Read {
+        let wanted = Read {
             deadline: Instant::now() + SOON,
             catch_up: true,
         };
         let stream = named("note", id);
-        self.instances.read(&stream, look).await.expect("a state")
+        self.instances.read(&stream, wanted).await.expect("a state")
     }
 
     /// Everybody else is served, and nothing is taken for a store that fails.

@@ -35,8 +35,7 @@ use crate::flaws::{Flaw, flawed};
 use crate::log::object::{CommitKind, CommitObject, CorruptObject};
 use crate::log::partition::{Append, BatchLimits, PartitionLog, Stamp};
 use crate::metrics;
-use crate::migration::partition_state::PartitionState;
-use crate::migration::partition_state::PartitionStates;
+use crate::migration::partition_state::{PartitionState, PartitionStates};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{Halts, WRITES};
 use crate::store::log::log_heads::LogHeads;
@@ -75,7 +74,7 @@ pub struct WriterDeps {
 
 impl WriterDeps {
     /// Where the partition stands, as far as is known.
-    pub fn standing(&self) -> Option<PartitionState> {
+    pub fn state(&self) -> Option<PartitionState> {
         let stages = self.stages.borrow();
         stages.get(usize::from(self.shared.id.0)).copied().flatten()
     }
@@ -233,7 +232,7 @@ impl EventStoreActor {
         }
         self.drop_expired();
         self.forget_keys();
-        let Some(state) = self.deps.standing() else {
+        let Some(state) = self.deps.state() else {
             return self.hold(ctx);
         };
         let unaware = flawed(Flaw::IgnoreFence).then_some(state.stage.leadership);

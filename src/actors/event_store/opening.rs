@@ -64,7 +64,7 @@ async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
 }
 
 fn led_by_postgres(deps: &WriterDeps) -> bool {
-    let state = deps.standing();
+    let state = deps.state();
     state.is_some_and(|s| s.stage.leadership.lead == Lead::Postgres)
 }
 

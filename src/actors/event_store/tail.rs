@@ -87,7 +87,7 @@ impl EventStoreActor {
         self.in_round.append(&mut self.catching_up);
         self.phase = Phase::Tailing;
         let deps = self.deps.clone();
-        let state = deps.standing();
+        let state = deps.state();
         let somebody_waits = !self.in_round.is_empty();
         let read = async move { read_on(&deps, from, state, somebody_waits).await };
         ctx.spawn(read.into_actor(self).map(|round, actor, ctx| {

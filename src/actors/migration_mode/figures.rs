@@ -11,8 +11,8 @@ use crate::clock::new_uuid;
 use crate::domain::ids::PartitionId;
 use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
+use crate::migration::edge::{Direction, Edge, Move};
 use crate::migration::gate::Figures;
-use crate::migration::transition::{Direction, Move, Transition};
 use crate::store::error::StoreError;
 use crate::store::health::Health;
 use crate::store::ports::commit_store::CommitStore;
@@ -63,11 +63,11 @@ pub async fn measure(
     use Direction::{Backward, Forward};
     let mut figures = Figures::default();
     match (step.edge, step.direction) {
-        (Transition::A, Forward) => {
+        (Edge::A, Forward) => {
             figures.s3_probe = probed(deps).await;
             figures.same_history = same_history(registry, partitions).await;
         }
-        (Transition::B, Forward) => {
+        (Edge::B, Forward) => {
             let verified = measured("verification", deps.verifications.last().await).flatten();
             figures.verification_age = verified.map(|v| v.age);
             figures.divergent_streams = verified.map(|v| v.divergent_streams);
@@ -85,7 +85,7 @@ pub async fn measure(
                 }
             });
         }
-        (Transition::C, Forward) => {
+        (Edge::C, Forward) => {
             figures.s3_led_for = led_for(registry, partitions);
             figures.fallback_reads = Some(registry.writer().log().fallback_reads());
             let status = measured("relay_lag_s", deps.delivery.status().await);
@@ -97,10 +97,10 @@ pub async fn measure(
                 )
             });
         }
-        (Transition::B, Backward) => {
+        (Edge::B, Backward) => {
             figures.mirror_behind = most_behind(registry, Lead::Postgres, partitions).await;
         }
-        (Transition::C | Transition::A, Backward) => {
+        (Edge::C | Edge::A, Backward) => {
             let answers = match registry.table() {
                 Some(table) => table.rows().await.is_ok(),
                 None => false,

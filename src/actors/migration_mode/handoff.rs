@@ -12,11 +12,11 @@ use crate::domain::ids::{Offset, PartitionId, WriterId};
 use crate::log::lead::{Lead, Leadership};
 use crate::log::object::{CommitHeader, CommitKind, CommitObject, ControlRecord, FORMAT};
 use crate::metrics;
+use crate::migration::edge::{Edge, Move};
 use crate::migration::handoff::{
     Action, Known, PostgresView, Reason, S3View, Wish, begin, next_action,
 };
 use crate::migration::record::{Change, MigrationRow};
-use crate::migration::transition::{Move, Transition};
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::ports::commit_store::CommitStore as _;
@@ -83,7 +83,7 @@ impl Mover<'_> {
             match action {
                 Action::Done(leadership) => {
                     let pause = begun.map_or(Duration::ZERO, |at| at.elapsed());
-                    if begun.is_some() && step.edge == Transition::B {
+                    if begun.is_some() && step.edge == Edge::B {
                         self.ended(step.to().lead(), leadership, pause);
                     }
                     return Ok(Moved { leadership, pause });

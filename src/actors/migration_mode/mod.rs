@@ -66,8 +66,8 @@ pub struct MigrationModeDeps {
 
 /// Starts the actor.
 pub fn start(supervisor: &Supervisor, deps: Arc<MigrationModeDeps>) -> Handle<MigrationModeActor> {
-    let (kind, place) = (ActorKind::MigrationMode, ArbiterSlot::Background);
-    supervisor.child("migration_mode", kind, place, move || MigrationModeActor {
+    let (kind, slot) = (ActorKind::MigrationMode, ArbiterSlot::Background);
+    supervisor.child("migration_mode", kind, slot, move || MigrationModeActor {
         deps: deps.clone(),
     })
 }
@@ -102,7 +102,7 @@ pub struct SwitchRequest {
 #[rtype(result = "bool")]
 pub struct Cancel(pub Uuid);
 
-/// What became of an order.
+/// What became of a request to switch.
 #[derive(Debug, Clone)]
 pub enum Ordered {
     /// Nothing was to be done, or only asked: what the gates say.
@@ -261,9 +261,9 @@ async fn drive(deps: &MigrationModeDeps, walker: &Walker, switch: Switch) {
 impl Handler<SwitchRequest> for MigrationModeActor {
     type Result = ResponseActFuture<Self, Result<Ordered, StoreError>>;
 
-    fn handle(&mut self, order: SwitchRequest, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, request: SwitchRequest, _: &mut Self::Context) -> Self::Result {
         let deps = self.deps.clone();
-        let consider = async move { consider(&deps, order).await };
+        let consider = async move { consider(&deps, request).await };
         Box::pin(consider.into_actor(self).map(|ordered, actor, ctx| {
             if let (Ok(Ordered::Walking(switch)), Some(walker)) = (&ordered, &actor.deps.walker) {
                 let (deps, walker) = (actor.deps.clone(), walker.clone());
@@ -279,25 +279,25 @@ impl Handler<SwitchRequest> for MigrationModeActor {
     }
 }
 
-async fn consider(deps: &MigrationModeDeps, order: SwitchRequest) -> Result<Ordered, StoreError> {
+async fn consider(deps: &MigrationModeDeps, request: SwitchRequest) -> Result<Ordered, StoreError> {
     let Some(walker) = &deps.walker else {
         return Ok(Ordered::Busy(None));
     };
     let edges = walker
-        .plan(&order.partitions, order.goal, order.force)
+        .plan(&request.partitions, request.goal, request.force)
         .await?;
     let may_begin = Walker::may_begin(&edges);
-    if order.dry_run || edges.is_empty() {
+    if request.dry_run || edges.is_empty() {
         return Ok(Ordered::Planned { edges, may_begin });
     }
     let mut switch = Switch {
         id: new_uuid(),
-        goal: order.goal,
-        partitions: order.partitions,
-        by: order.by,
-        reason: order.reason,
-        force: order.force,
-        automatic: order.automatic,
+        goal: request.goal,
+        partitions: request.partitions,
+        by: request.by,
+        reason: request.reason,
+        force: request.force,
+        automatic: request.automatic,
         begun: deps.registry.clock().now(),
         ended: None,
         state: SwitchState::Walking,

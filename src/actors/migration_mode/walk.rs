@@ -16,11 +16,11 @@ use super::partition_registry::PartitionRegistry;
 use crate::domain::ids::PartitionId;
 use crate::flaws::{Flaw, flawed};
 use crate::metrics;
+use crate::migration::edge::{Edge, Move, next_move, path};
 use crate::migration::gate::{GateKind, GateReport, GateSettings, GateState, evaluate, may_pass};
 use crate::migration::record::Step;
 use crate::migration::stage::StageKind;
 use crate::migration::switch::{EdgeReport, Switch, SwitchState};
-use crate::migration::transition::{Move, Transition, next_move, path};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::ports::migration_table::{MigrationTable, RowSeen};
 
@@ -329,7 +329,7 @@ impl Walker {
         for (partition, moved) in walked {
             match moved {
                 Ok(moved) => {
-                    if step.edge == Transition::B {
+                    if step.edge == Edge::B {
                         let pause = moved.pause.as_secs_f64() * 1e3;
                         edge.pause_ms.insert(partition, pause);
                     }

@@ -81,7 +81,7 @@ impl Activity {
 /// Watches until it is dropped. The process is ended at most once for a node.
 pub async fn watch(supervisor: Supervisor) {
     let arbiters = supervisor.arbiters();
-    let pings: Vec<Ping> = arbiters.places().into_iter().map(Ping::new).collect();
+    let pings: Vec<Ping> = arbiters.slots().into_iter().map(Ping::new).collect();
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looked = Instant::now();
@@ -158,16 +158,16 @@ fn note(node: &Node, stuck: Option<(Stuck, Instant)>, end_process: &EndProcess, 
 
 /// A question to an arbiter that it answers when it gets round to it.
 struct Ping {
-    place: ArbiterSlot,
+    slot: ArbiterSlot,
     /// When the question was asked that is not answered yet.
     asked: Arc<Mutex<Option<Instant>>>,
     late: Mutex<bool>,
 }
 
 impl Ping {
-    fn new(place: ArbiterSlot) -> Self {
+    fn new(slot: ArbiterSlot) -> Self {
         Self {
-            place,
+            slot,
             asked: Arc::default(),
             late: Mutex::new(false),
         }
@@ -177,18 +177,18 @@ impl Ping {
         let now = Instant::now();
         let open = *self.asked.lock();
         let lag = open.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));
-        gauge!(ARBITER_LAG, "arbiter" => self.place.to_string()).set(lag.as_secs_f64());
+        gauge!(ARBITER_LAG, "arbiter" => self.slot.to_string()).set(lag.as_secs_f64());
         let is_late = lag >= BLOCKED_AFTER;
         let was_late = std::mem::replace(&mut *self.late.lock(), is_late);
         if is_late && !was_late {
-            tracing::error!(arbiter = %self.place, "the thread {} does not answer", self.place);
+            tracing::error!(arbiter = %self.slot, "the thread {} does not answer", self.slot);
         } else if was_late && !is_late {
-            tracing::info!(arbiter = %self.place, "the thread {} answers again", self.place);
+            tracing::info!(arbiter = %self.slot, "the thread {} answers again", self.slot);
         }
         if open.is_none() {
             *self.asked.lock() = Some(now);
             let question = Question(self.asked.clone());
-            arbiters.handle(self.place).spawn_fn(move || drop(question));
+            arbiters.handle(self.slot).spawn_fn(move || drop(question));
         }
     }
 }

@@ -62,8 +62,8 @@ impl Supervisor {
             children: Mutex::default(),
         });
         let supervisor = Self { shared, reports };
-        for place in supervisor.shared.arbiters.places() {
-            supervisor.watch_thread(place);
+        for slot in supervisor.shared.arbiters.slots() {
+            supervisor.watch_thread(slot);
         }
         let arbiter = supervisor.shared.arbiters.supervisor();
         let looking = Looking {
@@ -95,7 +95,7 @@ impl Supervisor {
         &self,
         path: impl Into<String>,
         kind: ActorKind,
-        place: ArbiterSlot,
+        slot: ArbiterSlot,
         make: impl Fn() -> A + Send + Sync + 'static,
     ) -> Handle<A>
     where
@@ -110,49 +110,49 @@ impl Supervisor {
         let (sender, receiver) = mailbox();
         let handle = Handle::new(node.clone(), Addr::new(sender));
         let spec = Arc::new(Spec {
-            place,
+            slot,
             handle: handle.clone(),
             settings: GuardSettings { node, on_gone },
             make: Arc::new(make),
         });
         let path = handle.node().path.clone();
         self.shared.children.lock().insert(path, spec.clone());
-        let arbiter = self.shared.arbiters.handle(place);
+        let arbiter = self.shared.arbiters.handle(slot);
         start_on_mailbox(&arbiter, spec.settings.clone(), receiver, spec.make_once());
         handle
     }
 
     /// Has it told when the thread of a place ends.
-    fn watch_thread(&self, place: ArbiterSlot) {
+    fn watch_thread(&self, slot: ArbiterSlot) {
         let sentinel = Sentinel {
-            place,
+            slot,
             reports: self.reports.clone(),
         };
         // Dropped with everything else that lives there, or at once where nothing does any more.
-        self.shared.arbiters.handle(place).spawn(async move {
+        self.shared.arbiters.handle(slot).spawn(async move {
             let _sentinel = sentinel;
             std::future::pending::<()>().await;
         });
     }
 
-    fn replace_thread(&self, place: ArbiterSlot) {
-        if self.shared.arbiters.replace_ended(place) {
-            tracing::error!(%place, "the thread {place} has ended; it is started again");
-            counter!(ARBITER_RESTARTS, "arbiter" => place.to_string()).increment(1);
-            self.watch_thread(place);
+    fn replace_thread(&self, slot: ArbiterSlot) {
+        if self.shared.arbiters.replace_ended(slot) {
+            tracing::error!(%slot, "the thread {slot} has ended; it is started again");
+            counter!(ARBITER_RESTARTS, "arbiter" => slot.to_string()).increment(1);
+            self.watch_thread(slot);
         }
     }
 }
 
 /// Lives on a thread, to tell of its end.
 struct Sentinel {
-    place: ArbiterSlot,
+    slot: ArbiterSlot,
     reports: UnboundedSender<Report>,
 }
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        let _ = self.reports.send(Report::Ended(self.place));
+        let _ = self.reports.send(Report::Ended(self.slot));
     }
 }
 
@@ -161,14 +161,14 @@ type Start = Box<dyn FnOnce(&ArbiterHandle) + Send>;
 
 /// An actor of whatever type.
 trait Child: Send + Sync {
-    fn place(&self) -> ArbiterSlot;
+    fn slot(&self) -> ArbiterSlot;
     fn node(&self) -> &Arc<Node>;
     /// Opens a fresh mailbox, into which whatever is sent goes from now on.
     fn renew(&self) -> Start;
 }
 
 struct Spec<A: Actor> {
-    place: ArbiterSlot,
+    slot: ArbiterSlot,
     handle: Handle<A>,
     settings: GuardSettings,
     make: Arc<dyn Fn() -> A + Send + Sync>,
@@ -185,8 +185,8 @@ impl<A> Child for Spec<A>
 where
     A: Supervised + Actor<Context = Context<A>>,
 {
-    fn place(&self) -> ArbiterSlot {
-        self.place
+    fn slot(&self) -> ArbiterSlot {
+        self.slot
     }
 
     fn node(&self) -> &Arc<Node> {
@@ -214,7 +214,7 @@ impl Looking {
                 return;
             }
             match report {
-                Report::Ended(place) => self.supervisor.replace_thread(place),
+                Report::Ended(slot) => self.supervisor.replace_thread(slot),
                 Report::Gone(node, gone) => self.is_gone(&node, gone),
             }
         }
@@ -273,11 +273,11 @@ impl Looking {
                 return;
             }
             // Its own end may not have been told yet.
-            supervisor.replace_thread(child.place());
+            supervisor.replace_thread(child.slot());
             counter!(REBUILDS, "actor" => child.node().kind.as_str()).increment(1);
             child.node().rebuilt();
             let start = opened.unwrap_or_else(|| child.renew());
-            start(&supervisor.shared.arbiters.handle(child.place()));
+            start(&supervisor.shared.arbiters.handle(child.slot()));
         });
     }
 }

@@ -50,9 +50,9 @@ impl World {
         }
     }
 
-    fn child(&self, path: &str, kind: ActorKind, place: ArbiterSlot) -> Handle<Numbered> {
+    fn child(&self, path: &str, kind: ActorKind, slot: ArbiterSlot) -> Handle<Numbered> {
         let made = AtomicU32::new(0);
-        self.supervisor.child(path, kind, place, move || {
+        self.supervisor.child(path, kind, slot, move || {
             Numbered(made.fetch_add(1, Ordering::SeqCst) + 1)
         })
     }
@@ -110,9 +110,9 @@ fn law_12_an_aborted_task_is_started_again_behind_the_same_handle() {
 fn law_12_a_thread_that_ends_is_replaced_and_all_who_lived_there_come_back() {
     System::new().block_on(async {
         let world = World::new();
-        let (kind, place) = (ActorKind::Projection, ArbiterSlot::Background);
-        let one = world.child("one", kind, place);
-        let two = world.child("two", kind, place);
+        let (kind, slot) = (ActorKind::Projection, ArbiterSlot::Background);
+        let one = world.child("one", kind, slot);
+        let two = world.child("two", kind, slot);
         let elsewhere = world.child("elsewhere", kind, ArbiterSlot::Log);
         assert_eq!((which(&one).await, which(&two).await), (1, 1));
         assert!(one.node().kill(KillHow::Arbiter));
@@ -137,11 +137,11 @@ fn law_12_an_empty_thread_that_ends_is_replaced_too() {
     System::new().block_on(async {
         let world = World::new();
         let arbiters = world.supervisor.arbiters();
-        let place = ArbiterSlot::Entities(0);
-        let ended = arbiters.handle(place);
+        let slot = ArbiterSlot::Entities(0);
+        let ended = arbiters.handle(slot);
         assert!(ended.stop());
         until("it has ended", || !ended.alive()).await;
-        until("there is another", || arbiters.handle(place).alive()).await;
+        until("there is another", || arbiters.handle(slot).alive()).await;
     });
 }
 
@@ -190,10 +190,10 @@ fn law_12_what_a_rebuild_does_not_cure_ends_the_process() {
 fn law_12_without_the_actor_that_switches_the_process_goes_on_and_callers_are_told_at_once() {
     System::new().block_on(async {
         let world = World::new();
-        let (kind, place) = (ActorKind::MigrationMode, ArbiterSlot::Background);
+        let (kind, slot) = (ActorKind::MigrationMode, ArbiterSlot::Background);
         let child = world
             .supervisor
-            .child("migration_mode", kind, place, || Hopeless);
+            .child("migration_mode", kind, slot, || Hopeless);
         // Its limit in place, one rebuild, its limit again.
         let failures = kind.policy().max_restarts as u64 + 1;
         until("it is left down", || {

@@ -39,9 +39,9 @@ async fn order(command: Command<Order>, Params(page): Params<Page>) -> HttpRespo
 macro_rules! app {
     ($settings:expr) => {{
         let limits = Arc::new(HttpLimits::new($settings, vec![]));
-        let around = RequestPipeline::new(limits, "/orders", vec![(Method::POST, Access::Write)]);
+        let pipeline = RequestPipeline::new(limits, "/orders", vec![(Method::POST, Access::Write)]);
         let orders = web::resource("/orders").route(web::post().to(order));
-        init_service(App::new().service(orders.wrap(around))).await
+        init_service(App::new().service(orders.wrap(pipeline))).await
     }};
 }
 
@@ -238,9 +238,9 @@ async fn law_13_bytes_of_large_bodies_are_bounded_and_given_back() {
 #[actix_web::test]
 async fn a_patch_of_another_kind_is_refused_with_what_is_taken() {
     let limits = Arc::new(HttpLimits::new(HttpSettings::standard(), vec![]));
-    let around = RequestPipeline::new(limits, "/orders", vec![(Method::PATCH, Access::Write)]);
+    let pipeline = RequestPipeline::new(limits, "/orders", vec![(Method::PATCH, Access::Write)]);
     let orders = web::resource("/orders").route(web::patch().to(order));
-    let app = init_service(App::new().service(orders.wrap(around))).await;
+    let app = init_service(App::new().service(orders.wrap(pipeline))).await;
     for (media, expected) in [
         ("application/merge-patch+json", 200),
         ("application/json", 200),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::transition::{Direction, Move, Transition};
+use super::edge::{Direction, Edge, Move};
 
 /// Whether `force` skips a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -161,7 +161,7 @@ pub struct Gate {
     /// Whether `force` skips it.
     pub kind: GateKind,
     /// The edge it stands on.
-    pub edge: Transition,
+    pub edge: Edge,
     /// For which way.
     pub direction: Direction,
     /// What it asks, for a person.
@@ -201,7 +201,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "s3_probe",
         kind: Data,
-        edge: Transition::A,
+        edge: Edge::A,
         direction: Forward,
         asks: "S3 is reachable and writable, and its conditional put is atomic",
         measure: |f, _| (f.s3_probe.map(Figure::Holds), YES),
@@ -209,7 +209,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "same_history",
         kind: Data,
-        edge: Transition::A,
+        edge: Edge::A,
         direction: Forward,
         asks: "what S3 already holds of a partition is what PostgreSQL holds",
         measure: |f, _| (f.same_history.map(Figure::Holds), YES),
@@ -217,7 +217,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "verification_age_s",
         kind: Confidence,
-        edge: Transition::B,
+        edge: Edge::B,
         direction: Forward,
         asks: "the last full verification is recent",
         measure: |f, s| {
@@ -228,7 +228,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "divergent_streams",
         kind: Confidence,
-        edge: Transition::B,
+        edge: Edge::B,
         direction: Forward,
         asks: "it found no divergent stream",
         measure: |f, _| (f.divergent_streams.map(Figure::Count), NONE),
@@ -236,7 +236,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "s3_success_share",
         kind: Confidence,
-        edge: Transition::B,
+        edge: Edge::B,
         direction: Forward,
         asks: "writes to S3 have been succeeding",
         measure: |f, s| {
@@ -247,7 +247,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "shadow_mismatches",
         kind: Confidence,
-        edge: Transition::B,
+        edge: Edge::B,
         direction: Forward,
         asks: "shadow reads agree",
         measure: |f, _| (f.shadow_mismatches.map(Figure::Count), NONE),
@@ -255,7 +255,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "backfill_remaining",
         kind: Data,
-        edge: Transition::B,
+        edge: Edge::B,
         direction: Forward,
         asks: "the backfill is complete",
         measure: |f, _| (f.backfill_remaining.map(Figure::Count), NONE),
@@ -263,7 +263,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "unmirrored",
         kind: Data,
-        edge: Transition::B,
+        edge: Edge::B,
         direction: Forward,
         asks: "few commits are left to drain; the hand-off itself drains the last",
         measure: |f, s| {
@@ -274,7 +274,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "s3_led_for_s",
         kind: Confidence,
-        edge: Transition::C,
+        edge: Edge::C,
         direction: Forward,
         asks: "S3 has led for long enough",
         measure: |f, s| {
@@ -285,7 +285,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "fallback_reads",
         kind: Confidence,
-        edge: Transition::C,
+        edge: Edge::C,
         direction: Forward,
         asks: "no read had to fall back on PostgreSQL in that time",
         measure: |f, _| (f.fallback_reads.map(Figure::Count), NONE),
@@ -293,7 +293,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "relay_lag_s",
         kind: Confidence,
-        edge: Transition::C,
+        edge: Edge::C,
         direction: Forward,
         asks: "the relay keeps up",
         measure: |f, s| {
@@ -304,7 +304,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "mirror_behind",
         kind: Data,
-        edge: Transition::B,
+        edge: Edge::B,
         direction: Backward,
         asks: "few commits are left to copy; the hand-off itself copies up to the fence",
         measure: |f, s| {
@@ -315,7 +315,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "postgres_reachable",
         kind: Data,
-        edge: Transition::C,
+        edge: Edge::C,
         direction: Backward,
         asks: "PostgreSQL answers",
         measure: |f, _| (f.postgres_reachable.map(Figure::Holds), YES),
@@ -323,7 +323,7 @@ pub const GATES: &[Gate] = &[
     Gate {
         name: "postgres_reachable",
         kind: Data,
-        edge: Transition::A,
+        edge: Edge::A,
         direction: Backward,
         asks: "PostgreSQL answers",
         measure: |f, _| (f.postgres_reachable.map(Figure::Holds), YES),

@@ -108,7 +108,7 @@ fn reports_serialise_as_the_api_shows_them() {
         unmirrored: Some(3),
         ..Figures::default()
     };
-    let step = Move::new(Transition::B, Direction::Forward);
+    let step = Move::new(Edge::B, Direction::Forward);
     let reports = evaluate(step, &figures, &GateSettings::default(), true);
     let named = |name: &str| {
         let report = reports.iter().find(|r| r.name == name).unwrap();

@@ -21,8 +21,8 @@
 
 use serde::Serialize;
 
+use super::edge::{Direction, Edge, Move};
 use super::record::{Change, MigrationRow, Step};
-use super::transition::{Direction, Move, Transition};
 use crate::domain::ids::{Epoch, Offset};
 use crate::log::lead::{Lead, Leadership};
 use crate::log::object::ControlRecord;
@@ -136,11 +136,11 @@ pub fn begin(known: &Known, step: Move, max_lag: u64) -> Action {
         return Action::Wait(Reason::Elsewhere);
     }
     match (step.edge, step.direction) {
-        (Transition::A, Forward) => set(row, Change::MirrorInS3),
-        (Transition::A, Backward) => set(row, Change::StopMirrorInS3),
-        (Transition::C, Forward) => set(row, Change::StopMirrorInPostgres),
-        (Transition::C, Backward) => set(row, Change::MirrorInPostgres),
-        (Transition::B, direction) => {
+        (Edge::A, Forward) => set(row, Change::MirrorInS3),
+        (Edge::A, Backward) => set(row, Change::StopMirrorInS3),
+        (Edge::C, Forward) => set(row, Change::StopMirrorInPostgres),
+        (Edge::C, Backward) => set(row, Change::MirrorInPostgres),
+        (Edge::B, direction) => {
             // Without S3 neither hand-off gets past its first step, and writers would wait for it.
             let Some(s3) = known.s3 else {
                 return Action::Wait(Reason::S3Unavailable);

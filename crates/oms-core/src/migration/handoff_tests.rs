@@ -242,77 +242,77 @@ fn a_move_begins_only_where_it_begins_and_the_lead_moves_only_after_catching_up(
     let table = [
         (
             Legacy,
-            moves(Transition::A, forward),
+            moves(Edge::A, forward),
             5,
             None,
             Sets(Change::MirrorInS3),
         ),
         (
             DualWritePostgres,
-            moves(Transition::A, backward),
+            moves(Edge::A, backward),
             5,
             None,
             Sets(Change::StopMirrorInS3),
         ),
         (
             DualWriteS3,
-            moves(Transition::C, forward),
+            moves(Edge::C, forward),
             5,
             None,
             Sets(Change::StopMirrorInPostgres),
         ),
         (
             S3Only,
-            moves(Transition::C, backward),
+            moves(Edge::C, backward),
             5,
             None,
             Sets(Change::MirrorInPostgres),
         ),
         (
             DualWritePostgres,
-            moves(Transition::B, forward),
+            moves(Edge::B, forward),
             9,
             s3(6, None),
             ToS3(9),
         ),
         (
             DualWritePostgres,
-            moves(Transition::B, forward),
+            moves(Edge::B, forward),
             9,
             s3(7, None),
             Sets(Change::DrainToS3),
         ),
         (
             DualWritePostgres,
-            moves(Transition::B, forward),
+            moves(Edge::B, forward),
             9,
             None,
             Waits(Reason::S3Unavailable),
         ),
         (
             DualWriteS3,
-            moves(Transition::B, backward),
+            moves(Edge::B, backward),
             6,
             s3(9, None),
             ToPostgres(9),
         ),
         (
             DualWriteS3,
-            moves(Transition::B, backward),
+            moves(Edge::B, backward),
             9,
             s3(9, None),
             Sets(Change::SealToPostgres),
         ),
         (
             DualWriteS3,
-            moves(Transition::B, forward),
+            moves(Edge::B, forward),
             9,
             s3(9, None),
             Leads(Lead::S3),
         ),
         (
             S3Only,
-            moves(Transition::B, backward),
+            moves(Edge::B, backward),
             9,
             s3(9, None),
             Waits(Reason::Elsewhere),
@@ -324,7 +324,7 @@ fn a_move_begins_only_where_it_begins_and_the_lead_moves_only_after_catching_up(
         assert_eq!(does(next_action(&known, Wish::Finish)), Leads(stage.lead()));
     }
     let busy = known(DualWritePostgres, Step::DrainingToS3, 0, None);
-    let step = moves(Transition::B, forward);
+    let step = moves(Edge::B, forward);
     assert_eq!(does(begin(&busy, step, 2)), Waits(Reason::HandOffUnderWay));
 }
 

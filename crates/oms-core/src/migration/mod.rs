@@ -13,7 +13,7 @@
 //! * to PostgreSQL: the partition's row, read in the append's own transaction;
 //! * to S3: the last control record before the append's offset.
 //!
-//! * [`stage`], [`transition`]: the road and the way along it; who leads is the log's to say:
+//! * [`stage`], [`edge`]: the road and the way along it; who leads is the log's to say:
 //!   [`log::lead`](crate::log::lead)
 //! * [`record`]: the row, and every change it may make
 //! * [`handoff`]: what to do next; [`fence`]: who may append to PostgreSQL
@@ -22,6 +22,7 @@
 //! * [`switch`]: an order to walk, and what became of it; [`job`]: long work beside it
 //! * [`gate`]: what must be proved first; [`guardrail`]: what leads back; [`ramp`]: which partitions
 
+pub mod edge;
 pub mod fence;
 pub mod gate;
 pub mod guardrail;
@@ -32,7 +33,6 @@ pub mod ramp;
 pub mod record;
 pub mod stage;
 pub mod switch;
-pub mod transition;
 pub mod unread;
 
 #[cfg(test)]

@@ -50,12 +50,12 @@ pub struct Known {
 }
 
 /// Where a partition stands; `None` while nobody is known to lead.
-pub fn of_known(heard: Known) -> Option<PartitionState> {
-    let Some(row) = heard.row else {
-        return from_log_alone(heard.control, None);
+pub fn of_known(known: Known) -> Option<PartitionState> {
+    let Some(row) = known.row else {
+        return from_log_alone(known.control, None);
     };
     let led = row.leadership();
-    let control = heard.control;
+    let control = known.control;
     let in_s3 = control.filter(|c| c.lead == Lead::S3);
     match (row.step, row.stage.lead()) {
         // A hand-off to S3 that the row has not heard the end of: the log has the last word.

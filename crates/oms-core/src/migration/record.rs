@@ -151,31 +151,31 @@ impl MigrationRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// Transition a forward.
+    /// Edge a forward.
     MirrorInS3,
-    /// Transition a backward.
+    /// Edge a backward.
     StopMirrorInS3,
-    /// Transition c backward.
+    /// Edge c backward.
     MirrorInPostgres,
-    /// Transition c forward.
+    /// Edge c forward.
     StopMirrorInPostgres,
-    /// Transition b forward: fence PostgreSQL.
+    /// Edge b forward: fence PostgreSQL.
     DrainToS3,
-    /// Transition b forward: S3 has everything.
+    /// Edge b forward: S3 has everything.
     SealToS3,
-    /// Transition b forward: the control record is in S3.
+    /// Edge b forward: the control record is in S3.
     LeadS3,
-    /// Transition b forward, undone before S3 was sealed.
+    /// Edge b forward, undone before S3 was sealed.
     UndoDrain,
-    /// Transition b forward, undone by a control record in both stores.
+    /// Edge b forward, undone by a control record in both stores.
     UndoSealToS3,
-    /// Transition b backward: begin.
+    /// Edge b backward: begin.
     SealToPostgres,
-    /// Transition b backward: PostgreSQL has everything up to the control record.
+    /// Edge b backward: PostgreSQL has everything up to the control record.
     LeadPostgres,
-    /// Transition b backward, to be undone: PostgreSQL can no longer take the lead.
+    /// Edge b backward, to be undone: PostgreSQL can no longer take the lead.
     UndoSealToPostgres,
-    /// Transition b backward, undone by a control record in S3.
+    /// Edge b backward, undone by a control record in S3.
     KeepS3,
 }
 

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::edge::Move;
 use super::stage::StageKind;
-use super::transition::Move;
 use crate::domain::ids::PartitionId;
 
 /// How far a switch, or an edge of it, is.

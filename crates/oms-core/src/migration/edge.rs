@@ -7,7 +7,7 @@ use super::stage::StageKind;
 /// What joins two neighbouring stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Transition {
+pub enum Edge {
     /// `legacy` ⇄ `dual_write/postgres`: starts or stops the mirror in S3.
     A,
     /// `dual_write/postgres` ⇄ `dual_write/s3`: moves the lead; the only one that is fenced.
@@ -30,7 +30,7 @@ pub enum Direction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Move {
     /// The edge.
-    pub edge: Transition,
+    pub edge: Edge,
     /// Which way.
     pub direction: Direction,
 }
@@ -38,16 +38,16 @@ pub struct Move {
 impl Move {
     /// All six.
     pub const ALL: [Move; 6] = [
-        Move::new(Transition::A, Direction::Forward),
-        Move::new(Transition::B, Direction::Forward),
-        Move::new(Transition::C, Direction::Forward),
-        Move::new(Transition::C, Direction::Backward),
-        Move::new(Transition::B, Direction::Backward),
-        Move::new(Transition::A, Direction::Backward),
+        Move::new(Edge::A, Direction::Forward),
+        Move::new(Edge::B, Direction::Forward),
+        Move::new(Edge::C, Direction::Forward),
+        Move::new(Edge::C, Direction::Backward),
+        Move::new(Edge::B, Direction::Backward),
+        Move::new(Edge::A, Direction::Backward),
     ];
 
     /// `edge`, walked in `direction`.
-    pub const fn new(edge: Transition, direction: Direction) -> Self {
+    pub const fn new(edge: Edge, direction: Direction) -> Self {
         Self { edge, direction }
     }
 
@@ -75,13 +75,13 @@ impl Move {
     }
 }
 
-impl Transition {
+impl Edge {
     /// The stages it joins, the one nearer to `legacy` first.
     pub fn ends(self) -> (StageKind, StageKind) {
         match self {
-            Transition::A => (StageKind::Legacy, StageKind::DualWritePostgres),
-            Transition::B => (StageKind::DualWritePostgres, StageKind::DualWriteS3),
-            Transition::C => (StageKind::DualWriteS3, StageKind::S3Only),
+            Edge::A => (StageKind::Legacy, StageKind::DualWritePostgres),
+            Edge::B => (StageKind::DualWritePostgres, StageKind::DualWriteS3),
+            Edge::C => (StageKind::DualWriteS3, StageKind::S3Only),
         }
     }
 }
@@ -128,7 +128,7 @@ mod tests {
     fn only_edge_b_moves_the_lead() {
         for step in Move::ALL {
             let moves = step.from().lead() != step.to().lead();
-            assert_eq!(moves, step.edge == Transition::B, "{step:?}");
+            assert_eq!(moves, step.edge == Edge::B, "{step:?}");
         }
     }
 }
