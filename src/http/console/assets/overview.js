@@ -38,6 +38,7 @@ function banner() {
   return html`<section class="banner ${kind}" aria-label="State">
     <h2>${word}</h2>
     ${state.lost ? html`<p><strong>${state.lost.message}.</strong> ${state.heard ? html`What follows is as of ${clock(state.heard)}, ${ago(state.heard)}. It is asked again every two seconds.` : 'It is asked again every two seconds.'}</p>` : nothing}
+    ${state.partial && !state.lost ? html`<p><strong>Not everything could be asked:</strong> ${state.partial.message}. What it would tell is older than the rest.</p>` : nothing}
     ${h ? html`<dl class="facts">
       <div><dt>Service</dt><dd>${state.lost ? 'unknown' : reason(h)}</dd></div>
       <div><dt>Who leads</dt><dd><strong>${whoLeads()}</strong>${m ? html` · ${m.stage}, epoch ${m.epoch}` : nothing}</dd></div>

@@ -21,6 +21,8 @@ export const state = {
   /** When the service was heard last, and what became of the last look: null, or a Problem. */
   heard: 0,
   lost: null,
+  /** Why some of what is shown is older than the rest: a Problem of a service that is there. */
+  partial: null,
   /** A token must be given. */
   signIn: false,
 };
@@ -65,7 +67,10 @@ onSignIn.needed = () => {
 
 async function look() {
   const now = Date.now();
-  const asked = [health().then((h) => { state.health = h; })];
+  // Without its health nothing is known, whoever answered instead of it.
+  const asked = [health().then((h) => { state.health = h; }, (e) => { throw new Problem(0, { detail: e.message }); })];
+  // Also where who is asking cannot be learnt, and nobody waits for it.
+  asked[0].catch(() => {});
   if (!state.me) state.me = await get('/api/v1/me').catch((e) => { if (e.status !== 401) throw e; return null; });
   if (may('admin')) {
     asked.push(get('/api/v1/admin/migration').then((m) => { state.migration = m; }));
@@ -78,8 +83,9 @@ async function look() {
     extra.due = now + extra.every;
     asked.push(Promise.resolve(extra.ask()).catch((e) => { if (e.status === 0) throw e; }));
   }
-  const failed = (await Promise.allSettled(asked)).find((a) => a.status === 'rejected');
-  if (failed) throw failed.reason;
+  const failed = (await Promise.allSettled(asked)).filter((a) => a.status === 'rejected').map((a) => a.reason);
+  // That it is away says more than that it refused something.
+  if (failed.length) throw failed.find((e) => !e.status) ?? failed[0];
 }
 
 async function metrics() {
@@ -113,12 +119,11 @@ async function tick() {
   clearTimeout(timer);
   try {
     await look();
-    state.heard = Date.now();
-    state.lost = null;
+    Object.assign(state, { heard: Date.now(), lost: null, partial: null });
   } catch (error) {
     if (!(error instanceof Problem)) console.error(error);
-    // Refusals come from a service that is there.
-    if (error.status > 0 && error.status < 500) state.heard = Date.now();
+    // It is there and refuses, or lacks a dependency: its health tells which, and buttons stay.
+    if (error.status > 0) Object.assign(state, { heard: Date.now(), lost: null, partial: error });
     else state.lost = error;
   }
   running = false;
@@ -130,7 +135,7 @@ document.addEventListener('visibilitychange', tick);
 
 /** Begins, or begins again with another token. */
 export function begin() {
-  Object.assign(state, { me: null, about: null, migration: null, history: [], signIn: false });
+  Object.assign(state, { me: null, about: null, migration: null, history: [], signIn: false, partial: null, metrics: { times: [], figures: new Map() } });
   due = { metrics: 0, history: 0 };
   tick();
 }

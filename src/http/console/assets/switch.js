@@ -86,10 +86,10 @@ function hints(failing) {
 function consequences(edges) {
   const lines = edges.map((e) => ({
     'a forward': 'New writes are copied to S3 from now on. The commit point stays in PostgreSQL.',
-    'b forward': 'The lead moves to S3. Writes of each partition wait for a moment, and none fails.',
+    'b forward': 'The lead moves to S3. Writes of each partition wait meanwhile; those that wait longer than their deadline are answered 503.',
     'c forward': 'PostgreSQL is written no more: without S3 nothing can be written.',
     'a backward': 'S3 is written no more. PostgreSQL alone holds what is written from now on.',
-    'b backward': 'The lead moves back to PostgreSQL. Writes of each partition wait for a moment, and none fails.',
+    'b backward': 'The lead moves back to PostgreSQL. Writes of each partition wait meanwhile; those that wait longer than their deadline are answered 503.',
     'c backward': 'PostgreSQL is given what it lacks, and then copies what is written.',
   })[`${e.edge} ${e.direction}`]).filter(Boolean);
   return html`<ul>${lines.map((l) => html`<li>${l}</li>`)}</ul>`;
