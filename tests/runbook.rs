@@ -18,6 +18,7 @@ use service::Service;
 
 const RUNBOOK: &str = include_str!("../deploy/RUNBOOK.md");
 const ALERTS: &str = include_str!("../deploy/alerts.yml");
+const TRIALS: &str = include_str!("../deploy/alerts_test.yml");
 
 /// What the page says and what is to be done, in order.
 #[derive(Debug, PartialEq)]
@@ -198,6 +199,20 @@ fn every_metric_that_is_alerted_on_or_named_in_the_runbook_exists() {
             declared.contains(name),
             "{name} is not in oms::metrics::ALL"
         );
+    }
+}
+
+/// What the trials themselves say is told by `promtool test rules`, which is not everywhere.
+#[test]
+fn every_alert_is_tried_until_it_fires() {
+    let names = ALERTS
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("- alert: "));
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() > 30, "the rules are found");
+    for name in names {
+        let fires = format!("alertname: {name}\n        exp_alerts:\n          - exp_labels:");
+        assert!(TRIALS.contains(&fires), "{name} is tried nowhere");
     }
 }
 

@@ -229,9 +229,11 @@ pub struct CommitPath {
 }
 
 from_path!(CommitPath, req => {
-    fn number<T: std::str::FromStr>(req: &HttpRequest, name: &'static str) -> Result<T, Problem> {
-        text(req, name)?.parse().map_err(|_| {
-            let rule = "must be a whole number";
+    // What PostgreSQL counts with is what a log can have, and one more can be told.
+    fn number<T: TryFrom<i64>>(req: &HttpRequest, name: &'static str) -> Result<T, Problem> {
+        let given = text(req, name)?.parse::<i64>().ok();
+        given.and_then(|n| T::try_from(n).ok()).ok_or_else(|| {
+            let rule = "must be a whole number that a log can have";
             Problem::new(problem::INVALID_ID, format!("{name} {rule}"))
                 .field(name, "invalid_id", rule)
         })
@@ -321,6 +323,28 @@ mod tests {
         let instance = of("instance", "films%2FMovie%2F1").await.unwrap();
         assert_eq!(instance.stream.as_str(), "instance/films/Movie/1");
         assert_eq!(of("Order", "1").await.unwrap_err().code(), "invalid_id");
+    }
+
+    #[actix_web::test]
+    async fn commits_that_no_log_can_have_are_refused_by_the_name_of_the_number() {
+        let of = |p, o| async move { take::<CommitPath>(&[("partition", p), ("offset", o)]).await };
+        let refused = |r: Result<CommitPath, Problem>| {
+            let body = r.unwrap_err().into_body();
+            assert_eq!((body.status, body.code), (400, "invalid_id"));
+            body.violations[0].field.clone()
+        };
+        for (partition, offset, field) in [
+            ("65536", "0", "partition"),
+            ("-1", "0", "partition"),
+            ("0", "-1", "offset"),
+            ("0", "9223372036854775808", "offset"),
+            ("0", "18446744073709551615", "offset"),
+            ("0", "x", "offset"),
+        ] {
+            assert_eq!(refused(of(partition, offset).await), field);
+        }
+        let last = of("1", "9223372036854775807").await.unwrap();
+        assert_eq!((last.partition.0, last.offset), (1, i64::MAX as u64));
     }
 
     #[actix_web::test]

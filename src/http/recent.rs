@@ -16,7 +16,8 @@ use crate::metrics::recent::{EVERY, FIGURES, SAMPLES};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RecentParams {
-    /// Only samples taken later than this: the last of `times` asks for what is new.
+    /// Only samples taken later than this: the last of `times` asks for what is new. Later than the
+    /// newest sample it asks for all, since the clock was set back then.
     #[param(value_type = Option<String>, format = DateTime)]
     after: Option<String>,
 }

@@ -23,7 +23,7 @@ pub struct PlaceView {
     pub sha256: Option<String>,
     /// Why it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub error: Option<&'static str>,
 }
 
 /// A commit object as stored.
@@ -75,9 +75,15 @@ impl Service {
                 Ok(None) => ("absent", None, None),
                 Err(error) if error.kind == StoreErrorKind::NotFound => ("absent", None, None),
                 Err(error) => {
-                    let text = error.to_string();
+                    // Its own words name hosts and tables, which are nobody's business here.
+                    tracing::debug!(%error, %partition, offset, "a commit cannot be shown");
+                    let why = if error.is_transient() {
+                        "it could not be asked"
+                    } else {
+                        "what it holds cannot be read"
+                    };
                     failed.get_or_insert(error);
-                    ("unknown", None, Some(text))
+                    ("unknown", None, Some(why))
                 }
             };
             places.push(PlaceView {

@@ -39,6 +39,18 @@ async function job(page, name) {
   return card;
 }
 
+test('a question that was asked is not answered for another goal', async ({ page }) => {
+  await open(page, 'switch/dual_write/postgres');
+  await page.getByRole('button', { name: 'Dry run' }).click();
+  await page.getByRole('button', { name: 'Switch…' }).click();
+  await expect(page.getByRole('dialog')).toContainText('Switch to dual_write/postgres');
+  // Back and Forward of the browser work while it is open.
+  await page.evaluate(() => { location.hash = '#/switch/s3_only'; });
+  await expect(page.getByRole('radio', { name: 's3_only' })).toBeChecked();
+  await expect(page.getByRole('dialog')).toBeHidden();
+  expect((await service.api('/admin/migration')).stage).toBe('legacy');
+});
+
 test('the way from PostgreSQL to S3 is walked under load, and the picture moves', async ({ page, context }) => {
   const watcher = await context.newPage();
   await open(watcher, 'overview');

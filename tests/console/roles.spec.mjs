@@ -26,7 +26,11 @@ async function signIn(page, secret) {
 test('nothing is seen without a token, and a wrong one is refused', async ({ browser }) => {
   const context = await browser.newContext({ bypassCSP: true });
   const page = await context.newPage();
-  await signIn(page, 'made up');
+  // A header cannot hold it, and a tab that kept it could send nothing any more.
+  await signIn(page, 'copied “with quotes”');
+  await expect(page.getByRole('alert')).toContainText('visible ASCII');
+  expect(await page.evaluate(() => sessionStorage.length)).toBe(0);
+  await signIn(page, 'made-up');
   await expect(page.getByRole('alert')).toContainText('not known');
   await expect(page.getByRole('navigation')).toHaveCount(0);
   const { violations } = await new AxeBuilder({ page }).analyze();
@@ -46,6 +50,14 @@ test('a reader sees streams and is told which role the rest needs', async ({ pag
   await page.getByRole('link', { name: 'Switch' }).click();
   await expect(page.getByRole('button', { name: 'Switch…' })).toBeDisabled();
   await expect(page.getByText('rita lacks the role “admin”').first()).toBeVisible();
+  const pages = await page.getByRole('navigation').getByRole('link').all();
+  expect(pages.length).toBeGreaterThan(10);
+  for (const link of pages) {
+    const asked = page.waitForResponse((r) => r.url().endsWith('/health'));
+    await link.click();
+    // What a page asks for goes out with the next look at all.
+    await asked;
+  }
   await page.getByRole('link', { name: 'Streams', exact: true }).click();
   await page.getByRole('link', { name: 'films', exact: true }).click();
   await page.getByRole('link', { name: 'Movie', exact: true }).click();

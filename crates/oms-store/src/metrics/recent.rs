@@ -4,7 +4,7 @@
 //! in a ring of fixed length: [`SAMPLES`] times [`FIGURES`] numbers of four bytes, and never more.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -147,7 +147,7 @@ enum Raw {
 
 #[derive(Debug, Default)]
 struct State {
-    before: Option<(i64, Vec<Raw>)>,
+    before: Option<(Instant, Vec<Raw>)>,
     ring: VecDeque<Sample>,
 }
 
@@ -158,14 +158,19 @@ pub struct Recent(Mutex<State>);
 impl Recent {
     /// Takes a sample of what is exported now.
     pub fn sample(&self, exporter: &Exporter, at_ms: i64) {
-        self.take(&exporter.render(), at_ms);
+        self.take(&exporter.render(), at_ms, Instant::now());
     }
 
-    fn take(&self, text: &str, at_ms: i64) {
+    /// `at_ms` is what the clock says and may leap; `looked` measures how long it was.
+    fn take(&self, text: &str, at_ms: i64, looked: Instant) {
         let now = read(text);
         let mut state = self.0.lock();
-        if let Some((before_ms, before)) = state.before.take() {
-            let seconds = (at_ms - before_ms) as f64 / 1e3;
+        // Where the clock was set back, what it said before would hide all that follows.
+        while state.ring.back().is_some_and(|s| s.at_ms >= at_ms) {
+            state.ring.pop_back();
+        }
+        if let Some((last, before)) = state.before.take() {
+            let seconds = looked.duration_since(last).as_secs_f64();
             let mut values = [f32::NAN; FIGURES.len()];
             for (i, figure) in FIGURES.iter().enumerate() {
                 values[i] = value(figure.from, &before[i], &now[i], seconds) as f32;
@@ -175,12 +180,15 @@ impl Recent {
             }
             state.ring.push_back(Sample { at_ms, values });
         }
-        state.before = Some((at_ms, now));
+        state.before = Some((looked, now));
     }
 
-    /// The samples taken later than this, the oldest first.
+    /// The samples taken later than this, the oldest first; all of them where the newest is earlier,
+    /// since the clock was set back then.
     pub fn since(&self, after_ms: i64) -> Vec<Sample> {
         let state = self.0.lock();
+        let leapt = state.ring.back().is_some_and(|s| s.at_ms < after_ms);
+        let after_ms = if leapt { i64::MIN } else { after_ms };
         let kept = state.ring.iter();
         kept.filter(|s| s.at_ms > after_ms).cloned().collect()
     }
@@ -331,9 +339,10 @@ event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"+Inf\"} 
     #[test]
     fn figures_follow_from_what_is_exported() {
         let recent = Recent::default();
-        recent.take(FIRST, 0);
+        let first = Instant::now();
+        recent.take(FIRST, 0, first);
         assert!(recent.since(-1).is_empty(), "one look tells no rate");
-        recent.take(SECOND, 5_000);
+        recent.take(SECOND, 5_000, first + EVERY);
         let samples = recent.since(-1);
         let sample = &samples[0];
         assert_eq!(figure_of(sample, "writes"), 5.0);
@@ -349,8 +358,9 @@ event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"+Inf\"} 
     #[test]
     fn law_13_the_ring_has_an_end() {
         let recent = Recent::default();
-        for i in 0..(SAMPLES as i64 + 10) {
-            recent.take(SECOND, i * 5_000);
+        let first = Instant::now();
+        for i in 0..(SAMPLES as u32 + 10) {
+            recent.take(SECOND, i64::from(i) * 5_000, first + EVERY * i);
         }
         let samples = recent.since(-1);
         assert_eq!(samples.len(), SAMPLES);
@@ -361,6 +371,26 @@ event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"+Inf\"} 
             quiet.is_nan(),
             "where nothing was written nothing took long"
         );
+    }
+
+    #[test]
+    fn a_leap_of_the_clock_changes_no_rate_and_hides_nothing() {
+        let recent = Recent::default();
+        let first = Instant::now();
+        recent.take(FIRST, 0, first);
+        recent.take(SECOND, 5_000, first + EVERY);
+        // An hour on: what was counted took five seconds all the same.
+        let hour = 3_600_000;
+        recent.take(FIRST, hour, first + EVERY * 2);
+        recent.take(SECOND, hour + 5_000, first + EVERY * 3);
+        let samples = recent.since(5_000);
+        assert_eq!(figure_of(&samples[1], "writes"), 5.0);
+        // And back: whoever has seen the last sample is not left without those that follow.
+        recent.take(SECOND, 10_000, first + EVERY * 4);
+        let since = |at| -> Vec<i64> { recent.since(at).iter().map(|s| s.at_ms).collect() };
+        assert_eq!(since(hour + 5_000), [5_000, 10_000]);
+        assert_eq!(since(5_000), [10_000]);
+        assert!(since(10_000).is_empty());
     }
 
     #[test]

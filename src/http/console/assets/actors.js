@@ -15,6 +15,7 @@ let filter = '';
 let trouble = false;
 
 async function look() {
+  if (!may('admin')) return;
   try {
     root = (await get('/api/v1/admin/actors')).root;
     problem = null;
@@ -39,7 +40,7 @@ function kill(actor) {
     label: 'Kill',
     kind: 'danger',
     typed: actor.name,
-    body: html`<p>It is started again from the store. No acknowledged write is lost. For game days: <a href=${href('runbook', 'game-day')}>Runbook: Game day</a></p>`,
+    body: html`<p>It is started again from the store. No acknowledged write is lost. <code>arbiter</code> ends the thread, and with it every actor that lives there. For game days: <a href=${href('runbook', 'game-day')}>Runbook: Game day</a></p>`,
     extra: (f) => html`<label>How <select @change=${(e) => { f.how = e.target.value; }}>${KILLS.map((k) => html`<option>${k}</option>`)}</select></label>`,
     act: async (f) => { await post('/api/v1/admin/actors/kill', { path: actor.path, how: f.how ?? 'panic' }); stop?.now(); },
   });

@@ -43,6 +43,7 @@ function headers(more) {
 }
 
 async function send(path, init, patience = 20000) {
+  const bearer = token.get();
   const timer = AbortSignal.timeout(patience);
   const signal = init?.signal ? AbortSignal.any([init.signal, timer]) : timer;
   let response;
@@ -59,7 +60,8 @@ async function send(path, init, patience = 20000) {
   } catch {
     throw new Problem(response.ok ? 0 : response.status, { detail: 'the answer ended early or is no JSON' });
   }
-  if (response.status === 401) onSignIn.needed();
+  // A token that was changed meanwhile is not what was refused.
+  if (response.status === 401 && bearer === token.get()) onSignIn.needed();
   return { status: response.status, ok: response.ok, headers: response.headers, body };
 }
 
@@ -87,11 +89,13 @@ export async function post(path, body, method = 'POST') {
 }
 
 /**
- * Server-sent events over fetch, since EventSource cannot send a token. Gives `{id, event, data}`; ends when
+ * Server-sent events over fetch, since EventSource cannot send a token. Gives `{id, event, data}`, also of
+ * heartbeats, which have a place and no data; ends when
  * `signal` is aborted or the service closes the stream.
  */
 export async function* live(path, lastId, signal) {
   const more = { accept: 'text/event-stream', ...(lastId ? { 'last-event-id': lastId } : {}) };
+  const bearer = token.get();
   let response;
   try {
     response = await fetch(path, { cache: 'no-store', credentials: 'omit', signal, headers: headers(more) });
@@ -99,7 +103,7 @@ export async function* live(path, lastId, signal) {
     if (signal.aborted) return;
     throw new Problem(0, { detail: 'the service cannot be reached' });
   }
-  if (response.status === 401) onSignIn.needed();
+  if (response.status === 401 && bearer === token.get()) onSignIn.needed();
   if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
@@ -115,7 +119,7 @@ export async function* live(path, lastId, signal) {
           const at = line.indexOf(':');
           if (at > 0) message[line.slice(0, at)] = line.slice(at + 1).trimStart();
         }
-        if (message.data) yield message;
+        if (message.data || message.id) yield message;
       }
     }
   } catch (error) {

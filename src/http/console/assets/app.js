@@ -5,7 +5,7 @@ import { token } from './api.js';
 import { drawCharts } from './charts.js';
 import { clock, duration } from './format.js';
 import { whoLeads } from './road.js';
-import { begin, changed, listen, state } from './state.js';
+import { begin, changed, listen, onSignedIn, state } from './state.js';
 import { closeDialog, dialogOpen, dialogView, failure, href } from './ui.js';
 import * as actors from './actors.js';
 import * as audit from './audit.js';
@@ -46,6 +46,8 @@ function route() {
   name = PAGES[wanted] ? wanted : 'overview';
   const next = PAGES[name];
   if (page !== next) page.leave?.();
+  // What it asks belongs to the page that was left.
+  closeDialog();
   page = next;
   problem = null;
   Promise.resolve(page.enter?.(parts, new URLSearchParams(search ?? ''))).catch((error) => { problem = error; changed(); });
@@ -55,26 +57,32 @@ function route() {
 
 let entered = { value: '', refused: '' };
 
-async function signIn(event) {
+function signIn(event) {
   event.preventDefault();
-  token.set(entered.value.trim());
+  const value = entered.value.trim();
+  // What cannot stand in a header cannot be a token, and would keep every request from being sent.
+  if (!/^[\x21-\x7e]+$/.test(value)) {
+    entered = { value: '', refused: 'A token consists of visible ASCII characters.' };
+    changed();
+    return;
+  }
+  token.set(value);
   entered = { value: '', refused: 'This token is not known to the service.' };
   begin();
 }
 
 function signOut() {
   token.clear();
-  entered = { value: '', refused: '' };
-  page.leave?.();
-  begin();
-  location.hash = '#/overview';
+  // Nothing of what was seen stays for whoever signs in next.
+  history.replaceState(null, '', href('overview'));
+  location.reload();
 }
 
 function signInView() {
   return html`<main id="main" class="sign-in"><form @submit=${signIn}>
     <h1>Sign in to oms</h1>
     <p>This service asks for a token. It is kept in this tab until you close it or sign out, and sent in a header, never in an address.</p>
-    ${token.get() && entered.refused ? html`<p class="note bad" role="alert">${entered.refused}</p>` : nothing}
+    ${entered.refused ? html`<p class="note bad" role="alert">${entered.refused}</p>` : nothing}
     <label>Token <input type="password" autocomplete="off" required .value=${entered.value} @input=${(e) => { entered.value = e.target.value; }}></label>
     <div class="row end"><button class="primary" type="submit">Sign in</button></div>
     <p class="muted">Tokens are made by <code>oms config token NAME</code> and named in the configuration with their roles.</p>
@@ -103,10 +111,20 @@ function shell() {
     ${header()}<div class="body">${nav()}<main id="main" tabindex="-1" class=${state.lost ? 'old' : ''}>
       <h1>${page.heading?.() ?? page.title}</h1>
       ${state.lost && name !== 'overview' ? html`<p class="note bad" role="alert">The service is away: ${state.lost.message}. What is shown is as of ${state.heard ? clock(state.heard) : 'never'}.</p>` : nothing}
-      ${failure(problem)}${page.view()}
+      ${failure(problem)}${content()}
     </main></div>
-    <footer>oms ${state.about?.version ?? state.health?.version ?? ''}${state.about ? html` · node ${state.about.node} · bucket ${state.about.bucket}` : nothing} · <a href="/docs/">API</a> · times are UTC</footer>
+    <footer>oms ${state.health?.version ?? ''}${state.about ? html` · node ${state.about.node} · bucket ${state.about.bucket}` : nothing} · <a href="/docs/">API</a> · times are UTC</footer>
     <dialog aria-labelledby="dialog-title" @cancel=${(e) => { e.preventDefault(); closeDialog(); }}>${dialogView()}</dialog>`;
+}
+
+/** A page that cannot be drawn says so; the rest of the console goes on. */
+function content() {
+  try {
+    return page.view();
+  } catch (error) {
+    console.error(error);
+    return failure(error);
+  }
 }
 
 function draw() {
@@ -127,5 +145,6 @@ matchMedia('(prefers-color-scheme: dark)').addEventListener('change', changed);
 addEventListener('resize', changed);
 // Ages grow though nothing is asked.
 setInterval(() => { if (!document.hidden) changed(); }, 1000);
+onSignedIn(route);
 route();
 begin();

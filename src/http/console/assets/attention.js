@@ -1,7 +1,7 @@
 // What needs somebody, the worst first: what it means, what to press, and the section of the runbook.
 
 import { age, count, duration, number, ranges, store } from './format.js';
-import { leaders } from './road.js';
+import { copies, leaders, underWay } from './road.js';
 import { growth, latest, state } from './state.js';
 import { href } from './ui.js';
 
@@ -45,12 +45,13 @@ export function attention() {
     add('bad', 'The disk of the data directory is nearly full', 'Commands are refused until there is room; reads go on.',
       'Make room on the disk', '', 'The disk is full', 'the-disk-is-full');
   }
+  // What is halted because a store is away is said above.
+  const away = new Set(items.map((i) => i.section));
   const halted = new Map();
   for (const halt of h.halted ?? []) halted.set(halt.what, [...(halted.get(halt.what) ?? []), halt]);
   for (const [what, halts] of halted) {
     const [title, runbook, section] = HALTS[what] ?? [`“${what}” is halted`, 'Something is halted', 'something-is-halted'];
-    // What is halted because a store is away is said above.
-    if (items.some((i) => i.section === section)) continue;
+    if (away.has(section)) continue;
     const where = halts.map((x) => x.partition).filter((p) => p !== undefined && p !== null);
     const places = where.length ? ` in partition ${ranges(where)}` : '';
     add('bad', `${title}${places} for ${duration(age(halts[0].since))}`, halts[0].reason, 'Read what to do', '', runbook, section);
@@ -68,15 +69,16 @@ export function attention() {
   }
   const m = state.migration;
   if (m) {
-    const stuck = m.partitions.filter((p) => p.moving && p.since && m.switch && !m.switch.ended && age(m.switch.begun) > 60);
+    const edge = underWay()?.edges.find((e) => e.state === 'walking');
+    const stuck = edge && age(edge.begun) > 60 ? m.partitions.filter((p) => p.moving) : [];
     if (stuck.length) {
-      add('bad', `A hand-off has been under way for ${duration(age(m.switch.begun))} in partition ${ranges(stuck.map((p) => p.partition))}`,
+      add('bad', `A hand-off has been under way for ${duration(age(edge.begun))} in partition ${ranges(stuck.map((p) => p.partition))}`,
         'Writes there wait, and time out.', 'Look at the switch; cancel it', href('switch'), 'A hand-off does not end', 'a-hand-off-does-not-end');
     }
     const lacking = m.partitions.filter((p) => p.unmirrored > 1000);
     if (lacking.length) {
       const sum = lacking.reduce((n, p) => n + p.unmirrored, 0);
-      add('warn', `The copy in ${store(m.lead === 's3' ? 'postgres' : 's3')} lacks ${count(sum, 'commit')}`,
+      add('warn', `The copy in ${copies(lacking)} lacks ${count(sum, 'commit')}`,
         'While it does, the lead cannot be handed over. It catches up by itself, or a backfill is needed.',
         'Look at the backfill', href('jobs'), 'The copy lags', 'the-copy-lags');
     }
@@ -120,7 +122,7 @@ export function attention() {
   const errors = latest('server_errors');
   if (errors > 0 && recent.filter((v) => v > 0).length >= 3) {
     add('warn', `${number(errors)} requests a second are answered 5xx`, 'Callers are told to come back.', 'Look at the charts', href('metrics'),
-      'Look', 'look');
+      'Requests fail', 'requests-fail');
   }
   return items.sort((a, b) => (a.level === b.level ? 0 : a.level === 'bad' ? -1 : 1));
 }

@@ -16,6 +16,7 @@ let pages = [];
 let stop = null;
 
 async function look() {
+  if (!may('admin')) return;
   try {
     page = await get(query('/api/v1/admin/audit', { limit: PAGE, cursor: pages.at(-1), ...filter }));
     problem = null;

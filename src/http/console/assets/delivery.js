@@ -17,6 +17,7 @@ let picked = new Set();
 let stop = null;
 
 async function look() {
+  if (!may('admin')) return;
   try {
     outbox = await get('/api/v1/admin/outbox');
     // While somebody picks, the list stands still.
@@ -43,14 +44,17 @@ function settle(action, list) {
   ask({
     title: `${word} ${count(list.length, 'dead letter')}`,
     label: word,
+    many: true,
     kind: action === 'discard' ? 'danger' : 'primary',
     typed: action === 'discard' ? `discard ${list.length}` : undefined,
     body: () => html`<p>${action === 'requeue'
       ? 'They go back into the outbox and are published again. Put right first what the broker refused; else they come back here.'
       : 'They are never published: consumers will lack these events for good. The log keeps them.'}</p>${done ? html`<p role="status">${done} of ${list.length}</p>` : nothing}`,
-    act: async () => {
+    act: async (_, stopped) => {
       for (const letter of list.slice(done)) {
-        await post(url`/api/v1/admin/outbox/dead/${letter.id}/` + action);
+        if (stopped()) break;
+        // One that somebody else has settled is settled.
+        await post(url`/api/v1/admin/outbox/dead/${letter.id}/` + action).catch((e) => { if (e.status !== 404) throw e; });
         done += 1;
         picked.delete(letter.id);
         changed();

@@ -1,7 +1,7 @@
 // What is committed, as it comes.
 
 import { html } from './vendor/lit-html.js';
-import { live, query } from './api.js';
+import { Problem, live, query } from './api.js';
 import { streamHref } from './delivery.js';
 import { clock, number } from './format.js';
 import { changed, may, missing, state } from './state.js';
@@ -35,10 +35,13 @@ async function follow() {
     try {
       const path = query('/api/v1/events', { after: cursor || 'latest', back: cursor ? undefined : 20, types: filter.types });
       for await (const message of live(path, '', signal)) {
-        cursor = message.id || cursor;
+        const data = message.data ? JSON.parse(message.data) : null;
+        // How a stream ends that cannot go on: a problem, which stands nowhere in the log.
+        if (data && !message.id) throw new Problem(data.status, data);
+        cursor = message.id;
         pause = 500;
         problem = null;
-        take(JSON.parse(message.data));
+        if (data) take(data);
         changed();
       }
     } catch (error) {

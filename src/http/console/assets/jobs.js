@@ -63,6 +63,16 @@ async function order(kind, action, job) {
   changed();
 }
 
+function cancel(job, j) {
+  ask({
+    title: `Cancel: ${job.name.toLowerCase()}`,
+    label: 'Cancel the job',
+    kind: 'danger',
+    body: html`<p>It ends for good; what it has done stays. To go on later, pause it instead.</p>`,
+    act: async () => { known.set(job.kind, await post(url`/api/v1/admin/migration/${job.kind}`, { action: 'cancel', job: j.id })); },
+  });
+}
+
 function command(kind, f) {
   const flags = OPTIONS[kind].flatMap(([name, , type]) => {
     if (!f[name]) return [];
@@ -117,7 +127,7 @@ function card(job) {
     ${failure(problems.get(job.kind))}
     <p class="row">${j && !over(j) ? html`${j.state === 'running' ? button('Pause', 'admin', () => order(job.kind, 'pause', j)) : nothing}${
       j.state === 'paused' ? button('Resume', 'admin', () => order(job.kind, 'resume', j), { kind: 'primary' }) : nothing}${
-      button('Cancel', 'admin', () => order(job.kind, 'cancel', j), { kind: 'danger' })}` : button(`Start ${job.kind}…`, 'admin', () => start(job))}</p>
+      button('Cancel…', 'admin', () => cancel(job, j), { kind: 'danger' })}` : button(`Start ${job.kind}…`, 'admin', () => start(job))}</p>
   </section>`;
 }
 

@@ -11,24 +11,50 @@ export const title = 'Log';
 
 let what = { kind: 'none' };
 let answer = null;
+let asked = 0;
 let problem = null;
 
 export async function enter(parts) {
   answer = problem = null;
+  asked += 1;
+  const mine = asked;
   const [first, second, third] = parts;
   if (!first) what = { kind: 'none' };
   else if (first === 'command') what = { kind: 'command', id: second ?? '' };
   else if (first === 'story') what = { kind: 'story', id: second ?? '' };
   else what = { kind: 'commit', partition: first, offset: second ?? '', index: third };
   if (state.me && !may('read')) return;
+  const ask = {
+    none: () => null,
+    command: () => get(url`/api/v1/commands/${what.id}`),
+    commit: () => get(url`/api/v1/log/${what.partition}/${what.offset}`),
+    story: () => recent(() => mine === asked),
+  }[what.kind];
+  let [found, failed] = [null, null];
   try {
-    if (what.kind === 'command') answer = await get(url`/api/v1/commands/${what.id}`);
-    if (what.kind === 'story') answer = await get(query('/api/v1/events', { after: 'latest', back: 200, limit: 1000 }));
-    if (what.kind === 'commit') answer = await get(url`/api/v1/log/${what.partition}/${what.offset}`);
+    found = await ask();
   } catch (error) {
-    problem = error;
+    failed = error;
   }
+  // Another page was asked for meanwhile.
+  if (mine !== asked) return;
+  [answer, problem] = [found, failed];
   changed();
+}
+
+const PAGES = 20;
+
+/** The events of the last commits of each partition, and whether there are more than were read. */
+async function recent(wanted) {
+  const items = [];
+  let place = { after: 'latest', back: 200 };
+  for (let n = 0; n < PAGES && wanted(); n += 1) {
+    const page = await get(query('/api/v1/events', { ...place, limit: 1000 }));
+    if (!page.items.length) return { items, more: false };
+    items.push(...page.items);
+    place = { after: page.next_cursor };
+  }
+  return { items, more: true };
 }
 
 const STATES = { here: 'good', absent: 'warn', unknown: 'bad' };
@@ -82,8 +108,8 @@ function command(c) {
 
 function story(page) {
   const found = page.items.filter((e) => e.correlationid === what.id);
-  return html`<p>Events with the correlation <code>${what.id}</code>, among the ${number(page.items.length)} events of the last 200 commits of each partition:</p>
-    ${table('Events that belong together', ['when', 'event', 'stream', 'by', 'position'], found.map((e) => html`<tr><td>${clock(e.time, true)}</td><td>${e.type}</td><td><a href=${streamHref(e.subject)}>${e.subject}</a></td><td>${e.actor}</td><td><a href=${href('log', ...e.position.split('/'))}>${e.position}</a></td></tr>`), 'none is among them: it is older')}`;
+  return html`<p>Events with the correlation <code>${what.id}</code>, among the ${number(page.items.length)} events ${page.more ? 'that were looked at; not all of the last 200 commits of each partition were' : 'of the last 200 commits of each partition'}:</p>
+    ${table('Events that belong together', ['when', 'event', 'stream', 'by', 'position'], found.map((e) => html`<tr><td>${clock(e.time, true)}</td><td>${e.type}</td><td><a href=${streamHref(e.subject)}>${e.subject}</a></td><td>${e.actor}</td><td><a href=${href('log', ...e.position.split('/'))}>${e.position}</a></td></tr>`), page.more ? 'none is among those that were looked at; there are more' : 'none is among them: it is older')}`;
 }
 
 const NAMES = { none: 'Log', commit: 'Commit', command: 'Command', story: 'Correlation' };

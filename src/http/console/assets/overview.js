@@ -30,6 +30,12 @@ function reason(h) {
   return 'It serves reads and writes.';
 }
 
+/** How much of something waits, where that is known. */
+const waits = (figure, unit) => {
+  const value = latest(figure);
+  return value === null ? 'not known' : value ? `${number(value)} ${unit}` : 'nothing';
+};
+
 function banner() {
   const [kind, word] = verdict();
   const h = state.health;
@@ -42,8 +48,8 @@ function banner() {
     ${h ? html`<dl class="facts">
       <div><dt>Service</dt><dd>${state.lost ? 'unknown' : reason(h)}</dd></div>
       <div><dt>Who leads</dt><dd><strong>${whoLeads()}</strong>${m ? html` · ${m.stage}, epoch ${m.epoch}` : nothing}</dd></div>
-      ${m ? html`<div><dt>What is behind</dt><dd>${behind()}; delivery ${latest('outbox_depth') ? `${number(latest('outbox_depth'))} rows` : 'nothing'}; read model ${latest('projection_lag') ? `${number(latest('projection_lag'))} commits` : 'nothing'}</dd></div>
-      <div><dt>Last switch</dt><dd>${last ? html`to ${last.goal} ${ago(last.ended)} by ${last.by}: ${last.reason}` : 'none is recorded'}</dd></div>` : nothing}
+      ${m ? html`<div><dt>What is behind</dt><dd>${behind()}; delivery ${waits('outbox_depth', 'rows')}; read model ${waits('projection_lag', 'commits')}</dd></div>
+      <div><dt>Last switch</dt><dd>${last ? html`to ${last.goal} ${ago(last.ended)} by ${last.by}: ${last.reason}` : state.historyProblem ? `not known: ${state.historyProblem.message}` : 'none is recorded'}</dd></div>` : nothing}
     </dl>` : nothing}
   </section>`;
 }

@@ -13,6 +13,7 @@ let problem = null;
 let stop = null;
 
 async function look() {
+  if (!may('admin')) return;
   try {
     items = (await get('/api/v1/admin/projections')).items;
     problem = null;

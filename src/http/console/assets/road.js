@@ -24,6 +24,18 @@ const STEPS = {
   undoing_to_s3: 'the hand-off is being undone: S3 leads again',
 };
 
+function groupBy(list, key) {
+  const groups = new Map();
+  for (const item of list) groups.set(key(item), [...(groups.get(key(item)) ?? []), item]);
+  return groups;
+}
+
+/** The switch under way, whichever process walks it. */
+export function underWay() {
+  const own = state.migration?.switch;
+  return own && !own.ended ? own : state.history.find((s) => s.state === 'walking' && s.id !== own?.id) ?? null;
+}
+
 const chips = (partitions) => (partitions.length > 24
   ? html`<span class="chip">${count(partitions.length, 'partition')}</span>`
   : partitions.map((p) => html`<span class="chip ${p.moving ? 'moving' : ''}" title=${`partition ${p.partition}, epoch ${p.epoch}`}>${p.partition}</span>`));
@@ -32,7 +44,7 @@ const chips = (partitions) => (partitions.length > 24
 export function road(steps = true) {
   const m = state.migration;
   if (!m) return nothing;
-  const walk = m.switch && !m.switch.ended ? m.switch : null;
+  const walk = underWay();
   return html`<ol class="road" aria-label="The road between the stores">${STAGES.map((s, i) => {
     const here = m.partitions.filter((p) => p.stage === s.kind);
     const goal = walk?.goal === s.kind;
@@ -49,6 +61,7 @@ export function road(steps = true) {
 /** The neighbours on the road, each with the page that asks its gates. */
 function next(m) {
   const at = place(m.stage);
+  if (at < 0) return nothing;
   const forward = STAGES[at + 1];
   const back = STAGES[at - 1];
   return html`<p class="row">${forward ? html`<a class="button" href=${`#/switch/${forward.kind}`}>Forward to ${forward.kind}: ask the gates</a>` : nothing}${
@@ -58,7 +71,7 @@ function next(m) {
 /** A switch under way: each edge, each partition's step, the pause. */
 export function walking(s, m) {
   const moving = m.partitions.filter((p) => p.moving);
-  const steps = Map.groupBy ? Map.groupBy(moving, (p) => p.step) : new Map(moving.map((p) => [p.step, [p]]));
+  const steps = groupBy(moving, (p) => p.step);
   return html`<div class="note accent" role="status"><strong>Walking to ${s.goal}</strong> since ${duration((Date.now() - Date.parse(s.begun)) / 1e3)}, ordered by ${s.by}: ${s.reason}
     <ul class="plain">${s.edges.map((e) => html`<li>${badge(e.state, e.state === 'done' ? 'good' : e.state === 'walking' ? 'accent' : 'bad')} ${e.from} → ${e.to}${pause(e)}</li>`)}
     ${[...steps].map(([step, list]) => html`<li>${badge('writes wait', 'warn')} partition ${ranges(list.map((p) => p.partition))}: ${STEPS[step] ?? step}</li>`)}
@@ -79,9 +92,16 @@ export function whoLeads() {
   const m = state.migration;
   const h = state.health;
   if (!m) return h ? `${store(h.lead)} leads (${h.migration_mode}, epoch ${h.epoch})` : 'unknown';
-  const by = Map.groupBy ? Map.groupBy(m.partitions, (p) => p.lead) : new Map([[m.lead, m.partitions]]);
-  if (by.size === 1) return `${store(m.lead)} leads every partition`;
-  return [...by].map(([lead, list]) => `${store(lead)} leads ${list.length} of ${m.partitions.length}`).join(', ');
+  const by = groupBy(m.partitions, (p) => p.lead ?? null);
+  const [only] = by.keys();
+  if (by.size === 1) return only ? `${store(only)} leads every partition` : 'who leads is not known';
+  return [...by].map(([lead, list]) => (lead ? `${store(lead)} leads ${list.length} of ${m.partitions.length}` : `who leads ${list.length} is not known`)).join(', ');
+}
+
+/** The store that holds the copy of these partitions; where they differ, whichever it is. */
+export function copies(dual) {
+  const [lead, ...more] = new Set(dual.map((p) => p.lead));
+  return more.length ? 'the other store' : store(lead === 's3' ? 'postgres' : 's3');
 }
 
 /** What the copy lacks, in a sentence; empty without a copy. */
@@ -89,10 +109,11 @@ export function behind() {
   const m = state.migration;
   if (!m) return '';
   const dual = m.partitions.filter((p) => p.stage?.startsWith('dual_write'));
+  if (m.partitions.some((p) => !p.stage)) return 'what the copy lacks is not known in every partition';
   if (!dual.length) return 'no copy is kept';
   const unknown = dual.filter((p) => p.unmirrored === undefined);
   const lacks = dual.reduce((n, p) => n + (p.unmirrored ?? 0), 0);
-  const copy = store(m.lead === 's3' ? 'postgres' : 's3');
+  const copy = copies(dual);
   if (unknown.length) return `what ${copy} lacks is not known yet in ${count(unknown.length, 'partition')}`;
   return lacks ? `${copy} lacks ${count(lacks, 'commit')}` : `${copy} lacks nothing`;
 }

@@ -17,6 +17,8 @@ export const state = {
   health: null,
   migration: null,
   history: [],
+  /** Why the history is not known, or older. */
+  historyProblem: null,
   metrics: { times: [], figures: new Map() },
   /** When the service was heard last, and what became of the last look: null, or a Problem. */
   heard: 0,
@@ -28,6 +30,7 @@ export const state = {
 };
 
 let listener = () => {};
+let signedIn = () => {};
 let timer = 0;
 let running = false;
 let due = { metrics: 0, history: 0 };
@@ -36,6 +39,11 @@ const extras = new Set();
 /** Calls `then` after every change. */
 export function listen(then) {
   listener = then;
+}
+
+/** Calls `then` when somebody has signed in: pages asked before, and were refused. */
+export function onSignedIn(then) {
+  signedIn = then;
 }
 
 /** Something that is shown has changed. */
@@ -59,7 +67,10 @@ export function poll(every, ask) {
   return Object.assign(() => extras.delete(extra), { now: () => { extra.due = 0; tick(); } });
 }
 
+let refused = false;
+
 onSignIn.needed = () => {
+  refused = true;
   state.signIn = true;
   state.me = null;
   changed();
@@ -71,7 +82,13 @@ async function look() {
   const asked = [health().then((h) => { state.health = h; }, (e) => { throw new Problem(0, { detail: e.message }); })];
   // Also where who is asking cannot be learnt, and nobody waits for it.
   asked[0].catch(() => {});
-  if (!state.me) state.me = await get('/api/v1/me').catch((e) => { if (e.status !== 401) throw e; return null; });
+  if (!state.me) {
+    state.me = await get('/api/v1/me').catch((e) => { if (e.status !== 401) throw e; return null; });
+    if (state.me && refused) {
+      refused = false;
+      signedIn();
+    }
+  }
   if (may('admin')) {
     asked.push(get('/api/v1/admin/migration').then((m) => { state.migration = m; }));
     if (!state.about) asked.push(get('/api/v1/admin/service').then((a) => { state.about = a; }));
@@ -92,6 +109,8 @@ async function metrics() {
   const kept = state.metrics;
   const body = await get(query('/api/v1/admin/metrics', { after: kept.times.at(-1) }));
   // A process that began anew knows nothing of what was before: the gap is shown as one.
+  // Its clock was set back: what it gave before belongs to no time any more, and it gives all that it still has.
+  if (body.times.length && kept.times.length && body.times[0] <= kept.times.at(-1)) Object.assign(kept, { times: [], figures: new Map() });
   for (const figure of body.figures) {
     const known = kept.figures.get(figure.name) ?? { ...figure, values: [] };
     known.values = known.values.concat(figure.values).slice(-KEPT);
@@ -102,19 +121,21 @@ async function metrics() {
 }
 
 async function history() {
-  // Needs PostgreSQL; without it the page says so where the history is shown.
-  const page = await get('/api/v1/admin/migration/history?limit=50').catch((e) => {
-    if (e.status === 0) throw e;
-    return null;
-  });
-  if (page) state.history = page.items;
+  // Needs PostgreSQL; without it the pages say so where the history is shown.
+  try {
+    state.history = (await get('/api/v1/admin/migration/history?limit=50')).items;
+    state.historyProblem = null;
+  } catch (error) {
+    if (error.status === 0) throw error;
+    state.historyProblem = error;
+  }
 }
 
 /** Looks at the history at once: something was ordered. */
 export const historyNow = () => { due.history = 0; tick(); };
 
 async function tick() {
-  if (running || document.hidden) return;
+  if (running || document.hidden || state.signIn) return;
   running = true;
   clearTimeout(timer);
   try {
@@ -135,7 +156,7 @@ document.addEventListener('visibilitychange', tick);
 
 /** Begins, or begins again with another token. */
 export function begin() {
-  Object.assign(state, { me: null, about: null, migration: null, history: [], signIn: false, partial: null, metrics: { times: [], figures: new Map() } });
+  Object.assign(state, { me: null, about: null, migration: null, history: [], historyProblem: null, signIn: false, partial: null, metrics: { times: [], figures: new Map() } });
   due = { metrics: 0, history: 0 };
   tick();
 }

@@ -17,6 +17,8 @@ let older = null;
 let version = 0;
 let against = 0;
 const seen = new Map();
+let asked = 0;
+let at = 0;
 let problem = null;
 let timer = 0;
 let mask = false;
@@ -35,7 +37,12 @@ function parts() {
 const path = () => url`/api/v1/streams/${name.type}/${parts().join('/')}/events`;
 
 async function older_page() {
+  // Whoever asks again, or for another stream, has no use for this answer.
+  asked += 1;
+  const mine = asked;
   const page = await get(query(path(), { limit: PAGE, direction: 'backward', from_version: older ?? undefined }));
+  if (mine !== asked) return;
+  at = Date.now();
   // What was written meanwhile is on the next visit.
   total = Math.max(total, page.total);
   for (const e of page.items) seen.set(e.streamversion, e);
@@ -63,7 +70,7 @@ async function attempt(work) {
 export async function enter(given, search) {
   const [type = '', id = ''] = given;
   if (state.me && !may('read')) return;
-  if (type !== name.type || id !== name.id || !search.has('v')) {
+  if (type !== name.type || id !== name.id || !search.has('v') || Number(search.get('v')) > total) {
     name = { type, id };
     [total, events, older] = [0, [], null];
     seen.clear();
@@ -91,7 +98,7 @@ function show(v, w) {
 function content(e) {
   if (!e) return undefined;
   const d = e.data;
-  return d && typeof d === 'object' && d.data && typeof d.data === 'object' ? d.data : d;
+  return name.type === 'instance' && d && typeof d === 'object' && d.data && typeof d.data === 'object' ? d.data : d;
 }
 
 const value = (v) => (v === undefined ? html`<span class="muted">not there</span>` : html`<code>${mask ? '•••' : v.length > 300 ? `${v.slice(0, 300)}…` : v}</code>`);
@@ -123,16 +130,22 @@ function moment() {
       <input type="range" min="1" max=${Math.max(total, 1)} .value=${String(version)} aria-label="Version" aria-valuetext=${`version ${version} of ${total}`} @input=${(i) => show(Number(i.target.value))}>
       <button type="button" ?disabled=${!past} @click=${() => show(version + 1)}>Later</button>
       ${name.type === 'instance' ? html`<form class="row" @submit=${at_time}><label>At a time (UTC) <input type="datetime-local" step="1" name="time"></label><button type="submit">Go</button></form>` : nothing}</div>
-    ${past ? html`<p class="note past" role="status"><strong>You look at the past:</strong> version ${version} of ${total}${e ? html`, as of ${clock(e.time, true)}` : nothing}. <button type="button" class="small" @click=${() => show(total)}>Back to now</button></p>` : html`<p class="note good">This is the present: version ${total}, the last.</p>`}
+    ${past ? html`<p class="note past" role="status"><strong>You look at the past:</strong> version ${version} of ${total}${e ? html`, as of ${clock(e.time, true)}` : nothing}. <button type="button" class="small" @click=${() => show(total)}>Back to now</button></p>` : html`<p class="note good">This is the present as of ${clock(at)}: version ${total}, the last.</p>`}
     ${e ? html`<div class="two"><div><h3>Content</h3><pre class="json" tabindex="0">${mask ? 'hidden' : JSON.stringify(content(e) ?? null, null, 2)}</pre></div>
       <div><h3>Changed since version <input class="version" type="number" min="0" max=${total} aria-label="Compare with version" .value=${String(against)} @change=${(i) => show(version, Math.max(0, Math.min(total, Number(i.target.value) || 0)))}></h3>${differences(against, version)}</div></div>` : html`<p>Asking…</p>`}
   </section>`;
 }
 
+function refresh() {
+  const to = href('stream', name.type, name.id);
+  if (location.hash === to) dispatchEvent(new HashChangeEvent('hashchange'));
+  else location.hash = to;
+}
+
 /** Fields that an event changed, as far as the one before it is known. */
 function fields(e) {
   const before = seen.get(e.streamversion - 1);
-  if (e.data?.changed) return e.data.changed.map((f) => ({ field: f }));
+  if (name.type === 'instance' && Array.isArray(e.data?.changed)) return e.data.changed.map((f) => ({ field: f }));
   return e.streamversion > 1 && !before ? [] : diff(content(before), content(e));
 }
 
@@ -147,7 +160,7 @@ function entry(e) {
 export function view() {
   if (state.me && !may('read')) return html`<p class="note">${missing('read')}</p>`;
   if (!total) return failure(problem) || html`<p>Asking…</p>`;
-  return html`${failure(problem)}<p class="row">${count(total, 'event')} ${badge(name.type)} ${button('Refresh', '', () => { location.hash = href('stream', name.type, name.id); dispatchEvent(new HashChangeEvent('hashchange')); })}
+  return html`${failure(problem)}<p class="row">${count(total, 'event')} ${badge(name.type)} ${button('Refresh', '', refresh)}
     <label class="check"><input type="checkbox" .checked=${mask} @change=${(e) => { mask = e.target.checked; changed(); }}> hide contents (shared screens)</label></p>
     ${moment()}
     <section aria-labelledby="timeline"><h2 id="timeline">History</h2><ol class="timeline">${events.map(entry)}</ol>

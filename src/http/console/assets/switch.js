@@ -3,7 +3,7 @@
 import { html, nothing } from './vendor/lit-html.js';
 import { post, url } from './api.js';
 import { ago, clock, exact, ranges, shell, store } from './format.js';
-import { STAGES, partitions, pause, road, stage } from './road.js';
+import { STAGES, partitions, pause, road, stage, underWay } from './road.js';
 import { changed, historyNow, may, missing, state } from './state.js';
 import { ask, badge, button, copyable, failure, table } from './ui.js';
 
@@ -30,12 +30,11 @@ function order() {
 }
 
 /** The same order as a command. */
-function command(reason, force) {
-  const to = stage(form.goal);
-  return ['oms', 'mode', to.mode,
-    ...(to.mode === 'dual_write' ? ['--lead', to.lead] : []),
-    ...(form.share === 'percent' ? ['--percent', String(form.percent)] : []),
-    ...(form.share === 'list' ? ['--partitions', form.list.split(/[\s,]+/).filter(Boolean).join(',')] : []),
+function command(ordered, reason, force) {
+  return ['oms', 'mode', ordered.mode,
+    ...(ordered.lead ? ['--lead', ordered.lead] : []),
+    ...(ordered.percent ? ['--percent', String(ordered.percent)] : []),
+    ...(ordered.partitions ? ['--partitions', ordered.partitions.join(',')] : []),
     '--reason', shell(reason || 'WHY'),
     ...(force ? ['--force'] : [])].join(' ');
 }
@@ -44,9 +43,11 @@ async function dryRun() {
   busy = true;
   problem = plan = null;
   changed();
+  // What was planned is what will be ordered, whatever is chosen meanwhile.
+  const [ordered, goal] = [order(), form.goal];
   try {
-    const answer = await post('/api/v1/admin/migration/mode', { ...order(), reason: 'dry run in the console', dry_run: true });
-    plan = { ...answer, goal: form.goal, at: Date.now() };
+    const answer = await post('/api/v1/admin/migration/mode', { ...ordered, reason: 'dry run in the console', dry_run: true });
+    plan = { ...answer, goal, order: ordered, at: Date.now() };
     state.migration = answer.migration;
   } catch (error) {
     problem = error;
@@ -96,21 +97,22 @@ function consequences(edges) {
 }
 
 function order_dialog() {
-  const failing = plan.edges.flatMap((e) => e.gates.filter((g) => g.state === 'fail'));
+  const planned = plan;
+  const failing = planned.edges.flatMap((e) => e.gates.filter((g) => g.state === 'fail'));
   const forceable = failing.filter((g) => g.kind === 'confidence');
   const from = state.migration?.stage;
   ask({
-    title: `Switch to ${plan.goal}`,
+    title: `Switch to ${planned.goal}`,
     reason: true,
-    typed: plan.goal,
-    kind: plan.may_begin ? 'primary' : 'danger',
+    typed: planned.goal,
+    kind: planned.may_begin ? 'primary' : 'danger',
     label: 'Switch',
-    body: (f) => html`${consequences(plan.edges)}<p>The way back: switch to <code>${from}</code> in the same way.</p>
-      <p>The same as a command:</p>${copyable(command(f.reason, f.force))}`,
+    body: (f) => html`${consequences(planned.edges)}<p>The way back: switch to <code>${from}</code> in the same way.</p>
+      <p>The same as a command:</p>${copyable(command(planned.order, f.reason, f.force))}`,
     extra: (f) => (forceable.length ? html`<label class="check"><input type="checkbox" .checked=${!!f.force} @change=${(e) => { f.force = e.target.checked; changed(); }}>
       Force: skip ${forceable.map((g, i) => html`${i ? ', ' : ''}<code>${g.name}</code>`)}. Gates of data are never skipped; the history says so.</label>` : nothing),
     act: async (f) => {
-      const answer = await post('/api/v1/admin/migration/mode', { ...order(), reason: f.reason, ...(f.force ? { force: true } : {}) });
+      const answer = await post('/api/v1/admin/migration/mode', { ...planned.order, reason: f.reason, ...(f.force ? { force: true } : {}) });
       state.migration = answer.migration;
       plan = null;
       historyNow();
@@ -164,14 +166,14 @@ function historyView() {
     <td><code>${s.goal}</code><br><span class="muted">partition ${ranges(s.partitions)}</span></td><td>${badge(s.state, ENDS[s.state])}${s.force ? badge('forced', 'warn') : nothing}${s.automatic ? badge('guardrail', 'warn') : nothing}</td>
     <td>${s.by}</td><td>${s.reason}</td><td>${s.edges.map((e) => html`<div>${e.from} → ${e.to}: ${e.state}${pause(e)}${
       e.gates.some((g) => g.state === 'skipped') ? html`, skipped ${e.gates.filter((g) => g.state === 'skipped').map((g) => g.name).join(', ')}` : nothing}</div>`)}${s.error ? html`<div class="bad">${s.error}</div>` : nothing}</td></tr>`);
-  return html`<section aria-labelledby="history"><h2 id="history">History</h2>${table('History of switches', ['begun', 'to', 'outcome', 'by', 'reason', 'edges'], rows, 'no switch was ever ordered')}</section>`;
+  return html`<section aria-labelledby="history"><h2 id="history">History</h2>${table('History of switches', ['begun', 'to', 'outcome', 'by', 'reason', 'edges'], rows, state.historyProblem ? `not known: ${state.historyProblem.message}` : 'no switch was ever ordered')}</section>`;
 }
 
 export function view() {
   if (!may('admin')) return html`<p class="note">${missing('admin') || 'Asking…'}. Who leads: ${store(state.health?.lead)}, ${state.health?.migration_mode ?? ''}.</p>${button('Dry run: ask the gates', 'admin', () => {})} ${button('Switch…', 'admin', () => {})}`;
-  const s = state.migration?.switch;
+  const s = underWay();
   return html`<section aria-labelledby="now"><h2 id="now">Now</h2>${road(false)}
-      ${s && !s.ended ? html`<p class="row">${button('Cancel this switch…', 'admin', () => cancel(s), { kind: 'danger' })}</p>` : nothing}${partitions(changed)}</section>
+      ${s ? html`<p class="row">${button('Cancel this switch…', 'admin', () => cancel(s), { kind: 'danger' })}</p>` : nothing}${partitions(changed)}</section>
     <section aria-labelledby="next"><h2 id="next">Next</h2>${choose()}${failure(problem)}${planView()}</section>
     ${historyView()}`;
 }

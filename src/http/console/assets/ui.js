@@ -1,7 +1,7 @@
 // Pieces that pages share. Text of anybody's data goes into templates as text, never as markup.
 
 import { html, nothing } from './vendor/lit-html.js';
-import { changed, missing } from './state.js';
+import { changed, missing, state } from './state.js';
 
 /** The address of a page of the console; every part is encoded. */
 export const href = (...parts) => `#/${parts.map((p) => encodeURIComponent(p)).join('/')}`;
@@ -69,27 +69,30 @@ export function dialogView() {
 /** Whether a dialog is open. */
 export const dialogOpen = () => !!asking;
 
+/** Closes it. What was sent cannot be called back: while that is under way, only what is still to come is stopped. */
 export function closeDialog() {
-  asking = null;
+  if (asking?.busy) asking.stopped = true;
+  else asking = null;
   changed();
 }
 
 /**
  * Asks before something is done. `typed`: what must be typed; `reason`: whether one must be given; `body`: what will
- * happen; `extra(form)`: more to choose, kept in `form`; `act(form)`: does it. Stays open, with the problem, when that fails.
+ * happen; `extra(form)`: more to choose, kept in `form`; `act(form, stopped)`: does it; `many`: one order after the other, and
+ * looks at `stopped()` between them. Stays open, with the problem, when that fails.
  */
-export function ask({ title, body, typed, reason, extra, label, kind = 'primary', act }) {
+export function ask({ title, body, typed, reason, extra, label, kind = 'primary', many = false, act }) {
   const form = { reason: '', typed: '' };
-  const dialog = { problem: null, busy: false };
-  const ready = () => (!typed || form.typed.trim() === typed) && (!reason || form.reason.trim()) && !dialog.busy;
+  const dialog = { problem: null, busy: false, stopped: false };
+  const ready = () => (!typed || form.typed.trim() === typed) && (!reason || form.reason.trim()) && !dialog.busy && !state.lost;
   const go = async (event) => {
     event.preventDefault();
     if (!ready()) return;
-    dialog.busy = true;
+    Object.assign(dialog, { busy: true, stopped: false });
     dialog.problem = null;
     changed();
     try {
-      await act(form);
+      await act(form, () => dialog.stopped);
       if (asking === dialog) asking = null;
     } catch (error) {
       dialog.problem = error;
@@ -107,7 +110,7 @@ export function ask({ title, body, typed, reason, extra, label, kind = 'primary'
     ${typed ? html`<label>Type <code>${typed}</code> to confirm <input type="text" required autocomplete="off" spellcheck="false"
       autocapitalize="off" .value=${form.typed} @input=${set('typed')}></label>` : nothing}
     ${failure(dialog.problem)}
-    <div class="row end"><button type="button" @click=${closeDialog}>Do nothing</button>
+    <div class="row end"><button type="button" ?disabled=${dialog.busy && !many} @click=${closeDialog}>${!dialog.busy ? 'Do nothing' : dialog.stopped ? 'Stopping…' : 'Stop'}</button>
     <button type="submit" class=${kind} ?disabled=${!ready()}>${dialog.busy ? 'Working…' : label}</button></div>
   </form>`;
   asking = dialog;
