@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::exit::Exit;
 use super::output::{Output, field, table};
 use super::remote::{Api, ApiError, Remote, component, failure};
+use crate::domain::ids::PartitionId;
+use crate::log::lead::Lead;
+use crate::migration;
+use crate::migration::switch_order::SwitchOrder;
 
 /// How often it is asked how far a switch is.
 const LOOK: Duration = Duration::from_millis(300);
@@ -30,11 +36,11 @@ pub struct Mode {
     #[command(flatten)]
     remote: Remote,
     /// legacy, dual_write or s3_only; without it, show how the migration stands
-    #[arg(value_parser = ["legacy", "dual_write", "s3_only"])]
-    target: Option<String>,
+    #[arg(value_parser = read_one::<migration::stage::Mode>(["legacy", "dual_write", "s3_only"]))]
+    target: Option<migration::stage::Mode>,
     /// Of dual_write, which store is to lead [default: the one that leads now]
-    #[arg(long, value_parser = ["postgres", "s3"])]
-    lead: Option<String>,
+    #[arg(long, value_parser = read_one::<Lead>(["postgres", "s3"]))]
+    lead: Option<Lead>,
     /// Why; kept in the history
     #[arg(long)]
     reason: Option<String>,
@@ -77,7 +83,7 @@ impl Mode {
             output.result(&switch, || "it ends at its next gate".to_owned())?;
             return Ok(Exit::Done);
         }
-        let Some(target) = &self.target else {
+        let Some(mode) = self.target else {
             let report = api.get("/api/v1/admin/migration").await?;
             output.result(&report, || standing(&report))?;
             return Ok(Exit::Done);
@@ -87,24 +93,19 @@ impl Mode {
             (None, true) => "a look at the gates".to_owned(),
             (None, false) => anyhow::bail!("--reason is needed: it is kept in the history"),
         };
-        let mut body = json!({
-            "mode": target,
-            "reason": reason,
-            "force": self.force,
-            "dry_run": self.dry_run,
-        });
-        if let Some(lead) = &self.lead {
-            body["lead"] = json!(lead);
-        }
-        if !self.partitions.is_empty() {
-            body["partitions"] = json!(self.partitions);
-        }
-        if let Some(percent) = self.percent {
-            body["percent"] = json!(percent);
-        }
+        let only: Vec<_> = self.partitions.iter().copied().map(PartitionId).collect();
+        let order = SwitchOrder {
+            mode,
+            lead: self.lead,
+            partitions: (!only.is_empty()).then_some(only),
+            percent: self.percent,
+            reason,
+            force: self.force,
+            dry_run: self.dry_run,
+        };
         let request = api
             .request(Method::POST, "/api/v1/admin/migration/mode")
-            .json(&body);
+            .json(&order);
         let answer = api.exchange(request).await?;
         let text: Value = serde_json::from_str(&answer.text).map_err(|_| ApiError::Odd {
             url: format!("{}/api/v1/admin/migration/mode", api.base()),
@@ -135,6 +136,15 @@ impl Mode {
             status => Err(failure(status, answer.retry_after, &text).into()),
         }
     }
+}
+
+/// A parser of one of these words, each of which is `T` as JSON.
+fn read_one<T>(words: impl Into<PossibleValuesParser>) -> impl TypedValueParser<Value = T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    let parser: PossibleValuesParser = words.into();
+    parser.try_map(|word| serde_json::from_value(Value::String(word)))
 }
 
 /// Watches a switch to its end.

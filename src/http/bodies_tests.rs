@@ -7,8 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
-use super::{admin, batch, databases, instances, jobs, json, migration, openapi, streams};
+use super::{admin, batch, databases, instances, jobs, json, openapi, streams};
 use crate::domain::class::definition::ClassDefinition;
+use crate::migration::switch_order::SwitchOrder;
 use crate::store::ports::read_model::query::QuerySpec;
 
 type Read = fn(&[u8]) -> Result<(), Problem>;
@@ -66,7 +67,7 @@ fn bodies() -> Vec<(&'static str, Read, Value)> {
         ),
         (
             "switchMode",
-            read::<migration::SwitchRequest>,
+            read::<SwitchOrder>,
             json!({"mode": "s3_only", "reason": "r"}),
         ),
         ("orderBackfill", read::<jobs::BackfillOrder>, job.clone()),

@@ -7,7 +7,7 @@ use actix_web::http::header::{LOCATION, RETRY_AFTER};
 use actix_web::{HttpResponse, web};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::HttpState;
 use super::extract::{Command, Params};
@@ -15,18 +15,12 @@ use super::path::SwitchPath;
 use super::problem::{self, Problem};
 use super::respond;
 use super::schema;
-use crate::domain::ids::PartitionId;
-use crate::log::lead::Lead;
-use crate::migration::ramp::Share;
-use crate::migration::stage::Mode;
 use crate::migration::switch::Switch;
-use crate::service::migration::{HISTORY_PAGE, Planned, SwitchAnswer, SwitchOrder};
+use crate::migration::switch_order::SwitchOrder;
+use crate::service::migration::{HISTORY_PAGE, Planned, SwitchAnswer};
 
 /// How long an order is waited for before it is answered 202: most edges take less.
 const WAIT: Duration = Duration::from_secs(5);
-
-/// Longest reason.
-const MAX_REASON: usize = 1000;
 
 /// How the migration stands, as this process knows it.
 #[utoipa::path(get, path = "/api/v1/admin/migration", operation_id = "getMigration", tag = "admin",
@@ -34,50 +28,6 @@ const MAX_REASON: usize = 1000;
         body = schema::Migration)))]
 pub async fn status(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     respond::json(HttpResponse::Ok(), &state.service.migration())
-}
-
-/// An order to bring partitions to another stage.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SwitchRequest {
-    /// The mode to reach. One that is further off is walked to edge by edge.
-    #[schema(value_type = schema::Mode)]
-    mode: Mode,
-    /// Of `dual_write`, which store is to lead; when absent the one that leads now.
-    #[schema(value_type = Option<schema::Lead>)]
-    lead: Option<Lead>,
-    /// Only these partitions.
-    #[schema(value_type = Option<Vec<u16>>)]
-    partitions: Option<Vec<PartitionId>>,
-    /// Only so many of the partitions, 1 to 100; those already there count.
-    percent: Option<u8>,
-    /// Why; recorded.
-    #[schema(min_length = 1, max_length = 1000)]
-    reason: String,
-    /// Skip gates of confidence (never those of data); recorded.
-    #[serde(default)]
-    force: bool,
-    /// Only say what the gates say.
-    #[serde(default)]
-    dry_run: bool,
-}
-
-impl SwitchRequest {
-    fn share(&self) -> Result<Share, Problem> {
-        match (&self.partitions, self.percent) {
-            (None, None) => Ok(Share::All),
-            (Some(partitions), None) => Ok(Share::Partitions(partitions.clone())),
-            (None, Some(percent)) => Ok(Share::Percent(percent)),
-            (Some(_), Some(_)) => {
-                let rule = "partitions and percent exclude each other";
-                Err(Problem::new(problem::VALIDATION_FAILED, rule).field(
-                    "percent",
-                    "exclusive",
-                    rule,
-                ))
-            }
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -95,7 +45,7 @@ struct SwitchBody<'a> {
 
 /// Switches the mode, or says what stands in the way.
 #[utoipa::path(post, path = "/api/v1/admin/migration/mode", operation_id = "switchMode",
-    tag = "admin", request_body = SwitchRequest,
+    tag = "admin", request_body = schema::SwitchOrder,
     responses(
         (status = 200, description = "It is so, or the dry run's answer", body = schema::SwitchAnswer),
         (status = 202, description = "It is walked; `Location` tells how far",
@@ -105,26 +55,12 @@ struct SwitchBody<'a> {
             body = schema::SwitchProblem)))]
 pub async fn switch_mode(
     state: web::Data<HttpState>,
-    command: Command<SwitchRequest>,
+    command: Command<SwitchOrder>,
 ) -> Result<HttpResponse, Problem> {
-    let request = command.body;
-    let reason = request.reason.trim();
-    if reason.is_empty() || reason.len() > MAX_REASON {
-        let rule = format!("must have 1 to {MAX_REASON} bytes: it is kept in the history");
-        let problem = Problem::new(problem::VALIDATION_FAILED, format!("reason {rule}"));
-        return Err(problem.field("reason", "length", rule));
-    }
-    let order = SwitchOrder {
-        mode: request.mode,
-        lead: request.lead,
-        share: request.share()?,
-        by: command.ctx.principal.to_string(),
-        reason: reason.to_owned(),
-        force: request.force,
-        dry_run: request.dry_run,
-        wait: WAIT,
-    };
-    let answer = state.service.switch_mode(order).await?;
+    let order = command.body;
+    let dry_run = order.dry_run;
+    let by = &command.ctx.principal;
+    let answer = state.service.switch_mode(order, by, WAIT).await?;
     let body = |status, may_begin, edges, switch| SwitchBody {
         status,
         may_begin,
@@ -134,7 +70,7 @@ pub async fn switch_mode(
     };
     match &answer {
         SwitchAnswer::Planned { edges, may_begin } => {
-            let status = if request.dry_run { "planned" } else { "done" };
+            let status = if dry_run { "planned" } else { "done" };
             let body = body(status, Some(*may_begin), Some(edges.as_slice()), None);
             respond::json(HttpResponse::Ok(), &body)
         }

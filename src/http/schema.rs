@@ -430,6 +430,28 @@ pub struct Switch {
     edges: Vec<SwitchEdge>,
 }
 
+/// An order to bring partitions to another stage.
+#[derive(ToSchema)]
+pub struct SwitchOrder {
+    /// The mode to reach. One that is further off is walked to edge by edge.
+    mode: Mode,
+    /// Of `dual_write`, which store is to lead; when absent the one that leads now.
+    lead: Option<Lead>,
+    /// Only these partitions.
+    partitions: Option<Vec<u16>>,
+    /// Only so many of the partitions, 1 to 100; those already there count.
+    percent: Option<u8>,
+    /// Why; recorded.
+    #[schema(min_length = 1, max_length = 1000)]
+    reason: String,
+    /// Skip gates of confidence (never those of data); recorded.
+    #[schema(default = false)]
+    force: Option<bool>,
+    /// Only say what the gates say.
+    #[schema(default = false)]
+    dry_run: Option<bool>,
+}
+
 /// The answer to an order to switch.
 #[derive(ToSchema)]
 pub struct SwitchAnswer {

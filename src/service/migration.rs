@@ -12,20 +12,20 @@ use uuid::Uuid;
 use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
 use crate::actors::migration_mode::{
-    Cancel, MigrationModeActor, Ordered, PartitionRegistry, SwitchRequest,
+    Cancel, MigrationModeActor, PartitionRegistry, SwitchError, SwitchMode,
 };
 use crate::actors::mirrors::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::domain::ids::{Offset, PartitionId};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, Violation};
 use crate::log::lead::Lead;
-use crate::migration::ramp::{Share, to_move};
 use crate::migration::record::Step;
 use crate::migration::stage::{Mode, StageKind, Whole};
 use crate::migration::switch::Switch;
+use crate::migration::switch_order::{InvalidOrder, SwitchOrder};
 use crate::store::ports::migration_table::MigrationTable;
 
-pub use crate::actors::migration_mode::Planned;
+pub use crate::actors::migration_mode::{Planned, SwitchAnswer};
 
 /// Switches on a page of the history at most.
 pub const HISTORY_PAGE: usize = 100;
@@ -98,52 +98,6 @@ pub struct MigrationReport {
     pub switch: Option<Switch>,
 }
 
-/// An order to switch.
-#[derive(Debug, Clone)]
-pub struct SwitchOrder {
-    /// The mode to reach.
-    pub mode: Mode,
-    /// Of `dual_write`, who is to lead.
-    pub lead: Option<Lead>,
-    /// Which partitions.
-    pub share: Share,
-    /// Who orders it.
-    pub by: String,
-    /// Why.
-    pub reason: String,
-    /// Skip gates of confidence.
-    pub force: bool,
-    /// Only say what the gates say.
-    pub dry_run: bool,
-    /// How long to wait for its end before answering.
-    pub wait: Duration,
-}
-
-/// What became of an order.
-#[derive(Debug, Clone)]
-pub enum SwitchAnswer {
-    /// What was asked for is so, or only the gates were asked for.
-    Planned {
-        /// The edges on the way, none when nothing is to be done.
-        edges: Vec<Planned>,
-        /// Whether the walk could begin now.
-        may_begin: bool,
-    },
-    /// Gates do not hold.
-    Refused {
-        /// The record of it.
-        switch: Switch,
-        /// The edges on the way, with what their gates say.
-        edges: Vec<Planned>,
-    },
-    /// Another switch is under way.
-    Busy(Option<Switch>),
-    /// It has ended within the wait.
-    Ended(Switch),
-    /// It goes on.
-    Walking(Switch),
-}
-
 impl Service {
     /// How the migration stands, as this process knows it.
     pub fn migration(&self) -> MigrationReport {
@@ -207,47 +161,30 @@ impl Service {
         })
     }
 
-    /// Orders a switch; 400 for one that cannot be meant.
-    pub async fn switch_mode(&self, order: SwitchOrder) -> Result<SwitchAnswer, ServiceError> {
+    /// Carries out an order of `by`, and waits up to `wait` for its end; an order that cannot be meant
+    /// is refused.
+    pub async fn switch_mode(
+        &self,
+        order: SwitchOrder,
+        by: &str,
+        wait: Duration,
+    ) -> Result<SwitchAnswer, ServiceError> {
         self.migration_table()?;
-        let parts = &self.parts.migration;
-        // The rows decide: what was published may be old.
-        parts.registry.refresh().await?;
-        let Some(stages) = parts.registry.stages() else {
-            return Err(ServiceError::Unavailable {
-                dependency: "migration",
-                message: "not every partition is known to be led yet".into(),
-                retry_after: RETRY_AFTER,
-            });
-        };
-        let from = Whole::of(&stages).map_or(StageKind::S3Only, |w| w.stage);
-        let goal = StageKind::asked(order.mode, order.lead, from)
-            .map_err(|e| Refusal::invalid("no_such_stage", e.to_string()))?;
-        let partitions = to_move(&stages, goal, &order.share)
-            .map_err(|e| Refusal::invalid("invalid_share", e.to_string()))?;
-        let message = SwitchRequest {
-            goal,
-            partitions,
-            by: order.by,
-            reason: order.reason,
-            force: order.force,
-            dry_run: order.dry_run,
+        let message = SwitchMode {
+            order,
+            by: by.to_owned(),
             automatic: false,
         };
-        let ordered = parts.actor.call(message).await.map_err(|_| {
-            let message = "the actor that walks switches is being restarted".to_owned();
-            ServiceError::Unavailable {
-                dependency: "migration",
-                message,
-                retry_after: RETRY_AFTER,
-            }
-        })??;
-        Ok(match ordered {
-            Ordered::Planned { edges, may_begin } => SwitchAnswer::Planned { edges, may_begin },
-            Ordered::Refused { switch, edges } => SwitchAnswer::Refused { switch, edges },
-            Ordered::Busy(switch) => SwitchAnswer::Busy(switch),
-            Ordered::Walking(switch) => self.await_switch(switch, order.wait).await,
-        })
+        let answered = self.parts.migration.actor.call(message).await;
+        let answered = answered
+            .map_err(|_| unavailable("the actor that walks switches is being restarted"))?;
+        match answered {
+            Ok(SwitchAnswer::Walking(switch)) => Ok(self.await_switch(switch, wait).await),
+            Ok(answer) => Ok(answer),
+            Err(SwitchError::Store(error)) => Err(error.into()),
+            Err(SwitchError::Unknown) => Err(unavailable(&SwitchError::Unknown.to_string())),
+            Err(SwitchError::Invalid(error)) => Err(invalid_order(&error).into()),
+        }
     }
 
     /// Waits a while for the end of a switch that this process drives.
@@ -301,4 +238,27 @@ impl Service {
     ) -> Result<Vec<Switch>, ServiceError> {
         Ok(self.migration_table()?.switches(limit, before).await?)
     }
+}
+
+fn unavailable(message: &str) -> ServiceError {
+    ServiceError::Unavailable {
+        dependency: "migration",
+        message: message.to_owned(),
+        retry_after: RETRY_AFTER,
+    }
+}
+
+fn invalid_order(error: &InvalidOrder) -> Refusal {
+    let message = error.to_string();
+    let (field, code) = match error {
+        InvalidOrder::Stage(_) => return Refusal::invalid("no_such_stage", message),
+        InvalidOrder::Share(_) => return Refusal::invalid("invalid_share", message),
+        InvalidOrder::Reason => ("reason", "length"),
+        InvalidOrder::TwoShares => ("percent", "exclusive"),
+    };
+    Refusal::violations(vec![Violation {
+        field: field.into(),
+        code,
+        message,
+    }])
 }

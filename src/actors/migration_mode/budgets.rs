@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::walk::Walker;
-use super::{MigrationModeDeps, Ordered, SwitchRequest, consider, drive};
+use super::{MigrationModeDeps, SwitchAnswer, SwitchMode, consider, drive};
 use crate::metrics;
 use crate::migration::guardrail::{Breach, Judgement};
 use crate::migration::stage::StageKind;
+use crate::migration::switch_order::SwitchOrder;
 use crate::store::backoff::Backoff;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -80,23 +81,28 @@ async fn walk_back(deps: &MigrationModeDeps, walker: &Walker, breach: Breach) {
         .collect();
     tracing::error!(%breach, %goal, from = %furthest,
         "a budget was exceeded for too long: walking one edge back, to {goal}");
-    let order = SwitchRequest {
-        goal,
-        partitions,
-        by: "guardrail".into(),
-        reason: breach.to_string(),
+    let order = SwitchOrder {
+        partitions: Some(partitions),
         force: true,
-        dry_run: false,
+        ..SwitchOrder::to(goal, breach.to_string())
+    };
+    let message = SwitchMode {
+        order,
+        by: "guardrail".into(),
         automatic: true,
     };
-    match consider(deps, order).await {
-        Ok(Ordered::Walking(switch)) => drive(deps, walker, switch).await,
-        Ok(Ordered::Refused { switch, .. }) => tracing::error!(
+    match consider(deps, message).await {
+        Ok(SwitchAnswer::Walking(switch)) => drive(deps, walker, switch).await,
+        Ok(SwitchAnswer::Refused { switch, .. }) => tracing::error!(
             switch = %switch.id,
             "the way back cannot be walked: its gates do not hold"
         ),
-        Ok(Ordered::Busy(_)) => tracing::error!("the way back waits: another switch is under way"),
-        Ok(Ordered::Planned { .. }) => tracing::info!("the way back is walked already"),
+        Ok(SwitchAnswer::Busy(_)) => {
+            tracing::error!("the way back waits: another switch is under way")
+        }
+        Ok(SwitchAnswer::Planned { .. } | SwitchAnswer::Ended(_)) => {
+            tracing::info!("the way back is walked already")
+        }
         Err(error) => tracing::error!(%error, "the way back cannot be walked now"),
     }
 }

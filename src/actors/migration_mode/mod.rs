@@ -32,10 +32,9 @@ use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
 use super::write_stats::WriteStats;
 use crate::clock::new_uuid;
-use crate::domain::ids::PartitionId;
 use crate::migration::record::Step;
-use crate::migration::stage::StageKind;
 use crate::migration::switch::{Switch, SwitchState};
+use crate::migration::switch_order::{Errand, InvalidOrder, SwitchOrder};
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 
@@ -77,24 +76,30 @@ pub struct MigrationModeActor {
     deps: Arc<MigrationModeDeps>,
 }
 
-/// An order to switch; answered when the walk has begun, or is refused.
+/// Carries out an order to switch; answered when the walk has begun, or is refused.
 #[derive(Message)]
-#[rtype(result = "Result<Ordered, StoreError>")]
-pub struct SwitchRequest {
-    /// The stage to reach.
-    pub goal: StageKind,
-    /// The partitions that are to reach it.
-    pub partitions: Vec<PartitionId>,
+#[rtype(result = "Result<SwitchAnswer, SwitchError>")]
+pub struct SwitchMode {
+    /// What is ordered.
+    pub order: SwitchOrder,
     /// Who orders it.
     pub by: String,
-    /// Why.
-    pub reason: String,
-    /// Skip gates of confidence.
-    pub force: bool,
-    /// Only say what the gates say.
-    pub dry_run: bool,
     /// Ordered by the service itself.
     pub automatic: bool,
+}
+
+/// Why nothing became of an order.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// It cannot be meant.
+    #[error(transparent)]
+    Invalid(#[from] InvalidOrder),
+    /// Not every partition is known to be led yet.
+    #[error("not every partition is known to be led yet")]
+    Unknown,
+    /// A store failed; whether a switch was begun shows in the history.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Ends a switch at its next gate; false when this process does not drive it.
@@ -102,27 +107,29 @@ pub struct SwitchRequest {
 #[rtype(result = "bool")]
 pub struct Cancel(pub Uuid);
 
-/// What became of a request to switch.
+/// What became of an order to switch.
 #[derive(Debug, Clone)]
-pub enum Ordered {
+pub enum SwitchAnswer {
     /// Nothing was to be done, or only asked: what the gates say.
     Planned {
-        /// The edges on the way.
+        /// The edges on the way, none when nothing is to be done.
         edges: Vec<Planned>,
-        /// Whether the walk could begin.
+        /// Whether the walk could begin now.
         may_begin: bool,
     },
     /// A gate does not hold; recorded in the history.
     Refused {
         /// The record.
         switch: Switch,
-        /// The edges on the way.
+        /// The edges on the way, with what their gates say.
         edges: Vec<Planned>,
     },
     /// Another switch is under way.
     Busy(Option<Switch>),
     /// It is walked.
     Walking(Switch),
+    /// It was walked, and has ended while it was waited for.
+    Ended(Switch),
 }
 
 impl Actor for MigrationModeActor {
@@ -258,14 +265,15 @@ async fn drive(deps: &MigrationModeDeps, walker: &Walker, switch: Switch) {
     deps.driving.store(false, Ordering::Release);
 }
 
-impl Handler<SwitchRequest> for MigrationModeActor {
-    type Result = ResponseActFuture<Self, Result<Ordered, StoreError>>;
+impl Handler<SwitchMode> for MigrationModeActor {
+    type Result = ResponseActFuture<Self, Result<SwitchAnswer, SwitchError>>;
 
-    fn handle(&mut self, request: SwitchRequest, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: SwitchMode, _: &mut Self::Context) -> Self::Result {
         let deps = self.deps.clone();
-        let consider = async move { consider(&deps, request).await };
-        Box::pin(consider.into_actor(self).map(|ordered, actor, ctx| {
-            if let (Ok(Ordered::Walking(switch)), Some(walker)) = (&ordered, &actor.deps.walker) {
+        let consider = async move { consider(&deps, message).await };
+        Box::pin(consider.into_actor(self).map(|answer, actor, ctx| {
+            if let (Ok(SwitchAnswer::Walking(switch)), Some(walker)) = (&answer, &actor.deps.walker)
+            {
                 let (deps, walker) = (actor.deps.clone(), walker.clone());
                 let switch = switch.clone();
                 // Before anyone else's eyes fall on it.
@@ -274,30 +282,39 @@ impl Handler<SwitchRequest> for MigrationModeActor {
                 let walk = async move { drive(&deps, &walker, switch).await };
                 ctx.spawn(walk.into_actor(actor));
             }
-            ordered
+            answer
         }))
     }
 }
 
-async fn consider(deps: &MigrationModeDeps, request: SwitchRequest) -> Result<Ordered, StoreError> {
+async fn consider(
+    deps: &MigrationModeDeps,
+    SwitchMode {
+        order,
+        by,
+        automatic,
+    }: SwitchMode,
+) -> Result<SwitchAnswer, SwitchError> {
     let Some(walker) = &deps.walker else {
-        return Ok(Ordered::Busy(None));
+        return Ok(SwitchAnswer::Busy(None));
     };
-    let edges = walker
-        .plan(&request.partitions, request.goal, request.force)
-        .await?;
+    // The rows decide: what was published may be old.
+    deps.registry.refresh().await?;
+    let stages = deps.registry.stages().ok_or(SwitchError::Unknown)?;
+    let Errand { goal, partitions } = order.errand(&stages)?;
+    let edges = walker.plan(&partitions, goal, order.force).await?;
     let may_begin = Walker::may_begin(&edges);
-    if request.dry_run || edges.is_empty() {
-        return Ok(Ordered::Planned { edges, may_begin });
+    if order.dry_run || edges.is_empty() {
+        return Ok(SwitchAnswer::Planned { edges, may_begin });
     }
     let mut switch = Switch {
         id: new_uuid(),
-        goal: request.goal,
-        partitions: request.partitions,
-        by: request.by,
-        reason: request.reason,
-        force: request.force,
-        automatic: request.automatic,
+        goal,
+        partitions,
+        by,
+        reason: order.reason.trim().to_owned(),
+        force: order.force,
+        automatic,
         begun: deps.registry.clock().now(),
         ended: None,
         state: SwitchState::Walking,
@@ -314,9 +331,9 @@ async fn consider(deps: &MigrationModeDeps, request: SwitchRequest) -> Result<Or
         .begin_switch(&switch, &walker.driver, PATIENCE)
         .await?;
     Ok(match (begun, may_begin) {
-        (false, _) => Ordered::Busy(walker.table.current_switch().await?),
-        (true, true) => Ordered::Walking(switch),
-        (true, false) => Ordered::Refused { switch, edges },
+        (false, _) => SwitchAnswer::Busy(walker.table.current_switch().await?),
+        (true, true) => SwitchAnswer::Walking(switch),
+        (true, false) => SwitchAnswer::Refused { switch, edges },
     })
 }
 

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 
 use crate::cli::output::{Output, field};
 use crate::cli::remote::{Api, ApiError};
+use crate::migration::stage::StageKind;
+use crate::migration::switch_order::SwitchOrder;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -21,15 +23,15 @@ const STEP_WITHIN: Duration = Duration::from_secs(120);
 
 const MODE: &str = "/api/v1/admin/migration/mode";
 
-/// The road as the demo walks it: mode, lead, and whether gates of confidence are skipped, which
+/// The road as the demo walks it: the stage to reach, and whether gates of confidence are skipped, which
 /// ask for hours that a demo does not have.
-const ROAD: [(&str, Option<&str>, bool); 5] = [
-    ("dual_write", Some("postgres"), false),
+const ROAD: [(StageKind, bool); 5] = [
+    (StageKind::DualWritePostgres, false),
     // Here stand the backfill and the verification; without them S3 would not be let lead.
-    ("dual_write", Some("s3"), false),
-    ("s3_only", None, true),
-    ("legacy", None, true),
-    ("s3_only", None, true),
+    (StageKind::DualWriteS3, false),
+    (StageKind::S3Only, true),
+    (StageKind::Legacy, true),
+    (StageKind::S3Only, true),
 ];
 
 /// One step that was walked.
@@ -59,9 +61,9 @@ pub struct Road {
 /// Walks it; `current` is the service, wherever it is after a restart.
 pub async fn walk(current: &watch::Receiver<Api>, output: Output) -> anyhow::Result<Road> {
     let mut road = Road::default();
-    for (i, (mode, lead, force)) in ROAD.into_iter().enumerate() {
+    for (i, (goal, force)) in ROAD.into_iter().enumerate() {
         let begun = Instant::now();
-        let switch = switch(current, mode, lead, force).await?;
+        let switch = switch(current, goal, force).await?;
         let walked = walked(&switch, begun.elapsed());
         output.note(&format!(
             "{}: {}{}",
@@ -106,16 +108,18 @@ fn passes(status: StatusCode, code: &str) -> bool {
 
 async fn switch(
     current: &watch::Receiver<Api>,
-    mode: &str,
-    lead: Option<&str>,
+    goal: StageKind,
     force: bool,
 ) -> anyhow::Result<Value> {
     let begun = Instant::now();
-    let body = json!({"mode": mode, "lead": lead, "reason": "demo", "force": force});
+    let order = SwitchOrder {
+        force,
+        ..SwitchOrder::to(goal, "demo")
+    };
     loop {
-        anyhow::ensure!(begun.elapsed() < STEP_WITHIN, "{mode} was not reached");
+        anyhow::ensure!(begun.elapsed() < STEP_WITHIN, "{goal} was not reached");
         let api = current.borrow().clone();
-        let request = api.request(Method::POST, MODE).json(&body);
+        let request = api.request(Method::POST, MODE).json(&order);
         let answer = match api.exchange(request).await {
             Ok(answer) => answer,
             Err(ApiError::Unreachable { .. }) => {
@@ -136,7 +140,7 @@ async fn switch(
             status if passes(status, text["code"].as_str().unwrap_or_default()) => {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            status => anyhow::bail!("{mode}: {status} {text}"),
+            status => anyhow::bail!("{goal}: {status} {text}"),
         }
     }
 }

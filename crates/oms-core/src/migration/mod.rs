@@ -33,6 +33,7 @@ pub mod ramp;
 pub mod record;
 pub mod stage;
 pub mod switch;
+pub mod switch_order;
 pub mod unread;
 
 #[cfg(test)]
