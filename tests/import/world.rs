@@ -189,7 +189,7 @@ impl World {
                 if object.header.kind != oms::log::object::CommitKind::Events {
                     continue;
                 }
-                for span in &object.lines {
+                for span in object.lines.iter() {
                     let bytes = &object.bytes[span.start as usize..span.end as usize];
                     let event = Event::of(bytes);
                     let stream = streams.entry(event.stream.clone()).or_default();

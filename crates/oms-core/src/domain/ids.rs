@@ -9,47 +9,18 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+pub use stream_name::{StreamKey, StreamName};
+
+mod stream_name;
 
 /// Longest id component in bytes: keeps S3 keys (limit 1,024 bytes) and index entries bounded.
 pub const MAX_COMPONENT_BYTES: usize = 200;
 
 /// Stream types owned by the ontology; programs with their own domain may not append to them.
 pub const RESERVED_STREAM_TYPES: [&str; 3] = ["database", "class", "instance"];
-
-/// Everything outside `A-Za-z0-9-_.~:@` is encoded in a component of a stream id. `.` and `..`
-/// as whole components are refused by [`StreamName::new`], since S3 clients normalise them.
-const COMPONENT: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'&')
-    .add(b'\'')
-    .add(b'(')
-    .add(b')')
-    .add(b'*')
-    .add(b'+')
-    .add(b',')
-    .add(b'/')
-    .add(b';')
-    .add(b'<')
-    .add(b'=')
-    .add(b'>')
-    .add(b'?')
-    .add(b'[')
-    .add(b'\\')
-    .add(b']')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}')
-    .add(b'!')
-    .add(b'$');
 
 /// An id that breaks its rule; the text says which rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,129 +132,11 @@ text_id!(
     "must match [A-Za-z][A-Za-z0-9_.:-]{0,99}"
 );
 
-fn is_component(text: &str) -> bool {
+pub(super) fn is_component(text: &str) -> bool {
     (1..=MAX_COMPONENT_BYTES).contains(&text.len())
         && text != "."
         && text != ".."
         && !text.chars().any(|c| c.is_control() || c == '/')
-}
-
-/// A stream: one aggregate's events, named `type/id`. The id of an ontology stream is made of
-/// percent-encoded components joined by `/`; a plain stream's id is one such component.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamName {
-    name: Arc<str>,
-    type_bytes: u16,
-}
-
-impl StreamName {
-    /// Names a stream of `stream_type` by id components; each is checked and encoded.
-    pub fn new(stream_type: &StreamType, components: &[&str]) -> Result<Self, InvalidId> {
-        if components.is_empty() || !components.iter().all(|c| is_component(c)) {
-            return Err(InvalidId {
-                what: "stream id",
-                rule: "must be 1 to 200 bytes without control characters or '/', and not '.' or '..'",
-            });
-        }
-        let mut name = String::with_capacity(64);
-        name.push_str(stream_type.as_str());
-        for component in components {
-            name.push('/');
-            name.extend(utf8_percent_encode(component, COMPONENT));
-        }
-        Ok(Self {
-            name: name.into(),
-            type_bytes: stream_type.as_str().len() as u16,
-        })
-    }
-
-    /// Rebuilds a stream from an envelope's `streamtype` and `streamid`, as stored.
-    pub fn from_stored(stream_type: &str, stream_id: &str) -> Self {
-        let mut name = String::with_capacity(stream_type.len() + 1 + stream_id.len());
-        name.push_str(stream_type);
-        name.push('/');
-        name.push_str(stream_id);
-        Self {
-            name: name.into(),
-            type_bytes: stream_type.len() as u16,
-        }
-    }
-
-    /// The stream of a database.
-    pub fn database(db: &DatabaseName) -> Self {
-        Self::of("database", &[db.as_str()])
-    }
-
-    /// The stream of an ontology class.
-    pub fn class(db: &DatabaseName, class: &ClassId) -> Self {
-        Self::of("class", &[db.as_str(), class.as_str()])
-    }
-
-    /// The stream of an instance.
-    pub fn instance(db: &DatabaseName, class: &ClassId, id: &InstanceId) -> Self {
-        Self::of("instance", &[db.as_str(), class.as_str(), id.as_str()])
-    }
-
-    fn of(stream_type: &str, components: &[&str]) -> Self {
-        let mut id = String::with_capacity(64);
-        for (i, component) in components.iter().enumerate() {
-            if i > 0 {
-                id.push('/');
-            }
-            id.extend(utf8_percent_encode(component, COMPONENT));
-        }
-        Self::from_stored(stream_type, &id)
-    }
-
-    /// The whole name, `type/id`.
-    pub fn as_str(&self) -> &str {
-        &self.name
-    }
-
-    /// The type part.
-    pub fn stream_type(&self) -> &str {
-        &self.name[..usize::from(self.type_bytes)]
-    }
-
-    /// The id part: encoded components joined by `/`.
-    pub fn id(&self) -> &str {
-        &self.name[usize::from(self.type_bytes) + 1..]
-    }
-
-    /// The id's components, decoded.
-    pub fn components(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        self.id()
-            .split('/')
-            .map(|c| percent_decode_str(c).decode_utf8_lossy())
-    }
-
-    /// The key under which indexes know this stream.
-    pub fn key(&self) -> StreamKey {
-        let digest = Sha256::digest(self.name.as_bytes());
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        StreamKey(u128::from_be_bytes(bytes))
-    }
-}
-
-impl fmt::Display for StreamName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-/// First 128 bits of the SHA-256 of a stream's name. Stands for the stream in indexes: two streams
-/// would have to collide on 128 bits of a cryptographic hash to be confused, and a read would
-/// still notice, since every event carries its stream's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamKey(pub u128);
-
-impl StreamKey {
-    /// The partition this stream lives in, of `partitions` (at least 1). Part of the storage
-    /// format: it must never change for an existing store.
-    pub fn partition(self, partitions: u16) -> PartitionId {
-        PartitionId(((self.0 >> 64) as u64 % u64::from(partitions.max(1))) as u16)
-    }
 }
 
 /// A shard of the log; a stream lives in exactly one, by hash.
@@ -442,27 +295,6 @@ impl CommandId {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_components_and_never_joined_ambiguously() {
-        let t = StreamType::new("order").unwrap();
-        let a = StreamName::new(&t, &["a", "b"]).unwrap();
-        assert_eq!(a.as_str(), "order/a/b");
-        assert!(StreamName::new(&t, &["a/b"]).is_err());
-        let odd = StreamName::new(&t, &["50% off & ünïcode"]).unwrap();
-        assert_eq!(odd.components().next().unwrap(), "50% off & ünïcode");
-        assert!(odd.as_str().is_ascii());
-        assert!(StreamName::new(&t, &[".."]).is_err());
-        assert_eq!(StreamName::from_stored(odd.stream_type(), odd.id()), odd);
-    }
-
-    #[test]
-    fn partition_of_a_stream_is_part_of_the_format() {
-        let t = StreamType::new("order").unwrap();
-        let name = StreamName::new(&t, &["1"]).unwrap();
-        // Golden: changing this breaks every existing store.
-        assert_eq!(name.key().partition(4), PartitionId(2));
-    }
 
     #[test]
     fn no_key_of_a_single_command_stands_for_an_item_of_a_batch() {

@@ -118,6 +118,11 @@ impl Refusal {
         )
     }
 
+    /// Whether the caller's expected version is not the current one.
+    pub fn is_version_mismatch(&self) -> bool {
+        matches!(self.kind, RefusalKind::VersionMismatch { .. })
+    }
+
     /// 412.
     pub fn version_mismatch(expected: impl Into<VersionSet>, actual: Version) -> Self {
         let expected = expected.into();

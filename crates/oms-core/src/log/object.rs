@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -115,7 +116,7 @@ impl From<ControlRecord> for Leadership {
 #[error("commit object is damaged: {0}")]
 pub struct CorruptObject(pub String);
 
-/// A commit object with the places of its lines.
+/// A commit object with the places of its lines. Clones share what is large.
 #[derive(Debug, Clone)]
 pub struct CommitObject {
     /// Line 0.
@@ -123,7 +124,9 @@ pub struct CommitObject {
     /// The object, as stored.
     pub bytes: Bytes,
     /// Each further line's bytes, without its end.
-    pub lines: Vec<Range<u32>>,
+    pub lines: Arc<[Range<u32>]>,
+    /// Made when it is first asked for.
+    hash: OnceLock<ObjectHash>,
 }
 
 impl CommitObject {
@@ -143,7 +146,8 @@ impl CommitObject {
         Self {
             header,
             bytes: bytes.into(),
-            lines,
+            lines: lines.into(),
+            hash: OnceLock::new(),
         }
     }
 
@@ -196,13 +200,15 @@ impl CommitObject {
         Ok(Self {
             header,
             bytes,
-            lines,
+            lines: lines.into(),
+            hash: OnceLock::new(),
         })
     }
 
-    /// SHA-256 of the object, the `prev` of its successor.
+    /// SHA-256 of the object, the `prev` of its successor. Computed at the first call, up to some
+    /// milliseconds for a large object: not the first time under a lock.
     pub fn hash(&self) -> ObjectHash {
-        ObjectHash::of(&self.bytes)
+        *self.hash.get_or_init(|| ObjectHash::of(&self.bytes))
     }
 
     /// Line `i` (from 0, the header not counted).
