@@ -146,7 +146,7 @@ pub fn start(supervisor: &Supervisor, deps: WriteSideDeps) -> WriteSide {
         heads.clone(),
         writers,
         states.clone(),
-        deps.event_store.batch_bytes,
+        &deps.event_store,
     );
     let registry = Arc::new(PartitionRegistry::new(PartitionRegistryDeps {
         writer: writer.clone(),

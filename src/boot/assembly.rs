@@ -243,6 +243,8 @@ pub fn start(
             commands: config.actors.max_command_bytes,
         },
     }));
+    let idle_after = config.actors.idle_after;
+    housekeeping.push(housekeeping::sweep_caches(&io, service.clone(), idle_after));
     if let Some(room) = room {
         let watch = housekeeping::watch_room(&io, room, config.data_dir.clone());
         housekeeping.push(watch);
@@ -300,6 +302,7 @@ fn event_store_settings(config: &Config) -> EventStoreSettings {
     EventStoreSettings {
         batch_events: log.batch_events,
         batch_bytes: log.batch_bytes,
+        read_bytes: config.actors.max_read_bytes,
         max_event_bytes: log.max_event_bytes,
         linger: log.linger,
         append_deadline: log.append_deadline,

@@ -13,6 +13,7 @@ use crate::domain::aggregate::Aggregate;
 use crate::embedded::space::free_bytes;
 use crate::metrics::recent::{EVERY, Recent};
 use crate::metrics::{self, Exporter};
+use crate::service::Service;
 use crate::store::adapters::postgres::Postgres;
 use crate::store::disk_space::DiskSpace;
 use crate::store::io_runtime::IoRuntime;
@@ -75,6 +76,17 @@ pub fn sweep<A: Aggregate + Unpin>(
         loop {
             ticks.tick().await;
             registry.sweep();
+        }
+    })
+}
+
+/// Lets go of what is kept for a next time that did not come within `idle_after`.
+pub fn sweep_caches(io: &IoRuntime, service: Arc<Service>, idle_after: Duration) -> JoinHandle<()> {
+    io.spawn(async move {
+        let mut ticks = interval(MEASURE_EVERY);
+        loop {
+            ticks.tick().await;
+            service.sweep_caches(idle_after);
         }
     })
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::domain::ids::PartitionId;
+use crate::embedded::private;
 use crate::log::lead::Leadership;
 use crate::migration::partition_state::PartitionStates;
 use crate::store::io_runtime::IoRuntime;
@@ -38,10 +39,19 @@ pub fn load(data_dir: &Path) -> anyhow::Result<Leads> {
 
 fn save(path: &Path, leads: &Leads) -> io::Result<()> {
     let fresh = path.with_extension("json.new");
-    let mut file = fs::File::create(&fresh)?;
+    let mut options = private::options();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&fresh)?;
     file.write_all(&serde_json::to_vec(leads)?)?;
     file.sync_all()?;
-    fs::rename(&fresh, path)
+    fs::rename(&fresh, path)?;
+    match path.parent() {
+        Some(dir) => fs::File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// Notes every change of the lead, as long as it is not ended.

@@ -175,7 +175,7 @@ fn announce(
         pid: std::process::id(),
         http: http.clone(),
         s3: embedded.s3_reader.clone(),
-        postgres: embedded.postgres.clone(),
+        postgres: embedded.postgres_reader.clone(),
         kafka: embedded.kafka.clone(),
     };
     if stack.data_dir().is_some() {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use super::{cores, duration};
+use crate::actors::event_store::READ_BYTES;
 use crate::domain::property::compile::MAX_CHAIN_BYTES;
 
 /// About 0.1 GB plus the entities' own state.
@@ -46,6 +47,9 @@ pub struct ActorsConfig {
     pub class_cache_bytes: u64,
     /// Most bytes that commands about large things hold together; beyond it they are answered 503.
     pub max_command_bytes: usize,
+    /// Most bytes of events that large pages and states that are being rebuilt hold together; beyond it
+    /// they wait.
+    pub max_read_bytes: usize,
     /// An aggregate nobody asked for this long is dropped from memory.
     #[serde(with = "duration")]
     pub idle_after: Duration,
@@ -63,6 +67,7 @@ impl Default for ActorsConfig {
             max_live_bytes: MAX_LIVE_BYTES,
             class_cache_bytes: CLASS_CACHE_BYTES,
             max_command_bytes: MAX_COMMAND_BYTES,
+            max_read_bytes: READ_BYTES,
             idle_after: IDLE_AFTER,
             per_entity_limit: PER_ENTITY_LIMIT,
             snapshot_every: SNAPSHOT_EVERY,
@@ -95,6 +100,11 @@ impl ActorsConfig {
         problems.require(
             (1 << 20..=u32::MAX as usize).contains(&self.max_command_bytes),
             "actors.max_command_bytes",
+            "must be between 1048576 and 4294967295",
+        );
+        problems.require(
+            (1 << 20..=u32::MAX as usize).contains(&self.max_read_bytes),
+            "actors.max_read_bytes",
             "must be between 1048576 and 4294967295",
         );
         problems.require(

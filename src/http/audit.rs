@@ -15,7 +15,7 @@ use super::HttpState;
 use super::auth::Access;
 use super::databases::page_limit;
 use super::extract::{Caller, Params};
-use super::headers::REQUEST_ID;
+use super::headers::{REQUEST_ID, client_request_id};
 use super::limits::HttpLimits;
 use super::problem::{self, Problem};
 use super::respond;
@@ -30,6 +30,8 @@ pub struct Audited {
     order: bool,
     route: &'static str,
     principal: Option<Arc<str>>,
+    /// An order that was let in and is not answered yet.
+    unanswered: Option<HttpRequest>,
 }
 
 /// In the request: its body is to be kept.
@@ -67,16 +69,19 @@ impl Audited {
             order,
             route,
             principal: None,
+            unanswered: None,
         }
     }
 
     /// The caller has the role.
-    pub fn let_in(&mut self, principal: &Arc<str>) {
+    pub fn let_in(&mut self, principal: &Arc<str>, request: &HttpRequest) {
         self.principal = Some(principal.clone());
+        self.unanswered = self.order.then(|| request.clone());
     }
 
     /// Records what is to be recorded.
-    pub fn answered(self, response: &ServiceResponse<BoxBody>) {
+    pub fn answered(mut self, response: &ServiceResponse<BoxBody>) {
+        self.unanswered = None;
         let Some(trail) = &self.trail else {
             return;
         };
@@ -87,8 +92,8 @@ impl Audited {
             return;
         }
         let request = response.request();
-        let principal = match self.principal {
-            Some(principal) => Some(principal),
+        let principal = match &self.principal {
+            Some(principal) => Some(principal.clone()),
             None => self.limits.auth.recognise(request.headers()),
         };
         let extensions = request.extensions();
@@ -115,6 +120,32 @@ impl Audited {
         });
     }
 }
+
+/// A caller whose connection breaks takes the handler with it, not what it has begun.
+impl Drop for Audited {
+    fn drop(&mut self) {
+        let (Some(trail), Some(request)) = (&self.trail, self.unanswered.take()) else {
+            return;
+        };
+        let extensions = request.extensions();
+        let id = client_request_id(request.headers());
+        trail.record(&Answered {
+            kind: AuditKind::Command,
+            principal: self.principal.as_deref(),
+            address: request.peer_addr().map(|address| address.ip().to_string()),
+            method: request.method().as_str(),
+            path: request.path(),
+            route: self.route,
+            body: extensions.get::<KeptBody>().map(|kept| &*kept.0),
+            status: UNANSWERED,
+            code: Some("unanswered"),
+            request_id: id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        });
+    }
+}
+
+/// Status of an order that was let in and never answered.
+const UNANSWERED: u16 = 0;
 
 /// Which entries.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -157,10 +188,11 @@ pub struct Entry {
     action: String,
     /// The order itself, its beginning where it is long.
     body: Option<String>,
-    /// `done`, `refused` (nothing was done) or `failed` (it may have been begun).
+    /// `done`, `refused` (nothing was done), `failed` (it may have been begun) or `unanswered` (its caller
+    /// left before the answer; it may have been begun).
     #[schema(example = "done")]
     outcome: &'static str,
-    /// Status of the answer.
+    /// Status of the answer; 0 where there was none.
     status: u16,
     /// Code of the problem, where the answer was one.
     code: Option<String>,
@@ -173,7 +205,8 @@ pub struct Entry {
 impl From<AuditEntry> for Entry {
     fn from(entry: AuditEntry) -> Self {
         let outcome = match entry.status {
-            0..400 => "done",
+            UNANSWERED => "unanswered",
+            1..400 => "done",
             400..500 => "refused",
             _ => "failed",
         };

@@ -19,8 +19,8 @@ use super::respond;
 use crate::domain::document::Document;
 use crate::domain::ids::{CommandId, InstanceId, Position, Version};
 use crate::service::batch::BatchOperation;
-use crate::service::commands::NewInstance;
 use crate::service::context::ExpectedVersion;
+use crate::service::instance_commands::NewInstance;
 use crate::service::view::BatchItem;
 
 /// Most operations of a batch.

@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use actix_web::dev::RequestHead;
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use tokio::time::Instant;
 
@@ -107,6 +108,10 @@ pub struct Connection {
     next_stall: Cell<u64>,
     unwritten: RefCell<Vec<Held>>,
     waker: RefCell<Option<Waker>>,
+    /// The client said that it sends no other request.
+    last: Cell<bool>,
+    /// Everything that was answered is written.
+    settled: Cell<bool>,
     cut: Cell<bool>,
     gone: Cell<bool>,
 }
@@ -128,6 +133,8 @@ impl Connection {
             next_stall: Cell::new(0),
             unwritten: RefCell::default(),
             waker: RefCell::default(),
+            last: Cell::new(false),
+            settled: Cell::new(false),
             cut: Cell::new(false),
             gone: Cell::new(false),
         })
@@ -144,6 +151,9 @@ impl Connection {
         self.head_since.set(None);
         if self.version == Version::One {
             self.framing.set(framing(head.headers()));
+            self.last
+                .set(head.connection_type() == ConnectionType::Close);
+            self.settled.set(false);
         } else if self.calls.get() > STREAMS_TOLERANCE * MAX_CONCURRENT_STREAMS as usize {
             self.cut.set(true);
             self.wake();
@@ -209,9 +219,24 @@ impl Connection {
         }
     }
 
+    /// Whether nothing more will come of this connection, and nothing is left to be written. actix keeps
+    /// one whose last body it did not read open for seconds, lest what is still on its way be answered
+    /// with a reset; once all of that body has come there is nothing to wait for.
+    pub fn is_over(&self) -> bool {
+        let body_came = match self.framing.get() {
+            Framing::None => true,
+            Framing::Length { left, .. } => left == 0,
+            Framing::Chunked => false,
+        };
+        self.last.get() && self.settled.get() && self.calls.get() == 0 && body_came
+    }
+
     /// Everything handed over so far is written: what was held for it is free.
     pub fn written(&self) {
         self.blocked_since.set(None);
+        if self.calls.get() == 0 && self.last.get() && !self.settled.replace(true) {
+            self.wake();
+        }
         if !self.unwritten.borrow().is_empty() {
             drop(self.unwritten.take());
         }
@@ -268,7 +293,7 @@ impl Connection {
         let stalled = self.stalls.borrow().values().min().copied();
         let write = blocked.into_iter().chain(stalled).min();
         let write = write.map(|at| (at, Overdue::Write));
-        if self.version == Version::Two || self.calls.get() > 0 || blocked.is_some() {
+        if self.calls.get() > 0 || blocked.is_some() {
             return write;
         }
         let idle = if hurry {
@@ -447,6 +472,47 @@ mod tests {
         assert_eq!(connection.due(false), Some((sooner, Overdue::Write)));
         connection.progressed(7);
         assert_ne!(connection.due(false), Some((sooner, Overdue::Write)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_13_an_idle_connection_is_no_less_overdue_over_http2() {
+        let connection = Connection::new(Version::Two, PATIENCE);
+        let first = Some((Instant::now() + PATIENCE.head, Overdue::Head));
+        assert_eq!(connection.due(false), first, "who connects asks");
+        let (one, other) = (begin(&connection, &[]), begin(&connection, &[]));
+        drop(one);
+        assert_eq!(connection.due(true), None, "one is in work");
+        tokio::time::advance(Duration::from_secs(9)).await;
+        drop(other);
+        let idle = Some((Instant::now() + PATIENCE.idle, Overdue::Idle));
+        // Neither pings nor half a head gain time.
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(connection.due(false), idle);
+        let hurried = connection.due(true).map(|due| due.0);
+        assert!(hurried < idle.map(|due| due.0), "others wait for its place");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_over_once_its_last_body_came_and_its_answer_is_written() {
+        let close = ("connection", "close");
+        let connection = Connection::new(Version::One, PATIENCE);
+        let call = begin(&connection, &[close, ("content-length", "20")]);
+        connection.written();
+        drop(call);
+        assert!(!connection.is_over(), "nothing of the answer is written");
+        connection.written();
+        assert!(!connection.is_over(), "the body is on its way");
+        connection.handed_on(20);
+        assert!(connection.is_over());
+        drop(begin(&connection, &[]));
+        connection.written();
+        assert!(!connection.is_over(), "there may be another request");
+        drop(begin(
+            &connection,
+            &[close, ("transfer-encoding", "chunked")],
+        ));
+        connection.written();
+        assert!(!connection.is_over(), "who knows where its body ends");
     }
 
     #[tokio::test(start_paused = true)]

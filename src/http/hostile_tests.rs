@@ -18,20 +18,20 @@ use super::server::serve;
 use super::{HttpLimits, HttpSettings};
 
 /// Far above what is normal: only a hang takes so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the clients of these tests are waited for.
-const SHORT: Duration = Duration::from_millis(400);
+pub(super) const SHORT: Duration = Duration::from_millis(400);
 /// More than all buffers of a connection hold.
-const BIG: usize = 16 << 20;
+pub(super) const BIG: usize = 16 << 20;
 
-struct World {
-    limits: Arc<HttpLimits>,
-    address: SocketAddr,
+pub(super) struct World {
+    pub limits: Arc<HttpLimits>,
+    pub address: SocketAddr,
     handle: ServerHandle,
-    at_once: Arc<AtomicUsize>,
+    pub at_once: Arc<AtomicUsize>,
 }
 
-fn settings() -> HttpSettings {
+pub(super) fn settings() -> HttpSettings {
     HttpSettings {
         port: 0,
         workers: 1,
@@ -45,7 +45,7 @@ async fn echo(command: Command<serde_json::Map<String, serde_json::Value>>) -> H
     HttpResponse::Ok().body(command.body.len().to_string())
 }
 
-async fn start(settings: HttpSettings) -> World {
+pub(super) async fn start(settings: HttpSettings) -> World {
     let limits = Arc::new(HttpLimits::new(settings, vec![]));
     let at_once = Arc::new(AtomicUsize::new(0));
     let (for_app, most) = (limits.clone(), at_once.clone());
@@ -116,7 +116,7 @@ impl World {
         stream
     }
 
-    async fn until(&self, what: &str, holds: impl Fn((usize, usize, usize)) -> bool) {
+    pub async fn until(&self, what: &str, holds: impl Fn((usize, usize, usize)) -> bool) {
         let began = Instant::now();
         while !holds(self.limits.held()) {
             assert!(
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.handle.stop(false).await;
     }
 }
@@ -304,5 +304,33 @@ async fn law_13_idle_connections_make_room_when_connections_are_short() {
     assert!(rest(late).await.ends_with("slow"));
     assert!(began.elapsed() < PATIENCE / 2);
     drop(idle);
+    world.end().await;
+}
+
+#[actix_web::test]
+async fn a_connection_whose_last_request_is_refused_is_closed_at_once() {
+    // The head's deadline is actix's for what is still on its way.
+    let patient = HttpSettings {
+        head_timeout: PATIENCE,
+        ..settings()
+    };
+    let world = start(patient).await;
+    let refused = |length: usize| {
+        format!(
+            "POST /echo HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+             content-length: {length}\r\n\r\n{}",
+            "x".repeat(length)
+        )
+    };
+    for length in [1, 100, 200_000] {
+        let began = Instant::now();
+        let got = rest(world.send(&refused(length))).await;
+        assert!(got.starts_with("HTTP/1.1 415"), "{got}");
+        assert!(
+            began.elapsed() < PATIENCE / 3,
+            "{length}: {:?}",
+            began.elapsed()
+        );
+    }
     world.end().await;
 }

@@ -17,7 +17,7 @@ use super::respond::{self, WriteAnswer, await_position};
 use super::schema;
 use crate::domain::document::Document;
 use crate::domain::ids::{ClassId, DatabaseName, InstanceId, StreamName, Version};
-use crate::service::commands::NewInstance;
+use crate::service::instance_commands::NewInstance;
 use crate::service::queries::{Consistency, PointInTime};
 use crate::store::ports::read_model::InstanceQuery;
 

@@ -230,7 +230,7 @@ where
             };
             match same_site.and_then(|()| self.limits.auth.check(req.headers(), access)) {
                 Ok(principal) => {
-                    audited.let_in(&principal);
+                    audited.let_in(&principal, req.request());
                     let correlation = trace_id(req.headers())
                         .or(exit.request_id.to_str().ok())
                         .unwrap_or_default();

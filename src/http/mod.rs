@@ -90,4 +90,6 @@ pub fn configure(cfg: &mut web::ServiceConfig, state: web::Data<HttpState>) {
 #[cfg(test)]
 mod bodies_tests;
 #[cfg(test)]
+mod hostile_http2_tests;
+#[cfg(test)]
 mod hostile_tests;

@@ -13,7 +13,7 @@ use super::extract::Caller;
 use super::headers::{
     COMMIT_POSITION, IDEMPOTENT_REPLAYED, READ_LAG, READ_SOURCE, has_version, min_positions,
 };
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use crate::domain::ids::{CommandId, Position, Version};
 use crate::log::lead::Lead;
 use crate::migration::stage::Mode;
@@ -154,7 +154,7 @@ pub fn page<T: Serialize>(answer: &Answer<Page<T>>) -> Result<HttpResponse, Prob
 }
 
 /// Holds a read of the read model back until that has taken in `X-Min-Position`; 503 when it has
-/// not within [`MAX_POSITION_WAIT`].
+/// not within [`MAX_POSITION_WAIT`], 400 where the log has no such position: then waiting is in vain.
 pub async fn await_position(
     req: &HttpRequest,
     caller: &Caller,
@@ -163,6 +163,14 @@ pub async fn await_position(
     let positions = min_positions(req.headers(), service.partitions())?;
     if positions.is_empty() {
         return Ok(());
+    }
+    if let Some((position, end)) = caller.within(service.first_beyond_log(&positions)).await? {
+        let detail = format!(
+            "X-Min-Position: {position} is not in this log, whose partition {} ends before offset {end}: it \
+             was never given out, or by another log",
+            position.partition
+        );
+        return Err(Problem::new(problem::INVALID_HEADER, detail));
     }
     let patience = caller.patience(MAX_POSITION_WAIT);
     Ok(service.wait_for_positions(&positions, patience).await?)

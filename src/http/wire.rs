@@ -175,8 +175,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         }
     }
 
-    /// Tells a client why it is cut off, if the socket takes it: nobody waits for that.
+    /// Tells a client why it is cut off, if the socket takes it: nobody waits for that. Over HTTP/2 the
+    /// end of the connection has to do.
     fn say(&mut self, cx: &mut Context<'_>, status: &[u8]) {
+        if self.connection.version() == Version::Two {
+            return;
+        }
         let text = [
             b"HTTP/1.1 ",
             status,
@@ -237,6 +241,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
             }
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if self.connection.is_over() {
+            self.ended = true;
+            return Poll::Ready(Ok(()));
         }
         let next = self.connection.next();
         if next == Next::Nothing {

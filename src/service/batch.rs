@@ -7,9 +7,10 @@ use futures_util::stream::{self, StreamExt};
 
 use super::Service;
 use super::change::Change;
-use super::commands::{CommandMetadata, NewInstance, made_id};
+use super::commands::CommandMetadata;
 use super::context::{ExpectedVersion, RequestContext};
 use super::error::ServiceError;
+use super::instance_commands::{NewInstance, made_id};
 use super::view::{BatchItem, Written};
 use crate::domain::document::Document;
 use crate::domain::ids::{ClassId, DatabaseName, InstanceId};
@@ -79,6 +80,7 @@ impl Service {
             return Err(Refusal::invalid("batch_size", message).into());
         }
         self.refuse_reused_batch_key(ctx).await?;
+        let current = self.hear_of_class(&db, &class).await?;
         let mut by_instance: HashMap<InstanceId, Vec<Item<'_>>> = HashMap::new();
         let mut order: Vec<InstanceId> = Vec::new();
         for (place, operation) in operations.into_iter().enumerate() {
@@ -95,7 +97,7 @@ impl Service {
             .collect();
         let faults = FaultBudget::default();
         let done: Vec<Vec<(usize, BatchItem)>> = stream::iter(queues)
-            .map(|queue| self.run_in_order(&db, &class, queue, &faults))
+            .map(|queue| self.run_in_order((&db, &class, current), queue, &faults))
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
@@ -106,8 +108,7 @@ impl Service {
 
     async fn run_in_order(
         &self,
-        db: &DatabaseName,
-        class: &ClassId,
+        class: (&DatabaseName, &ClassId, bool),
         queue: Vec<Item<'_>>,
         faults: &FaultBudget,
     ) -> Vec<(usize, BatchItem)> {
@@ -117,7 +118,7 @@ impl Service {
             let place = item.place;
             // What became of the instance is not part of the answer: a thousand of them could be
             // a thousand times the largest.
-            let outcome = match self.run_item(db, class, item).await {
+            let outcome = match self.run_item(class, item).await {
                 Ok(written) => Ok(Written {
                     data: None,
                     ..written
@@ -131,14 +132,20 @@ impl Service {
 
     async fn run_item(
         &self,
-        db: &DatabaseName,
-        class: &ClassId,
+        (db, class, current): (&DatabaseName, &ClassId, bool),
         item: Item<'_>,
     ) -> Result<Written, ServiceError> {
         self.refuse_without_room(item.circumstances.command_id)?;
         let _permit = self.permits.wait(item.circumstances.ctx.deadline).await?;
-        self.change_instance(&item.circumstances, db, class, item.id, item.change)
-            .await
+        self.change_instance(
+            &item.circumstances,
+            db,
+            class,
+            item.id,
+            item.change,
+            Some(current),
+        )
+        .await
     }
 }
 

@@ -5,7 +5,8 @@ use super::error::ServiceError;
 use crate::domain::document::Document;
 use crate::domain::instance::InstanceCommand;
 
-/// See the module.
+/// Cheap to clone.
+#[derive(Clone)]
 pub(super) enum Change {
     Create(Document),
     Update(Document),

@@ -3,11 +3,15 @@
 //!
 //! Kept in memory together with the versions of the streams it was made of. It is used only while
 //! those are still the streams' versions, which the stream index tells in less than a
-//! microsecond, so a change of a class is seen by the very next write in this process, and within
-//! `log.tail_interval` in others.
+//! microsecond, so a change of a class is seen by the very next write in this process. Where other
+//! processes write too, what they have done to the class and to what is above it is read before a write
+//! ([`Service::hear_of_class`]), and in any case before one is refused. Of another process's first
+//! writes in an hour a write that is not refused may know only after `log.tail_interval`.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
@@ -38,6 +42,7 @@ pub struct ClassContext {
     effective: Result<Arc<EffectiveClass>, ServiceError>,
     /// The streams this was made of, with their versions.
     made_of: Vec<(StreamName, Version)>,
+    last_used: Mutex<Instant>,
 }
 
 impl ClassContext {
@@ -101,6 +106,13 @@ impl ClassContexts {
     pub fn bytes(&self) -> u64 {
         self.kept.weight()
     }
+
+    /// Lets go of those that nobody has used for so long.
+    pub fn sweep(&self, idle_after: Duration) {
+        self.kept
+            .retain(|_, context| context.last_used.lock().elapsed() < idle_after);
+        metrics::class_contexts(self.bytes());
+    }
 }
 
 impl Service {
@@ -133,6 +145,7 @@ impl Service {
                 .iter()
                 .all(|(stream, version)| store.head(stream) == Some(*version))
         {
+            *kept.last_used.lock() = Instant::now();
             return Ok(kept);
         }
         let context = Arc::new(self.load_class_context(db, class).await?);
@@ -144,15 +157,55 @@ impl Service {
         Ok(context)
     }
 
-    /// The same, after reading what other processes have done to the database and the class.
+    /// The same, after reading what other processes have done to the database, the class and its
+    /// ancestors.
     pub(super) async fn class_context_now(
         &self,
         db: &DatabaseName,
         class: &ClassId,
     ) -> Result<Arc<ClassContext>, ServiceError> {
-        let streams = [StreamName::database(db), StreamName::class(db, class)];
-        self.catch_up_with(&streams).await?;
-        self.class_context(db, class).await
+        let mut streams = vec![StreamName::database(db), StreamName::class(db, class)];
+        let mut context = self.class_context(db, class).await;
+        // Each round may show other ancestors; a class whose ancestors change all the time is as current
+        // as any.
+        for _ in 0..lineage::MAX_CHAIN {
+            if let Ok(context) = &context {
+                streams = context.made_of.iter().map(|(s, _)| s.clone()).collect();
+            }
+            self.catch_up_with(&streams).await?;
+            context = self.class_context(db, class).await;
+            match &context {
+                Ok(now) if !now.made_of.iter().all(|(s, _)| streams.contains(s)) => {}
+                _ => break,
+            }
+        }
+        context
+    }
+
+    /// Where other processes write too, reads what they have done to the class and to what is above
+    /// it; false where no other process has written for an hour, so that nothing was read.
+    pub(super) async fn hear_of_class(
+        &self,
+        db: &DatabaseName,
+        class: &ClassId,
+    ) -> Result<bool, ServiceError> {
+        if !self.parts.entities.writer.others_write() {
+            return Ok(false);
+        }
+        match self.class_context_now(db, class).await {
+            // What is refused, the command itself will be.
+            Ok(_) | Err(ServiceError::Refused(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same of a database alone.
+    pub(super) async fn hear_of_database(&self, db: &DatabaseName) -> Result<bool, ServiceError> {
+        if !self.parts.entities.writer.others_write() {
+            return Ok(false);
+        }
+        self.catch_up_with(&[StreamName::database(db)]).await?;
+        Ok(true)
     }
 
     /// Reads what other processes have committed to these streams.
@@ -197,6 +250,7 @@ impl Service {
             live,
             effective,
             made_of,
+            last_used: Mutex::new(Instant::now()),
         })
     }
 

@@ -3,40 +3,19 @@
 
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 
 use super::Service;
-use super::change::Change;
-use super::class_context::ClassContext;
 use super::context::{ExpectedVersion, RequestContext};
 use super::error::{RETRY_AFTER, ServiceError};
 use super::view::{Resource, Written};
 use crate::actors::aggregate::entity::{Execute, Executed, recorded};
 use crate::domain::aggregate::Aggregate;
-use crate::domain::class::{Class, ClassCommand, ClassDefinition, EffectiveClass, LinkTarget};
+use crate::domain::class::{Class, ClassCommand, ClassDefinition, EffectiveClass};
 use crate::domain::database::DatabaseCommand;
-use crate::domain::document::Document;
 use crate::domain::event::NewEvent;
-use crate::domain::ids::{
-    ClassId, CommandId, DatabaseName, InstanceId, RESERVED_STREAM_TYPES, StreamName,
-};
-use crate::domain::instance::{Instance, InstanceCommand};
-use crate::domain::refusal::{Refusal, Violation};
-
-/// Link targets looked up at a time.
-const LINKS_AT_ONCE: usize = 16;
-
-/// What to create as an instance.
-#[derive(Debug, Clone)]
-pub struct NewInstance {
-    /// Its id; made from the command id when the caller gives none.
-    pub id: Option<InstanceId>,
-    /// Its properties.
-    pub data: Document,
-    /// A caller's remarks, recorded with the event: the text of a JSON object.
-    pub metadata: Option<Box<RawValue>>,
-}
+use crate::domain::ids::{ClassId, CommandId, DatabaseName, RESERVED_STREAM_TYPES, StreamName};
+use crate::domain::refusal::Refusal;
 
 /// What every command has.
 pub(super) struct CommandMetadata<'a> {
@@ -70,7 +49,7 @@ impl<'a> CommandMetadata<'a> {
         }
     }
 
-    fn execute<A: Aggregate>(&self, command: A::Command) -> Execute<A> {
+    pub fn execute<A: Aggregate>(&self, command: A::Command) -> Execute<A> {
         Execute {
             command: Arc::new(command),
             expected: match self.expected {
@@ -167,18 +146,27 @@ impl Service {
         create: bool,
     ) -> Result<Written, ServiceError> {
         let id = definition.id.clone();
+        let definition = Arc::new(definition);
         let stream = StreamName::class(db, &id);
         let done = match self.recall::<Class>(circumstances, &stream).await? {
             Some(done) => done,
             None => {
                 // Held until it is committed: see `lineage`.
                 let _lineage = self.lineages.extend(db).await;
-                match self.definition_command(db, definition, create).await {
-                    Ok(command) => {
-                        let execute = circumstances.execute(command);
-                        self.parts.classes.execute(&stream, execute).await?
+                let mut current = self.hear_of_database(db).await?;
+                loop {
+                    let outcome = self
+                        .define(circumstances, db, &stream, definition.clone(), create)
+                        .await;
+                    match outcome {
+                        Ok(done) => break done,
+                        // It may rest on what another process has changed.
+                        Err(ServiceError::Refused(_)) if !current => {
+                            self.catch_up_with(&[StreamName::database(db)]).await?;
+                            current = true;
+                        }
+                        Err(e) => break self.or_recalled(circumstances, &stream, e).await?,
                     }
-                    Err(e) => self.or_recalled(circumstances, &stream, e).await?,
                 }
             }
         };
@@ -190,10 +178,23 @@ impl Service {
         Ok(written(id.as_str(), circumstances, done, resource, create))
     }
 
+    async fn define(
+        &self,
+        circumstances: &CommandMetadata<'_>,
+        db: &DatabaseName,
+        stream: &StreamName,
+        definition: Arc<ClassDefinition>,
+        create: bool,
+    ) -> Result<Executed<Class>, ServiceError> {
+        let command = self.definition_command(db, definition, create).await?;
+        let execute = circumstances.execute(command);
+        Ok(self.parts.classes.execute(stream, execute).await?)
+    }
+
     async fn definition_command(
         &self,
         db: &DatabaseName,
-        definition: ClassDefinition,
+        definition: Arc<ClassDefinition>,
         create: bool,
     ) -> Result<ClassCommand, ServiceError> {
         let (database, _) = self.live_database(db).await?;
@@ -202,10 +203,9 @@ impl Service {
         let ancestors = self
             .ancestors(db, database_incarnation, &definition, &mut Vec::new())
             .await?;
-        let mut chain = vec![&definition];
+        let mut chain = vec![&*definition];
         chain.extend(ancestors.iter().map(|a| &**a));
         EffectiveClass::resolve(&chain)?;
-        let definition = Arc::new(definition);
         Ok(if create {
             ClassCommand::Create {
                 database_incarnation,
@@ -247,161 +247,6 @@ impl Service {
         Ok(written(class.as_str(), &circumstances, done, None, false))
     }
 
-    /// Creates an instance.
-    pub async fn create_instance(
-        &self,
-        ctx: &RequestContext,
-        db: DatabaseName,
-        class: ClassId,
-        new: NewInstance,
-    ) -> Result<Written, ServiceError> {
-        let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata {
-            metadata: new.metadata,
-            ..CommandMetadata::of(ctx, ExpectedVersion::Any)
-        };
-        let id = new
-            .id
-            .map_or_else(|| made_id(circumstances.command_id), Ok)?;
-        let change = Change::Create(new.data);
-        self.change_instance(&circumstances, &db, &class, id, change)
-            .await
-    }
-
-    /// Merge-patches an instance (RFC 7396).
-    pub async fn patch_instance(
-        &self,
-        ctx: &RequestContext,
-        db: DatabaseName,
-        class: ClassId,
-        id: InstanceId,
-        patch: Document,
-        expected: ExpectedVersion,
-    ) -> Result<Written, ServiceError> {
-        let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, expected);
-        let change = Change::Update(patch);
-        self.change_instance(&circumstances, &db, &class, id, change)
-            .await
-    }
-
-    /// Deletes an instance.
-    pub async fn delete_instance(
-        &self,
-        ctx: &RequestContext,
-        db: DatabaseName,
-        class: ClassId,
-        id: InstanceId,
-        expected: ExpectedVersion,
-    ) -> Result<Written, ServiceError> {
-        let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, expected);
-        self.change_instance(&circumstances, &db, &class, id, Change::Delete)
-            .await
-    }
-
-    pub(super) async fn change_instance(
-        &self,
-        circumstances: &CommandMetadata<'_>,
-        db: &DatabaseName,
-        class: &ClassId,
-        id: InstanceId,
-        change: Change,
-    ) -> Result<Written, ServiceError> {
-        let stream = StreamName::instance(db, class, &id);
-        let created = matches!(change, Change::Create(_));
-        // As it is, which its last event says, and what is to become of it.
-        let store = &self.parts.entities.writer;
-        let bytes = store.last_event_bytes(&stream) + change.bytes();
-        let done = match self.recall::<Instance>(circumstances, &stream).await? {
-            Some(done) => done,
-            None => {
-                let _held = self.hold(circumstances, bytes).await?;
-                match self.instance_command(db, class, change).await {
-                    Ok(command) => {
-                        let execute = circumstances.execute(command);
-                        self.parts.instances.execute(&stream, execute).await?
-                    }
-                    Err(e) => self.or_recalled(circumstances, &stream, e).await?,
-                }
-            }
-        };
-        let resource = done
-            .state
-            .latest()
-            .map(|live| Resource::instance(&id, live, done.version));
-        let resource = shown(circumstances, resource)?;
-        Ok(written(id.as_str(), circumstances, done, resource, created))
-    }
-
-    async fn instance_command(
-        &self,
-        db: &DatabaseName,
-        class: &ClassId,
-        change: Change,
-    ) -> Result<InstanceCommand, ServiceError> {
-        let context = self.class_context(db, class).await?;
-        if let Change::Create(data) | Change::Update(data) = &change {
-            self.check_links(db, &context, data).await?;
-        }
-        change.command(&context)
-    }
-
-    /// Every instance that `data` refers to must be there: 422 `target_not_found` otherwise. The
-    /// target may be deleted right after; a link says what was so when it was made.
-    async fn check_links(
-        &self,
-        db: &DatabaseName,
-        context: &ClassContext,
-        data: &Document,
-    ) -> Result<(), ServiceError> {
-        let effective = context.effective()?;
-        if !effective.has_links() {
-            return Ok(());
-        }
-        let targets = effective.link_targets(&data.parse()?);
-        if targets.is_empty() {
-            return Ok(());
-        }
-        let missing: Vec<Violation> = stream::iter(targets)
-            .map(|target| async move {
-                let found = self.target_exists(db, &target).await?;
-                Ok::<_, ServiceError>((!found).then(|| Violation {
-                    message: format!("there is no {} `{}`", target.class, target.id),
-                    field: target.field,
-                    code: "target_not_found",
-                }))
-            })
-            .buffered(LINKS_AT_ONCE)
-            .try_filter_map(|missing| async move { Ok(missing) })
-            .try_collect()
-            .await?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(Refusal::violations(missing).into())
-    }
-
-    async fn target_exists(
-        &self,
-        db: &DatabaseName,
-        target: &LinkTarget,
-    ) -> Result<bool, ServiceError> {
-        let context = match self.class_context(db, &target.class).await {
-            Ok(context) => context,
-            Err(ServiceError::Refused(_)) => return Ok(false),
-            Err(e) => return Err(e),
-        };
-        let stream = StreamName::instance(db, &target.class, &target.id);
-        for catch_up in [false, true] {
-            let seen = self.read(&self.parts.instances, &stream, catch_up).await?;
-            if seen.state.live(context.incarnation).is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Appends events to a plain stream, all or none.
     pub async fn append_events(
         &self,
@@ -435,7 +280,7 @@ impl Service {
 
     /// The recorded outcome of a command that was committed before, so that a repeated request
     /// gets its answer even when what it was about has changed since.
-    async fn recall<A: Aggregate>(
+    pub(super) async fn recall<A: Aggregate>(
         &self,
         circumstances: &CommandMetadata<'_>,
         stream: &StreamName,
@@ -451,12 +296,10 @@ impl Service {
         let done = recorded(deps, stream, Some(idempotency), outcome, stage, None).await?;
         Ok(Some(done))
     }
-}
 
-impl Service {
     /// The recorded outcome after all, where a command is refused for what has changed around it: it
     /// may have been committed by another process before that.
-    async fn or_recalled<A: Aggregate>(
+    pub(super) async fn or_recalled<A: Aggregate>(
         &self,
         circumstances: &CommandMetadata<'_>,
         stream: &StreamName,
@@ -471,14 +314,9 @@ impl Service {
     }
 }
 
-/// The id of an instance whose creator named none: a retry makes the same one.
-pub(super) fn made_id(command: CommandId) -> Result<InstanceId, ServiceError> {
-    InstanceId::new(&command.to_string()).map_err(|e| ServiceError::Internal(e.to_string()))
-}
-
 /// The resource after a command. By now the command is committed: whatever goes wrong here must not
 /// be told as if nothing had happened.
-fn shown(
+pub(super) fn shown(
     circumstances: &CommandMetadata<'_>,
     resource: Option<Result<Resource, ServiceError>>,
 ) -> Result<Option<Resource>, ServiceError> {
@@ -491,7 +329,7 @@ fn shown(
         })
 }
 
-fn written<A>(
+pub(super) fn written<A>(
     id: &str,
     circumstances: &CommandMetadata<'_>,
     done: Executed<A>,

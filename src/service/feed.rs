@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ServiceError;
 use super::view::{EventView, Page};
+use crate::actors::event_store::LogWriter;
 use crate::domain::event::Envelope;
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::domain::refusal::Refusal;
 use crate::log::object::{CommitKind, CommitObject};
 use crate::store::error::StoreError;
 use crate::store::log::log_heads::LogHeads;
-use crate::store::log::log_reader::LogReader;
 
 /// How much one page may take.
 #[derive(Debug, Clone, Copy)]
@@ -144,15 +144,30 @@ type Commits<'a> = Peekable<
     Pin<Box<dyn Stream<Item = Result<std::sync::Arc<CommitObject>, StoreError>> + Send + 'a>>,
 >;
 
-/// Reads the page after `cursor`, of the types in `types` (of all when empty).
+/// Most bytes that commits which are fetched ahead are taken for, before they are seen.
+const MAX_AHEAD_BYTES: u64 = 32 << 20;
+
+/// What the commits fetched for a page take before any is on it, going by their size so far.
+fn bytes_ahead(store: &LogWriter) -> usize {
+    let usual = store.sizes().into_iter().map(|size| {
+        let commits = store.heads().next_offset(size.partition).max(1);
+        size.stored_bytes / commits * (AHEAD as u64 + 1)
+    });
+    usual.sum::<u64>().min(MAX_AHEAD_BYTES) as usize
+}
+
+/// Reads the page after `cursor`, of the types in `types` (of all when empty). A page ends early where
+/// there is no room for more of it.
 pub async fn read_page(
-    log: &LogReader,
-    heads: &LogHeads,
+    store: &LogWriter,
     mut cursor: FeedCursor,
     bounds: FeedBounds,
     types: &[String],
 ) -> Result<FeedPage, ServiceError> {
+    let (log, heads) = (store.log(), store.heads());
     let limit = bounds.events;
+    let mut held = bytes_ahead(store);
+    let mut place = store.read_room().place(held).await;
     let mut partitions: Vec<Commits<'_>> = cursor
         .next
         .iter()
@@ -180,6 +195,14 @@ pub async fn read_page(
             break;
         };
         if object.header.kind == CommitKind::Events {
+            // As it is stored, and as it is answered.
+            held += 2 * object.bytes.len();
+            if !place.try_grow(held) {
+                if !items.is_empty() {
+                    break 'page;
+                }
+                place.wait_for(held).await;
+            }
             let first = cursor.next[p].1 as usize;
             for i in first..object.lines.len() {
                 let position = object.position(i);
@@ -211,6 +234,7 @@ pub async fn read_page(
             items,
             total: None,
             next_cursor: Some(cursor.text()?),
+            place,
         },
     })
 }

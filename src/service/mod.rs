@@ -21,6 +21,7 @@ pub mod commands;
 pub mod context;
 pub mod error;
 pub mod feed;
+pub mod instance_commands;
 pub mod jobs;
 pub mod keys;
 mod lineage;
@@ -161,6 +162,12 @@ impl Service {
             parts,
             lineages: Lineages::default(),
         }
+    }
+
+    /// Lets go of what is kept for a next time that did not come within `idle_after`.
+    pub fn sweep_caches(&self, idle_after: Duration) {
+        self.contexts.sweep(idle_after);
+        self.parts.entities.writer.log().sweep_cache(idle_after);
     }
 
     async fn read<A: Aggregate + Unpin>(

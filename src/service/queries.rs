@@ -10,8 +10,9 @@ use super::feed::{FeedBounds, FeedCursor, FeedPage, read_page};
 use super::view::{EventView, Page, Resource};
 use super::{Service, within_bound};
 use crate::actors::aggregate::fold::fold;
+use crate::actors::event_store::HeldEvents;
 use crate::domain::ids::{
-    ClassId, CommandId, DatabaseName, InstanceId, Position, StreamName, Version,
+    ClassId, CommandId, DatabaseName, InstanceId, Offset, Position, StreamName, Version,
 };
 use crate::domain::instance::Instance;
 use crate::domain::refusal::Refusal;
@@ -163,7 +164,7 @@ impl Service {
         id: &InstanceId,
         when: PointInTime,
     ) -> Result<Answer<Resource>, ServiceError> {
-        let context = self.class_context(db, class).await?;
+        let context = self.class_context_now(db, class).await?;
         let stream = StreamName::instance(db, class, id);
         // Versions that are known stay as they are; what lies beyond, others may have written.
         let known = match when {
@@ -268,7 +269,7 @@ impl Service {
         let store = &self.parts.entities.writer;
         let backward = direction == Direction::Backward;
         let range = (Version(first), Version(last));
-        let events = store
+        let HeldEvents { events, place } = store
             .read_within(stream, range, backward, MAX_PAGE_BYTES)
             .await?;
         metrics::read_took(stream.stream_type(), "stream", begun.elapsed());
@@ -288,6 +289,7 @@ impl Service {
                 items,
                 total: Some(head.0),
                 next_cursor: next.map(|v| v.to_string()),
+                place,
             },
             source: "log",
             lag_commits: None,
@@ -333,7 +335,7 @@ impl Service {
         let store = &self.parts.entities.writer;
         let cursor = FeedCursor::parse(after, store.log().partitions())?;
         let begun = Instant::now();
-        let page = read_page(store.log(), store.heads(), cursor, bounds, types).await?;
+        let page = read_page(store, cursor, bounds, types).await?;
         metrics::read_took("all", "feed", begun.elapsed());
         Ok(page)
     }
@@ -418,6 +420,26 @@ impl Service {
     /// The number of partitions: positions name one of them.
     pub fn partitions(&self) -> u16 {
         self.parts.entities.writer.log().partitions()
+    }
+
+    /// The first of these positions that the log does not have, and the offset at which its partition
+    /// ends. The partition is read to its end first: another process may have written the position.
+    pub async fn first_beyond_log(
+        &self,
+        positions: &[Position],
+    ) -> Result<Option<(Position, Offset)>, ServiceError> {
+        let store = &self.parts.entities.writer;
+        for position in positions {
+            let end = || store.heads().next_offset(position.partition);
+            if position.offset < end() {
+                continue;
+            }
+            within_bound(store.catch_up_partition(position.partition)).await?;
+            if position.offset >= end() {
+                return Ok(Some((*position, end())));
+            }
+        }
+        Ok(None)
     }
 
     /// Waits (bounded) until the read model has taken in these positions; 503 when it has not

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::ServiceError;
+use crate::actors::event_store::ReadPlace;
 use crate::domain::class::LiveClass;
 use crate::domain::database::LiveDatabase;
 use crate::domain::ids::{ClassId, CommandId, DatabaseName, InstanceId, Position, Version};
@@ -96,6 +97,7 @@ impl From<RecordPage> for Page<Resource> {
             items: page.items.into_iter().map(Resource::from).collect(),
             total: page.total,
             next_cursor: page.next_cursor,
+            place: ReadPlace::default(),
         }
     }
 }
@@ -137,7 +139,7 @@ pub struct BatchItem {
 }
 
 /// A page of anything.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
@@ -146,6 +148,9 @@ pub struct Page<T> {
     pub total: Option<u64>,
     /// Ask with this for what follows; `None` at the end.
     pub next_cursor: Option<String>,
+    /// The room that the items take in memory.
+    #[serde(skip)]
+    pub place: ReadPlace,
 }
 
 /// An event as callers see it: its envelope plus `position`.

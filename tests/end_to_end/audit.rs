@@ -1,8 +1,13 @@
 //! The audit trail: what administrators ordered and who was turned away can be read afterwards, in the
 //! table and in the log, also after the process was killed.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::service::Service;
 
@@ -237,4 +242,42 @@ async fn law_10_the_trail_waits_for_postgres_and_orders_do_not() {
     drop(stopped);
     let found = entries(&service, 1).await;
     assert_eq!(found[0]["action"], format!("POST {path}"));
+}
+
+/// A switch is waited for up to some seconds; who has lost patience has ordered it all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_3_an_order_whose_caller_breaks_off_is_recorded() {
+    let tokens = tokens();
+    let env = [("OMS__AUTH__TOKENS", tokens.as_str())];
+    let service = Service::start(&env, &["--chaos"]).await;
+    // The order waits at this point for as long as the test needs.
+    let hold = json!({"name": "postgres.switch_begin.before", "action": "delay", "delay_ms": 3000});
+    let path = "/api/v1/admin/actors/failpoints";
+    assert_eq!(ask(&service, "POST", path, OPS, Some(hold)).await, 202);
+    let order = json!({"mode": "legacy", "reason": "in a hurry", "force": true}).to_string();
+    let request = format!(
+        "POST /api/v1/admin/migration/mode HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {OPS}\r\n\
+         content-type: application/json\r\nx-request-id: hasty\r\ncontent-length: {}\r\n\r\n{order}",
+        order.len()
+    );
+    let address = service.url.trim_start_matches("http://");
+    let mut caller = TcpStream::connect(address).await.expect("connected");
+    caller.write_all(request.as_bytes()).await.expect("sent");
+    let early = timeout(Duration::from_millis(300), caller.read(&mut [0; 1])).await;
+    assert!(early.is_err(), "it was answered at once: {early:?}");
+    // Not an orderly end, which would be waited out.
+    caller.set_zero_linger().expect("set");
+    drop(caller);
+    let all = entries(&service, 2).await;
+    let entry = all.iter().find(|e| e["request_id"] == "hasty");
+    let entry = entry.unwrap_or_else(|| panic!("{all:#?}"));
+    assert_eq!(
+        (&entry["outcome"], &entry["status"], &entry["principal"]),
+        (&json!("unanswered"), &json!(0), &json!("ops"))
+    );
+    assert!(
+        entry["body"]
+            .as_str()
+            .is_some_and(|b| b.contains("in a hurry"))
+    );
 }

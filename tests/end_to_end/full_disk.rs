@@ -283,10 +283,7 @@ async fn laws_2_3_4_9_hold_on_a_disk_that_is_full_to_the_last_byte() {
 /// Has PostgreSQL ask for another segment of its log while there is no room for it: it panics, and
 /// cannot recover, since that takes a segment too.
 async fn postgres_dies(service: &Service, disk: &SmallDisk, server: i32) {
-    let url = service.endpoints()["postgres"]
-        .as_str()
-        .expect("a URL")
-        .to_owned();
+    let url = service.postgres_of_the_service();
     service
         .until("end of PostgreSQL", async || {
             disk.fill(0);

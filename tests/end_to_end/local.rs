@@ -58,3 +58,43 @@ async fn law_5_who_was_handed_keys_reads_and_loopback_is_reached_past_every_prox
     let audit = oms(&["log", "audit", "--data-dir", dir]);
     assert!(audit.status.success(), "{audit:?}");
 }
+
+/// As with the bucket's keys: what `endpoints.json` names is for looking.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_5_who_was_handed_the_database_reads_it_and_does_nothing_else() {
+    let service = Service::start(&[], &["--mode", "legacy"]).await;
+    let made = json!({ "name": "mine", "description": "" });
+    let (status, _) = service.send("POST", "/api/v1/databases", Some(made)).await;
+    assert_eq!(status, 201);
+    let endpoints = service.endpoints();
+    let handed_out = endpoints["postgres"].as_str().expect("a URL");
+    let (client, connection) = tokio_postgres::connect(handed_out, tokio_postgres::NoTls)
+        .await
+        .expect("a connection");
+    tokio::spawn(connection);
+    let count = "SELECT count(*) FROM oms.commits";
+    let commits: i64 = client.query_one(count, &[]).await.expect("read").get(0);
+    assert!(commits > 0, "in this mode the log is there");
+    // Whoever means it switches the safety off first.
+    let meant = "SET default_transaction_read_only = off";
+    client.batch_execute(meant).await.expect("his own session");
+    for harm in [
+        "DELETE FROM oms.commits",
+        "UPDATE oms.events SET data = '{}'",
+        "TRUNCATE oms.outbox",
+        "INSERT INTO oms.outbox_watermarks DEFAULT VALUES",
+        "DROP TABLE oms.events",
+        "DROP SCHEMA oms CASCADE",
+        "CREATE TABLE public.mine (n int)",
+        "CREATE SCHEMA mine",
+        "SELECT rolpassword FROM pg_authid",
+        "ALTER ROLE oms PASSWORD 'mine'",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+    ] {
+        let refused = client.batch_execute(harm).await.expect_err(harm);
+        let code = refused.code().map(tokio_postgres::error::SqlState::code);
+        assert_eq!(code, Some("42501"), "{harm}: {refused}");
+    }
+    let after: i64 = client.query_one(count, &[]).await.expect("read").get(0);
+    assert_eq!(after, commits);
+}

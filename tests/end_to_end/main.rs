@@ -357,10 +357,7 @@ async fn law_11_a_dropped_database_is_rebuilt_from_the_log() {
     load.run(4, 20).await;
     let acknowledged = std::mem::take(&mut *load.acknowledged.lock().expect("lock"));
     projected(&service, &acknowledged.values).await;
-    let url = service.endpoints()["postgres"]
-        .as_str()
-        .expect("an URL")
-        .to_owned();
+    let url = service.postgres_of_the_service();
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
         .await
         .expect("a connection");

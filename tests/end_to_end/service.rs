@@ -111,10 +111,9 @@ impl Service {
 
     /// Another process on the bucket, the database and the broker of `other`.
     pub async fn start_beside(other: &Service, env: &[(&str, &str)]) -> Self {
-        let endpoints = other.endpoints();
-        let postgres = endpoints["postgres"].as_str().expect("a URL");
+        let postgres = other.postgres_of_the_service();
         let mut env = env.to_vec();
-        env.push(("POSTGRES_URL", postgres));
+        env.push(("POSTGRES_URL", &postgres));
         Self::start_on(Some(other.s3_of_the_service()), &env, &[]).await
     }
 
@@ -242,6 +241,16 @@ impl Service {
             }
         }
         s3
+    }
+
+    /// URL of the embedded database as the service itself uses it, which it tells nobody.
+    pub fn postgres_of_the_service(&self) -> String {
+        let endpoints = self.endpoints();
+        let handed_out = endpoints["postgres"].as_str().expect("a URL");
+        let (_, place) = handed_out.split_once('@').expect("with a password");
+        let file = self.data_dir.path().join("postgres/password");
+        let password = std::fs::read_to_string(file).expect("a password");
+        format!("postgresql://oms:{}@{place}", password.trim())
     }
 
     /// The end of what it logged.

@@ -13,6 +13,9 @@ const TWINS: usize = 60;
 /// Commands that are asked for at the other node as soon as they are acknowledged.
 const HANDED_OVER: usize = 40;
 
+/// Times that a class is made anew, or changed, at one node while the other writes to it.
+const MADE_ANEW: usize = 12;
+
 /// A node that is not asked reads the log so seldom that nothing here can hang on it.
 const SETTINGS: [(&str, &str); 1] = [("OMS__LOG__TAIL_INTERVAL", "20s")];
 
@@ -121,5 +124,54 @@ async fn law_4_what_one_node_acknowledged_the_other_knows_at_once() {
         assert_eq!(then["data"], body["data"]);
         let again = command(&cluster, there, &path, &key, &body).await;
         assert_eq!(done(&again), done(&told), "{key}");
+    }
+}
+
+/// What belongs to a class that another node has replaced would be acknowledged and never seen; what
+/// another node has just allowed would be refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_4_what_one_node_did_to_a_class_the_other_writes_by_at_once() {
+    let cluster = cluster().await;
+    prepare(&cluster).await;
+    let class = |extra: Option<usize>| {
+        let property = |name: String| json!({"name": name, "type": "number"});
+        let all = [Some("n".to_owned()), extra.map(|i| format!("p{i}"))];
+        let properties: Vec<Value> = all.into_iter().flatten().map(property).collect();
+        json!({"id": "Thing", "label": "Thing", "properties": properties})
+    };
+    let send = async |node: &Node, method: Method, path: &str, body: Option<&Value>| {
+        let answer = node.send(&cluster.http, method.clone(), path, body).await;
+        let (status, body) = answer.expect("an answer");
+        assert!(status < 300, "{method} {path} at node {}: {status} {body}", node.index);
+        body
+    };
+    // Each node has heard that the other writes.
+    for node in &cluster.nodes {
+        let (classes, databases) = ("/api/v1/databases/shop/classes", "/api/v1/databases");
+        let other = json!({"id": format!("Other{}", node.index), "label": "o", "properties": []});
+        send(node, Method::POST, classes, Some(&other)).await;
+        for node in &cluster.nodes {
+            read(&cluster, node, &format!("{classes}/Other{}", 0)).await;
+            read(&cluster, node, &format!("{databases}/shop")).await;
+        }
+    }
+    let instances = format!("{CLASS}/instances");
+    for i in 0..MADE_ANEW {
+        let (here, there) = (&cluster.nodes[i % 2], &cluster.nodes[(i + 1) % 2]);
+        let id = format!("m{i}");
+        send(here, Method::DELETE, CLASS, None).await;
+        let classes = "/api/v1/databases/shop/classes";
+        send(here, Method::POST, classes, Some(&class(None))).await;
+        let body = json!({"id": id, "data": {"n": i}});
+        send(there, Method::POST, &instances, Some(&body)).await;
+        for node in [here, there] {
+            let instance = read(&cluster, node, &format!("{instances}/{id}")).await;
+            assert_eq!(instance["data"], body["data"], "{i} at node {}", node.index);
+            let then = read(&cluster, node, &format!("{instances}/{id}?at_version=1")).await;
+            assert_eq!(then["data"], body["data"], "{i} at node {}", node.index);
+        }
+        send(here, Method::PUT, CLASS, Some(&class(Some(i)))).await;
+        let patch = json!({format!("p{i}"): 1});
+        send(there, Method::PATCH, &format!("{instances}/{id}"), Some(&patch)).await;
     }
 }

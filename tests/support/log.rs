@@ -88,7 +88,7 @@ impl Log {
         let heads = LogHeads::new(count);
         let mut partitions = Vec::new();
         for p in log.partition_ids() {
-            let partition = log.open(p).await.expect("opened");
+            let partition = log.open(p, jiff::Timestamp::MAX).await.expect("opened");
             heads.advance(p, partition.next_offset());
             partitions.push(partition);
         }

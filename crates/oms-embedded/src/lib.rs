@@ -85,8 +85,10 @@ pub struct Endpoints {
     pub s3_reader: Option<S3Endpoint>,
     /// S3, with keys that also replace and remove what is in the log: for repair, in this process.
     pub s3_mender: Option<S3Endpoint>,
-    /// URL of the PostgreSQL database, with the password.
+    /// URL of the PostgreSQL database, with the password of its owner.
     pub postgres: Option<String>,
+    /// The same with that of a role that reads: to be handed out.
+    pub postgres_reader: Option<String>,
     /// Kafka's `bootstrap.servers`.
     pub kafka: Option<String>,
 }
@@ -240,6 +242,7 @@ impl EmbeddedStack {
             s3_reader: s3.as_ref().map(|s3| s3.reader()),
             s3_mender: s3.as_ref().map(|s3| s3.mender()),
             postgres: postgres.as_ref().map(|p| p.url().to_owned()),
+            postgres_reader: postgres.as_ref().map(|p| p.reader_url().to_owned()),
             kafka: kafka.as_ref().map(|k| k.bootstrap().to_owned()),
         };
         Ok(Self {

@@ -348,6 +348,11 @@ pub fn command_bytes(bytes: usize) {
     gauge!(COMMAND_BYTES).set(bytes as f64);
 }
 
+/// Memory of what is being read.
+pub fn read_bytes(bytes: usize) {
+    gauge!(READ_BYTES).set(bytes as f64);
+}
+
 /// A read was answered, `operation` being how.
 pub fn read(stream_type: &str, operation: &'static str) {
     counter!(READS, "aggregate_type" => aggregate_label(stream_type), "operation" => operation)

@@ -163,7 +163,7 @@ impl<A: Aggregate> Entity<A> {
         // Whether what other processes have written was read before an answer without a commit.
         let mut caught_up = false;
         loop {
-            if let Some((_, outcome)) = self.deps.writer.command(execute.command_id) {
+            if let Some(outcome) = self.outcome(&execute) {
                 return self.recorded(&execute, outcome).await;
             }
             if Instant::now() >= execute.deadline {
@@ -420,6 +420,16 @@ impl<A: Aggregate> Entity<A> {
                 tracing::warn!(%stream, %version, %error, "no snapshot");
             }
         });
+    }
+
+    /// What became of this command, as far as this process knows. One with a key is looked for in every
+    /// partition: the key may stand for another request, on another stream.
+    fn outcome(&self, execute: &Execute<A>) -> Option<CommandOutcome> {
+        let (writer, id) = (&self.deps.writer, execute.command_id);
+        match execute.idempotency {
+            Some(_) => writer.command(id).map(|(_, outcome)| outcome),
+            None => writer.command_on(&self.stream, id),
+        }
     }
 
     /// The answer to a command that is in the log: whatever goes wrong now, it has happened.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::actors::error::CallError;
 use crate::actors::event_store::LogWriter;
@@ -58,21 +59,26 @@ impl Footing {
 }
 
 #[derive(Serialize)]
-struct SnapshotRef<'a, A> {
+struct SnapshotRef<'a> {
     format: u32,
     version: Version,
     on: Footing,
-    state: &'a A,
+    state_sha256: ObjectHash,
+    state: &'a RawValue,
 }
 
 #[derive(Deserialize)]
-struct Snapshot<A> {
+struct Snapshot<'a> {
     format: u32,
     version: Version,
-    /// None in those of the build before: nothing tells whose they are.
+    /// None in those of older builds: nothing tells whose they are, or whether their state is as it was
+    /// written.
     #[serde(default)]
     on: Option<Footing>,
-    state: A,
+    #[serde(default)]
+    state_sha256: Option<ObjectHash>,
+    #[serde(borrow)]
+    state: &'a RawValue,
 }
 
 /// What a snapshot came to.
@@ -147,14 +153,14 @@ pub async fn fold_on<A: Aggregate>(
         let first = folded.version.plus(1);
         let last = Version(to.0.min(folded.version.0 + FOLD_CHUNK));
         let range = (first, last);
-        let events = store.read_within(stream, range, false, FOLD_BYTES).await?;
-        if events.is_empty() {
+        let read = store.read_within(stream, range, false, FOLD_BYTES).await?;
+        if read.events.is_empty() {
             return Err(CallError::Internal(format!(
                 "{stream} should have version {last}, but the index ends at {}",
                 folded.version
             )));
         }
-        take(folded, &events, to)?;
+        take(folded, &read.events, to)?;
     }
     Ok(())
 }
@@ -184,26 +190,38 @@ async fn start_from_snapshot<A: Aggregate>(
     let bytes = match store.log().snapshot(stream, bucket).await {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(Start::None),
+        // Not taken anew: where it cannot be read it may not be written either.
         Err(error) => {
-            tracing::debug!(%stream, %error, "a snapshot cannot be read: events are");
+            alarms::refused_snapshot("unreadable");
+            tracing::warn!(%stream, %error, "a snapshot cannot be read: all events are");
             return Ok(Start::None);
         }
     };
-    let Ok(snapshot) = serde_json::from_slice::<Snapshot<A>>(&bytes) else {
+    let Ok(snapshot) = serde_json::from_slice::<Snapshot<'_>>(&bytes) else {
         return Ok(Start::Refused("damaged"));
     };
     if snapshot.format != A::SNAPSHOT_FORMAT {
         return Ok(Start::Refused("format"));
     }
-    let Some(on) = snapshot.on else {
+    let (Some(on), Some(sha256)) = (snapshot.on, snapshot.state_sha256) else {
         return Ok(Start::Refused("unmarked"));
+    };
+    if ObjectHash::of(snapshot.state.get().as_bytes()) != sha256 {
+        return Ok(Start::Refused("damaged"));
+    }
+    let Ok(state) = serde_json::from_str::<A>(snapshot.state.get()) else {
+        return Ok(Start::Refused("damaged"));
     };
     if snapshot.version > to {
         return Ok(Start::None);
     }
     let last = Version(to.0.min(snapshot.version.0 + FOLD_CHUNK));
-    let events = store.read(stream, snapshot.version, last).await?;
-    let first = events.first().filter(|e| e.version == snapshot.version);
+    let range = (snapshot.version, last);
+    let read = store.read_within(stream, range, false, FOLD_BYTES).await?;
+    let first = read
+        .events
+        .first()
+        .filter(|e| e.version == snapshot.version);
     let Some(first) = first else {
         return Ok(Start::Refused("log_behind"));
     };
@@ -211,10 +229,10 @@ async fn start_from_snapshot<A: Aggregate>(
         return Ok(Start::Refused(reason));
     }
     let mut folded = Folded {
-        state: snapshot.state,
+        state,
         version: snapshot.version,
     };
-    take(&mut folded, &events[1..], to)?;
+    take(&mut folded, &read.events[1..], to)?;
     Ok(Start::At(folded))
 }
 
@@ -247,13 +265,16 @@ pub async fn save_snapshot<A: Aggregate>(
             "{stream} has no version {version} to take a snapshot at"
         )));
     };
+    let internal = |e: serde_json::Error| CallError::Internal(e.to_string());
+    let state = to_raw_value(state).map_err(internal)?;
     let snapshot = SnapshotRef {
         format: A::SNAPSHOT_FORMAT,
         version,
         on: Footing::of(store.log().id(), event),
-        state,
+        state_sha256: ObjectHash::of(state.get().as_bytes()),
+        state: &state,
     };
-    let body = serde_json::to_vec(&snapshot).map_err(|e| CallError::Internal(e.to_string()))?;
+    let body = serde_json::to_vec(&snapshot).map_err(internal)?;
     store
         .log()
         .save_snapshot(stream, every.bucket(version), Bytes::from(body))

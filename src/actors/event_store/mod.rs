@@ -11,11 +11,15 @@ pub mod actor;
 mod checkpoint;
 mod opening;
 mod put;
+mod read_room;
 mod reading;
 mod settle;
 mod states;
 mod tail;
 mod waiting;
+
+pub use self::read_room::{READ_BYTES, ReadPlace, ReadRoom};
+pub use self::reading::HeldEvents;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +68,8 @@ pub struct EventStoreSettings {
     pub mirror_patience: Duration,
     /// How many idempotency keys a partition remembers, and for how long.
     pub keys: KeyBounds,
+    /// Bytes of events that all who read hold at once, light reads aside.
+    pub read_bytes: usize,
 }
 
 impl Default for EventStoreSettings {
@@ -80,6 +86,7 @@ impl Default for EventStoreSettings {
             // Some tens of round trips: a copy that takes longer is in trouble.
             mirror_patience: Duration::from_secs(1),
             keys: KeyBounds::default(),
+            read_bytes: READ_BYTES,
         }
     }
 }
@@ -213,17 +220,17 @@ pub struct LogWriter {
     heads: Arc<LogHeads>,
     states: watch::Receiver<PartitionStates>,
     append_bytes: usize,
+    read_room: Arc<ReadRoom>,
 }
 
 impl LogWriter {
-    /// The store whose writers are `writers`, in order of their partitions, and take appends of so
-    /// many bytes.
+    /// The store whose writers are `writers`, in order of their partitions.
     pub fn new(
         log: Arc<LogReader>,
         heads: Arc<LogHeads>,
         writers: Vec<(Arc<Partition>, Handle<EventStoreActor>)>,
         states: watch::Receiver<PartitionStates>,
-        append_bytes: usize,
+        settings: &EventStoreSettings,
     ) -> Self {
         let slots = writers
             .into_iter()
@@ -234,8 +241,14 @@ impl LogWriter {
             log,
             heads,
             states,
-            append_bytes,
+            append_bytes: settings.batch_bytes,
+            read_room: ReadRoom::new(settings.read_bytes),
         }
+    }
+
+    /// Room for what is read.
+    pub fn read_room(&self) -> &Arc<ReadRoom> {
+        &self.read_room
     }
 
     /// The log below.

@@ -36,7 +36,7 @@ pub async fn open(deps: Arc<WriterDeps>) -> PartitionLog {
 }
 
 async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
-    let mut log = match deps.log.open(deps.shared.id).await {
+    let mut log = match deps.log.open(deps.shared.id, deps.clock.now()).await {
         Ok(log) => {
             // Whoever finds out who leads begins with this.
             *deps.shared.known_leadership.lock() = Some(log.leadership());
@@ -47,7 +47,9 @@ async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
         Err(e) if e.is_transient() && led_by_postgres(deps) => {
             tracing::warn!(partition = %deps.shared.id, error = %e,
                 "the bucket cannot be read: reading the whole partition from PostgreSQL");
-            PartitionLog::new(deps.shared.id)
+            let mut log = PartitionLog::new(deps.shared.id);
+            log.tell_time(deps.clock.now());
+            log
         }
         Err(e) => return Err(e),
     };

@@ -1,6 +1,7 @@
 //! What the index of a partition and the log behind it tell: reads never queue behind the writers.
 
-use super::{LogWriter, not_open};
+use super::read_room::ReadPlace;
+use super::{LogWriter, Slot, not_open};
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
 use crate::log::index::{CommandOutcome, Location};
 use crate::log::partition::PartitionLog;
@@ -14,13 +15,16 @@ impl LogWriter {
         log.as_ref().map(|log| log.index().head(stream.key()))
     }
 
-    /// What became of a recent command, whichever partition it is in.
+    /// What became of a recent command, whichever partition it is in: for a command of which only the id
+    /// is known, and for an idempotency key, which may have been used for another stream.
     pub fn command(&self, id: CommandId) -> Option<(PartitionId, CommandOutcome)> {
-        self.slots.iter().find_map(|slot| {
-            let log = slot.shared.log.read();
-            let outcome = log.as_ref()?.index().command(id).copied()?;
-            Some((slot.shared.id, outcome))
-        })
+        let found = |slot: &Slot| Some((slot.shared.id, outcome_in(slot, id)?));
+        self.slots.iter().find_map(found)
+    }
+
+    /// What became of a recent command on this stream.
+    pub fn command_on(&self, stream: &StreamName, id: CommandId) -> Option<CommandOutcome> {
+        outcome_in(self.slot_of(stream), id)
     }
 
     /// What this process has read of a partition; `None` while it is not open.
@@ -76,15 +80,16 @@ impl LogWriter {
         last.first().map_or(0, |location| location.len as usize)
     }
 
-    /// Events `from..=to` of a stream, cut where the events would be more than `max_bytes` (the first one comes in any
-    /// case); from the end when `backward`.
+    /// Events `from..=to` of a stream, cut where they would be more than `max_bytes` (the first one
+    /// comes in any case); from the end when `backward`. Read once there is room for them, which they
+    /// hold.
     pub async fn read_within(
         &self,
         stream: &StreamName,
         (from, to): (Version, Version),
         backward: bool,
         max_bytes: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    ) -> Result<HeldEvents, StoreError> {
         let mut locations = {
             let log = self.slot_of(stream).shared.log.read();
             log.as_ref()
@@ -104,7 +109,24 @@ impl LogWriter {
             let kept = locations.iter().take_while(|l| fits(l.len)).count();
             locations.truncate(kept);
         }
+        let bytes = locations.iter().map(|location| location.len as usize).sum();
+        let place = self.read_room.place(bytes).await;
         self.shadow(stream, &locations);
-        self.log.read_events(stream, &locations).await
+        let events = self.log.read_events(stream, &locations).await?;
+        Ok(HeldEvents { events, place })
     }
+}
+
+/// Events, and the room they take.
+#[derive(Debug)]
+pub struct HeldEvents {
+    /// The events.
+    pub events: Vec<StoredEvent>,
+    /// Their room in memory.
+    pub place: ReadPlace,
+}
+
+fn outcome_in(slot: &Slot, id: CommandId) -> Option<CommandOutcome> {
+    let log = slot.shared.log.read();
+    log.as_ref()?.index().command(id).copied()
 }

@@ -79,7 +79,10 @@ impl EventStoreActor {
             batch.prepare(log, &owner);
         }
         let settled = match &mut *self.deps.shared.log.write() {
-            Some(log) => log.settle(batch, &owner),
+            Some(log) => {
+                log.tell_time(self.deps.clock.now());
+                log.settle(batch, &owner)
+            }
             None => return,
         };
         let settled = match settled {

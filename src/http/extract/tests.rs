@@ -158,11 +158,7 @@ async fn only_json_is_taken() {
         code(post(r#"{"n":1}"#).insert_header((name, value)))
     };
     let refused = is(415, "unsupported_media_type");
-    for fine in [
-        "application/json",
-        "Application/JSON; charset=UTF-8",
-        "application/merge-patch+json",
-    ] {
+    for fine in ["application/json", "Application/JSON; charset=UTF-8"] {
         assert_eq!(with("content-type", fine).await, is(200, ""), "{fine}");
     }
     for bad in [
@@ -170,6 +166,12 @@ async fn only_json_is_taken() {
         "application/x-www-form-urlencoded",
         "application/json; charset=latin1",
         "json",
+        // Each says something else than what would be done.
+        "application/merge-patch+json",
+        "application/json-patch+json",
+        "application/cloudevents+json",
+        "application/cloudevents-batch+json",
+        "application/vnd.api+json",
     ] {
         assert_eq!(with("content-type", bad).await, refused, "{bad}");
     }

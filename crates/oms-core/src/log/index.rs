@@ -245,6 +245,8 @@ pub struct StreamIndex {
     /// Keys remembered, by principal.
     keyed_by: HashMap<PrincipalTag, usize>,
     key_bounds: KeyBounds,
+    /// What time it was last told to be.
+    clock_ms: Option<i64>,
     stored_bytes: u64,
 }
 
@@ -353,9 +355,14 @@ impl StreamIndex {
             return;
         }
         if outcome.request_hash.is_some() {
-            self.recent_keyed.push_back((outcome.at_ms, id));
+            // The time is its writer's. Where that one's clock is ahead of ours neither may it keep
+            // others from being forgotten, nor have them forgotten before their time.
+            let at_ms = self
+                .clock_ms
+                .map_or(outcome.at_ms, |now| now.min(outcome.at_ms));
+            self.recent_keyed.push_back((at_ms, id));
             *self.keyed_by.entry(outcome.principal).or_default() += 1;
-            self.forget_keys(outcome.at_ms);
+            self.forget_keys(at_ms);
         } else {
             self.recent.push_back(id);
             if self.recent.len() > RECENT_COMMANDS
@@ -369,6 +376,11 @@ impl StreamIndex {
     /// Sets how many keys are remembered, and for how long.
     pub fn bound_keys(&mut self, bounds: KeyBounds) {
         self.key_bounds = bounds;
+    }
+
+    /// What time it is, for the keys that come next; until it is told their writers' times are believed.
+    pub fn tell_time(&mut self, now_ms: i64) {
+        self.clock_ms = Some(now_ms);
     }
 
     /// Keys that stay although their time has passed: few enough that there is room for new ones.
@@ -545,6 +557,43 @@ mod tests {
             outcome.principal = PrincipalTag(principal);
             index.remember(id, outcome);
         }
+    }
+
+    #[test]
+    fn law_2_a_writer_whose_clock_is_ahead_makes_no_key_forgotten_and_keeps_none() {
+        let mut index = StreamIndex::default();
+        let window_ms = 1000;
+        index.bound_keys(KeyBounds {
+            window_ms,
+            ..KeyBounds::default()
+        });
+        index.tell_time(50);
+        let many = RECENT_COMMANDS as u64 + 2;
+        for id in 0..many {
+            remember(&mut index, id, 50, 1);
+        }
+        // Two days ahead, and what comes after it.
+        remember(&mut index, many, 172_800_000, 2);
+        remember(&mut index, many + 1, 51, 1);
+        let known = |index: &StreamIndex, id: u64| {
+            index
+                .command(CommandId(Uuid::from_u128(u128::from(id))))
+                .is_some()
+        };
+        assert!(
+            known(&index, 0) && known(&index, 1),
+            "their time is not over"
+        );
+        index.forget_keys(50 + window_ms + 1);
+        assert!(!known(&index, 0) && known(&index, many));
+        assert_eq!(index.key_bytes(), RECENT_COMMANDS * KEY_BYTES);
+        // The one from ahead is the first of those that stay, and goes when its turn comes.
+        for id in many + 2..2 * many {
+            index.tell_time(60);
+            remember(&mut index, id, 60, 1);
+        }
+        index.forget_keys(60 + window_ms + 1);
+        assert!(!known(&index, many), "nobody waits for its time");
     }
 
     #[test]

@@ -81,7 +81,6 @@ pub struct Batch<T> {
     /// The object, ready to be put.
     pub object: CommitObject,
     appends: Vec<Append<T>>,
-    hash: Option<ObjectHash>,
     rival: Option<Checked>,
 }
 
@@ -96,7 +95,9 @@ impl<T> Batch<T> {
     pub fn prepare(&mut self, log: &PartitionLog, owner: &Owner) {
         match owner {
             Owner::Found(found) if !self.is(found) => self.rival = log.prepare(found).ok(),
-            _ => self.hash = Some(self.object.hash()),
+            _ => {
+                self.object.hash();
+            }
         }
     }
 
@@ -318,6 +319,11 @@ impl PartitionLog {
         self.index.bound_keys(bounds);
     }
 
+    /// What time it is, for the idempotency keys of what is taken in next.
+    pub fn tell_time(&mut self, now: Timestamp) {
+        self.index.tell_time(now.as_millisecond());
+    }
+
     /// Forgets the idempotency keys whose time has passed.
     pub fn forget_keys(&mut self, now: Timestamp) {
         self.index.forget_keys(now.as_millisecond());
@@ -417,7 +423,6 @@ impl PartitionLog {
         let batch = Batch {
             object,
             appends,
-            hash: None,
             rival: None,
         };
         (verdicts, Some(batch))
@@ -460,7 +465,7 @@ impl PartitionLog {
         self.accept(Checked {
             summary: summary_of(&batch),
             prev: batch.object.header.prev,
-            hash: batch.hash.unwrap_or_else(|| batch.object.hash()),
+            hash: batch.object.hash(),
             control: None,
         });
         let mut index = 0;

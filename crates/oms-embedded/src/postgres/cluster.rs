@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
 use super::PostgresError;
 use super::account::{Account, Handed};
 use super::binaries::Binaries;
 use super::process::{clear_the_way, end, tie_to_us};
+use super::reader::{READER, allow_reader};
 use super::settings::SETTINGS;
 use crate::files::{keep_port, kept_port, read_text, secret, write_private};
 use crate::s3::segment::sync_dir;
@@ -65,6 +66,7 @@ pub struct Cluster {
     binaries: Binaries,
     account: Account,
     password: String,
+    reader_password: String,
     port: u16,
 }
 
@@ -80,6 +82,7 @@ impl Cluster {
             binaries: Binaries::find(version)?.within_reach(&account)?,
             account,
             password: secret(&dir.join("password"), PASSWORD_LEN)?,
+            reader_password: secret(&dir.join("reader_password"), PASSWORD_LEN)?,
             port: 0,
             dir,
         };
@@ -99,6 +102,14 @@ impl Cluster {
         format!(
             "postgresql://{USER}:{}@127.0.0.1:{}/{DATABASE}",
             self.password, self.port
+        )
+    }
+
+    /// The same of the role that only reads.
+    pub fn reader_url(&self) -> String {
+        format!(
+            "postgresql://{READER}:{}@127.0.0.1:{}/{DATABASE}",
+            self.reader_password, self.port
         )
     }
 
@@ -305,17 +316,9 @@ impl Cluster {
         }
     }
 
+    /// The database, and the role that reads it.
     async fn ensure_database(&self) -> Result<(), tokio_postgres::Error> {
-        let (client, connection) = tokio_postgres::Config::new()
-            .host("127.0.0.1")
-            .port(self.port)
-            .user(USER)
-            .password(&self.password)
-            .dbname("postgres")
-            .connect(NoTls)
-            .await?;
-        let connection = tokio::spawn(connection);
-        let outcome = async {
+        self.within("postgres", async |client| {
             let exists = "SELECT 1 FROM pg_database WHERE datname = $1";
             if client.query_opt(exists, &[&DATABASE]).await?.is_none() {
                 client
@@ -323,8 +326,29 @@ impl Cluster {
                     .await?;
             }
             Ok(())
-        };
-        let outcome = outcome.await;
+        })
+        .await?;
+        self.within(DATABASE, async |client| {
+            allow_reader(client, USER, &self.reader_password).await
+        })
+        .await
+    }
+
+    async fn within(
+        &self,
+        database: &str,
+        act: impl AsyncFnOnce(&Client) -> Result<(), tokio_postgres::Error>,
+    ) -> Result<(), tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::Config::new()
+            .host("127.0.0.1")
+            .port(self.port)
+            .user(USER)
+            .password(&self.password)
+            .dbname(database)
+            .connect(NoTls)
+            .await?;
+        let connection = tokio::spawn(connection);
+        let outcome = act(&client).await;
         drop(client);
         // It ends with its client; how is of no interest any more.
         connection.await.ok();

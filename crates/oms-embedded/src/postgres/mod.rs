@@ -10,6 +10,7 @@ pub mod binaries;
 mod cluster;
 mod process;
 mod programs;
+mod reader;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -87,6 +88,7 @@ pub enum PostgresError {
 /// The running server; stops when dropped.
 pub struct PostgresServer {
     url: String,
+    reader_url: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -104,7 +106,7 @@ impl PostgresServer {
             .name("embedded-postgres".into())
             .spawn(move || run(&dir, &ready, stopped))
             .map_err(failed)?;
-        let url = match started.recv() {
+        let (url, reader_url) = match started.recv() {
             Ok(outcome) => outcome?,
             Err(_) => {
                 let text = "its thread ended".to_owned();
@@ -113,6 +115,7 @@ impl PostgresServer {
         };
         Ok(Self {
             url,
+            reader_url,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -121,6 +124,11 @@ impl PostgresServer {
     /// URL of the database, with the password.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same for a role that only reads.
+    pub fn reader_url(&self) -> &str {
+        &self.reader_url
     }
 
     /// Ends the server in order: sessions are cut off, data is written.
@@ -145,7 +153,7 @@ impl Drop for PostgresServer {
     }
 }
 
-type Ready = std::sync::mpsc::SyncSender<Result<String, EmbeddedError>>;
+type Ready = std::sync::mpsc::SyncSender<Result<(String, String), EmbeddedError>>;
 
 fn run(dir: &Path, ready: &Ready, stopped: oneshot::Receiver<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -163,7 +171,7 @@ fn run(dir: &Path, ready: &Ready, stopped: oneshot::Receiver<()>) {
             };
             match started.await {
                 Ok((cluster, child)) => {
-                    if tell(Ok(cluster.url())) {
+                    if tell(Ok((cluster.url(), cluster.reader_url()))) {
                         process::supervise(cluster, child, stopped).await;
                     } else {
                         process::end(child).await;

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -156,6 +157,11 @@ impl LogReader {
     /// Bytes of the objects kept close at hand.
     pub fn cached_bytes(&self) -> u64 {
         self.cache.bytes()
+    }
+
+    /// Lets go of them once nobody has used any for so long.
+    pub fn sweep_cache(&self, idle_after: Duration) {
+        self.cache.sweep(idle_after);
     }
 
     /// Keeps an object that is known to be in the log close at hand.

@@ -2,6 +2,8 @@
 //! the relay, the projection and the feed read next.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -26,6 +28,9 @@ impl Weighter<Key, Arc<CommitObject>> for ByBytes {
 /// See the module.
 pub struct ObjectCache {
     cache: Cache<Key, Arc<CommitObject>, ByBytes>,
+    made: Instant,
+    /// Seconds from then until it was last used.
+    last_used: AtomicU64,
 }
 
 impl ObjectCache {
@@ -53,7 +58,24 @@ impl ObjectCache {
             // Cannot be: both capacities are given.
             Err(_) => Cache::with_weighter(items, bytes, ByBytes),
         };
-        Self { cache }
+        Self {
+            cache,
+            made: Instant::now(),
+            last_used: AtomicU64::new(0),
+        }
+    }
+
+    fn used(&self) {
+        let now = self.made.elapsed().as_secs();
+        self.last_used.store(now, Ordering::Relaxed);
+    }
+
+    /// Lets go of everything once nobody has read or written for so long.
+    pub fn sweep(&self, idle_after: Duration) {
+        let last_used = Duration::from_secs(self.last_used.load(Ordering::Relaxed));
+        if self.made.elapsed().saturating_sub(last_used) > idle_after {
+            self.cache.clear();
+        }
     }
 
     /// Bytes of memory of what is kept.
@@ -63,11 +85,13 @@ impl ObjectCache {
 
     /// The object, if it is here.
     pub fn get(&self, partition: PartitionId, offset: Offset) -> Option<Arc<CommitObject>> {
+        self.used();
         self.cache.get(&(partition, offset))
     }
 
     /// Keeps an object.
     pub fn insert(&self, object: Arc<CommitObject>) {
+        self.used();
         self.cache
             .insert((object.header.partition, object.header.offset), object);
     }
@@ -100,6 +124,16 @@ mod tests {
             recorded: Recorded::default(),
         };
         Arc::new(CommitObject::build(header, &[&part]))
+    }
+
+    #[test]
+    fn law_13_what_nobody_reads_any_more_is_let_go_of() {
+        let cache = ObjectCache::new(64 << 20);
+        cache.insert(object(0, 4 << 20));
+        cache.sweep(Duration::from_secs(60));
+        assert!(cache.bytes() > 4 << 20, "it was used just now");
+        cache.sweep(Duration::ZERO);
+        assert_eq!(cache.bytes(), 0);
     }
 
     #[test]

@@ -94,6 +94,7 @@ metrics_table! {
     CLASS_CONTEXT_BYTES = "oms_class_context_bytes", Gauge, Bytes, "Memory of classes made ready to check instances, patterns included";
     OBJECT_CACHE_BYTES = "oms_object_cache_bytes", Gauge, Bytes, "Memory of recent commit objects";
     COMMAND_BYTES = "oms_command_bytes", Gauge, Bytes, "What the commands at work hold in memory, about";
+    READ_BYTES = "oms_read_bytes", Gauge, Bytes, "What large pages and states that are being rebuilt hold in memory, about";
     MAILBOX_WAIT = "oms_mailbox_wait_seconds", Histogram, Seconds, "From sending a command to an aggregate to its start";
     ADMISSION_REJECTS = "oms_admission_rejects_total", Counter, Count, "Requests refused because a limit was reached, by limit";
     DEPENDENCY_STARTED = "oms_dependency_started_total", Counter, Count, "Calls begun, by dependency and operation";

@@ -11,8 +11,9 @@ use super::{
     CLASS_CONTEXT_BYTES, COMMAND_BYTES, COMMITS, COPIES_REFUSED, DEPENDENCY_FAILED,
     DEPENDENCY_STARTED, DEPENDENCY_SUCCEEDED, ERRORS, ESCALATIONS, HANDOFF_PAUSE, HANDOFFS,
     HTTP_CUT, IMPORTED, MAILBOX_WAIT, MIRROR_COPIED, MIRROR_FAILED, PANICS, PROJECTED,
-    PUBLISH_FAILED, PUBLISHED, RACES_LOST, READ_SECONDS, READS, REBUILDS, RELAY_SECONDS, REPAIRS,
-    RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS, WRITE_SECONDS, WRITES,
+    PUBLISH_FAILED, PUBLISHED, RACES_LOST, READ_BYTES, READ_SECONDS, READS, REBUILDS,
+    RELAY_SECONDS, REPAIRS, RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS,
+    WRITE_SECONDS, WRITES,
 };
 use crate::error::StoreErrorKind;
 use oms_core::domain::ids::PartitionId;
@@ -109,7 +110,7 @@ pub fn begin(labels: &Labels) {
     for at in ["head", "write"] {
         counter!(HTTP_CUT, "at" => at).increment(0);
     }
-    for gauge in [CLASS_CONTEXT_BYTES, COMMAND_BYTES] {
+    for gauge in [CLASS_CONTEXT_BYTES, COMMAND_BYTES, READ_BYTES] {
         gauge!(gauge).set(0.0);
     }
     for name in [COMMITS, RACES_LOST, VERSION_CONFLICTS, PROJECTED, VERIFIED] {
@@ -167,6 +168,9 @@ fn copies(labels: &Labels) {
         for partition in (0..labels.partitions).map(PartitionId) {
             super::copy_halted(copy.as_str(), partition, false);
         }
+    }
+    for reason in ["damaged", "format", "unmarked", "unreadable"] {
+        counter!(COPIES_REFUSED, "copy" => "snapshot", "reason" => reason).increment(0);
     }
     for partition in (0..labels.partitions).map(PartitionId) {
         for reader in ["outbox", "projection"] {

@@ -30,11 +30,14 @@ fn law_11_a_snapshot_of_another_log_is_not_believed_and_is_replaced() {
         altered["version"] = 19.into();
         let mut unmarked = json.clone();
         unmarked.as_object_mut().expect("object").remove("on");
+        let rich = String::from_utf8(sound.to_vec()).expect("text");
+        let rich = rich.replace("\"coins\":20", "\"coins\":1020");
         let planted = [
             foreign,
             "{".into(),
             altered.to_string().into(),
             unmarked.to_string().into(),
+            rich.clone().into(),
         ];
         for planted in planted {
             ours.put(&key, planted.clone()).await.expect("planted");
@@ -50,8 +53,12 @@ fn law_11_a_snapshot_of_another_log_is_not_believed_and_is_replaced() {
             assert_eq!(json["state"]["coins"], json["version"]);
         }
         // One of this log is used: it is told from the events by what only it says.
-        let rich = String::from_utf8(sound.to_vec()).expect("text");
-        let rich = rich.replace("\"coins\":20", "\"coins\":1020");
+        let hash = |text: &str| {
+            let state = &text[text.find("\"state\":").expect("a state") + 8..text.len() - 1];
+            serde_json::to_string(&ObjectHash::of(state.as_bytes())).expect("a hash")
+        };
+        let sound = String::from_utf8(sound.to_vec()).expect("text");
+        let rich = rich.replace(&hash(&sound), &hash(&rich));
         ours.put(&key, rich.into()).await.expect("put");
         let p = process(ours, RegistrySettings::default());
         assert_eq!(p.read("a").await.state.coins, 1025);

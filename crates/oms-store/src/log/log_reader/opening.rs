@@ -1,6 +1,7 @@
 //! Opening a partition: from checkpoints of its index, then from the log itself.
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
 
 use super::{LogReader, corrupt};
 use crate::alarms::{CopyKind, refused};
@@ -41,9 +42,14 @@ enum Useless {
 impl LogReader {
     /// Opens a partition as far as the bucket holds it: the index segments that can be trusted,
     /// then the commits after them. Where PostgreSQL leads it goes on there.
-    pub async fn open(&self, partition: PartitionId) -> Result<PartitionLog, StoreError> {
+    pub async fn open(
+        &self,
+        partition: PartitionId,
+        now: Timestamp,
+    ) -> Result<PartitionLog, StoreError> {
         self.confirm_bucket().await?;
         let mut log = PartitionLog::new(partition);
+        log.tell_time(now);
         self.alarms().clear(CopyKind::Index, partition);
         self.restore_segments(&mut log).await?;
         self.catch_up(&mut log, Lead::S3).await?;

@@ -129,7 +129,7 @@ impl World {
     /// segments.
     async fn open(&self) -> usize {
         self.store.read.lock().clear();
-        let opened = self.log.open(PARTITION).await.unwrap();
+        let opened = self.log.open(PARTITION, Timestamp::MAX).await.unwrap();
         let last = self.objects.last().unwrap();
         assert_eq!(opened.next_offset(), self.objects.len() as u64);
         assert_eq!(opened.prev(), last.hash());
@@ -260,7 +260,7 @@ async fn law_11_a_bucket_has_an_id_that_its_replicas_share_and_no_other_bucket()
     let error = log.confirm_bucket().await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Corrupt);
     assert!(
-        log.open(PARTITION).await.is_err(),
+        log.open(PARTITION, Timestamp::MAX).await.is_err(),
         "and nothing of it is read"
     );
 }
