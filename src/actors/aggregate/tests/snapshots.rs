@@ -1,6 +1,7 @@
 //! Snapshots are shortcuts: only those of this log are taken.
 
 use super::*;
+use crate::log::object::ObjectHash;
 
 #[test]
 fn law_11_a_snapshot_of_another_log_is_not_believed_and_is_replaced() {
