@@ -167,6 +167,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("oms-core", &[]),
     ("oms-embedded", &[]),
     ("oms-store", &["oms-core"]),
+    ("oms-testkit", &["oms-core", "oms-store"]),
 ];
 
 /// The libraries of the workspace: where their sources are, by what name others know them, and what
@@ -626,4 +627,16 @@ fn crates_use_each_other_downwards_and_the_core_nothing_that_does_anything() {
             assert!(*name != "oms-core" || !acts, "{name} uses {used}");
         }
     }
+}
+
+#[test]
+fn the_service_is_built_without_what_its_tests_are_made_of() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let needs = |section: &str| {
+        let (_, rest) = manifest.split_once(&format!("\n{section}\n")).unwrap();
+        let section = rest.split("\n[").next().unwrap();
+        section.lines().any(|line| line.starts_with("oms-testkit"))
+    };
+    assert!(needs("[dev-dependencies]") && !needs("[dependencies]"));
 }

@@ -7,7 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
-mod support;
+#[path = "support/world.rs"]
+#[allow(dead_code, reason = "shared by two binaries")]
+mod world;
 
 use std::collections::BTreeMap;
 
@@ -17,9 +19,9 @@ use oms::store::adapters::postgres::PostgresSettings;
 use oms::store::log::delivered;
 use oms::store::ports::delivery::DeliveryStore;
 use oms::store::ports::object_store::ObjectStore;
+use oms_testkit::{eventually, postgres};
 
-use support::world::{PARTITIONS, TOPIC, World, orders};
-use support::{eventually, postgres};
+use world::{PARTITIONS, TOPIC, World, orders};
 
 async fn execute(settings: &PostgresSettings, sql: &'static str) {
     postgres::connect(settings)
@@ -230,7 +232,7 @@ async fn law_9_a_new_outbox_believes_only_a_delivered_watermark_of_its_own_log()
     // A bucket that was copied over another one, that document too.
     let second = World::new(&postgres::fresh()).await;
     second.write(6, "second").await;
-    delivered::save(&*second.log.objects, saved, support::now())
+    delivered::save(&*second.log.objects, saved, oms_testkit::now())
         .await
         .expect("saved");
     let _running = second.run().await;

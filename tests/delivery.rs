@@ -5,7 +5,9 @@
     reason = "a test fails by panicking"
 )]
 
-mod support;
+#[path = "support/world.rs"]
+#[allow(dead_code, reason = "shared by two binaries")]
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,15 +27,15 @@ use oms::store::log::delivered;
 use oms::store::log::log_reader::LogReader;
 use oms::store::ports::delivery::DeliveryStore;
 use oms::store::ports::object_store::ObjectStore;
+use oms_testkit::boastful::Boastful;
+use oms_testkit::kafka::Consumed;
+use oms_testkit::kafka_proxy::{Fault, KafkaProxy};
+use oms_testkit::log::order;
+use oms_testkit::undeleting::Undeleting;
+use oms_testkit::{eventually, postgres};
 use sha2::{Digest, Sha256};
 
-use support::boastful::Boastful;
-use support::kafka::Consumed;
-use support::kafka_proxy::{Fault, KafkaProxy};
-use support::log::order;
-use support::undeleting::Undeleting;
-use support::world::{PARTITIONS, TOPIC, Task, World, orders};
-use support::{eventually, postgres};
+use world::{PARTITIONS, TOPIC, Task, World, orders};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_every_event_reaches_kafka_in_stream_order() {
@@ -370,7 +372,7 @@ async fn law_11_a_new_outbox_does_not_write_over_what_it_will_begin_with() {
     let known: BTreeMap<PartitionId, Mark> = (0..PARTITIONS)
         .map(|p| (PartitionId(p), Mark::unmarked(1)))
         .collect();
-    delivered::save(&*world.log.objects, known.clone(), support::now())
+    delivered::save(&*world.log.objects, known.clone(), oms_testkit::now())
         .await
         .expect("saved");
     let mut deps = world.relay_deps(world.outbox.clone(), world.broker.settings());

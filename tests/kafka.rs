@@ -5,8 +5,6 @@
     reason = "a test fails by panicking"
 )]
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +13,16 @@ use oms::store::adapters::kafka::{KafkaSettings, KafkaTransport};
 use oms::store::error::StoreErrorKind;
 use oms::store::health::{DependencyState, Health};
 use oms::store::ports::transport::{Message, Outcome, Transport};
-use support::kafka::Broker;
-use support::kafka_proxy::{Fault, KafkaProxy};
+use oms_testkit::kafka::Broker;
+use oms_testkit::kafka_proxy::{Fault, KafkaProxy};
 use tokio::time::Instant;
 
 const TOPIC: &str = "oms.stream";
 const FOREVER: Duration = Duration::from_secs(3600);
 
 fn transport(settings: KafkaSettings) -> (KafkaTransport, Arc<Health>) {
-    let health = Arc::new(Health::new(support::now));
-    let transport = KafkaTransport::new(settings, support::io(), health.clone());
+    let health = Arc::new(Health::new(oms_testkit::now));
+    let transport = KafkaTransport::new(settings, oms_testkit::io(), health.clone());
     (transport.expect("settings"), health)
 }
 
@@ -139,7 +137,7 @@ async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy) {
     let topic = settings.topics().of("order");
     let (kafka, _) = transport(settings);
     // Topics that were just made are not ready on every broker at once.
-    support::eventually("the topics are ready", || async {
+    oms_testkit::eventually("the topics are ready", || async {
         let first = Message {
             topic: topic.clone(),
             ..message("k", "000000".into())
@@ -190,7 +188,7 @@ async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy) {
         next += delivered;
         // What is promised is in the broker, and nothing overtook it.
         let mut first_seen: Vec<String> = Vec::new();
-        for read in support::kafka::read_all(bootstrap, &topic).await {
+        for read in oms_testkit::kafka::read_all(bootstrap, &topic).await {
             let value = String::from_utf8(read.value).expect("a text");
             if !first_seen.contains(&value) {
                 first_seen.push(value);
@@ -272,7 +270,7 @@ async fn a_wave_that_is_not_settled_in_time_is_given_back_whole() {
         );
     }
     broker.order(|cluster| cluster.broker_up(-1).expect("up"));
-    let again = support::eventually("the broker is back", || async {
+    let again = oms_testkit::eventually("the broker is back", || async {
         let outcomes = publish(&kafka, vec![message("k", "1".into())]).await;
         outcomes[0].is_delivered().then_some(())
     });

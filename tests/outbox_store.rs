@@ -5,8 +5,6 @@
     reason = "a test fails by panicking"
 )]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ use oms::log::object::ObjectHash;
 use oms::migration::stage::Mode;
 use oms::store::adapters::postgres::outbox::PostgresOutbox;
 use oms::store::ports::delivery::{CommitGroup, DeliveryStore, OutboxRow, Refused};
-use support::{eventually, postgres};
+use oms_testkit::{eventually, postgres};
 
 fn outbox() -> PostgresOutbox {
     PostgresOutbox::new(postgres::connect(&postgres::fresh()))

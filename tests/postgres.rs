@@ -5,12 +5,10 @@
     reason = "a test fails by panicking"
 )]
 
-mod support;
-
 use oms::store::adapters::postgres::{Postgres, PostgresSettings};
 use oms::store::error::{Determinacy, StoreErrorKind};
 
-use support::{eventually, postgres};
+use oms_testkit::{eventually, postgres};
 
 async fn count(
     postgres: &Postgres,

@@ -6,15 +6,14 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "end_to_end/service.rs"]
-#[allow(dead_code, reason = "shared with the end-to-end tests")]
-mod service;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use oms_testkit::service::{PATIENCE, Service};
 use serde_json::json;
-use service::Service;
+
+/// The binary under test.
+const OMS: &str = env!("CARGO_BIN_EXE_oms");
 
 const RUNBOOK: &str = include_str!("../deploy/RUNBOOK.md");
 const ALERTS: &str = include_str!("../deploy/alerts.yml");
@@ -107,15 +106,15 @@ async fn law_14_every_command_of_the_runbook_does_what_it_says() {
         ("OMS__MIGRATION__ARCHIVE_AFTER", "0s"),
         ("OMS__CHAOS__ENABLED", "true"),
     ];
-    let service = Service::start(&env, &["--mode", "legacy"]).await;
+    let service = Service::start(OMS, &env, &["--mode", "legacy"]).await;
     some_events(&service).await;
-    let oms = Path::new(env!("CARGO_BIN_EXE_oms"));
+    let oms = Path::new(OMS);
     let bin = oms.parent().expect("a directory");
     let (mut blocks, mut stages) = (0, Vec::new());
     for entry in entries(RUNBOOK) {
         match entry {
             Entry::Run(line, script) => {
-                let done = tokio::time::timeout(service::PATIENCE, run(&service, bin, &script));
+                let done = tokio::time::timeout(PATIENCE, run(&service, bin, &script));
                 let done = done.await.unwrap_or_else(|_| panic!("line {line} hangs"));
                 assert!(
                     done.status.success(),
@@ -292,6 +291,7 @@ fn selectors_are_found_with_their_labels() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_3_every_series_whose_growth_a_rule_watches_is_there_before_it_grows() {
     let service = Service::start(
+        OMS,
         &[],
         &[
             "--set",

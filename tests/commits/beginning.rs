@@ -24,7 +24,6 @@ use oms::migration::unread::UnreadBucket;
 use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::adapters::postgres::outbox::PostgresOutbox;
 use oms::store::error::StoreError;
-use oms::store::faulty::{FaultRates, FaultyObjectStore};
 use oms::store::halts::Halts;
 use oms::store::health::Health;
 use oms::store::log::log_reader::LogReader;
@@ -32,8 +31,8 @@ use oms::store::ports::commit_store::CommitStore as _;
 use oms::store::ports::migration_table::MigrationTable;
 use oms::store::ports::object_store::ObjectStore;
 use oms::store::ports::transport::TopicNames;
+use oms_testkit::faulty::{FaultRates, FaultyObjectStore};
 
-use crate::support;
 use crate::{P0, World};
 
 struct Nothing;
@@ -78,7 +77,7 @@ pub fn process_on(
                 table: Arc::new(world.table.clone()),
                 initial,
                 objects: bucket,
-                s3_health: Arc::new(Health::new(support::now)),
+                s3_health: Arc::new(Health::new(oms_testkit::now)),
                 delivery: Arc::new(PostgresOutbox::new(world.postgres.clone())),
                 verifications: Arc::new(Nothing),
                 gates: GateSettings::default(),
@@ -88,7 +87,7 @@ pub fn process_on(
                 node: "test".into(),
             }),
             clock: Arc::new(SystemClock),
-            io: support::io(),
+            io: oms_testkit::io(),
             halts: Halts::new(oms::clock::now),
         },
     );
@@ -157,7 +156,7 @@ fn law_14_postgres_does_not_lead_on_an_unread_bucket_without_an_order() {
         let stamp = Stamp {
             writer: WriterId(new_uuid()),
             batch: 0,
-            at: support::now(),
+            at: oms_testkit::now(),
         };
         let handed_over = PartitionLog::new(P0).control(stamp, record);
         LogReader::new(bucket.clone(), "test".into(), 1, 0)

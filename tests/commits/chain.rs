@@ -69,7 +69,7 @@ impl Chain {
             writer: self.writer,
             batch: self.next,
             prev: self.prev,
-            at: crate::support::now(),
+            at: oms_testkit::now(),
             count: count.try_into().unwrap(),
             kind,
         }

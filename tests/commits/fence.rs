@@ -11,8 +11,8 @@ use oms::store::ports::commit_store::{Appended, CommitStore, LeadingTable};
 use oms::store::ports::migration_table::MigrationTable;
 
 use crate::chain::Chain;
-use crate::support::eventually;
 use crate::{P0, World};
+use oms_testkit::eventually;
 
 /// Offsets that two writers race for.
 const OFFSETS: u64 = 150;

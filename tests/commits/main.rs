@@ -18,9 +18,6 @@ mod mirror;
 mod outbox;
 mod rates;
 mod reads;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::sync::Arc;
 
 use oms::domain::ids::{Epoch, PartitionId};
@@ -33,7 +30,7 @@ use oms::store::ports::commit_store::{Appended, CommitStore, LeadingTable};
 use oms::store::ports::migration_table::MigrationTable;
 
 use chain::Chain;
-use support::postgres;
+use oms_testkit::postgres;
 
 const P0: PartitionId = PartitionId(0);
 

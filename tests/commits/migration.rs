@@ -15,8 +15,8 @@ use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::migration_table::MigrationTable;
 
 use crate::chain::Chain;
-use crate::support::{eventually, now};
 use crate::{P0, World};
+use oms_testkit::{eventually, now};
 
 const LONG: Duration = Duration::from_secs(600);
 

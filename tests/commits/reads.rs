@@ -9,10 +9,10 @@ use oms::log::lead::Lead;
 use oms::migration::stage::StageKind;
 use oms::store::adapters::memory::MemoryObjectStore;
 use oms::store::error::StoreErrorKind;
-use oms::store::faulty::{FaultRates, FaultyObjectStore};
 use oms::store::log::log_reader::LogReader;
 use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::object_store::ObjectStore;
+use oms_testkit::faulty::{FaultRates, FaultyObjectStore};
 
 use crate::chain::places;
 use crate::{P0, World};

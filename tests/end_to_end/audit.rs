@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use oms_testkit::service::Service;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::service::Service;
+use crate::OMS;
 
 const OPS: &str = "the operator's secret";
 const READER: &str = "the reader's secret";
@@ -56,7 +57,7 @@ async fn entries(service: &Service, expected: usize) -> Vec<Value> {
 async fn law_3_every_order_of_an_administrator_and_every_refusal_is_recorded() {
     let tokens = tokens();
     let env = [("OMS__AUTH__TOKENS", tokens.as_str())];
-    let mut service = Service::start(&env, &["--chaos"]).await;
+    let mut service = Service::start(OMS, &env, &["--chaos"]).await;
     let kill = json!({"path": "relay", "how": "panic"});
     let orders = [
         ("POST", "/api/v1/admin/actors/kill", kill.clone(), 202),
@@ -229,7 +230,7 @@ impl Drop for Stopped {
 async fn law_10_the_trail_waits_for_postgres_and_orders_do_not() {
     let tokens = tokens();
     let env = [("OMS__AUTH__TOKENS", tokens.as_str())];
-    let service = Service::start(&env, &["--chaos"]).await;
+    let service = Service::start(OMS, &env, &["--chaos"]).await;
     let postmaster = super::postmaster(&service);
     // Whatever happens below, it is let go on.
     let stopped = Stopped(postmaster);
@@ -249,7 +250,7 @@ async fn law_10_the_trail_waits_for_postgres_and_orders_do_not() {
 async fn law_3_an_order_whose_caller_breaks_off_is_recorded() {
     let tokens = tokens();
     let env = [("OMS__AUTH__TOKENS", tokens.as_str())];
-    let service = Service::start(&env, &["--chaos"]).await;
+    let service = Service::start(OMS, &env, &["--chaos"]).await;
     // The order waits at this point for as long as the test needs.
     let hold = json!({"name": "postgres.switch_begin.before", "action": "delay", "delay_ms": 3000});
     let path = "/api/v1/admin/actors/failpoints";

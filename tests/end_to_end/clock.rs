@@ -2,13 +2,14 @@
 //! on what time it is: order is the log's, leases are by PostgreSQL's clock, patience by one that
 //! does not leap.
 
+use oms_testkit::broker::Broker;
+use oms_testkit::service::Service;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::kafka::Broker;
 use super::load::Load;
-use super::service::Service;
 use super::steps::{grown, metric, nothing_is_lost, start_load};
+use crate::OMS;
 
 const DAY: i64 = 24 * 3600;
 
@@ -71,7 +72,7 @@ async fn laws_2_5_7_9_hold_while_the_clock_leaps_under_load() {
     let broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str()), CHAOS];
-    let mut service = Service::start(&env, &[]).await;
+    let mut service = Service::start(OMS, &env, &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let running = start_load(&load);
@@ -132,7 +133,7 @@ fn gate<'a>(answer: &'a Value, name: &str) -> &'a Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_15_a_clock_that_leaps_opens_no_gate_and_stops_no_job() {
-    let service = Service::start(&[CHAOS], &["--mode", "dual_write"]).await;
+    let service = Service::start(OMS, &[CHAOS], &["--mode", "dual_write"]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let running = start_load(&load);
@@ -211,7 +212,7 @@ async fn law_15_a_clock_that_leaps_opens_no_gate_and_stops_no_job() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_is_shifted_only_where_chaos_is_enabled_and_within_reason() {
-    let service = Service::start(&[], &[]).await;
+    let service = Service::start(OMS, &[], &[]).await;
     let ask = async |service: &Service, seconds: i64| {
         let body = json!({"offset_seconds": seconds});
         let path = "/api/v1/admin/chaos/clock";
@@ -220,7 +221,7 @@ async fn the_clock_is_shifted_only_where_chaos_is_enabled_and_within_reason() {
     };
     let code = |text: &str| Some(text.to_owned());
     assert_eq!(ask(&service, 1).await, (403, code("chaos_disabled")));
-    let service = Service::start(&[CHAOS], &[]).await;
+    let service = Service::start(OMS, &[CHAOS], &[]).await;
     for seconds in [i64::MAX, i64::MIN, 367 * DAY] {
         assert_eq!(ask(&service, seconds).await, (422, code("invalid_offset")));
     }

@@ -3,9 +3,10 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use oms_testkit::service::{PATIENCE, Service};
 use serde_json::json;
 
-use super::service::{PATIENCE, Service};
+use crate::OMS;
 
 /// What most systems allow a process that nobody has thought about.
 const FILES: u32 = 1_024;
@@ -23,7 +24,7 @@ async fn law_13_idle_connections_take_no_descriptors_from_the_stores() {
         .expect("the limit");
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard)
         .expect("raised");
-    let mut service = Service::start_with_files(FILES).await;
+    let mut service = Service::start_with_files(OMS, FILES).await;
     let (status, body) = service
         .send("POST", "/api/v1/databases", Some(json!({"name": "before"})))
         .await;

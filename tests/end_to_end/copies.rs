@@ -1,8 +1,9 @@
 //! The service on another bucket than its database belongs to, and back; a log that lost its end.
 
+use oms_testkit::service::Service;
 use serde_json::{Value, json};
 
-use super::service::Service;
+use crate::OMS;
 
 async fn create(service: &Service, name: &str) {
     let body = json!({"name": name});
@@ -37,7 +38,7 @@ async fn health(service: &Service, status: &str, reason: Option<&str>) -> Value 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn laws_9_11_another_bucket_is_served_without_ghosts_and_says_what_is_not_delivered() {
-    let mut service = Service::start(&[], &[]).await;
+    let mut service = Service::start(OMS, &[], &[]).await;
     for i in 0..20 {
         create(&service, &format!("first{i:02}")).await;
     }

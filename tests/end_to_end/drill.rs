@@ -4,17 +4,18 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use oms_testkit::service::{PATIENCE, Service};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use super::service::{PATIENCE, Service};
 use super::signal;
+use crate::OMS;
 
 const CHAOS: [(&str, &str); 1] = [("OMS__CHAOS__ENABLED", "true")];
 
 fn oms(service: &Service, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oms"));
+    let mut command = Command::new(OMS);
     command
         .args(args)
         .env("OMS_URL", &service.url)
@@ -57,7 +58,7 @@ async fn drilled(service: &Service) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_12_a_drill_kills_every_kind_of_actor_and_sees_it_work_again() {
-    let service = Service::start(&CHAOS, &[]).await;
+    let service = Service::start(OMS, &CHAOS, &[]).await;
     let args = ["--json", "drill", "kill", "--rounds", "1", "--clients", "2"];
     let done = run(&service, &args).await;
     assert_eq!(done.status.code(), Some(0), "{}", text(&done));
@@ -89,7 +90,7 @@ async fn law_12_a_drill_kills_every_kind_of_actor_and_sees_it_work_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_12_while_both_stores_are_kept_a_killed_mirror_goes_on_copying() {
-    let service = Service::start(&CHAOS, &["--mode", "legacy"]).await;
+    let service = Service::start(OMS, &CHAOS, &["--mode", "legacy"]).await;
     let walk = ["mode", "dual_write", "--reason", "game day"];
     let walked = run(&service, &walk).await;
     assert_eq!(walked.status.code(), Some(0), "{}", text(&walked));
@@ -117,7 +118,7 @@ async fn law_12_while_both_stores_are_kept_a_killed_mirror_goes_on_copying() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_12_an_actor_that_does_not_come_back_in_time_fails_the_drill() {
-    let service = Service::start(&CHAOS, &[]).await;
+    let service = Service::start(OMS, &CHAOS, &[]).await;
     let args = [
         "drill", "kill", "--actors", "relay", "--how", "hang", "--limit", "2",
     ];
@@ -130,7 +131,7 @@ async fn law_12_an_actor_that_does_not_come_back_in_time_fails_the_drill() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_drill_reports_what_it_has() {
-    let service = Service::start(&CHAOS, &[]).await;
+    let service = Service::start(OMS, &CHAOS, &[]).await;
     let args = ["drill", "kill", "--rounds", "1000", "--clients", "1"];
     let mut child = oms(&service, &args)
         .stdout(Stdio::piped())
@@ -167,7 +168,7 @@ async fn an_interrupted_drill_reports_what_it_has() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_killed_and_nothing_is_written_where_chaos_is_not_enabled() {
-    let service = Service::start(&[], &[]).await;
+    let service = Service::start(OMS, &[], &[]).await;
     let done = run(&service, &["drill", "kill"]).await;
     assert_eq!(done.status.code(), Some(3), "{}", text(&done));
     assert!(text(&done).contains("chaos_disabled"), "{}", text(&done));

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use oms::embedded::space::free_bytes;
+use oms_testkit::broker::Broker;
+use oms_testkit::service::Service;
 use serde_json::{Value, json};
 
-use super::kafka::Broker;
 use super::load::{CLASS, DB, Load, check_feed};
-use super::service::Service;
 use super::steps::{grown, metric, nothing_is_lost, start_load};
 use super::{postmaster, projected, signal};
+use crate::OMS;
 
 /// Room for a new cluster, which takes about 60 MiB, and for a load.
 const DISK_MIB: u64 = 160;
@@ -190,7 +191,7 @@ async fn law_13_below_the_reserve_commands_are_refused_and_everything_else_goes_
     };
     let reserve = RESERVE.to_string();
     let env = [("OMS__EMBEDDED__RESERVE_BYTES", reserve.as_str())];
-    let service = Service::start_in(dir, None, &env, &[]).await;
+    let service = Service::start_in(OMS, dir, None, &env, &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     assert_eq!(write(&service, "first").await.0, 201);
@@ -241,7 +242,7 @@ async fn laws_2_3_4_9_hold_on_a_disk_that_is_full_to_the_last_byte() {
         ("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str()),
         ("OMS__EMBEDDED__RESERVE_BYTES", "0"),
     ];
-    let service = Service::start_in(dir, None, &env, &[]).await;
+    let service = Service::start_in(OMS, dir, None, &env, &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let running = start_load(&load);
@@ -314,7 +315,7 @@ async fn law_2_a_kill_and_a_start_on_a_full_disk_lose_nothing() {
         return;
     };
     let env = [("OMS__EMBEDDED__RESERVE_BYTES", "0")];
-    let mut service = Service::start_in(dir, None, &env, &[]).await;
+    let mut service = Service::start_in(OMS, dir, None, &env, &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let running = start_load(&load);
@@ -346,7 +347,7 @@ async fn laws_2_3_4_hold_on_a_full_disk_while_postgresql_leads() {
         return;
     };
     let env = [("OMS__EMBEDDED__RESERVE_BYTES", "0")];
-    let service = Service::start_in(dir, None, &env, &["--mode", "legacy"]).await;
+    let service = Service::start_in(OMS, dir, None, &env, &["--mode", "legacy"]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let running = start_load(&load);

@@ -1,8 +1,9 @@
 //! `/health` says what does not go on, wholly or in a partition, and since when.
 
+use oms_testkit::service::Service;
 use serde_json::{Value, json};
 
-use crate::service::Service;
+use crate::OMS;
 
 async fn arm(service: &Service, name: &str, times: u32) {
     let body = json!({ "name": name, "action": "error", "times": times });
@@ -39,7 +40,7 @@ async fn healthy(service: &Service) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_3_health_is_not_ok_while_something_does_not_go_on_and_names_it() {
-    let service = Service::start(&[("OMS__CHAOS__ENABLED", "true")], &[]).await;
+    let service = Service::start(OMS, &[("OMS__CHAOS__ENABLED", "true")], &[]).await;
     assert_eq!(write(&service, 1).await, 201);
     healthy(&service).await;
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use oms_testkit::broker::Broker;
+use oms_testkit::service::{Service, real_s3};
 use serde_json::{Value, json};
 
-use super::kafka::Broker;
 use super::load::{Load, check_feed};
-use super::service::{Service, real_s3};
 use super::{bucket, delivered, projected, read_log};
+use crate::OMS;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn laws_2_5_9_hold_while_the_process_is_killed_under_load() {
@@ -25,7 +26,7 @@ async fn killed_under_load(s3: Option<Value>) {
     let broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
-    let mut service = Service::start_on(s3, &env, &[]).await;
+    let mut service = Service::start_on(OMS, s3, &env, &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let running = {
@@ -72,7 +73,7 @@ async fn law_12_every_kind_of_actor_is_killed_under_load_and_nothing_is_lost() {
         ("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap()),
         ("OMS__CHAOS__ENABLED", "true".into()),
     ];
-    let service = Service::start(&env.each_ref().map(|(k, v)| (*k, v.as_str())), &[]).await;
+    let service = Service::start(OMS, &env.each_ref().map(|(k, v)| (*k, v.as_str())), &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let running = {

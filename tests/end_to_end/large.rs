@@ -1,11 +1,12 @@
 //! Law 9 for events that the broker does not take: in every mode their readers are told where they
 //! are, and find them there.
 
+use oms_testkit::broker::Broker;
+use oms_testkit::service::{PATIENCE, Service};
 use serde_json::{Value, json};
 
-use super::kafka::Broker;
 use super::migration::switched;
-use super::service::{PATIENCE, Service};
+use crate::OMS;
 
 /// Of the event; the service takes it, brokers do not by default.
 const BYTES: usize = 1_040_000;
@@ -22,7 +23,7 @@ async fn law_9_an_event_too_large_for_the_broker_reaches_its_readers_in_every_mo
     let broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
-    let service = Service::start(&env, &["--mode", "legacy"]).await;
+    let service = Service::start(OMS, &env, &["--mode", "legacy"]).await;
     // On a broker that others use too.
     let story = oms::clock::new_uuid().to_string();
     for (i, (mode, lead)) in STAGES.into_iter().enumerate() {

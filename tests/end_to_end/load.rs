@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use oms_testkit::broker::Consumed;
 use serde_json::{Value, json};
-
-use crate::kafka::Consumed;
 
 /// The database and the class that the load writes to.
 pub const DB: &str = "loadtest";

@@ -2,16 +2,17 @@
 
 use std::process::{Command, Output};
 
+use oms_testkit::service::Service;
 use serde_json::json;
 
+use crate::OMS;
 use crate::bucket;
-use crate::service::Service;
 
 /// Nobody listens there.
 const NO_PROXY_IS: &str = "http://127.0.0.1:9";
 
 fn oms(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oms"));
+    let mut command = Command::new(OMS);
     command.args(args).env_clear();
     for variable in ["http_proxy", "https_proxy", "all_proxy"] {
         command.env(variable, NO_PROXY_IS);
@@ -24,7 +25,7 @@ fn oms(args: &[&str]) -> Output {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_5_who_was_handed_keys_reads_and_loopback_is_reached_past_every_proxy() {
     let proxies = [("http_proxy", NO_PROXY_IS), ("ALL_PROXY", NO_PROXY_IS)];
-    let service = Service::start(&proxies, &[]).await;
+    let service = Service::start(OMS, &proxies, &[]).await;
     let made = json!({ "name": "mine", "description": "" });
     let (status, _) = service.send("POST", "/api/v1/databases", Some(made)).await;
     assert_eq!(status, 201);
@@ -62,7 +63,7 @@ async fn law_5_who_was_handed_keys_reads_and_loopback_is_reached_past_every_prox
 /// As with the bucket's keys: what `endpoints.json` names is for looking.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_5_who_was_handed_the_database_reads_it_and_does_nothing_else() {
-    let service = Service::start(&[], &["--mode", "legacy"]).await;
+    let service = Service::start(OMS, &[], &["--mode", "legacy"]).await;
     let made = json!({ "name": "mine", "description": "" });
     let (status, _) = service.send("POST", "/api/v1/databases", Some(made)).await;
     assert_eq!(status, 201);

@@ -13,30 +13,27 @@ mod copies;
 mod drill;
 mod full_disk;
 mod health;
-#[path = "../support/broker.rs"]
-mod kafka;
 mod kills;
 mod large;
 mod load;
 mod local;
 mod manners;
 mod migration;
-#[allow(dead_code, reason = "not every test needs every fault")]
-#[path = "../support/proxy.rs"]
-mod proxy;
-mod service;
 mod steps;
 mod stopped;
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use oms_testkit::broker::{Broker, Consumed};
+use oms_testkit::service::{PATIENCE, Service, real_s3};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use kafka::{Broker, Consumed};
 use load::{CLASS, DB, Load, check_feed, check_kafka};
-use service::{PATIENCE, Service, real_s3};
+
+/// The binary under test.
+const OMS: &str = env!("CARGO_BIN_EXE_oms");
 
 const TOPICS: [&str; 4] = ["oms.database", "oms.class", "oms.instance", "oms.stream"];
 
@@ -159,7 +156,7 @@ async fn one_story(s3: Option<Value>) {
     let broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
-    let service = Service::start_on(s3, &env, &[]).await;
+    let service = Service::start_on(OMS, s3, &env, &[]).await;
     let (status, made) = service
         .send(
             "POST",
@@ -320,7 +317,7 @@ fn delivered(broker: &Broker, feed: &[Value]) -> Vec<Consumed> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_10_postgres_away_delays_delivery_and_queries_and_fails_no_write() {
-    let service = Service::start(&[], &[]).await;
+    let service = Service::start(OMS, &[], &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let postmaster = postmaster(&service);
@@ -351,7 +348,7 @@ async fn law_10_postgres_away_delays_delivery_and_queries_and_fails_no_write() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_11_a_dropped_database_is_rebuilt_from_the_log() {
-    let service = Service::start(&[], &[]).await;
+    let service = Service::start(OMS, &[], &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     load.run(4, 20).await;
@@ -373,7 +370,7 @@ async fn law_11_a_dropped_database_is_rebuilt_from_the_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orderly_end_under_load_loses_nothing() {
-    let mut service = Service::start(&[], &[]).await;
+    let mut service = Service::start(OMS, &[], &[]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let running = {
@@ -398,7 +395,7 @@ async fn an_orderly_end_under_load_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_live_feed_goes_on_where_it_was_left() {
-    let service = Service::start(&[], &[]).await;
+    let service = Service::start(OMS, &[], &[]).await;
     let append = async |i: u64| {
         let body = json!({"events": [{"type": "Ticked", "data": {"i": i}}]});
         let (status, answer) = service

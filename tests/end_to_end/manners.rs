@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use futures_util::StreamExt;
+use oms_testkit::service::{PATIENCE, Service};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::service::{PATIENCE, Service};
+use crate::OMS;
 
 const INSTANCES: &str = "/api/v1/databases/films/classes/Movie/instances";
 
@@ -70,7 +71,7 @@ async fn raw(service: &Service, text: String) -> String {
 
 async fn service_with_films() -> Service {
     let origins = r#"["http://localhost:3000"]"#;
-    let service = Service::start(&[("OMS__HTTP__CORS_ORIGINS", origins)], &[]).await;
+    let service = Service::start(OMS, &[("OMS__HTTP__CORS_ORIGINS", origins)], &[]).await;
     for (path, body) in [
         ("/api/v1/databases", json!({"name": "films"})),
         (

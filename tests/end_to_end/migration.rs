@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use oms_testkit::broker::Broker;
+use oms_testkit::service::Service;
 use serde_json::{Value, json};
 
-use super::kafka::Broker;
 use super::load::{Load, check_feed};
-use super::service::Service;
 use super::{bucket, delivered, projected, read_log, signal};
+use crate::OMS;
 
 /// Every edge, both ways, some of them in one order.
 const WALK: [(&str, Option<&str>); 8] = [
@@ -122,7 +123,7 @@ async fn law_14_the_mode_walks_there_and_back_under_load_and_no_write_fails() {
     let broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
-    let service = Service::start(&env, &["--mode", "legacy"]).await;
+    let service = Service::start(OMS, &env, &["--mode", "legacy"]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let clients = running(&load, 8);
@@ -151,7 +152,7 @@ async fn law_14_a_hand_off_that_is_killed_anywhere_is_finished_or_undone() {
     let broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
-    let mut service = Service::start(&env, &["--mode", "legacy"]).await;
+    let mut service = Service::start(OMS, &env, &["--mode", "legacy"]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let clients = running(&load, 8);
@@ -182,7 +183,7 @@ async fn law_14_a_node_that_has_not_heard_of_the_hand_off_cannot_commit() {
     let broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
-    let one = Service::start(&env, &["--mode", "legacy"]).await;
+    let one = Service::start(OMS, &env, &["--mode", "legacy"]).await;
     let two = Service::start_beside(&one, &env).await;
     let loads = [Load::new(&one.url), Load::apart(&two.url, 1000)];
     loads[0].prepare().await;
@@ -212,7 +213,7 @@ async fn law_10_in_dual_write_led_by_s3_postgres_away_fails_no_write() {
     let broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
-    let service = Service::start(&env, &["--mode", "legacy"]).await;
+    let service = Service::start(OMS, &env, &["--mode", "legacy"]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let clients = running(&load, 8);
@@ -242,7 +243,7 @@ async fn law_10_in_dual_write_led_by_s3_postgres_away_fails_no_write() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_15_without_proof_s3_is_not_let_lead() {
-    let service = Service::start(&[], &["--mode", "dual_write"]).await;
+    let service = Service::start(OMS, &[], &["--mode", "dual_write"]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let path = "/api/v1/admin/migration/mode";
@@ -279,7 +280,7 @@ async fn law_15_without_proof_s3_is_not_let_lead() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn some_partitions_are_moved_first_and_the_whole_is_as_far_as_the_last() {
-    let service = Service::start(&[], &["--mode", "legacy"]).await;
+    let service = Service::start(OMS, &[], &["--mode", "legacy"]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let clients = running(&load, 4);
@@ -317,7 +318,7 @@ async fn over_its_budget_a_young_stage_is_led_one_edge_back() {
         ("OMS__MIGRATION__GUARDRAIL__MIN_WRITES", "10"),
         ("OMS__MIGRATION__GUARDRAIL__AUTO_ROLLBACK", "true"),
     ];
-    let service = Service::start(&env, &["--mode", "legacy"]).await;
+    let service = Service::start(OMS, &env, &["--mode", "legacy"]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let clients = running(&load, 4);
@@ -342,7 +343,7 @@ async fn laws_2_4_postgres_killed_while_it_leads_loses_and_doubles_nothing() {
     let broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
-    let service = Service::start(&env, &["--mode", "legacy"]).await;
+    let service = Service::start(OMS, &env, &["--mode", "legacy"]).await;
     let load = Load::new(&service.url);
     load.prepare().await;
     let clients = running(&load, 8);
@@ -359,7 +360,7 @@ async fn laws_2_4_postgres_killed_while_it_leads_loses_and_doubles_nothing() {
 
 #[test]
 fn the_demo_tells_the_whole_story_and_its_proof_holds() {
-    let told = std::process::Command::new(env!("CARGO_BIN_EXE_oms"))
+    let told = std::process::Command::new(OMS)
         .args(["--json", "demo", "--records", "600"])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())

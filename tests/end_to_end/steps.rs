@@ -2,14 +2,16 @@
 
 use std::process::Command;
 
-use super::kafka::Broker;
+use oms_testkit::broker::Broker;
+use oms_testkit::service::Service;
+
 use super::load::{Load, check_feed};
-use super::service::Service;
 use super::{bucket, delivered, projected, read_log};
+use crate::OMS;
 
 /// Law 5 as an operator checks it.
 pub fn audited(service: &Service) {
-    let audit = Command::new(env!("CARGO_BIN_EXE_oms"))
+    let audit = Command::new(OMS)
         .args(["log", "audit"])
         .env("OMS__DATA_DIR", service.data_dir())
         .output()

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use oms_testkit::broker::{Broker, Consumed};
+use oms_testkit::proxy::{Link, Proxy};
+use oms_testkit::service::{PATIENCE, Service};
 use serde_json::{Value, json};
 
-use super::kafka::{Broker, Consumed};
-use super::proxy::{Link, Proxy};
-use super::service::{PATIENCE, Service};
 use super::signal;
+use crate::OMS;
 
 const STREAMS: usize = 24;
 const PREFIX: &str = "stopped";
@@ -51,7 +52,12 @@ async fn law_9_a_relay_that_was_stopped_publishes_nothing_old_when_it_wakes() {
     let proxy = Proxy::start_for_kafka(bootstrap.parse().expect("an address")).await;
     let proxied = proxy.address().to_string();
     let own_topics = ("OMS__KAFKA__TOPIC_PREFIX", prefix.as_str());
-    let first = Service::start(&[("KAFKA_BOOTSTRAP_SERVERS", &bootstrap), own_topics], &[]).await;
+    let first = Service::start(
+        OMS,
+        &[("KAFKA_BOOTSTRAP_SERVERS", &bootstrap), own_topics],
+        &[],
+    )
+    .await;
     let second =
         Service::start_beside(&first, &[("KAFKA_BOOTSTRAP_SERVERS", &proxied), own_topics]).await;
     let node = std::fs::read_to_string(second.data_dir().join("node-id")).expect("a name");

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use oms_testkit::service::Service;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::OMS;
 use crate::mutate::Fuzz;
-use crate::service::Service;
 
 /// Requests in CI: a few seconds.
 const REQUESTS: usize = 1_500;
@@ -86,7 +87,7 @@ async fn requests_that_no_client_would_send_are_refused_and_break_nothing() {
         Err(_) => u64::from(rand::random::<u32>()),
     };
     eprintln!("OMS_FUZZ_SEED={seed}");
-    let service = Service::start(&[], &[]).await;
+    let service = Service::start(OMS, &[], &[]).await;
     let made = [
         ("/api/v1/databases", json!({"name": "fuzz"})),
         (

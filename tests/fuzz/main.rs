@@ -10,6 +10,6 @@
 mod live;
 mod mutate;
 mod parsers;
-#[path = "../end_to_end/service.rs"]
-#[allow(dead_code, reason = "made for more than this")]
-mod service;
+
+/// The binary under test.
+const OMS: &str = env!("CARGO_BIN_EXE_oms");

@@ -256,12 +256,12 @@ async fn what_was_compressed_is_unpacked_where_that_is_asked_for() {
 async fn law_3_a_text_that_is_none_stops_no_other() {
     let world = World::new(PLAIN).await;
     let name = format!("{}_ascii", world.database());
-    super::support::postgres::shared()
+    oms_testkit::postgres::shared()
         .administer(&format!(
             "CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
         ))
         .await;
-    let url = super::support::postgres::shared().url(&name);
+    let url = oms_testkit::postgres::shared().url(&name);
     let foreign = super::world::connect(&url).await;
     foreign.batch_execute(PLAIN).await.expect("a table");
     let rows = r"INSERT INTO events (stream, version, data) VALUES

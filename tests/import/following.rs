@@ -3,8 +3,8 @@
 use oms::domain::ids::StreamName;
 use oms::import::progress::ImportState;
 
-use super::support::eventually;
 use super::world::{PLAIN, PLAIN_TOML, World, import, start, until};
+use oms_testkit::eventually;
 
 fn insert(stream: &str, version: i64) -> String {
     format!("INSERT INTO events (stream, version) VALUES ('{stream}', {version})")

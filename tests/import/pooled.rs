@@ -1,8 +1,8 @@
 //! A source behind a pooler: its connection is the next one's after us.
 
-use super::support::pooler::{Lender, PgBouncer};
-use super::support::postgres;
 use super::world::{PLAIN, PLAIN_TOML, World, connect, import, start};
+use oms_testkit::pooler::{Lender, PgBouncer};
+use oms_testkit::postgres;
 
 const ROWS: &str = "INSERT INTO events (stream, version) \
                     SELECT 's' || (i % 5), i / 5 + 1 FROM generate_series(0, 49) i";

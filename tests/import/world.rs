@@ -31,7 +31,7 @@ use oms::store::ports::transport::TopicNames;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::support::{DEADLINE, io, now, postgres};
+use oms_testkit::{DEADLINE, io, now, postgres};
 
 pub const PARTITIONS: u16 = 4;
 

@@ -17,8 +17,6 @@
 )]
 #![allow(dead_code, reason = "histories carry more than one check looks at")]
 
-#[path = "../support/broker.rs"]
-mod broker;
 mod calls;
 mod clients;
 mod cluster;
@@ -32,8 +30,6 @@ mod mutation;
 mod ordeal;
 mod overload;
 mod proof;
-#[path = "../support/proxy.rs"]
-mod proxy;
 mod report;
 mod rolling;
 mod two_nodes;
@@ -42,9 +38,14 @@ mod validator_tests;
 
 use std::time::{Duration, Instant};
 
+use oms_testkit::service::PATIENCE;
+
 use clients::Shared;
 use cluster::Cluster;
 use faults::Nemesis;
+
+/// The binary under test.
+const OMS: &str = env!("CARGO_BIN_EXE_oms");
 
 /// The campaign that is run when nobody names another: it begins in `legacy`. By hand, take any:
 /// `OMS_NEMESIS_SEED=$RANDOM`.
@@ -104,7 +105,7 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
     // After everything is whole again the service must be as good as before.
     let done = shared.done();
     let healed = Instant::now();
-    while shared.done() < done + 10 * clients && healed.elapsed() < cluster::PATIENCE {
+    while shared.done() < done + 10 * clients && healed.elapsed() < PATIENCE {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let recovered = healed.elapsed();

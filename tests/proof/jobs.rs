@@ -17,8 +17,8 @@ use oms::store::log::log_objects::LogObjects;
 use oms::store::log::s3_commit_store::S3CommitStore;
 use serde_json::{Value, json};
 
-use super::support::{eventually, postgres};
 use super::world::{P, World, over};
+use oms_testkit::{eventually, postgres};
 
 fn code(refused: &JobRefused) -> &str {
     match refused {

@@ -10,6 +10,4 @@ mod archive;
 mod jobs;
 mod leader;
 mod planted;
-#[path = "../support/mod.rs"]
-mod support;
 mod world;

@@ -40,7 +40,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::support::{eventually, postgres};
+use oms_testkit::{eventually, postgres};
 
 pub const PARTITIONS: u16 = 2;
 pub const P: PartitionId = PartitionId(0);
@@ -82,7 +82,7 @@ impl Parts {
             partitions: PARTITIONS,
             archive_after: Duration::from_secs(3600),
             node: name.into(),
-            io: super::support::io(),
+            io: oms_testkit::io(),
             clock: Arc::new(SystemClock),
             settings: quick(),
             halts: Halts::new(oms::clock::now),

@@ -13,8 +13,8 @@ use oms::store::ports::read_model::status::ProjectionState;
 use tokio::time::Instant;
 
 use crate::history::History;
-use crate::support::{DEADLINE, eventually, postgres};
 use crate::world::{Writer, everything, model};
+use oms_testkit::{DEADLINE, eventually, postgres};
 
 #[test]
 fn law_12_a_killed_projection_goes_on_where_the_model_is() {

@@ -5,9 +5,6 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod actor;
 mod foreign;
 mod history;

@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::history::History;
-use crate::support::postgres::{self, Cluster};
-use crate::support::{DEADLINE, eventually};
 use crate::world::{PARTITIONS, Writer, class, db, everything, instance, instance_stream, model};
+use oms_testkit::postgres::{self, Cluster};
+use oms_testkit::{DEADLINE, eventually};
 
 fn project(deps: &ProjectionDeps) -> JoinHandle<()> {
     tokio::spawn(Projector::new(deps.clone(), Arc::default()).run())

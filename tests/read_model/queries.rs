@@ -15,8 +15,8 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::oracle::{self, Row};
-use crate::support::postgres;
 use crate::world::{PARTITIONS, class, db, model};
+use oms_testkit::postgres;
 
 /// One of everything that JSON has, and what is easily mixed up.
 fn values() -> Vec<Value> {

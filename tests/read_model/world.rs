@@ -24,8 +24,6 @@ use oms::store::ports::commit_store::CommitStore as _;
 use oms::store::ports::read_model::{InstanceQuery, ListQuery, ReadModel};
 use serde_json::{Value, json};
 
-use crate::support;
-
 pub const PARTITIONS: u16 = 3;
 
 pub fn db(name: &str) -> DatabaseName {
@@ -221,7 +219,7 @@ impl Writer {
             heads: self.heads.clone(),
             model,
             progress: Arc::new(ProjectionProgress::default()),
-            io: support::io(),
+            io: oms_testkit::io(),
             settings: ProjectionSettings {
                 poll: std::time::Duration::from_millis(50),
                 batch: BatchLimits {
@@ -240,7 +238,9 @@ pub fn instance_stream(at: (&str, &str), id: &str) -> StreamName {
 
 /// A read model in a database.
 pub fn model(settings: &PostgresSettings) -> Arc<PostgresReadModel> {
-    Arc::new(PostgresReadModel::new(support::postgres::connect(settings)))
+    Arc::new(PostgresReadModel::new(oms_testkit::postgres::connect(
+        settings,
+    )))
 }
 
 /// Everything that queries can see, as JSON.

@@ -18,11 +18,10 @@ use oms::store::adapters::postgres::outbox::PostgresOutbox;
 use oms::store::halts::Halts;
 use oms::store::health::Health;
 use oms::store::ports::delivery::{DeliveryStatus, DeliveryStore};
+use oms_testkit::kafka::Broker;
+use oms_testkit::log::{Log, order};
+use oms_testkit::{eventually, postgres};
 use tokio::sync::{Notify, oneshot, watch};
-
-use super::kafka::Broker;
-use super::log::{Log, order};
-use super::{eventually, postgres};
 
 pub const PARTITIONS: u16 = 3;
 pub const TOPIC: &str = "oms.stream";
@@ -42,7 +41,7 @@ impl World {
             outbox: Arc::new(PostgresOutbox::new(postgres::connect(settings))),
             broker: Broker::start(),
             recorded: Arc::new(Notify::new()),
-            kafka: Arc::new(Health::new(super::now)),
+            kafka: Arc::new(Health::new(oms_testkit::now)),
         }
     }
 
@@ -72,7 +71,7 @@ impl World {
 
     pub fn relay_deps(&self, store: Arc<dyn DeliveryStore>, kafka: KafkaSettings) -> RelayDeps {
         let health = self.kafka.clone();
-        let transport = KafkaTransport::new(kafka, super::io(), health).expect("settings");
+        let transport = KafkaTransport::new(kafka, oms_testkit::io(), health).expect("settings");
         RelayDeps {
             store,
             transport: Arc::new(transport),

@@ -3,19 +3,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::new_uuid;
 use bytes::Bytes;
-use oms::clock::new_uuid;
-use oms::domain::event::{NewEvent, Provenance, encode};
-use oms::domain::ids::{
+use oms_core::domain::event::{NewEvent, Provenance, encode};
+use oms_core::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
 };
-use oms::log::lead::Lead;
-use oms::log::object::ControlRecord;
-use oms::log::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp};
-use oms::store::adapters::memory::MemoryObjectStore;
-use oms::store::log::log_heads::LogHeads;
-use oms::store::log::log_reader::LogReader;
-use oms::store::ports::commit_store::CommitStore as _;
+use oms_core::log::lead::Lead;
+use oms_core::log::object::ControlRecord;
+use oms_core::log::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp};
+use oms_store::adapters::memory::MemoryObjectStore;
+use oms_store::log::log_heads::LogHeads;
+use oms_store::log::log_reader::LogReader;
+use oms_store::ports::commit_store::CommitStore as _;
 
 const LIMITS: BatchLimits = BatchLimits {
     events: 1_000,
@@ -164,7 +164,7 @@ impl Writers {
         Stamp {
             writer: self.writer,
             batch: self.batch,
-            at: super::now(),
+            at: crate::now(),
         }
     }
 
@@ -184,7 +184,7 @@ impl Writers {
             correlation_id: "test".into(),
             actor: "test".into(),
             idempotency: None,
-            time: super::now(),
+            time: crate::now(),
         };
         let events = encode(stream, expected, &[event], &provenance, || {
             EventId(new_uuid())

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
-use oms::store::adapters::postgres::{Postgres, PostgresSettings};
-use oms::store::health::Health;
+use oms_store::adapters::postgres::{Postgres, PostgresSettings};
+use oms_store::health::Health;
 
 /// A running cluster. It ends with the process, whatever way that ends.
 pub struct Cluster {
@@ -33,8 +33,8 @@ pub fn fresh() -> PostgresSettings {
 
 /// A client of these settings.
 pub fn connect(settings: &PostgresSettings) -> Postgres {
-    let health = Arc::new(Health::new(super::now));
-    Postgres::new(settings.clone(), super::io(), health).expect("settings")
+    let health = Arc::new(Health::new(crate::now));
+    Postgres::new(settings.clone(), crate::io(), health).expect("settings")
 }
 
 fn binaries() -> PathBuf {
@@ -142,7 +142,7 @@ impl Cluster {
         let mut server = self.server.lock().expect("lock");
         assert!(server.is_none(), "it runs");
         *server = Some(spawn(&self.dir));
-        let deadline = std::time::Instant::now() + super::DEADLINE;
+        let deadline = std::time::Instant::now() + crate::DEADLINE;
         while !self.is_ready() {
             assert!(
                 std::time::Instant::now() < deadline,

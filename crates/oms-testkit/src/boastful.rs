@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oms::store::error::StoreError;
-use oms::store::ports::transport::{Message, Outcome, Transport};
+use oms_store::error::StoreError;
+use oms_store::ports::transport::{Message, Outcome, Transport};
 use tokio::time::Instant;
 
 /// Says that it takes more than it does, as a broker does whose limit was lowered.

@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use oms::store::adapters::kafka::KafkaSettings;
+use oms_store::adapters::kafka::KafkaSettings;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;

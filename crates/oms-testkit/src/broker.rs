@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use oms::store::ports::transport::TopicNames;
+use oms_store::ports::transport::TopicNames;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -72,7 +72,7 @@ impl Broker {
     ) -> Vec<Consumed> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap())
-            .set("group.id", oms::clock::new_uuid().to_string())
+            .set("group.id", crate::new_uuid().to_string())
             .set("auto.offset.reset", "earliest")
             .set("enable.auto.commit", "false")
             .create()

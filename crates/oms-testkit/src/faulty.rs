@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::error::{StoreError, StoreErrorKind};
-use crate::ports::object_store::{Created, ObjectInfo, ObjectStore};
+use oms_store::error::{StoreError, StoreErrorKind};
+use oms_store::ports::object_store::{Created, ObjectInfo, ObjectStore};
 
 /// How often things go wrong; probabilities from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,7 +25,7 @@ pub struct FaultRates {
     pub refused: f64,
 }
 
-/// See the module.
+/// A store in front of another that fails as often as it is told to.
 pub struct FaultyObjectStore {
     inner: Arc<dyn ObjectStore>,
     rates: Mutex<FaultRates>,

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::postgres::as_server_user;
+use crate::postgres::as_server_user;
 
 /// One connection, lent to one client after the other; nothing is reset in between. All clients
 /// have to be of the same database and role.
@@ -194,7 +194,7 @@ impl PgBouncer {
         }
         let process = command.spawn().expect("pgbouncer");
         let mut bouncer = Self { port, process, dir };
-        super::eventually("pgbouncer listens", || async {
+        crate::eventually("pgbouncer listens", || async {
             TcpStream::connect(("127.0.0.1", port)).await.ok()
         })
         .await;

@@ -6,17 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use oms::domain::ids::{Offset, PartitionId, Position};
-use oms::log::identity::Mark;
-use oms::log::object::ObjectHash;
-use oms::store::adapters::postgres::outbox::PostgresOutbox;
-use oms::store::error::{StoreError, StoreErrorKind};
-use oms::store::ports::delivery::*;
+use oms_core::domain::ids::{Offset, PartitionId, Position};
+use oms_core::log::identity::Mark;
+use oms_core::log::object::ObjectHash;
+use oms_store::adapters::postgres::outbox::PostgresOutbox;
+use oms_store::error::{StoreError, StoreErrorKind};
+use oms_store::ports::delivery::*;
 
 /// An outbox in which deletions do not happen while told so: the crash between the broker's
 /// acknowledgement and the deletion.
 pub struct Undeleting {
+    /// The real one.
     pub inner: Arc<PostgresOutbox>,
+    /// While this is set, nothing is deleted.
     pub broken: AtomicBool,
 }
 
