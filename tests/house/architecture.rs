@@ -3,11 +3,6 @@
 //! `super::` and what `use` has given another name; what is under `#[cfg(test)]` is free.
 //!
 //! Also guards law 10 from afar: what cannot see PostgreSQL's adapter cannot wait for it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use clap::CommandFactory;
 
-use crate::links::documents;
-use crate::{configuration, read};
+use super::links::documents;
+use super::{configuration, read};
 
 /// What stands in backticks outside of fences.
 fn quoted(page: &str) -> Vec<String> {

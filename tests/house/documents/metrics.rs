@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oms::metrics::{ALL, Kind, Metric};
 
-use crate::sources::{Source, rust_files};
+use super::sources::{Source, rust_files};
 
 const HEAD: &str = "\
 # Metrics
 
-<!-- Generated from the sources. Write it anew by: OMS_WRITE_DOCS=1 cargo test --test documents -->
+<!-- Generated from the sources. Write it anew by: OMS_WRITE_DOCS=1 cargo test --test house -->
 
 `GET /metrics` answers in Prometheus' text format; it needs no token. Histograms are exported as `_bucket`, `_sum` and
 `_count`. A gauge of which nothing is known is absent rather than 0; a counter whose labels are known beforehand is

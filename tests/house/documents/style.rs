@@ -1,7 +1,7 @@
 //! What a person can read: short lines, and a short README.
 
-use crate::links::documents;
-use crate::read;
+use super::links::documents;
+use super::read;
 
 /// Longest line of a document. Rows of tables and definitions of links cannot be broken.
 const COLUMNS: usize = 120;

@@ -1,10 +1,5 @@
 //! The part of the policy on dependencies that no tool checks; licences, bans and sources are in
 //! `.config/deny.toml`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 use std::path::Path;

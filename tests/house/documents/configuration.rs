@@ -7,13 +7,13 @@ use oms::config::Config;
 use oms::config::layers::{Setting, Sources, is_ours};
 use oms::config::problems::Problem;
 
-use crate::read;
-use crate::sources::rust_files;
+use super::read;
+use super::sources::rust_files;
 
 const HEAD: &str = "\
 # Configuration
 
-<!-- Generated from the sources. Write it anew by: OMS_WRITE_DOCS=1 cargo test --test documents -->
+<!-- Generated from the sources. Write it anew by: OMS_WRITE_DOCS=1 cargo test --test house -->
 
 Where a value comes from, weakest first: the default, `oms.toml` (or `--config FILE`), the predecessor's environment
 variables, `OMS__SECTION__KEY`, flags (`--set section.key=value`, and those of [`oms serve`](CLI.md#oms-serve)).

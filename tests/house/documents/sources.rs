@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::root;
+use super::root;
 
 /// A source file.
 pub struct Source {

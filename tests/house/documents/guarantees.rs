@@ -1,12 +1,12 @@
-//! `docs/GUARANTEES.md`: the tests and the flaws that it names exist, and it names every flaw. The
-//! same of the functions in `docs/ARCHITECTURE.md`.
+//! `docs/GUARANTEES.md`: the tests and the flaws that it names exist, the tests where it says, and it
+//! names every flaw. The functions that `docs/ARCHITECTURE.md` names exist.
 
 use std::collections::BTreeSet;
 
 use oms::flaws::Flaw;
 
-use crate::read;
-use crate::sources::rust_files;
+use super::read;
+use super::sources::rust_files;
 
 const PAGE: &str = "docs/GUARANTEES.md";
 
@@ -29,9 +29,22 @@ fn every_test_that_guards_a_promise_exists() {
     let files = rust_files(&["src", "crates", "tests"]);
     for name in named {
         let declaration = format!("fn {name}(");
-        let is_there = files.iter().any(|file| file.text.contains(&declaration));
-        assert!(is_there, "{PAGE} names {name}, which is no test");
+        let place = place(&page, name);
+        let is_there = files
+            .iter()
+            .any(|file| file.path.contains(place) && file.text.contains(&declaration));
+        assert!(
+            is_there,
+            "{PAGE} names {name} ({place}), which is no test there"
+        );
     }
+}
+
+/// Where the page says that a test is, in parentheses after its name; anywhere, if it does not say.
+fn place<'p>(page: &'p str, name: &str) -> &'p str {
+    let (_, after) = page.split_once(&format!("`{name}`")).unwrap_or_default();
+    let told = after.trim_start().strip_prefix('(').unwrap_or_default();
+    told.split([',', ')']).next().unwrap_or_default()
 }
 
 #[test]

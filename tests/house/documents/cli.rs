@@ -8,7 +8,7 @@ const WIDTH: usize = 100;
 const HEAD: &str = "\
 # Command line
 
-<!-- Generated from the program. Write it anew by: OMS_WRITE_DOCS=1 cargo test --test documents -->
+<!-- Generated from the program. Write it anew by: OMS_WRITE_DOCS=1 cargo test --test house -->
 
 One binary. Text for people, `--json` for scripts. What each command is for, by task:
 [OPERATIONS.md](OPERATIONS.md#the-command-line).

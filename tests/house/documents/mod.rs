@@ -1,12 +1,7 @@
 //! The documents: the generated pages are those of today's sources, every link leads somewhere, the
 //! README is short, and what pages name exists: tests, flaws, functions, metrics, keys, commands.
 //!
-//! `OMS_WRITE_DOCS=1 cargo test --test documents` writes the generated pages anew.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+//! `OMS_WRITE_DOCS=1 cargo test --test house` writes the generated pages anew.
 
 mod cli;
 mod configuration;
@@ -48,7 +43,7 @@ fn generated(path: &str, text: &str) {
     let at = |text: &str| text.lines().nth(line).unwrap_or("(the end)").to_owned();
     panic!(
         "{path} is old, from line {} on:\n  it has     {}\n  it must be {}\nwrite it anew by\n  \
-         {WRITE}=1 cargo test --test documents",
+         {WRITE}=1 cargo test --test house",
         line + 1,
         at(&committed),
         at(text),

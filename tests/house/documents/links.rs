@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::{read, root};
+use super::{read, root};
 
 /// Documents that are in no folder of documents.
 const SINGLE: [&str; 5] = [
