@@ -14,8 +14,8 @@ use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::object_store::ObjectStore;
 use oms_testkit::faulty::{FaultRates, FaultyObjectStore};
 
-use crate::chain::places;
-use crate::{P0, World};
+use super::chain::places;
+use super::{P0, World};
 
 const COMMITS: u64 = 5;
 

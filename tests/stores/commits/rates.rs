@@ -6,8 +6,8 @@ use std::time::Instant;
 use oms::log::object::CommitObject;
 use oms::store::ports::commit_store::{Appended, CommitStore};
 
-use crate::chain::Chain;
-use crate::{P0, World};
+use super::chain::Chain;
+use super::{P0, World};
 
 /// An event of about the size of those of the demo.
 fn data() -> String {
@@ -60,7 +60,7 @@ async fn rates() {
 
         let world = World::new();
         world.led().await;
-        let mut chain = Chain::new(crate::PartitionId(1));
+        let mut chain = Chain::new(super::PartitionId(1));
         let objects: Vec<_> = (0..count).map(|_| chain.events(&data)).collect();
         let begun = Instant::now();
         let mut done = 0;

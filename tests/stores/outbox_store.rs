@@ -1,9 +1,4 @@
 //! What the outbox promises to whoever uses it, against a real PostgreSQL.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

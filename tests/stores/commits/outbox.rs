@@ -11,7 +11,7 @@ use oms::store::adapters::postgres::outbox::PostgresOutbox;
 use oms::store::ports::commit_store::{Appended, LeadingTable};
 use oms::store::ports::delivery::{CommitGroup, DeliveryStore, OutboxRow};
 
-use crate::{P0, World};
+use super::{P0, World};
 
 fn rows(object: &CommitObject) -> Vec<OutboxRow> {
     let row = |i: usize| {

@@ -3,8 +3,8 @@
 use oms::store::error::StoreErrorKind;
 use oms::store::ports::commit_store::CommitStore;
 
-use crate::chain::{Chain, places};
-use crate::{P0, World};
+use super::chain::{Chain, places};
+use super::{P0, World};
 
 /// What is done to object 2 of 4, of three events, and a word of what is said about it.
 const DAMAGE: &[(&str, &str)] = &[

@@ -14,8 +14,8 @@ use oms::store::error::StoreErrorKind;
 use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::migration_table::MigrationTable;
 
-use crate::chain::Chain;
-use crate::{P0, World};
+use super::chain::Chain;
+use super::{P0, World};
 use oms_testkit::{eventually, now};
 
 const LONG: Duration = Duration::from_secs(600);

@@ -1,10 +1,5 @@
 //! The embedded parts under `kill -9`, full disks and what earlier runs left behind. The victims
 //! are this test program, run again as a child: the tests marked `ignore` are what it does then.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -96,10 +91,12 @@ fn widen(dir: &Path) {
 
 /// Runs one of the ignored tests as a child that is killed with us.
 fn child(test: &str, dir: &Path) -> Command {
+    // What a test of this file is called where all of the program's are.
+    let (_, here) = module_path!().split_once("::").unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([
         "--exact",
-        test,
+        &format!("{here}::{test}"),
         "--ignored",
         "--nocapture",
         "--test-threads=1",

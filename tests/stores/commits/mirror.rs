@@ -18,8 +18,8 @@ use oms::store::log::s3_commit_store::S3CommitStore;
 use oms::store::ports::commit_store::CommitStore;
 use tokio::sync::watch;
 
-use crate::World;
-use crate::chain::Chain;
+use super::World;
+use super::chain::Chain;
 
 /// No other test shows the figure of this one.
 const P: PartitionId = PartitionId(7);

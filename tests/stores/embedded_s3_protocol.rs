@@ -1,10 +1,5 @@
 //! What the embedded endpoint answers on the wire, asked by a client that signs by itself: the
 //! statuses and headers other S3 clients rely on, and that nothing is accepted and then ignored.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -10,8 +10,8 @@ use oms::store::error::StoreErrorKind;
 use oms::store::ports::commit_store::{Appended, CommitStore, LeadingTable};
 use oms::store::ports::migration_table::MigrationTable;
 
-use crate::chain::Chain;
-use crate::{P0, World};
+use super::chain::Chain;
+use super::{P0, World};
 use oms_testkit::eventually;
 
 /// Offsets that two writers race for.

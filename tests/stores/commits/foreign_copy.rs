@@ -10,8 +10,8 @@ use oms::store::error::StoreErrorKind;
 use oms::store::log::log_reader::LogReader;
 use oms::store::ports::commit_store::CommitStore as _;
 
-use crate::chain::Chain;
-use crate::{P0, World};
+use super::chain::Chain;
+use super::{P0, World};
 
 /// A bucket that holds these objects, beside the world's database.
 async fn beside(world: &World, objects: &[Arc<CommitObject>]) -> LogReader {

@@ -13,8 +13,8 @@ use oms::store::log::s3_commit_store::S3CommitStore;
 use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::object_store::Created;
 
-use crate::chain::{Chain, ODD, places};
-use crate::{P0, World};
+use super::chain::{Chain, ODD, places};
+use super::{P0, World};
 
 /// Writers that race for one offset, and rounds.
 const RACERS: usize = 8;

@@ -33,7 +33,7 @@ use oms::store::ports::object_store::ObjectStore;
 use oms::store::ports::transport::TopicNames;
 use oms_testkit::faulty::{FaultRates, FaultyObjectStore};
 
-use crate::{P0, World};
+use super::{P0, World};
 
 struct Nothing;
 

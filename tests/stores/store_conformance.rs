@@ -2,11 +2,6 @@
 //! endpoint and, where `OMS_TEST_S3` names one, a real server.
 //!
 //! `OMS_TEST_S3` is a JSON object of `endpoint`, `region`, `bucket`, `access_key`, `secret_key`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,10 +1,5 @@
 //! What the two places of the log promise to whoever uses them, and what PostgreSQL promises beyond
 //! that: the fence, one transaction with the outbox, objects byte for byte. Against real servers.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 mod beginning;
 mod chain;

@@ -1,9 +1,4 @@
 //! The pool and the schema, against a real PostgreSQL.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 use oms::store::adapters::postgres::{Postgres, PostgresSettings};
 use oms::store::error::{Determinacy, StoreErrorKind};
@@ -253,7 +248,8 @@ async fn law_9_a_database_of_before_takes_ids_that_are_used_twice() {
             version, topic, epoch, mode, start_byte, len_bytes, attempts, last_error, created)
         SELECT 0, 7, 0, gen_random_uuid(), 'order', '1', 1, 't', 1, 'legacy', 0, 1, 10, 'x', now()
         FROM generate_series(1, 2)";
-    let forward = include_str!("../crates/oms-store/src/adapters/postgres/sql/0008_event_ids.sql");
+    let forward =
+        include_str!("../../crates/oms-store/src/adapters/postgres/sql/0008_event_ids.sql");
     for sql in [back, forward] {
         service
             .run("step", move |client| Box::pin(client.batch_execute(sql)))

@@ -20,9 +20,9 @@ use oms::store::ports::commit_store::CommitStore;
 use oms::store::ports::migration_table::MigrationTable;
 use oms::store::ports::object_store::{Created, ObjectInfo, ObjectStore};
 
-use crate::beginning::process_on;
-use crate::chain::Chain;
-use crate::{P0, World};
+use super::beginning::process_on;
+use super::chain::Chain;
+use super::{P0, World};
 
 const P1: PartitionId = PartitionId(1);
 
