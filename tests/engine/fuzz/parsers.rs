@@ -19,7 +19,7 @@ use oms::service::feed::FeedCursor;
 use oms::store::ports::read_model::query::{InstanceQuery, ListQuery, QuerySpec};
 use proptest::prelude::*;
 
-use crate::mutate::Fuzz;
+use super::mutate::Fuzz;
 
 #[test]
 fn commit_objects() {

@@ -1,15 +1,6 @@
 //! Outboxes that are not of this log: another bucket's, a log's that has lost its end, an older one
 //! from a backup, one of the build before. Delivered at least once, never skipped, and never as if
 //! they were this log's.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "support/world.rs"]
-#[allow(dead_code, reason = "shared by two binaries")]
-mod world;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +12,7 @@ use oms::store::ports::delivery::DeliveryStore;
 use oms::store::ports::object_store::ObjectStore;
 use oms_testkit::{eventually, postgres};
 
-use world::{PARTITIONS, TOPIC, World, orders};
+use crate::world::{PARTITIONS, TOPIC, World, orders};
 
 async fn execute(settings: &PostgresSettings, sql: &'static str) {
     postgres::connect(settings)

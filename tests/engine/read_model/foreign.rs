@@ -13,7 +13,7 @@ use oms::store::log::log_reader::LogReader;
 use oms::store::ports::object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
-use crate::world::{PARTITIONS, Writer, everything};
+use super::world::{PARTITIONS, Writer, everything};
 use oms_testkit::{eventually, postgres};
 
 /// Runs the projection of a writer's log, which has this id, until it is dropped.

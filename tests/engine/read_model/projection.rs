@@ -17,8 +17,8 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::history::History;
-use crate::world::{PARTITIONS, Writer, class, db, everything, instance, instance_stream, model};
+use super::history::History;
+use super::world::{PARTITIONS, Writer, class, db, everything, instance, instance_stream, model};
 use oms_testkit::postgres::{self, Cluster};
 use oms_testkit::{DEADLINE, eventually};
 

@@ -1,13 +1,4 @@
 //! From the log to Kafka: a real PostgreSQL, the real Kafka protocol, every failure on the way.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "support/world.rs"]
-#[allow(dead_code, reason = "shared by two binaries")]
-mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +26,7 @@ use oms_testkit::undeleting::Undeleting;
 use oms_testkit::{eventually, postgres};
 use sha2::{Digest, Sha256};
 
-use world::{PARTITIONS, TOPIC, Task, World, orders};
+use crate::world::{PARTITIONS, TOPIC, Task, World, orders};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_every_event_reaches_kafka_in_stream_order() {

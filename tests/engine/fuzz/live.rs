@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::mutate::Fuzz;
 use crate::OMS;
-use crate::mutate::Fuzz;
 
 /// Requests in CI: a few seconds.
 const REQUESTS: usize = 1_500;

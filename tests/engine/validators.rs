@@ -4,11 +4,6 @@
 //! Values and constraints are JSON with `'` for `"`. A refused row is `value => code`, with the
 //! place below the property where that is not the property itself (`code .amount`, `code [2]`),
 //! and all violations in order where there are several (`code, code [1]`).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 use oms::domain::class::{ClassDefinition, EffectiveClass};
 use oms::domain::property::KINDS;

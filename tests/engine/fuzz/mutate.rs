@@ -42,10 +42,10 @@ pub struct Fuzz {
 }
 
 impl Fuzz {
-    /// The corpus in `tests/fuzz/corpus/<name>`.
+    /// The corpus in `tests/engine/fuzz/corpus/<name>`.
     pub fn of(name: &str) -> Self {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fuzz/corpus")
+            .join("tests/engine/fuzz/corpus")
             .join(name);
         let mut files: Vec<_> = std::fs::read_dir(&dir)
             .expect("a corpus")

@@ -14,8 +14,8 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::oracle::{self, Row};
-use crate::world::{PARTITIONS, class, db, model};
+use super::oracle::{self, Row};
+use super::world::{PARTITIONS, class, db, model};
 use oms_testkit::postgres;
 
 /// One of everything that JSON has, and what is easily mixed up.

@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
 
-use crate::world::Writer;
+use super::world::Writer;
 
 const DATABASES: [&str; 2] = ["films", "books"];
 const CLASSES: [&str; 2] = ["Film", "Person"];

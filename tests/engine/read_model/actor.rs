@@ -12,8 +12,8 @@ use oms::store::ports::read_model::ReadModel;
 use oms::store::ports::read_model::status::ProjectionState;
 use tokio::time::Instant;
 
-use crate::history::History;
-use crate::world::{Writer, everything, model};
+use super::history::History;
+use super::world::{Writer, everything, model};
 use oms_testkit::{DEADLINE, eventually, postgres};
 
 #[test]

@@ -1,10 +1,5 @@
 //! The proof of the migration: whatever is planted in either place is found, mended or named, on
 //! real PostgreSQL and the embedded S3 endpoint.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 mod archive;
 mod jobs;
