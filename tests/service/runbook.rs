@@ -1,10 +1,5 @@
 //! The runbook, run: every block that is marked `sh run`, in order, as an operator types them, and
 //! the mode that the page says it is in afterwards. The alert rules: what they name exists.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,12 +7,11 @@ use std::path::Path;
 use oms_testkit::service::{PATIENCE, Service};
 use serde_json::json;
 
-/// The binary under test.
-const OMS: &str = env!("CARGO_BIN_EXE_oms");
+use crate::OMS;
 
-const RUNBOOK: &str = include_str!("../deploy/RUNBOOK.md");
-const ALERTS: &str = include_str!("../deploy/alerts.yml");
-const TRIALS: &str = include_str!("../deploy/alerts_test.yml");
+const RUNBOOK: &str = include_str!("../../deploy/RUNBOOK.md");
+const ALERTS: &str = include_str!("../../deploy/alerts.yml");
+const TRIALS: &str = include_str!("../../deploy/alerts_test.yml");
 
 /// What the page says and what is to be done, in order.
 #[derive(Debug, PartialEq)]

@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 use oms_testkit::service::Service;
 use serde_json::json;
 
+use super::bucket;
 use crate::OMS;
-use crate::bucket;
 
 /// Nobody listens there.
 const NO_PROXY_IS: &str = "http://127.0.0.1:9";

@@ -1,10 +1,5 @@
 //! The service as its users meet it: started by its command, spoken to over HTTP, its events read
 //! back with ordinary S3 and Kafka clients.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
 
 mod audit;
 mod clock;
@@ -30,10 +25,9 @@ use oms_testkit::service::{PATIENCE, Service, real_s3};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use load::{CLASS, DB, Load, check_feed, check_kafka};
+use crate::OMS;
 
-/// The binary under test.
-const OMS: &str = env!("CARGO_BIN_EXE_oms");
+use load::{CLASS, DB, Load, check_feed, check_kafka};
 
 const TOPICS: [&str; 4] = ["oms.database", "oms.class", "oms.instance", "oms.stream"];
 
