@@ -10,6 +10,9 @@
 //! A campaign is repeated with `OMS_NEMESIS_SEED`; `OMS_NEMESIS_SECONDS` makes it longer, and
 //! `OMS_NEMESIS_CLIENTS` and `OMS_NEMESIS_NODES` larger. The seed decides what is done and broken;
 //! when exactly each answer comes is the machine's affair.
+//!
+//! A binary of its own: faults last for seconds by the clock while nodes are under load, and a suite
+//! beside it would take the processors that the load needs. The feature `flaws` builds it alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -293,7 +293,7 @@ async fn law_10_a_job_waits_for_postgres_and_says_so() {
     assert_eq!((report.objects, report.events), (300, 149 * 2 * 2));
 }
 
-/// Not a check but a measurement: `cargo test --test engine proof:: -- --ignored --nocapture`.
+/// Not a check but a measurement: `cargo test --test engine -- --ignored --nocapture the_rate_of`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn the_rate_of_a_verification() {
