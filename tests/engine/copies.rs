@@ -6,20 +6,13 @@ use std::collections::BTreeMap;
 
 use oms::domain::ids::{Offset, PartitionId};
 use oms::log::keys;
-use oms::store::adapters::postgres::PostgresSettings;
 use oms::store::log::delivered;
 use oms::store::ports::delivery::DeliveryStore;
 use oms::store::ports::object_store::ObjectStore;
-use oms_testkit::{eventually, postgres};
+use oms_testkit::eventually;
+use oms_testkit::postgres::{self, execute};
 
 use crate::world::{PARTITIONS, TOPIC, World, orders};
-
-async fn execute(settings: &PostgresSettings, sql: &'static str) {
-    postgres::connect(settings)
-        .run("test", move |client| Box::pin(client.batch_execute(sql)))
-        .await
-        .expect(sql);
-}
 
 impl World {
     async fn write(&self, rounds: usize, what: &str) {

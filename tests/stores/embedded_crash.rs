@@ -15,11 +15,13 @@ use bytes::Bytes;
 use oms::clock::new_uuid;
 use oms::embedded::postgres::PostgresServer;
 use oms::embedded::s3::server::S3Server;
-use oms::embedded::{EmbeddedError, EmbeddedStack, Names, Parts, S3Endpoint};
-use oms::store::adapters::s3::{S3ObjectStore, S3Settings};
+use oms::embedded::{EmbeddedError, EmbeddedStack, Names, Parts};
 use oms::store::error::StoreErrorKind;
 use oms::store::ports::object_store::{Created, ObjectStore, list_all};
 use oms::store::probe::probe;
+use oms_testkit::postgres::session;
+
+use crate::client;
 
 const DIR: &str = "OMS_TEST_DIR";
 
@@ -28,19 +30,6 @@ fn names() -> Names {
         bucket: "bucket".into(),
         topics: vec![],
     }
-}
-
-fn client(endpoint: &S3Endpoint) -> S3ObjectStore {
-    S3ObjectStore::new(&S3Settings {
-        endpoint: Some(endpoint.endpoint.clone()),
-        region: endpoint.region.clone(),
-        bucket: endpoint.bucket.clone(),
-        access_key: Some(endpoint.access_key.clone()),
-        secret_key: Some(endpoint.secret_key.clone()),
-        path_style: true,
-        request_timeout: Duration::from_secs(30),
-    })
-    .unwrap()
 }
 
 /// A folder that only we may search, as root's home is: PostgreSQL runs under another account when we
@@ -281,16 +270,8 @@ async fn laws_2_4_a_full_disk_refuses_what_does_not_fit_and_goes_on() {
     probe(&store, new_uuid()).await.unwrap();
 }
 
-async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    client
-}
-
 async fn rows(url: &str) -> i64 {
-    connect(url)
+    session(url)
         .await
         .query_one("SELECT count(*) FROM t", &[])
         .await
@@ -331,7 +312,7 @@ async fn postgres_ends_with_its_owner_and_starts_again() {
     let data = data_dir();
     let dir = data.path().join("postgres");
     let (mut owner, url) = spawn_ready("child_postgres", &dir);
-    let client = connect(&url).await;
+    let client = session(&url).await;
     client
         .batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
         .await
@@ -374,7 +355,7 @@ async fn postgres_ends_with_its_owner_and_starts_again() {
     let server = PostgresServer::start(&dir).unwrap();
     assert_eq!(rows(server.url()).await, 2);
     let durable: String = {
-        let client = connect(server.url()).await;
+        let client = session(server.url()).await;
         let row = client.query_one("SELECT current_setting('fsync') || current_setting('synchronous_commit') || current_setting('full_page_writes')", &[]);
         row.await.unwrap().get(0)
     };
@@ -408,7 +389,7 @@ async fn postgres_runs_below_folders_that_its_account_may_not_search() {
     let dir = deep.join("d".repeat(120)).join("postgres");
     for start in 0..2 {
         let server = PostgresServer::start(&dir).unwrap();
-        let client = connect(server.url()).await;
+        let client = session(server.url()).await;
         if start == 0 {
             let made = client.batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)");
             made.await.unwrap();
@@ -481,7 +462,7 @@ async fn the_whole_stack_starts_is_locked_and_starts_again() {
         .put("k", Bytes::from_static(b"v"))
         .await
         .unwrap();
-    let postgres = connect(endpoints.postgres.as_ref().unwrap()).await;
+    let postgres = session(endpoints.postgres.as_ref().unwrap()).await;
     postgres
         .batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
         .await

@@ -14,3 +14,22 @@ mod kafka;
 mod outbox_store;
 mod postgres;
 mod store_conformance;
+
+use std::time::Duration;
+
+use oms::embedded::S3Endpoint;
+use oms::store::adapters::s3::{S3ObjectStore, S3Settings};
+
+/// Production's client of an embedded endpoint.
+fn client(endpoint: &S3Endpoint) -> S3ObjectStore {
+    S3ObjectStore::new(&S3Settings {
+        endpoint: Some(endpoint.endpoint.clone()),
+        region: endpoint.region.clone(),
+        bucket: endpoint.bucket.clone(),
+        access_key: Some(endpoint.access_key.clone()),
+        secret_key: Some(endpoint.secret_key.clone()),
+        path_style: true,
+        request_timeout: Duration::from_secs(30),
+    })
+    .unwrap()
+}

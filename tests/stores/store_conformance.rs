@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -14,28 +13,17 @@ use oms::embedded::S3Endpoint;
 use oms::embedded::s3::error as embedded;
 use oms::embedded::s3::server::S3Server;
 use oms::store::adapters::memory::MemoryObjectStore;
-use oms::store::adapters::s3::{self, S3ObjectStore, S3Settings};
+use oms::store::adapters::s3;
 use oms::store::error::StoreErrorKind;
 use oms::store::ports::object_store::{Created, ObjectStore, list_all};
 use oms::store::probe::probe;
+
+use crate::client;
 
 /// Writers that race for one key, and rounds: a check-then-write race was seen in 27 to 467 of
 /// 500 rounds of 50.
 const RACERS: usize = 50;
 const ROUNDS: usize = 20;
-
-fn client(endpoint: &S3Endpoint) -> S3ObjectStore {
-    S3ObjectStore::new(&S3Settings {
-        endpoint: Some(endpoint.endpoint.clone()),
-        region: endpoint.region.clone(),
-        bucket: endpoint.bucket.clone(),
-        access_key: Some(endpoint.access_key.clone()),
-        secret_key: Some(endpoint.secret_key.clone()),
-        path_style: true,
-        request_timeout: Duration::from_secs(30),
-    })
-    .unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_conforms() {

@@ -37,6 +37,23 @@ pub fn connect(settings: &PostgresSettings) -> Postgres {
     Postgres::new(settings.clone(), crate::io(), health).expect("settings")
 }
 
+/// Runs a statement as the service would.
+pub async fn execute(settings: &PostgresSettings, sql: &'static str) {
+    connect(settings)
+        .run("test", move |client| Box::pin(client.batch_execute(sql)))
+        .await
+        .expect(sql);
+}
+
+/// A connection past the service's client; its driver ends with it.
+pub async fn session(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .expect("connect");
+    tokio::spawn(connection);
+    client
+}
+
 fn binaries() -> PathBuf {
     let on_path = std::env::var_os("PATH")
         .into_iter()

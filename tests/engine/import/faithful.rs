@@ -1,6 +1,7 @@
 //! What is stored is what it was: otherwise the source is refused when it is described, or the row
 //! is parked and its neighbours go on.
 
+use oms_testkit::postgres::{self, session};
 use serde_json::json;
 
 use super::world::{PLAIN, PLAIN_TOML, World, import, parked, refused, start};
@@ -256,13 +257,13 @@ async fn what_was_compressed_is_unpacked_where_that_is_asked_for() {
 async fn law_3_a_text_that_is_none_stops_no_other() {
     let world = World::new(PLAIN).await;
     let name = format!("{}_ascii", world.database());
-    oms_testkit::postgres::shared()
+    postgres::shared()
         .administer(&format!(
             "CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
         ))
         .await;
-    let url = oms_testkit::postgres::shared().url(&name);
-    let foreign = super::world::connect(&url).await;
+    let url = postgres::shared().url(&name);
+    let foreign = session(&url).await;
     foreign.batch_execute(PLAIN).await.expect("a table");
     let rows = r"INSERT INTO events (stream, version, data) VALUES
         ('a', 1, '{}'), ('b', 1, E'\x22\xfc\x22'), ('b', 2, '{}'), ('a', 2, '{}')";

@@ -1,15 +1,15 @@
 //! A source behind a pooler: its connection is the next one's after us.
 
-use super::world::{PLAIN, PLAIN_TOML, World, connect, import, start};
+use super::world::{PLAIN, PLAIN_TOML, World, import, start};
 use oms_testkit::pooler::{Lender, PgBouncer};
-use oms_testkit::postgres;
+use oms_testkit::postgres::{self, session};
 
 const ROWS: &str = "INSERT INTO events (stream, version) \
                     SELECT 's' || (i % 5), i / 5 + 1 FROM generate_series(0, 49) i";
 
 /// What an application finds on a connection that an import has used.
 async fn finds_everything_as_it_was(url: &str) {
-    let application = connect(url).await;
+    let application = session(url).await;
     for (setting, value) in [
         ("default_transaction_read_only", "off"),
         ("transaction_read_only", "off"),
@@ -86,7 +86,7 @@ async fn an_import_through_pgbouncer_leaves_its_application_alone() {
         importer.start(follow).expect("started");
         super::world::until(&importer, "the rows there are", |s| s.written == 50).await;
         finds_everything_as_it_was(&url).await;
-        let application = connect(&url).await;
+        let application = session(&url).await;
         application
             .batch_execute("INSERT INTO events (stream, version) VALUES ('later', 1)")
             .await

@@ -31,7 +31,8 @@ use oms::store::ports::transport::TopicNames;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use oms_testkit::{DEADLINE, io, now, postgres};
+use oms_testkit::postgres::{self, session};
+use oms_testkit::{DEADLINE, io, now};
 
 pub const PARTITIONS: u16 = 4;
 
@@ -44,15 +45,6 @@ pub struct World {
     _stop: oneshot::Sender<()>,
 }
 
-/// A connection whose driver ends with it.
-pub async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-        .await
-        .expect("connect");
-    tokio::spawn(connection);
-    client
-}
-
 impl World {
     /// The foreign database begins with `sql`.
     pub async fn new(sql: &str) -> Self {
@@ -61,9 +53,9 @@ impl World {
         postgres::shared()
             .administer(&format!("CREATE DATABASE {name}"))
             .await;
-        let loader = connect(&settings.url).await;
+        let loader = session(&settings.url).await;
         loader.batch_execute(sql).await.expect("fixture");
-        let foreign = connect(&settings.url).await;
+        let foreign = session(&settings.url).await;
         let health = Arc::new(Health::new(now));
         let bucket = Arc::new(MemoryObjectStore::default());
         let objects = Arc::new(MeteredObjectStore::new(bucket, io(), health));
@@ -119,7 +111,7 @@ impl World {
 
     /// Another connection to the foreign database.
     pub async fn another(&self) -> tokio_postgres::Client {
-        connect(&self.foreign_url).await
+        session(&self.foreign_url).await
     }
 
     /// Name of the foreign database.

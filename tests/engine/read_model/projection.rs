@@ -8,7 +8,6 @@ use oms::domain::ids::{PartitionId, Position};
 use oms::log::keys;
 use oms::log::object::ObjectHash;
 use oms::projection::changes::Changes;
-use oms::store::adapters::postgres::PostgresSettings;
 use oms::store::log::log_heads::LogHeads;
 use oms::store::log::log_reader::LogReader;
 use oms::store::ports::object_store::ObjectStore;
@@ -19,7 +18,7 @@ use tokio::time::Instant;
 
 use super::history::History;
 use super::world::{PARTITIONS, Writer, class, db, everything, instance, instance_stream, model};
-use oms_testkit::postgres::{self, Cluster};
+use oms_testkit::postgres::{self, Cluster, execute};
 use oms_testkit::{DEADLINE, eventually};
 
 fn project(deps: &ProjectionDeps) -> JoinHandle<()> {
@@ -40,13 +39,6 @@ async fn caught_up(deps: &ProjectionDeps, writer: &Writer) {
             .await;
         assert!(reached, "partition {partition} did not reach {next}");
     }
-}
-
-async fn execute(settings: &PostgresSettings, sql: &'static str) {
-    postgres::connect(settings)
-        .run("test", move |client| Box::pin(client.batch_execute(sql)))
-        .await
-        .expect(sql);
 }
 
 async fn generations(model: &dyn ReadModel) -> Generations {
