@@ -3,6 +3,9 @@
 //!
 //! Each test prints how many worlds it has judged. The bounds keep them countable: what is bounded
 //! is how many writes, changes of the row and requests on their way there are, never their order.
+//!
+//! A binary of its own: each of these takes every processor, for minutes where nothing is optimised. Tests
+//! beside it that wait for servers would wait for it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -3,24 +3,21 @@
 //! its own, so that one node can lose what the other still has.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::ops::{Deref, DerefMut};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use oms::embedded::s3::server::Settings;
 use oms::embedded::{EmbeddedStack, Endpoints, Names, Parts};
 use oms::store::ports::object_store::IMMUTABLE;
 use oms::store::ports::transport::TopicNames;
-use serde_json::{Value, json};
+use oms_testkit::broker::Broker;
+use oms_testkit::proxy::{Link, Proxy};
+use oms_testkit::service::{PATIENCE, Process, http_client};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::broker::Broker;
-use crate::proxy::{Link, Proxy};
-
-/// Longest wait for anything that must come; far above what is normal.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::OMS;
 
 const BUCKET: &str = "nemesis";
 
@@ -59,15 +56,26 @@ impl Links {
     }
 }
 
-/// A node: a process, or the place of one.
+/// A node: a process, or the place of one, behind links of its own.
 pub struct Node {
     pub index: usize,
     pub links: Links,
-    pub url: String,
-    data_dir: TempDir,
-    env: Vec<(String, String)>,
-    port: u16,
-    child: Option<Child>,
+    process: Process,
+}
+
+/// What is done to a node and asked of it is done to its process.
+impl Deref for Node {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
 }
 
 /// Everything.
@@ -112,10 +120,7 @@ impl Cluster {
             nodes: vec![],
             broker: Broker::start_for(&prefix),
             topics: TopicNames::new(prefix.clone()),
-            http: reqwest::Client::builder()
-                .timeout(Duration::from_secs(40))
-                .build()
-                .expect("a client"),
+            http: http_client(),
             stack: Some(stack),
             dir,
         };
@@ -151,35 +156,26 @@ impl Cluster {
         };
         let proxied = links.postgres.address().port();
         postgres.set_port(Some(proxied)).expect("a port");
-        let mut env: Vec<(String, String)> = [
-            (
-                "MINIO_ENDPOINT_URL",
-                format!("http://{}", links.s3.address()),
-            ),
-            ("MINIO_ACCESS_KEY", s3.access_key.clone()),
-            ("MINIO_SECRET_KEY", s3.secret_key.clone()),
-            ("EVENT_STORE_BUCKET", BUCKET.into()),
-            ("POSTGRES_URL", postgres.to_string()),
-            ("KAFKA_BOOTSTRAP_SERVERS", links.kafka.address().to_string()),
-            ("OMS__CHAOS__ENABLED", "true".into()),
-            ("LOG_LEVEL", "info".into()),
-        ]
-        .into_iter()
-        .map(|(k, v)| (k.to_owned(), v))
-        .collect();
-        env.extend(
-            settings
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
-        );
+        let data_dir = tempfile::tempdir().expect("a directory");
+        let mut process = Process::new(OMS, &format!("node {index}"), data_dir);
+        let endpoint = format!("http://{}", links.s3.address());
+        let kafka = links.kafka.address().to_string();
+        let own: [(&str, &str); 7] = [
+            ("MINIO_ENDPOINT_URL", &endpoint),
+            ("MINIO_ACCESS_KEY", &s3.access_key),
+            ("MINIO_SECRET_KEY", &s3.secret_key),
+            ("EVENT_STORE_BUCKET", BUCKET),
+            ("POSTGRES_URL", postgres.as_str()),
+            ("KAFKA_BOOTSTRAP_SERVERS", &kafka),
+            ("OMS__CHAOS__ENABLED", "true"),
+        ];
+        for (name, value) in own.iter().chain(settings) {
+            process.set(name, value);
+        }
         Node {
             index,
             links,
-            url: String::new(),
-            data_dir: tempfile::tempdir().expect("a directory"),
-            env,
-            port: 0,
-            child: None,
+            process,
         }
     }
 
@@ -188,7 +184,7 @@ impl Cluster {
         let s3 = self.endpoints().s3.clone().expect("S3");
         let dir = self.dir.path().to_owned();
         let output = tokio::task::spawn_blocking(move || {
-            Command::new(env!("CARGO_BIN_EXE_oms"))
+            Command::new(OMS)
                 .args(["--json", "log", "audit", "--data-dir"])
                 .arg(dir)
                 .env_clear()
@@ -237,104 +233,9 @@ impl Drop for Cluster {
 }
 
 impl Node {
-    /// Starts the process; it is not ready yet.
-    pub fn spawn(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.data_dir.path().join("service.log"))
-            .expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_oms"))
-            .arg("serve")
-            .arg("--data-dir")
-            .arg(self.data_dir.path())
-            .arg("--port")
-            .arg(self.port.to_string())
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .envs(self.env.iter().map(|(k, v)| (k, v)))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a log file"))
-            .stderr(log)
-            .spawn()
-            .expect("oms starts");
-        self.child = Some(child);
-    }
-
-    /// Whether it serves.
-    pub async fn is_ready(&mut self, http: &reqwest::Client) -> bool {
-        if self.port == 0 {
-            let Some(url) = endpoint_url(&self.data_dir.path().join("endpoints.json")) else {
-                return false;
-            };
-            self.port = url
-                .rsplit(':')
-                .next()
-                .and_then(|p| p.parse().ok())
-                .expect("a port");
-            self.url = url;
-        }
-        let request = http
-            .get(format!("{}/health/ready", self.url))
-            .timeout(Duration::from_secs(1));
-        matches!(request.send().await, Ok(answer) if answer.status().is_success())
-    }
-
-    /// Waits until it serves.
-    pub async fn until_ready(&mut self, http: &reqwest::Client) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.is_ready(http).await {
-            if let Some(code) = self.has_ended() {
-                panic!(
-                    "node {} ended with {code}:\n{}",
-                    self.index,
-                    self.log_tail(60)
-                );
-            }
-            assert!(
-                Instant::now() < deadline,
-                "node {} is not ready:\n{}",
-                self.index,
-                self.log_tail(60)
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Whether there is a process.
-    pub fn runs(&self) -> bool {
-        self.child.is_some()
-    }
-
-    /// The exit code, if it has ended; -1 for a signal.
-    pub fn has_ended(&mut self) -> Option<i32> {
-        let status = self.child.as_mut()?.try_wait().expect("status")?;
-        self.child = None;
-        Some(status.code().unwrap_or(-1))
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        if let Some(child) = &self.child {
-            // It may have ended in this moment; whoever looks next is told.
-            let _ = kill(Pid::from_raw(child.id() as i32), signal);
-        }
-    }
-
-    /// Ends it as power loss would, for a process.
-    pub fn kill_9(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // Killing what has ended is no failure of the test.
-            let _ = child.kill();
-            child.wait().expect("reaped");
-        }
-    }
-
     /// The end of what it logged.
     pub fn log_tail(&self, lines: usize) -> String {
-        let log =
-            std::fs::read_to_string(self.data_dir.path().join("service.log")).unwrap_or_default();
+        let log = self.process.log();
         // Refusals while something is broken are many, and the clients know of them.
         let all: Vec<&str> = log
             .lines()
@@ -343,16 +244,7 @@ impl Node {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Resident memory in bytes.
-    pub fn memory(&self) -> Option<u64> {
-        let pid = self.child.as_ref()?.id();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
-        let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kilobytes << 10)
-    }
-
-    /// Asks; status and body.
+    /// Asks; status and body, or nothing where no answer comes.
     pub async fn send(
         &self,
         http: &reqwest::Client,
@@ -360,25 +252,6 @@ impl Node {
         path: &str,
         body: Option<&Value>,
     ) -> Option<(u16, Value)> {
-        let mut request = http.request(method, format!("{}{path}", self.url));
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = request.send().await.ok()?;
-        let status = answer.status().as_u16();
-        let text = answer.text().await.ok()?;
-        Some((status, serde_json::from_str(&text).unwrap_or(json!(text))))
+        self.process.send(http, method, path, body).await.ok()
     }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.signal(Signal::SIGCONT);
-        self.kill_9();
-    }
-}
-
-fn endpoint_url(file: &Path) -> Option<String> {
-    let endpoints: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    Some(endpoints["http"].as_str()?.trim_end_matches('/').to_owned())
 }

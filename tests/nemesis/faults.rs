@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use oms_testkit::proxy::Link;
+use oms_testkit::service::PATIENCE;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Dependency, PATIENCE};
-use crate::proxy::Link;
+use crate::cluster::{Cluster, Dependency};
 
 /// Faults outstanding at once at most: with more there would be nobody left to be wrong.
 const OUTSTANDING: usize = 3;

@@ -10,6 +10,9 @@
 //! A campaign is repeated with `OMS_NEMESIS_SEED`; `OMS_NEMESIS_SECONDS` makes it longer, and
 //! `OMS_NEMESIS_CLIENTS` and `OMS_NEMESIS_NODES` larger. The seed decides what is done and broken;
 //! when exactly each answer comes is the machine's affair.
+//!
+//! A binary of its own: faults last for seconds by the clock while nodes are under load, and a suite
+//! beside it would take the processors that the load needs. The feature `flaws` builds it alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,8 +20,6 @@
 )]
 #![allow(dead_code, reason = "histories carry more than one check looks at")]
 
-#[path = "../support/broker.rs"]
-mod broker;
 mod calls;
 mod clients;
 mod cluster;
@@ -32,8 +33,6 @@ mod mutation;
 mod ordeal;
 mod overload;
 mod proof;
-#[path = "../support/proxy.rs"]
-mod proxy;
 mod report;
 mod rolling;
 mod two_nodes;
@@ -42,9 +41,14 @@ mod validator_tests;
 
 use std::time::{Duration, Instant};
 
+use oms_testkit::service::PATIENCE;
+
 use clients::Shared;
 use cluster::Cluster;
 use faults::Nemesis;
+
+/// The binary under test.
+const OMS: &str = env!("CARGO_BIN_EXE_oms");
 
 /// The campaign that is run when nobody names another: it begins in `legacy`. By hand, take any:
 /// `OMS_NEMESIS_SEED=$RANDOM`.
@@ -104,7 +108,7 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
     // After everything is whole again the service must be as good as before.
     let done = shared.done();
     let healed = Instant::now();
-    while shared.done() < done + 10 * clients && healed.elapsed() < cluster::PATIENCE {
+    while shared.done() < done + 10 * clients && healed.elapsed() < PATIENCE {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let recovered = healed.elapsed();

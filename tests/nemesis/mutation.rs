@@ -300,7 +300,7 @@ fn every_law_that_is_broken_on_purpose_is_noticed_and_a_sound_service_is_found_s
 
 #[test]
 fn a_flaw_that_is_none_is_no_reason_to_start_without_one() {
-    let output = Command::new(env!("CARGO_BIN_EXE_oms"))
+    let output = Command::new(crate::OMS)
         .args(["serve", "--port", "0"])
         .env_clear()
         .env(VARIABLE, "skip_copies")

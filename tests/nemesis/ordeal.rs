@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use oms_testkit::proxy::Link;
+use oms_testkit::service::PATIENCE;
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::clients::{Client, Shared};
-use crate::cluster::{Cluster, Dependency, PATIENCE};
+use crate::cluster::{Cluster, Dependency};
 use crate::history::Outcome;
-use crate::proxy::Link;
 
 const FAIL_POINTS: &str = "/api/v1/admin/actors/failpoints";
 const MODE: &str = "/api/v1/admin/migration/mode";

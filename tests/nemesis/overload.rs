@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use oms_testkit::proxy::Link;
+use oms_testkit::service::PATIENCE;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::cluster::{Cluster, Dependency, PATIENCE};
-use crate::proxy::Link;
+use crate::cluster::{Cluster, Dependency};
 
 /// Requests the service takes at once in this test; small, so that a test can offer several times
 /// as many.

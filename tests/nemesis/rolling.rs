@@ -2,9 +2,10 @@
 //! got no answer to is ever refused, and nothing is lost.
 
 use nix::sys::signal::Signal;
+use oms_testkit::service::PATIENCE;
 
 use crate::clients::Shared;
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::Cluster;
 use crate::collect::collect;
 use crate::history::Outcome;
 use crate::validator::judge;

@@ -9,8 +9,8 @@
 //!   what was found wrong with copies of the log; [`disk_space`]: whether the disk has room
 //! * [`io_runtime`], [`metered`]: decorators that count, time, bound and hop to the I/O runtime;
 //!   [`metrics`]: every metric of the service
-//! * [`faulty`]: a decorator that makes a store fail on purpose; [`failpoint`]: places where it may;
-//!   [`flaws`]: laws that are broken on purpose, in test builds
+//! * [`failpoint`]: places where a store may be made to fail; [`flaws`]: laws that are broken on purpose,
+//!   in test builds
 
 pub mod adapters;
 pub mod alarms;
@@ -18,7 +18,6 @@ pub mod backoff;
 pub mod disk_space;
 pub mod error;
 pub mod failpoint;
-pub mod faulty;
 pub mod flaws;
 pub mod halts;
 pub mod health;

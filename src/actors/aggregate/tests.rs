@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix::System;
 use futures_util::future::join_all;
+use oms_testkit::faulty::{FaultRates, FaultyObjectStore};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
@@ -28,7 +29,6 @@ use crate::domain::event::{Envelope, Idempotency};
 use crate::domain::ids::{CommandId, StreamName, StreamType, Version};
 use crate::domain::refusal::{Refusal, RefusalKind};
 use crate::store::adapters::memory::MemoryObjectStore;
-use crate::store::faulty::{FaultRates, FaultyObjectStore};
 use crate::store::halts::Halts;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;

@@ -1,5 +1,5 @@
 //! The road from events in PostgreSQL to events in S3 and back, as decisions. Pure: whoever does
-//! the I/O (`actors::migration_mode`, the model in `tests/handoff_model.rs`) asks here what to do
+//! the I/O (`actors::migration_mode`, the model in `tests/handoff_model`) asks here what to do
 //! next, so what is model-checked is what runs.
 //!
 //! ```text

@@ -1,0 +1,9 @@
+//! The read model and its projection, against a real PostgreSQL.
+
+mod actor;
+mod foreign;
+mod history;
+mod oracle;
+mod projection;
+mod queries;
+mod world;

@@ -1,0 +1,35 @@
+//! The stores: what each of them promises to whoever uses it, on real servers and real protocols.
+//!
+//! One PostgreSQL serves all of them; each test has a database of its own in it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod commits;
+mod embedded_crash;
+mod embedded_s3_protocol;
+mod kafka;
+mod outbox_store;
+mod postgres;
+mod store_conformance;
+
+use std::time::Duration;
+
+use oms::embedded::S3Endpoint;
+use oms::store::adapters::s3::{S3ObjectStore, S3Settings};
+
+/// Production's client of an embedded endpoint.
+fn client(endpoint: &S3Endpoint) -> S3ObjectStore {
+    S3ObjectStore::new(&S3Settings {
+        endpoint: Some(endpoint.endpoint.clone()),
+        region: endpoint.region.clone(),
+        bucket: endpoint.bucket.clone(),
+        access_key: Some(endpoint.access_key.clone()),
+        secret_key: Some(endpoint.secret_key.clone()),
+        path_style: true,
+        request_timeout: Duration::from_secs(30),
+    })
+    .unwrap()
+}
