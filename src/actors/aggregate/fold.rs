@@ -14,23 +14,20 @@ use crate::log::object::ObjectHash;
 use crate::store::alarms;
 use crate::store::log::log_reader::StoredEvent;
 
-/// Events read at once: bounds what a long stream holds in memory while it is folded.
+/// Events read at once while folding: bounds memory for a long stream.
 const FOLD_CHUNK: u64 = 1000;
 
-/// Bytes of them.
+/// Bytes read at once while folding.
 const FOLD_BYTES: usize = 8 << 20;
 
-/// A state with the version it is of.
 #[derive(Debug, Clone)]
 pub struct Folded<A> {
-    /// The state.
     pub state: A,
-    /// The version.
     pub version: Version,
 }
 
-/// What a snapshot says of the event it stands on: by the version's place in the log and its bytes
-/// it is told from every other event, of this log or another.
+/// Identifies the event that a snapshot was taken at: by its place in the log and the hash of its
+/// bytes, so that an event of another log, or of a restored one, is told apart.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Footing {
     log: Option<LogId>,
@@ -47,7 +44,8 @@ impl Footing {
         }
     }
 
-    /// Why the snapshot is not of this event; the hash says more than the log's id.
+    /// Why the snapshot is not of this event; `None` if it is. Place and hash decide; the id of the
+    /// log only tells the reason.
     fn refusal(&self, ours: &Self) -> Option<&'static str> {
         if (self.position, self.sha256) == (ours.position, ours.sha256) {
             return None;
@@ -69,23 +67,24 @@ struct SnapshotRef<'a, A> {
 struct Snapshot<A> {
     format: u32,
     version: Version,
-    /// None in those of the build before: nothing tells whose they are.
+    /// `None` in snapshots of an earlier version of `oms`: they do not say which log they belong
+    /// to.
     #[serde(default)]
     on: Option<Footing>,
     state: A,
 }
 
-/// What a snapshot came to.
+/// What was found for a snapshot.
 enum Start<A> {
-    /// The state, and where it has been folded to since.
+    /// A state, with the version it is folded to.
     At(Folded<A>),
-    /// There is none of use here.
+    /// No snapshot can be used.
     None,
-    /// It is not to be believed, and another one has to take its place.
+    /// The snapshot does not belong to this log; a new one has to overwrite it.
     Refused(&'static str),
 }
 
-/// Where snapshots are taken and found.
+/// The interval of snapshots, in versions of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotEvery(pub u64);
 
@@ -100,7 +99,6 @@ impl SnapshotEvery {
     }
 }
 
-/// Folds a stream up to `to`.
 pub async fn fold<A: Aggregate>(
     store: &LogWriter,
     stream: &StreamName,
@@ -113,7 +111,7 @@ pub async fn fold<A: Aggregate>(
     };
     let mut refused = false;
     let newest = every.bucket(to);
-    // The snapshot of the newest bucket may be ahead of `to`, or may not have been written.
+    // The snapshot of the newest interval may be ahead of `to`, or may not have been written.
     for bucket in (1..=newest).rev().take(2) {
         match start_from_snapshot(store, stream, to, bucket).await? {
             Start::At(found) => {
@@ -130,7 +128,7 @@ pub async fn fold<A: Aggregate>(
     }
     fold_on(store, stream, &mut folded, to).await?;
     if refused && let Err(error) = save_snapshot(store, stream, &folded.state, to, every).await {
-        // Derived: the next activation reads events again.
+        // A snapshot is derived: without it the next activation reads more events.
         tracing::warn!(%stream, %to, %error, "no snapshot in the place of one that is not used");
     }
     Ok(folded)
@@ -172,9 +170,9 @@ pub fn apply_stored<A: Aggregate>(state: &mut A, bytes: &[u8]) -> Result<(), Cal
     Ok(())
 }
 
-/// A snapshot is only a shortcut: whatever is wrong with it, the events give the same state. It is
-/// used if the log holds the very event it was taken at; that one is read together with those that
-/// follow it.
+/// Finds the snapshot to start from. Snapshots only save reading: without one the events give the
+/// same state. It is used only if the log holds the very event it was taken at, which is read
+/// together with the events after it.
 async fn start_from_snapshot<A: Aggregate>(
     store: &LogWriter,
     stream: &StreamName,
@@ -218,7 +216,7 @@ async fn start_from_snapshot<A: Aggregate>(
     Ok(Start::At(folded))
 }
 
-/// Takes events in that follow one another.
+/// Applies events that follow one another.
 fn take<A: Aggregate>(
     folded: &mut Folded<A>,
     events: &[StoredEvent],
@@ -233,7 +231,6 @@ fn take<A: Aggregate>(
     Ok(())
 }
 
-/// Stores a snapshot of a state.
 pub async fn save_snapshot<A: Aggregate>(
     store: &LogWriter,
     stream: &StreamName,

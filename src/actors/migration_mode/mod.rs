@@ -1,10 +1,10 @@
 //! MigrationModeActor: owns the stage of every partition, publishes it, and walks the switches that
-//! operators order. The channel keeps the last stage, so this actor's death stops switches, never
-//! traffic; the next incarnation, here or in another process, goes on with them.
+//! operators order. The channel keeps the last stage, so the death of this actor interrupts
+//! switches but no traffic; its next incarnation, here or in another process, continues them.
 //!
-//! * [`partition_registry`]: where the partitions stand; [`walk`]: a switch, edge by edge
-//! * [`handoff`]: the I/O of moving the lead; [`figures`]: what the gates ask for
-//! * [`budgets`]: those of a young stage
+//! * [`partition_registry`]: the partitions' states; [`walk`]: a switch, edge by edge
+//! * [`handoff`]: the I/O of moving the lead; [`figures`]: the figures for the gates
+//! * [`budgets`]: the budgets of a young stage
 
 mod budgets;
 pub mod figures;
@@ -39,32 +39,29 @@ use crate::migration::switch::{Switch, SwitchState};
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 
-/// Pauses between two looks at PostgreSQL while it refuses.
+/// Pauses between two queries while PostgreSQL fails.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// Shortest time between two looks at what the log says.
+/// Shortest time between two reads of what the log says.
 const HEAR_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long a first answer of PostgreSQL is waited for before the log alone decides.
+/// How long to wait for PostgreSQL's first answer before the log alone decides.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// What the actor needs.
 pub struct MigrationModeDeps {
-    /// Where the partitions stand.
     pub registry: Arc<PartitionRegistry>,
     /// Walks switches; `None` where PostgreSQL is no place of the log.
     pub walker: Option<Arc<Walker>>,
-    /// How writes fare.
+    /// Walks switches; `None` where PostgreSQL holds no log.
     pub write_stats: Arc<WriteStats>,
-    /// How often PostgreSQL is looked at without a reason.
+    /// How often PostgreSQL is read without a reason.
     pub poll: Duration,
-    /// The switch this process drives or drove last.
+    /// The switch that this process drives or drove last.
     pub current: watch::Sender<Option<Switch>>,
-    /// Whether this process drives one; survives a restart of the actor.
+    /// Whether this process drives a switch; outlives a restart of the actor.
     pub driving: AtomicBool,
 }
 
-/// Starts the actor.
 pub fn start(supervisor: &Supervisor, deps: Arc<MigrationModeDeps>) -> Handle<MigrationModeActor> {
     let (kind, slot) = (ActorKind::MigrationMode, ArbiterSlot::Background);
     supervisor.child("migration_mode", kind, slot, move || MigrationModeActor {
@@ -72,56 +69,45 @@ pub fn start(supervisor: &Supervisor, deps: Arc<MigrationModeDeps>) -> Handle<Mi
     })
 }
 
-/// See the module.
 pub struct MigrationModeActor {
     deps: Arc<MigrationModeDeps>,
 }
 
-/// An order to switch; answered when the walk has begun, or is refused.
+/// A request to switch; answered when the walk has begun or was refused.
 #[derive(Message)]
 #[rtype(result = "Result<Ordered, StoreError>")]
 pub struct SwitchRequest {
     /// The stage to reach.
     pub goal: StageKind,
-    /// The partitions that are to reach it.
     pub partitions: Vec<PartitionId>,
-    /// Who orders it.
     pub by: String,
-    /// Why.
     pub reason: String,
-    /// Skip gates of confidence.
+    /// Whether to skip gates of confidence.
     pub force: bool,
-    /// Only say what the gates say.
+    /// Whether only to report the gates.
     pub dry_run: bool,
-    /// Ordered by the service itself.
+    /// Whether the service itself ordered it.
     pub automatic: bool,
 }
 
-/// Ends a switch at its next gate; false when this process does not drive it.
 #[derive(Message)]
 #[rtype(result = "bool")]
 pub struct Cancel(pub Uuid);
 
-/// What became of a request to switch.
+/// The answer to a request to switch.
 #[derive(Debug, Clone)]
 pub enum Ordered {
-    /// Nothing was to be done, or only asked: what the gates say.
+    /// A dry run, or nothing to do: what the gates say.
     Planned {
-        /// The edges on the way.
         edges: Vec<Planned>,
         /// Whether the walk could begin.
         may_begin: bool,
     },
     /// A gate does not hold; recorded in the history.
-    Refused {
-        /// The record.
-        switch: Switch,
-        /// The edges on the way.
-        edges: Vec<Planned>,
-    },
+    Refused { switch: Switch, edges: Vec<Planned> },
     /// Another switch is under way.
     Busy(Option<Switch>),
-    /// It is walked.
+    /// The walk has begun.
     Walking(Switch),
 }
 
@@ -173,8 +159,9 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
         }
         reachable = looked.is_ok();
         let unknown = deps.registry.stages().is_none();
-        // However many doubt what was published: PostgreSQL that refuses at once is asked ever more
-        // seldom. What the log says is heard at once all the same.
+        // However often the published state is reported stale, PostgreSQL is asked at growing
+        // intervals while it refuses at once. What the log says is published immediately all the
+        // same.
         let not_before = match reachable {
             true => {
                 backoff.reset();
@@ -186,8 +173,8 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
             loop {
                 tokio::select! {
                     () = deps.registry.stale().notified() => {}
-                    // Heads move with every commit: they matter only while somebody waits for a
-                    // partition to be opened.
+                    // Heads move with every commit: they matter only while a partition waits to be
+                    // opened.
                     Ok(()) = heads.changed(), if unknown => {}
                 }
                 if Instant::now() >= not_before {
@@ -197,14 +184,14 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
                 tokio::time::sleep(HEAR_PAUSE).await;
             }
         };
-        // Without news it is looked all the same.
+        // Read at this interval even without news.
         let until = not_before.max(Instant::now() + deps.poll);
         let _ = timeout_at(until, news).await;
     }
 }
 
-/// Takes over switches whose driver was lost, for ever; first of all one of our own, from before a
-/// restart of this actor.
+/// Takes over switches whose driver was lost, for ever; first one that this process drove before a
+/// restart of the actor.
 async fn adopt(deps: Arc<MigrationModeDeps>, walker: Arc<Walker>) {
     if deps.driving.load(Ordering::Acquire) {
         adopt_one(&deps, &walker, Duration::ZERO).await;
@@ -228,15 +215,15 @@ async fn adopt_one(deps: &MigrationModeDeps, walker: &Walker, patience: Duration
             settle_orphans(deps, walker).await;
         }
         Err(error) => {
-            // It is looked for again, whoever drives it by then.
+            // The switch is looked for again, whoever drives it by then.
             deps.driving.store(false, Ordering::Release);
             tracing::debug!(%error, "cannot look for switches");
         }
     }
 }
 
-/// Ends hand-offs that no switch under way accounts for, side by side: one that cannot be ended now
-/// holds up none of the others, and is looked after again.
+/// Ends hand-offs that belong to no running switch, concurrently: one that cannot be ended now does
+/// not hold up the others and is retried.
 async fn settle_orphans(deps: &MigrationModeDeps, walker: &Walker) {
     if !matches!(walker.table.current_switch().await, Ok(None)) {
         return;
@@ -268,7 +255,7 @@ impl Handler<SwitchRequest> for MigrationModeActor {
             if let (Ok(Ordered::Walking(switch)), Some(walker)) = (&ordered, &actor.deps.walker) {
                 let (deps, walker) = (actor.deps.clone(), walker.clone());
                 let switch = switch.clone();
-                // Before anyone else's eyes fall on it.
+                // Set before the switch becomes visible to others.
                 deps.driving.store(true, Ordering::Release);
                 deps.current.send_replace(Some(switch.clone()));
                 let walk = async move { drive(&deps, &walker, switch).await };

@@ -22,24 +22,22 @@ use crate::store::halts::Halts;
 use crate::store::log::log_heads::LogHeads;
 use crate::store::log::log_reader::LogReader;
 
-/// What the copiers work with.
 #[derive(Clone)]
 pub struct MirrorDeps {
-    /// The log, with both places.
+    /// The log in both stores.
     pub log: Arc<LogReader>,
-    /// How far it is known to reach.
+    /// How far the log is known to reach.
     pub heads: Arc<LogHeads>,
-    /// Which way to copy.
+    /// The stages, which say which way to copy.
     pub stages: watch::Receiver<PartitionStates>,
-    /// Where it is told how far the copies are.
+    /// Where the progress of the copies is published.
     pub mirrors: Arc<Mirrors>,
-    /// How fast history is copied.
+    /// Limits the copying of history.
     pub throttle: Arc<Throttle>,
-    /// Where it is told that a copy does not go on.
+    /// Where it reports that a copy does not go on.
     pub halts: Halts,
 }
 
-/// See the module.
 pub struct MirrorActor {
     deps: MirrorDeps,
 }
@@ -63,7 +61,6 @@ impl Supervised for MirrorActor {
     }
 }
 
-/// Starts the actor.
 pub fn start(supervisor: &Supervisor, deps: MirrorDeps) -> Handle<MirrorActor> {
     supervisor.child(
         "mirror",
