@@ -14,11 +14,11 @@ use super::progress::Progress;
 use super::remote::{Api, ApiError, Remote};
 use crate::proof::order::LeaderOrder;
 
-/// Between two looks at a job: a bar that moves a few times a second.
+/// Pause between two polls of a job: the progress bar moves a few times a second.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// How long a service that does not answer is waited for while a job is watched: it may be
-/// restarting, and the job goes on then.
+/// How long to wait for a service that does not answer while a job is watched: it may be
+/// restarting, and the job then goes on.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]

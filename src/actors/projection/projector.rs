@@ -447,7 +447,7 @@ impl Projector {
                 self.look_for_commits(&seen.live.next).await?;
             }
             let now = self.generations().await?;
-            // Whoever moves it on has found that it is of this log.
+            // The process that moves the model on has verified that it is of this log.
             self.deps.progress.publish(&now.live.next);
             gauge!(PROJECTION_POISON).set(now.live.parked as f64);
             self.show_lag();

@@ -1,4 +1,4 @@
-//! A consumer of everything the service publishes, as any other program could be one.
+//! A Kafka consumer of everything the service publishes, as any other program could be.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,26 +16,25 @@ use crate::domain::event::Envelope;
 use crate::domain::ids::EventId;
 use crate::log::object::ObjectHash;
 
-/// How long one poll waits: also how long stopping takes.
+/// How long one poll waits, and so how long stopping takes.
 const POLL: Duration = Duration::from_millis(100);
 
-/// What was heard of one database.
+/// What was received of one database.
 #[derive(Debug, Default, Clone)]
 pub struct Heard {
     db: String,
     /// Hash of each event's bytes.
     pub events: HashMap<EventId, ObjectHash>,
-    /// Messages, repeats included.
+    /// Messages, including repeats.
     pub messages: usize,
-    /// Messages that are no event.
+    /// Messages that could not be parsed as events.
     pub unreadable: usize,
-    /// Events that came before one of their stream that precedes them.
+    /// Events that came before an earlier one of their stream.
     pub out_of_order: usize,
     heads: BTreeMap<String, u64>,
 }
 
 impl Heard {
-    /// Nothing yet.
     pub fn of(db: &str) -> Self {
         Self {
             db: db.to_owned(),
@@ -43,7 +42,7 @@ impl Heard {
         }
     }
 
-    /// Takes in a message's value. A stream may begin anywhere and repeat, but not skip.
+    /// Records a message's value. A stream may begin anywhere and repeat events, but not skip any.
     pub fn take(&mut self, bytes: &[u8]) {
         let Ok(event) = Envelope::parse(bytes) else {
             self.unreadable += 1;
@@ -65,7 +64,6 @@ impl Heard {
     }
 }
 
-/// See the module.
 pub struct Listener {
     heard: Arc<Mutex<Heard>>,
     stop: Arc<AtomicBool>,
@@ -73,14 +71,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Begins to listen for events of `db` in every topic with `prefix`, from the beginning.
+    /// Starts to consume events of `db` from every topic with `prefix`, from the beginning.
     pub fn start(bootstrap: &str, prefix: &str, group: &str, db: &str) -> anyhow::Result<Self> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("group.id", group)
             .set("auto.offset.reset", "earliest")
             .set("enable.auto.commit", "false")
-            // Topics are made by whoever publishes first: look for them often.
+            // The service creates topics when it first publishes: look for them often.
             .set("topic.metadata.refresh.interval.ms", "500")
             .create()?;
         let topics = ["database", "class", "instance"].map(|t| format!("{prefix}.{t}"));
@@ -89,13 +87,13 @@ impl Listener {
         let heard = Arc::new(Mutex::new(Heard::of(db)));
         let stop = Arc::new(AtomicBool::new(false));
         let (shared, stopped) = (heard.clone(), stop.clone());
-        // A thread of its own: a consumer blocks when it is dropped.
+        // A thread of its own, because a consumer blocks when it is dropped.
         let thread = std::thread::Builder::new()
             .name("demo-kafka".to_owned())
             .spawn(move || {
                 while !stopped.load(Ordering::Acquire) {
-                    // A broker that is not there yet, or not any more, is what this demo is about:
-                    // what was not heard is counted in the end.
+                    // The broker may be missing or gone during the demo; missing events are counted
+                    // at the end.
                     if let Some(Ok(message)) = consumer.poll(POLL) {
                         shared.lock().take(message.payload().unwrap_or_default());
                     }
@@ -109,12 +107,11 @@ impl Listener {
         })
     }
 
-    /// What was heard so far.
     pub fn heard(&self) -> Heard {
         self.heard.lock().clone()
     }
 
-    /// How many of these events were heard so far.
+    /// How many of these events were received so far.
     pub fn count(&self, ids: impl Iterator<Item = EventId>) -> usize {
         let heard = self.heard.lock();
         ids.filter(|id| heard.events.contains_key(id)).count()
@@ -125,7 +122,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
-            // It panicked: what it had heard is still there.
+            // If it panicked, what it had received is still there.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! The story, step by step.
+//! The steps of the demo, in order.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -26,16 +26,17 @@ use crate::clock::new_uuid;
 use crate::config::endpoints::s3_settings;
 use crate::domain::ids::{EventId, Offset, PartitionId};
 
-/// How long the copies are given to catch up with the log, on a busy machine.
+/// How long the copies may take to catch up with the log on a busy machine.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
-/// Between two looks.
+/// Pause between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// One request to the bucket may take this long.
+/// Timeout of one request to the bucket.
 const S3_TIMEOUT: Duration = Duration::from_secs(10);
-/// Topics' names begin with it: the service's default.
+/// Prefix of the topics' names: the service's default.
 const TOPIC_PREFIX: &str = "oms";
 
-/// Tells it in `dir`; the error is about the telling, what was found is in the report.
+/// Runs the demo in `dir`. An error means that it could not be completed; differences are in the
+/// report.
 pub async fn tell(dir: &Path, records: Option<usize>, output: Output) -> anyhow::Result<Report> {
     let sets = data::load(records)?;
     let run = new_uuid().simple().to_string();
@@ -95,10 +96,10 @@ async fn bucket(service: &Service) -> anyhow::Result<Bucket> {
     Bucket::connect(&s3_settings(s3, S3_TIMEOUT)).await
 }
 
-/// Where the log ended when the service came back.
+/// Where each partition's log ended when the service came back.
 type Heads = Vec<(PartitionId, Offset)>;
 
-/// Loads everything; half-way the process is killed, and started again beside the loading.
+/// Loads everything; half-way the process is killed, and it is restarted while loading goes on.
 async fn load_through_a_kill(
     mut service: Service,
     first: Listener,
@@ -120,7 +121,7 @@ async fn load_through_a_kill(
         let killed = Instant::now();
         service.kill_and_restart().await?;
         report.restart_ms = killed.elapsed().as_millis();
-        // What the first broker had delivered, before it died with its process.
+        // What the first broker had delivered before it died with its process.
         let heard = first.heard();
         tokio::task::spawn_blocking(move || drop(first)).await?;
         let heads = heads_of(&service.api).await?;
@@ -128,7 +129,7 @@ async fn load_through_a_kill(
         anyhow::Ok((heard, heads))
     };
     let walking = async {
-        // Some history first, so that there is something to be moved.
+        // Loads some history first, so that there is something to migrate.
         while loaded.acknowledged.get() < half / 4 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -152,7 +153,7 @@ async fn load_through_a_kill(
     Ok((service, loaded, heard, heads))
 }
 
-/// Where the log ends, whichever store leads.
+/// The end of each partition's log, whichever store leads.
 async fn heads_of(api: &Api) -> anyhow::Result<Heads> {
     let report = api.get("/api/v1/admin/migration").await?;
     let partitions = report["partitions"].as_array().context("no partitions")?;
@@ -166,7 +167,7 @@ async fn heads_of(api: &Api) -> anyhow::Result<Heads> {
         .collect()
 }
 
-/// Every step of the road was walked, and the stores were proved alike on the way.
+/// Checks that every step was walked and that the verification found the stores equal.
 fn check_road(report: &mut Report) {
     let steps = report.road.steps.len();
     let done = report.road.steps.iter().filter(|s| s.state == "done");
@@ -181,7 +182,7 @@ fn check_road(report: &mut Report) {
     ));
 }
 
-/// A record that contradicts its class must be refused, and say why.
+/// Checks that a record that contradicts its class is refused with a reason.
 async fn refuse_nonsense(
     api: &Api,
     db: &str,
@@ -227,7 +228,7 @@ fn check_log(log: &LogFacts, events: usize, plan: &Plan, report: &mut Report) {
     ));
 }
 
-/// Waits until the read model has taken in the whole log.
+/// Waits until the read model has applied the whole log.
 async fn caught_up(api: &Api) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
@@ -266,7 +267,7 @@ async fn check_read_model(
     Ok(())
 }
 
-/// Asks the service two questions and answers them from the data as well.
+/// Compares two queries with the same answers computed from the data.
 async fn check_queries(
     api: &Api,
     db: &str,
@@ -336,8 +337,8 @@ async fn check_feed(
     Ok(())
 }
 
-/// The broker in the process died with it and forgot: what was committed after the restart must
-/// all be in the new one; of what was committed before, both together tell what they can.
+/// The in-process broker died and lost its messages: every commit after the restart must be in the
+/// new one; for those before it, both brokers together tell what they can.
 async fn check_kafka(
     before: &Heard,
     listener: Listener,
