@@ -11,7 +11,7 @@ pub mod jobs;
 pub mod service;
 pub mod telemetry;
 
-// What lies in crates of its own, under the names that it has here.
+// Modules of the other crates, under the paths that they have in this one.
 pub use oms_core::{domain, import, log, migration, projection, proof};
 pub use oms_embedded as embedded;
 pub use oms_store as store;

@@ -151,7 +151,7 @@ pub struct Archive {
     keep_rows: bool,
 }
 
-/// Parameters that were given.
+/// The parameters that were given on the command line.
 #[derive(Default)]
 struct Given(Map<String, Value>);
 
@@ -321,7 +321,7 @@ async fn follow(api: &Api, kind: &str, job: &Value, output: Output) -> anyhow::R
 
 fn exit(job: &Value) -> Exit {
     match job["state"].as_str() {
-        // A backfill's and an archive's report says nothing of being clean.
+        // Only reports of verifications and repairs have `clean`.
         Some("done") if job["report"]["clean"] == false && job["report"]["dry_run"] != true => {
             Exit::Failed
         }

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::output::{Output, field, table};
 use super::remote::{Api, ApiError, Remote, component, failure};
 
-/// How often it is asked how far a switch is.
+/// How often to ask for the progress of a switch.
 const LOOK: Duration = Duration::from_millis(300);
 
 /// Switch the mode of a running service, or see what stands in the way

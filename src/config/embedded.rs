@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A backlog of the outbox and the read model, and the write-ahead log PostgreSQL needs to work it
-/// off and to come up again: some tens of megabytes, and room for an operator's mistakes.
+/// Room for a backlog of outbox and read model, and for the write-ahead log that PostgreSQL needs
+/// to process it and to start again: some tens of megabytes, plus a margin for operators' mistakes.
 const RESERVE_BYTES: u64 = 256 << 20;
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddedConfig {

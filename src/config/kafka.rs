@@ -6,11 +6,11 @@ pub use super::kafka_options::KafkaOptions;
 use super::problems::Problems;
 use crate::store::adapters::kafka::{KafkaSettings, options};
 
-/// The broker's own default: a fixed number would be wrong for one broker or for three.
+/// Takes the broker's own default: a fixed number would be wrong for either one broker or three.
 const BROKERS_DEFAULT: i32 = -1;
 
-/// See the module. Without `bootstrap` the service runs a broker in its own process, which
-/// forgets: the log still has everything.
+/// Without `bootstrap` the service runs a broker in its own process, which keeps nothing; the log
+/// still has everything.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaConfig {

@@ -1,5 +1,5 @@
-//! The migration: how it begins, what its gates ask, how fast history is copied, and where other
-//! people's events are.
+//! The migration: initial mode, gates, guardrail, the pace of copying history, and other event
+//! stores to import from.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,13 +15,12 @@ use crate::migration::gate::GateSettings;
 use crate::migration::guardrail::GuardrailSettings;
 use crate::migration::stage::{Mode, StageKind};
 
-/// Longer than any drain of a copy that keeps up, shorter than most clients' patience.
+/// Longer than any copy that keeps up takes to drain, shorter than most clients' timeouts.
 const HANDOFF_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Some tens of round trips: a copy that takes longer is in trouble.
 const MIRROR_PATIENCE: Duration = Duration::from_secs(1);
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MigrationConfig {
@@ -69,7 +68,7 @@ impl Default for MigrationConfig {
     }
 }
 
-/// What the gates ask; see [`GateSettings`] for why each default is what it is.
+/// Thresholds of the gates; see [`GateSettings`] for the reasons of the defaults.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatesConfig {
@@ -105,7 +104,7 @@ impl Default for GatesConfig {
     }
 }
 
-/// What leads back; see [`GuardrailSettings`].
+/// When the guardrail acts on a young stage; see [`GuardrailSettings`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardrailConfig {
@@ -145,7 +144,7 @@ impl Default for GuardrailConfig {
 }
 
 impl MigrationConfig {
-    /// The stage to begin with; `dual_write` begins led by PostgreSQL.
+    /// The stage of a new store; `dual_write` begins with PostgreSQL leading.
     pub fn initial_stage(&self) -> Option<StageKind> {
         let stage = |mode| match mode {
             Mode::Legacy => StageKind::Legacy,
@@ -156,7 +155,6 @@ impl MigrationConfig {
         self.mode.map(stage)
     }
 
-    /// What the gates ask.
     pub fn gate_settings(&self) -> GateSettings {
         let gates = &self.gates;
         GateSettings {
@@ -169,7 +167,6 @@ impl MigrationConfig {
         }
     }
 
-    /// What leads back.
     pub fn guardrail_settings(&self) -> GuardrailSettings {
         let guardrail = &self.guardrail;
         GuardrailSettings {
