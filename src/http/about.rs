@@ -39,7 +39,7 @@ pub async fn me(
     respond::json(HttpResponse::Ok(), &me)
 }
 
-/// What this process is, as far as it is no secret. Made by `boot`.
+/// What this process is, without secrets. Built by `boot`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = ServiceInfo)]
 pub struct About {

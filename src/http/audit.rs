@@ -1,4 +1,4 @@
-//! The audit trail: what is recorded of a request, and `/api/v1/admin/audit`.
+//! The audit trail: which requests are recorded, and `/api/v1/admin/audit`.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use super::respond;
 use crate::service::audit::{Answered, AuditFilter, AuditTrail, MAX_BODY};
 use crate::store::ports::audit_table::{AuditEntry, AuditKind};
 
-/// What the middleware remembers of a request until it is answered: whether it is an order of an
-/// administrator. Who is refused is known by the answer alone.
+/// Notes about a request, kept by the middleware until it is answered: whether it is an
+/// administrator's order. A refusal is recognised by its answer.
 pub struct Audited {
     trail: Option<Arc<AuditTrail>>,
     limits: Arc<HttpLimits>,
@@ -32,24 +32,25 @@ pub struct Audited {
     principal: Option<Arc<str>>,
 }
 
-/// In the request: its body is to be kept.
+/// Request extension: the body has to be kept for the audit.
 struct KeepBody;
 
-/// In the request: the beginning of its body.
+/// Request extension: the beginning of the body.
 struct KeptBody(Bytes);
 
-/// Keeps the beginning of a body where the request is an order.
+/// Keeps the beginning of the body of an order.
 pub fn keep_body(req: &HttpRequest, body: &Bytes) {
     let mut extensions = req.extensions_mut();
     if extensions.contains::<KeepBody>() {
-        // One byte more, so that it is seen to have been cut. Copied: the whole may be large.
+        // One byte more than is recorded, to detect that it was cut. Copied, because the whole may
+        // be large.
         let beginning = &body[..body.len().min(MAX_BODY + 1)];
         extensions.insert(KeptBody(Bytes::copy_from_slice(beginning)));
     }
 }
 
 impl Audited {
-    /// Of a request for `route`, which asks for `access`.
+    /// Notes for a request to `route`, which asks for `access`.
     pub fn new(
         limits: &Arc<HttpLimits>,
         req: &ServiceRequest,
@@ -70,12 +71,12 @@ impl Audited {
         }
     }
 
-    /// The caller has the role.
+    /// Records that the caller has the role.
     pub fn let_in(&mut self, principal: &Arc<str>) {
         self.principal = Some(principal.clone());
     }
 
-    /// Records what is to be recorded.
+    /// Records the request if it is an order or was refused.
     pub fn answered(self, response: &ServiceResponse<BoxBody>) {
         let Some(trail) = &self.trail else {
             return;

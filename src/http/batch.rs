@@ -23,10 +23,9 @@ use crate::service::commands::NewInstance;
 use crate::service::context::ExpectedVersion;
 use crate::service::view::BatchItem;
 
-/// Most operations of a batch.
+/// Operations in a batch at most.
 pub const MAX_OPERATIONS: usize = 1_000;
 
-/// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
@@ -38,8 +37,8 @@ pub enum Op {
     Delete,
 }
 
-/// One operation. One flat shape rather than one per `op`: choosing the shape by `op` would make
-/// serde build everything twice.
+/// One operation. A flat type instead of one variant per `op`: an enum with an internal tag would
+/// make serde buffer everything twice.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Operation {
@@ -156,8 +155,8 @@ fn operations(batch: Batch) -> Result<Vec<BatchOperation>, Problem> {
     given.map(|(i, given)| operation(i, given)).collect()
 }
 
-/// Logs what the caller does not see: bugs and damage each, failing dependencies once for the whole
-/// batch, of which there would be a thousand lines.
+/// Logs causes that the caller does not see: each bug and each damage, but a failing dependency
+/// once for the whole batch instead of a thousand times.
 fn tell_log(causes: &[(u16, String)], correlation_id: &str) {
     let (bugs, unserved): (Vec<_>, Vec<_>) = causes.iter().partition(|(status, _)| *status == 500);
     for (_, cause) in bugs {

@@ -33,8 +33,8 @@ fn status_of(serving: bool) -> StatusCode {
     }
 }
 
-/// Takes out why the last calls failed: everybody may ask, and a dependency's own words hold
-/// addresses and names that are nobody's business. They go to the log.
+/// Removes the causes of failed calls: health is public, and a dependency's own messages may
+/// contain addresses and names. They are in the log.
 fn without_causes(dependencies: &mut Dependencies) {
     let all = [
         ("s3", &mut dependencies.s3),

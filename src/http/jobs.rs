@@ -58,7 +58,7 @@ macro_rules! order {
     };
 }
 
-/// What every order has.
+/// The fields that every request has.
 trait JobRequest: Serialize {
     fn action(&self) -> (Action, Option<Uuid>);
 }

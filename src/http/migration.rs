@@ -22,7 +22,7 @@ use crate::migration::stage::Mode;
 use crate::migration::switch::Switch;
 use crate::service::migration::{HISTORY_PAGE, Planned, SwitchAnswer, SwitchOrder};
 
-/// How long an order is waited for before it is answered 202: most edges take less.
+/// How long a switch is awaited before it is answered with 202: most edges take less.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// Longest reason.

@@ -1,4 +1,4 @@
-//! The answers that resources share: a write's receipt, a resource, a page.
+//! Answers that resources share: a write's receipt, a resource, a page.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use crate::service::Service;
 use crate::service::queries::Answer;
 use crate::service::view::{Page, Resource, Written};
 
-/// Longest wait for the read model to reach `X-Min-Position`: beyond it the caller is better off
-/// asking again than holding a place.
+/// Longest wait for the read model to reach `X-Min-Position`: after that the caller had better
+/// retry than occupy a request's place.
 pub const MAX_POSITION_WAIT: Duration = Duration::from_secs(5);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -73,7 +73,6 @@ impl<'a> WriteAnswer<'a> {
     }
 }
 
-/// Serialises an answer.
 pub fn json(
     mut response: HttpResponseBuilder,
     body: &impl Serialize,
@@ -83,7 +82,7 @@ pub fn json(
     Ok(response.insert_header((CONTENT_TYPE, JSON)).body(bytes))
 }
 
-/// A header whose text we made of ASCII ourselves.
+/// A header whose text is ASCII of our own.
 fn header(text: String) -> Result<HeaderValue, Problem> {
     HeaderValue::try_from(text).map_err(|e| Problem::internal(e.to_string()))
 }
@@ -92,7 +91,7 @@ fn etag(version: Version) -> Result<HeaderValue, Problem> {
     header(format!("\"{version}\""))
 }
 
-/// Answers a write: 201 with `Location` (made by `location` from the id) where it made the
+/// Answers a write: 201 with `Location` (made by `location` from the id) if it created the
 /// resource, else 200.
 pub fn written(
     written: &Written,
@@ -123,13 +122,14 @@ fn read_headers<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) -> Re
     Ok(())
 }
 
-/// `X-Commit-Position` of what took several commits: what `X-Min-Position` takes.
+/// `X-Commit-Position` of a request with several commits, in the form that `X-Min-Position`
+/// accepts.
 pub fn commit_positions(positions: &[Position]) -> Result<HeaderValue, Problem> {
     let texts: Vec<String> = positions.iter().map(ToString::to_string).collect();
     header(texts.join(", "))
 }
 
-/// Answers with one resource; 304 when `If-None-Match` says that the caller has it.
+/// Answers with one resource, or 304 if `If-None-Match` says that the caller has it.
 pub fn resource(headers: &HeaderMap, answer: &Answer<Resource>) -> Result<HttpResponse, Problem> {
     let version = answer.value.version;
     let unchanged = has_version(headers, version);
@@ -146,15 +146,14 @@ pub fn resource(headers: &HeaderMap, answer: &Answer<Resource>) -> Result<HttpRe
     json(response, &answer.value)
 }
 
-/// Answers with a page.
 pub fn page<T: Serialize>(answer: &Answer<Page<T>>) -> Result<HttpResponse, Problem> {
     let mut response = HttpResponse::Ok();
     read_headers(&mut response, answer)?;
     json(response, &answer.value)
 }
 
-/// Holds a read of the read model back until that has taken in `X-Min-Position`; 503 when it has
-/// not within [`MAX_POSITION_WAIT`].
+/// Delays a read of the read model until that has reached `X-Min-Position`; 503 if it has not
+/// within [`MAX_POSITION_WAIT`].
 pub async fn await_position(
     req: &HttpRequest,
     caller: &Caller,

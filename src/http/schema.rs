@@ -1,5 +1,5 @@
-//! Shapes for the OpenAPI document of what other modules own: they serialise themselves and know
-//! nothing of OpenAPI. Nothing here is ever built.
+//! Types for the OpenAPI document that describe what other modules own: those serialise themselves
+//! and know nothing of OpenAPI. These are never constructed.
 #![allow(dead_code, reason = "described, never built")]
 
 mod health;
@@ -413,7 +413,6 @@ pub struct Switch {
     partitions: Vec<u16>,
     /// Who ordered it.
     by: String,
-    /// Why.
     reason: String,
     /// Whether gates of confidence were to be skipped.
     force: bool,

@@ -144,7 +144,7 @@ impl From<Option<Way>> for Direction {
     }
 }
 
-/// The cursor of a stream is the version to go on from.
+/// Parses the cursor of a stream: the version to continue with.
 pub fn stream_cursor(cursor: Option<&str>) -> Result<Option<Version>, Problem> {
     let Some(text) = cursor else {
         return Ok(None);
