@@ -1,5 +1,5 @@
-//! Writes. Each first looks whether it is a repeated command whose outcome is recorded, then
-//! gathers what the decision needs from other aggregates, then goes to its own.
+//! Writes. Each first checks whether it repeats a command whose outcome is recorded, then gathers
+//! what the decision needs from other aggregates, then goes to its own aggregate.
 
 use std::sync::Arc;
 
@@ -24,27 +24,27 @@ use crate::domain::ids::{
 use crate::domain::instance::{Instance, InstanceCommand};
 use crate::domain::refusal::{Refusal, Violation};
 
-/// Link targets looked up at a time.
+/// Link targets looked up concurrently.
 const LINKS_AT_ONCE: usize = 16;
 
-/// What to create as an instance.
+/// An instance to create.
 #[derive(Debug, Clone)]
 pub struct NewInstance {
-    /// Its id; made from the command id when the caller gives none.
+    /// Its id; derived from the command id if the caller gives none.
     pub id: Option<InstanceId>,
-    /// Its properties.
     pub data: Document,
-    /// A caller's remarks, recorded with the event: the text of a JSON object.
+    /// The caller's metadata, recorded with the event: the text of a JSON object.
     pub metadata: Option<Box<RawValue>>,
 }
 
-/// What every command has.
+/// Metadata of every command.
 pub(super) struct CommandMetadata<'a> {
     pub ctx: &'a RequestContext,
     pub command_id: CommandId,
     pub expected: ExpectedVersion,
     pub metadata: Option<Box<RawValue>>,
-    /// Whether it waits for room until its deadline, as what was let in already does.
+    /// Whether it waits for memory until its deadline instead of being refused, because it is part
+    /// of an admitted request.
     pub patient: bool,
 }
 
@@ -59,7 +59,7 @@ impl<'a> CommandMetadata<'a> {
         }
     }
 
-    /// Those of the item at `place` of a batch: a command of its own under the batch's key.
+    /// The metadata of the item at `place` of a batch: a command of its own under the batch's key.
     pub fn of_item(ctx: &'a RequestContext, place: usize) -> Self {
         Self {
             ctx,
@@ -89,7 +89,6 @@ impl<'a> CommandMetadata<'a> {
 }
 
 impl Service {
-    /// Creates a database.
     pub async fn create_database(
         &self,
         ctx: &RequestContext,
@@ -132,7 +131,6 @@ impl Service {
         Ok(written(name.as_str(), &circumstances, done, None, false))
     }
 
-    /// Creates a class.
     pub async fn create_class(
         &self,
         ctx: &RequestContext,
@@ -171,7 +169,7 @@ impl Service {
         let done = match self.recall::<Class>(circumstances, &stream).await? {
             Some(done) => done,
             None => {
-                // Held until it is committed: see `lineage`.
+                // Held until the command is committed: see `lineage`.
                 let _lineage = self.lineages.extend(db).await;
                 match self.definition_command(db, definition, create).await {
                     Ok(command) => {
@@ -247,7 +245,6 @@ impl Service {
         Ok(written(class.as_str(), &circumstances, done, None, false))
     }
 
-    /// Creates an instance.
     pub async fn create_instance(
         &self,
         ctx: &RequestContext,
@@ -268,7 +265,6 @@ impl Service {
             .await
     }
 
-    /// Merge-patches an instance (RFC 7396).
     pub async fn patch_instance(
         &self,
         ctx: &RequestContext,
@@ -285,7 +281,6 @@ impl Service {
             .await
     }
 
-    /// Deletes an instance.
     pub async fn delete_instance(
         &self,
         ctx: &RequestContext,
@@ -310,7 +305,7 @@ impl Service {
     ) -> Result<Written, ServiceError> {
         let stream = StreamName::instance(db, class, &id);
         let created = matches!(change, Change::Create(_));
-        // As it is, which its last event says, and what is to become of it.
+        // The size of the current state, estimated by its last event, and that of the change.
         let store = &self.parts.entities.writer;
         let bytes = store.last_event_bytes(&stream) + change.bytes();
         let done = match self.recall::<Instance>(circumstances, &stream).await? {
@@ -347,8 +342,8 @@ impl Service {
         change.command(&context)
     }
 
-    /// Every instance that `data` refers to must be there: 422 `target_not_found` otherwise. The
-    /// target may be deleted right after; a link says what was so when it was made.
+    /// Every instance that `data` refers to must exist: 422 `target_not_found` otherwise. The
+    /// target may be deleted right after; a link tells what was so when it was made.
     async fn check_links(
         &self,
         db: &DatabaseName,
@@ -433,8 +428,8 @@ impl Service {
         Ok(written(stream.as_str(), &circumstances, done, None, true))
     }
 
-    /// The recorded outcome of a command that was committed before, so that a repeated request
-    /// gets its answer even when what it was about has changed since.
+    /// The recorded outcome of a command that was committed before, so that a repeated request gets
+    /// its answer even if other aggregates have changed since.
     async fn recall<A: Aggregate>(
         &self,
         circumstances: &CommandMetadata<'_>,
@@ -454,8 +449,8 @@ impl Service {
 }
 
 impl Service {
-    /// The recorded outcome after all, where a command is refused for what has changed around it: it
-    /// may have been committed by another process before that.
+    /// The recorded outcome of a command that was refused because of other aggregates: another
+    /// process may have committed it before those changed.
     async fn or_recalled<A: Aggregate>(
         &self,
         circumstances: &CommandMetadata<'_>,
@@ -471,13 +466,14 @@ impl Service {
     }
 }
 
-/// The id of an instance whose creator named none: a retry makes the same one.
+/// The id of an instance whose creator gave none, derived from the command so that a retry makes
+/// the same one.
 pub(super) fn made_id(command: CommandId) -> Result<InstanceId, ServiceError> {
     InstanceId::new(&command.to_string()).map_err(|e| ServiceError::Internal(e.to_string()))
 }
 
-/// The resource after a command. By now the command is committed: whatever goes wrong here must not
-/// be told as if nothing had happened.
+/// The resource after a command. The command is committed: an error from here on must not say that
+/// nothing happened.
 fn shown(
     circumstances: &CommandMetadata<'_>,
     resource: Option<Result<Resource, ServiceError>>,

@@ -1,4 +1,4 @@
-//! Where the migration stands, and orders to switch.
+//! The migration as operators see it, and requests to switch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,30 +30,27 @@ pub use crate::actors::migration_mode::Planned;
 /// Switches on a page of the history at most.
 pub const HISTORY_PAGE: usize = 100;
 
-/// What orders go through and where it is seen how the migration stands.
+/// What the migration's use cases need.
 pub struct MigrationParts {
-    /// Walks the switches.
     pub actor: Handle<MigrationModeActor>,
-    /// Where the partitions stand.
+    /// The partitions' states.
     pub registry: Arc<PartitionRegistry>,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
-    /// The switch this process drives or drove last.
+    /// The switch that this process drives or drove last.
     pub switches: watch::Receiver<Option<Switch>>,
 }
 
-/// A partition on the road.
+/// The state of one partition.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartitionStatus {
-    /// Which.
     pub partition: PartitionId,
-    /// Its stage; during a hand-off the one it comes from.
+    /// Its stage; during a hand-off the one it leaves.
     pub stage: Option<StageKind>,
-    /// Which store leads it.
     pub lead: Option<Lead>,
-    /// Since which hand-off.
+    /// The epoch of its lead: the number of hand-offs so far.
     pub epoch: u64,
-    /// How far a hand-off is; absent where PostgreSQL has not told.
+    /// The step of a hand-off; absent where PostgreSQL has not been read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
     /// Whether its writes wait for the end of a hand-off.
@@ -63,19 +60,19 @@ pub struct PartitionStatus {
     pub since: Option<Timestamp>,
     /// Offset after its last commit, as far as this process has read.
     pub next_offset: Offset,
-    /// While both stores are kept: the offset before which the one that does not lead has
+    /// While both stores are kept: the offset before which the store that does not lead has
     /// everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirrored: Option<Offset>,
-    /// Commits it lacks.
+    /// Commits that the store that does not lead lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unmirrored: Option<u64>,
-    /// Whether answers wait for it.
+    /// Whether answers wait for that store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_step: Option<bool>,
 }
 
-/// How the migration stands.
+/// The state of the migration.
 #[derive(Debug, Clone, Serialize)]
 pub struct MigrationReport {
     /// The mode of the partition that is furthest behind.
@@ -86,52 +83,47 @@ pub struct MigrationReport {
     pub epoch: u64,
     /// Its stage.
     pub stage: Option<StageKind>,
-    /// Share of the partitions that are further, 0 to 1.
+    /// Share of the partitions that are further on the way to S3, 0 to 1.
     pub share_ahead: f64,
     /// Whether writes of some partition wait for the end of a hand-off.
     pub moving: bool,
-    /// Each partition.
     pub partitions: Vec<PartitionStatus>,
-    /// Reads of this process that were served by the other store than the first.
+    /// Reads of this process that were served by the second store because the first failed.
     pub fallback_reads: u64,
-    /// The switch that is walked, or that was walked last by this process.
+    /// The switch that this process drives or drove last.
     pub switch: Option<Switch>,
 }
 
-/// An order to switch.
+/// A request to switch.
 #[derive(Debug, Clone)]
 pub struct SwitchOrder {
     /// The mode to reach.
     pub mode: Mode,
-    /// Of `dual_write`, who is to lead.
     pub lead: Option<Lead>,
-    /// Which partitions.
+    /// The partitions that are to switch.
     pub share: Share,
-    /// Who orders it.
     pub by: String,
-    /// Why.
     pub reason: String,
-    /// Skip gates of confidence.
+    /// Whether to skip gates of confidence.
     pub force: bool,
-    /// Only say what the gates say.
+    /// Whether only to report the gates.
     pub dry_run: bool,
-    /// How long to wait for its end before answering.
+    /// How long to wait for the end of the switch before answering.
     pub wait: Duration,
 }
 
-/// What became of an order.
+/// The answer to a request to switch.
 #[derive(Debug, Clone)]
 pub enum SwitchAnswer {
-    /// What was asked for is so, or only the gates were asked for.
+    /// The goal is reached already, or only the gates were asked for.
     Planned {
-        /// The edges on the way, none when nothing is to be done.
+        /// The edges on the way; none if there is nothing to do.
         edges: Vec<Planned>,
         /// Whether the walk could begin now.
         may_begin: bool,
     },
     /// Gates do not hold.
     Refused {
-        /// The record of it.
         switch: Switch,
         /// The edges on the way, with what their gates say.
         edges: Vec<Planned>,
@@ -140,12 +132,12 @@ pub enum SwitchAnswer {
     Busy(Option<Switch>),
     /// It has ended within the wait.
     Ended(Switch),
-    /// It goes on.
+    /// It is still walking.
     Walking(Switch),
 }
 
 impl Service {
-    /// How the migration stands, as this process knows it.
+    /// The state of the migration as this process knows it.
     pub fn migration(&self) -> MigrationReport {
         let parts = &self.parts.migration;
         let rows = parts.registry.rows();
@@ -207,11 +199,11 @@ impl Service {
         })
     }
 
-    /// Orders a switch; 400 for one that cannot be meant.
+    /// Requests a switch; 400 for an impossible goal.
     pub async fn switch_mode(&self, order: SwitchOrder) -> Result<SwitchAnswer, ServiceError> {
         self.migration_table()?;
         let parts = &self.parts.migration;
-        // The rows decide: what was published may be old.
+        // The rows decide: the published state may be out of date.
         parts.registry.refresh().await?;
         let Some(stages) = parts.registry.stages() else {
             return Err(ServiceError::Unavailable {
@@ -250,7 +242,7 @@ impl Service {
         })
     }
 
-    /// Waits a while for the end of a switch that this process drives.
+    /// Waits at most `wait` for the end of a switch that this process drives.
     async fn await_switch(&self, switch: Switch, wait: Duration) -> SwitchAnswer {
         let mut seen = self.parts.migration.switches.clone();
         let ended = seen.wait_for(|current| match current {

@@ -1,4 +1,4 @@
-//! What callers get to see. Serialised as it stands; the OpenAPI document is made from it.
+//! The types of answers, serialised as they are.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::migration::stage::Stage;
 use crate::store::log::log_reader::StoredEvent;
 use crate::store::ports::read_model::{Record, RecordPage};
 
-/// A resource as it stands.
+/// The current state of a resource.
 #[derive(Debug, Clone, Serialize)]
 pub struct Resource {
     /// Database name, class id or instance id.
@@ -22,14 +22,11 @@ pub struct Resource {
     pub version: Version,
     /// Its content: the database's description, the class's definition, the instance's data.
     pub data: Box<RawValue>,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
     pub updated_at: Timestamp,
 }
 
 impl Resource {
-    /// A database.
     pub fn database(
         name: &DatabaseName,
         live: &LiveDatabase,
@@ -51,7 +48,6 @@ impl Resource {
         })
     }
 
-    /// A class.
     pub fn class(id: &ClassId, live: &LiveClass, version: Version) -> Result<Self, ServiceError> {
         Ok(Self {
             id: id.to_string(),
@@ -62,7 +58,6 @@ impl Resource {
         })
     }
 
-    /// An instance.
     pub fn instance(
         id: &InstanceId,
         live: &LiveInstance,
@@ -104,24 +99,23 @@ fn raw(value: &impl Serialize) -> Result<Box<RawValue>, ServiceError> {
     to_raw_value(value).map_err(|e| ServiceError::Internal(e.to_string()))
 }
 
-/// The answer to a write.
+/// The result of a write.
 #[derive(Debug, Clone)]
 pub struct Written {
     /// Database name, class id, instance id or stream name.
     pub id: String,
-    /// The command.
     pub command_id: CommandId,
     /// Version of the stream after the command.
     pub version: Version,
-    /// Where its last event lies; `None` when the command asked for what already was.
+    /// Position of its last event; `None` if the command changed nothing.
     pub position: Option<Position>,
     /// The stage it was committed in.
     pub stage: Stage,
-    /// Whether the store that does not lead is known to have it too.
+    /// Whether the other store is known to hold it too.
     pub mirrored: bool,
     /// The resource after the command, as JSON; `None` for deletions and plain appends.
     pub data: Option<Box<RawValue>>,
-    /// Whether the command made the resource (201) or changed it (200).
+    /// Whether the command created the resource (201) or changed it (200).
     pub created: bool,
     /// Whether this is the recorded answer to a repeated request.
     pub replayed: bool,
@@ -130,28 +124,26 @@ pub struct Written {
 /// One item of a batch.
 #[derive(Debug, Clone)]
 pub struct BatchItem {
-    /// The instance, where it is known.
+    /// The instance's id, if known.
     pub id: Option<String>,
-    /// What became of it.
+    /// The outcome of the operation.
     pub outcome: Result<Written, ServiceError>,
 }
 
-/// A page of anything.
+/// A page of a list.
 #[derive(Debug, Clone, Serialize)]
 pub struct Page<T> {
-    /// The items.
     pub items: Vec<T>,
-    /// How many there are in all, where that is known.
+    /// Number of items on all pages, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// Ask with this for what follows; `None` at the end.
+    /// The cursor of the next page; `None` at the end.
     pub next_cursor: Option<String>,
 }
 
 /// An event as callers see it: its envelope plus `position`.
 #[derive(Debug, Clone)]
 pub struct EventView {
-    /// Where it lies.
     pub position: Position,
     /// Its envelope, as stored.
     pub envelope: bytes::Bytes,
@@ -167,7 +159,7 @@ impl From<StoredEvent> for EventView {
 }
 
 impl Serialize for EventView {
-    /// The envelope's bytes untouched, with `position` as one more member at their end.
+    /// The envelope's bytes unchanged, with `position` appended as one more member.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::Error;
         let text = std::str::from_utf8(&self.envelope).map_err(S::Error::custom)?;
