@@ -1,6 +1,6 @@
-//! Whether JSON can be kept wherever events are kept, and given out again as it is.
+//! Checks whether JSON can be stored in all places of events and returned unchanged.
 
-/// Deepest nesting: what most readers of JSON follow, with room for the envelope around it.
+/// Deepest nesting: what most JSON parsers accept, with room for the envelope around it.
 const MAX_DEPTH: usize = 100;
 
 /// Says what is wrong with a JSON text that is valid otherwise: a character that PostgreSQL has no
