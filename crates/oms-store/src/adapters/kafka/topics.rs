@@ -1,6 +1,6 @@
-//! The topics: looked for, made where they are missing, looked for again. Some brokers make topics
-//! only when asked for them by name, some answer a creation with a timeout and make them all the
-//! same, so only the last look decides.
+//! Finds the topics, creates missing ones, and reads them again. Some brokers create topics only
+//! when asked for them by name, some answer a creation with a timeout and create them all the same,
+//! so that only the last read decides.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,15 +16,16 @@ use crate::error::StoreError;
 
 const OPERATION: &str = "declare_topics";
 
-/// The topic's option that says how large a batch, and so a message, it takes.
+/// The topic's option for the largest batch, and so the largest message, that it accepts.
 const MAX_BYTES: &str = "max.message.bytes";
 
 type Admin = Arc<AdminClient<Log>>;
 
-/// The number of partitions of topics.
+/// Number of partitions by topic.
 type Partitions = HashMap<String, i32>;
 
-/// Makes sure of the topics. Answers how many partitions each has, and the client for more.
+/// Creates missing topics. Returns the number of partitions of each topic, and the client for
+/// further requests.
 pub(super) async fn declare(settings: &KafkaSettings) -> Result<(Admin, Partitions), StoreError> {
     let admin = client(settings)?;
     match make_missing(&admin, settings).await {
@@ -36,7 +37,7 @@ pub(super) async fn declare(settings: &KafkaSettings) -> Result<(Admin, Partitio
     }
 }
 
-/// The number of partitions of a topic that is not ours to make; none if it is not there.
+/// The number of partitions of a topic that is not created by us; `None` if it does not exist.
 pub(super) async fn partitions_of(
     settings: &KafkaSettings,
     topic: &str,
@@ -55,7 +56,7 @@ fn client(settings: &KafkaSettings) -> Result<Admin, StoreError> {
     Ok(Arc::new(admin))
 }
 
-/// Its destructor waits for threads.
+/// Dropped on a blocking thread: its destructor waits for threads.
 fn end(admin: Admin) {
     drop(tokio::task::spawn_blocking(move || drop(admin)));
 }
@@ -104,8 +105,8 @@ async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partiti
     Ok(there)
 }
 
-/// The size of the largest message that all of the topics take. Not every broker answers this, nor
-/// everybody.
+/// Size of the largest message that all of the topics accept, in bytes. `None` if the broker or its
+/// permissions do not allow the request.
 pub(super) async fn largest_message(admin: Admin, settings: &KafkaSettings) -> Option<usize> {
     let names = settings.topics().all();
     let topics: Vec<ResourceSpecifier<'_>> =
@@ -131,7 +132,7 @@ pub(super) async fn largest_message(admin: Admin, settings: &KafkaSettings) -> O
     limits.min()
 }
 
-/// The topics that are there: all, or, asked for by name, one.
+/// The existing topics: all, or one by name.
 async fn look(
     admin: &Admin,
     settings: &KafkaSettings,
