@@ -48,12 +48,12 @@ impl LogHeads {
             .map_or(0, |n| n.load(Ordering::Acquire))
     }
 
-    /// The same; `None` while nothing of the partition is known: every log has a first commit.
+    /// [`Self::next_offset`], or `None` while it is unknown: a known log has at least one commit.
     pub fn known(&self, partition: PartitionId) -> Option<Offset> {
         Some(self.next_offset(partition)).filter(|next| *next > 0)
     }
 
-    /// Wakes whenever any partition has advanced.
+    /// Changes whenever the head of any partition advances, and on [`Self::nudge`].
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
