@@ -1,6 +1,8 @@
 //! `oms`: an event-sourced ontology service. S3 holds the events and is the single source of
 //! truth, PostgreSQL is the outbox and the read model, Kafka is the transport.
 
+#![allow(missing_docs, reason = "only the binary and the tests use these")]
+
 pub mod actors;
 pub mod boot;
 pub mod cli;

@@ -1,5 +1,7 @@
 //! The `oms` binary: everything is in the library.
 
+#![allow(missing_docs, reason = "a binary has no users of its items")]
+
 use std::process::ExitCode;
 
 /// The service allocates often and briefly, on several threads: with the system's allocator about a
