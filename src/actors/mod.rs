@@ -23,7 +23,7 @@ mod halted;
 pub mod import;
 pub mod migration_mode;
 pub mod mirror;
-pub mod mirrors;
+pub mod mirror_progress;
 pub mod outbox;
 pub mod projection;
 pub mod relay;

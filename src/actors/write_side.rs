@@ -17,7 +17,7 @@ use super::migration_mode::{
     Verifications, Walker, start as start_migration_mode,
 };
 use super::mirror::{self, MirrorDeps, Throttle};
-use super::mirrors::Mirrors;
+use super::mirror_progress::Mirrors;
 use super::supervision::handle::Handle;
 use super::supervision::supervisor::Supervisor;
 use super::write_stats::WriteStats;

@@ -12,7 +12,7 @@ use crate::actors::event_store::LogWriter;
 use crate::actors::import::{ImportRefused, Importer, StartImport};
 use crate::actors::mirror::Throttle;
 use crate::actors::mirror::copier::{copy_some, prove_end};
-use crate::actors::mirrors::Mirrors;
+use crate::actors::mirror_progress::Mirrors;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
 use crate::import::progress::ImportState;

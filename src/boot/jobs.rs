@@ -81,8 +81,8 @@ impl RecordedStates for ConfirmedStates {
             if partition.0 >= self.store.log().partitions() {
                 continue;
             }
-            let heard = self.store.known_leadership(*partition).flatten();
-            state.steady &= heard.is_none_or(|heard| heard.epoch <= state.epoch);
+            let known = self.store.known_leadership(*partition).flatten();
+            state.steady &= known.is_none_or(|known| known.epoch <= state.epoch);
         }
         Ok(states)
     }

@@ -88,7 +88,7 @@ pub async fn connect(
     let wanted = config.log.partitions;
     let unread = UnreadBucket {
         ordered: config.migration.lead_without_bucket,
-        heard: super::known_leads::load(&config.data_dir)?,
+        known_leads: super::known_leads::load(&config.data_dir)?,
     };
     let prepared = prepare_bucket(&bucket, &objects, wanted, io, (&postgres, &unread)).await?;
     let partitions = prepared.partitions;

@@ -285,7 +285,7 @@ impl Connection {
     }
 
     /// How long to wait before checking again whether connections are scarce.
-    pub fn look_again(&self) -> Duration {
+    pub fn recheck_after(&self) -> Duration {
         self.patience.head
     }
 

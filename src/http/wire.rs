@@ -145,7 +145,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
                 return Err(self.overdue(cx, what));
             }
             let due = if what == Overdue::Idle {
-                due.min(now + self.connection.look_again())
+                due.min(now + self.connection.recheck_after())
             } else {
                 due
             };

@@ -61,7 +61,7 @@ impl Service {
     ///
     /// Under an idempotency key every item has a command id derived from its index, so that a
     /// repeated batch repeats exactly its items; a key that stands for another request is refused
-    /// as a whole, before anything is done ([`super::keys`] says within which limits).
+    /// as a whole, before anything is done ([`super::idempotency`] says within which limits).
     pub async fn batch(
         &self,
         ctx: &RequestContext,

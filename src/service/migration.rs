@@ -14,7 +14,7 @@ use super::error::{RETRY_AFTER, ServiceError};
 use crate::actors::migration_mode::{
     Cancel, MigrationModeActor, Ordered, PartitionRegistry, SwitchRequest,
 };
-use crate::actors::mirrors::Mirrors;
+use crate::actors::mirror_progress::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;

@@ -5,7 +5,7 @@
 //! * [`commands`], [`batch`], [`change`]: writes; [`class_context`] is what a write to an instance
 //!   needs
 //! * [`queries`], [`feed`], [`places`]: reads
-//! * [`permits`], [`keys`]: checks and limits of every write
+//! * [`permits`], [`idempotency`]: checks and limits of every write
 //! * [`lineage`]: keeps a class with children from being deleted
 //! * [`operations`]: what operators see and do; [`migration`]: the migration between the stores,
 //!   [`jobs`]: its jobs
@@ -22,8 +22,8 @@ pub mod commands;
 pub mod context;
 pub mod error;
 pub mod feed;
+pub mod idempotency;
 pub mod jobs;
-pub mod keys;
 mod lineage;
 pub mod migration;
 pub mod operations;

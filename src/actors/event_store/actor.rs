@@ -24,7 +24,7 @@ use super::waiting::{Waiting, answer_all, too_late};
 use super::{Answer, AppendError, AppendRequest, EventStoreSettings, Partition};
 use crate::actors::arbiters::ArbiterSlot;
 use crate::actors::claim::Claim;
-use crate::actors::mirrors::Mirrors;
+use crate::actors::mirror_progress::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::actors::supervision::policy::ActorKind;
 use crate::actors::supervision::supervisor::Supervisor;
@@ -202,11 +202,11 @@ impl EventStoreActor {
     pub(super) fn hold(&mut self, ctx: &mut Context<Self>) {
         self.deps.stale.notify_one();
         if self.held.is_none() {
-            self.held = Some(ctx.run_later(HOLD, Self::look_again));
+            self.held = Some(ctx.run_later(HOLD, Self::end_hold));
         }
     }
 
-    fn look_again(&mut self, ctx: &mut Context<Self>) {
+    fn end_hold(&mut self, ctx: &mut Context<Self>) {
         self.held = None;
         self.behind = true;
         self.drop_expired();
@@ -395,7 +395,7 @@ impl StreamHandler<StageNews> for EventStoreActor {
     fn handle(&mut self, _: StageNews, ctx: &mut Self::Context) {
         if let Some(held) = self.held.take() {
             ctx.cancel_future(held);
-            self.look_again(ctx);
+            self.end_hold(ctx);
         }
     }
 

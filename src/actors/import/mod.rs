@@ -3,14 +3,15 @@
 //! own, so that converting rows at full speed holds up no arbiter.
 //!
 //! * [`appender`]: the part of the append path that an import needs
-//! * [`run`]: one import, from its beginning; [`running`]: its loop and [`limits`]; [`settle`]: one append to its end
-//! * [`numbering`]: versions that the source does not give as they are with us
+//! * [`run`]: starts one import; [`import_loop`]: its loop; [`limits`]: its limits
+//! * [`settle`]: one append, until it is in the log; [`numbering`]: versions that the source lacks or
+//!   numbers differently
 
 pub mod appender;
+mod import_loop;
 mod limits;
 mod numbering;
 pub mod run;
-mod running;
 mod settle;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! One import: how it starts and how it is controlled. The loop itself is [`super::running`].
+//! One import: how it starts and how it is controlled. The loop itself is [`super::import_loop`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::Source;
 use super::appender::Appender;
-use super::running::Running;
+use super::import_loop::ImportLoop;
 use crate::domain::time::Clock;
 use crate::import::progress::{ImportState, ImportStatus};
 use crate::store::backoff::Backoff;
@@ -75,7 +75,7 @@ impl ImportRun {
     }
 
     /// Loads the checkpoint; on failure returns the state in which the run has ended.
-    async fn begin(&mut self) -> Result<Running, ImportState> {
+    async fn begin(&mut self) -> Result<ImportLoop, ImportState> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let error = match self.try_begin().await {
@@ -103,7 +103,7 @@ impl ImportRun {
         &self.deps.source.spec.name
     }
 
-    async fn try_begin(&mut self) -> Result<Running, StoreError> {
+    async fn try_begin(&mut self) -> Result<ImportLoop, StoreError> {
         let name = self.name().to_owned();
         let journal = &self.deps.journal;
         if self.restart {
@@ -120,7 +120,7 @@ impl ImportRun {
             status.done_total = checkpoint.as_ref().map_or(0, |c| c.rows);
             status.error = None;
         });
-        Ok(Running::new(
+        Ok(ImportLoop::new(
             &self.deps.source.spec,
             checkpoint,
             stopped,

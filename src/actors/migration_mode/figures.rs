@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::partition_registry::PartitionRegistry;
-use crate::actors::mirrors::Mirrors;
+use crate::actors::mirror_progress::Mirrors;
 use crate::clock::new_uuid;
 use crate::domain::ids::PartitionId;
 use crate::log::lead::Lead;

@@ -43,7 +43,7 @@ use crate::store::error::StoreError;
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Shortest time between two reads of what the log says.
-const HEAR_PAUSE: Duration = Duration::from_millis(10);
+const LOG_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long to wait for PostgreSQL's first answer before the log alone decides.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -142,7 +142,7 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
     loop {
         heads.mark_unchanged();
         // With S3 leading nobody has to wait for PostgreSQL's answer.
-        deps.registry.hear();
+        deps.registry.publish_from_log();
         let looked = match timeout(FIRST_LOOK, deps.registry.refresh()).await {
             Ok(looked) => looked.map_err(|e| e.to_string()),
             Err(_) => Err("no answer yet".to_owned()),
@@ -180,8 +180,8 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
                 if Instant::now() >= not_before {
                     return;
                 }
-                deps.registry.hear();
-                tokio::time::sleep(HEAR_PAUSE).await;
+                deps.registry.publish_from_log();
+                tokio::time::sleep(LOG_PAUSE).await;
             }
         };
         // Read at this interval even without news.

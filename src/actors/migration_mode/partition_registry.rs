@@ -120,21 +120,21 @@ impl PartitionRegistry {
 
     /// Publishes what the log alone says, without asking PostgreSQL: with S3 leading that is
     /// enough.
-    pub fn hear(&self) {
+    pub fn publish_from_log(&self) {
         let rows = self.rows.lock().clone();
         let state = |partition, last| {
-            let heard = self.deps.writer.known_leadership(partition);
-            let control = heard.flatten();
+            let known = self.deps.writer.known_leadership(partition);
+            let control = known.flatten();
             match rows.get(&partition) {
                 // Where PostgreSQL holds no log, S3 leads from the beginning.
                 None if self.deps.table.is_none() => {
                     let led = control.unwrap_or(Leadership::GENESIS_S3);
-                    heard.map(|_| PartitionState {
+                    known.map(|_| PartitionState {
                         stage: Stage::s3_only(led.epoch),
                         moving: false,
                     })
                 }
-                Some(seen) if !self.may_lead(partition, &seen.row, heard) => last,
+                Some(seen) if !self.may_lead(partition, &seen.row, known) => last,
                 Some(seen) => {
                     let row = Some(seen.row);
                     of_known(Known { row, control })
@@ -151,10 +151,10 @@ impl PartitionRegistry {
         &self,
         partition: PartitionId,
         row: &MigrationRow,
-        heard: Option<Option<Leadership>>,
+        known: Option<Option<Leadership>>,
     ) -> bool {
         let alarms = self.deps.writer.log().alarms();
-        if heard.is_some() || row.stage.lead() != Lead::Postgres {
+        if known.is_some() || row.stage.lead() != Lead::Postgres {
             alarms.clear(CopyKind::Bucket, partition);
             return true;
         }
@@ -174,7 +174,7 @@ impl PartitionRegistry {
 
     /// Reads rows and control records and publishes the result.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        self.hear();
+        self.publish_from_log();
         let mut looked = self.looked.lock().await;
         if let Some(at) = *looked {
             tokio::time::sleep_until(at + LOOK_PAUSE).await;
@@ -182,7 +182,7 @@ impl PartitionRegistry {
         let outcome = self.ask().await;
         *looked = Some(Instant::now());
         drop(looked);
-        self.hear();
+        self.publish_from_log();
         outcome
     }
 
@@ -271,10 +271,10 @@ impl PartitionRegistry {
     /// Gives a partition without a row its row, and, if it has no log either, its beginning.
     async fn begin(&self, partition: PartitionId) -> Result<(), StoreError> {
         // Nothing can be said before the bucket has been read.
-        let Some(heard) = self.deps.writer.known_leadership(partition) else {
+        let Some(known) = self.deps.writer.known_leadership(partition) else {
             return Ok(());
         };
-        let stage = match heard {
+        let stage = match known {
             Some(Leadership { lead: Lead::S3, .. }) => StageKind::S3Only,
             Some(Leadership {
                 lead: Lead::Postgres,
@@ -303,14 +303,14 @@ impl PartitionRegistry {
                 _ => StageKind::S3Only,
             },
         };
-        let epoch = heard.map_or(Epoch(1), |found| found.epoch);
+        let epoch = known.map_or(Epoch(1), |found| found.epoch);
         let mut row = MigrationRow::new(stage, epoch);
         if let Some(table) = &self.deps.table {
             let first = (stage.lead() == Lead::Postgres).then(|| self.first(partition, &row));
             row = table.begin(partition, &row, first.as_ref()).await?;
             tracing::info!(%partition, stage = %row.stage, "the partition has its row");
         }
-        if heard.is_none() && row.stage.lead() == Lead::S3 {
+        if known.is_none() && row.stage.lead() == Lead::S3 {
             let first = self.first(partition, &row);
             self.deps.writer.log().s3().put(&first).await?;
         }
@@ -354,20 +354,20 @@ impl PartitionRegistry {
             return Ok(());
         };
         for (partition, seen) in rows {
-            let Some(Some(heard)) = self.deps.writer.known_leadership(*partition) else {
+            let Some(Some(known)) = self.deps.writer.known_leadership(*partition) else {
                 continue;
             };
             let row = &seen.row;
-            let older = heard.lead == Lead::S3
-                && heard.epoch > row.epoch
+            let older = known.lead == Lead::S3
+                && known.epoch > row.epoch
                 && row.stage.lead() == Lead::Postgres
                 && row.step == crate::migration::record::Step::Steady;
             if older {
-                tracing::error!(%partition, row_epoch = row.epoch.0, log_epoch = heard.epoch.0,
+                tracing::error!(%partition, row_epoch = row.epoch.0, log_epoch = known.epoch.0,
                     "PostgreSQL's row of partition {partition} is older than the log: S3 leads");
                 let right = MigrationRow {
                     revision: row.revision + 1,
-                    ..MigrationRow::new(StageKind::S3Only, heard.epoch)
+                    ..MigrationRow::new(StageKind::S3Only, known.epoch)
                 };
                 table.compare_and_set(*partition, row, &right).await?;
             }

@@ -12,7 +12,7 @@ use futures_util::TryStreamExt as _;
 use tokio::time::{Instant, timeout};
 
 use super::MirrorDeps;
-use crate::actors::mirrors::Mirror;
+use crate::actors::mirror_progress::Mirror;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::identity::Foreign;
 use crate::log::lead::Lead;

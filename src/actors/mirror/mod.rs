@@ -13,7 +13,7 @@ pub use copier::Copier;
 pub use throttle::Throttle;
 
 use super::arbiters::ArbiterSlot;
-use super::mirrors::Mirrors;
+use super::mirror_progress::Mirrors;
 use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;

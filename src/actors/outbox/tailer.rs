@@ -28,7 +28,7 @@ use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::halts::{self, Halts};
-use crate::store::log::delivered;
+use crate::store::log::delivery_watermarks;
 use crate::store::log::log_heads::LogHeads;
 use crate::store::log::log_reader::LogReader;
 use crate::store::log::outbox_rows::rows_of;
@@ -344,7 +344,7 @@ impl Tailer {
     /// delivered, if that is of this log, else with the first event.
     async fn starts(&self, fresh: &[PartitionId]) -> Result<Vec<(PartitionId, Mark)>, StoreError> {
         let log = &self.deps.log;
-        let delivered = delivered::load(&*self.deps.objects).await?;
+        let delivered = delivery_watermarks::load(&*self.deps.objects).await?;
         let mut starts = Vec::with_capacity(fresh.len());
         for partition in fresh {
             let mut start = Mark::start(log.id());
@@ -355,7 +355,7 @@ impl Tailer {
                     } => start = Mark::on(log.id(), mark.next, hash),
                     Ownership::Ours { hash: None, .. } => start = *mark,
                     Ownership::Foreign(why) => {
-                        let what = why.describe(delivered::KEY, *partition, mark.next);
+                        let what = why.describe(delivery_watermarks::KEY, *partition, mark.next);
                         tracing::error!(%partition, reason = why.as_str(),
                             "{what}. Delivery begins with the first event: all are repeated");
                     }
@@ -389,7 +389,7 @@ impl Tailer {
         let spans = cursors.map(|(partition, from)| async move {
             let mut head = this.deps.heads.next_offset(*partition);
             if head <= from.next && look {
-                head = this.look(*partition, from.next).await?;
+                head = this.find_end(*partition, from.next).await?;
             }
             let to = head.min(from.next + TRANSACTION_COMMITS);
             Ok::<_, StoreError>((to > from.next).then_some((*partition, *from, to)))
@@ -403,7 +403,7 @@ impl Tailer {
 
     /// Looks for commits of another process from `from` on and returns the end. The log has no
     /// gaps, so that steps that double find many commits with few requests.
-    async fn look(&self, partition: PartitionId, from: Offset) -> Result<Offset, StoreError> {
+    async fn find_end(&self, partition: PartitionId, from: Offset) -> Result<Offset, StoreError> {
         let mut head = from;
         let mut stride = 1;
         while head < from + TRANSACTION_COMMITS

@@ -40,7 +40,7 @@ const PACE: Duration = Duration::from_millis(25);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// How often the generations are read in any case: another process may have started a rebuild.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often a follower reads the model's position while there is something to wait for.
 const FOLLOW: Duration = Duration::from_millis(100);
@@ -123,9 +123,9 @@ impl Projector {
         backoff: &mut Backoff,
         wake: &mut watch::Receiver<u64>,
     ) -> Result<(), StoreError> {
-        let mut generations = self.look().await?;
+        let mut generations = self.read_generations().await?;
         let looked = Instant::now();
-        while looked.elapsed() < LOOK_AGAIN {
+        while looked.elapsed() < READ_AGAIN {
             let begun = Instant::now();
             let step = self.step(&mut generations).await?;
             self.deps.halts.goes_on(halts::PROJECTION, None);
@@ -141,7 +141,7 @@ impl Projector {
                     match self.woken(wake, self.deps.settings.poll).await {
                         Woken::Log => {}
                         Woken::Change => return Ok(()),
-                        Woken::Time => self.look_for_commits(&generations.live.next).await?,
+                        Woken::Time => self.find_commits(&generations.live.next).await?,
                     }
                 }
             }
@@ -150,7 +150,7 @@ impl Projector {
     }
 
     /// Reads the generations and verifies that each is of this log, as far as it is continued.
-    async fn look(&mut self) -> Result<Generations, StoreError> {
+    async fn read_generations(&mut self) -> Result<Generations, StoreError> {
         let generations = loop {
             let generations = self.generations().await?;
             if self.prove(&generations).await? {
@@ -201,7 +201,7 @@ impl Projector {
     }
 
     /// Looks for commits of other processes, which send no wake-up.
-    async fn look_for_commits(&self, next: &[Offset]) -> Result<(), StoreError> {
+    async fn find_commits(&self, next: &[Offset]) -> Result<(), StoreError> {
         for (partition, next) in (0..).map(PartitionId).zip(next) {
             let known = self.deps.heads.next_offset(partition).max(*next);
             let reached = self.deps.log.reach(partition, known).await?;
@@ -444,7 +444,7 @@ impl Projector {
             if behind {
                 let _ = timeout(wait, self.changed.notified()).await;
             } else if let Woken::Time = self.woken(wake, wait).await {
-                self.look_for_commits(&seen.live.next).await?;
+                self.find_commits(&seen.live.next).await?;
             }
             let now = self.generations().await?;
             // The process that moves the model on has verified that it is of this log.

@@ -32,7 +32,7 @@ use crate::metrics::{
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{self, Halts};
-use crate::store::log::delivered;
+use crate::store::log::delivery_watermarks;
 use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::{DeliveryStore, OutboxRow};
 use crate::store::ports::object_store::ObjectStore;
@@ -494,7 +494,7 @@ impl Publisher {
         if first && begun && all_ours && delivered != self.saved {
             let now = self.deps.clock.now();
             let marks = ours::marks(&self.deps.log, &delivered).await?;
-            match delivered::save(&*self.deps.objects, marks, now).await {
+            match delivery_watermarks::save(&*self.deps.objects, marks, now).await {
                 Ok(()) => self.saved = delivered,
                 Err(error) => tracing::debug!(%error, "delivered watermarks are written later"),
             }

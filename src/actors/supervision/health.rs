@@ -27,7 +27,7 @@ use crate::actors::arbiters::{ArbiterSlot, Arbiters};
 use crate::metrics::{ACTOR_STUCK, ACTOR_WAIT, ARBITER_LAG, CALLS_IN_FLIGHT};
 
 /// How often to check; a hundred thousand nodes take some milliseconds.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub const INSPECT_EVERY: Duration = Duration::from_secs(1);
 
 /// No handler computes for so long: the longest, folding a stream, takes milliseconds.
 pub const BLOCKED_AFTER: Duration = Duration::from_secs(2);
@@ -82,7 +82,7 @@ impl Activity {
 pub async fn watch(supervisor: Supervisor) {
     let arbiters = supervisor.arbiters();
     let pings: Vec<Ping> = arbiters.slots().into_iter().map(Ping::new).collect();
-    let mut ticks = interval(LOOK_EVERY);
+    let mut ticks = interval(INSPECT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looked = Instant::now();
     loop {
@@ -97,9 +97,9 @@ pub async fn watch(supervisor: Supervisor) {
             continue;
         }
         for ping in &pings {
-            ping.look(arbiters);
+            ping.inspect(arbiters);
         }
-        look(supervisor.tree(), supervisor.end_process(), now);
+        inspect(supervisor.tree(), supervisor.end_process(), now);
     }
 }
 
@@ -107,11 +107,11 @@ pub async fn watch(supervisor: Supervisor) {
 /// every actor seems to have been stuck for that time, and none is judged before it could run
 /// again.
 fn stood_still(gap: Duration) -> bool {
-    gap > LOOK_EVERY * 3
+    gap > INSPECT_EVERY * 3
 }
 
 /// Checks every actor once.
-pub fn look(tree: &Tree, end_process: &EndProcess, now: Instant) {
+pub fn inspect(tree: &Tree, end_process: &EndProcess, now: Instant) {
     let mut by_kind: BTreeMap<&'static str, (u32, u32, Duration)> = BTreeMap::new();
     for kind in ActorKind::ALL {
         by_kind.insert(kind.as_str(), (0, 0, Duration::ZERO));
@@ -173,7 +173,7 @@ impl Ping {
         }
     }
 
-    fn look(&self, arbiters: &Arbiters) {
+    fn inspect(&self, arbiters: &Arbiters) {
         let now = Instant::now();
         let open = *self.asked.lock();
         let lag = open.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn law_12_after_a_standstill_of_the_whole_process_nobody_is_judged_at_once() {
-        assert!(!stood_still(LOOK_EVERY));
-        assert!(!stood_still(LOOK_EVERY * 2));
+        assert!(!stood_still(INSPECT_EVERY));
+        assert!(!stood_still(INSPECT_EVERY * 2));
         // Shorter than the shortest limit, or whoever slept with us would be taken for stuck.
         let limits = ActorKind::ALL.map(|kind| kind.policy().stuck_limit);
         assert!(limits.iter().all(|limit| stood_still(*limit)));

@@ -105,7 +105,7 @@ pub struct Policy {
     pub escalation: Escalation,
     /// Kinds of actors that are rebuilt together with this one, because their state depends on it
     /// (rest-for-one supervision).
-    pub rest: &'static [ActorKind],
+    pub dependents: &'static [ActorKind],
     /// An actor that is stuck for so long is restarted, or ends the process if it blocks its
     /// thread; see [`super::health`].
     pub stuck_limit: Duration,
@@ -138,7 +138,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(5),
         backoff_max: ms(1_000),
         escalation: Escalation::DropEntity,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(15_000),
     },
     Policy {
@@ -149,7 +149,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(10),
         backoff_max: ms(5_000),
         escalation: REBUILD_ONCE,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -160,7 +160,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(5_000),
         escalation: REBUILD_ONCE,
-        rest: &[ActorKind::Relay],
+        dependents: &[ActorKind::Relay],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -171,7 +171,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(5_000),
         escalation: REBUILD_ONCE,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -182,7 +182,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(10_000),
         escalation: REBUILD_ONCE,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -193,7 +193,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(5_000),
         escalation: REBUILD_ONCE,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -208,7 +208,7 @@ pub const POLICIES: [Policy; 7] = [
             window: ms(600_000),
             then: LastResort::TryAgainAfter(ms(30_000)),
         },
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
 ];

@@ -249,14 +249,14 @@ impl Looking {
             }
         }
         if gone != Gone::Renewed {
-            self.renew_rest(policy.rest);
+            self.rebuild_dependents(policy.dependents);
         }
     }
 
     /// Rebuilds the actors that depend on one that was rebuilt.
-    fn renew_rest(&self, rest: &[ActorKind]) {
+    fn rebuild_dependents(&self, dependents: &[ActorKind]) {
         for child in self.supervisor.shared.children.lock().values() {
-            if rest.contains(&child.node().kind) {
+            if dependents.contains(&child.node().kind) {
                 child.node().order(Kill::Renew);
             }
         }

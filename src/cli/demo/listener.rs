@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// What was received of one database.
 #[derive(Debug, Default, Clone)]
-pub struct Heard {
+pub struct Received {
     db: String,
     /// Hash of each event's bytes.
     pub events: HashMap<EventId, ObjectHash>,
@@ -34,7 +34,7 @@ pub struct Heard {
     heads: BTreeMap<String, u64>,
 }
 
-impl Heard {
+impl Received {
     pub fn of(db: &str) -> Self {
         Self {
             db: db.to_owned(),
@@ -65,7 +65,7 @@ impl Heard {
 }
 
 pub struct Listener {
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -84,9 +84,9 @@ impl Listener {
         let topics = ["database", "class", "instance"].map(|t| format!("{prefix}.{t}"));
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
-        let heard = Arc::new(Mutex::new(Heard::of(db)));
+        let received = Arc::new(Mutex::new(Received::of(db)));
         let stop = Arc::new(AtomicBool::new(false));
-        let (shared, stopped) = (heard.clone(), stop.clone());
+        let (shared, stopped) = (received.clone(), stop.clone());
         // A thread of its own, because a consumer blocks when it is dropped.
         let thread = std::thread::Builder::new()
             .name("demo-kafka".to_owned())
@@ -101,20 +101,20 @@ impl Listener {
             })
             .context("starting the consumer's thread")?;
         Ok(Self {
-            heard,
+            received,
             stop,
             thread: Some(thread),
         })
     }
 
-    pub fn heard(&self) -> Heard {
-        self.heard.lock().clone()
+    pub fn received(&self) -> Received {
+        self.received.lock().clone()
     }
 
     /// How many of these events were received so far.
     pub fn count(&self, ids: impl Iterator<Item = EventId>) -> usize {
-        let heard = self.heard.lock();
-        ids.filter(|id| heard.events.contains_key(id)).count()
+        let received = self.received.lock();
+        ids.filter(|id| received.events.contains_key(id)).count()
     }
 }
 
@@ -144,9 +144,9 @@ mod tests {
 
     #[test]
     fn law_9_repeats_are_allowed_and_skips_are_not() {
-        let mut heard = Heard::of("db");
-        heard.take(b"rubbish");
-        assert_eq!(std::mem::take(&mut heard.unreadable), 1);
+        let mut received = Received::of("db");
+        received.take(b"rubbish");
+        assert_eq!(std::mem::take(&mut received.unreadable), 1);
         for (stream, version, id) in [
             ("a", 3, 1),
             ("a", 4, 2),
@@ -154,13 +154,17 @@ mod tests {
             ("a", 3, 1),
             ("a", 4, 2),
         ] {
-            heard.take(&event(stream, version, id));
+            received.take(&event(stream, version, id));
         }
         assert_eq!(
-            (heard.messages, heard.events.len(), heard.out_of_order),
+            (
+                received.messages,
+                received.events.len(),
+                received.out_of_order
+            ),
             (5, 3, 0)
         );
-        heard.take(&event("a", 6, 4));
-        assert_eq!(heard.out_of_order, 1);
+        received.take(&event("a", 6, 4));
+        assert_eq!(received.out_of_order, 1);
     }
 }

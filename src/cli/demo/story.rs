@@ -13,7 +13,7 @@ use super::child::Service;
 use super::data::{self, DataSet};
 use super::facts::{self, LogFacts};
 use super::infer;
-use super::listener::{Heard, Listener};
+use super::listener::{Listener, Received};
 use super::load::{self, Loaded};
 use super::plan::Plan;
 use super::report::Report;
@@ -56,7 +56,7 @@ pub async fn tell(dir: &Path, records: Option<usize>, output: Output) -> anyhow:
     load::prepare(&service.api, &db, description, &classes).await?;
     output.note(&describe_classes(&classes));
 
-    let (service, loaded, heard, heads) =
+    let (service, loaded, received, heads) =
         load_through_a_kill(service, first, &db, &plan, &mut report, output).await?;
     let second = listen(&service, &db, "second")?;
     let api = &service.api;
@@ -79,7 +79,7 @@ pub async fn tell(dir: &Path, records: Option<usize>, output: Output) -> anyhow:
     check_read_model(api, &db, &sets, &log, &mut report).await?;
     check_queries(api, &db, &plan, &mut report, output).await?;
     check_feed(api, &db, &log, &mut report).await?;
-    check_kafka(&heard, second, &log, &heads, &mut report).await?;
+    check_kafka(&received, second, &log, &heads, &mut report).await?;
     service.stop().await?;
     Ok(report)
 }
@@ -107,7 +107,7 @@ async fn load_through_a_kill(
     plan: &Plan,
     report: &mut Report,
     output: Output,
-) -> anyhow::Result<(Service, Loaded, Heard, Heads)> {
+) -> anyhow::Result<(Service, Loaded, Received, Heads)> {
     let (moved, current) = watch::channel(service.api.clone());
     let loaded = Loaded::default();
     let progress = RefCell::new(Progress::new(output, "loading", plan.operations() as u64));
@@ -122,11 +122,11 @@ async fn load_through_a_kill(
         service.kill_and_restart().await?;
         report.restart_ms = killed.elapsed().as_millis();
         // What the first broker had delivered before it died with its process.
-        let heard = first.heard();
+        let received = first.received();
         tokio::task::spawn_blocking(move || drop(first)).await?;
         let heads = heads_of(&service.api).await?;
         moved.send_replace(service.api.clone());
-        anyhow::Ok((heard, heads))
+        anyhow::Ok((received, heads))
     };
     let walking = async {
         // Loads some history first, so that there is something to migrate.
@@ -139,7 +139,7 @@ async fn load_through_a_kill(
         load::send(&current, db, &plan.load, &loaded, &progress).await?;
         load::send(&current, db, &plan.change, &loaded, &progress).await
     };
-    let ((heard, heads), (), road) = tokio::try_join!(crash, sending, walking)?;
+    let ((received, heads), (), road) = tokio::try_join!(crash, sending, walking)?;
     report.road = road;
     report.load_seconds = begun.elapsed().as_secs_f64();
     progress.into_inner().finish();
@@ -150,7 +150,7 @@ async fn load_through_a_kill(
         loaded.sent_again.get(),
         loaded.replayed.get(),
     ));
-    Ok((service, loaded, heard, heads))
+    Ok((service, loaded, received, heads))
 }
 
 /// The end of each partition's log, whichever store leads.
@@ -340,7 +340,7 @@ async fn check_feed(
 /// The in-process broker died and lost its messages: every commit after the restart must be in the
 /// new one; for those before it, both brokers together tell what they can.
 async fn check_kafka(
-    before: &Heard,
+    before: &Received,
     listener: Listener,
     log: &LogFacts,
     heads: &Heads,
@@ -360,7 +360,7 @@ async fn check_kafka(
     while listener.count(late.iter().copied()) < late.len() && begun.elapsed() < CATCH_UP_WITHIN {
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let after = listener.heard();
+    let after = listener.received();
     tokio::task::spawn_blocking(move || drop(listener)).await?;
     let heard_late = late
         .iter()
@@ -388,7 +388,7 @@ async fn check_kafka(
         .filter(|id| before.events.contains_key(id) || after.events.contains_key(id))
         .count();
     report.remarks.push(format!(
-        "Kafka: {heard_early} of the {early} events committed before the kill were heard ({} messages in all). \
+        "Kafka: {heard_early} of the {early} events committed before the kill were received ({} messages in all). \
          The broker inside the process forgets when it dies: what it had acknowledged and our consumer \
          had not read by then is in S3 and in the feed, but in no broker any more. A real broker keeps it.",
         before.messages + after.messages,

@@ -56,7 +56,7 @@ impl Life {
 
 impl Target {
     /// The actor in the tree; `None` while it is not there.
-    pub async fn look(&self, api: &Api) -> Result<Option<Life>, ApiError> {
+    pub async fn inspect(&self, api: &Api) -> Result<Option<Life>, ApiError> {
         let tree = api.get("/api/v1/admin/actors").await?;
         Ok(find(&tree["root"], &self.path).map(Life::of))
     }
@@ -126,7 +126,7 @@ async fn runs(
 ) -> Result<&'static str, Waited> {
     let first = OnceCell::new();
     persist(begun, limit, || async {
-        let Some(now) = target.look(api).await? else {
+        let Some(now) = target.inspect(api).await? else {
             return Ok(None);
         };
         let first = *first.get_or_init(|| now);

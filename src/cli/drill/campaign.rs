@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::output::Output;
 use super::super::remote::{Api, ApiError};
 use super::answer::{Killed, Life, Target, answered};
-use super::pace::{Pace, rest};
+use super::pace::{Pace, min_interval};
 use super::patience::{Waited, persist};
 use super::report::{NotBack, Strike};
 use super::stream::{Stream, Streams};
@@ -151,8 +151,8 @@ impl Campaign<'_> {
             for (kind, paths) in &self.plan.kinds {
                 let target = self.target(*kind, paths, round).await?;
                 let policy = kind.policy();
-                let rest = self.rest.max(rest(policy));
-                let before = self.look(&target).await?;
+                let rest = self.rest.max(min_interval(policy));
+                let before = self.inspect(&target).await?;
                 if let Some(life) = before {
                     pace.seen(&target.path, policy, life.restarts, Instant::now());
                 }
@@ -223,11 +223,11 @@ impl Campaign<'_> {
 
     /// The state of an actor. Of entities only the first hundred are in the tree, so they are
     /// checked by their answers alone.
-    async fn look(&self, target: &Target) -> anyhow::Result<Option<Life>> {
+    async fn inspect(&self, target: &Target) -> anyhow::Result<Option<Life>> {
         if target.kind == ActorKind::Aggregate {
             return Ok(None);
         }
-        let life = persist(Instant::now(), self.limit, || target.look(self.api));
+        let life = persist(Instant::now(), self.limit, || target.inspect(self.api));
         Ok(Some(life.await?.answer))
     }
 

@@ -17,7 +17,7 @@ fn allowed(policy: &Policy) -> usize {
     policy.max_restarts.saturating_sub(TO_SPARE).max(1)
 }
 
-pub fn rest(policy: &Policy) -> Duration {
+pub fn min_interval(policy: &Policy) -> Duration {
     policy.window / u32::try_from(allowed(policy)).unwrap_or(1)
 }
 
@@ -98,7 +98,7 @@ mod tests {
                 let mut now = begun;
                 while now < begun + 4 * policy.window {
                     now = pace
-                        .next("a", policy, rest(policy))
+                        .next("a", policy, min_interval(policy))
                         .map_or(now, |at| at.max(now));
                     pace.killed("a", policy, now);
                     failures.push(now);

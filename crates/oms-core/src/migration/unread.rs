@@ -16,7 +16,7 @@ pub struct UnreadBucket {
     /// Whether the operator allows it (`migration.lead_without_bucket`).
     pub ordered: bool,
     /// The leader of each partition when this node last ran, as it recorded outside both stores.
-    pub heard: BTreeMap<PartitionId, Leadership>,
+    pub known_leads: BTreeMap<PartitionId, Leadership>,
 }
 
 /// Why PostgreSQL may not lead yet.
@@ -30,7 +30,7 @@ pub enum Unproven {
         "this node has heard that {} leads since epoch {}: the database is older than that",
         .0.lead.as_str(), .0.epoch.0
     )]
-    HeardOtherwise(Leadership),
+    KnownOtherwise(Leadership),
 }
 
 impl UnreadBucket {
@@ -47,8 +47,8 @@ impl UnreadBucket {
             lead: Lead::Postgres,
             epoch: row.epoch,
         };
-        match self.heard.get(&partition) {
-            Some(heard) if *heard != led => Err(Unproven::HeardOtherwise(*heard)),
+        match self.known_leads.get(&partition) {
+            Some(known) if *known != led => Err(Unproven::KnownOtherwise(*known)),
             _ if untouched => Ok(()),
             _ => Err(Unproven::BucketInUse),
         }
@@ -80,11 +80,11 @@ mod tests {
             lead: Lead::S3,
             epoch: Epoch(2),
         };
-        let node = |heard| UnreadBucket {
+        let node = |known| UnreadBucket {
             ordered: false,
-            heard: BTreeMap::from([(p, heard)]),
+            known_leads: BTreeMap::from([(p, known)]),
         };
-        let otherwise = Err(Unproven::HeardOtherwise(s3));
+        let otherwise = Err(Unproven::KnownOtherwise(s3));
         assert_eq!(node(s3).may_lead(p, &fresh), otherwise);
         assert_eq!(node(s3).may_lead(p, &mirrored), otherwise);
         assert_eq!(node(fresh.leadership()).may_lead(p, &fresh), Ok(()));

@@ -4,9 +4,9 @@
 //! * [`log_objects`]: who may write which keys of the bucket; [`s3_log_repair`]: inspection and
 //!   repair of the bucket
 //! * [`object_cache`]: recent objects; [`log_heads`]: how far each partition is known to reach
-//! * [`outbox_rows`]: outbox rows of an object; [`delivered`]: the progress of delivery
+//! * [`outbox_rows`]: outbox rows of an object; [`delivery_watermarks`]: the progress of delivery
 
-pub mod delivered;
+pub mod delivery_watermarks;
 pub mod log_heads;
 pub mod log_objects;
 pub mod log_reader;

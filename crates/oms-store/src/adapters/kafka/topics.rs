@@ -43,7 +43,7 @@ pub(super) async fn partitions_of(
     topic: &str,
 ) -> Result<i32, StoreError> {
     let admin = client(settings)?;
-    let found = look(&admin, settings, Some(topic.to_owned())).await;
+    let found = existing(&admin, settings, Some(topic.to_owned())).await;
     end(admin);
     Ok(found?.get(topic).copied().unwrap_or_default())
 }
@@ -63,7 +63,7 @@ fn end(admin: Admin) {
 
 async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partitions, StoreError> {
     let names = settings.topics().all();
-    let mut there = look(admin, settings, None).await?;
+    let mut there = existing(admin, settings, None).await?;
     there.retain(|topic, _| names.contains(topic));
     let missing: Vec<&String> = names.iter().filter(|n| !there.contains_key(*n)).collect();
     if missing.is_empty() {
@@ -95,7 +95,7 @@ async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partiti
         Err(error) => tracing::info!(%error, "the broker does not say whether it made the topics"),
     }
     for name in missing {
-        let mut found = look(admin, settings, Some(name.clone())).await?;
+        let mut found = existing(admin, settings, Some(name.clone())).await?;
         let Some(partitions) = found.remove(name) else {
             let message = format!("topic {name} is not there and could not be made");
             return Err(unavailable(OPERATION, message));
@@ -133,13 +133,13 @@ pub(super) async fn largest_message(admin: Admin, settings: &KafkaSettings) -> O
 }
 
 /// The existing topics: all, or one by name.
-async fn look(
+async fn existing(
     admin: &Admin,
     settings: &KafkaSettings,
     name: Option<String>,
 ) -> Result<Partitions, StoreError> {
     let (admin, timeout) = (admin.clone(), settings.declare_timeout);
-    let look = move || {
+    let fetch = move || {
         let metadata = admin.inner().fetch_metadata(name.as_deref(), timeout)?;
         let topics = metadata.topics().iter();
         let there = topics.filter(|t| t.error().is_none() && !t.partitions().is_empty());
@@ -149,7 +149,7 @@ async fn look(
                 .collect(),
         )
     };
-    tokio::task::spawn_blocking(look)
+    tokio::task::spawn_blocking(fetch)
         .await
         .map_err(|e| unavailable(OPERATION, e.to_string()))?
         .map_err(|e| unavailable(OPERATION, e.to_string()))

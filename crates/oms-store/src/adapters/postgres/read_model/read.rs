@@ -192,7 +192,7 @@ impl PostgresReadModel {
         for _ in 0..3 {
             let live = self.live.load(Ordering::Acquire);
             if live == UNKNOWN {
-                self.look_for_live().await?;
+                self.refresh_live().await?;
                 continue;
             }
             let read = work(Generation(live));
@@ -216,7 +216,7 @@ impl PostgresReadModel {
         Err(not_built(operation))
     }
 
-    async fn look_for_live(&self) -> Result<(), StoreError> {
+    async fn refresh_live(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "find_read_model";
         let live: Option<i64> = self
             .postgres

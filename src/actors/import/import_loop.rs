@@ -45,7 +45,7 @@ enum Ended {
     Saved(Checkpoint, Result<(), StoreError>),
 }
 
-pub(super) struct Running {
+pub(super) struct ImportLoop {
     mapping: Mapping,
     encoder: Arc<Encoder>,
     numbering: Arc<Numbering>,
@@ -86,7 +86,7 @@ pub(super) struct Running {
     rate: Rate,
 }
 
-impl Running {
+impl ImportLoop {
     pub fn new(
         spec: &SourceSpec,
         checkpoint: Option<Checkpoint>,

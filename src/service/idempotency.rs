@@ -17,7 +17,7 @@ use crate::domain::ids::CommandId;
 use crate::domain::refusal::Refusal;
 
 /// Longest wait for reading what other processes have written.
-const HEARING: Duration = Duration::from_secs(1);
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The request hash of a committed command, if it had one.
 type RequestHash = Option<u64>;
@@ -30,7 +30,7 @@ impl Service {
         &self,
         ctx: &RequestContext,
     ) -> Result<SemaphorePermit<'_>, ServiceError> {
-        self.hear_of_keys(ctx).await;
+        self.catch_up_on_keys(ctx).await;
         if stands_for_batch(ctx, |id| self.committed(id)) {
             return Err(Refusal::key_reused().into());
         }
@@ -42,7 +42,7 @@ impl Service {
     /// Only a key used for two *different* requests needs this: the same request has the same
     /// stream, which executes a command once in any case. Therefore a log that cannot be read now
     /// does not hold the request up.
-    async fn hear_of_keys(&self, ctx: &RequestContext) {
+    async fn catch_up_on_keys(&self, ctx: &RequestContext) {
         let store = &self.parts.entities.writer;
         let known = || {
             self.committed(ctx.command_id()).is_some()
@@ -51,7 +51,7 @@ impl Service {
         if ctx.idempotency.is_none() || !store.others_write() || known() {
             return;
         }
-        match tokio::time::timeout(HEARING, store.catch_up_all()).await {
+        match tokio::time::timeout(CATCH_UP_PATIENCE, store.catch_up_all()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "keys of other processes are not known yet"),
             Err(_) => tracing::debug!("keys of other processes are not known yet"),
@@ -64,7 +64,7 @@ impl Service {
         &self,
         ctx: &RequestContext,
     ) -> Result<(), ServiceError> {
-        self.hear_of_keys(ctx).await;
+        self.catch_up_on_keys(ctx).await;
         if stands_for_other_than_this_batch(ctx, |id| self.committed(id)) {
             return Err(Refusal::key_reused().into());
         }
