@@ -40,7 +40,7 @@ pub struct Actors {
     /// How long a delay is
     #[arg(long, requires = "failpoint", default_value_t = 0, value_name = "MS")]
     delay_ms: u64,
-    /// List the fail points that somebody came by
+    /// List the fail points that were reached
     #[arg(long, conflicts_with_all = ["kill", "failpoint"])]
     failpoints: bool,
     /// Name every actor, also those of a kind that are many and well

@@ -45,7 +45,7 @@ pub struct ActorsConfig {
     pub class_cache_bytes: u64,
     /// Most bytes that commands about large things hold together; beyond it they are answered 503.
     pub max_command_bytes: usize,
-    /// An aggregate nobody asked for this long is dropped from memory.
+    /// An aggregate without requests for this long is dropped from memory.
     #[serde(with = "duration")]
     pub idle_after: Duration,
     /// Callers of one aggregate at once; one more is answered 429.

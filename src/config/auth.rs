@@ -44,8 +44,8 @@ impl TokenConfig {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
-    /// The tokens. Without any, whoever reaches the service may do everything, so it binds to
-    /// loopback only.
+    /// The tokens. Without any, every caller who reaches the service may do everything, so it binds
+    /// to loopback only.
     pub tokens: Vec<TokenConfig>,
 }
 

@@ -9,9 +9,9 @@ const RESERVE_BYTES: u64 = 256 << 20;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddedConfig {
-    /// With less room on the disk of the data directory commands are refused, with less than half
-    /// of it every other write to the log too; PostgreSQL has the rest. 0: write until the disk is
-    /// full.
+    /// With less free space on the disk of the data directory commands are refused, with less than
+    /// half of it every other write to the log too; PostgreSQL uses the rest. 0: write until the
+    /// disk is full.
     pub reserve_bytes: u64,
 }
 

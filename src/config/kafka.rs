@@ -19,13 +19,13 @@ pub struct KafkaConfig {
     pub bootstrap: Option<String>,
     /// Topics are named `{topic_prefix}.database`, `.class`, `.instance`, `.stream`.
     pub topic_prefix: String,
-    /// Partitions of a topic that has to be made.
+    /// Partitions of a topic that is created.
     pub partitions: i32,
-    /// Replicas of a topic that has to be made; -1 takes the broker's default.
+    /// Replicas of a topic that is created; -1: the broker's default.
     pub replication: i32,
-    /// Further options of librdkafka, by their whole names or as tables, for example
-    /// `security.protocol`; what delivery rests on is refused. TLS and SASL need a build with the
-    /// feature `kafka-tls`.
+    /// Further options of librdkafka, by their full names or as tables, for example
+    /// `security.protocol`; options on which delivery depends are refused. TLS and SASL need a
+    /// build with the feature `kafka-tls`.
     pub options: KafkaOptions,
 }
 

@@ -60,8 +60,8 @@ pub struct LogConfig {
     /// Most bytes of one instance, class, database or plain event, as JSON; a larger one is refused
     /// (422). At most a quarter of `batch_bytes`.
     pub max_event_bytes: usize,
-    /// How long a commit waits for company at most. It waits only while fewer commands are queued
-    /// than the commit before it carried, so a lone writer never waits.
+    /// How long a commit waits for more commands at most. It waits only while fewer are queued than
+    /// the commit before it carried, so a lone writer never waits.
     #[serde(with = "duration")]
     pub linger: Duration,
     /// An append that took this long is answered "unknown".

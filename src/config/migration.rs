@@ -40,12 +40,12 @@ pub struct MigrationConfig {
     /// How long `s3_only` must have held before PostgreSQL's events may be archived.
     #[serde(with = "duration")]
     pub archive_after: Duration,
-    /// What must be proved before a switch.
+    /// Thresholds of the gates before a switch.
     pub gates: GatesConfig,
-    /// When a young stage has failed: the service then alerts, or walks back.
+    /// When a young stage counts as failed: the service then alerts, or steps back.
     pub guardrail: GuardrailConfig,
-    /// Have PostgreSQL lead by its row alone when the bucket cannot be read at start. Only for whoever
-    /// knows that no later hand-off has moved the lead to S3: it would be written over.
+    /// Let PostgreSQL lead by its row alone when the bucket cannot be read at start. Only if it is
+    /// certain that no later hand-off has moved the lead to S3: its commits would be overwritten.
     pub lead_without_bucket: bool,
     /// Other event stores whose events may be imported, by name.
     pub sources: BTreeMap<String, SourceConfig>,
@@ -77,7 +77,7 @@ pub struct GatesConfig {
     pub verification_max_age: Duration,
     /// Least share of calls to S3 that succeeded, 0 to 1.
     pub s3_success_share: f64,
-    /// What that share is measured over.
+    /// The period over which that share is measured.
     #[serde(with = "duration")]
     pub s3_success_window: Duration,
     /// How many commits may be left to copy when a hand-off begins.
@@ -111,7 +111,7 @@ pub struct GuardrailConfig {
     /// How long a stage is young; after that nothing is judged.
     #[serde(with = "duration")]
     pub watch: Duration,
-    /// What is judged at a time.
+    /// The window over which budgets are judged.
     #[serde(with = "duration")]
     pub window: Duration,
     /// Fewest writes in a window from which anything is judged.
@@ -124,7 +124,7 @@ pub struct GuardrailConfig {
     /// How long a budget must be exceeded without a break.
     #[serde(with = "duration")]
     pub patience: Duration,
-    /// Whether the service walks one edge back by itself, or only alerts.
+    /// Whether the service steps one edge back by itself, or only alerts.
     pub auto_rollback: bool,
 }
 

@@ -74,7 +74,7 @@ pub struct Config {
     pub embedded: embedded::EmbeddedConfig,
     /// Threads and limits of the actors.
     pub actors: actors::ActorsConfig,
-    /// Breaking things on purpose.
+    /// Failures on purpose, for tests.
     pub chaos: chaos::ChaosConfig,
     /// The migration: how it begins, what its gates ask, how fast history is copied.
     pub migration: migration::MigrationConfig,

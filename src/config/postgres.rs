@@ -86,11 +86,11 @@ impl<'de> Deserialize<'de> for ConnectionString {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PostgresConfig {
-    /// Where the server is and how to get in. Without it the service runs a server of its own.
+    /// Address and credentials of the server. Without it the service runs a server of its own.
     pub url: Option<ConnectionString>,
     /// The password, when it is not in `url`.
     pub password: Option<Secret>,
-    /// Schema of everything of ours; made when it is missing.
+    /// Schema of all tables of the service; created if missing.
     pub schema: String,
     /// Most connections of this process.
     pub max_connections: usize,

@@ -28,7 +28,7 @@ pub struct S3Config {
     pub endpoint: Option<String>,
     /// Region; alone it means AWS.
     pub region: Option<String>,
-    /// Bucket; made when it is missing.
+    /// Bucket; created if missing.
     pub bucket: String,
     /// Access key; without it credentials come from the environment, profile or instance.
     pub access_key: Option<Secret>,

@@ -34,7 +34,7 @@ const MAX_PREFIX: usize = 20;
 pub struct SourceConfig {
     /// The tool that wrote it.
     pub preset: Option<Preset>,
-    /// Where it is and how to get in. Only reading is needed.
+    /// Address and credentials. Read access is enough.
     pub url: Option<ConnectionString>,
     /// The table with its schema, as in SQL.
     pub table: Option<String>,
@@ -62,7 +62,7 @@ pub struct SourceConfig {
     pub schema_version: Option<String>,
     /// Content.
     pub data: Option<String>,
-    /// Remarks.
+    /// Metadata of the event.
     pub metadata: Option<String>,
     /// When it happened.
     pub time: Option<String>,
@@ -77,7 +77,7 @@ pub struct SourceConfig {
     pub default_stream_type: Option<String>,
     /// Put before every stream type.
     pub stream_type_prefix: Option<String>,
-    /// What becomes of data that are bytes and not JSON: `park` or `wrap`.
+    /// What to do with data that are bytes and not JSON: `park` or `wrap`.
     pub binary: Option<BinaryPolicy>,
     /// Whether bytes that were compressed with gzip or zlib are unpacked.
     pub decompress: bool,

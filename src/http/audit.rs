@@ -138,7 +138,7 @@ pub struct AuditParams {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
 pub struct Entry {
-    /// Names it.
+    /// Its id.
     #[schema(value_type = String, format = "uuid")]
     id: Uuid,
     /// When the request was answered.
@@ -149,14 +149,14 @@ pub struct Entry {
     /// `command`: an order of an administrator; `refusal`: a 401 or 403.
     #[schema(example = "command")]
     kind: &'static str,
-    /// Who; null where nobody was recognised.
+    /// The principal; null where none was recognised.
     principal: Option<String>,
-    /// Where from.
+    /// The client's address.
     address: Option<String>,
     /// Method and path.
     #[schema(example = "POST /api/v1/admin/migration/mode")]
     action: String,
-    /// The order itself, its beginning where it is long.
+    /// The body of the request, cut if it is long.
     body: Option<String>,
     /// `done`, `refused` (nothing was done) or `failed` (it may have been begun).
     #[schema(example = "done")]
@@ -167,7 +167,7 @@ pub struct Entry {
     code: Option<String>,
     /// As in the answer's `X-Request-Id`.
     request_id: String,
-    /// How often: refusals of a kind within a minute are counted together.
+    /// Number of requests: refusals of a kind within a minute are counted together.
     times: u64,
 }
 
@@ -201,11 +201,11 @@ impl From<AuditEntry> for Entry {
 pub struct AuditPage {
     /// The entries, the newest first.
     items: Vec<Entry>,
-    /// Ask with this for what is older; null at the end.
+    /// Cursor of the next page, with older entries; null at the end.
     next_cursor: Option<String>,
 }
 
-/// What administrators ordered and who was turned away, the newest first.
+/// Administrators' requests and refused callers, newest first.
 #[utoipa::path(get, path = "/api/v1/admin/audit", operation_id = "listAudit", tag = "admin",
     params(AuditParams), responses((status = 200, description = "A page", body = AuditPage)))]
 pub async fn list(

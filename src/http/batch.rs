@@ -54,7 +54,7 @@ pub struct Operation {
     /// `update`, `delete`: only if this is its version.
     #[serde(default)]
     if_version: Option<u64>,
-    /// `create`: remarks, recorded with the event: an object.
+    /// `create`: metadata to record with the event: an object.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,
@@ -69,7 +69,7 @@ pub struct Batch {
     operations: Vec<Operation>,
 }
 
-/// What became of one operation.
+/// The outcome of one operation.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ItemAnswer {
     /// The status it would have had as a request of its own.
@@ -85,7 +85,7 @@ pub struct ItemAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
     pub version: Option<Version>,
-    /// Where its last event lies.
+    /// Position of its last event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub position: Option<Position>,
@@ -94,12 +94,12 @@ pub struct ItemAnswer {
     pub error: Option<ProblemBody>,
 }
 
-/// What became of a batch: one item for each operation, in order.
+/// The outcome of a batch: one item for each operation, in order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchAnswer {
     /// The results.
     pub items: Vec<ItemAnswer>,
-    /// Where the last events lie, one position a partition: a query that sends them all as
+    /// Positions of the last events, one per partition: a query that sends them all as
     /// `X-Min-Position` sees the whole batch. Also in `X-Commit-Position`.
     #[schema(value_type = Vec<String>, example = json!(["0/1045/2", "1/998/0"]))]
     pub positions: Vec<Position>,

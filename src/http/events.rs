@@ -94,8 +94,8 @@ fn event_types(text: Option<&str>) -> Result<Vec<String>, Problem> {
     Ok(types)
 }
 
-/// The feed of everything. With `Accept: text/event-stream` it stays live: server-sent events
-/// whose `id` is a cursor, whose `event` is the event's type and whose `data` is the event;
+/// The feed of all events. With `Accept: text/event-stream` it stays live: server-sent events whose
+/// `id` is a cursor, whose `event` is the event's type and whose `data` is the event;
 /// `Last-Event-ID` resumes.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "readFeed", tag = "events",
     params(FeedParams,

@@ -48,7 +48,7 @@ fn without_causes(dependencies: &mut Dependencies) {
     }
 }
 
-/// How the service and its dependencies are.
+/// The health of the service and its dependencies.
 #[utoipa::path(get, path = "/health", operation_id = "getHealth", tag = "health",
     responses(
         (status = 200, description = "It serves", body = schema::Health),

@@ -32,7 +32,7 @@ pub struct CreateInstance {
     /// Its properties, as its class defines them.
     #[schema(value_type = Object)]
     data: Document,
-    /// Remarks, recorded with the event: an object.
+    /// Metadata to record with the event: an object.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,

@@ -28,7 +28,7 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Longest reason.
 const MAX_REASON: usize = 1000;
 
-/// How the migration stands, as this process knows it.
+/// The state of the migration, as this process knows it.
 #[utoipa::path(get, path = "/api/v1/admin/migration", operation_id = "getMigration", tag = "admin",
     responses((status = 200, description = "Mode, lead, epoch, each partition, the switch under way",
         body = schema::Migration)))]
@@ -36,7 +36,7 @@ pub async fn status(state: web::Data<HttpState>) -> Result<HttpResponse, Problem
     respond::json(HttpResponse::Ok(), &state.service.migration())
 }
 
-/// An order to bring partitions to another stage.
+/// A request to bring partitions to another stage.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchRequest {
@@ -51,13 +51,13 @@ pub struct SwitchRequest {
     partitions: Option<Vec<PartitionId>>,
     /// Only so many of the partitions, 1 to 100; those already there count.
     percent: Option<u8>,
-    /// Why; recorded.
+    /// The reason; recorded in the history.
     #[schema(min_length = 1, max_length = 1000)]
     reason: String,
     /// Skip gates of confidence (never those of data); recorded.
     #[serde(default)]
     force: bool,
-    /// Only say what the gates say.
+    /// Only report the gates.
     #[serde(default)]
     dry_run: bool,
 }

@@ -116,7 +116,7 @@ pub struct ProblemBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
     pub actual_version: Option<Version>,
-    /// Seconds after which asking again makes sense; also in `Retry-After`.
+    /// Seconds after which a retry makes sense; also in `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
     /// `outcome_unknown`: the command to ask about at `/api/v1/commands/{command_id}`.

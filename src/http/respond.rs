@@ -39,8 +39,7 @@ pub struct WriteAnswer<'a> {
     /// Version after the command; also the `ETag`.
     #[schema(value_type = u64)]
     pub version: Version,
-    /// Where its last event lies, `partition/offset/index`; null when the command asked for what
-    /// already was.
+    /// Position of its last event, `partition/offset/index`; null when the command changed nothing.
     #[schema(value_type = Option<String>, example = "3/1045/2")]
     pub position: Option<Position>,
     /// The migration mode it was committed in.

@@ -33,11 +33,11 @@ pub struct AppendEvent {
     /// Its content: any JSON, kept as given.
     #[schema(value_type = Object)]
     data: Box<RawValue>,
-    /// Remarks on this event: an object.
+    /// Metadata of this event: an object.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,
-    /// The version of the schema of `data`, for its author's later self.
+    /// Version of the schema of `data`, for the readers of the event.
     #[serde(default = "first_schema")]
     #[schema(default = 1)]
     schema_version: u32,
