@@ -103,7 +103,6 @@ impl Arbiters {
         self.of(slot).handle()
     }
 
-    /// The supervisor's arbiter.
     pub fn supervisor(&self) -> ArbiterHandle {
         self.supervisor.handle()
     }

@@ -35,7 +35,6 @@ impl Claim {
         self.step(WAITING, WITHDRAWN)
     }
 
-    /// Whether it was withdrawn.
     pub fn is_withdrawn(&self) -> bool {
         self.0.load(Ordering::Acquire) == WITHDRAWN
     }

@@ -7,7 +7,7 @@ use crate::store::error::StoreError;
 /// Every variant but [`CallError::OutcomeUnknown`] means that nothing happened.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CallError {
-    /// The domain said no.
+    /// The domain refused the command.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// A limit was reached before anything was done.
@@ -17,7 +17,6 @@ pub enum CallError {
         /// Whether the limit is the entity's own rather than the service's.
         entitys_own: bool,
     },
-    /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It may have happened.

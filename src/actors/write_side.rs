@@ -45,14 +45,12 @@ const POLL: Duration = Duration::from_millis(250);
 pub struct WriteSideDeps {
     pub log: Arc<LogReader>,
     pub event_store: EventStoreSettings,
-    /// The interval of snapshots.
     pub snapshot_every: SnapshotEvery,
     pub topics: TopicNames,
     /// What the migration needs; without it S3 always leads.
     pub migration: Option<MigrationSetup>,
     pub clock: Arc<dyn Clock>,
     pub io: IoRuntime,
-    /// Where halts are reported.
     pub halts: Halts,
 }
 
@@ -89,9 +87,7 @@ pub struct WriteSide {
     pub writer: LogWriter,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
-    /// Limits the copying of history.
     pub throttle: Arc<Throttle>,
-    /// The partitions' states.
     pub registry: Arc<PartitionRegistry>,
     /// The switch that this process drives or drove last.
     pub switches: watch::Receiver<Option<Switch>>,

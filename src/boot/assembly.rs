@@ -45,7 +45,6 @@ use crate::store::ports::audit_table::AuditTable;
 use crate::store::ports::delivery::DeliveryStore;
 use crate::store::ports::read_model::ReadModel;
 
-/// The running service.
 pub struct Running {
     pub service: Arc<Service>,
     pub store: LogWriter,
@@ -61,7 +60,6 @@ pub struct Running {
     pub housekeeping: Vec<JoinHandle<()>>,
 }
 
-/// Starts everything.
 pub fn start(
     config: &Config,
     stores: Stores,

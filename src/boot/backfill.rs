@@ -43,7 +43,6 @@ struct Parameters {
 /// sets its pace and watches it; in `legacy` this copies ahead, so that less is left for the
 /// mirror.
 pub struct History {
-    /// The partitions' states.
     pub writer: LogWriter,
     /// How far the mirror is.
     pub mirrors: Arc<Mirrors>,

@@ -40,7 +40,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// process soon.
 const ESCALATED_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why the service ends.
 #[derive(Debug, Clone)]
 pub enum Ending {
     /// By SIGTERM or SIGINT.

@@ -49,7 +49,6 @@ pub struct JobAssembly {
     pub retired: Arc<dyn RetiredTables>,
     /// Where jobs are recorded.
     pub table: Arc<dyn JobTable>,
-    /// The partitions' states.
     pub states: Arc<dyn RecordedStates>,
     pub partitions: u16,
     /// How long every partition must have been in `s3_only` before an archive.

@@ -72,7 +72,6 @@ impl JobContext {
         read(&self.parameters, "parameters")
     }
 
-    /// Its parameters as JSON.
     pub fn raw_parameters(&self) -> &Value {
         &self.parameters
     }
@@ -119,7 +118,6 @@ impl JobContext {
         }
     }
 
-    /// Whether the job must stop.
     pub fn interrupted(&self) -> Result<(), Interrupted> {
         match *self.orders.borrow() {
             JobCommand::Run => Ok(()),

@@ -53,7 +53,6 @@ impl Pace {
         due.saturating_sub(now - self.started)
     }
 
-    /// Time since it was created.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }

@@ -13,7 +13,6 @@ use crate::migration::stage::StageKind;
 use crate::store::error::StoreError;
 use crate::store::ports::migration_table::MigrationTable;
 
-/// The state of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordedState {
     pub stage: StageKind,

@@ -12,7 +12,6 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// Bytes of the request's data.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Create(data) | Self::Update(data) => data.bytes(),

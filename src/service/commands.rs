@@ -27,7 +27,6 @@ use crate::domain::refusal::{Refusal, Violation};
 /// Link targets looked up concurrently.
 const LINKS_AT_ONCE: usize = 16;
 
-/// An instance to create.
 #[derive(Debug, Clone)]
 pub struct NewInstance {
     /// Its id; derived from the command id if the caller gives none.

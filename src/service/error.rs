@@ -25,7 +25,6 @@ pub enum ServiceError {
     /// A dependency is not available: nothing happened. 503.
     #[error("{dependency} is unavailable: {message}")]
     Unavailable {
-        /// The dependency's name.
         dependency: &'static str,
         message: String,
         /// How long to wait before the next attempt.

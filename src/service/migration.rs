@@ -33,7 +33,6 @@ pub const HISTORY_PAGE: usize = 100;
 /// What the migration's use cases need.
 pub struct MigrationParts {
     pub actor: Handle<MigrationModeActor>,
-    /// The partitions' states.
     pub registry: Arc<PartitionRegistry>,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
@@ -41,7 +40,6 @@ pub struct MigrationParts {
     pub switches: watch::Receiver<Option<Switch>>,
 }
 
-/// The state of one partition.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartitionStatus {
     pub partition: PartitionId,
@@ -72,7 +70,6 @@ pub struct PartitionStatus {
     pub in_step: Option<bool>,
 }
 
-/// The state of the migration.
 #[derive(Debug, Clone, Serialize)]
 pub struct MigrationReport {
     /// The mode of the partition that is furthest behind.
@@ -94,10 +91,8 @@ pub struct MigrationReport {
     pub switch: Option<Switch>,
 }
 
-/// A request to switch.
 #[derive(Debug, Clone)]
 pub struct SwitchOrder {
-    /// The mode to reach.
     pub mode: Mode,
     pub lead: Option<Lead>,
     /// The partitions that are to switch.
@@ -128,7 +123,6 @@ pub enum SwitchAnswer {
         /// The edges on the way, with what their gates say.
         edges: Vec<Planned>,
     },
-    /// Another switch is under way.
     Busy(Option<Switch>),
     /// It has ended within the wait.
     Ended(Switch),

@@ -96,11 +96,9 @@ pub struct Parts {
     pub room: Option<Arc<DiskSpace>>,
     /// Whether actors may be killed on request.
     pub chaos: bool,
-    /// Limits of memory.
     pub memory: MemoryLimits,
 }
 
-/// Limits of memory.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryLimits {
     /// Bytes of cached classes, prepared to check instances.

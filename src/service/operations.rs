@@ -37,9 +37,7 @@ pub struct HealthReport {
     /// `ok`, `degraded` (something lags behind or does not go on, or writes are refused for want of
     /// room while reads go on) or `unavailable`.
     pub status: &'static str,
-    /// The mode.
     pub migration_mode: Mode,
-    /// Which store leads.
     pub lead: Lead,
     /// The epoch of the lead: the number of hand-offs so far.
     pub epoch: u64,
@@ -64,7 +62,6 @@ pub struct HealthReport {
     /// Actors, entities apart, that failed beyond their limit or are stuck.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actors_down: Vec<String>,
-    /// Version of the program.
     pub version: &'static str,
 }
 

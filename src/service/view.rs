@@ -99,7 +99,6 @@ fn raw(value: &impl Serialize) -> Result<Box<RawValue>, ServiceError> {
     to_raw_value(value).map_err(|e| ServiceError::Internal(e.to_string()))
 }
 
-/// The result of a write.
 #[derive(Debug, Clone)]
 pub struct Written {
     /// Database name, class id, instance id or stream name.
@@ -130,7 +129,6 @@ pub struct BatchItem {
     pub outcome: Result<Written, ServiceError>,
 }
 
-/// A page of a list.
 #[derive(Debug, Clone, Serialize)]
 pub struct Page<T> {
     pub items: Vec<T>,

@@ -12,7 +12,6 @@ pub const PORTIONS: u32 = 8;
 /// Appends in flight at most: enough for full commit objects of several partitions.
 pub const MAX_APPENDS: usize = 4_000;
 
-/// Rows parked in one statement.
 pub const PARK_ROWS: usize = 500;
 
 /// Beyond this many parked rows the description of the source is wrong rather than the rows.
@@ -21,7 +20,6 @@ pub const MAX_PARKED: u64 = 100_000;
 /// How often the checkpoint is saved. Rows after it are read again after a crash.
 pub const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often progress is published.
 pub const REPORT_EVERY: Duration = Duration::from_millis(200);
 
 /// Pause before new rows are looked for.

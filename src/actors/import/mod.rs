@@ -57,10 +57,8 @@ pub enum ImportRefused {
     /// The configuration has no such source.
     #[error("there is no source `{0}` in migration.sources")]
     UnknownSource(String),
-    /// It is running already.
     #[error("the import of `{0}` is under way")]
     UnderWay(String),
-    /// It is not running.
     #[error("the import of `{0}` is not under way")]
     NotUnderWay(String),
     /// A limit of 0 would be a pause that no status shows.
@@ -195,7 +193,6 @@ impl Importer {
         self.steer(source, |control| control.order = ImportControl::Pause)
     }
 
-    /// Resumes a paused import.
     pub fn resume(&self, source: &str) -> Result<(), ImportRefused> {
         self.steer(source, |control| control.order = ImportControl::Run)
     }

@@ -20,7 +20,6 @@ use crate::store::backoff::Backoff;
 /// writer gives up first and says what it knows.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Pauses between attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// The current failure, as reported by whichever append noticed last.
@@ -39,7 +38,6 @@ impl Trouble {
         }
     }
 
-    /// The failure, as text.
     pub fn get(&self) -> Option<String> {
         self.0.lock().clone()
     }

@@ -48,7 +48,6 @@ pub struct Moved {
 }
 
 pub struct Mover<'a> {
-    /// The partitions' states.
     pub registry: &'a PartitionRegistry,
     /// The migration rows in PostgreSQL.
     pub table: &'a dyn MigrationTable,

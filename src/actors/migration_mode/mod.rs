@@ -77,7 +77,6 @@ pub struct MigrationModeActor {
 #[derive(Message)]
 #[rtype(result = "Result<Ordered, StoreError>")]
 pub struct SwitchRequest {
-    /// The stage to reach.
     pub goal: StageKind,
     pub partitions: Vec<PartitionId>,
     pub by: String,
@@ -100,12 +99,13 @@ pub enum Ordered {
     /// A dry run, or nothing to do: what the gates say.
     Planned {
         edges: Vec<Planned>,
-        /// Whether the walk could begin.
         may_begin: bool,
     },
     /// A gate does not hold; recorded in the history.
-    Refused { switch: Switch, edges: Vec<Planned> },
-    /// Another switch is under way.
+    Refused {
+        switch: Switch,
+        edges: Vec<Planned>,
+    },
     Busy(Option<Switch>),
     /// The walk has begun.
     Walking(Switch),

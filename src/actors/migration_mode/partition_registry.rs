@@ -102,12 +102,10 @@ impl PartitionRegistry {
         &*self.deps.clock
     }
 
-    /// The rows as last read.
     pub fn rows(&self) -> BTreeMap<PartitionId, RowSeen> {
         self.rows.lock().clone()
     }
 
-    /// What was published last.
     pub fn states(&self) -> PartitionStates {
         self.deps.states.borrow().clone()
     }

@@ -42,7 +42,6 @@ const RECORD: Duration = Duration::from_millis(500);
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
 pub struct Walker {
-    /// The partitions' states.
     pub registry: Arc<PartitionRegistry>,
     pub table: Arc<dyn MigrationTable>,
     pub figures: FigureDeps,

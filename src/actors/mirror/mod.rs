@@ -32,7 +32,6 @@ pub struct MirrorDeps {
     pub stages: watch::Receiver<PartitionStates>,
     /// Where the progress of the copies is published.
     pub mirrors: Arc<Mirrors>,
-    /// Limits the copying of history.
     pub throttle: Arc<Throttle>,
     /// Where it reports that a copy does not go on.
     pub halts: Halts,

@@ -69,11 +69,9 @@ pub struct OutboxDeps {
     pub store: Arc<dyn DeliveryStore>,
     /// The bucket, for the watermarks of delivery that an empty outbox starts from.
     pub objects: Arc<dyn ObjectStore>,
-    /// The topics' names.
     pub topics: TopicNames,
     /// The stages: in which mode events are committed, and which store leads.
     pub stages: watch::Receiver<PartitionStates>,
-    /// Wakes the relay.
     pub recorded: Arc<Notify>,
     /// How often to look for commits of other processes.
     pub look_every: Duration,

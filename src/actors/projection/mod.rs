@@ -37,7 +37,6 @@ const TAKE_OVER_AFTER: Duration = Duration::from_secs(2);
 pub struct ProjectionSettings {
     /// How often to look for commits of other processes; commits of this one wake it at once.
     pub poll: Duration,
-    /// Limits of one transaction.
     pub batch: BatchLimits,
 }
 

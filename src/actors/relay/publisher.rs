@@ -92,7 +92,6 @@ pub struct RelayDeps {
 pub struct Publisher {
     deps: RelayDeps,
     queue: SendQueue,
-    /// Events fetched ahead.
     bodies: HashMap<Position, Bytes>,
     backoff: Backoff,
     lease: Option<Lease>,

@@ -19,7 +19,6 @@ use jiff::Timestamp;
 use crate::domain::ids::{PartitionId, Position, StreamName};
 use crate::store::ports::delivery::{OutboxRow, Refused};
 
-/// Limits of the queue.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
     /// Rows of one partition in memory at most.
@@ -32,7 +31,6 @@ pub struct QueueLimits {
     pub max_attempts: u32,
     /// Pause after the first refusal; doubles with each.
     pub retry_min: Duration,
-    /// Longest pause.
     pub retry_max: Duration,
 }
 
@@ -369,7 +367,6 @@ impl SendQueue {
         self.lanes.values().map(|lane| lane.rows.len()).sum()
     }
 
-    /// Whether it holds no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -38,7 +38,6 @@ pub const NOT_RUN_AFTER: Duration = Duration::from_secs(3);
 /// Twice the longest deadline of a request: every caller has been answered or has gone by then.
 pub const WAITING_AFTER: Duration = Duration::from_secs(60);
 
-/// How an actor is stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stuck {

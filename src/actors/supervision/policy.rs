@@ -52,7 +52,6 @@ impl ActorKind {
         }
     }
 
-    /// The actor's policy.
     pub fn policy(self) -> &'static Policy {
         // The table has a row for every kind, which a test checks.
         POLICIES
@@ -99,9 +98,7 @@ pub struct Policy {
     pub window: Duration,
     /// Pause before the first restart; doubles with every further failure in the window.
     pub backoff_min: Duration,
-    /// Longest pause.
     pub backoff_max: Duration,
-    /// What follows beyond the limit.
     pub escalation: Escalation,
     /// Kinds of actors that are rebuilt together with this one, because their state depends on it
     /// (rest-for-one supervision).

@@ -82,7 +82,6 @@ impl Supervisor {
         &self.shared.arbiters
     }
 
-    /// What ends the process.
     pub fn end_process(&self) -> &EndProcess {
         &self.shared.end_process
     }

@@ -9,14 +9,12 @@ use super::guard::Gone;
 use super::intensity::Intensity;
 use super::policy::{Escalation, LastResort, Policy};
 
-/// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Rebuild it after a pause; messages wait in its mailbox meanwhile.
     RebuildAfter(Duration),
     /// Leave it down, without a mailbox, for so long; then rebuild it.
     DownFor(Duration),
-    /// End the process.
     EndProcess,
     /// Do nothing: nobody needs it.
     Forget,

@@ -41,7 +41,6 @@ pub struct Failure {
     pub at: Timestamp,
 }
 
-/// How to kill an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KillHow {
@@ -287,7 +286,6 @@ impl Node {
         self.status.lock().rebuilds
     }
 
-    /// How often it was restarted.
     pub fn restarts(&self) -> u64 {
         self.status.lock().restarts
     }
@@ -322,7 +320,6 @@ impl Node {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeView {
-    /// Its path.
     pub path: String,
     /// Last part of the path.
     pub name: String,
@@ -337,7 +334,6 @@ pub struct NodeView {
     /// How often it was rebuilt with another mailbox: because restarts did not help, its task or
     /// thread had ended, or an actor that it depends on was rebuilt.
     pub rebuilds: u64,
-    /// Why it was restarted last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Failure>,
     /// How often it was polled; grows while it lives.
@@ -347,7 +343,6 @@ pub struct NodeView {
     /// Smoothed time that a message waits in the mailbox, in milliseconds; of a branch: the longest
     /// below it.
     pub mailbox_wait_ms: f64,
-    /// Actors below it.
     pub children: Vec<NodeView>,
     /// How many actors below it are not in `children`.
     #[serde(skip_serializing_if = "is_zero")]

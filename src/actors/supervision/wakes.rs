@@ -17,7 +17,6 @@ pub(super) struct Wakes {
 }
 
 impl Wakes {
-    /// Sets the task to wake.
     pub(super) fn register(&self, task: &Waker) {
         self.task.register(task);
     }

@@ -19,7 +19,6 @@ pub struct PartitionEnd {
     pub digest: Option<String>,
 }
 
-/// One file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Its key in the bucket.
@@ -43,9 +42,7 @@ pub struct Part {
 pub struct Manifest {
     /// Format version of this file.
     pub format: u32,
-    /// Id of the export.
     pub export: Uuid,
-    /// When it began.
     pub created: Timestamp,
     pub rows: u64,
     /// The ends of the exported partitions.

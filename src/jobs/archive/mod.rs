@@ -36,7 +36,6 @@ use crate::store::error::StoreError;
 use crate::store::ports::log_repair::RetiredTables;
 use crate::store::ports::object_store::ObjectStore;
 
-/// Parameters of an archive.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveOrder {
@@ -46,7 +45,6 @@ pub struct ArchiveOrder {
     pub keep_rows: bool,
 }
 
-/// The result of an archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArchiveReport {
     /// Whether nothing was written or emptied.
@@ -63,7 +61,6 @@ pub struct ArchiveReport {
     /// Commit objects that hold those rows.
     #[serde(default)]
     pub commits: u64,
-    /// Whether the tables were emptied.
     pub emptied: bool,
     /// The ends of the partitions in PostgreSQL.
     pub partitions: Vec<PartitionEnd>,

@@ -34,7 +34,6 @@ use crate::proof::report::VerifyReport;
 use crate::store::ports::job_table::JobTable;
 use crate::store::ports::object_store::ObjectStore;
 
-/// Parameters of a repair.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RepairOrder {

@@ -7,11 +7,9 @@ use crate::domain::ids::{Offset, PartitionId};
 use crate::proof::divergence::{DivergenceKind, Remedy};
 use crate::proof::order::LeaderOrder;
 
-/// The outcome for one difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RepairOutcome {
-    /// Repaired.
     Repaired,
     /// It would be repaired without `dry_run`.
     WouldRepair,
@@ -37,7 +35,6 @@ impl RepairOutcome {
     }
 }
 
-/// A difference and its outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Repaired {
     pub partition: PartitionId,
@@ -57,7 +54,6 @@ pub struct Repaired {
     pub needed: Option<LeaderOrder>,
 }
 
-/// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RepairReport {
     /// Whether nothing is left to repair.
@@ -66,9 +62,7 @@ pub struct RepairReport {
     pub dry_run: bool,
     pub began: Timestamp,
     pub ended: Timestamp,
-    /// Repaired.
     pub repaired: u64,
-    /// Would be repaired.
     pub would_repair: u64,
     /// Not repaired: they are in the log that leads, and no order names them.
     #[serde(default)]

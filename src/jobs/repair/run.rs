@@ -49,7 +49,6 @@ pub(super) struct Run<'a> {
     pub(super) state: Checkpoint,
 }
 
-/// The decision on one difference.
 pub(super) struct RepairDecision {
     pub(super) outcome: RepairOutcome,
     pub(super) reason: String,

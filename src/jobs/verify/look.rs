@@ -42,7 +42,6 @@ const MAX_EXTRAS: u64 = 1_000;
 #[derive(Clone)]
 pub struct Verifier {
     pub places: LogCopies,
-    /// The partitions' states.
     pub states: Arc<dyn RecordedStates>,
     /// Gives the times in reports.
     pub clock: Arc<dyn Clock>,

@@ -24,7 +24,6 @@ use crate::migration::job::{JobKind, JobState};
 use crate::proof::report::VerifyReport;
 use crate::store::ports::job_table::JobTable;
 
-/// Parameters of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VerifyOrder {
