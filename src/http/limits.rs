@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(limits.open_stream(&c).unwrap_err(), StreamRefused::TooMany);
         drop(first);
         let _third = limits.open_stream(&a).unwrap();
-        // Without tokens nobody's share needs protecting from anybody.
+        // Without tokens there is one principal, whose share is the whole limit.
         let limits = HttpLimits::new(settings, vec![]);
         let all: Vec<_> = (0..3).map(|_| limits.open_stream(&a).unwrap()).collect();
         assert_eq!(limits.open_stream(&a).unwrap_err(), StreamRefused::TooMany);

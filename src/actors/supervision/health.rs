@@ -209,7 +209,7 @@ mod tests {
     fn law_12_after_a_standstill_of_the_whole_process_nobody_is_judged_at_once() {
         assert!(!stood_still(INSPECT_EVERY));
         assert!(!stood_still(INSPECT_EVERY * 2));
-        // Shorter than the shortest limit, or whoever slept with us would be taken for stuck.
+        // Shorter than the shortest limit, or actors that did not run with us would count as stuck.
         let limits = ActorKind::ALL.map(|kind| kind.policy().stuck_limit);
         assert!(limits.iter().all(|limit| stood_still(*limit)));
     }

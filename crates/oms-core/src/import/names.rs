@@ -295,7 +295,7 @@ mod tests {
         let given: Vec<_> = foreign.iter().map(|f| give(&mut names, f)).collect();
         let distinct: std::collections::HashSet<_> = given.iter().collect();
         assert_eq!(distinct.len(), foreign.len(), "{given:?}");
-        // The same again, also from what was kept, and whoever is read first then.
+        // The same names again, also from saved ones and in another order of reading.
         let mut later = GivenNames::new(names.take_new());
         for (foreign, given) in foreign.iter().zip(&given).rev() {
             assert_eq!(give(&mut later, foreign), *given);

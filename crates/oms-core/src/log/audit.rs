@@ -162,7 +162,7 @@ mod tests {
         CommitObject::build(header, &[&event(version)])
     }
 
-    /// An audit that has taken in one good object.
+    /// An audit that has checked one good object.
     fn begun() -> PartitionAudit {
         let mut audit = PartitionAudit::new(PartitionId(0), 1);
         audit.take(&object(0, ObjectHash::NONE, 1, 1)).unwrap();

@@ -385,7 +385,7 @@ event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"+Inf\"} 
         recent.take(SECOND, hour + 5_000, first + EVERY * 3);
         let samples = recent.since(5_000);
         assert_eq!(figure_of(&samples[1], "writes"), 5.0);
-        // And back: whoever has seen the last sample is not left without those that follow.
+        // The clock is set back: a reader of the last sample still gets those that follow.
         recent.take(SECOND, 10_000, first + EVERY * 4);
         let since = |at| -> Vec<i64> { recent.since(at).iter().map(|s| s.at_ms).collect() };
         assert_eq!(since(hour + 5_000), [5_000, 10_000]);
