@@ -89,13 +89,13 @@ enum Start<A> {
 pub struct SnapshotEvery(pub u64);
 
 impl SnapshotEvery {
-    fn bucket(self, version: Version) -> u64 {
+    fn interval(self, version: Version) -> u64 {
         version.0 / self.0.max(1)
     }
 
     /// Whether a snapshot is due when a stream moves from one version to another.
     pub fn is_due(self, before: Version, after: Version) -> bool {
-        self.bucket(after) > self.bucket(before)
+        self.interval(after) > self.interval(before)
     }
 }
 
@@ -110,10 +110,10 @@ pub async fn fold<A: Aggregate>(
         version: Version::NONE,
     };
     let mut refused = false;
-    let newest = every.bucket(to);
+    let newest = every.interval(to);
     // The snapshot of the newest interval may be ahead of `to`, or may not have been written.
-    for bucket in (1..=newest).rev().take(2) {
-        match start_from_snapshot(store, stream, to, bucket).await? {
+    for interval in (1..=newest).rev().take(2) {
+        match start_from_snapshot(store, stream, to, interval).await? {
             Start::At(found) => {
                 folded = found;
                 break;
@@ -122,7 +122,7 @@ pub async fn fold<A: Aggregate>(
             Start::Refused(reason) => {
                 refused = true;
                 alarms::refused_snapshot(reason);
-                tracing::warn!(%stream, bucket, reason, "a snapshot is not used");
+                tracing::warn!(%stream, interval, reason, "a snapshot is not used");
             }
         }
     }
@@ -177,9 +177,9 @@ async fn start_from_snapshot<A: Aggregate>(
     store: &LogWriter,
     stream: &StreamName,
     to: Version,
-    bucket: u64,
+    interval: u64,
 ) -> Result<Start<A>, CallError> {
-    let bytes = match store.log().snapshot(stream, bucket).await {
+    let bytes = match store.log().snapshot(stream, interval).await {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(Start::None),
         Err(error) => {
@@ -253,7 +253,7 @@ pub async fn save_snapshot<A: Aggregate>(
     let body = serde_json::to_vec(&snapshot).map_err(|e| CallError::Internal(e.to_string()))?;
     store
         .log()
-        .save_snapshot(stream, every.bucket(version), Bytes::from(body))
+        .save_snapshot(stream, every.interval(version), Bytes::from(body))
         .await?;
     Ok(())
 }

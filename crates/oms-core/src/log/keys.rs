@@ -4,7 +4,7 @@
 //! events/{partition:04}/{offset:020}.ndjson      the log: put-if-absent, never rewritten
 //! meta/store.json                                format and number of partitions
 //! index/{partition:04}/{from:020}-{to:020}.seg   derived
-//! snapshots/{type}/{id}/{bucket:020}.json        derived
+//! snapshots/{type}/{id}/{interval:020}.json      derived
 //! archive/{uuid}/…                               PostgreSQL's retired events
 //! quarantine/…                                   what a repair replaced or removed; never read
 //! probe/{uuid}                                   removed after the start-up probe
@@ -65,9 +65,9 @@ pub fn parse_segment(key: &str) -> Option<(Offset, Offset)> {
     Some((from.parse().ok()?, to.parse().ok()?))
 }
 
-/// The snapshot of a stream's state taken at its `bucket`-th hundred of versions.
-pub fn snapshot(stream: &StreamName, bucket: u64) -> String {
-    format!("snapshots/{stream}/{bucket:020}.json")
+/// Key of a stream's snapshot in its `interval`-th interval of versions.
+pub fn snapshot(stream: &StreamName, interval: u64) -> String {
+    format!("snapshots/{stream}/{interval:020}.json")
 }
 
 /// Key under which a repair saves the bytes that it replaces or removes.

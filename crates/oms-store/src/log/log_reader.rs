@@ -387,19 +387,21 @@ impl LogReader {
     pub async fn snapshot(
         &self,
         stream: &StreamName,
-        bucket: u64,
+        interval: u64,
     ) -> Result<Option<Bytes>, StoreError> {
-        self.store.get(&keys::snapshot(stream, bucket)).await
+        self.store.get(&keys::snapshot(stream, interval)).await
     }
 
     /// Stores a snapshot.
     pub async fn save_snapshot(
         &self,
         stream: &StreamName,
-        bucket: u64,
+        interval: u64,
         body: Bytes,
     ) -> Result<(), StoreError> {
-        self.store.put(&keys::snapshot(stream, bucket), body).await
+        self.store
+            .put(&keys::snapshot(stream, interval), body)
+            .await
     }
 }
 
