@@ -5,7 +5,7 @@
 //!    may commit into one object for offset *n*.
 //! 2. The shell puts that object with `If-None-Match: *` until it knows who owns offset *n*.
 //! 3. [`PartitionLog::settle`] applies the owner: ours → committed; another writer's → its events
-//! are applied, and our appends are checked again for *n*+1.
+//!    are applied, and our appends are checked again for *n*+1.
 //!
 //! An append whose outcome stays unknown is dropped: offset *n* is still the next one, so whatever
 //! lands there, however late, is read before anything else is written.

@@ -5,9 +5,9 @@
 //!
 //! 1. read the newest position;
 //! 2. *then* list the transactions that hold a lock that inserting takes, on the table, its
-//! partitions or the sequences of positions;
+//!    partitions or the sequences of positions;
 //! 3. when all of those have ended, and the configured lag has passed, the rows up to that position
-//! are final and are read in pages by position.
+//!    are final and are read in pages by position.
 //!
 //! A transaction with a smaller position took it before step 1 and holds its lock until the row is
 //! visible, so that either step 2 finds it or the row is visible already. New writers do not
