@@ -1,5 +1,6 @@
-//! The machine's clock, and fresh ids by it. What it tells can be put off for this whole process; that
-//! is why it is here, at the edge: everything below is given a [`Clock`].
+//! The machine's clock, and ids made from it. The clock can be shifted for this whole process,
+//! which needs a static: that is why it is here, at the edge. Everything below is given a
+//! [`Clock`].
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -8,27 +9,26 @@ use uuid::{NoContext, Uuid};
 
 use crate::domain::time::Clock;
 
-/// How far [`SystemClock`] is put off the machine's clock, in seconds.
+/// The shift of [`SystemClock`] from the machine's clock, in seconds.
 static SHIFT: AtomicI64 = AtomicI64::new(0);
 
-/// Furthest that the clock can be put off, in either direction: a year.
+/// Largest shift in either direction: a year.
 pub const MAX_SHIFT_SECONDS: i64 = 366 * 24 * 3600;
 
-/// Puts the clock of this process off the machine's by so many seconds, as a machine does whose time
-/// was set wrong or is corrected: everything that asks what time it is sees the leap, and nothing
-/// that measures how long something took. For chaos alone; whoever offers it asks whether that is
-/// enabled. At most [`MAX_SHIFT_SECONDS`] either way.
+/// Shifts the clock of this process by so many seconds, as if the machine's time was set wrong or
+/// corrected: it affects everything that asks for the time, and nothing that measures durations.
+/// For chaos tests only; the caller checks that they are enabled. At most [`MAX_SHIFT_SECONDS`]
+/// either way.
 pub fn shift_clock(seconds: i64) {
     let seconds = seconds.clamp(-MAX_SHIFT_SECONDS, MAX_SHIFT_SECONDS);
     SHIFT.store(seconds, Ordering::Relaxed);
 }
 
-/// By how many seconds the clock is put off.
+/// The current shift, in seconds.
 pub fn clock_shift() -> i64 {
     SHIFT.load(Ordering::Relaxed)
 }
 
-/// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -42,7 +42,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// What [`SystemClock`] tells, for whoever takes a function.
+/// The time of [`SystemClock`], as a function.
 pub fn now() -> Timestamp {
     SystemClock.now()
 }
@@ -56,13 +56,13 @@ pub fn new_uuid() -> Uuid {
     uuid_of(SystemClock.now())
 }
 
-/// What a clock tells that is off by so many seconds; beyond the calendar no clock goes.
+/// `now` plus the shift, limited to the range of timestamps.
 fn shifted(now: Timestamp, seconds: i64) -> Timestamp {
     now.checked_add(SignedDuration::from_secs(seconds))
         .unwrap_or(now)
 }
 
-/// A fresh id of this time; the calendar of ids begins in 1970.
+/// A fresh id for this time; times before 1970 count as 1970.
 fn uuid_of(time: Timestamp) -> Uuid {
     let seconds = u64::try_from(time.as_second()).unwrap_or(0);
     let nanos = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);

@@ -1,6 +1,8 @@
 //! `oms`: an event-sourced ontology service. S3 holds the events and is the single source of
 //! truth, PostgreSQL is the outbox and the read model, Kafka is the transport.
 
+#![allow(missing_docs, reason = "only the binary and the tests use these")]
+
 pub mod actors;
 pub mod boot;
 pub mod cli;
@@ -11,7 +13,7 @@ pub mod jobs;
 pub mod service;
 pub mod telemetry;
 
-// What lies in crates of its own, under the names that it has here.
+// Modules of the other crates, under the paths that they have in this one.
 pub use oms_core::{domain, import, log, migration, projection, proof};
 pub use oms_embedded as embedded;
 pub use oms_store as store;

@@ -1,9 +1,12 @@
 //! The `oms` binary: everything is in the library.
 
+#![allow(missing_docs, reason = "a binary has no users of its items")]
+
 use std::process::ExitCode;
 
-/// The service allocates much and briefly, on several threads. With the system's allocator about a
-/// tenth of the samples of a profile under load lay in it; what this one saves was not measured apart.
+/// The service allocates often and briefly, on several threads: with the system's allocator about a
+/// tenth of the samples of a profile under load were in it. The gain of this one was not measured
+/// separately.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

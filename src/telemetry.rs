@@ -1,4 +1,4 @@
-//! Logs, and what is done when something panics.
+//! Logging, and the panic hook.
 
 use std::backtrace::Backtrace;
 use std::backtrace::BacktraceStatus;
@@ -14,21 +14,21 @@ use crate::actors::supervision::guard;
 use crate::config::telemetry::{LogFormat, TelemetryConfig};
 use crate::metrics::PANICS;
 
-/// Why the logs could not be set up.
+/// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The level is not understood.
+    /// The level or its directives are malformed.
     #[error("telemetry.log_level: {0}")]
     Level(#[from] tracing_subscriber::filter::ParseError),
-    /// This process has logs already.
+    /// Logging is set up already in this process.
     #[error("logs are set up twice: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Libraries that tell at INFO what we tell ourselves, in our own words.
+/// Libraries that log at INFO what we log ourselves.
 const TALKATIVE: [&str; 1] = ["actix_server"];
 
-/// The level that was asked for; talkative libraries only warn, unless they are named.
+/// The configured level; for [`TALKATIVE`] libraries `warn`, unless the directives name them.
 fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     let mut filter = EnvFilter::try_new(level)?;
     if filter.max_level_hint() > Some(LevelFilter::WARN) {
@@ -47,19 +47,19 @@ fn format(config: &TelemetryConfig, terminal: bool) -> LogFormat {
     })
 }
 
-/// Whether a person reads along: the log goes to a terminal, as text.
+/// Whether a person reads the log: it is text on a terminal.
 pub fn for_people(config: &TelemetryConfig) -> bool {
     let terminal = io::stderr().is_terminal();
     terminal && format(config, terminal) == LogFormat::Text
 }
 
-/// Sends logs to standard error (standard output is for results) and installs the panic hook.
+/// Logs to standard error (standard output is for results) and installs the panic hook.
 pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = filter(&config.log_level)?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // A log that cannot be written, on a full disk say, is no reason to stop: the report of it goes
-        // the same way, and panics when that is closed.
+        // A log that cannot be written, for example on a full disk, is no reason to stop: the
+        // report of the error goes the same way, and panics if that is closed.
         .log_internal_errors(false)
         .with_writer(io::stderr);
     let terminal = io::stderr().is_terminal();
@@ -76,7 +76,7 @@ pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// Names the actor that panicked, tells its guard where, counts, logs. Runs while the thread
+/// Names the actor that panicked, tells its guard where, counts and logs it. Runs while the thread
 /// unwinds, so it must not panic itself.
 fn on_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("no message");

@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 
 use crate::domain::ids::StreamKey;
 
-/// A thread by what runs there.
+/// A thread, by what runs on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ArbiterSlot {
-    /// One of those of the entities.
+    /// One of the entities' threads, by its index.
     Entities(usize),
     /// The writers of the partitions.
     Log,
@@ -34,8 +34,7 @@ impl fmt::Display for ArbiterSlot {
     }
 }
 
-/// Gives the thread that it runs on a name, of which the system keeps 15 bytes: the metrics tell the
-/// processor time of each thread by it.
+/// Names the current thread; Linux keeps 15 bytes. The metrics report processor time by this name.
 fn name_thread(name: &str) {
     let named = std::ffi::CString::new(name).map(|name| nix::sys::prctl::set_name(&name));
     if !matches!(named, Ok(Ok(()))) {
@@ -43,7 +42,6 @@ fn name_thread(name: &str) {
     }
 }
 
-/// See the module.
 pub struct Arbiters {
     entities: Vec<Thread>,
     log: Thread,
@@ -52,7 +50,7 @@ pub struct Arbiters {
     is_stopping: AtomicBool,
 }
 
-/// An arbiter that can be replaced, or taken out for its end to be waited for.
+/// An arbiter that can be replaced. The `Arbiter` is taken out to wait for its end.
 struct Thread(Mutex<(ArbiterHandle, Option<Arbiter>)>);
 
 impl Thread {
@@ -63,7 +61,7 @@ impl Thread {
     fn start(name: impl fmt::Display) -> (ArbiterHandle, Option<Arbiter>) {
         let arbiter = Arbiter::new();
         let name = format!("oms-{name}");
-        // It may have ended already, and needs no name then.
+        // It may have ended already, and then needs no name.
         let _alive = arbiter.spawn_fn(move || name_thread(&name));
         (arbiter.handle(), Some(arbiter))
     }
@@ -74,8 +72,7 @@ impl Thread {
 }
 
 impl Arbiters {
-    /// Starts the arbiters; a running actix `System` is needed. At least one entity arbiter is
-    /// made.
+    /// Starts the arbiters, at least one for entities. An actix `System` must be running.
     pub fn start(entities: usize) -> Self {
         Self {
             entities: (0..entities.max(1))
@@ -96,23 +93,20 @@ impl Arbiters {
         }
     }
 
-    /// Where an entity lives.
     pub fn entity(&self, stream: StreamKey) -> ArbiterSlot {
         // The high half picks the partition, so the low half picks the arbiter.
         ArbiterSlot::Entities((stream.0 as u64 % self.entities.len() as u64) as usize)
     }
 
-    /// The arbiter of a place. It may just have ended.
+    /// The arbiter of a slot. It may just have ended.
     pub fn handle(&self, slot: ArbiterSlot) -> ArbiterHandle {
         self.of(slot).handle()
     }
 
-    /// The arbiter of whoever looks after the others.
     pub fn supervisor(&self) -> ArbiterHandle {
         self.supervisor.handle()
     }
 
-    /// Every place but the supervisor's.
     pub fn slots(&self) -> Vec<ArbiterSlot> {
         let entities = (0..self.entities.len()).map(ArbiterSlot::Entities);
         entities
@@ -120,8 +114,8 @@ impl Arbiters {
             .collect()
     }
 
-    /// Starts the arbiter of a place again if it has ended; whether it had. Only on a thread of the
-    /// actix `System`.
+    /// Restarts the arbiter of a slot if it has ended, and says whether it did. To be called on a
+    /// thread of the actix `System` only.
     pub fn replace_ended(&self, slot: ArbiterSlot) -> bool {
         let mut thread = self.of(slot).0.lock();
         let is_needed = !thread.0.alive() && !self.is_stopping();
@@ -131,17 +125,17 @@ impl Arbiters {
         is_needed
     }
 
-    /// Whether the threads are being ended for good.
+    /// Whether the threads are being stopped for good.
     pub fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
     }
 
-    /// Ends every arbiter, and with them every actor that still runs. Only at shutdown; waits for
-    /// the threads, for one that is held by its actor in vain.
+    /// Stops every arbiter and with it every actor that still runs; only at shutdown. Waits for the
+    /// threads to end, in vain for one that its actor blocks.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
         let others = self.entities.iter().chain([&self.log, &self.background]);
-        // Whoever would look after the others first.
+        // The supervisor first, so that it restarts nothing.
         let threads: Vec<_> = [&self.supervisor].into_iter().chain(others).collect();
         for thread in &threads {
             thread.handle().stop();

@@ -1,5 +1,5 @@
-//! Who has a message in hand: the one who waits for its answer, or already the one who works on it.
-//! Decides, when time is up, whether it is certain that nothing was done.
+//! Decides, when a caller's deadline passes, whether it is certain that nothing was done: a message
+//! is either withdrawn by its sender or begun by its receiver, never both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -8,7 +8,7 @@ const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
-/// See the module. Both sides hold a clone.
+/// Shared by sender and receiver, each with a clone.
 #[derive(Debug, Clone, Default)]
 pub struct Claim(Arc<AtomicU8>);
 
@@ -19,22 +19,22 @@ impl Claim {
             .is_ok()
     }
 
-    /// Begins the work; false when whoever waited has withdrawn it, and then it MUST NOT be done.
+    /// Claims the message for work. False if the sender has withdrawn it: then the work MUST NOT be
+    /// done.
     pub fn begin(&self) -> bool {
         self.step(WAITING, BEGUN) || self.0.load(Ordering::Acquire) == BEGUN
     }
 
-    /// The work turned out not to have been begun: nothing of it was done.
+    /// Releases the message: nothing of the work was done after all.
     pub fn put_back(&self) {
         self.step(BEGUN, WAITING);
     }
 
-    /// Takes the message back. True: nothing of it was done, and nothing will be.
+    /// Withdraws the message. True if nothing of it was done, nor ever will be.
     pub fn withdraw(&self) -> bool {
         self.step(WAITING, WITHDRAWN)
     }
 
-    /// Whether it was taken back.
     pub fn is_withdrawn(&self) -> bool {
         self.0.load(Ordering::Acquire) == WITHDRAWN
     }

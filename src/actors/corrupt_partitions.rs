@@ -1,5 +1,5 @@
-//! Partitions that a tailer cannot read on in because the log is damaged there. They wait, and are
-//! tried again ever more seldom; the others go on, and what is whole before the damage is taken in.
+//! Partitions in which a tailer cannot read on because the log is damaged there. They are retried
+//! at growing intervals while the other partitions go on; what precedes the damage is applied.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,13 +12,12 @@ use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::Halts;
 
-/// Pauses between two tries: whoever puts a damaged object right is seen within a minute.
+/// Pauses between two attempts: a repaired object is noticed within a minute.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// See the module.
 #[derive(Debug)]
 pub struct CorruptPartitions {
-    /// Who cannot read, as a metric's label.
+    /// The reader's name, as a metric's label.
     reader: &'static str,
     halts: Halts,
     held: BTreeMap<PartitionId, Held>,
@@ -31,7 +30,7 @@ struct Held {
 }
 
 impl CorruptPartitions {
-    /// Nothing is known to be damaged; what is found to be is told to `halts` as well.
+    /// No partition is known to be damaged; damage found later is reported to `halts` as well.
     pub fn new(reader: &'static str, halts: Halts) -> Self {
         Self {
             reader,
@@ -40,12 +39,13 @@ impl CorruptPartitions {
         }
     }
 
-    /// Whether a read failed because what is stored is damaged, not because it could not be had.
+    /// Whether a read failed because the stored object is damaged, rather than because it could not
+    /// be fetched.
     pub fn is_damage(error: &StoreError) -> bool {
         error.kind == StoreErrorKind::Corrupt
     }
 
-    /// Whether a partition waits.
+    /// Whether a partition is not to be tried at `now`.
     pub fn holds(&self, partition: PartitionId, now: Instant) -> bool {
         self.held
             .get(&partition)
@@ -71,7 +71,7 @@ impl CorruptPartitions {
     /// A partition was read on.
     pub fn goes_on(&mut self, partition: PartitionId) {
         let held = self.held.remove(&partition).is_some();
-        // An incarnation before this one may have said so.
+        // A previous incarnation of the reader may have reported it.
         if self.halts.goes_on(self.reader, Some(partition)) || held {
             let reader = self.reader;
             tracing::info!(%partition, "the {reader} goes on in partition {partition}");

@@ -1,6 +1,6 @@
-//! Partitions that a tailer must not go on with, because what it has taken in is not of this log:
-//! another bucket's, or of an end that the log has lost. They wait and are looked at again; the
-//! others go on.
+//! Partitions that a tailer must not continue, because what it has applied is not of this log: it
+//! came from another bucket, or from an end that this log has lost. They are checked again at
+//! growing intervals; the other partitions go on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,9 @@ use crate::log::identity::Foreign;
 use crate::store::alarms::{Alarms, CopyKind};
 use crate::store::backoff::Backoff;
 
-/// Pauses between two looks: whoever puts the log or the copy right is seen within seconds.
+/// Pauses between two checks: a repaired log or copy is noticed within seconds.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-/// See the module.
 #[derive(Debug)]
 pub struct Halted {
     copy: CopyKind,
@@ -29,22 +28,21 @@ struct Held {
 }
 
 impl Halted {
-    /// Nothing is halted.
     pub fn new(copy: CopyKind) -> Self {
         let held = BTreeMap::new();
         Self { copy, held }
     }
 
-    /// Whether a partition waits.
+    /// Whether a partition is not to be tried at `now`.
     pub fn holds(&self, partition: PartitionId, now: Instant) -> bool {
         self.held
             .get(&partition)
             .is_some_and(|held| held.until > now)
     }
 
-    /// What a partition's copy has taken in is not of this log. That the log ends too early is told
-    /// only when it is seen again: a process that has not heard of a hand-off yet looks for the end
-    /// in the place that no longer leads.
+    /// Notes that a partition's copy is not of this log. A log that ends too early is reported only
+    /// when it is seen twice: a process that does not know of a hand-off yet looks for the end in
+    /// the store that no longer leads.
     pub fn note(
         &mut self,
         alarms: &Alarms,
@@ -70,7 +68,7 @@ impl Halted {
         }
     }
 
-    /// A partition's copy is of this log.
+    /// Notes that a partition's copy is of this log.
     pub fn goes_on(&mut self, alarms: &Alarms, partition: PartitionId) {
         if self.held.remove(&partition).is_some() {
             alarms.clear(self.copy, partition);

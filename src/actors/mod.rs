@@ -11,8 +11,7 @@
 //! | [`migration_mode`] | one per process | which stage each partition is in; switches | reads rows and control records; switches are recorded |
 //!
 //! Policies are in [`supervision::policy`], limits in each actor's file. A write walks through
-//! [`aggregate::registry`] → [`aggregate`] → [`event_store`], and nothing of it
-//! walks back but the verdict.
+//! [`aggregate::registry`] → [`aggregate`] → [`event_store`], and only the outcome comes back.
 
 pub mod aggregate;
 pub mod arbiters;
@@ -24,7 +23,7 @@ mod halted;
 pub mod import;
 pub mod migration_mode;
 pub mod mirror;
-pub mod mirrors;
+pub mod mirror_progress;
 pub mod outbox;
 pub mod projection;
 pub mod relay;

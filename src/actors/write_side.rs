@@ -1,5 +1,5 @@
-//! Puts the write side together: writers of all partitions, the copies, the stages, the write path.
-//! Used by `boot` and by tests, so both run the same wiring.
+//! Starts everything on the write path: the writers of all partitions, the copies, the stages. Used
+//! by `boot` and by tests, so that both run the same wiring.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,7 +17,7 @@ use super::migration_mode::{
     Verifications, Walker, start as start_migration_mode,
 };
 use super::mirror::{self, MirrorDeps, Throttle};
-use super::mirrors::Mirrors;
+use super::mirror_progress::Mirrors;
 use super::supervision::handle::Handle;
 use super::supervision::supervisor::Supervisor;
 use super::write_stats::WriteStats;
@@ -39,32 +39,24 @@ use crate::store::ports::migration_table::MigrationTable;
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::ports::transport::TopicNames;
 
-/// How often PostgreSQL is looked at for news of the stages, without a reason.
+/// How often PostgreSQL is asked for news of the stages without a reason.
 const POLL: Duration = Duration::from_millis(250);
 
-/// What the write side needs.
 pub struct WriteSideDeps {
-    /// The log.
     pub log: Arc<LogReader>,
-    /// How the writers work.
     pub event_store: EventStoreSettings,
-    /// How often snapshots are taken.
     pub snapshot_every: SnapshotEvery,
-    /// The topics' names.
     pub topics: TopicNames,
-    /// What moving between the stages needs; without it S3 leads, always.
+    /// What the migration needs; without it S3 always leads.
     pub migration: Option<MigrationSetup>,
-    /// Stamps events and objects.
     pub clock: Arc<dyn Clock>,
-    /// Where background work runs.
     pub io: IoRuntime,
-    /// Where it is told what does not go on.
     pub halts: Halts,
 }
 
-/// What moving between the stages needs.
+/// What the migration between the stages needs.
 pub struct MigrationSetup {
-    /// The rows and the switches.
+    /// The migration rows and the switches in PostgreSQL.
     pub table: Arc<dyn MigrationTable>,
     /// The stage of a new store.
     pub initial: Option<StageKind>,
@@ -72,39 +64,33 @@ pub struct MigrationSetup {
     pub unread: UnreadBucket,
     /// The bucket, to be probed.
     pub objects: Arc<dyn ObjectStore>,
-    /// How S3's calls went.
+    /// Success of the calls to S3.
     pub s3_health: Arc<Health>,
     /// How far the relay is.
     pub delivery: Arc<dyn DeliveryStore>,
-    /// What was proved.
+    /// Records of verifications.
     pub verifications: Arc<dyn Verifications>,
-    /// What the gates ask.
+    /// Thresholds of the gates.
     pub gates: GateSettings,
-    /// What leads back.
+    /// When the guardrail leads partitions back by itself, and on which budgets.
     pub guardrail: GuardrailSettings,
-    /// How long a hand-off may take.
+    /// How long a hand-off may take before it is undone.
     pub handoff_timeout: Duration,
-    /// Events a second and partition at which history is copied; 0 is without limit.
+    /// Events per second and partition at which history is copied; 0: no limit.
     pub backfill_rate: u64,
-    /// This process, among those that drive switches.
+    /// This process's name among those that drive switches.
     pub node: String,
 }
 
-/// The running write side.
 pub struct WriteSide {
-    /// What every entity needs.
     pub entities: Arc<EntityDeps>,
-    /// Where appends go.
     pub writer: LogWriter,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
-    /// How fast history is copied.
     pub throttle: Arc<Throttle>,
-    /// Where the partitions stand.
     pub registry: Arc<PartitionRegistry>,
-    /// The switch this process drives or drove last.
+    /// The switch that this process drives or drove last.
     pub switches: watch::Receiver<Option<Switch>>,
-    /// Owns the stages.
     pub migration_mode: Handle<MigrationModeActor>,
 }
 

@@ -1,5 +1,5 @@
-//! How writes fare, second by second, held against the budgets of a young stage: what every command
-//! came to is told here, and the MigrationModeActor asks once a second what to make of it.
+//! Statistics of writes by the second, to check the budgets of a young stage: every command's
+//! outcome is counted here, and the MigrationModeActor asks once a second for a judgement.
 
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::error::CallError;
 use crate::migration::guardrail::{Guardrail, GuardrailSettings, Judgement};
 
-/// See the module.
 pub struct WriteStats {
     origin: Instant,
     settings: GuardrailSettings,
@@ -17,7 +16,7 @@ pub struct WriteStats {
 }
 
 impl WriteStats {
-    /// Nothing happened yet; the stage found at the start counts as young.
+    /// Nothing counted yet; the stage found at the start counts as young.
     pub fn new(settings: GuardrailSettings) -> Self {
         Self {
             origin: Instant::now(),
@@ -30,8 +29,8 @@ impl WriteStats {
         self.origin.elapsed().as_secs()
     }
 
-    /// A command was answered after `elapsed`. What the domain refuses, and what a limit turns away
-    /// before anything is done, says nothing about the stores.
+    /// Counts a command answered after `elapsed`. Refusals by the domain or by a limit are left
+    /// out: they say nothing about the stores.
     pub fn command(&self, elapsed: Duration, failure: Option<&CallError>) {
         if matches!(
             failure,
@@ -43,19 +42,19 @@ impl WriteStats {
         self.guardrail.lock().write(now, elapsed, failure.is_some());
     }
 
-    /// Reads differed between the stores.
+    /// Counts reads that differed between the stores.
     pub fn divergent(&self, count: u64) {
         let now = self.now();
         self.guardrail.lock().divergent(now, count);
     }
 
-    /// A stage begins.
+    /// Starts again: a new stage begins.
     pub fn begin_anew(&self) {
         let now = self.now();
         *self.guardrail.lock() = Guardrail::new(self.settings, now);
     }
 
-    /// What is to be made of the last seconds; to be asked once a second.
+    /// Judges the last seconds; to be asked once a second.
     pub fn judge(&self) -> Judgement {
         let now = self.now();
         self.guardrail.lock().judge(now)

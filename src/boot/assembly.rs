@@ -1,4 +1,4 @@
-//! From adapters to actors to use cases.
+//! Wires adapters, actors and use cases together.
 
 use std::sync::Arc;
 
@@ -45,27 +45,21 @@ use crate::store::ports::audit_table::AuditTable;
 use crate::store::ports::delivery::DeliveryStore;
 use crate::store::ports::read_model::ReadModel;
 
-/// The running service.
 pub struct Running {
-    /// The use cases.
     pub service: Arc<Service>,
-    /// The event store.
     pub store: LogWriter,
-    /// The outbox's leases.
+    /// The outbox, whose leases are released at shutdown.
     pub delivery: Arc<dyn DeliveryStore>,
-    /// What is recorded of orders and refusals.
+    /// Records orders and refusals.
     pub audit: Arc<AuditTrail>,
-    /// The producer.
     pub kafka: Arc<KafkaTransport>,
-    /// Looks after the actors.
     pub supervisor: Supervisor,
-    /// This process's name among those that publish.
+    /// This process's name among the relays.
     pub node: String,
-    /// What runs at intervals; ended at shutdown.
+    /// Periodic tasks; aborted at shutdown.
     pub housekeeping: Vec<JoinHandle<()>>,
 }
 
-/// Starts everything.
 pub fn start(
     config: &Config,
     stores: Stores,
@@ -190,7 +184,8 @@ pub fn start(
     let appender = Arc::new(write_side.writer.clone());
     match imports::importer(config, stores.postgres.clone(), appender, &io) {
         Ok(importer) => backfills.push(Arc::new(Imports { importer })),
-        // Addresses were checked with the configuration; everything else works without.
+        // Addresses were checked with the configuration; the rest of the service works without
+        // imports.
         Err(error) => tracing::error!(%error, "no source can be imported"),
     }
     let audit_table: Arc<dyn AuditTable> = Arc::new(PostgresAudit::new(stores.postgres.clone()));

@@ -1,5 +1,5 @@
-//! What `backfill` means: of our own log, the history that the other store lacks; of a configured
-//! source, the events of somebody else's PostgreSQL event store.
+//! The runners of `backfill`: of our own log, copies the history that the other store lacks; of a
+//! configured source, imports the events of another program's PostgreSQL event store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::actors::event_store::LogWriter;
 use crate::actors::import::{ImportRefused, Importer, StartImport};
 use crate::actors::mirror::Throttle;
 use crate::actors::mirror::copier::{copy_some, prove_end};
-use crate::actors::mirrors::Mirrors;
+use crate::actors::mirror_progress::Mirrors;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
 use crate::import::progress::ImportState;
@@ -24,7 +24,7 @@ use crate::migration::job::{JobKind, JobProgress};
 use crate::migration::stage::StageKind;
 use crate::store::error::{StoreError, StoreErrorKind};
 
-/// How often it is told how far a backfill is, while somebody else does the work.
+/// How often progress is published while the mirror or the importer does the work.
 const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default, Deserialize)]
@@ -39,19 +39,19 @@ struct Parameters {
     restart: bool,
 }
 
-/// Copies to S3 what it lacks of PostgreSQL's history. In `dual_write` the mirror does the work, and
-/// this paces and watches it; in `legacy` it copies ahead, so that less is left for the mirror.
+/// Copies to S3 what it lacks of PostgreSQL's history. In `dual_write` the mirror copies, and this
+/// sets its pace and watches it; in `legacy` this copies ahead, so that less is left for the
+/// mirror.
 pub struct History {
-    /// Where partitions stand.
     pub writer: LogWriter,
     /// How far the mirror is.
     pub mirrors: Arc<Mirrors>,
-    /// Its throttle.
+    /// The mirror's throttle.
     pub throttle: Arc<Throttle>,
 }
 
-/// What was copied since the job began or went on; while the mirror does it, of all partitions that
-/// it copies.
+/// Events copied since the job began or resumed; while the mirror copies, those of all its
+/// partitions.
 #[derive(Debug, Default, Serialize)]
 struct Copied {
     commits: u64,
@@ -85,13 +85,13 @@ impl History {
         }
     }
 
-    /// The stage of a partition while PostgreSQL leads it; after that nothing is to be copied to S3.
+    /// The stage of a partition while PostgreSQL leads it; once S3 leads, nothing is copied to S3.
     fn stage_of(&self, partition: PartitionId) -> Option<StageKind> {
         let stage = self.writer.state_of(partition)?.kind()?;
         (stage.lead() == Lead::Postgres).then_some(stage)
     }
 
-    /// One step of a partition: how far S3 is then, and how many events were copied for it.
+    /// One step of a partition: returns how far S3 is afterwards and how many events were copied.
     async fn step(
         &self,
         partition: PartitionId,
@@ -109,7 +109,7 @@ impl History {
         copy_some(log, partition, Lead::S3, at, self.head(partition)).await
     }
 
-    /// Lets a partition go on by one step, if it has not everything; answers what was copied.
+    /// Copies one step of a partition if S3 lacks something; returns how much was copied.
     async fn advance(
         &self,
         partition: PartitionId,
@@ -213,9 +213,7 @@ impl History {
     }
 }
 
-/// Imports a configured source.
 pub struct Imports {
-    /// The importer.
     pub importer: Importer,
 }
 

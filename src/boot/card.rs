@@ -1,5 +1,5 @@
-//! What a person meets on the terminal when the service is ready: where everything is, who leads,
-//! and which command to try next.
+//! The card on the terminal when the service is ready: addresses, who leads, and a command to try
+//! next.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::http::HttpState;
 use crate::log::lead::Lead;
 use crate::service::migration::MigrationReport;
 
-/// How often it is asked whether the service is ready.
+/// How often to check whether the service is ready.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// After so long it is said what is still waited for.
+/// After so long it is printed what the start still waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where everything is.
+/// Addresses for the card.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// Base URL of the API.
@@ -42,10 +42,10 @@ pub async fn show(places: Places, state: web::Data<HttpState>, begun: Instant) {
     print(&format!("\n{card}\n"));
 }
 
-/// To where the log goes.
+/// Prints to standard error, where the log goes.
 fn print(text: &str) {
     if let Err(error) = writeln!(io::stderr(), "{text}") {
-        // The terminal is gone, and with it whoever would have read it.
+        // The terminal is gone; nobody can read it.
         tracing::debug!(%error, "the card could not be shown");
     }
 }

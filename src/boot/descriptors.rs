@@ -1,13 +1,13 @@
-//! How many files this process may have open. Connections of strangers must not take the descriptors
-//! with which the stores are reached, or nothing could be written while they are open.
+//! Limits the connections by the number of files that this process may open. Clients' connections
+//! must leave descriptors for the stores, or nothing could be written while they are open.
 
 use anyhow::{Context, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// What the process itself takes: threads' queues and timers, listeners, the log, files of the data
-/// directory, and room for what is open for a moment only.
+/// Used by the process itself: threads' queues and timers, listeners, the log, files of the data
+/// directory, and files that are open for a moment.
 const BASE: u64 = 96;
 
 /// Connections to Kafka's brokers, librdkafka's own, and those of the in-process broker.
@@ -16,10 +16,10 @@ const KAFKA: u64 = 48;
 /// Connections to S3 at once: puts of all partitions, reads, copies.
 const S3: u64 = 64;
 
-/// The embedded S3 has the other end of each, and a file of its own for it.
+/// The embedded S3 has the other end of each connection, and a file of its own for it.
 const EMBEDDED_S3: u64 = 3 * S3;
 
-/// Fewer connections than this would serve nobody.
+/// A service with fewer connections than this would be of no use.
 const FEWEST_CONNECTIONS: u64 = 16;
 
 /// Raises the soft limit to the hard one, and lowers `http.max_connections` to what that leaves.
@@ -70,8 +70,8 @@ fn reserve(config: &Config) -> u64 {
     BASE + s3 + KAFKA + config.postgres.max_connections as u64
 }
 
-/// How many connections there is room for. Each takes one descriptor, but no more than three
-/// quarters of all go to them: nobody knows every use of the rest.
+/// How many connections there is room for. Each takes one descriptor, but at most three quarters of
+/// all are given to them: not every other use is known.
 fn connections(limit: u64, reserve: u64) -> Option<usize> {
     let left = limit.saturating_sub(reserve).min(limit / 4 * 3);
     let left = (left >= FEWEST_CONNECTIONS).then_some(left)?;

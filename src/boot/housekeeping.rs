@@ -1,4 +1,4 @@
-//! What runs at coarse intervals for as long as the process does.
+//! Tasks that run at coarse intervals as long as the process does.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,21 +18,20 @@ use crate::store::adapters::postgres::Postgres;
 use crate::store::disk_space::DiskSpace;
 use crate::store::io_runtime::IoRuntime;
 
-/// How often sizes are measured: as often as Prometheus usually looks.
+/// How often sizes are measured: about as often as Prometheus scrapes.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the room on the disk is measured: what a fast disk takes meanwhile is well below the
-/// reserve.
+/// How often free disk space is measured: a fast disk fills much less than the reserve meanwhile.
 const MEASURE_ROOM_EVERY: Duration = Duration::from_millis(500);
 
-/// Measures the room on the disk of `dir` from now on.
+/// Starts to measure the free space on the disk of `dir`.
 pub fn watch_room(io: &IoRuntime, room: Arc<DiskSpace>, dir: PathBuf) -> JoinHandle<()> {
     io.spawn(async move {
         let mut ticks = interval(MEASURE_ROOM_EVERY);
         loop {
             ticks.tick().await;
             let (room, dir) = (room.clone(), dir.clone());
-            // A disk that hangs must not hold a thread of everybody's.
+            // On a thread of its own, because a disk may hang.
             let measured = tokio::task::spawn_blocking(move || measure_room(&room, &dir));
             if let Err(error) = measured.await {
                 tracing::error!(%error, "the room on the disk is not measured");
@@ -41,7 +40,7 @@ pub fn watch_room(io: &IoRuntime, room: Arc<DiskSpace>, dir: PathBuf) -> JoinHan
     })
 }
 
-/// Measures it once.
+/// Measures the free space once.
 pub fn measure_room(room: &DiskSpace, dir: &Path) {
     let free = match free_bytes(dir) {
         Ok(free) => free,
@@ -64,7 +63,7 @@ pub fn measure_room(room: &DiskSpace, dir: &Path) {
     }
 }
 
-/// Lets go of idle entities; looks a few times within `idle_after`.
+/// Releases idle entities, several times within `idle_after`.
 pub fn sweep<A: Aggregate + Unpin>(
     io: &IoRuntime,
     registry: Registry<A>,
@@ -91,7 +90,7 @@ pub fn sweep_caches(io: &IoRuntime, service: Arc<Service>, idle_after: Duration)
     })
 }
 
-/// Keeps the last hour of the metrics.
+/// Keeps samples of the metrics for the last hour.
 pub fn sample_metrics(io: &IoRuntime, recent: Arc<Recent>, exporter: Exporter) -> JoinHandle<()> {
     io.spawn(async move {
         let mut ticks = interval(EVERY);
@@ -103,7 +102,7 @@ pub fn sample_metrics(io: &IoRuntime, recent: Arc<Recent>, exporter: Exporter) -
     })
 }
 
-/// Exports the sizes of the event store and of the pool to PostgreSQL.
+/// Exports the sizes of the event store and of the PostgreSQL pool.
 pub fn measure_store(io: &IoRuntime, store: LogWriter, postgres: Postgres) -> JoinHandle<()> {
     io.spawn(async move {
         let mut ticks = interval(MEASURE_EVERY);
@@ -111,7 +110,7 @@ pub fn measure_store(io: &IoRuntime, store: LogWriter, postgres: Postgres) -> Jo
             ticks.tick().await;
             postgres.measure();
             let sizes = store.sizes();
-            // The bytes of some partitions would be taken for those of all.
+            // The sum over some partitions would be taken for the sum over all.
             if store.is_open() {
                 let stored = sizes.iter().map(|p| p.stored_bytes).sum();
                 metrics::stored_bytes(store.log().bucket(), stored);

@@ -1,4 +1,4 @@
-//! What the configuration means to the HTTP server.
+//! The HTTP server's settings from the configuration.
 
 use crate::config::Config;
 use crate::config::auth::TokenRole;
@@ -6,7 +6,6 @@ use crate::config::roles::Role;
 use crate::embedded::Endpoints;
 use crate::http::{About, HttpSettings, Roles, TlsFiles, Token};
 
-/// How the API is served.
 pub fn settings(config: &Config) -> HttpSettings {
     let http = &config.http;
     let tls = match (&http.tls_cert, &http.tls_key) {
@@ -38,7 +37,7 @@ pub fn settings(config: &Config) -> HttpSettings {
     }
 }
 
-/// What this process is, for whoever asks.
+/// What the API says about this process.
 pub fn about(config: &Config, embedded: &Endpoints, node: String, partitions: u16) -> About {
     let own = embedded.s3.as_ref().map(|s3| s3.endpoint.clone());
     About {
@@ -60,11 +59,11 @@ pub fn about(config: &Config, embedded: &Endpoints, node: String, partitions: u1
     }
 }
 
-/// Who may do what.
+/// The configured tokens with their roles.
 pub fn tokens(config: &Config) -> Vec<Token> {
     let known = config.auth.tokens.iter();
     known
-        // A hash that is not one was refused when the configuration was checked.
+        // Malformed hashes were refused when the configuration was checked.
         .filter_map(|t| {
             Some(Token {
                 name: t.name.as_str().into(),

@@ -1,4 +1,4 @@
-//! Imports of other people's events: from `[migration.sources]` to a handle.
+//! The importer of the sources in `[migration.sources]`.
 
 use std::sync::Arc;
 
@@ -15,9 +15,8 @@ use crate::store::error::StoreError;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
 
-/// The importer of every configured source; nothing is connected to before an import is started.
-/// `own` is our database, for checkpoints and parked rows. Fails only on an address that cannot be
-/// one.
+/// The importer of every configured source. Connects to a source only when its import is started.
+/// `own` is our database, for checkpoints and parked rows. Fails only on a malformed address.
 pub fn importer(
     config: &Config,
     own: Postgres,

@@ -1,4 +1,4 @@
-//! The jobs of the migration on their adapters, and what the gates learn from them.
+//! Wires the migration's jobs to their adapters, and their results to the gates.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use crate::store::error::StoreError;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::ports::job_table::JobTable;
 
-/// Puts the jobs together; `more` are the runners for backfill. They begin to be taken over with
-/// [`Jobs::watch`].
+/// Builds the jobs; `more` are the runners for backfill. Unfinished jobs are taken over once
+/// [`Jobs::watch`] runs.
 pub fn jobs(
     config: &Config,
     stores: &Stores,
@@ -65,9 +65,9 @@ pub fn jobs(
     })
 }
 
-/// As recorded, unless the log knows better: a database that was restored from a backup may say that
-/// PostgreSQL leads what was handed over since. Until that is put right, nobody is said to lead, so
-/// that a repair takes neither place for the copy.
+/// The recorded states, unless the log contradicts them: a database restored from a backup may say
+/// that PostgreSQL leads a partition that was handed over since. Until that is corrected the leader
+/// counts as unknown, so that a repair takes neither store for the copy.
 struct ConfirmedStates {
     recorded: RowStates,
     store: LogWriter,
@@ -81,25 +81,24 @@ impl RecordedStates for ConfirmedStates {
             if partition.0 >= self.store.log().partitions() {
                 continue;
             }
-            let heard = self.store.known_leadership(*partition).flatten();
-            state.steady &= heard.is_none_or(|heard| heard.epoch <= state.epoch);
+            let known = self.store.known_leadership(*partition).flatten();
+            state.steady &= known.is_none_or(|known| known.epoch <= state.epoch);
         }
         Ok(states)
     }
 }
 
-/// Two clocks that are kept do not differ more.
+/// Two synchronised clocks differ by less.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(60);
 
-/// What the jobs prove, for the gates.
+/// The results of verification jobs, for the gates.
 pub struct RecordedVerifications {
     table: PostgresJobs,
-    /// Most commits that a verification may have found to be still without a copy.
+    /// Commits without a copy that a verification may have found at most.
     max_lag: u64,
 }
 
 impl RecordedVerifications {
-    /// As recorded in this database.
     pub fn new(postgres: Postgres, max_lag: u64) -> Self {
         Self {
             table: PostgresJobs::new(postgres),
@@ -114,7 +113,7 @@ fn report_of(job: &Job) -> Result<VerifyReport, StoreError> {
         .map_err(|e| StoreError::corrupt("postgres", "last verification", e.to_string()))
 }
 
-/// Streams that differ; at least one where anything does.
+/// Streams that differ; at least one if anything does.
 fn divergent(job: &Job) -> Result<u64, StoreError> {
     let report = report_of(job)?;
     Ok(match report.clean {
@@ -129,12 +128,12 @@ impl Verifications for RecordedVerifications {
         let Some(full) = self.table.latest_full_verification().await? else {
             return Ok(None);
         };
-        // What was not there to be compared is not proved: at most a tenth, and few.
+        // What was missing was not compared: at most a tenth, and few commits, may be.
         let report = report_of(&full)?;
         if report.unmirrored > self.max_lag.min(report.objects / 10) {
             return Ok(None);
         }
-        // A younger one that looked at less may have found more.
+        // A younger verification that compared less may have found more.
         let last = self.table.latest(JobKind::Verify, Some(JobState::Done));
         let found = match last.await? {
             Some(last) => divergent(&last)?.max(divergent(&full)?),
@@ -142,8 +141,8 @@ impl Verifications for RecordedVerifications {
         };
         let ended = full.ended.unwrap_or(full.begun);
         let age = SystemClock.now().duration_since(ended);
-        // PostgreSQL's clock may be a little ahead of ours. Much further ahead one of them has leapt,
-        // and nobody knows how old the proof is.
+        // PostgreSQL's clock may be a little ahead of ours. If it is much further ahead, one of
+        // them has jumped and the age of the proof is unknown.
         if age < -CLOCKS_DIFFER {
             return Ok(None);
         }

@@ -1,6 +1,7 @@
-//! Who led each partition when this node ran last, in a file of the data directory: outside of both
-//! stores, so that a database restored from before a hand-off does not lead by its old row while the
-//! bucket, which knows better, is away. Derived; without it the row alone has to prove itself.
+//! Who led each partition when this node last ran, kept in a file of the data directory, outside
+//! both stores. With it a database that was restored from before a hand-off does not lead by its
+//! old row while the bucket is unavailable. Derived: without it the row alone has to be trusted or
+//! proved.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,8 +22,7 @@ const FILE: &str = "leads.json";
 
 type Leads = BTreeMap<PartitionId, Leadership>;
 
-/// What was noted. A file that cannot be read as what it should be is an error: it may be the only
-/// one that knows.
+/// Reads the file. A file that cannot be parsed is an error: it may be the only record.
 pub fn load(data_dir: &Path) -> anyhow::Result<Leads> {
     let path = data_dir.join(FILE);
     match fs::read(&path) {
@@ -54,7 +54,7 @@ fn save(path: &Path, leads: &Leads) -> io::Result<()> {
     }
 }
 
-/// Notes every change of the lead, as long as it is not ended.
+/// Saves every change of the lead, until it is dropped.
 pub fn keep(
     io: &IoRuntime,
     data_dir: &Path,

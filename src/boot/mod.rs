@@ -1,11 +1,11 @@
-//! The composition root: the one place that knows every part. Puts the service together from its
-//! configuration, runs it until it is told to stop, and takes it apart in order.
+//! The composition root: the only module that knows every part. Builds the service from its
+//! configuration, runs it until it is told to stop, and shuts it down in order.
 //!
 //! * [`stores`]: addresses → adapters in their decorators
 //! * [`assembly`]: adapters → actors → use cases
 //! * [`http`]: the HTTP server's settings; [`descriptors`]: how many files may be open
 //! * [`jobs`]: the jobs of the migration
-//! * [`card`]: what a person is shown when all of it is ready
+//! * [`card`]: what a terminal shows when the service is ready
 //! * [`shutdown`]: when to stop, and in which order
 
 mod assembly;
@@ -41,15 +41,14 @@ use crate::store::io_runtime::IoRuntime;
 use crate::store::ports::object_store::IMMUTABLE;
 use crate::store::ports::transport::TopicNames;
 
-/// Threads of the I/O runtime: they wait more than they work, and two keep one slow poll from
-/// stalling everyone else's.
+/// Threads of the I/O runtime: they mostly wait; with two, one slow poll does not stall all others.
 const IO_THREADS: usize = 2;
 
-/// Runs the service until it is told to stop; the exit code says why it ended: 0 when asked to,
+/// Runs the service until it is told to stop. The exit code is 0 when it was asked to,
 /// [`crate::actors::supervision::policy::EXIT_ESCALATED`] when an actor failed beyond its limit.
 pub fn serve(mut config: Config) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
-    // Before anything is opened, and before the embedded PostgreSQL inherits it.
+    // Before anything is opened, and before the embedded PostgreSQL inherits the limit.
     descriptors::provide(&mut config)?;
     let stack = start_embedded(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -60,7 +59,8 @@ pub fn serve(mut config: Config) -> anyhow::Result<ExitCode> {
         .context("cannot start the I/O runtime")?;
     let io = IoRuntime::new(runtime.handle().clone());
     let ending = actix::System::new().block_on(run(&config, &stack, io, begun))?;
-    // A call that does not end must not keep the process: its outcome is settled at the next start.
+    // A call that does not return must not keep the process: its outcome is settled at the next
+    // start.
     runtime.shutdown_timeout(shutdown::IO_PATIENCE);
     stack.stop();
     Ok(ending.exit_code())
@@ -106,7 +106,7 @@ async fn run(
     begun: Instant,
 ) -> anyhow::Result<Ending> {
     let metrics = crate::metrics::install().context("cannot install the metrics")?;
-    // Before anything takes part in the log: a port that is taken is the commonest mistake.
+    // Checked before anything takes part in the log: a port in use is the commonest mistake.
     drop(
         std::net::TcpListener::bind((config.http.host.as_str(), config.http.port)).with_context(
             || format!("cannot listen on {}:{}", config.http.host, config.http.port),
@@ -147,8 +147,8 @@ async fn run(
     Ok(ending)
 }
 
-/// Says where everything is: in `endpoints.json` for programs, which may read the bucket with what
-/// stands there and not change it; in the log, where nobody is shown the card; and to the caller.
+/// Announces the addresses: in `endpoints.json` for programs, with keys that can read the bucket
+/// but not change it; in the log where no card is shown; and to the caller.
 fn announce(
     config: &Config,
     stack: &EmbeddedStack,
@@ -199,7 +199,7 @@ fn announce(
     Ok(places)
 }
 
-/// Where the parts are, for people: none of it is a secret.
+/// The addresses of the parts, for the card; without secrets.
 fn places(config: &Config, embedded: &EmbeddedEndpoints) -> Vec<(&'static str, String)> {
     let named = [
         embedded.s3.as_ref().map(|s3| s3.endpoint.clone()),
@@ -216,7 +216,7 @@ fn places(config: &Config, embedded: &EmbeddedEndpoints) -> Vec<(&'static str, S
         .collect()
 }
 
-/// Host and port of a connection string; nothing else of it is for everybody's eyes.
+/// Host and port of a connection string, without the credentials.
 fn host_of(url: &str) -> Option<String> {
     let url = url::Url::parse(url).ok()?;
     Some(format!(

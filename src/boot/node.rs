@@ -1,7 +1,7 @@
-//! This process's name among those that share the work. It stays the same over restarts on the same
-//! data directory, which only one process may use at a time, so a process that was killed takes
-//! its own leases up again at once and does not wait for them to expire. Without a data directory a
-//! process has a name of its own, and its successor waits.
+//! This process's name among those that share partitions by lease. It stays the same over restarts
+//! on the same data directory, which only one process may use at a time, so a process that was
+//! killed takes its own leases again at once, without waiting for them to expire. Without a data
+//! directory every process has a new name, and its successor waits.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use crate::embedded::private;
 
 const FILE: &str = "node-id";
 
-/// The name kept in the data directory; made on first use, and anew if it is damaged.
+/// The name stored in the data directory; created on first use, and again if it is damaged.
 pub fn name(data_dir: Option<&Path>) -> anyhow::Result<String> {
     let Some(data_dir) = data_dir else {
         return Ok(new_uuid().to_string());

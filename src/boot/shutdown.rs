@@ -1,6 +1,6 @@
-//! When the service stops, and in which order: no new requests; requests in flight end; the tailers
-//! end; the index is checkpointed; leases are given up; the producer is closed; the threads end. Whatever does
-//! not end in time is left to the next start, which settles it.
+//! When the service stops and in which order: no new requests; requests in flight end; the tailers
+//! end; the index is checkpointed; leases are given up; the producer is closed; the threads end.
+//! What does not end in time is settled by the next start.
 
 use std::fmt;
 use std::io;
@@ -23,32 +23,32 @@ use crate::http::HttpLimits;
 /// How long calls on the I/O runtime may take to end at exit.
 pub const IO_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long one step of an orderly end may take.
+/// How long one step of an orderly shutdown may take.
 const STEP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the audit trail may take to come into its table: it is in the log already.
+/// How long the audit trail may take to write its last entries to its table; the log has them
+/// already.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How much longer than the server itself the step of stopping it waits.
+/// How much longer than the server's own limit the step of stopping it may take.
 const STEP_MARGIN: Duration = Duration::from_secs(1);
 
-/// How often to look whether actors that were told to end have ended.
+/// How often to check whether actors that were told to end have ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// The same after an actor failed beyond its limit: the orchestrator is to start afresh soon.
+/// [`STEP_PATIENCE`] after an actor failed beyond its limit: the orchestrator is to restart the
+/// process soon.
 const ESCALATED_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why the service ends.
 #[derive(Debug, Clone)]
 pub enum Ending {
-    /// SIGTERM or SIGINT.
+    /// By SIGTERM or SIGINT.
     Asked(&'static str),
     /// An actor failed beyond its limit.
     Escalated(String),
 }
 
 impl Ending {
-    /// For the operating system.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Asked(_) => ExitCode::SUCCESS,
@@ -88,7 +88,6 @@ impl Default for Escalations {
 }
 
 impl Escalations {
-    /// What the supervisor calls.
     pub fn end_process(&self) -> EndProcess {
         let first = self.first.clone();
         Arc::new(move |node| {
@@ -131,8 +130,7 @@ async fn caught(kind: SignalKind) {
     }
 }
 
-/// Stops everything in order; each step gets `patience`, and requests in flight as long as the
-/// server gives them.
+/// Stops everything in order; each step gets `patience`, requests in flight what the server allows.
 pub async fn in_order(
     running: Running,
     limits: Arc<HttpLimits>,
@@ -168,7 +166,7 @@ pub async fn in_order(
     for task in housekeeping {
         task.abort();
     }
-    // They may be cut off anywhere: what they do is settled by whoever goes on.
+    // They may be stopped at any point: the next process settles what they did.
     step(
         "tailers",
         patience,
@@ -185,11 +183,11 @@ pub async fn in_order(
     step("producer", patience, kafka.close()).await;
     drop((service, store));
     step("threads", patience, async {
-        // A thread of no runtime, which nobody waits for: one that its actor holds ends with the
-        // process.
+        // A plain thread that is not joined: one that its actor blocks ends with the process.
         let (ended, has_ended) = oneshot::channel();
         std::thread::spawn(move || {
-            // In order, all of them: whoever goes with his thread is taken for lost.
+            // Actors are ended one by one first: those that end with their thread would be reported
+            // as lost.
             for node in supervisor.tree().nodes() {
                 node.end();
             }

@@ -1,5 +1,5 @@
-//! From addresses to adapters, each in its decorators. Only S3 has to be there, for its description
-//! of the store; where PostgreSQL leads every partition, PostgreSQL will do.
+//! Builds the adapters with their decorators. Only S3 has to be available, for the description of
+//! the store; where PostgreSQL leads every partition, PostgreSQL is enough.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,33 +31,31 @@ use crate::store::ports::migration_table::MigrationTable as _;
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::probe::{ProbeError, probe};
 
-/// Pause between two looks whether S3 answers.
+/// Pause between two attempts to reach S3.
 const S3_PAUSE: Duration = Duration::from_secs(1);
 
 /// Everything outside this process, ready to be called.
 pub struct Stores {
     /// The bucket, for everything but the log.
     pub objects: Arc<dyn ObjectStore>,
-    /// The log in it.
+    /// The log in the bucket.
     pub log: Arc<LogReader>,
-    /// The same, for repair alone: the embedded endpoint refuses everybody else to replace or remove
-    /// what is in it.
+    /// The bucket with the right to replace and remove objects, for repair alone; the embedded
+    /// endpoint refuses that to all others.
     pub repair_objects: RepairObjects,
     /// Whether PostgreSQL may lead while the bucket has not been read.
     pub unread: UnreadBucket,
-    /// PostgreSQL; not connected to yet.
+    /// Connects on first use.
     pub postgres: Postgres,
-    /// Kafka; not connected to yet.
+    /// Connects on first use.
     pub kafka: Arc<KafkaTransport>,
-    /// The topics' names.
     pub topics: crate::store::ports::transport::TopicNames,
-    /// How they are.
     pub health: DependencyHealth,
     /// What does not go on.
     pub halts: Halts,
 }
 
-/// Makes the adapters; waits for S3 as long as it takes, and refuses a bucket that is not safe.
+/// Builds the adapters; waits for S3 as long as it takes, and refuses a bucket that is not safe.
 pub async fn connect(
     config: &Config,
     embedded: &Endpoints,
@@ -72,14 +70,13 @@ pub async fn connect(
     let settings = s3_settings(config, embedded.s3.as_ref())?;
     let bucket = Arc::new(S3ObjectStore::new(&settings)?);
     let mender = s3_settings(config, embedded.s3_mender.as_ref())?;
-    // metered ∘ I/O runtime ∘ rust-s3. Nothing retries here: who repeats what is the protocol's
-    // affair.
+    // metered ∘ I/O runtime ∘ rust-s3. Nothing retries here: the callers know what may be repeated.
     let metered = |bucket| -> Arc<dyn ObjectStore> {
         let health = health.s3.clone();
         Arc::new(MeteredObjectStore::new(bucket, io.clone(), health))
     };
     let whole = metered(bucket.clone());
-    // From here on the log is written by its writer and mended by repair, and by nobody else.
+    // From here on only the writer writes the log, and only repair changes it.
     let objects: Arc<dyn ObjectStore> = Arc::new(DerivedObjects::of(whole.clone()));
     let mending = metered(Arc::new(S3ObjectStore::new(&mender)?));
     let postgres = Postgres::new(
@@ -91,7 +88,7 @@ pub async fn connect(
     let wanted = config.log.partitions;
     let unread = UnreadBucket {
         ordered: config.migration.lead_without_bucket,
-        heard: super::known_leads::load(&config.data_dir)?,
+        known_leads: super::known_leads::load(&config.data_dir)?,
     };
     let prepared = prepare_bucket(&bucket, &objects, wanted, io, (&postgres, &unread)).await?;
     let partitions = prepared.partitions;
@@ -133,8 +130,8 @@ pub async fn connect(
     })
 }
 
-/// Ends the start on a PostgreSQL that can never do: the first text that it cannot hold would come
-/// as a surprise. One that does not answer will do later.
+/// Fails the start on a PostgreSQL that can never be used, such as one that cannot store every
+/// text. One that does not answer may be used later.
 async fn refuse_unfit(postgres: &Postgres) -> anyhow::Result<()> {
     match postgres.check_fitness().await {
         Ok(()) => Ok(()),
@@ -152,12 +149,12 @@ async fn refuse_unfit(postgres: &Postgres) -> anyhow::Result<()> {
 struct Prepared {
     partitions: u16,
     id: Option<LogId>,
-    /// Whether the bucket says so, or PostgreSQL.
+    /// Whether the bucket said so, rather than PostgreSQL.
     read: bool,
 }
 
-/// Makes sure of the bucket, proves that its put-if-absent is real, and reads how many partitions
-/// the store has.
+/// Checks that the bucket exists and that its put-if-absent works, and reads the store's number of
+/// partitions.
 async fn prepare_bucket(
     bucket: &Arc<S3ObjectStore>,
     objects: &Arc<dyn ObjectStore>,
@@ -172,7 +169,8 @@ async fn prepare_bucket(
             bucket.ensure_bucket().await?;
             match probe(&*objects, new_uuid()).await {
                 Ok(()) => {}
-                // A bucket that holds a store was proved when that was made, and reads go on.
+                // A bucket that holds a store was checked when that was created, and reads still
+                // work.
                 Err(ProbeError::Store(e)) if e.kind == StoreErrorKind::Full => {
                     tracing::error!(error = %e, "S3 has no room left; reads go on if it holds a store already");
                 }
@@ -217,8 +215,8 @@ async fn prepare_bucket(
     }
 }
 
-/// What PostgreSQL says of the log, if it answers and leads all partitions: then the bucket is a copy
-/// and may be away, if that may be believed without it.
+/// The description of the log in PostgreSQL, if that answers, leads all partitions, and may be
+/// trusted without the bucket, which then is only a copy and may be unavailable.
 async fn led_by_postgres(
     postgres: &Postgres,
     unread: &UnreadBucket,
@@ -244,7 +242,7 @@ async fn led_by_postgres(
     }))
 }
 
-/// The configured bucket, with its keys; else the embedded one.
+/// The configured bucket with its keys, else the embedded one.
 fn s3_settings(config: &Config, embedded: Option<&S3Endpoint>) -> anyhow::Result<S3Settings> {
     if let Some(settings) = config.s3.settings() {
         return Ok(settings);

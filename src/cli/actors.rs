@@ -40,7 +40,7 @@ pub struct Actors {
     /// How long a delay is
     #[arg(long, requires = "failpoint", default_value_t = 0, value_name = "MS")]
     delay_ms: u64,
-    /// List the fail points that somebody came by
+    /// List the fail points that were reached
     #[arg(long, conflicts_with_all = ["kill", "failpoint"])]
     failpoints: bool,
     /// Name every actor, also those of a kind that are many and well
@@ -103,10 +103,10 @@ fn points(answer: &Value) -> String {
     lines.collect()
 }
 
-/// So many children that are well are named; of more only their number.
+/// With more healthy children than this, only their number is shown.
 const FOLDED_FROM: usize = 8;
 
-/// Whether nothing is to be said of an actor: it runs, and so do those below it.
+/// Whether the actor and all below it run, so that they need no line of their own.
 fn is_well(node: &Value) -> bool {
     let children = node.get("children").and_then(Value::as_array);
     node.get("state").and_then(Value::as_str) == Some("running")
@@ -151,7 +151,7 @@ fn describe(node: &Value, depth: usize, all: bool, text: &mut String) {
     for child in children.iter().filter(|child| !folds || !is_well(child)) {
         describe(child, depth + 1, all, text);
     }
-    // The service names the first ones of very many only.
+    // The service lists only the first actors of a large branch.
     let unnamed = number("children_omitted") as usize;
     let indent = "  ".repeat(depth + 1);
     if folds {

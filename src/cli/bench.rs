@@ -1,4 +1,4 @@
-//! `oms bench`: load from outside, as a client would make it.
+//! `oms bench`: load from outside, as a client causes it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,10 +53,9 @@ pub struct Append {
 /// Bytes of an event's data around its filler: `{"n":"…","x":"…"}` with a number of 16 digits.
 const AROUND_FILLER: usize = 31;
 
-/// Pause after a request that found the service unavailable and was not told for how long.
+/// Pause after an answer of unavailability without a Retry-After.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What was measured.
 #[derive(Debug, Serialize)]
 struct Report {
     writers: u32,
@@ -69,11 +68,11 @@ struct Report {
     max_ms: f64,
     /// Requests answered 429 or 503, or not at all.
     unavailable: u64,
-    /// From the service's own metrics, all writers of it together; absent when it wrote nothing.
+    /// From the service's metrics, over all its writers; absent when nothing was written.
     events_per_put: Option<f64>,
 }
 
-/// What the writers share.
+/// Shared by all writers.
 struct Shared {
     api: Api,
     measuring: AtomicBool,
@@ -92,7 +91,7 @@ impl Bench {
 impl Append {
     async fn run(self, output: Output) -> anyhow::Result<Exit> {
         let api = self.remote.connect()?;
-        // An early and plain answer when nobody is there.
+        // Fails early and clearly when the service is not there.
         api.get("/health/live").await?;
         let shared = Arc::new(Shared {
             api,
@@ -143,7 +142,8 @@ impl Append {
     }
 }
 
-/// One writer until it is stopped; the latencies of what was acknowledged while measuring.
+/// One writer, until it is stopped; returns the latencies of the writes acknowledged while
+/// measuring.
 async fn write(
     shared: Arc<Shared>,
     path: String,

@@ -43,7 +43,7 @@ pub struct Token {
     roles: Vec<String>,
 }
 
-/// Bytes of a token: cannot be guessed.
+/// Bytes of a token: too many to be guessed.
 const TOKEN_BYTES: usize = 32;
 
 impl ConfigCommand {

@@ -40,10 +40,10 @@ pub struct Tail {
     limit: Option<usize>,
 }
 
-/// Events asked for at once.
+/// Events per request.
 const PAGE: usize = 500;
 
-/// How often the end is looked at: soon enough for a person.
+/// How often to poll at the end of the feed: soon enough for a person.
 const POLL: Duration = Duration::from_millis(500);
 
 impl Events {
@@ -69,7 +69,7 @@ impl Tail {
                 path.push_str(&format!("&types={}", types.join(",")));
             }
             let page = match api.get(&path).await {
-                // A service that is restarted is waited for; the cursor outlives it.
+                // A service that is restarting is waited for; the cursor stays valid.
                 Err(error @ (ApiError::Unreachable { .. } | ApiError::Unavailable { .. }))
                     if self.follow && cursor.is_some() =>
                 {
@@ -89,7 +89,7 @@ impl Tail {
             }
             left = left.saturating_sub(items.len());
             let next = page.get("next_cursor").and_then(Value::as_str);
-            // The feed passes over events of other types: an empty page need not be the end.
+            // The feed skips events of other types: an empty page need not be the end.
             let moved = next.is_some() && next != cursor.as_deref();
             if let Some(next) = next {
                 cursor = Some(next.to_owned());

@@ -1,4 +1,4 @@
-//! What the exit codes mean, in one place.
+//! The exit codes and their meaning.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,6 @@ use crate::config::problems::ConfigError;
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
     Done,
     /// Failed for another reason than those below.
     Failed,
@@ -38,7 +37,7 @@ Exit codes:
   78  the configuration is wrong";
 
 impl Exit {
-    /// The code.
+    /// The code as a number.
     pub fn code(self) -> u8 {
         match self {
             Exit::Done => 0,
@@ -51,7 +50,7 @@ impl Exit {
         }
     }
 
-    /// The code of a command that ended with this error.
+    /// The code for a command that ended with this error.
     pub fn of(error: &anyhow::Error) -> Self {
         if error.downcast_ref::<ConfigError>().is_some() {
             return Exit::Configuration;

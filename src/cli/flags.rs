@@ -55,7 +55,7 @@ fn parse_set(text: &str) -> Result<(String, String), String> {
 }
 
 impl ConfigFlags {
-    /// Reads the configuration with `more` flags on top.
+    /// Loads the configuration with `more` settings on top.
     pub fn load(&self, more: Vec<Setting>) -> Result<Config, ConfigError> {
         let mut sources = Sources::process();
         sources.file.clone_from(&self.config);
@@ -74,7 +74,7 @@ impl ConfigFlags {
 }
 
 impl ServeFlags {
-    /// What the flags say.
+    /// The settings that the flags stand for.
     pub fn settings(&self) -> Vec<Setting> {
         let format = self.log_format.map(|f| match f {
             LogFormat::Text => "text".to_owned(),

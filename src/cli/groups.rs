@@ -1,10 +1,10 @@
-//! The commands by purpose, for `oms --help`: the argument parser knows groups of arguments alone.
+//! Groups the commands by purpose in `oms --help`: the argument parser can group arguments only.
 
 use clap::{Command, CommandFactory};
 
 use super::Cli;
 
-/// What one wants, and the commands for it.
+/// A purpose, and the commands for it.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["serve", "config", "completions"]),
     (

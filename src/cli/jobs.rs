@@ -14,11 +14,11 @@ use super::progress::Progress;
 use super::remote::{Api, ApiError, Remote};
 use crate::proof::order::LeaderOrder;
 
-/// Between two looks at a job: a bar that moves a few times a second.
+/// Pause between two polls of a job: the progress bar moves a few times a second.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// How long a service that does not answer is waited for while a job is watched: it may be
-/// restarting, and the job goes on then.
+/// How long to wait for a service that does not answer while a job is watched: it may be
+/// restarting, and the job then goes on.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
@@ -151,7 +151,7 @@ pub struct Archive {
     keep_rows: bool,
 }
 
-/// Parameters that were given.
+/// The parameters that were given on the command line.
 #[derive(Default)]
 struct Given(Map<String, Value>);
 
@@ -321,7 +321,7 @@ async fn follow(api: &Api, kind: &str, job: &Value, output: Output) -> anyhow::R
 
 fn exit(job: &Value) -> Exit {
     match job["state"].as_str() {
-        // A backfill's and an archive's report says nothing of being clean.
+        // Only reports of verifications and repairs have `clean`.
         Some("done") if job["report"]["clean"] == false && job["report"]["dry_run"] != true => {
             Exit::Failed
         }

@@ -1,11 +1,12 @@
 //! The command line, one file for each group of commands.
 //!
-//! * `serve`: the service; `demo`: the whole story on a real data set
+//! * `serve`: the service; `demo`: migrates and verifies on a real data set
 //! * against a running service: `status`, `mode`, `jobs`, `events`, `dead`, `actors`, `audit`, `drill`,
 //!   `projections`, `bench`, through `remote`
 //! * on the bucket itself: `log`
 //! * `config`: the configuration
-//! * `groups`: the commands by purpose; `exit`: what the exit codes mean; `output`, `progress`: how people and scripts see it
+//! * `groups`: the commands by purpose; `exit`: the exit codes; `output`, `progress`: text, tables,
+//!   progress bars and JSON
 
 mod actors;
 mod audit;
@@ -92,7 +93,7 @@ pub fn main() -> ExitCode {
     let output = Output { json: cli.json };
     match run(cli.command, output) {
         Ok(code) => code,
-        // Whoever read our output has seen enough: `oms events tail | head`.
+        // The reader of our output has closed it, as in `oms events tail | head`.
         Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
             output.error(&error);
@@ -103,7 +104,7 @@ pub fn main() -> ExitCode {
 
 fn run(chosen: Command, output: Output) -> anyhow::Result<ExitCode> {
     match chosen {
-        // The service makes its own runtimes.
+        // The service builds its own runtimes.
         Command::Serve(command) => command.run(),
         Command::Config(command) => command.run(output),
         Command::Completions(shell) => {
@@ -135,7 +136,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(work);
-    // A Kafka client's threads are not waited for.
+    // Does not wait for the threads of a Kafka client.
     runtime.shutdown_background();
     outcome.map(ExitCode::from)
 }

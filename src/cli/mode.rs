@@ -15,7 +15,7 @@ use crate::log::lead::Lead;
 use crate::migration;
 use crate::migration::switch_order::SwitchOrder;
 
-/// How often it is asked how far a switch is.
+/// How often to ask for the progress of a switch.
 const LOOK: Duration = Duration::from_millis(300);
 
 /// Switch the mode of a running service, or see what stands in the way

@@ -1,5 +1,5 @@
-//! How results are shown: text and tables for people, JSON for scripts. Results go to standard
-//! output, everything else to standard error.
+//! Output of results: text and tables for people, JSON for scripts. Results go to standard output,
+//! everything else to standard error.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -10,15 +10,14 @@ use serde_json::Value;
 
 use crate::config::problems::ConfigError;
 
-/// Which of the two is wanted.
+/// Whether text or JSON is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
-    /// JSON.
     pub json: bool,
 }
 
 impl Output {
-    /// Shows a result: `value` as one line of JSON, or the text made from it.
+    /// Prints a result: `value` as one line of JSON, or the text made from it.
     pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
         if self.json {
             self.text(&(serde_json::to_string(value)? + "\n"))
@@ -32,22 +31,21 @@ impl Output {
         }
     }
 
-    /// Writes to standard output.
     pub fn text(self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()
     }
 
-    /// Tells what is going on; nothing when a script listens.
+    /// Prints a progress note; nothing with `--json`.
     pub fn note(self, text: &str) {
         if !self.json {
-            // Nothing can be done when even this cannot be said.
+            // A failure to write to standard error cannot be reported anywhere.
             let _ = writeln!(io::stderr(), "{text}");
         }
     }
 
-    /// Tells why a command failed.
+    /// Prints why a command failed.
     pub fn error(self, error: &anyhow::Error) {
         let text = if self.json {
             let problems = error.downcast_ref::<ConfigError>().map(|e| &e.problems);
@@ -55,18 +53,18 @@ impl Output {
         } else {
             format!("oms: {}", with_causes(error))
         };
-        // Nothing can be done when even this cannot be said.
+        // A failure to write to standard error cannot be reported anywhere.
         let _ = writeln!(io::stderr(), "{text}");
     }
 
-    /// Whether a person watches: progress is drawn, and not as lines.
+    /// Whether a person watches, so that progress is drawn in place rather than as lines.
     pub fn is_live(self) -> bool {
         !self.json && io::stderr().is_terminal()
     }
 }
 
-/// An error with its causes. Many tell their cause themselves, ours (since a log line shows no more
-/// than the error) and those of others: a cause that was told is not told again.
+/// An error with its causes. Many errors include their cause's text, ours because a log line shows
+/// no more than the error: a cause that was printed already is left out.
 fn with_causes(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |told, cause| {
         let cause = cause.to_string();
@@ -78,7 +76,7 @@ fn with_causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// A table without lines.
+/// A table without rules.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -96,7 +94,7 @@ pub fn table<const N: usize>(
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// The member `key` of a JSON object as text; `-` when it is not there.
+/// The member `key` of a JSON object as text; `-` if it is missing.
 pub fn field(value: &Value, key: &str) -> String {
     match value.get(key) {
         None | Some(Value::Null) => "-".to_owned(),

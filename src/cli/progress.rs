@@ -1,4 +1,4 @@
-//! Progress: a bar on a terminal, a plain line now and then otherwise, nothing for scripts.
+//! Progress: a bar on a terminal, otherwise a plain line at intervals; nothing for scripts.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
 
-/// Between two plain lines: a log of a long run stays readable.
+/// Interval between two plain lines, so that the log of a long run stays readable.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// See the module.
 pub struct Progress {
     bar: ProgressBar,
     output: Output,
@@ -20,7 +19,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins to show `what` of `total` steps.
+    /// Starts to show `what`, of `total` steps.
     pub fn new(output: Output, what: &str, total: u64) -> Self {
         let bar = if output.is_live() {
             ProgressBar::new(total)
@@ -52,7 +51,7 @@ impl Progress {
         }
     }
 
-    /// `done` of `total` steps are done, of what is going on now.
+    /// Shows `done` of `total` steps of the current phase, `what`.
     pub fn show(&mut self, what: &str, done: u64, total: u64) {
         self.total = total;
         self.bar.set_length(total);
@@ -65,7 +64,7 @@ impl Progress {
         self.advance(done - self.done);
     }
 
-    /// All is done that will be.
+    /// Ends the display.
     pub fn finish(self) {
         self.bar.finish_and_clear();
         self.line();

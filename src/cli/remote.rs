@@ -1,4 +1,4 @@
-//! Talking to a running service.
+//! Client of a running service.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::config::endpoints::Endpoints;
 use crate::config::http::DEFAULT_PORT;
 use crate::store::adapters::proxy;
 
-/// No command waits longer for one answer; the service gives up after 30 s itself.
+/// Timeout of one request; the service itself gives up after 30 s.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A service on this machine or near it answers at once or is not there.
+/// A service on this machine or near it accepts connections at once or is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which service.
+/// The flags that name a service.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Remote {
     /// The service [default: as endpoints.json in the data directory says, else
@@ -45,50 +45,35 @@ pub struct Remote {
     pub data_dir: PathBuf,
 }
 
-/// Why there is no answer to use.
+/// Why there is no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// No connection, or it broke.
+    /// There was no connection, or it broke.
     #[error("cannot reach {url}: {message}")]
-    Unreachable {
-        /// The service.
-        url: String,
-        /// Why.
-        message: String,
-    },
-    /// 4xx.
+    Unreachable { url: String, message: String },
+    /// A 4xx answer.
     #[error("refused ({status} {code}): {message}")]
     Refused {
-        /// The status.
         status: StatusCode,
         /// The problem's stable code.
         code: String,
-        /// For a person.
         message: String,
     },
-    /// 429 and 5xx.
+    /// A 429 or 5xx answer.
     #[error("unavailable ({status} {code}): {message}")]
     Unavailable {
-        /// The status.
         status: StatusCode,
         /// The problem's stable code.
         code: String,
-        /// For a person.
         message: String,
-        /// When to come back, if the service said so.
+        /// How long to wait before the next attempt, if the service said so.
         retry_after: Option<Duration>,
     },
-    /// An answer that is not what it should be.
+    /// An answer in an unexpected form.
     #[error("{url} answered oddly: {message}")]
-    Odd {
-        /// What was asked.
-        url: String,
-        /// What is odd.
-        message: String,
-    },
+    Odd { url: String, message: String },
 }
 
-/// A client of one service.
 #[derive(Debug, Clone)]
 pub struct Api {
     http: reqwest::Client,
@@ -96,37 +81,35 @@ pub struct Api {
     token: Option<String>,
 }
 
-/// The answer to a request that succeeded.
+/// The answer to a successful request.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The body; null when there is none.
+    /// The body; null if there is none.
     pub body: Value,
-    /// Whether it is the recorded answer to a request that was made before.
+    /// Whether it is the recorded answer to an earlier request with the same idempotency key.
     pub replayed: bool,
 }
 
 /// An answer of any status.
 #[derive(Debug)]
 pub struct RawAnswer {
-    /// The status.
     pub status: StatusCode,
-    /// When to come back, if the service said so.
+    /// How long to wait before the next attempt, if the service said so.
     pub retry_after: Option<Duration>,
     /// See [`Answer::replayed`].
     pub replayed: bool,
-    /// The body.
     pub text: String,
 }
 
 impl Remote {
-    /// A client of the service that is meant.
+    /// A client of the service that the flags name.
     pub fn connect(&self) -> anyhow::Result<Api> {
         let token = self.token()?;
         let base = match &self.url {
             Some(url) => url.clone(),
             None => match Endpoints::read(&self.data_dir)? {
                 Some(endpoints) => endpoints.http,
-                // Anybody on this machine may listen there.
+                // Any process on this machine could listen on that port and would get the token.
                 None if token.is_some() => anyhow::bail!(
                     "a token is sent only to a service that is named, by --url (OMS_URL) or by the \
                      endpoints.json in --data-dir, and {} has none",
@@ -171,24 +154,23 @@ impl Api {
         })
     }
 
-    /// The service's URL.
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// Asks; `path` begins with `/`.
+    /// `path` begins with `/`.
     pub async fn get(&self, path: &str) -> Result<Value, ApiError> {
         let request = self.request(Method::GET, path);
         self.send(request).await.map(|answer| answer.body)
     }
 
-    /// Orders.
+    /// Sends `body` as JSON; `path` begins with `/`.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
         let request = self.request(Method::POST, path).json(body);
         self.send(request).await.map(|answer| answer.body)
     }
 
-    /// A request to be filled in and given to [`Api::send`].
+    /// A request, to be completed and passed to [`Api::send`].
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self
             .http
@@ -200,7 +182,7 @@ impl Api {
         }
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request; an answer that is no success becomes an error.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, ApiError> {
         let raw = self.exchange(request).await?;
         let (status, text) = (raw.status, raw.text);
@@ -222,7 +204,7 @@ impl Api {
         Err(failure(status, raw.retry_after, &body.unwrap_or_default()))
     }
 
-    /// The body of a page that is plain text.
+    /// The body of a plain-text answer.
     pub async fn text(&self, path: &str) -> Result<String, ApiError> {
         let raw = self.exchange(self.request(Method::GET, path)).await?;
         if raw.status.is_success() {
@@ -232,7 +214,7 @@ impl Api {
         Err(failure(raw.status, raw.retry_after, &body))
     }
 
-    /// Sends a request; whatever is answered is an answer.
+    /// Sends a request; returns any answer, whatever its status.
     pub async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<RawAnswer, ApiError> {
         let unreachable = |e: reqwest::Error| ApiError::Unreachable {
             url: self.base.clone(),
@@ -256,7 +238,7 @@ impl Api {
     }
 }
 
-/// What an answer that is no success means.
+/// The error for an answer that is no success.
 pub fn failure(status: StatusCode, retry_after: Option<Duration>, problem: &Value) -> ApiError {
     let text = |key: &str| problem.get(key).and_then(Value::as_str).map(str::to_owned);
     let code = text("code").unwrap_or_else(|| "-".to_owned());
@@ -286,7 +268,7 @@ pub fn failure(status: StatusCode, retry_after: Option<Duration>, problem: &Valu
     }
 }
 
-/// reqwest's own text names the URL and not the cause.
+/// The innermost cause: reqwest's own text names the URL and not the cause.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -295,7 +277,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// `text` as one component of a path.
+/// `text`, escaped as one component of a path.
 pub fn component(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

@@ -18,9 +18,9 @@ const MAX_LIVE_BYTES: usize = 128 << 20;
 /// Thousands of usual classes, or two of the largest chains.
 const CLASS_CACHE_BYTES: u64 = 2 * MAX_CHAIN_BYTES as u64;
 
-/// Two to four of the largest instances changed at a time, each held some times over: as many as keep
-/// the threads of the aggregates busy. More would only wait on those threads, and there everybody
-/// else's commands would wait behind them.
+/// Enough for two to four commands on the largest instances, each of which is held several times
+/// over: as many as keep the aggregates' threads busy. More of them would wait on those threads,
+/// and other commands behind them.
 const MAX_COMMAND_BYTES: usize = 16 << 20;
 
 /// Longer than a user's pause between two steps; coming back costs one read of the stream.
@@ -32,7 +32,6 @@ const PER_ENTITY_LIMIT: usize = 32;
 /// Folding a hundred events takes less time than the request that fetches them.
 const SNAPSHOT_EVERY: u64 = 100;
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ActorsConfig {
@@ -50,7 +49,7 @@ pub struct ActorsConfig {
     /// Most bytes of events that large pages and states that are being rebuilt hold together; beyond it
     /// they wait.
     pub max_read_bytes: usize,
-    /// An aggregate nobody asked for this long is dropped from memory.
+    /// An aggregate without requests for this long is dropped from memory.
     #[serde(with = "duration")]
     pub idle_after: Duration,
     /// Callers of one aggregate at once; one more is answered 429.

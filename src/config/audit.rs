@@ -12,7 +12,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// More than a year, so that last year's audit finds what it asks for.
 const KEEP: Duration = DAY.saturating_mul(400);
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditConfig {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 
-/// Names that the service itself signs with, or that stand for nobody: a token with one of them could
-/// not be told from it in events, switches and the audit trail.
+/// Names that the service itself uses, or that stand for nobody: a token of that name could not be
+/// told apart in events, switches and the audit trail.
 pub const RESERVED_NAMES: &[&str] = &["anonymous", "guardrail", "oms", "service", "system"];
 
 /// What a token allows. Each includes nothing but itself: an operator's token names all three.
@@ -33,7 +33,7 @@ pub struct TokenConfig {
 }
 
 impl TokenConfig {
-    /// The hash's bytes; `None` when it is not 64 hex digits.
+    /// The hash's bytes; `None` if it is not 64 hex digits.
     pub fn hash(&self) -> Option<[u8; 32]> {
         let mut hash = [0; 32];
         hex::decode_to_slice(&self.sha256, &mut hash).ok()?;
@@ -41,12 +41,11 @@ impl TokenConfig {
     }
 }
 
-/// See the module.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
-    /// The tokens. Without any, whoever reaches the service may do everything, so it binds to
-    /// loopback only.
+    /// The tokens. Without any, every caller who reaches the service may do everything, so it binds
+    /// to loopback only.
     pub tokens: Vec<TokenConfig>,
 }
 

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// See the module.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChaosConfig {

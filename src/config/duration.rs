@@ -1,12 +1,11 @@
-//! Durations in the configuration: texts such as `"500ms"`, `"10s"` or `"1m 30s"`. A bare number
-//! is refused, since nobody can tell its unit.
+//! Durations in the configuration: texts such as `"500ms"`, `"10s"` or `"1m 30s"`. A bare number is
+//! refused, because its unit would be a guess.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-/// Reads a duration.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration such as `500ms`, `10s` or `1m 30s`");
     let signed: SignedDuration = text.trim().parse().map_err(|_| wrong())?;
@@ -17,7 +16,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 pub fn format(duration: Duration) -> String {
     match SignedDuration::try_from(duration) {
         Ok(signed) => format!("{signed:#}"),
-        // Beyond 292 billion years.
+        // Longer than the format can show, beyond 292 billion years.
         Err(_) => format!("{}s", duration.as_secs()),
     }
 }

@@ -1,6 +1,6 @@
-//! `endpoints.json` in the data directory: where the parts of a running service can be reached,
-//! so that psql, an S3 client, a Kafka client and our own commands find them. Who follows it sends a
-//! token there, so a file that somebody else may have written is not followed.
+//! `endpoints.json` in the data directory: the addresses of a running service, for psql, S3 and
+//! Kafka clients and our own commands. A client that follows it sends its token there, so a file
+//! that another user may have written is refused.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::embedded::S3Endpoint;
 use crate::store::adapters::s3::S3Settings;
 
-/// Settings of a client of an endpoint.
+/// Settings for an S3 client of an embedded endpoint.
 pub fn s3_settings(at: &S3Endpoint, request_timeout: Duration) -> S3Settings {
     let keys = (at.access_key.as_str(), at.secret_key.as_str());
     S3Settings::at(&at.endpoint, &at.region, &at.bucket, keys, request_timeout)
@@ -22,17 +22,17 @@ pub fn s3_settings(at: &S3Endpoint, request_timeout: Duration) -> S3Settings {
 /// Name of the file.
 pub const FILE: &str = "endpoints.json";
 
-/// See the module.
+/// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
-    /// Process that wrote the file.
+    /// The process that wrote it.
     pub pid: u32,
     /// Base URL of the API.
     pub http: String,
-    /// The bucket, when the store is embedded, with keys that read.
+    /// The embedded bucket, with keys that can only read; `None` for another one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub s3: Option<S3Endpoint>,
-    /// Connection string, when the server is embedded.
+    /// Connection string of the embedded server; `None` for another one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub postgres: Option<String>,
     /// `host:port` of the broker.
@@ -41,8 +41,8 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Reads the file of a data directory; `None` when there is none. One that is neither ours nor
-    /// root's, or that others may write, is refused.
+    /// Reads the file of a data directory; `None` if there is none. Refused if its owner is neither
+    /// this user nor root, or others may write it.
     pub fn read(data_dir: &Path) -> io::Result<Option<Self>> {
         let path = data_dir.join(FILE);
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
@@ -68,7 +68,7 @@ impl Endpoints {
         Ok(Some(serde_json::from_slice(&bytes)?))
     }
 
-    /// Writes the file, in one step, for its owner only.
+    /// Writes the file atomically, readable by its owner only.
     pub fn write(&self, data_dir: &Path) -> io::Result<()> {
         let path = data_dir.join(FILE);
         let fresh = data_dir.join(format!("{FILE}.{}", self.pid));
@@ -78,7 +78,7 @@ impl Endpoints {
             .truncate(true)
             .mode(0o600)
             .open(&fresh)?;
-        // A leftover of that name may have had another.
+        // A leftover of the same name may have other permissions.
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.write_all(&serde_json::to_vec_pretty(self)?)?;
         file.write_all(b"\n")?;

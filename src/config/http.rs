@@ -9,48 +9,49 @@ use serde::{Deserialize, Serialize};
 use super::problems::Problems;
 use super::{cores, duration};
 
-/// The predecessor's port.
+/// The port of the service that this one replaces.
 pub const DEFAULT_PORT: u16 = 8000;
 
 /// 1 MiB: a thousand instances of a kilobyte, the largest batch the API takes.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Smallest largest body.
+/// The smallest value allowed for `max_body_bytes`.
 const MIN_BODY_BYTES_LIMIT: usize = 1024;
 
-/// Largest body that may be allowed: its events must fit one commit object, in which they take up to
-/// twice its size.
+/// The largest value allowed for `max_body_bytes`: the events of a request must fit one commit
+/// object, in which they take up to twice its size.
 const MAX_BODY_BYTES_LIMIT: usize = super::log::MAX_BATCH_BYTES / 2;
 
-/// Twice the largest number of writers the service is measured with; beyond it waiting longer
-/// gains no throughput.
+/// Twice the largest number of writers in the benchmarks; more waiting requests gain no throughput.
 const MAX_IN_FLIGHT: usize = 2048;
 
-/// 256 of the largest bodies: some times as much in events and commit objects fits a small machine.
+/// 256 of the largest bodies: several times as much in events and commit objects fits a small
+/// machine.
 const MAX_BODY_BYTES_IN_FLIGHT: usize = 256 << 20;
 
 /// 32 of the largest pages, of 8 MiB of data each.
 const MAX_RESPONSE_BYTES_IN_FLIGHT: usize = 256 << 20;
 
-/// The largest page, with what is around its data: below it some answers could never be given.
+/// The largest page, with the rest of its answer: with a lower limit some answers could never be
+/// given.
 const LARGEST_ANSWER: usize = 16 << 20;
 
-/// An idle connection takes about 20 KiB. Less where the process may open fewer files.
+/// An idle connection takes about 20 KiB. Reduced where the process may open fewer files.
 const MAX_CONNECTIONS: usize = 8192;
 
-/// Each holds up to a page; a process that needs more of them reads the topics instead.
+/// Each holds up to a page; a process that needs more streams should read the topics instead.
 const MAX_STREAMS: usize = 256;
 
-/// A quarter of all, so that one token's consumers do not lock out the others'.
+/// A quarter of all, so that the consumers of one token do not lock out others.
 const MAX_STREAMS_PER_PRINCIPAL: usize = 64;
 
-/// A head is a packet or two.
+/// A head is one or two packets.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// 1 MiB at 100 KiB a second.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A piece of 32 KiB over the slowest of networks; who is cut off can ask again.
+/// A piece of 32 KiB over the slowest of networks; a client that is disconnected can ask again.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Half the time that orchestrators give by default.
@@ -62,7 +63,6 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Longer than the 60 s most load balancers keep a connection, so that they close it first.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
@@ -215,7 +215,7 @@ impl HttpConfig {
     }
 }
 
-/// Whether a browser would send exactly this as the origin of a page.
+/// Whether this is exactly what a browser sends as the origin of a page.
 fn is_origin(text: &str) -> bool {
     let parsed = url::Url::parse(text);
     parsed.is_ok_and(|url| {

@@ -6,11 +6,11 @@ pub use super::kafka_options::KafkaOptions;
 use super::problems::Problems;
 use crate::store::adapters::kafka::{KafkaSettings, options};
 
-/// The broker's own default: a fixed number would be wrong for one broker or for three.
+/// Takes the broker's own default: a fixed number would be wrong for either one broker or three.
 const BROKERS_DEFAULT: i32 = -1;
 
-/// See the module. Without `bootstrap` the service runs a broker in its own process, which
-/// forgets: the log still has everything.
+/// Without `bootstrap` the service runs a broker in its own process, which keeps nothing; the log
+/// still has everything.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaConfig {
@@ -19,13 +19,13 @@ pub struct KafkaConfig {
     pub bootstrap: Option<String>,
     /// Topics are named `{topic_prefix}.database`, `.class`, `.instance`, `.stream`.
     pub topic_prefix: String,
-    /// Partitions of a topic that has to be made.
+    /// Partitions of a topic that is created.
     pub partitions: i32,
-    /// Replicas of a topic that has to be made; -1 takes the broker's default.
+    /// Replicas of a topic that is created; -1: the broker's default.
     pub replication: i32,
-    /// Further options of librdkafka, by their whole names or as tables, for example
-    /// `security.protocol`; what delivery rests on is refused. TLS and SASL need a build with the
-    /// feature `kafka-tls`.
+    /// Further options of librdkafka, by their full names or as tables, for example
+    /// `security.protocol`; options on which delivery depends are refused. TLS and SASL need a
+    /// build with the feature `kafka-tls`.
     pub options: KafkaOptions,
 }
 

@@ -1,6 +1,6 @@
-//! Options of librdkafka by name. Their names hold dots, which in a configuration mean a table in a
-//! table, and some have two names: each layer is brought to whole names, one for each option, before
-//! it is laid on the others, so that the strongest layer decides and nothing else.
+//! Options of librdkafka by name. Their names contain dots, which mean nested tables in a
+//! configuration, and some options have two names. In each layer they are therefore flattened to
+//! one full name per option before the layers are merged, so that the strongest layer wins.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,7 +72,8 @@ impl<'de> Visitor<'de> for OptionsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KafkaOptions, A::Error> {
         let mut options = BTreeMap::new();
-        // As secrets, so that numbers and booleans are taken too and no error shows a value.
+        // Read as secrets, so that numbers and booleans are accepted too and no error shows a
+        // value.
         while let Some((name, value)) = map.next_entry::<String, Secret>()? {
             options.insert(name, value.expose().to_owned());
         }
@@ -80,8 +81,8 @@ impl<'de> Visitor<'de> for OptionsVisitor {
     }
 }
 
-/// Brings the options in a layer to whole names. Two names of one option in the same layer stay, and
-/// so does a name that is refused: whoever gave it is told so.
+/// Flattens the options in a layer to full names. Two names of one option in the same layer, and
+/// names that are refused, are left as they are, so that validation reports them.
 pub(super) fn flatten(layer: &mut Dict) {
     let Some(Value::Dict(_, kafka)) = layer.get_mut("kafka") else {
         return;

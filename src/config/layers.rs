@@ -1,5 +1,6 @@
-//! Where values come from, weakest first: the file, the predecessor's variables, our own
-//! variables, flags. Each value remembers its origin, so that an error can name it.
+//! Where values come from, weakest first: the file, the variables of the service that this one
+//! replaces, our own variables, flags. Each value remembers its origin, so that an error can name
+//! it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +11,13 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::problems::{Problem, Problems};
 use super::{kafka_options, legacy_env, secret_files};
 
-/// Begins the name of every variable of ours; `__` also stands between section and key.
+/// Prefix of our environment variables; `__` also separates section and key.
 pub const PREFIX: &str = "OMS__";
 
-/// The file that is read when none is named and it is there.
+/// The file that is read if none is named and it exists.
 pub const DEFAULT_FILE: &str = "oms.toml";
 
-/// One value under its key.
+/// One value with its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// For example `http.port`.
@@ -28,7 +29,6 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// A value given by a flag.
     pub fn flag(key: &str, flag: &str, value: impl ToString) -> Self {
         Self {
             key: key.to_owned(),
@@ -37,7 +37,6 @@ impl Setting {
         }
     }
 
-    /// A value given by a variable.
     pub(super) fn variable(key: impl Into<String>, name: &str, value: impl Into<String>) -> Self {
         Self {
             key: key.into(),
@@ -47,19 +46,18 @@ impl Setting {
     }
 }
 
-/// Everything a configuration is made from; the defaults come with the types.
+/// All inputs of a configuration; the defaults come with the types.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The file to read. Without one [`DEFAULT_FILE`] is read if it is there.
+    /// The file to read. `None`: [`DEFAULT_FILE`] if it exists.
     pub file: Option<PathBuf>,
     /// The environment's variables.
     pub env: Vec<(String, String)>,
-    /// Flags.
     pub flags: Vec<Setting>,
 }
 
 impl Sources {
-    /// The environment of this process, and nothing else.
+    /// The environment of this process, without file and flags.
     pub fn process() -> Self {
         let text = |s: std::ffi::OsString| s.to_string_lossy().into_owned();
         let env = std::env::vars_os();
@@ -83,8 +81,8 @@ impl Provider for Setting {
     }
 }
 
-/// Texts stay as they are, so that a key made of digits keeps its zeros; whoever wants a number
-/// reads it out of the text. Lists and tables are written as JSON.
+/// Texts stay texts, so that a key made of digits keeps its zeros; fields of a numeric type parse
+/// the text. Lists and tables are parsed as JSON.
 fn value_of(text: &str) -> Value {
     if text.starts_with(['[', '{'])
         && let Ok(json) = serde_json::from_str(text)
@@ -111,18 +109,18 @@ fn from_json(json: serde_json::Value) -> Value {
     }
 }
 
-/// The key that a variable of ours means.
+/// The key that one of our variables sets.
 pub(super) fn key_of(name: &str) -> String {
     let key = name.strip_prefix(PREFIX).unwrap_or(name);
     key.replace("__", ".").to_lowercase()
 }
 
-/// Whether an environment variable of this name has a say in the configuration.
+/// Whether an environment variable of this name affects the configuration.
 pub fn is_ours(name: &str) -> bool {
     name.starts_with(PREFIX) || legacy_env::NAMES.contains(&name) || secret_files::is_variable(name)
 }
 
-/// Puts the layers on top of each other. What cannot even be read is noted.
+/// Merges the layers. Values that cannot be read are recorded as problems.
 pub(super) fn assemble(sources: &Sources, problems: &mut Problems) -> Figment {
     let mut figment = Figment::new();
     let file = match &sources.file {
@@ -160,7 +158,8 @@ pub(super) fn assemble(sources: &Sources, problems: &mut Problems) -> Figment {
     figment
 }
 
-/// The parser's own text for an error shows the line it happened in, which may hold a secret.
+/// Leaves out the parser's own message, because it quotes the line of the error, which may hold a
+/// secret.
 fn read_file(path: &Path) -> Result<toml::Table, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
     text.parse::<toml::Table>().map_err(|e| {

@@ -1,10 +1,10 @@
-//! The names of the predecessor's environment variables.
+//! Environment variables of the service that this one replaces.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::layers::Setting;
 
-/// Variables that mean exactly one of our keys.
+/// Variables that correspond to exactly one key.
 const SIMPLE: [(&str, &str); 7] = [
     ("MINIO_ENDPOINT_URL", "s3.endpoint"),
     ("MINIO_ACCESS_KEY", "s3.access_key"),
@@ -15,7 +15,7 @@ const SIMPLE: [(&str, &str); 7] = [
     ("OMS_PORT", "http.port"),
 ];
 
-/// Every name that is looked at.
+/// Every variable that is read.
 pub(super) const NAMES: [&str; 17] = [
     "MINIO_ENDPOINT_URL",
     "MINIO_ACCESS_KEY",
@@ -36,8 +36,8 @@ pub(super) const NAMES: [&str; 17] = [
     "ENABLE_DUAL_WRITE",
 ];
 
-/// Kubernetes tells every container of a namespace the address of every service in it by a variable
-/// `NAME_PORT`: what a service called `oms` or `postgres` makes of ours is not meant for us.
+/// Kubernetes sets a variable `NAME_PORT` with an address for every service of a namespace: what it
+/// sets for a service called `oms` or `postgres` is not meant as a port of ours.
 const PORTS: [&str; 2] = ["OMS_PORT", "POSTGRES_PORT"];
 
 fn is_service_link(name: &str, value: &str) -> bool {
@@ -45,7 +45,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
     PORTS.contains(&name) && schemes.iter().any(|scheme| value.starts_with(scheme))
 }
 
-/// What the predecessor's variables say, in our keys.
+/// The settings that those variables stand for, with our keys.
 pub(super) fn settings(env: &[(String, String)]) -> Vec<Setting> {
     let get = |name: &str| {
         debug_assert!(NAMES.contains(&name), "{name} is not in the list");
@@ -58,7 +58,7 @@ pub(super) fn settings(env: &[(String, String)]) -> Vec<Setting> {
         .filter_map(|(name, key)| Some(Setting::variable(*key, name, get(name)?)))
         .collect();
     if let Some(level) = get("LOG_LEVEL") {
-        // Python's names.
+        // Python's names of log levels.
         let level = match level.to_lowercase().as_str() {
             "warning" => "warn".to_owned(),
             "critical" => "error".to_owned(),
@@ -67,14 +67,14 @@ pub(super) fn settings(env: &[(String, String)]) -> Vec<Setting> {
         settings.push(Setting::variable("telemetry.log_level", "LOG_LEVEL", level));
     }
     if let Some(interval) = get("MESSAGE_RELAY_POLL_INTERVAL") {
-        // A bare number was in seconds.
+        // A bare number is in seconds.
         let bare = interval.parse::<u32>().is_ok();
         let value = format!("{interval}{}", if bare { "s" } else { "" });
         let name = "MESSAGE_RELAY_POLL_INTERVAL";
         settings.push(Setting::variable("relay.poll_interval", name, value));
     }
     if let Some(url) = get("POSTGRES_URL") {
-        // SQLAlchemy's spelling of the driver.
+        // SQLAlchemy's form of the URL.
         let url = match url.strip_prefix("postgresql+asyncpg://") {
             Some(rest) => format!("postgresql://{rest}"),
             None => url.to_owned(),
@@ -103,7 +103,7 @@ pub(super) fn settings(env: &[(String, String)]) -> Vec<Setting> {
     settings
 }
 
-/// The two flags of the predecessor. As there, only the word `true` counts, and dual write is on
+/// The two flags of the old service. As there, only the word `true` counts, and dual write is on
 /// unless switched off.
 fn mode(s3: Option<&str>, dual: Option<&str>) -> Option<Setting> {
     let on = |flag: &str| flag.eq_ignore_ascii_case("true");

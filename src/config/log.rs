@@ -8,9 +8,9 @@ use super::duration;
 use super::problems::Problems;
 use crate::domain::weight::MAX_EVENT_BYTES;
 
-/// One partition alone carries tens of thousands of events a second, since a put takes whatever
-/// has arrived; more of them make smaller and therefore dearer batches. Two let a hand-off be tried
-/// on one half first. Several processes that write want one each. Fixed when a store is made.
+/// One partition carries tens of thousands of events a second, since a put takes whatever has
+/// arrived; more partitions make smaller batches, which cost more. Two allow a hand-off to be tried
+/// on one half first. Several writing processes want one each. Fixed when a store is created.
 const PARTITIONS: u16 = 2;
 /// Keys hold four digits; a put in flight and an index each must stay affordable.
 const MAX_PARTITIONS: u16 = 1024;
@@ -23,32 +23,31 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Upper limit of [`LogConfig::batch_bytes`].
 pub const MAX_BATCH_BYTES: usize = 4 << 20;
 
-/// About one round trip of a client on the same machine: who was answered by the last commit is
-/// back by then.
+/// About one round trip of a client on the same machine: clients answered by the last commit have
+/// sent their next request by then.
 const LINGER: Duration = Duration::from_millis(1);
 
 /// Long enough for three lost puts (3 s each) to be settled.
 const APPEND_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Tailers are woken by commits of this process; this finds those of others.
+/// Commits of this process wake the tailers; this finds those of other processes.
 const TAIL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A start reads at most this many objects a partition: about a second's worth.
+/// A start reads at most so many objects per partition: about a second's worth.
 const CHECKPOINT_COMMITS: u64 = 1024;
 
 /// Some thousand recent objects: what tailers and readers ask for right after a commit.
 const CACHE_BYTES: u64 = 64 << 20;
 
-/// What clients may rely on when they try again.
+/// The time in which a client may repeat a request.
 const KEY_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// Some 2.8 million keys of 200 bytes: a day at thirty a second, an hour at eight hundred.
 const KEY_BYTES: u64 = 512 << 20;
 
-/// Half of it: whoever uses up all of his leaves as much to the others.
+/// Half of it: a principal that uses all of its share leaves as much to the others.
 const KEY_BYTES_PER_PRINCIPAL: u64 = 256 << 20;
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
@@ -61,8 +60,8 @@ pub struct LogConfig {
     /// Most bytes of one instance, class, database or plain event, as JSON; a larger one is refused
     /// (422). At most a quarter of `batch_bytes`.
     pub max_event_bytes: usize,
-    /// How long a commit waits for company at most. It waits only while fewer commands are queued
-    /// than the commit before it carried, so a lone writer never waits.
+    /// How long a commit waits for more commands at most. It waits only while fewer are queued than
+    /// the commit before it carried, so a lone writer never waits.
     #[serde(with = "duration")]
     pub linger: Duration,
     /// An append that took this long is answered "unknown".

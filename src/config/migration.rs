@@ -1,5 +1,5 @@
-//! The migration: how it begins, what its gates ask, how fast history is copied, and where other
-//! people's events are.
+//! The migration: initial mode, gates, guardrail, the pace of copying history, and other event
+//! stores to import from.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,13 +15,12 @@ use crate::migration::gate::GateSettings;
 use crate::migration::guardrail::GuardrailSettings;
 use crate::migration::stage::{Mode, StageKind};
 
-/// Longer than any drain of a copy that keeps up, shorter than most clients' patience.
+/// Longer than any copy that keeps up takes to drain, shorter than most clients' timeouts.
 const HANDOFF_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Some tens of round trips: a copy that takes longer is in trouble.
 const MIRROR_PATIENCE: Duration = Duration::from_secs(1);
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MigrationConfig {
@@ -41,12 +40,12 @@ pub struct MigrationConfig {
     /// How long `s3_only` must have held before PostgreSQL's events may be archived.
     #[serde(with = "duration")]
     pub archive_after: Duration,
-    /// What must be proved before a switch.
+    /// Thresholds of the gates before a switch.
     pub gates: GatesConfig,
-    /// When a young stage has failed: the service then alerts, or walks back.
+    /// When a young stage counts as failed: the service then alerts, or steps back.
     pub guardrail: GuardrailConfig,
-    /// Have PostgreSQL lead by its row alone when the bucket cannot be read at start. Only for whoever
-    /// knows that no later hand-off has moved the lead to S3: it would be written over.
+    /// Let PostgreSQL lead by its row alone when the bucket cannot be read at start. Only if it is
+    /// certain that no later hand-off has moved the lead to S3: its commits would be overwritten.
     pub lead_without_bucket: bool,
     /// Other event stores whose events may be imported, by name.
     pub sources: BTreeMap<String, SourceConfig>,
@@ -69,7 +68,7 @@ impl Default for MigrationConfig {
     }
 }
 
-/// What the gates ask; see [`GateSettings`] for why each default is what it is.
+/// Thresholds of the gates; see [`GateSettings`] for the reasons of the defaults.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatesConfig {
@@ -78,7 +77,7 @@ pub struct GatesConfig {
     pub verification_max_age: Duration,
     /// Least share of calls to S3 that succeeded, 0 to 1.
     pub s3_success_share: f64,
-    /// What that share is measured over.
+    /// The period over which that share is measured.
     #[serde(with = "duration")]
     pub s3_success_window: Duration,
     /// How many commits may be left to copy when a hand-off begins.
@@ -105,14 +104,14 @@ impl Default for GatesConfig {
     }
 }
 
-/// What leads back; see [`GuardrailSettings`].
+/// When the guardrail acts on a young stage; see [`GuardrailSettings`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardrailConfig {
     /// How long a stage is young; after that nothing is judged.
     #[serde(with = "duration")]
     pub watch: Duration,
-    /// What is judged at a time.
+    /// The window over which budgets are judged.
     #[serde(with = "duration")]
     pub window: Duration,
     /// Fewest writes in a window from which anything is judged.
@@ -125,7 +124,7 @@ pub struct GuardrailConfig {
     /// How long a budget must be exceeded without a break.
     #[serde(with = "duration")]
     pub patience: Duration,
-    /// Whether the service walks one edge back by itself, or only alerts.
+    /// Whether the service steps one edge back by itself, or only alerts.
     pub auto_rollback: bool,
 }
 
@@ -145,7 +144,7 @@ impl Default for GuardrailConfig {
 }
 
 impl MigrationConfig {
-    /// The stage to begin with; `dual_write` begins led by PostgreSQL.
+    /// The stage of a new store; `dual_write` begins with PostgreSQL leading.
     pub fn initial_stage(&self) -> Option<StageKind> {
         let stage = |mode| match mode {
             Mode::Legacy => StageKind::Legacy,
@@ -156,7 +155,6 @@ impl MigrationConfig {
         self.mode.map(stage)
     }
 
-    /// What the gates ask.
     pub fn gate_settings(&self) -> GateSettings {
         let gates = &self.gates;
         GateSettings {
@@ -169,7 +167,6 @@ impl MigrationConfig {
         }
     }
 
-    /// What leads back.
     pub fn guardrail_settings(&self) -> GuardrailSettings {
         let guardrail = &self.guardrail;
         GuardrailSettings {

@@ -1,10 +1,11 @@
 //! The configuration: defaults < `oms.toml` < environment < flags, validated as a whole. Every
-//! default is a constant that says why; sections that name no address mean the embedded part.
+//! default is a constant that says why; a section without an address selects the embedded part.
 //!
-//! * [`layers`]: where values come from; [`legacy_env`] the predecessor's variables
-//! * [`problems`]: everything that is wrong, told at once
-//! * [`secret`]: values that are never shown; [`secret_files`]: and that are in files
-//! * [`endpoints`]: where the parts of a running service are
+//! * [`layers`]: the sources of values; [`legacy_env`]: variables of the service that this one
+//!   replaces
+//! * [`problems`]: collects everything that is wrong, to report it at once
+//! * [`secret`]: values that are never shown; [`secret_files`]: secrets read from files
+//! * [`endpoints`]: addresses of a running service
 //! * one file for each section
 
 pub mod actors;
@@ -44,7 +45,6 @@ use serde::{Deserialize, Serialize};
 use self::layers::Sources;
 use self::problems::{ConfigError, Problem, Problems};
 
-/// Everything that can be configured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -74,7 +74,7 @@ pub struct Config {
     pub embedded: embedded::EmbeddedConfig,
     /// Threads and limits of the actors.
     pub actors: actors::ActorsConfig,
-    /// Breaking things on purpose.
+    /// Failures on purpose, for tests.
     pub chaos: chaos::ChaosConfig,
     /// The migration: how it begins, what its gates ask, how fast history is copied.
     pub migration: migration::MigrationConfig,
@@ -82,7 +82,7 @@ pub struct Config {
     pub telemetry: telemetry::TelemetryConfig,
 }
 
-/// Where data lies when nobody says.
+/// Data directory if none is configured.
 pub const DEFAULT_DATA_DIR: &str = "./oms-data";
 
 impl Default for Config {
@@ -108,7 +108,7 @@ impl Default for Config {
     }
 }
 
-/// Most errors of the wrong type that are collected before the rest is left for the next try.
+/// Type errors that are collected before the rest is left for the next attempt.
 const MAX_TYPE_ERRORS: usize = 100;
 
 impl Config {
@@ -132,8 +132,8 @@ impl Config {
         })
     }
 
-    /// Takes in the values one by one as it were: a value of the wrong type is noted and left out,
-    /// so that its default stands in and the others are still looked at.
+    /// Deserializes the configuration. A value of the wrong type is recorded and removed, so that
+    /// its default applies and the other values are still checked.
     fn extract(figment: &Figment, problems: &mut Problems) -> Self {
         let mut values = match figment::Provider::data(figment) {
             Ok(mut profiles) => profiles.remove(&Profile::Default).unwrap_or_default(),
@@ -207,8 +207,8 @@ impl Config {
         );
     }
 
-    /// For each of S3, PostgreSQL and Kafka, whether it is the embedded part and why, or where
-    /// it is; for `config print` and the log at start.
+    /// For each of S3, PostgreSQL and Kafka its address, or that it is embedded and why; for
+    /// `config print` and the log at start.
     pub fn parts(&self) -> [(&'static str, String); 3] {
         let embedded = |why: &str| format!("embedded ({why} not set)");
         let s3 = match (&self.s3.endpoint, &self.s3.region) {
@@ -227,7 +227,7 @@ impl Config {
         [("s3", s3), ("postgres", postgres), ("kafka", kafka)]
     }
 
-    /// The configuration as TOML that can be read back, secrets redacted.
+    /// The configuration as TOML that can be read back, with secrets redacted.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         let mut text = String::new();
         for (part, what) in self.parts() {
@@ -239,7 +239,7 @@ impl Config {
     }
 }
 
-/// How many cores this process may use.
+/// Number of cores that this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -258,7 +258,7 @@ fn describe(error: &figment::Error) -> Problem {
     }
 }
 
-/// Removes the value under a dotted key; keys of a table may hold dots themselves.
+/// Removes the value with a dotted key; the keys of a table may contain dots themselves.
 fn remove(values: &mut Dict, key: &str) -> bool {
     if values.remove(key).is_some() {
         return true;
@@ -272,7 +272,7 @@ fn remove(values: &mut Dict, key: &str) -> bool {
                 let item = index.parse().ok().and_then(|i: usize| items.get_mut(i));
                 match item {
                     Some(Value::Dict(_, inner)) if !rest.is_empty() => remove(inner, rest),
-                    // An element that is wrong as a whole: the list with it.
+                    // An element of a list is wrong: the whole list is removed.
                     Some(_) => values.remove(&key[..at]).is_some(),
                     None => false,
                 }

@@ -12,17 +12,17 @@ use super::problems::Problems;
 use super::secret::{REDACTED, Secret, TextVisitor};
 use crate::store::adapters::postgres::PostgresSettings;
 
-/// A connection string. `Debug`, `Display` and `Serialize` leave the password out.
+/// A connection string. `Debug`, `Display` and `Serialize` omit the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionString(String);
 
 impl ConnectionString {
-    /// Takes a URL (`postgres://user:password@host/db`) or key-value pairs (`host=… user=…`).
+    /// Accepts a URL (`postgres://user:password@host/db`) or key-value pairs (`host=… user=…`).
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The string itself, password included.
+    /// The string including the password.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -82,15 +82,15 @@ impl<'de> Deserialize<'de> for ConnectionString {
     }
 }
 
-/// See the module. Without `url` the service runs a private server in the data directory.
+/// Without `url` the service runs a private server in the data directory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PostgresConfig {
-    /// Where the server is and how to get in. Without it the service runs a server of its own.
+    /// Address and credentials of the server. Without it the service runs a server of its own.
     pub url: Option<ConnectionString>,
     /// The password, when it is not in `url`.
     pub password: Option<Secret>,
-    /// Schema of everything of ours; made when it is missing.
+    /// Schema of all tables of the service; created if missing.
     pub schema: String,
     /// Most connections of this process.
     pub max_connections: usize,
@@ -118,7 +118,7 @@ impl PostgresConfig {
         self.url.is_none()
     }
 
-    /// The connection string with the password in it; `None` for a server of our own.
+    /// The connection string including the password; `None` for the embedded server.
     pub fn connection(&self) -> Option<ConnectionString> {
         let url = self.url.as_ref()?;
         let Some(password) = &self.password else {
@@ -150,7 +150,8 @@ impl PostgresConfig {
             }
         }
         if let Some(url) = &self.url {
-            // The parser's own message may quote the string, and with it the password.
+            // The parser's own message is left out: it may quote the string, and with it the
+            // password.
             match url.expose().parse::<tokio_postgres::Config>() {
                 Ok(parsed) if !parsed.get_hosts().is_empty() => {}
                 Ok(_) => problems.add("postgres.url", "names no host"),

@@ -1,15 +1,14 @@
-//! Everything that is wrong with a configuration, collected, so that all of it is told at once.
+//! Collects everything that is wrong with a configuration, so that all of it is reported at once.
 
 use std::fmt;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
-    /// The key, for example `http.port`.
     pub key: String,
     /// What is wrong and what would be right.
     pub message: String,
-    /// Where the value came from, where that is known: a file, a variable, a flag.
+    /// The source of the value, if known: a file, a variable, a flag.
     pub origin: Option<String>,
 }
 
@@ -23,12 +22,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The list under collection.
+/// The problems found so far.
 #[derive(Debug, Default)]
 pub struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
-    /// Notes a problem.
     pub fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.0.push(Problem {
             key: key.into(),
@@ -37,7 +35,7 @@ impl Problems {
         });
     }
 
-    /// Notes a problem unless `holds`.
+    /// Adds a problem unless `holds`.
     pub fn require(&mut self, holds: bool, key: &str, message: &str) {
         if !holds {
             self.add(key, message);
@@ -48,7 +46,7 @@ impl Problems {
 /// A configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// Everything that is wrong with it; never empty.
+    /// Everything that is wrong; never empty.
     pub problems: Vec<Problem>,
 }
 

@@ -7,14 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::duration;
 use super::problems::Problems;
 
-/// One round trip and one fsync for a thousand events; larger batches gain little and hold a
-/// transaction longer.
+/// One round trip and one fsync for a thousand events; larger batches gain little and keep a
+/// transaction open longer.
 const BATCH_EVENTS: usize = 1000;
 
-/// The safety net under the in-process wake-up.
+/// Finds commits of other processes; for those of this one the in-process wake-up is faster.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProjectionConfig {

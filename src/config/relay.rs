@@ -8,7 +8,6 @@ use super::duration;
 use super::problems::Problems;
 use crate::actors::relay::RelaySettings;
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelayConfig {

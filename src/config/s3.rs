@@ -9,17 +9,17 @@ use super::problems::Problems;
 use super::secret::Secret;
 use crate::store::adapters::s3::S3Settings;
 
-/// The predecessor's bucket.
+/// The bucket of the service that this one replaces.
 pub const DEFAULT_BUCKET: &str = "spice-event-store";
 
-/// What servers other than AWS expect when nobody named a region.
+/// What servers other than AWS expect if no region is configured.
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// Far above a slow put, and a third of the deadline of an append, so that a lost request leaves
-/// time to settle what became of it.
+/// time to find out its outcome.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// See the module. With neither `endpoint` nor `region` the embedded store is used.
+/// With neither `endpoint` nor `region` the embedded store is used.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Config {
@@ -28,7 +28,7 @@ pub struct S3Config {
     pub endpoint: Option<String>,
     /// Region; alone it means AWS.
     pub region: Option<String>,
-    /// Bucket; made when it is missing.
+    /// Bucket; created if missing.
     pub bucket: String,
     /// Access key; without it credentials come from the environment, profile or instance.
     pub access_key: Option<Secret>,
@@ -62,7 +62,7 @@ impl S3Config {
         self.endpoint.is_none() && self.region.is_none()
     }
 
-    /// Settings of the client; `None` when the embedded store is to be used.
+    /// Settings of the client; `None` for the embedded store.
     pub fn settings(&self) -> Option<S3Settings> {
         if self.is_embedded() {
             return None;

@@ -1,4 +1,4 @@
-//! Values that must never be seen in logs, errors or `config print`.
+//! Values that must never appear in logs, errors or `config print`.
 
 use std::fmt;
 
@@ -9,17 +9,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub const REDACTED: &str = "[redacted]";
 
 /// A secret text. `Debug`, `Display` and `Serialize` show [`REDACTED`]; only [`Secret::expose`]
-/// gives it away, so every use can be found by name.
+/// returns it, so that every use can be found by that name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text in.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -49,7 +47,7 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Takes any scalar as text: a key made of digits only is still a key, and a type error would
+/// Accepts any scalar as text: a key made only of digits is still a key, and a type error would
 /// show the value.
 pub(super) struct TextVisitor;
 

@@ -1,19 +1,19 @@
-//! Secrets out of files, as container platforms mount them: the name of a key that holds a secret
-//! with `_file` behind it names a file that holds the value. Works in the file, in variables
-//! (`OMS__S3__SECRET_KEY_FILE`, and `…_FILE` of the predecessor's) and with `--set`.
+//! Secrets from files, as container platforms mount them: the key of a secret with `_file` appended
+//! names a file that holds the value. Works in the configuration file, in variables
+//! (`OMS__S3__SECRET_KEY_FILE`, and `…_FILE` of the old service's variables) and with `--set`.
 
 use std::fs;
 
 use super::layers::{PREFIX, Setting, key_of};
 use super::problems::{Problem, Problems};
 
-/// Behind a key.
+/// Appended to a key.
 const SUFFIX: &str = "_file";
 
-/// Behind the name of one of the predecessor's variables.
+/// Appended to one of the old service's variables.
 const VARIABLE_SUFFIX: &str = "_FILE";
 
-/// Keys with one value; of the last two the file holds JSON, as a variable does.
+/// Keys of secrets; for the last two the file holds JSON, as a variable does.
 const KEYS: [&str; 6] = [
     "s3.access_key",
     "s3.secret_key",
@@ -23,10 +23,10 @@ const KEYS: [&str; 6] = [
     "kafka.options",
 ];
 
-/// Where every key may be a secret.
+/// Every option of librdkafka may be a secret.
 const OPTIONS: &str = "kafka.options.";
 
-/// The predecessor's variables that hold secrets.
+/// The old service's variables that hold secrets.
 pub(super) const VARIABLES: [&str; 4] = [
     "MINIO_ACCESS_KEY",
     "MINIO_SECRET_KEY",
@@ -34,7 +34,7 @@ pub(super) const VARIABLES: [&str; 4] = [
     "POSTGRES_PASSWORD",
 ];
 
-/// The key whose value is in the file that `key` names.
+/// The key of the secret, if `key` names a file.
 fn secret_of(key: &str) -> Option<&str> {
     let secret = key.strip_suffix(SUFFIX)?;
     let is_source = secret.starts_with("migration.sources.") && secret.ends_with(".url");
@@ -42,13 +42,13 @@ fn secret_of(key: &str) -> Option<&str> {
     (KEYS.contains(&secret) || is_source || is_option).then_some(secret)
 }
 
-/// Whether a variable of this name names a file with one of the predecessor's secrets.
+/// Whether a variable of this name names a file with one of the old service's secrets.
 pub(super) fn is_variable(name: &str) -> bool {
     name.strip_suffix(VARIABLE_SUFFIX)
         .is_some_and(|secret| VARIABLES.contains(&secret))
 }
 
-/// What a file holds, without the end of its line.
+/// The content of a file without the final newline.
 fn read(path: &str) -> Result<String, String> {
     let text = fs::read_to_string(path).map_err(|e| format!("cannot read {path}: {e}"))?;
     let text = text.trim_end_matches(['\n', '\r']);
@@ -58,7 +58,7 @@ fn read(path: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Puts the value in the place of the file's name, in a setting.
+/// Replaces a setting that names a file with one that holds the file's content.
 pub(super) fn in_setting(setting: Setting, problems: &mut Problems) -> Option<Setting> {
     if let Some(secret) = secret_of(&setting.key) {
         return match read(&setting.value) {
@@ -77,7 +77,7 @@ pub(super) fn in_setting(setting: Setting, problems: &mut Problems) -> Option<Se
             }
         };
     }
-    // A table of options written as JSON.
+    // A table of options in JSON.
     if format!("{}.", setting.key) == OPTIONS
         && let Ok(serde_json::Value::Object(options)) = serde_json::from_str(&setting.value)
         && let Ok(mut table) = toml::Table::try_from(options)
@@ -90,7 +90,7 @@ pub(super) fn in_setting(setting: Setting, problems: &mut Problems) -> Option<Se
     Some(setting)
 }
 
-/// The same in a file's table, of which `prefix` is the key.
+/// [`in_setting`] for a table of the configuration file, whose key is `prefix`.
 pub(super) fn in_table(prefix: &str, table: &mut toml::Table, problems: &mut Problems) {
     let keys: Vec<String> = table.keys().cloned().collect();
     for name in keys {
@@ -124,7 +124,7 @@ pub(super) fn in_table(prefix: &str, table: &mut toml::Table, problems: &mut Pro
     }
 }
 
-/// A list or a table is JSON.
+/// Parses lists and tables as JSON.
 fn from_text(secret: &str, text: String) -> toml::Value {
     let json = || serde_json::from_str::<toml::Value>(&text).ok();
     match secret {
@@ -133,7 +133,7 @@ fn from_text(secret: &str, text: String) -> toml::Value {
     }
 }
 
-/// The environment with the predecessor's secrets in it that are in files.
+/// The environment, with the old service's secrets read from their files.
 pub(super) fn in_environment(
     env: &[(String, String)],
     problems: &mut Problems,
@@ -146,7 +146,7 @@ pub(super) fn in_environment(
         } else {
             match read(path) {
                 Ok(value) => {
-                    // An empty one counts as not set.
+                    // An empty variable counts as not set.
                     all.retain(|(n, _)| n != secret);
                     all.push((secret.to_owned(), value));
                     continue;
@@ -156,7 +156,7 @@ pub(super) fn in_environment(
         };
         problems.add(name.clone(), problem);
     }
-    // Which of our own two wins must not hang on the order they come in.
+    // Which of our own two variables wins must not depend on their order.
     let is_set = |name: &str| env.iter().any(|(n, v)| n == name && !v.is_empty());
     for (name, _) in env.iter().filter(|(_, value)| !value.is_empty()) {
         let secret = name.strip_suffix(VARIABLE_SUFFIX).unwrap_or_default();

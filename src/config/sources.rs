@@ -14,10 +14,10 @@ use crate::import::spec::{
     BinaryPolicy, Columns, FirstVersion, MAX_EVENT_BYTES, SourceSpec, is_qualified_table,
 };
 
-/// Longest name of a source: it is in every event's metadata.
+/// Limits the name of a source, which is stored in every event's metadata.
 const MAX_NAME: usize = 50;
 
-/// Longest prefix of stream types: something of the type itself must be left.
+/// Limits the prefix, so that room is left for the stream type itself.
 const MAX_PREFIX: usize = 20;
 
 /// One source. What a preset knows need not be said; what is said wins, and an empty text takes a
@@ -34,7 +34,7 @@ const MAX_PREFIX: usize = 20;
 pub struct SourceConfig {
     /// The tool that wrote it.
     pub preset: Option<Preset>,
-    /// Where it is and how to get in. Only reading is needed.
+    /// Address and credentials. Read access is enough.
     pub url: Option<ConnectionString>,
     /// The table with its schema, as in SQL.
     pub table: Option<String>,
@@ -62,7 +62,7 @@ pub struct SourceConfig {
     pub schema_version: Option<String>,
     /// Content.
     pub data: Option<String>,
-    /// Remarks.
+    /// Metadata of the event.
     pub metadata: Option<String>,
     /// When it happened.
     pub time: Option<String>,
@@ -77,7 +77,7 @@ pub struct SourceConfig {
     pub default_stream_type: Option<String>,
     /// Put before every stream type.
     pub stream_type_prefix: Option<String>,
-    /// What becomes of data that are bytes and not JSON: `park` or `wrap`.
+    /// What to do with data that are bytes and not JSON: `park` or `wrap`.
     pub binary: Option<BinaryPolicy>,
     /// Whether bytes that were compressed with gzip or zlib are unpacked.
     pub decompress: bool,
@@ -110,7 +110,7 @@ impl SourceConfig {
         self.preset.map(Preset::known).unwrap_or_default()
     }
 
-    /// The source as preset and settings together describe it.
+    /// The source as described by preset and settings together.
     pub fn spec(&self, name: &str) -> SourceSpec {
         let known = self.known();
         let said = |own: &Option<String>, preset: Option<String>| {
@@ -150,7 +150,7 @@ impl SourceConfig {
             lag: self.lag.unwrap_or(known.lag),
         };
         if self.preset == Some(Preset::Eventsourcing) && spec.default_stream_type.is_none() {
-            // One table holds one application, and is called after it.
+            // A table holds one application and is named after it.
             let table = spec.table_name();
             let application = table.strip_suffix("_events").unwrap_or(table);
             spec.default_stream_type = Some(application.to_owned());
@@ -162,7 +162,8 @@ impl SourceConfig {
         let key = |field: &str| format!("migration.sources.{name}.{field}");
         match &self.url {
             None => problems.add(key("url"), "is required"),
-            // The parser's own message may quote the string, and with it the password.
+            // The parser's own message is left out: it may quote the string, and with it the
+            // password.
             Some(url) => match url.expose().parse::<tokio_postgres::Config>() {
                 Ok(parsed) if !parsed.get_hosts().is_empty() => {}
                 Ok(_) => problems.add(key("url"), "names no host"),

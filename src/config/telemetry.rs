@@ -14,7 +14,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {

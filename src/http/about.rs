@@ -9,7 +9,7 @@ use super::extract::Caller;
 use super::problem::Problem;
 use super::respond;
 
-/// Who is asking.
+/// The caller.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Me {
     /// The principal, as it is recorded in events and orders.
@@ -18,11 +18,11 @@ pub struct Me {
     /// Which of `read`, `write`, `admin` it has; none implies another.
     #[schema(example = json!(["read", "admin"]))]
     roles: Vec<&'static str>,
-    /// Whether the service asks for tokens; without them everybody may do everything.
+    /// Whether the service requires tokens; without them every caller may do everything.
     tokens: bool,
 }
 
-/// Who is asking, and with which roles; any token that is known may ask.
+/// The caller's name and roles; any known token may ask.
 #[utoipa::path(get, path = "/api/v1/me", operation_id = "getMe", tag = "auth",
     responses((status = 200, description = "Name and roles", body = Me)))]
 pub async fn me(
@@ -39,30 +39,30 @@ pub async fn me(
     respond::json(HttpResponse::Ok(), &me)
 }
 
-/// What this process is, as far as it is no secret. Made by `boot`.
+/// What this process is, without secrets. Built by `boot`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = ServiceInfo)]
 pub struct About {
     /// Version of the program.
     pub version: &'static str,
-    /// This process's name among those that publish.
+    /// This process's name among the relays.
     pub node: String,
-    /// What it does: `api`, `relay`, `projection`.
+    /// Its roles: `api`, `relay`, `projection`.
     #[schema(value_type = Vec<String>)]
     pub roles: Vec<&'static str>,
-    /// Whether actors may be killed on request.
+    /// Whether the API may kill actors.
     pub chaos: bool,
     /// Partitions of the log.
     pub partitions: u16,
     /// The bucket of the log.
     pub bucket: String,
-    /// Where the bucket is; null for AWS.
+    /// Endpoint of the bucket; null for AWS.
     pub s3_endpoint: Option<String>,
     /// Other event stores that may be imported from: `migration.sources` of the configuration.
     pub sources: Vec<String>,
 }
 
-/// What this process is: its version, what it does, where its bucket is.
+/// This process: its version, its roles, the address of its bucket.
 #[utoipa::path(get, path = "/api/v1/admin/service", operation_id = "getService", tag = "admin",
     responses((status = 200, description = "The process", body = About)))]
 pub async fn service(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {

@@ -41,17 +41,17 @@ pub async fn actors(state: web::Data<HttpState>) -> Result<HttpResponse, Problem
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kill {
-    /// Where it stands in the tree.
+    /// Its path in the supervision tree.
     #[schema(example = "event_store/2")]
     path: String,
-    /// `panic`: as if it had panicked; `stop`: as if it had stopped of its own accord; `hang`: it
-    /// is not run for a while; `abort`: its task is aborted and its mailbox lost; `arbiter`: its
-    /// thread ends, and with it everyone who lives there.
+    /// `panic`: as if it had panicked; `stop`: as if it had stopped by itself; `hang`: it is not
+    /// run for a while; `abort`: its task is aborted and its mailbox lost; `arbiter`: its thread
+    /// ends, and with it all actors on that thread.
     #[schema(value_type = String, example = "panic")]
     how: KillHow,
 }
 
-/// What was asked for has begun.
+/// The request was accepted and has begun.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Accepted {
     /// `accepted`.
@@ -89,7 +89,7 @@ fn once() -> u32 {
     1
 }
 
-/// Arms a fail point: one lies before and one after every call to S3, PostgreSQL and Kafka; 403
+/// Arms a fail point: there is one before and one after every call to S3, PostgreSQL and Kafka; 403
 /// unless `chaos.enabled`.
 #[utoipa::path(post, path = "/api/v1/admin/actors/failpoints", operation_id = "armFailpoint",
     tag = "admin", request_body = Failpoint,
@@ -112,12 +112,12 @@ pub async fn arm_failpoint(
 /// The fail points.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failpoints {
-    /// By name: what is armed, how often somebody came by and how often it happened.
+    /// By name: what is armed, how often the point was reached and how often it happened.
     #[schema(value_type = Object)]
     points: BTreeMap<String, Point>,
 }
 
-/// The fail points that somebody came by since the start, or that were armed.
+/// The fail points that were reached since the start, or that are armed.
 #[utoipa::path(get, path = "/api/v1/admin/actors/failpoints", operation_id = "listFailpoints",
     tag = "admin", responses((status = 200, description = "All of them", body = Failpoints)))]
 pub async fn failpoints(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
@@ -125,28 +125,27 @@ pub async fn failpoints(state: web::Data<HttpState>) -> Result<HttpResponse, Pro
     respond::json(HttpResponse::Ok(), &Failpoints { points })
 }
 
-/// By how much the clock is to be wrong.
+/// The shift of the clock.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClockShift {
-    /// Seconds that are added to the machine's time; 0 puts it right. At most a year either way.
+    /// Seconds to add to the machine's time; 0 ends the shift. At most a year in either direction.
     #[schema(minimum = -31622400, maximum = 31622400, example = 86400)]
     offset_seconds: i64,
 }
 
-/// What time the process believes it is.
+/// The shifted clock.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShiftedClock {
     /// Seconds that are added to the machine's time.
     offset_seconds: i64,
-    /// What the clock tells.
+    /// The time by the shifted clock.
     #[schema(value_type = String, format = DateTime)]
     now: Timestamp,
 }
 
-/// Puts the clock of this process off the machine's; 403 unless `chaos.enabled`. Not shifted are
-/// what measures how long something takes, PostgreSQL's clock, and the time by which requests to S3
-/// are signed.
+/// Shifts the clock of this process from the machine's; 403 unless `chaos.enabled`. Durations,
+/// PostgreSQL's clock and the time with which requests to S3 are signed are not shifted.
 #[utoipa::path(put, path = "/api/v1/admin/chaos/clock", operation_id = "shiftClock", tag = "admin",
     request_body = ClockShift,
     responses((status = 200, description = "What it tells now", body = ShiftedClock)))]
@@ -207,11 +206,11 @@ pub struct DeadLetterPage {
     /// The letters, oldest first.
     #[schema(value_type = Vec<schema::DeadLetter>)]
     items: Vec<DeadLetter>,
-    /// Ask with this for what follows; null at the end.
+    /// Cursor of the next page; null at the end.
     next_cursor: Option<String>,
 }
 
-/// Rows of the outbox that the broker will never take, oldest first.
+/// Rows of the outbox that the broker refused for good, oldest first.
 #[utoipa::path(get, path = "/api/v1/admin/outbox/dead", operation_id = "listDeadLetters",
     tag = "admin", params(DeadParams),
     responses((status = 200, description = "A page", body = DeadLetterPage)))]

@@ -1,4 +1,4 @@
-//! The audit trail: what is recorded of a request, and `/api/v1/admin/audit`.
+//! The audit trail: which requests are recorded, and `/api/v1/admin/audit`.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use super::respond;
 use crate::service::audit::{Answered, AuditFilter, AuditTrail, MAX_BODY};
 use crate::store::ports::audit_table::{AuditEntry, AuditKind};
 
-/// What the middleware remembers of a request until it is answered: whether it is an order of an
-/// administrator. Who is refused is known by the answer alone.
+/// Notes about a request, kept by the middleware until it is answered: whether it is an
+/// administrator's order. A refusal is recognised by its answer.
 pub struct Audited {
     trail: Option<Arc<AuditTrail>>,
     limits: Arc<HttpLimits>,
@@ -34,24 +34,25 @@ pub struct Audited {
     unanswered: Option<HttpRequest>,
 }
 
-/// In the request: its body is to be kept.
+/// Request extension: the body has to be kept for the audit.
 struct KeepBody;
 
-/// In the request: the beginning of its body.
+/// Request extension: the beginning of the body.
 struct KeptBody(Bytes);
 
-/// Keeps the beginning of a body where the request is an order.
+/// Keeps the beginning of the body of an order.
 pub fn keep_body(req: &HttpRequest, body: &Bytes) {
     let mut extensions = req.extensions_mut();
     if extensions.contains::<KeepBody>() {
-        // One byte more, so that it is seen to have been cut. Copied: the whole may be large.
+        // One byte more than is recorded, to detect that it was cut. Copied, because the whole may
+        // be large.
         let beginning = &body[..body.len().min(MAX_BODY + 1)];
         extensions.insert(KeptBody(Bytes::copy_from_slice(beginning)));
     }
 }
 
 impl Audited {
-    /// Of a request for `route`, which asks for `access`.
+    /// Notes for a request to `route`, which asks for `access`.
     pub fn new(
         limits: &Arc<HttpLimits>,
         req: &ServiceRequest,
@@ -73,13 +74,13 @@ impl Audited {
         }
     }
 
-    /// The caller has the role.
+    /// Records that the caller has the role.
     pub fn let_in(&mut self, principal: &Arc<str>, request: &HttpRequest) {
         self.principal = Some(principal.clone());
         self.unanswered = self.order.then(|| request.clone());
     }
 
-    /// Records what is to be recorded.
+    /// Records the request if it is an order or was refused.
     pub fn answered(mut self, response: &ServiceResponse<BoxBody>) {
         self.unanswered = None;
         let Some(trail) = &self.trail else {
@@ -168,7 +169,7 @@ pub struct AuditParams {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
 pub struct Entry {
-    /// Names it.
+    /// Its id.
     #[schema(value_type = String, format = "uuid")]
     id: Uuid,
     /// When the request was answered.
@@ -179,14 +180,14 @@ pub struct Entry {
     /// `command`: an order of an administrator; `refusal`: a 401 or 403.
     #[schema(example = "command")]
     kind: &'static str,
-    /// Who; null where nobody was recognised.
+    /// The principal; null where none was recognised.
     principal: Option<String>,
-    /// Where from.
+    /// The client's address.
     address: Option<String>,
     /// Method and path.
     #[schema(example = "POST /api/v1/admin/migration/mode")]
     action: String,
-    /// The order itself, its beginning where it is long.
+    /// The body of the request, cut if it is long.
     body: Option<String>,
     /// `done`, `refused` (nothing was done), `failed` (it may have been begun) or `unanswered` (its caller
     /// left before the answer; it may have been begun).
@@ -198,7 +199,7 @@ pub struct Entry {
     code: Option<String>,
     /// As in the answer's `X-Request-Id`.
     request_id: String,
-    /// How often: refusals of a kind within a minute are counted together.
+    /// Number of requests: refusals of a kind within a minute are counted together.
     times: u64,
 }
 
@@ -233,11 +234,11 @@ impl From<AuditEntry> for Entry {
 pub struct AuditPage {
     /// The entries, the newest first.
     items: Vec<Entry>,
-    /// Ask with this for what is older; null at the end.
+    /// Cursor of the next page, with older entries; null at the end.
     next_cursor: Option<String>,
 }
 
-/// What administrators ordered and who was turned away, the newest first.
+/// Administrators' requests and refused callers, newest first.
 #[utoipa::path(get, path = "/api/v1/admin/audit", operation_id = "listAudit", tag = "admin",
     params(AuditParams), responses((status = 200, description = "A page", body = AuditPage)))]
 pub async fn list(

@@ -1,7 +1,7 @@
-//! Who is asking. Tokens are known by their SHA-256 only and compared in constant time; each has
-//! a name, which is the principal of every event it causes, and roles. Without any token everybody
-//! is `anonymous` and may do everything: the configuration then allows loopback addresses only, and
-//! [`super::same_site`] keeps web pages out.
+//! Authentication. Tokens are known by their SHA-256 only and compared in constant time; each has a
+//! name, which is the principal of every event it causes, and roles. Without configured tokens
+//! every caller is `anonymous` and has every role: the configuration then allows loopback addresses
+//! only, and [`super::same_site`] rejects requests of web pages.
 
 use std::sync::Arc;
 
@@ -11,18 +11,19 @@ use subtle::ConstantTimeEq;
 
 use super::problem::{self, Problem};
 
-/// Longest token that is looked at: hashing is not free, so strangers do not choose its length.
+/// Longest token that is hashed, because callers without a token must not choose how much work that
+/// is.
 const MAX_TOKEN_BYTES: usize = 512;
 
 /// The principal of requests when no tokens are configured.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// What a route asks of the caller.
+/// What a route requires of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing: health, metrics, the description of the API.
+    /// No token: health, metrics, the description of the API.
     Public,
-    /// A token that is known, whatever its roles.
+    /// A known token, whatever its roles.
     Known,
     /// The role `read`.
     Read,
@@ -33,7 +34,6 @@ pub enum Access {
 }
 
 impl Access {
-    /// The role's name; empty where none is asked for.
     pub fn role(self) -> &'static str {
         match self {
             Access::Public | Access::Known => "",
@@ -44,33 +44,28 @@ impl Access {
     }
 }
 
-/// Which roles a token has. None implies another.
+/// The roles of a token. None implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Roles {
-    /// May read.
     pub read: bool,
-    /// May write.
     pub write: bool,
-    /// May operate the service.
     pub admin: bool,
 }
 
 impl Roles {
-    /// Every role.
     pub const ALL: Roles = Roles {
         read: true,
         write: true,
         admin: true,
     };
 
-    /// Their names.
     pub fn names(self) -> Vec<&'static str> {
         let all = [Access::Read, Access::Write, Access::Admin];
         let allowed = all.into_iter().filter(|access| self.allow(*access));
         allowed.map(Access::role).collect()
     }
 
-    /// Whether these roles open a route.
+    /// Whether these roles allow the route.
     pub fn allow(self, access: Access) -> bool {
         match access {
             Access::Public | Access::Known => true,
@@ -81,14 +76,14 @@ impl Roles {
     }
 }
 
-/// A token as configured.
+/// A configured token.
 #[derive(Debug, Clone)]
 pub struct Token {
     /// The principal's name, as recorded in events.
     pub name: Arc<str>,
     /// SHA-256 of the token.
     pub sha256: [u8; 32],
-    /// What it may do.
+    /// Its roles.
     pub roles: Roles,
 }
 
@@ -103,7 +98,6 @@ impl Token {
     }
 }
 
-/// Checks tokens.
 #[derive(Debug)]
 pub struct Authenticator {
     tokens: Vec<Token>,
@@ -111,7 +105,7 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Knows these tokens; none at all means that everybody is anonymous with every role.
+    /// An authenticator for these tokens; without any, every caller is anonymous with every role.
     pub fn new(tokens: Vec<Token>) -> Self {
         Self {
             tokens,
@@ -119,12 +113,12 @@ impl Authenticator {
         }
     }
 
-    /// Whether there are tokens; without them everybody may do everything.
+    /// Whether tokens are configured; without them every caller may do everything.
     pub fn knows_tokens(&self) -> bool {
         !self.tokens.is_empty()
     }
 
-    /// The principal of a request that asks for `access`: 401 without a valid token, 403 without
+    /// The principal of a request to a route with `access`: 401 without a valid token, 403 without
     /// the role.
     pub fn check(&self, headers: &HeaderMap, access: Access) -> Result<Arc<str>, Problem> {
         if access == Access::Public || self.tokens.is_empty() {
@@ -146,7 +140,7 @@ impl Authenticator {
         ))
     }
 
-    /// The roles of a request that was let in.
+    /// The roles of a request that was allowed.
     pub fn roles(&self, headers: &HeaderMap) -> Result<Roles, Problem> {
         if self.tokens.is_empty() {
             return Ok(Roles::ALL);
@@ -154,7 +148,7 @@ impl Authenticator {
         Ok(self.authenticate(headers)?.roles)
     }
 
-    /// Who is asking, if a token says so; for the record of who was refused.
+    /// The principal of a token, if it is known; to record who was refused.
     pub fn recognise(&self, headers: &HeaderMap) -> Option<Arc<str>> {
         if self.tokens.is_empty() {
             return Some(self.anonymous.clone());
@@ -176,7 +170,7 @@ impl Authenticator {
             return Err(unauthenticated(detail, true));
         };
         let digest: [u8; 32] = Sha256::digest(secret).into();
-        // Every token is compared, whichever matches, so the time tells nothing.
+        // All tokens are compared whichever matches, so that the time reveals nothing.
         let mut found = None;
         for token in &self.tokens {
             if bool::from(token.sha256.ct_eq(&digest)) {

@@ -23,10 +23,9 @@ use crate::service::context::ExpectedVersion;
 use crate::service::instance_commands::NewInstance;
 use crate::service::view::BatchItem;
 
-/// Most operations of a batch.
+/// Operations in a batch at most.
 pub const MAX_OPERATIONS: usize = 1_000;
 
-/// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
@@ -38,8 +37,8 @@ pub enum Op {
     Delete,
 }
 
-/// One operation. One flat shape rather than one per `op`: choosing the shape by `op` would make
-/// serde build everything twice.
+/// One operation. A flat type instead of one variant per `op`: an enum with an internal tag would
+/// make serde buffer everything twice.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Operation {
@@ -55,7 +54,7 @@ pub struct Operation {
     /// `update`, `delete`: only if this is its version.
     #[serde(default)]
     if_version: Option<u64>,
-    /// `create`: remarks, recorded with the event: an object.
+    /// `create`: metadata to record with the event: an object.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,
@@ -70,7 +69,7 @@ pub struct Batch {
     operations: Vec<Operation>,
 }
 
-/// What became of one operation.
+/// The outcome of one operation.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ItemAnswer {
     /// The status it would have had as a request of its own.
@@ -86,7 +85,7 @@ pub struct ItemAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
     pub version: Option<Version>,
-    /// Where its last event lies.
+    /// Position of its last event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub position: Option<Position>,
@@ -95,12 +94,12 @@ pub struct ItemAnswer {
     pub error: Option<ProblemBody>,
 }
 
-/// What became of a batch: one item for each operation, in order.
+/// The outcome of a batch: one item for each operation, in order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchAnswer {
     /// The results.
     pub items: Vec<ItemAnswer>,
-    /// Where the last events lie, one position a partition: a query that sends them all as
+    /// Positions of the last events, one per partition: a query that sends them all as
     /// `X-Min-Position` sees the whole batch. Also in `X-Commit-Position`.
     #[schema(value_type = Vec<String>, example = json!(["0/1045/2", "1/998/0"]))]
     pub positions: Vec<Position>,
@@ -156,8 +155,8 @@ fn operations(batch: Batch) -> Result<Vec<BatchOperation>, Problem> {
     given.map(|(i, given)| operation(i, given)).collect()
 }
 
-/// Logs what the caller does not see: bugs and damage each, failing dependencies once for the whole
-/// batch, of which there would be a thousand lines.
+/// Logs causes that the caller does not see: each bug and each damage, but a failing dependency
+/// once for the whole batch instead of a thousand times.
 fn tell_log(causes: &[(u16, String)], correlation_id: &str) {
     let (bugs, unserved): (Vec<_>, Vec<_>) = causes.iter().partition(|(status, _)| *status == 500);
     for (_, cause) in bugs {

@@ -1,5 +1,5 @@
-//! Every body of the API, at every depth: members that nobody knows are refused, since what they
-//! were meant to say would be left undone.
+//! Every body of the API, at every depth: unknown members are refused, because ignoring them
+//! would leave undone what the caller asked for.
 
 use std::collections::BTreeSet;
 

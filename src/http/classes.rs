@@ -127,7 +127,7 @@ pub async fn history(
     events::history(&state, &caller, stream, &page).await
 }
 
-/// Reads a definition once there is room for what it takes when it is read.
+/// Parses a definition after reserving the memory that it takes.
 async fn read_definition<'a>(
     state: &'a HttpState,
     command: &Command<Document>,

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::respond;
 use crate::domain::ids::{CommandId, Position, Version};
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CommandAnswer {
     /// The command.
@@ -24,7 +24,7 @@ pub struct CommandAnswer {
     /// Version of the stream after it.
     #[schema(value_type = u64)]
     pub version: Version,
-    /// Where its first event lies.
+    /// Position of its first event.
     #[schema(value_type = String, example = "3/1045/2")]
     pub position: Position,
     /// When it was recorded.
@@ -34,7 +34,7 @@ pub struct CommandAnswer {
     pub events: u32,
 }
 
-/// What became of a command; 404 when no event of it is known.
+/// The outcome of a command; 404 when no event of it is known.
 #[utoipa::path(get, path = "/api/v1/commands/{command_id}", operation_id = "getCommand",
     tag = "events", params(CommandPath),
     responses((status = 200, description = "It was committed", body = CommandAnswer)))]

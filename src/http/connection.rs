@@ -1,6 +1,6 @@
-//! What is known of one connection: the requests in work on it, when it must have done its next
-//! step, and what is held until its bytes are written. [`super::wire`] reads and writes by it, the
-//! middleware tells it of requests. It lives and dies on its worker's thread.
+//! The state of one connection: its requests in progress, the deadlines of its client, and what is
+//! held until its bytes are written. [`super::wire`] reads and writes according to it, and the
+//! middleware reports requests to it. Lives on its worker's thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,19 +15,20 @@ use tokio::time::Instant;
 
 use super::limits::{HeldBytes, Permit};
 
-/// Largest head of a request in bytes: far beyond what any client of ours sends.
+/// Largest head of a request in bytes: far beyond what any of our clients sends.
 pub const MAX_HEAD_BYTES: usize = 32 << 10;
 
-/// Requests at once on one HTTP/2 connection, as announced to its client.
+/// Concurrent requests on one HTTP/2 connection, as announced to the client.
 pub const MAX_CONCURRENT_STREAMS: u32 = 128;
 
-/// Beyond this many times [`MAX_CONCURRENT_STREAMS`] requests in work a client has not listened, and
-/// the connection is cut. In between they are refused: it may not have heard of the limit yet.
-/// Requests whose streams were reset are still in work, so resets are bounded too.
+/// With more than this many times [`MAX_CONCURRENT_STREAMS`] requests in progress the client
+/// ignores the limit and is disconnected. Up to there surplus requests are refused, because the
+/// client may not have received the limit yet. Requests whose streams were reset still count, so
+/// that resets are bounded too.
 const STREAMS_TOLERANCE: usize = 2;
 
-/// Bodies up to this size are taken in whether anybody reads them or not, so that a small body that
-/// nobody wants does not cost the connection.
+/// Bodies up to this size are read even without a reader, so that a small unread body does not cost
+/// the connection.
 const SMALL_BODY: u64 = 8 << 10;
 
 /// HTTP's version.
@@ -46,31 +47,31 @@ pub struct Patience {
     pub head: Duration,
     /// Between an answer and the next request.
     pub idle: Duration,
-    /// To take what is written to it.
+    /// To receive what is written to it.
     pub write: Duration,
 }
 
-/// Which of a client's duties is overdue.
+/// What a client is late with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
     /// The rest of a head.
     Head,
     /// Any request.
     Idle,
-    /// Taking an answer.
+    /// Receiving an answer.
     Write,
 }
 
-/// What may be handed on of the bytes that come in.
+/// What may be passed on of the incoming bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// A head, and nothing behind it.
     Head,
-    /// So many bytes of a body.
+    /// Up to so many bytes of a body.
     Body(u64),
-    /// A body of unknown length: up to whatever may be its end.
+    /// A body of unknown length, up to its possible end.
     Chunks,
-    /// Nothing before the request in work is done.
+    /// Nothing until the request in progress is done.
     Nothing,
 }
 
@@ -81,21 +82,20 @@ enum Framing {
     Chunked,
 }
 
-/// What is held for an answer until it is written.
+/// Resources held for an answer until it is written.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// The place among the requests in work.
+    /// The permit of the request in progress.
     pub place: Option<Permit>,
-    /// The bytes of the answer.
+    /// The permit for the bytes of the answer.
     pub bytes: Option<HeldBytes>,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct Connection {
     version: Version,
     patience: Patience,
-    /// Requests whose answers have not been handed over in full.
+    /// Requests whose answers have not been passed on in full.
     calls: Cell<usize>,
     /// Handlers that wait for the body of their request.
     readers: Cell<usize>,
@@ -103,7 +103,7 @@ pub struct Connection {
     idle_since: Cell<Instant>,
     head_since: Cell<Option<Instant>>,
     blocked_since: Cell<Option<Instant>>,
-    /// When each answer in progress must have been asked for its next bytes.
+    /// By when each answer in progress must have been polled for its next bytes.
     stalls: RefCell<BTreeMap<u64, Instant>>,
     next_stall: Cell<u64>,
     unwritten: RefCell<Vec<Held>>,
@@ -117,7 +117,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that has just been opened.
+    /// A connection that was just opened.
     pub fn new(version: Version, patience: Patience) -> Rc<Self> {
         Rc::new(Self {
             version,
@@ -126,7 +126,7 @@ impl Connection {
             readers: Cell::new(0),
             framing: Cell::new(Framing::None),
             idle_since: Cell::new(Instant::now()),
-            // Who opens a connection has something to say.
+            // A client that connects is expected to send a head.
             head_since: Cell::new(Some(Instant::now())),
             blocked_since: Cell::new(None),
             stalls: RefCell::default(),
@@ -140,12 +140,11 @@ impl Connection {
         })
     }
 
-    /// HTTP's version.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// A request has come in: it is in work until what is returned is dropped.
+    /// A request has arrived: it is in progress until the returned value is dropped.
     pub fn begin(self: &Rc<Self>, head: &RequestHead) -> Call {
         self.calls.set(self.calls.get() + 1);
         self.head_since.set(None);
@@ -161,29 +160,29 @@ impl Connection {
         Call(self.clone())
     }
 
-    /// Whether more requests are in work than the client was told it may have.
+    /// Whether the client has more requests in progress than it was told.
     pub fn is_crowded(&self) -> bool {
         self.version == Version::Two && self.calls.get() > MAX_CONCURRENT_STREAMS as usize
     }
 
-    /// Whether the connection is to be cut for what its client did.
+    /// Whether the connection has to be closed because of the client's behaviour.
     pub fn is_cut(&self) -> bool {
         self.cut.get()
     }
 
-    /// Somebody reads the body of the request in work, until what is returned is dropped.
+    /// A handler reads the body of the request in progress until the returned value is dropped.
     pub fn read_body(self: &Rc<Self>) -> BodyReader {
         self.readers.set(self.readers.get() + 1);
         self.wake();
         BodyReader(self.clone())
     }
 
-    /// What may be handed on of the bytes that come in.
+    /// What may be passed on of the incoming bytes.
     pub fn next(&self) -> Next {
         let in_work = self.calls.get() > 0;
         match self.framing.get() {
             Framing::Length { left, small } if left > 0 => {
-                // Without a request in work the rest of a body that nobody wanted goes by.
+                // Without a request in progress the rest of an unread body is skipped.
                 if small || !in_work || self.readers.get() > 0 {
                     Next::Body(left)
                 } else {
@@ -196,7 +195,7 @@ impl Connection {
         }
     }
 
-    /// So many bytes were handed on.
+    /// Records that so many bytes were passed on.
     pub fn handed_on(&self, bytes: usize) {
         if let Framing::Length { left, small } = self.framing.get() {
             let left = left.saturating_sub(bytes as u64);
@@ -207,12 +206,12 @@ impl Connection {
         }
     }
 
-    /// The body of the request in work was read to its end.
+    /// Records that the body of the request in progress was read to its end.
     pub fn body_ended(&self) {
         self.framing.set(Framing::None);
     }
 
-    /// The client does not take what is written to it.
+    /// Records that the client does not receive what is written to it.
     pub fn blocked(&self) {
         if self.blocked_since.get().is_none() {
             self.blocked_since.set(Some(Instant::now()));
@@ -231,7 +230,7 @@ impl Connection {
         self.last.get() && self.settled.get() && self.calls.get() == 0 && body_came
     }
 
-    /// Everything handed over so far is written: what was held for it is free.
+    /// Records that everything passed on so far is written, which frees what was held for it.
     pub fn written(&self) {
         self.blocked_since.set(None);
         if self.calls.get() == 0 && self.last.get() && !self.settled.replace(true) {
@@ -242,52 +241,52 @@ impl Connection {
         }
     }
 
-    /// Keeps `held` until what has been handed over is written.
+    /// Keeps `held` until what was passed on so far is written.
     pub fn hold_until_written(&self, held: Held) {
         if !self.gone.get() {
             self.unwritten.borrow_mut().push(held);
         }
     }
 
-    /// The connection is closed.
+    /// Records that the connection is closed.
     pub fn closed(&self) {
         self.gone.set(true);
         drop(self.unwritten.take());
         drop(self.waker.take());
     }
 
-    /// A number for an answer in progress.
+    /// A new number for an answer in progress.
     pub fn answer_number(&self) -> u64 {
         let number = self.next_stall.get();
         self.next_stall.set(number + 1);
         number
     }
 
-    /// The answer of this number must be asked for its next bytes by `due`.
+    /// The answer with this number must be polled for its next bytes by `due`.
     pub fn expect_progress(&self, number: u64, due: Instant) {
         let mut stalls = self.stalls.borrow_mut();
         let sooner = stalls.values().min().is_none_or(|first| due < *first);
         stalls.insert(number, due);
         drop(stalls);
-        // Over HTTP/2 answers are written by tasks of their own; the connection's must set its
-        // alarm.
+        // HTTP/2 answers are written by tasks of their own, so the connection's task has to be
+        // woken to set its timer.
         if sooner && self.version == Version::Two {
             self.wake();
         }
     }
 
-    /// The answer of this number has been asked for more, or has ended.
+    /// The answer with this number was polled, or has ended.
     pub fn progressed(&self, number: u64) {
         self.stalls.borrow_mut().remove(&number);
     }
 
-    /// How long the client may take to take what is written to it.
+    /// How long the client may take to receive what is written to it.
     pub fn write_patience(&self) -> Duration {
         self.patience.write
     }
 
-    /// The next moment at which the client will have been too slow, and at what. `hurry` says that
-    /// connections are short: then an idle one is kept no longer than a head may take.
+    /// The next deadline of the client, and what it would be late with. `hurry`: connections are
+    /// scarce, and an idle one is kept no longer than a head may take.
     pub fn due(&self, hurry: bool) -> Option<(Instant, Overdue)> {
         let blocked = self.blocked_since.get().map(|t| t + self.patience.write);
         let stalled = self.stalls.borrow().values().min().copied();
@@ -310,12 +309,12 @@ impl Connection {
             .min_by_key(|d| d.0)
     }
 
-    /// How long to wait before looking again whether connections have become short.
-    pub fn look_again(&self) -> Duration {
+    /// How long to wait before checking again whether connections are scarce.
+    pub fn recheck_after(&self) -> Duration {
         self.patience.head
     }
 
-    /// Whom to wake when more may be read, or an alarm must be set.
+    /// The task to wake when more may be read or a timer must be set.
     pub fn register(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|k| k.will_wake(waker)) {
@@ -330,12 +329,12 @@ impl Connection {
     }
 }
 
-/// A request in work.
+/// A request in progress; ends when dropped.
 #[derive(Debug)]
 pub struct Call(Rc<Connection>);
 
 impl Call {
-    /// Where it came from.
+    /// The request's connection.
     pub fn connection(&self) -> &Rc<Connection> {
         &self.0
     }
@@ -352,12 +351,12 @@ impl Drop for Call {
     }
 }
 
-/// Somebody who reads a body.
+/// A handler that reads a body; ends when dropped.
 #[derive(Debug)]
 pub struct BodyReader(Rc<Connection>);
 
 impl BodyReader {
-    /// There is no more of it.
+    /// The body is read to its end.
     pub fn ended(self) {
         self.0.body_ended();
     }

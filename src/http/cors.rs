@@ -1,6 +1,6 @@
-//! Which web pages may read answers (the Fetch standard's CORS). None by default: a browser then
-//! sends a page's simple requests but keeps the answers from it, and sends no others. Callers bring
-//! their token in a header of their own making, so credentials of the browser are never allowed.
+//! Which web pages may read answers (CORS in the Fetch standard). None by default: a browser then
+//! sends a page's simple requests but withholds the answers, and sends no other requests. Callers
+//! send their token in a header, so the browser's credentials are never allowed.
 
 use actix_web::dev::RequestHead;
 use actix_web::http::Method;
@@ -10,28 +10,27 @@ use actix_web::http::header::{
     HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 
-/// Any origin.
+/// Allows any origin.
 pub const ANY: &str = "*";
 
-/// Every method there is anywhere: which ones a path takes is told to the request itself.
+/// Every method of the API; the route itself refuses those that it does not have.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
-/// Every header that requests may bring and that is not simple.
+/// Every request header of the API that is not CORS-safelisted.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, \
      traceparent, x-min-position, x-request-id",
 );
 
-/// Every header of answers that is for programs.
+/// Every answer header that scripts may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "accept-patch, allow, etag, idempotent-replayed, location, retry-after, www-authenticate, \
      x-commit-position, x-read-lag, x-read-source, x-request-id",
 );
 
-/// Seconds for which a browser need not ask again.
+/// Seconds for which a browser may cache the answer to a preflight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// See the module.
 #[derive(Debug, Default)]
 pub struct Cors {
     origins: Vec<String>,
@@ -45,7 +44,7 @@ pub struct Page {
 }
 
 impl Cors {
-    /// Pages of these origins (`https://app.example`, or [`ANY`]) may read answers.
+    /// Allows pages of these origins (`https://app.example`, or [`ANY`]) to read answers.
     pub fn new(origins: Vec<String>) -> Self {
         Self { origins }
     }
@@ -54,13 +53,14 @@ impl Cors {
         self.origins.iter().any(|o| o == ANY)
     }
 
-    /// Whether pages of this origin were named, one by one.
+    /// Whether this origin was named explicitly.
     pub fn names(&self, origin: &HeaderValue) -> bool {
-        // Browsers write origins in one way only: scheme and host in lower case.
+        // Browsers write scheme and host of an origin in lower case, so that it can be compared as
+        // it is.
         self.origins.iter().any(|o| origin == o.as_str())
     }
 
-    /// The page that asks, if it may read the answer.
+    /// The requesting page, if it may read the answer.
     pub fn page(&self, head: &RequestHead) -> Option<Page> {
         let headers = head.headers();
         let origin = headers.get(ORIGIN)?;
@@ -78,12 +78,12 @@ impl Cors {
         })
     }
 
-    /// Tells the browser what the page may do.
+    /// Adds the headers that allow the page to read the answer.
     pub fn mark(&self, page: Option<Page>, headers: &mut HeaderMap) {
         if self.origins.is_empty() {
             return;
         }
-        // Caches must not give one origin's answer to another.
+        // Caches must not serve the answer for one origin to another.
         if !self.any() {
             headers.append(VARY, HeaderValue::from_static("origin"));
         }

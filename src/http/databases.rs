@@ -14,12 +14,12 @@ use super::schema;
 use crate::domain::ids::{DatabaseName, StreamName};
 use crate::store::ports::read_model::ListQuery;
 
-/// Items of a page when the caller does not say.
+/// Items per page by default.
 pub const DEFAULT_LIMIT: usize = 100;
-/// Most items of a page: bounds what one answer holds in memory.
+/// Items per page at most: bounds the memory of an answer.
 pub const MAX_LIMIT: usize = 1_000;
 
-/// The size of a page that a caller asks for, within 1 and [`MAX_LIMIT`].
+/// The requested page size, from 1 to [`MAX_LIMIT`].
 pub fn page_limit(limit: Option<usize>) -> Result<usize, Problem> {
     match limit.unwrap_or(DEFAULT_LIMIT) {
         limit @ 1..=MAX_LIMIT => Ok(limit),

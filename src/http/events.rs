@@ -25,11 +25,11 @@ use crate::service::queries::Direction;
 
 /// Media type of a live stream.
 const EVENT_STREAM: &str = "text/event-stream";
-/// Stands for the end of the feed.
+/// The value of `after` that means the end of the feed.
 const LATEST: &str = "latest";
-/// Commits before the end of a partition at which a feed may begin.
+/// How many commits before the end of a partition a feed may begin, at most.
 const MAX_BACK: u64 = 1_000;
-/// Most event types to choose from the feed: each is compared with each event.
+/// Event types in a filter at most: each is compared with each event.
 const MAX_TYPES: usize = 50;
 
 /// Which part of a history.
@@ -94,8 +94,8 @@ fn event_types(text: Option<&str>) -> Result<Vec<String>, Problem> {
     Ok(types)
 }
 
-/// The feed of everything. With `Accept: text/event-stream` it stays live: server-sent events
-/// whose `id` is a cursor, whose `event` is the event's type and whose `data` is the event;
+/// The feed of all events. With `Accept: text/event-stream` it stays live: server-sent events whose
+/// `id` is a cursor, whose `event` is the event's type and whose `data` is the event;
 /// `Last-Event-ID` resumes.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "readFeed", tag = "events",
     params(FeedParams,
@@ -118,7 +118,7 @@ pub async fn feed(
     }
     let after = last_event_id(req.headers())?.or(after);
     if req.method() == Method::HEAD {
-        // What a GET would begin with; there is nothing to keep open.
+        // Checks the cursor that a GET would begin with, without opening a stream.
         state.service.check_feed_cursor(after.as_deref())?;
         return Ok(live_answer().streaming(empty::<Result<Bytes, Problem>>()));
     }
@@ -131,19 +131,19 @@ pub async fn feed(
         limit,
         types,
     );
-    // The first page is read before the answer begins, so that a wrong cursor or a store that is
-    // down is told as a problem.
+    // The first page is read before the answer begins, so that a wrong cursor or a failing store is
+    // answered as a problem.
     let live = live.open(&caller).await?;
     let mut answer = live_answer().streaming(live.into_stream());
     if req.version() < Version::HTTP_11 {
-        // It knows no chunks: the end of the connection is the end of the body (RFC 9112, 6.1).
+        // HTTP/1.0 has no chunks: the end of the connection ends the body (RFC 9112, 6.1).
         answer.head_mut().no_chunking(true);
         answer.head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(answer)
 }
 
-/// The cursor that a request begins with.
+/// The cursor at which a request begins.
 fn beginning(state: &HttpState, params: &FeedParams) -> Result<Option<String>, Problem> {
     let back = params.back.unwrap_or(0);
     match params.after.as_deref() {

@@ -1,4 +1,4 @@
-//! What handlers take: the caller, a command with its body, the parameters of a query string.
+//! Extractors of the handlers: the caller, a command with its body, parameters of a query string.
 
 use std::future::{Future, Ready, ready};
 use std::rc::Rc;
@@ -29,10 +29,9 @@ use crate::metrics as oms_metrics;
 use crate::service::context::RequestContext;
 use crate::service::error::{RETRY_AFTER, ServiceError};
 
-/// Who asks, until when, as part of which story. Put into the request by the middleware.
+/// The principal, the deadline and the correlation id of a request. Inserted by the middleware.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Limits.
     pub limits: Arc<HttpLimits>,
     principal: Arc<str>,
     correlation_id: String,
@@ -40,7 +39,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller that the middleware has let in.
+    /// A caller that the middleware has admitted.
     pub fn new(
         limits: Arc<HttpLimits>,
         principal: Arc<str>,
@@ -55,12 +54,11 @@ impl Caller {
         }
     }
 
-    /// Who asks.
     pub fn principal(&self) -> &Arc<str> {
         &self.principal
     }
 
-    /// The circumstances of a command, for the service.
+    /// The metadata of a command, for the service.
     pub fn context(self, idempotency: Option<Idempotency>) -> RequestContext {
         RequestContext {
             principal: self.principal.as_ref().to_owned(),
@@ -75,8 +73,8 @@ impl Caller {
         bound.min(self.deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Waits for a read no longer than the deadline. Not for writes: those are only given up by
-    /// who knows whether they happened.
+    /// Awaits a read no longer than the deadline. Not for writes: only the writer knows whether one
+    /// that takes too long has happened.
     pub async fn within<T>(
         &self,
         read: impl Future<Output = Result<T, ServiceError>>,
@@ -105,11 +103,10 @@ impl FromRequest for Caller {
 /// A command with a JSON object as its body.
 #[derive(Debug)]
 pub struct Command<T> {
-    /// Who asks, and under which promises.
+    /// Principal, deadline, correlation id and idempotency key.
     pub ctx: RequestContext,
-    /// Under which conditions.
+    /// The precondition of the request's headers.
     pub precondition: Precondition,
-    /// What is asked.
     pub body: T,
 }
 
@@ -122,7 +119,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Command<T> {
         let payload = payload.take();
         Box::pin(async move {
             let caller = caller(&req)?;
-            // Headers first: what they already refuse need not be read.
+            // Headers first: a request that they make invalid need not be read.
             let precondition = Precondition::from_headers(req.headers())?;
             let key = idempotency_key(req.headers())?;
             let bytes = read_body(&req, payload, &caller.limits).await?;
@@ -137,12 +134,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for Command<T> {
     }
 }
 
-/// A command without a body. One that is sent all the same is not read.
+/// A command without a body. A body that is sent all the same is not read.
 #[derive(Debug)]
 pub struct BareCommand {
-    /// Who asks, and under which promises.
+    /// Principal, deadline, correlation id and idempotency key.
     pub ctx: RequestContext,
-    /// Under which conditions.
+    /// The precondition of the request's headers.
     pub precondition: Precondition,
 }
 
@@ -170,7 +167,7 @@ fn promise(req: &HttpRequest, key: Option<&str>, body: &[u8]) -> Option<Idempote
     })
 }
 
-/// A JSON object that asks a question: no promises, no conditions.
+/// The JSON object of a query: without idempotency key and precondition.
 #[derive(Debug)]
 pub struct Question<T>(pub T);
 
@@ -189,7 +186,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Question<T> {
     }
 }
 
-/// Parameters of the query string; unknown and repeated ones are refused by `T`.
+/// Parameters of the query string; `T` refuses unknown and repeated ones.
 #[derive(Debug)]
 pub struct Params<T>(pub T);
 
@@ -228,7 +225,7 @@ async fn read_body(
             if let Some(reader) = reader {
                 reader.ended();
             }
-            // Until the request is answered.
+            // Released when the request is answered.
             req.extensions_mut().insert(held);
             Ok(bytes)
         }
@@ -289,7 +286,7 @@ fn too_large(limit: usize) -> Problem {
     )
 }
 
-/// What PATCH takes: a merge patch (RFC 7396), under its own name or none.
+/// What PATCH accepts: a merge patch (RFC 7396), also under the plain JSON media type.
 const ACCEPT_PATCH: HeaderValue =
     HeaderValue::from_static("application/merge-patch+json, application/json");
 

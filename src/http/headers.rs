@@ -1,4 +1,4 @@
-//! What request headers mean: preconditions, idempotency, correlation, positions.
+//! Parses request headers: preconditions, idempotency, correlation, positions.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use sha2::{Digest, Sha256};
@@ -10,15 +10,12 @@ use crate::service::context::ExpectedVersion;
 
 /// Longest idempotency key in bytes; it is stored with every event of its command.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
-/// Longest request id a client may bring: it goes into logs and, as the correlation id, into
-/// events.
+/// Longest request id of a client; it is written to logs and, as the correlation id, to events.
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// `Idempotent-Replayed: true` on a recorded answer.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// `X-Request-Id`.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `X-Commit-Position` of a write.
 pub const COMMIT_POSITION: HeaderName = HeaderName::from_static("x-commit-position");
@@ -26,14 +23,14 @@ pub const COMMIT_POSITION: HeaderName = HeaderName::from_static("x-commit-positi
 pub const MIN_POSITION: HeaderName = HeaderName::from_static("x-min-position");
 /// `X-Read-Source` of a read.
 pub const READ_SOURCE: HeaderName = HeaderName::from_static("x-read-source");
-/// `X-Read-Lag` of a read: commits the read model has not taken in.
+/// `X-Read-Lag` of a read: commits that the read model lacks.
 pub const READ_LAG: HeaderName = HeaderName::from_static("x-read-lag");
 /// `Last-Event-ID` of a resumed live stream.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// W3C trace context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The preconditions of a write, before the request is known to take them.
+/// The precondition of a write, before it is known whether the request allows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precondition {
     /// None.
@@ -49,8 +46,8 @@ pub enum Precondition {
 }
 
 impl Precondition {
-    /// Reads them. Of a list any tag may match, weak ones never do (RFC 9110 13.1.1): a proxy that
-    /// makes a tag weak has changed what its client saw.
+    /// Parses the precondition. In a list any tag may match; weak tags never do (RFC 9110 13.1.1),
+    /// because a proxy that weakens a tag has changed what the client saw.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
         let if_none_match = one(headers, &IF_NONE_MATCH)?;
         match (if_match(headers)?, if_none_match) {
@@ -68,7 +65,7 @@ impl Precondition {
         }
     }
 
-    /// For a write that makes something: it takes `If-None-Match: *`, which it implies anyway.
+    /// For a request that creates something: `If-None-Match: *` is allowed, and implied anyway.
     pub fn for_creation(self) -> Result<(), Problem> {
         match self {
             Self::None | Self::Absent => Ok(()),
@@ -79,7 +76,7 @@ impl Precondition {
         }
     }
 
-    /// For a write to something that is there; that it must exist is implied anyway.
+    /// For a request to something that must exist: `If-Match: *` is implied anyway.
     pub fn for_change(self) -> Result<ExpectedVersion, Problem> {
         match self {
             Self::None | Self::Exists => Ok(ExpectedVersion::Any),
@@ -92,7 +89,7 @@ impl Precondition {
         }
     }
 
-    /// For an append to a stream, which begins to exist with its first event.
+    /// For an append to a stream, which its first event creates.
     pub fn for_append(self) -> Result<ExpectedVersion, Problem> {
         match self {
             Self::None => Ok(ExpectedVersion::Any),
@@ -107,7 +104,7 @@ impl Precondition {
     }
 }
 
-/// The only value of a header that may be given once.
+/// The value of a header that may be given once.
 fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Problem> {
     let mut values = headers.get_all(name);
     let first = values.next();
@@ -140,7 +137,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Precondition>, Problem> {
     }
 }
 
-/// The strong ones of a list of tags.
+/// The strong tags of a list.
 fn strong_tags(mut text: &str) -> Result<Vec<&str>, Problem> {
     let mut strong = Vec::new();
     loop {
@@ -165,7 +162,7 @@ fn strong_tags(mut text: &str) -> Result<Vec<&str>, Problem> {
     }
 }
 
-/// What tags mean: those that are no versions were never given out and match nothing.
+/// The versions of tags: tags that are no versions were never issued and match nothing.
 fn versions(tags: &[&str]) -> Result<Precondition, Problem> {
     let mut set = VersionSet::NONE;
     let mut last = None;
@@ -209,7 +206,7 @@ fn itoa(version: Version) -> String {
     version.0.to_string()
 }
 
-/// The idempotency key, if there is one.
+/// The idempotency key, if the request has one.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = one(headers, &IDEMPOTENCY_KEY)? else {
         return Ok(None);
@@ -230,7 +227,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     Ok(Some(key))
 }
 
-/// What tells a repeated request from another one under the same key: 64 bits of the SHA-256 of
+/// Distinguishes a repeated request from another one with the same key: 64 bits of the SHA-256 of
 /// method, path and body. Stored with events, so it must not change between releases.
 pub fn request_hash(method: &str, path: &str, body: &[u8]) -> u64 {
     let mut hash = Sha256::new();
@@ -245,7 +242,7 @@ pub fn request_hash(method: &str, path: &str, body: &[u8]) -> u64 {
     u64::from_be_bytes(first)
 }
 
-/// `X-Min-Position`: the last of each partition, of a list that may be longer.
+/// `X-Min-Position`: the last position of each partition, from a list that may have several.
 pub fn min_positions(headers: &HeaderMap, partitions: u16) -> Result<Vec<Position>, Problem> {
     let refuse = |detail: String| Err(Problem::new(problem::INVALID_HEADER, detail));
     let mut given = Vec::new();
@@ -270,14 +267,14 @@ pub fn min_positions(headers: &HeaderMap, partitions: u16) -> Result<Vec<Positio
     Ok(last_of_each_partition(given))
 }
 
-/// What a read must have seen in order to have seen all of `positions`.
+/// The positions that a read must have reached to have seen all of `positions`.
 pub fn last_of_each_partition(mut positions: Vec<Position>) -> Vec<Position> {
     positions.sort_by_key(|p| (p.partition, std::cmp::Reverse((p.offset, p.index))));
     positions.dedup_by_key(|p| p.partition);
     positions
 }
 
-/// The client's request id, if it is fit to be logged and recorded.
+/// The client's request id, if it can be logged and recorded.
 pub fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get(&REQUEST_ID).filter(|value| {
         (1..=MAX_REQUEST_ID_BYTES).contains(&value.len())

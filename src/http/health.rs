@@ -33,8 +33,8 @@ fn status_of(serving: bool) -> StatusCode {
     }
 }
 
-/// Takes out why the last calls failed: everybody may ask, and a dependency's own words hold
-/// addresses and names that are nobody's business. They go to the log.
+/// Removes the causes of failed calls: health is public, and a dependency's own messages may
+/// contain addresses and names. They are in the log.
 fn without_causes(dependencies: &mut Dependencies) {
     let all = [
         ("s3", &mut dependencies.s3),
@@ -48,7 +48,7 @@ fn without_causes(dependencies: &mut Dependencies) {
     }
 }
 
-/// How the service and its dependencies are.
+/// The health of the service and its dependencies.
 #[utoipa::path(get, path = "/health", operation_id = "getHealth", tag = "health",
     responses(
         (status = 200, description = "It serves", body = schema::Health),

@@ -133,7 +133,7 @@ impl World {
     }
 }
 
-/// Reads whatever comes until the connection is closed, on a thread of its own.
+/// Reads everything until the connection is closed, on a thread of its own.
 async fn rest(mut stream: TcpStream) -> String {
     let read = tokio::task::spawn_blocking(move || {
         let mut all = Vec::new();
@@ -239,7 +239,7 @@ async fn bodies_of_every_size_and_kind_arrive_and_what_follows_them_too() {
         text += &format!(
             "POST /echo HTTP/1.1\r\n{head}transfer-encoding: chunked\r\n\r\n{n:x}\r\n{body}\r\n0\r\n\r\n"
         );
-        // A body that nobody wants does not cost the connection, if it is small.
+        // An unread body does not cost the connection, if it is small.
         text += "DELETE /bare HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}";
     }
     text += "DELETE /bare HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";

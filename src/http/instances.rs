@@ -32,13 +32,13 @@ pub struct CreateInstance {
     /// Its properties, as its class defines them.
     #[schema(value_type = Object)]
     data: Document,
-    /// Remarks, recorded with the event: an object.
+    /// Metadata to record with the event: an object.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,
 }
 
-/// A caller's remarks must be an object; `field` is where they are in the body.
+/// Checks that a caller's metadata are an object; `field` is their place in the body.
 pub fn check_metadata(
     metadata: Option<Box<RawValue>>,
     field: impl FnOnce() -> String,
@@ -139,7 +139,7 @@ pub enum Freshness {
     ReadModel,
 }
 
-/// What a reader asks for.
+/// The state that a reader asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
     Now(Consistency),
@@ -191,7 +191,7 @@ pub async fn get(
             if consistency == Consistency::ReadModel {
                 await_position(&req, &caller, service).await?;
             } else {
-                // Only its form matters: a strong read has seen every position there is.
+                // Only its form is checked: a strong read has seen every position.
                 min_positions(req.headers(), service.partitions())?;
             }
             caller

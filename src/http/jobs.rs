@@ -58,7 +58,7 @@ macro_rules! order {
     };
 }
 
-/// What every order has.
+/// The fields that every request has.
 trait JobRequest: Serialize {
     fn action(&self) -> (Action, Option<Uuid>);
 }
@@ -95,23 +95,23 @@ order! {
 }
 
 order! {
-    /// Mends what a verification found.
+    /// Repairs what a verification found.
     RepairOrder {
         /// The verification whose report is repaired; without it the last one that is done.
         #[schema(value_type = Option<String>, format = "uuid")]
         verification: Uuid,
-        /// Verify anew first.
+        /// Run a new verification first.
         fresh: bool,
         /// Only these partitions.
         partitions: Vec<u16>,
-        /// Tell what would be done, do nothing.
+        /// Report what would be done, and do nothing.
         dry_run: bool,
-        /// Also move away what lies beyond the end of the log though it could follow it. Only when
-        /// it is certain that it is not the last copy of something acknowledged.
+        /// Also quarantine objects beyond the end of the log that could follow it. Only if it is
+        /// certain that none is the last copy of an acknowledged write.
         quarantine_beyond_end: bool,
-        /// What may be replaced, filled in or taken away in the log that leads, each as
-        /// `PARTITION/OFFSET:HASH`: the beginning of the SHA-256 of what lies there (8 digits at
-        /// least), or `absent`. Nothing else there is touched; the report's `needed` says what a
+        /// Objects of the log that leads that may be replaced, filled in or removed, each as
+        /// `PARTITION/OFFSET:HASH`: the beginning of the SHA-256 of the current object (at least 8
+        /// digits), or `absent`. No others there are touched; the report's `needed` says what a
         /// repair would need.
         #[schema(example = json!(["0/5:1f0c8a5e9b7d4e2a"]))]
         replace_in_leader: Vec<String>,
@@ -121,7 +121,7 @@ order! {
 order! {
     /// Exports PostgreSQL's retired events to Parquet, then empties their tables.
     ArchiveOrder {
-        /// Look whether it may be done and what the files would come to; write and empty nothing.
+        /// Check whether it may be done, and measure the files; write and empty nothing.
         dry_run: bool,
         /// Export, and leave the tables as they are.
         keep_rows: bool,
@@ -133,7 +133,7 @@ order! {
 #[schema(as = Job)]
 #[allow(dead_code, reason = "described, never built")]
 pub struct JobShape {
-    /// Names it.
+    /// Its id.
     #[schema(value_type = String, format = "uuid")]
     id: (),
     /// `backfill`, `verify`, `repair`, `archive`.
@@ -142,38 +142,39 @@ pub struct JobShape {
     /// `running`, `pausing`, `paused`, `done`, `failed`, `cancelled`.
     #[schema(example = "running")]
     state: String,
-    /// What it was asked for.
+    /// Parameters of the request.
     #[schema(value_type = Object)]
     parameters: (),
     /// Who started it.
     by: String,
-    /// How far it is.
+    /// Its progress.
     progress: JobProgressShape,
-    /// What came of it, once it is done. Of a verification: `clean`, sums, `divergences` (each with
-    /// where, what, which place is right, why, and the repair that applies), `partitions`.
+    /// The report, once it is done. Of a verification: `clean`, sums, `divergences` (each with its
+    /// position, kind, the store that is right, the reason, and the repair that applies),
+    /// `partitions`.
     #[schema(value_type = Option<Object>)]
     report: (),
     /// Why it failed.
     error: Option<String>,
     /// The process that works on it.
     node: String,
-    /// When that was last heard of.
+    /// When that process last stored its progress.
     #[schema(value_type = String, format = DateTime)]
     heartbeat: (),
     /// When it was started.
     #[schema(value_type = String, format = DateTime)]
     begun: (),
-    /// When it was over.
+    /// When it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     ended: (),
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(ToSchema)]
 #[schema(as = JobProgress)]
 #[allow(dead_code, reason = "described, never built")]
 pub struct JobProgressShape {
-    /// What it is doing.
+    /// The phase it is in.
     phase: String,
     /// What `done` and `total` count.
     #[schema(example = "objects")]
@@ -182,11 +183,11 @@ pub struct JobProgressShape {
     done: u64,
     /// How much there is, as far as known.
     total: u64,
-    /// Events that went through it.
+    /// Events processed.
     events: u64,
-    /// Events per second of late.
+    /// Events per second, over the last seconds.
     rate: f64,
-    /// Seconds that the rest will take at the pace of late.
+    /// Estimated seconds to the end.
     eta_seconds: Option<f64>,
     /// What it waits for, when it cannot work: for example PostgreSQL.
     waiting: Option<String>,

@@ -1,7 +1,7 @@
-//! JSON from strangers. One pass over the text refuses, before anything is built from it, what
-//! would cost too much or could not be stored faithfully; then serde reads it once, straight into
-//! the type that is wanted. Where the fault is a field, the field's path is found by a second
-//! reading that only faulty requests pay for.
+//! JSON from untrusted callers. One pass over the text refuses what would cost too much or could
+//! not be stored faithfully, before anything is built from it; then serde reads it once, straight
+//! into the wanted type. If a field is wrong, its path is found by a second reading, which only
+//! faulty requests pay for.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -10,28 +10,27 @@ use serde::de::DeserializeOwned;
 
 use super::problem::{self, Problem};
 
-/// Deepest nesting: far beyond any document people write, far below any stack's end.
+/// Deepest nesting: far beyond any real document, far below the size of any stack.
 pub const MAX_DEPTH: usize = 64;
-/// Most values in one body: a parsed value takes up to a hundred times its text, so this bounds
-/// what one request of 1 MiB can make us hold to about 10 MB. A full batch of 1,000 instances may
-/// still have a hundred values each.
+/// Values in one body at most: a parsed value takes up to a hundred times its text, so that this
+/// bounds the memory of a request of 1 MiB to about 10 MB. A full batch of 1,000 instances may have
+/// a hundred values each.
 pub const MAX_VALUES: usize = 100_000;
-/// Most members of one object: keys are compared pairwise to find duplicates.
+/// Members of one object at most: keys are compared pairwise to find duplicates.
 pub const MAX_MEMBERS: usize = 2_000;
-/// Longest number in bytes. Numbers are kept as given; PostgreSQL's `numeric` takes any of this
-/// length whose exponent is bounded as below.
+/// Longest number in bytes. Numbers are kept as given; PostgreSQL's `numeric` stores any number of
+/// this length whose exponent is bounded as below.
 pub const MAX_NUMBER_BYTES: usize = 100;
 /// Largest exponent, either way: with [`MAX_NUMBER_BYTES`] digits before it the number stays
 /// within PostgreSQL's 16,383 digits after the point.
 pub const MAX_EXPONENT: u32 = 9_999;
 
-/// Keys by which serde_json marks numbers and raw values inside its own data model; given by a
-/// caller they would be taken for such.
+/// Keys with which serde_json marks numbers and raw values in its own data model; a caller's would
+/// be taken for those.
 const PRIVATE_KEY_PREFIX: &str = "$serde_json::private::";
 
 static KEY_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// Reads a body as `T`.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         malformed(
@@ -51,12 +50,12 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// Reads a body that must be an object. Serde alone would also take the fields of a struct as an
-/// array, by place.
+/// Reads a body that must be an object. Serde alone would also accept the fields of a struct as an
+/// array.
 pub fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     match bytes.iter().find(|b| !b.is_ascii_whitespace()) {
         Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
-            // Malformed text is still told so first.
+            // Text that is not JSON is reported as such first.
             parse::<serde::de::IgnoredAny>(bytes)?;
             let message = "the body must be a JSON object";
             Err(Problem::new(problem::VALIDATION_FAILED, message).field("", "type", message))
@@ -72,7 +71,7 @@ fn malformed(bytes: &[u8], at: usize, code: problem::Code, what: &str) -> Proble
     Problem::new(code, format!("{what} at line {line} column {column}"))
 }
 
-/// Says which field is at fault.
+/// The problem with the path of the wrong field.
 fn field_problem<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Problem {
     let deserializer = &mut serde_json::Deserializer::from_str(text);
     let path = match serde_path_to_error::deserialize::<_, T>(deserializer) {
@@ -97,7 +96,8 @@ fn field_problem<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> 
     ];
     let kind = kinds.iter().find(|(prefix, _)| message.starts_with(prefix));
     let code = kind.map_or("invalid", |(_, code)| code);
-    // These faults lie in the parent's list of names, so the name is not part of the path yet.
+    // These errors concern the parent's list of names, so that the name is not part of the path
+    // yet.
     let name = match code {
         "unknown_field" | "required" | "duplicate_field" => kind.and_then(|(p, _)| named(p)),
         _ => None,
@@ -118,16 +118,16 @@ fn field_problem<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> 
     Problem::new(problem::VALIDATION_FAILED, detail).field(field, code, message)
 }
 
-/// An object or array that is open at some point of the text.
+/// An object or array that is open at the current point of the text.
 struct Open {
     object: bool,
-    /// Where its keys begin in `Scan::keys`.
+    /// Index in `Scan::keys` of its first key.
     keys: usize,
     expects_key: bool,
 }
 
 /// The pass over the text. It follows strings, brackets, commas and colons only: text that is not
-/// JSON may get through, and serde refuses it.
+/// JSON may pass, and serde refuses it.
 struct Scan<'a> {
     text: &'a str,
     bytes: &'a [u8],
@@ -211,7 +211,7 @@ impl<'a> Scan<'a> {
         let mut escaped = false;
         loop {
             let Some(found) = memchr::memchr2(b'"', b'\\', &self.bytes[end..]) else {
-                // No end: serde says so.
+                // Unterminated: serde reports it.
                 self.at = self.bytes.len();
                 return Ok(());
             };
@@ -230,8 +230,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Steps over the escape at `at`. U+0000 cannot be stored by PostgreSQL, half a surrogate pair
-    /// by nobody; both would be accepted here and fail later, where nobody could mend it.
+    /// Skips the escape at `at`. Refuses U+0000, which PostgreSQL cannot store, and unpaired
+    /// surrogates, which are no text: both would otherwise fail later, when it is too late to refuse.
     fn escape(&mut self, at: usize) -> Result<usize, Problem> {
         if self.bytes.get(at + 1) != Some(&b'u') {
             return Ok((at + 2).min(self.bytes.len()));
@@ -292,7 +292,7 @@ impl<'a> Scan<'a> {
             .map(|digits| digits.trim_start_matches(['+', '-']).parse::<u32>());
         let too_large = match exponent {
             Some(Ok(exponent)) => exponent > MAX_EXPONENT,
-            // Too many digits for a u32, or none: the latter is serde's to refuse.
+            // Too many digits for a u32; no digits at all are refused by serde.
             Some(Err(e)) => *e.kind() == std::num::IntErrorKind::PosOverflow,
             None => false,
         };

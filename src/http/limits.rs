@@ -1,5 +1,5 @@
-//! What every request meets before it reaches the service: limits, tokens, ids. Knows nothing of
-//! the service itself.
+//! What applies to every request before it reaches the service: limits, tokens, request ids.
+//! Independent of the service itself.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,51 +16,44 @@ use super::sse::TURNS;
 use crate::clock::new_uuid;
 use crate::service::audit::AuditTrail;
 
-/// How the API is served. `boot` makes it of the configuration, which has the defaults.
+/// Settings of the HTTP server. `boot` takes them from the configuration, which has the defaults.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
     /// Address to listen on.
     pub host: String,
     /// Port; 0 lets the system choose one.
     pub port: u16,
-    /// Threads that serve requests.
     pub workers: usize,
-    /// Largest body in bytes.
     pub max_body_bytes: usize,
-    /// Requests in work at once, over all workers, until their answers are written; more are told
-    /// to come back.
+    /// Requests in progress, over all workers, until their answers are written; more are refused
+    /// with 503.
     pub max_in_flight: usize,
-    /// Bytes of the bodies that come in more than one piece, over all requests in work; a body
-    /// that goes beyond it is told to come back. What comes in one piece, a buffer of a connection
-    /// at most, is bounded by `max_in_flight`.
+    /// Bytes of bodies that arrive in more than one piece, over all requests in progress; a body
+    /// that exceeds it is refused with 503. Bodies in one piece, at most a connection's buffer, are
+    /// bounded by `max_in_flight`.
     pub max_body_bytes_in_flight: usize,
-    /// Bytes of answers that are not written yet; beyond it callers are told to come back.
+    /// Bytes of answers that are not written yet; beyond it requests are refused with 503.
     pub max_response_bytes_in_flight: usize,
-    /// Live streams at once.
     pub max_streams: usize,
-    /// Live streams at once of one token.
+    /// Live streams of one token at once.
     pub max_streams_per_principal: usize,
     /// Connections at once, over all workers; more wait in the system's queue.
     pub max_connections: usize,
-    /// How long a request may take in all.
     pub request_deadline: Duration,
     /// How long a client may take to send the head of a request.
     pub head_timeout: Duration,
-    /// How long a client may take to send the body of a request.
     pub body_timeout: Duration,
-    /// How long a client may take to take a piece of an answer.
+    /// How long a client may take to receive a piece of an answer.
     pub write_timeout: Duration,
-    /// How long an idle connection is kept.
     pub keep_alive: Duration,
-    /// How long requests in flight may take to end at shutdown.
+    /// How long requests in progress may take to end at shutdown.
     pub shutdown_timeout: Duration,
-    /// Certificate and key; without them the API speaks plain HTTP.
+    /// Certificate and key; without them the API uses plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Origins whose pages may read answers.
     pub cors_origins: Vec<String>,
 }
 
-/// Where the certificate and its key are.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
     /// PEM file with the certificate chain.
@@ -69,32 +62,28 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct HttpLimits {
-    /// How the API is served.
     pub settings: HttpSettings,
-    /// Who is who.
     pub auth: Authenticator,
-    /// Where orders and refusals are recorded.
+    /// Where administrators' requests and refusals are recorded.
     pub audit: Option<Arc<AuditTrail>>,
-    /// Which web pages may read answers.
     pub cors: Cors,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     body_bytes: Arc<Budget>,
     response_bytes: Arc<Budget>,
     streams: Arc<AtomicUsize>,
-    /// Live streams by principal: as many as there are tokens.
+    /// Live streams by principal: as many entries as there are tokens.
     streams_of: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
-    /// Of live streams that have more to look at than comes in a moment, see [`super::sse`].
+    /// Turns of live streams that have many events to skip, see [`super::sse`].
     pub turns: Arc<Semaphore>,
     closing: watch::Sender<bool>,
     id_prefix: u32,
     next_id: AtomicU64,
 }
 
-/// A place among a bounded number of them, given back when dropped.
+/// One of a limited number of places, released when dropped.
 #[derive(Debug)]
 pub struct Permit(Arc<AtomicUsize>);
 
@@ -114,7 +103,7 @@ impl Drop for Permit {
     }
 }
 
-/// A number of bytes that may be held.
+/// A limit on bytes held.
 #[derive(Debug)]
 struct Budget {
     held: AtomicUsize,
@@ -128,7 +117,7 @@ impl Budget {
     }
 }
 
-/// Bytes held of a bounded number of them, given back when dropped.
+/// A number of bytes counted against a limit, released when dropped.
 #[derive(Debug)]
 pub struct HeldBytes {
     held: usize,
@@ -141,7 +130,7 @@ impl HeldBytes {
         Self { held: 0, of }
     }
 
-    /// Holds so many more; false where that would be too many over all, and then nothing changes.
+    /// Adds `bytes`; false if that would exceed the limit, and then nothing changes.
     pub fn grow(&mut self, bytes: usize) -> bool {
         let fits = self.of.held.fetch_add(bytes, Ordering::AcqRel) + bytes <= self.of.limit;
         if fits {
@@ -152,13 +141,13 @@ impl HeldBytes {
         fits
     }
 
-    /// Holds so many more, whatever the limit: they are there already, and others shall wait.
+    /// Adds `bytes` whatever the limit: they are in memory already, and others have to wait.
     pub fn grow_beyond(&mut self, bytes: usize) {
         self.of.held.fetch_add(bytes, Ordering::AcqRel);
         self.held += bytes;
     }
 
-    /// Gives all of them back.
+    /// Releases all of them.
     pub fn release(&mut self) {
         self.of.held.fetch_sub(self.held, Ordering::AcqRel);
         self.held = 0;
@@ -171,17 +160,17 @@ impl Drop for HeldBytes {
     }
 }
 
-/// Why a live stream is not opened.
+/// Why a live stream is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamRefused {
-    /// All are taken.
+    /// The limit of all streams is reached.
     TooMany,
-    /// The principal has its share.
+    /// The limit of the principal is reached.
     Share,
 }
 
 impl HttpLimits {
-    /// Serves as `settings` say, to those who bring one of `tokens`.
+    /// Limits by `settings`, for callers with one of `tokens`.
     pub fn new(settings: HttpSettings, tokens: Vec<Token>) -> Self {
         Self {
             body_bytes: Budget::new(settings.max_body_bytes_in_flight),
@@ -196,53 +185,53 @@ impl HttpLimits {
             streams_of: Mutex::default(),
             turns: Arc::new(Semaphore::new(TURNS)),
             closing: watch::Sender::new(false),
-            // The random end of the UUID, not the time at its beginning.
+            // From the UUID's random end rather than from the time at its beginning.
             id_prefix: new_uuid().as_u128() as u32,
             next_id: AtomicU64::new(1),
         }
     }
 
-    /// The same, with what administrators order and who is refused recorded in `audit`.
+    /// [`Self::new`], with administrators' requests and refusals recorded in `audit`.
     pub fn with_audit(mut self, audit: Arc<AuditTrail>) -> Self {
         self.audit = Some(audit);
         self
     }
 
-    /// Room for one more request; `None` at the limit.
+    /// A place for one more request; `None` at the limit.
     pub fn admit(&self) -> Option<Permit> {
         Permit::take(&self.in_flight, self.settings.max_in_flight)
     }
 
-    /// An account of the bytes of one body.
+    /// Counts the bytes of one body.
     pub fn hold_bytes(&self) -> HeldBytes {
         HeldBytes::none(&self.body_bytes)
     }
 
-    /// An account of the bytes of one answer.
+    /// Counts the bytes of one answer.
     pub fn hold_response(&self) -> HeldBytes {
         HeldBytes::none(&self.response_bytes)
     }
 
-    /// Whether no further answer can be held: then nothing is begun whose answer would be lost.
+    /// Whether no further answer can be held: then no request is started whose answer would be
+    /// lost.
     pub fn is_full_of_responses(&self) -> bool {
         self.response_bytes.held.load(Ordering::Acquire) >= self.response_bytes.limit
     }
 
-    /// Counts a connection, until what is returned is dropped. Never refused: the listener accepts no
-    /// more than there may be.
+    /// Counts a connection until the returned value is dropped. Never refused: the listener accepts
+    /// no more than the limit.
     pub fn open_connection(&self) -> Permit {
         self.connections.fetch_add(1, Ordering::AcqRel);
         Permit(self.connections.clone())
     }
 
-    /// Whether most of the connections there may be are open: then idle ones are kept for a moment
-    /// only.
+    /// Whether most of the allowed connections are open: then idle ones are closed early.
     pub fn is_short_of_connections(&self) -> bool {
         let limit = self.settings.max_connections;
         self.connections.load(Ordering::Relaxed) > limit - limit / 4
     }
 
-    /// Sets the gauges of what clients hold.
+    /// Sets the gauges of places, bytes and connections in use.
     pub fn measure(&self) {
         crate::metrics::http_held(
             self.connections.load(Ordering::Relaxed),
@@ -251,8 +240,8 @@ impl HttpLimits {
         );
     }
 
-    /// Room for one more live stream of this principal. Who is nobody in particular, because there
-    /// are no tokens, may have them all.
+    /// A place for one more live stream of this principal. Without tokens all callers are one
+    /// principal, whose share is the whole limit.
     pub fn open_stream(
         &self,
         principal: &Arc<str>,
@@ -272,18 +261,18 @@ impl HttpLimits {
         Ok((place.ok_or(StreamRefused::TooMany)?, own))
     }
 
-    /// A fresh request id: unique to this process by its prefix, within it by its number.
+    /// A fresh request id: a prefix unique to this process and a number within it.
     pub fn request_id(&self) -> String {
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
         format!("{:08x}-{number:x}", self.id_prefix)
     }
 
-    /// Ends live streams; they would otherwise hold a graceful shutdown up until its timeout.
+    /// Ends live streams, which would otherwise delay a graceful shutdown until its timeout.
     pub fn close_streams(&self) {
         self.closing.send_replace(true);
     }
 
-    /// Tells when live streams must end.
+    /// Becomes true when live streams must end.
     pub fn closing(&self) -> watch::Receiver<bool> {
         self.closing.subscribe()
     }
@@ -291,7 +280,7 @@ impl HttpLimits {
 
 #[cfg(test)]
 impl HttpLimits {
-    /// Requests in work, bytes of answers on their way, connections.
+    /// Requests in progress, bytes of answers in flight, connections.
     pub fn held(&self) -> (usize, usize, usize) {
         (
             self.in_flight.load(Ordering::Acquire),
@@ -303,7 +292,7 @@ impl HttpLimits {
 
 #[cfg(test)]
 impl HttpSettings {
-    /// What production has when nothing is configured, with room for as many cores everywhere.
+    /// The configuration's defaults, without the dependence on the number of cores.
     pub fn standard() -> Self {
         crate::boot::http_settings(&crate::config::Config::default())
     }
@@ -365,7 +354,7 @@ mod tests {
         assert_eq!(limits.open_stream(&c).unwrap_err(), StreamRefused::TooMany);
         drop(first);
         let _third = limits.open_stream(&a).unwrap();
-        // Without tokens nobody's share needs protecting from anybody.
+        // Without tokens there is one principal, whose share is the whole limit.
         let limits = HttpLimits::new(settings, vec![]);
         let all: Vec<_> = (0..3).map(|_| limits.open_stream(&a).unwrap()).collect();
         assert_eq!(limits.open_stream(&a).unwrap_err(), StreamRefused::TooMany);

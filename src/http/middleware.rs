@@ -1,7 +1,7 @@
-//! What happens around every request of a resource, in this order: request id, admission, token
-//! and role (without tokens: that the request comes from this machine), then the handler; then
-//! headers, metrics, log. A panic in a handler is one 500, not a lost connection. The place that
-//! admission gave is held until the answer is written.
+//! Applied to every request of a resource, in this order: request id, admission, token and role
+//! (without tokens: whether the request comes from this machine), then the handler; then headers,
+//! metrics, log. A panic in a handler becomes a 500 and does not close the connection. The
+//! admission permit is held until the answer is written.
 
 use std::cell::RefCell;
 use std::future::{Ready, ready};
@@ -32,7 +32,7 @@ use super::same_site;
 use crate::metrics as oms_metrics;
 use crate::service::error::RETRY_AFTER;
 
-/// Wraps one resource.
+/// The middleware of one resource.
 pub struct RequestPipeline {
     limits: Arc<HttpLimits>,
     pattern: &'static str,
@@ -40,8 +40,8 @@ pub struct RequestPipeline {
 }
 
 impl RequestPipeline {
-    /// Around the resource at `pattern`, whose methods ask for `access`. Methods it does not have
-    /// are public: the answer to them is 405 and tells nothing.
+    /// For the resource at `pattern`, whose methods require `access`. Methods it does not have are
+    /// public: their answer, 405, reveals nothing.
     pub fn new(
         limits: Arc<HttpLimits>,
         pattern: &'static str,
@@ -85,7 +85,7 @@ struct Route {
 }
 
 impl Route {
-    /// With what its methods may come to at 0.
+    /// Creates the counters of all statuses that its methods may answer at 0.
     fn new(pattern: &'static str, access: &[(Method, Access)]) -> Self {
         for (method, _) in access {
             for class in CLASSES {
@@ -116,16 +116,16 @@ impl Route {
     }
 }
 
-/// What every method may come to.
+/// Status classes that every method may answer.
 const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 
-/// What the service answers with; a test holds it to the description of the API.
+/// Statuses that the service answers; a test compares them with the description of the API.
 const STATUSES: [u16; 23] = [
     200, 201, 202, 204, 207, 304, 307, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 428,
     429, 431, 500, 503,
 ];
 
-/// One of a handful: a list is faster than a map.
+/// Looks a value up in a short list, which is faster than a map.
 fn known<K: Copy + PartialEq, V: Clone>(
     kept: &RefCell<Vec<(K, V)>>,
     key: K,
@@ -140,7 +140,7 @@ fn known<K: Copy + PartialEq, V: Clone>(
     value
 }
 
-/// The method as a label; unknown ones share one, since clients make them up.
+/// The method as a label; unknown methods share one, because clients can invent them.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -154,7 +154,7 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// See [`RequestPipeline`].
+/// The service of [`RequestPipeline`].
 pub struct PipelineService<S> {
     service: S,
     limits: Arc<HttpLimits>,
@@ -211,7 +211,7 @@ where
             call: connection.map(|c| c.begin(req.head())),
         };
 
-        // Operators and probes are let in even when nobody else is.
+        // Operators and probes are admitted even at the limit.
         let limited = matches!(access, Access::Read | Access::Write);
         let place = if limited { self.limits.admit() } else { None };
         let refused = exit.bounds(&req).err().or_else(|| {
@@ -274,7 +274,7 @@ fn overloaded(limit: &'static str, detail: &str) -> Problem {
     problem.subject(limit).retry_after(RETRY_AFTER)
 }
 
-/// What is known of a request when its answer leaves.
+/// What is needed of a request when its answer is sent.
 struct Exit {
     limits: Arc<HttpLimits>,
     route: Rc<Route>,
@@ -282,14 +282,14 @@ struct Exit {
     request_id: HeaderValue,
     began: Instant,
     head: bool,
-    /// Whether nothing has happened if the answer is not given.
+    /// Whether nothing has happened yet if the answer is replaced by a refusal.
     may_refuse: bool,
     page: Option<Page>,
     call: Option<Call>,
 }
 
 impl Exit {
-    /// What HTTP/2 leaves to us: its streams and heads are bounded here.
+    /// Limits that HTTP/2 leaves to the application: the number of streams and the size of heads.
     fn bounds(&self, req: &ServiceRequest) -> Result<(), Problem> {
         let Some(connection) = self.call.as_ref().map(Call::connection) else {
             return Ok(());
@@ -310,7 +310,7 @@ impl Exit {
         Ok(())
     }
 
-    /// Sends the answer off; `place` is held until it is written.
+    /// Sends the answer; `place` is held until it is written.
     fn leave(
         self,
         response: ServiceResponse<BoxBody>,
@@ -333,12 +333,12 @@ impl Exit {
                         let problem = overloaded("response_bytes_in_flight", detail);
                         *response.response_mut() = HttpResponse::from_error(problem);
                     } else {
-                        // What has happened must be told.
+                        // The change has happened, so that the answer must be sent.
                         bytes.grow_beyond(size);
                     }
                 }
             }
-            // Live streams have a limit of their own, and may go on for ever.
+            // Live streams have a limit of their own, and may last for ever.
             BodySize::Stream => {
                 place = None;
                 stream = Some(self.limits.hold_response());
@@ -406,7 +406,7 @@ fn finish(
     response.headers_mut().insert(REQUEST_ID, request_id);
 }
 
-/// Failures that actix itself found become problems too.
+/// Turns errors of actix itself into problems.
 fn as_problem(response: &mut ServiceResponse<BoxBody>) {
     let foreign = match response.response().error() {
         Some(error) if error.as_error::<Problem>().is_none() => error.to_string(),

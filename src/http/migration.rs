@@ -19,10 +19,10 @@ use crate::migration::switch::Switch;
 use crate::migration::switch_order::SwitchOrder;
 use crate::service::migration::{HISTORY_PAGE, Planned, SwitchAnswer};
 
-/// How long an order is waited for before it is answered 202: most edges take less.
+/// How long a switch is awaited before it is answered with 202: most edges take less.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// How the migration stands, as this process knows it.
+/// The state of the migration, as this process knows it.
 #[utoipa::path(get, path = "/api/v1/admin/migration", operation_id = "getMigration", tag = "admin",
     responses((status = 200, description = "Mode, lead, epoch, each partition, the switch under way",
         body = schema::Migration)))]

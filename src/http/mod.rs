@@ -1,4 +1,4 @@
-//! The HTTP API: JSON in and out over [`Service`], failures as RFC 9457 problems.
+//! The HTTP API: JSON over [`Service`], failures as RFC 9457 problems.
 //!
 //! A request passes [`middleware`] (request id, admission, token, deadline), is matched by
 //! [`routes`] (the one table of them), has its ids, headers and body checked by [`path`],
@@ -6,14 +6,14 @@
 //! answered through [`respond`] or as a [`problem`].
 //!
 //! * [`mod@server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines
-//! * [`limits`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: web pages
-//!   kept out where there are no tokens; [`cors`]: which pages may read answers
+//! * [`limits`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: rejects web pages
+//!   where there are no tokens; [`cors`]: which pages may read answers
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
-//! * [`streams`], [`events`], [`sse`], [`commands`], [`mod@log`]: the events behind it
-//! * [`admin`], [`migration`], [`jobs`], [`health`]: operations; [`audit`]: who ordered what
-//! * [`about`]: who asks, and what this process is; [`recent`]: its last hour
-//! * [`console`]: the files of the web console, a client of all this
-//! * [`openapi`], [`schema`]: the description of it all
+//! * [`streams`], [`events`], [`sse`], [`commands`], [`mod@log`]: the events
+//! * [`admin`], [`migration`], [`jobs`], [`health`]: operations; [`audit`]: who requested what
+//! * [`about`]: the caller and this process; [`recent`]: its last hour
+//! * [`console`]: the files of the web console, a client of this API
+//! * [`openapi`], [`schema`]: the API's description
 //!
 //! What cannot be a problem: a head that is not HTTP, too long or too slow is answered by actix
 //! with an empty 400, 431 or 408 before there is a request.
@@ -67,17 +67,13 @@ pub use server::server;
 use crate::metrics::recent::Recent;
 use crate::service::Service;
 
-/// What handlers share.
 pub struct HttpState {
-    /// The use cases.
     pub service: Arc<Service>,
-    /// The metrics of this process, from `metrics::install`.
+    /// This process's metrics, from `metrics::install`.
     pub metrics: crate::metrics::Exporter,
-    /// The last hour of them.
+    /// Their last hour.
     pub recent: Arc<Recent>,
-    /// What this process is.
     pub about: About,
-    /// Settings and limits.
     pub limits: Arc<HttpLimits>,
 }
 

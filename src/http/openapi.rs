@@ -1,5 +1,5 @@
-//! `/openapi.json`, made from the handlers' annotations; `/docs`, which shows it, from files in
-//! this program (no request leaves the machine); `/`, which leads there.
+//! `/openapi.json`, generated from the handlers' annotations; `/docs`, Swagger UI from files in
+//! this binary (nothing is loaded from elsewhere); `/`, which redirects there.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,11 +17,10 @@ use super::problem::{self, PROBLEM_JSON, Problem, ProblemBody};
 use super::routes::{Document, ROUTES, RouteSpec};
 
 static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
-    // A JSON value without odd keys: serialising it has no way to fail.
+    // Cannot fail: a JSON value with text keys.
     serde_json::to_vec(&document()).unwrap_or_default().into()
 });
 
-/// The whole document.
 pub fn document() -> Value {
     let mut api = Document::openapi();
     let components = api.components.get_or_insert_default();
@@ -130,14 +129,13 @@ fn title(status: u16) -> String {
     }
 }
 
-/// The document.
 pub async fn json_document() -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
         .body(TEXT.clone())
 }
 
-/// `/` and `/docs` lead to `/docs/`.
+/// Redirects `/` and `/docs` to `/docs/`.
 pub async fn to_docs() -> HttpResponse {
     HttpResponse::TemporaryRedirect()
         .insert_header((LOCATION, "/docs/"))

@@ -1,6 +1,6 @@
-//! The body of an answer on its way out. It goes in pieces, so that no buffer grows with it; it
-//! holds the request's place and its own bytes until they are written; and it must be taken in time:
-//! each piece within the deadline for writing, and all of it at [`SLOWEST_READER`].
+//! The body of an answer being sent. It is sent in pieces, so that no buffer grows with it; it
+//! holds the request's permit and the count of its bytes until they are written; and it must be
+//! received in time: each piece within the write timeout, and all of it at [`SLOWEST_READER`].
 
 use std::error::Error;
 use std::mem;
@@ -19,15 +19,14 @@ use crate::metrics;
 /// Largest piece: what actix buffers before it writes.
 const PIECE: usize = 32 << 10;
 
-/// Bytes a second that a client must take of a long answer, on the whole.
+/// Bytes per second that a client must receive of a long answer on average.
 const SLOWEST_READER: u64 = 32 << 10;
 
-/// See the module.
 pub struct Outgoing {
     body: BoxBody,
     rest: Bytes,
     held: Held,
-    /// Answers of unknown length: an account of the piece in hand.
+    /// For answers of unknown length: counts the bytes of the current piece.
     stream: Option<HeldBytes>,
     call: Option<Call>,
     number: u64,
@@ -36,7 +35,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Sends `body`; `held` is given back once it is written.
+    /// Sends `body`; `held` is released once it is written.
     pub fn wrap(
         body: BoxBody,
         held: Held,
@@ -89,7 +88,7 @@ impl MessageBody for Outgoing {
             if !this.rest.is_empty() {
                 return Poll::Ready(Some(Ok(this.hand_over())));
             }
-            // The piece before is on its way: only now may the next be made.
+            // The previous piece is being written: only now may the next be made.
             if let Some(held) = &mut this.stream {
                 held.release();
             }
@@ -97,11 +96,12 @@ impl MessageBody for Outgoing {
                 Poll::Ready(Some(Ok(bytes))) => {
                     if let Some(held) = &mut this.stream {
                         if !held.grow(bytes.len()) {
-                            // Who reads a live stream comes back to where it broke off.
+                            // The client of a live stream resumes where it was disconnected.
                             metrics::admission_rejected("response_bytes_in_flight");
                             return Poll::Ready(None);
                         }
-                        // Waiting for something to send is not the client's fault.
+                        // Time in which there was nothing to send does not count against the
+                        // client.
                         (this.began, this.handed_over) = (Instant::now(), 0);
                     }
                     this.rest = bytes;
@@ -122,7 +122,7 @@ impl Drop for Outgoing {
     }
 }
 
-/// The answer to HEAD: what the body of a GET would be, without being it.
+/// The answer to HEAD: has the size of a GET's body, but not its bytes.
 pub struct Bodyless(pub BodySize);
 
 impl MessageBody for Bodyless {

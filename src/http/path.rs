@@ -1,5 +1,5 @@
 //! Ids in paths: decoded, checked and typed before a handler sees them. The names in the path
-//! templates (`{db}`, `{class}`, `{id}`) are the names that a refusal gives back.
+//! templates (`{db}`, `{class}`, `{id}`) are those that a refusal names.
 
 use std::borrow::Cow;
 use std::future::{Ready, ready};
@@ -15,7 +15,7 @@ use crate::domain::ids::{
     RESERVED_STREAM_TYPES, StreamName, StreamType,
 };
 
-/// Everything outside RFC 3986's unreserved characters is encoded in a path segment we send.
+/// In path segments that we send, everything but RFC 3986's unreserved characters is encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -27,8 +27,8 @@ pub fn segment(id: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(id, SEGMENT)
 }
 
-/// The text of one path parameter. The router has decoded all but `%25`, `%2F` and `%2B` (those
-/// would change the path's shape) and puts U+FFFD where the bytes are not UTF-8.
+/// The text of a path parameter. The router has decoded all but `%25`, `%2F` and `%2B` (which would
+/// change the path's structure) and puts U+FFFD where the bytes are not UTF-8.
 fn text<'r>(req: &'r HttpRequest, name: &'static str) -> Result<Cow<'r, str>, Problem> {
     let routed = req.match_info().get(name).unwrap_or_default();
     let decoded = percent_decode_str(routed).decode_utf8_lossy();
@@ -42,7 +42,7 @@ fn text<'r>(req: &'r HttpRequest, name: &'static str) -> Result<Cow<'r, str>, Pr
     Ok(decoded)
 }
 
-/// Whether the path as sent holds U+FFFD itself.
+/// Whether the path itself contains an encoded U+FFFD.
 fn holds_replacement(path: &str) -> bool {
     path.to_ascii_lowercase().contains("%ef%bf%bd")
 }
@@ -142,7 +142,7 @@ from_path!(StreamPath, req => {
     let stream_type = parse(req, "type", StreamType::new)?;
     let id = text(req, "id")?;
     let named = if is_reserved(stream_type.as_str()) {
-        // Parts of ontology streams hold no '/', so where they are joined is never in doubt.
+        // Parts of ontology streams contain no '/', so the join is unambiguous.
         let parts: Vec<&str> = id.split('/').collect();
         StreamName::new(&stream_type, &parts)
     } else {
@@ -229,7 +229,7 @@ pub struct CommitPath {
 }
 
 from_path!(CommitPath, req => {
-    // What PostgreSQL counts with is what a log can have, and one more can be told.
+    // Parses a number that PostgreSQL's bigint can hold; a larger one cannot be in a log.
     fn number<T: TryFrom<i64>>(req: &HttpRequest, name: &'static str) -> Result<T, Problem> {
         let given = text(req, name)?.parse::<i64>().ok();
         given.and_then(|n| T::try_from(n).ok()).ok_or_else(|| {

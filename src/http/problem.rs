@@ -1,4 +1,4 @@
-//! Every way to say no, in one table: what went wrong → status, stable code, RFC 9457 document.
+//! Every error answer, in one table: what went wrong → status, stable code, RFC 9457 document.
 //! Handlers, extractors and the middleware answer failures with a [`Problem`] and nothing else.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::domain::ids::{CommandId, InvalidId, Version};
 use crate::domain::refusal::{Refusal, RefusalKind, Violation};
 use crate::service::error::{RETRY_AFTER, ServiceError};
 
-/// Media type of every answer that is a failure.
+/// Media type of every error answer.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// A row of the table.
@@ -24,7 +24,7 @@ pub struct Code {
     pub code: &'static str,
     /// HTTP status.
     pub status: u16,
-    /// What it means, for people; the same for every occurrence.
+    /// Its meaning as text; the same for every occurrence.
     pub title: &'static str,
 }
 
@@ -33,7 +33,7 @@ macro_rules! codes {
         $(#[doc = $title] pub const $const: Code =
             Code { code: $code, status: $status, title: $title };)*
         /// Every code that HTTP itself or a failure of the service gives. Refusals of the domain
-        /// bring their own code; their status follows their kind, see [`refusal_row`].
+        /// have their own codes; their status depends on their kind, see [`refusal_row`].
         pub const ALL: &[Code] = &[$($const),*];
     };
 }
@@ -73,8 +73,8 @@ codes! {
     DEADLINE_EXCEEDED = "deadline_exceeded", 503, "The deadline passed before anything was done";
 }
 
-/// Refusals whose code, not their kind, decides the status: a cursor is wrong as text, whoever
-/// finds out.
+/// Refusals whose status depends on the code rather than the kind: a malformed cursor is a 400
+/// whoever detects it.
 const REFUSED_BY_CODE: &[Code] = &[INVALID_CURSOR];
 
 /// Status and title of a refusal of the domain.
@@ -116,7 +116,7 @@ pub struct ProblemBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
     pub actual_version: Option<Version>,
-    /// Seconds after which asking again makes sense; also in `Retry-After`.
+    /// Seconds after which a retry makes sense; also in `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
     /// `outcome_unknown`: the command to ask about at `/api/v1/commands/{command_id}`.
@@ -137,12 +137,12 @@ struct Inner {
     cause: Option<String>,
 }
 
-/// A failure on its way to the caller.
+/// An error on its way to the caller.
 #[derive(Debug)]
 pub struct Problem(Box<Inner>);
 
 impl Problem {
-    /// An occurrence of `code`; `detail` is what is wrong this time, for a person.
+    /// An occurrence of `code`; `detail` says what is wrong this time.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self::of(code.code, code.status, code.title, detail.into())
     }
@@ -166,7 +166,7 @@ impl Problem {
         }))
     }
 
-    /// A bug or damage: the caller learns that it failed, the log learns why.
+    /// A bug or damage: the caller learns that the request failed, the log why.
     pub fn internal(cause: impl Into<String>) -> Self {
         let mut problem = Self::new(
             INTERNAL,
@@ -177,7 +177,7 @@ impl Problem {
         problem
     }
 
-    /// A handler panicked. Unlike [`Problem::internal`] nobody knows how far it had got.
+    /// A handler panicked. Unlike with [`Problem::internal`] it is unknown how far it got.
     pub fn crashed() -> Self {
         let mut problem = Self::new(
             INTERNAL,
@@ -188,7 +188,7 @@ impl Problem {
         problem
     }
 
-    /// Names one field at fault.
+    /// Adds a field that is wrong.
     pub fn field(
         mut self,
         field: impl Into<String>,
@@ -203,48 +203,44 @@ impl Problem {
         self
     }
 
-    /// Adds a header to the answer.
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.header = Some((name, value));
         self
     }
 
-    /// Says when asking again makes sense: whole seconds, at least one.
+    /// Sets when to retry, in whole seconds, at least one.
     pub fn retry_after(mut self, after: Duration) -> Self {
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         self.0.body.retry_after = Some(seconds.max(1));
         self
     }
 
-    /// Names what the problem is about: a limit, a dependency.
+    /// Sets what the problem is about: a limit, a dependency.
     pub fn subject(mut self, subject: &'static str) -> Self {
         self.0.body.subject = Some(subject);
         self
     }
 
-    /// The stable code.
     pub fn code(&self) -> &'static str {
         self.0.body.code
     }
 
-    /// Gives the log what the caller must not see.
+    /// Sets the cause for the log, which the caller must not see.
     pub fn caused_by(mut self, cause: impl Into<String>) -> Self {
         self.0.cause = Some(cause.into());
         self
     }
 
-    /// What the caller must not see and the log must: the cause of an internal error, a
-    /// dependency's own words.
+    /// The cause, for the log only: that of an internal error, or a dependency's own message.
     pub fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
 
-    /// The document alone, for an item of a batch or an event of a live stream.
+    /// The document, for an item of a batch or an event of a live stream.
     pub fn into_body(self) -> ProblemBody {
         self.0.body
     }
 
-    /// The document alone.
     pub fn body(&self) -> &ProblemBody {
         &self.0.body
     }
@@ -332,7 +328,7 @@ impl From<ServiceError> for Problem {
     }
 }
 
-/// An id in the path that breaks its rule; `field` is the path's own name for it.
+/// An id in the path is malformed; `field` is its name in the path template.
 pub fn invalid_id(field: &'static str, error: &InvalidId) -> Problem {
     Problem::new(INVALID_ID, format!("{field}: {error}")).field(field, "invalid_id", error.rule)
 }
@@ -351,7 +347,7 @@ impl ResponseError for Problem {
         if let Some((name, value)) = &self.0.header {
             response.insert_header((name.clone(), value.clone()));
         }
-        // Plain strings and numbers: serialising them has no way to fail.
+        // Cannot fail: plain strings and numbers.
         response.body(serde_json::to_vec(&self.0.body).unwrap_or_default())
     }
 }

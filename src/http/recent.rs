@@ -22,7 +22,7 @@ pub struct RecentParams {
     after: Option<String>,
 }
 
-/// A figure over time.
+/// A figure, over time.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RecentFigure)]
 pub struct FigureView {
@@ -32,14 +32,14 @@ pub struct FigureView {
     /// `per_second`, `seconds` or `count`.
     #[schema(example = "seconds")]
     unit: &'static str,
-    /// The metric of `/metrics` that it is made of.
+    /// The metric of `/metrics` from which it is computed.
     #[schema(example = "event_store_write_duration_seconds")]
     metric: &'static str,
     /// One value for each of `times`; null where nothing is known.
     values: Vec<Option<f32>>,
 }
 
-/// What this process kept of its metrics.
+/// The samples that this process has kept of its metrics.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RecentMetrics)]
 pub struct RecentView {

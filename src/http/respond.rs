@@ -1,4 +1,4 @@
-//! The answers that resources share: a write's receipt, a resource, a page.
+//! Answers that resources share: a write's receipt, a resource, a page.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use crate::service::Service;
 use crate::service::queries::Answer;
 use crate::service::view::{Page, Resource, Written};
 
-/// Longest wait for the read model to reach `X-Min-Position`: beyond it the caller is better off
-/// asking again than holding a place.
+/// Longest wait for the read model to reach `X-Min-Position`: after that the caller had better
+/// retry than occupy a request's place.
 pub const MAX_POSITION_WAIT: Duration = Duration::from_secs(5);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -39,8 +39,7 @@ pub struct WriteAnswer<'a> {
     /// Version after the command; also the `ETag`.
     #[schema(value_type = u64)]
     pub version: Version,
-    /// Where its last event lies, `partition/offset/index`; null when the command asked for what
-    /// already was.
+    /// Position of its last event, `partition/offset/index`; null when the command changed nothing.
     #[schema(value_type = Option<String>, example = "3/1045/2")]
     pub position: Option<Position>,
     /// The migration mode it was committed in.
@@ -73,7 +72,6 @@ impl<'a> WriteAnswer<'a> {
     }
 }
 
-/// Serialises an answer.
 pub fn json(
     mut response: HttpResponseBuilder,
     body: &impl Serialize,
@@ -83,7 +81,7 @@ pub fn json(
     Ok(response.insert_header((CONTENT_TYPE, JSON)).body(bytes))
 }
 
-/// A header whose text we made of ASCII ourselves.
+/// A header whose text is ASCII of our own.
 fn header(text: String) -> Result<HeaderValue, Problem> {
     HeaderValue::try_from(text).map_err(|e| Problem::internal(e.to_string()))
 }
@@ -92,7 +90,7 @@ fn etag(version: Version) -> Result<HeaderValue, Problem> {
     header(format!("\"{version}\""))
 }
 
-/// Answers a write: 201 with `Location` (made by `location` from the id) where it made the
+/// Answers a write: 201 with `Location` (made by `location` from the id) if it created the
 /// resource, else 200.
 pub fn written(
     written: &Written,
@@ -123,13 +121,14 @@ fn read_headers<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) -> Re
     Ok(())
 }
 
-/// `X-Commit-Position` of what took several commits: what `X-Min-Position` takes.
+/// `X-Commit-Position` of a request with several commits, in the form that `X-Min-Position`
+/// accepts.
 pub fn commit_positions(positions: &[Position]) -> Result<HeaderValue, Problem> {
     let texts: Vec<String> = positions.iter().map(ToString::to_string).collect();
     header(texts.join(", "))
 }
 
-/// Answers with one resource; 304 when `If-None-Match` says that the caller has it.
+/// Answers with one resource, or 304 if `If-None-Match` says that the caller has it.
 pub fn resource(headers: &HeaderMap, answer: &Answer<Resource>) -> Result<HttpResponse, Problem> {
     let version = answer.value.version;
     let unchanged = has_version(headers, version);
@@ -146,7 +145,6 @@ pub fn resource(headers: &HeaderMap, answer: &Answer<Resource>) -> Result<HttpRe
     json(response, &answer.value)
 }
 
-/// Answers with a page.
 pub fn page<T: Serialize>(answer: &Answer<Page<T>>) -> Result<HttpResponse, Problem> {
     let mut response = HttpResponse::Ok();
     read_headers(&mut response, answer)?;

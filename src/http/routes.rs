@@ -1,5 +1,5 @@
-//! Every route, in one table: from it the application is configured, tokens are checked and the
-//! OpenAPI document is made, so none of them can know of a route that the others do not.
+//! Every route, in one table, from which the application is configured, tokens are checked and the
+//! OpenAPI document is built, so that the three cannot differ.
 
 use std::sync::Arc;
 
@@ -17,14 +17,12 @@ use super::{
     jobs, log, migration, openapi, query, recent, streams,
 };
 
-/// A route.
 #[derive(Debug, Clone, Copy)]
 pub struct RouteSpec {
-    /// Its method.
     pub method: &'static str,
     /// Its path, with parameters in braces.
     pub path: &'static str,
-    /// What it asks of the caller.
+    /// The role it requires.
     pub access: Access,
 }
 
@@ -39,7 +37,7 @@ macro_rules! routes {
             access: Access::$access,
         },)+)+];
 
-        /// The handlers' annotations, put together.
+        /// The handlers' annotations, combined.
         #[derive(OpenApi)]
         #[openapi(paths($($($module::$handler),+),+))]
         pub struct Document;
@@ -85,7 +83,7 @@ routes! {
         POST Write => instances::create;
         GET Read => instances::list;
     }
-    // Instances may be called `query` and `batch`: only a POST means these two.
+    // Instances may be named `query` and `batch`: only a POST means these two.
     "/api/v1/databases/{db}/classes/{class}/instances/query" [Post] {
         POST Read => query::query;
     }
@@ -211,7 +209,7 @@ routes! {
     }
 }
 
-/// Adds every route, and the answer to everything else.
+/// Adds every route, and the 404 for everything else.
 pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
     add_routes(cfg, limits);
     let get = vec![(Method::GET, Access::Public)];
@@ -222,7 +220,7 @@ pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
             pipeline,
         )
     };
-    // Not described in the document: they are the document.
+    // Not described in the document, because they are the document.
     let (document, pipeline) = hidden("/openapi.json");
     cfg.service(
         document
@@ -234,7 +232,7 @@ pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
         docs.route(method(Method::GET).to(openapi::docs))
             .wrap(pipeline),
     );
-    // Files alone: what they show comes through the API.
+    // Files only: their data comes through the API.
     let (files, pipeline) = hidden("/console/{tail:.*}");
     cfg.service(
         files
@@ -263,7 +261,7 @@ pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
     );
 }
 
-/// A method's route; GET serves HEAD too, whose body the server leaves out.
+/// A method's route; GET also serves HEAD, whose body the server omits.
 fn method(method: Method) -> Route {
     if method == Method::GET {
         web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
@@ -272,8 +270,8 @@ fn method(method: Method) -> Route {
     }
 }
 
-/// What a resource answers to methods it does not have: OPTIONS learns which it has, others are
-/// told so with 405.
+/// The answer to methods that a resource does not have: OPTIONS gets the list of methods, others
+/// get 405 with it.
 fn other_methods(methods: &[(Method, Access)]) -> Route {
     let mut names: Vec<&str> = methods.iter().map(|(m, _)| m.as_str()).collect();
     if names.contains(&"GET") {

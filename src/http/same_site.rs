@@ -1,7 +1,8 @@
-//! Keeps web pages out while there are no tokens. Everybody who reaches the loopback address may then
-//! do everything, and a browser on this machine reaches it on behalf of any page it shows: with a
-//! "simple" POST that needs no permission, or by a name of the page's own that resolves to
-//! 127.0.0.1 (DNS rebinding). Browsers say where they come from; programs say nothing and are served.
+//! Rejects requests of web pages while no tokens are configured. Every process that reaches the
+//! loopback address may then do everything, and a browser on this machine reaches it for any page
+//! it shows: with a "simple" POST that needs no permission, or through a name of the page's own
+//! that resolves to 127.0.0.1 (DNS rebinding). Browsers send the origin of a request; requests of
+//! other programs have none and are served.
 
 use std::net::IpAddr;
 
@@ -15,8 +16,8 @@ use super::problem::{self, Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// 403 `cross_site_request` for a request that was sent to a name that is not this machine's own,
-/// or from a page that neither comes from this machine nor from an origin that `cors` names.
+/// 403 `cross_site_request` for a request that was sent to a name other than this machine's, or
+/// from a page that neither comes from this machine nor from an origin that `cors` names.
 pub fn check(head: &RequestHead, cors: &Cors) -> Result<(), Problem> {
     let headers = head.headers();
     let named = head.uri.host().is_none_or(is_loopback)

@@ -1,5 +1,5 @@
-//! Shapes for the OpenAPI document of what other modules own: they serialise themselves and know
-//! nothing of OpenAPI. Nothing here is ever built.
+//! Types for the OpenAPI document that describe what other modules own: those serialise themselves
+//! and know nothing of OpenAPI. These are never constructed.
 #![allow(dead_code, reason = "described, never built")]
 
 mod health;
@@ -71,7 +71,7 @@ pub struct ResourcePage {
     items: Vec<Resource>,
     /// How many there are in all, where that is known.
     total: Option<u64>,
-    /// Ask with this for what follows; null at the end.
+    /// Cursor of the next page; null at the end.
     next_cursor: Option<String>,
 }
 
@@ -102,7 +102,8 @@ pub struct Event {
     /// The command that caused it.
     #[schema(value_type = String, format = "uuid")]
     commandid: (),
-    /// The larger story it belongs to.
+    /// Correlates the events that one client action caused: the client's trace id, else the
+    /// request's id.
     correlationid: String,
     /// Who caused it.
     actor: String,
@@ -112,12 +113,12 @@ pub struct Event {
     idempotencykey: Option<String>,
     /// Hash of the request that came with the key.
     requesthash: Option<String>,
-    /// A caller's remarks: the text of a JSON object.
+    /// The caller's metadata: the text of a JSON object.
     metadata: Option<String>,
     /// The content.
     #[schema(value_type = Object)]
     data: (),
-    /// Where it lies: `partition/offset/index`.
+    /// Its position in the log: `partition/offset/index`.
     #[schema(example = "3/1045/2")]
     position: String,
 }
@@ -129,11 +130,11 @@ pub struct EventPage {
     items: Vec<Event>,
     /// How many there are in all, where that is known.
     total: Option<u64>,
-    /// Ask with this for what follows; of the feed of everything it is always there.
+    /// Cursor of the next page; the feed of all events always has one.
     next_cursor: Option<String>,
 }
 
-/// One condition.
+/// A condition on a field.
 #[derive(ToSchema)]
 pub struct Filter {
     /// `id`, `version`, `created_at`, `updated_at`, or a property's path, `address.city`.
@@ -142,12 +143,13 @@ pub struct Filter {
     /// `eq`, `ne`, `gt`, `gte`, `lt`, `lte`, `in`, `contains`, `starts_with` or `exists`.
     #[schema(example = "gte")]
     op: String,
-    /// What to compare with: a list for `in`; may be left out for `exists`, where it means true.
+    /// The value to compare with: a list for `in`; may be left out for `exists`, where it means
+    /// true.
     #[schema(value_type = Option<Value>)]
     value: (),
 }
 
-/// What to look for; every part may be left out.
+/// A query; every part may be left out.
 #[derive(ToSchema)]
 pub struct InstanceQuery {
     /// All must hold, at most 50.
@@ -169,7 +171,7 @@ pub struct InstanceQuery {
 #[derive(ToSchema)]
 #[schema(no_recursion)]
 pub struct Actor {
-    /// Where it stands, for example `event_store/2`.
+    /// Its path, for example `event_store/2`.
     path: String,
     /// Last part of the path.
     name: String,
@@ -177,12 +179,12 @@ pub struct Actor {
     kind: String,
     /// `running`, `backoff`, `stopped`, `escalated` or `stuck`.
     state: String,
-    /// In which way it is stuck: `blocked` (it holds its thread), `not_run` (woken, and not run) or
-    /// `waiting` (it owes answers and waits in vain).
+    /// How it is stuck: `blocked` (it blocks its thread), `not_run` (woken and not run) or
+    /// `waiting` (it owes answers and has not been run for long).
     stuck: Option<String>,
     /// How often it failed and was restarted.
     restarts: u64,
-    /// How often it was built anew with another mailbox.
+    /// How often it was rebuilt with another mailbox.
     rebuilds: u64,
     /// Why it was restarted last: `cause`, `message`, `at`.
     #[schema(value_type = Option<Object>)]
@@ -191,11 +193,11 @@ pub struct Actor {
     polls: u64,
     /// Calls it has not answered.
     calls_in_flight: u32,
-    /// Smoothed time a message waits before it is taken up, in milliseconds.
+    /// Smoothed time that a message waits in the mailbox, in milliseconds.
     mailbox_wait_ms: f64,
     /// Actors below it.
     children: Vec<Actor>,
-    /// How many more there are below it than `children` names; absent when there are none.
+    /// How many actors below it are not in `children`; absent if none.
     children_omitted: Option<usize>,
 }
 
@@ -209,11 +211,11 @@ pub struct ActorTree {
 #[derive(ToSchema)]
 pub struct PartitionDelivery {
     partition: u16,
-    /// Offset after the last commit taken into the outbox.
+    /// Offset after the last commit written to the outbox.
     watermark: u64,
     /// Offset before which every event was delivered.
     delivered: u64,
-    /// Commits not yet taken in, where the log's head is known.
+    /// Commits not written to the outbox yet, if the head of the log is known.
     lag: Option<u64>,
     /// The node that publishes it.
     lease_owner: Option<String>,
@@ -229,20 +231,20 @@ pub struct Delivery {
     depth: u64,
     /// Age of the oldest row waiting, in seconds.
     oldest_seconds: Option<f64>,
-    /// Rows the broker will never take.
+    /// Number of rows that the broker refused for good.
     dead_letters: u64,
-    /// Each partition that was ever taken in.
+    /// Each partition that the outbox has ever recorded.
     partitions: Vec<PartitionDelivery>,
-    /// Where delivery cannot go on, as far as this process publishes; not there if it goes on.
+    /// Where delivery is halted, as far as this process publishes; absent if nowhere.
     halted: Option<Vec<Halted>>,
 }
 
-/// A row of the outbox that the broker will never take.
+/// A row of the outbox that the broker refused for good.
 #[derive(ToSchema)]
 pub struct DeadLetter {
-    /// Names it for requeue and discard.
+    /// Its id, for requeue and discard.
     id: i64,
-    /// Where the event lies.
+    /// Position of the event.
     position: String,
     /// The event.
     #[schema(value_type = String, format = "uuid")]
@@ -269,9 +271,9 @@ pub struct DeadLetter {
 #[derive(ToSchema)]
 pub struct PartitionProgress {
     partition: u16,
-    /// The offset after the last commit taken in.
+    /// The offset after the last commit applied.
     next_offset: u64,
-    /// Commits not yet taken in.
+    /// Commits not applied yet.
     lag_commits: u64,
 }
 
@@ -283,29 +285,29 @@ pub struct Projection {
     state: String,
     /// The generation that queries read.
     generation: i64,
-    /// How far it is.
+    /// Its progress.
     partitions: Vec<PartitionProgress>,
-    /// Commits not yet taken in, of all partitions.
+    /// Commits not applied yet, over all partitions.
     lag_commits: u64,
-    /// Events it could not take in and parked.
+    /// Events that could not be applied and were parked.
     parked_events: u64,
     /// How far the rebuild is, while there is one: `done`, `total`, `rate`, `eta_seconds`.
     #[schema(value_type = Option<Object>)]
     rebuild: (),
 }
 
-/// A partition on the road between the stores.
+/// The state of one partition in the migration.
 #[derive(ToSchema)]
 pub struct PartitionStatus {
     partition: u16,
     /// `legacy`, `dual_write/postgres`, `dual_write/s3` or `s3_only`; during a hand-off the one it
-    /// comes from.
+    /// leaves.
     stage: Option<String>,
     /// Which store leads it.
     lead: Option<Lead>,
-    /// Since which hand-off.
+    /// The epoch of its lead: the number of hand-offs so far.
     epoch: u64,
-    /// How far a hand-off is; `steady` when none is under way.
+    /// The step of a hand-off; `steady` when none is under way.
     step: Option<String>,
     /// Whether its writes wait for the end of a hand-off.
     moving: bool,
@@ -316,13 +318,13 @@ pub struct PartitionStatus {
     next_offset: u64,
     /// In `dual_write`: the offset before which the store that does not lead has everything.
     mirrored: Option<u64>,
-    /// Commits it lacks.
+    /// Commits that the store that does not lead lacks.
     unmirrored: Option<u64>,
-    /// Whether answers wait for it.
+    /// Whether answers wait for that store.
     in_step: Option<bool>,
 }
 
-/// How the migration stands.
+/// The state of the migration.
 #[derive(ToSchema)]
 pub struct Migration {
     /// The mode of the partition that is furthest behind.
@@ -350,11 +352,11 @@ pub struct Migration {
 pub struct Gate {
     /// Its stable name.
     name: String,
-    /// What it asks, for a person.
+    /// The condition, for a person.
     asks: String,
     /// `pass`, `fail` or `skipped`.
     state: String,
-    /// What was measured; null when it was not.
+    /// The measured figure; null if it could not be measured.
     #[schema(value_type = Option<Object>)]
     figure: (),
     /// What it must be: `at_most`, `at_least` or `exactly`.
@@ -403,7 +405,7 @@ pub struct SwitchEdge {
     pause_ms: (),
 }
 
-/// An order to switch, and what became of it.
+/// A request to change the stage, and its outcome.
 #[derive(ToSchema)]
 pub struct Switch {
     #[schema(value_type = String, format = "uuid")]
@@ -413,7 +415,6 @@ pub struct Switch {
     partitions: Vec<u16>,
     /// Who ordered it.
     by: String,
-    /// Why.
     reason: String,
     /// Whether gates of confidence were to be skipped.
     force: bool,
@@ -452,12 +453,12 @@ pub struct SwitchOrder {
     dry_run: Option<bool>,
 }
 
-/// The answer to an order to switch.
+/// The answer to a request to switch.
 #[derive(ToSchema)]
 pub struct SwitchAnswer {
     /// `done`, `planned` or `walking`.
     status: String,
-    /// Whether it could begin now.
+    /// Whether the walk could begin now.
     may_begin: Option<bool>,
     /// The edges on the way.
     edges: Option<Vec<PlannedEdge>>,
@@ -465,7 +466,7 @@ pub struct SwitchAnswer {
     migration: Migration,
 }
 
-/// Why an order to switch was not carried out.
+/// Why a request to switch was not carried out.
 #[derive(ToSchema)]
 pub struct SwitchProblem {
     r#type: String,
@@ -483,6 +484,6 @@ pub struct SwitchProblem {
 #[derive(ToSchema)]
 pub struct SwitchPage {
     items: Vec<Switch>,
-    /// Ask with this for what follows; null at the end.
+    /// Cursor of the next page; null at the end.
     next_cursor: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! The listening server: connections from actix's workers, their bytes through [`super::wire`], their
-//! requests to actix.
+//! The listening server: takes connections from actix's workers, their bytes through
+//! [`super::wire`], and passes requests to actix.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,20 +23,21 @@ use super::limits::{HttpLimits, TlsFiles};
 use super::wire::{Socket, Wire};
 use super::{HttpState, configure};
 
-/// Connections the system may queue while all workers are busy accepting.
+/// Connections that the system may queue while all workers are busy.
 const BACKLOG: u32 = 2_048;
 
-/// How much longer than an idle connection is kept a head may take to begin: actix closes idle
-/// connections itself, and politely.
+/// How much longer than the keep-alive the head of a request may take to begin: actix closes idle
+/// connections itself, gracefully.
 const IDLE_MARGIN: Duration = Duration::from_secs(5);
 
-/// How much longer than ours actix's own deadlines are. Its clock moves twice a second only, so they
-/// may be half a second early.
+/// How much longer than ours actix's own deadlines are. Its clock ticks twice a second, so they may
+/// be half a second early.
 const ACTIX_MARGIN: Duration = Duration::from_secs(1);
 
-/// Binds the server as `state.limits.settings` say. It serves once the returned `Server` is awaited
-/// (or spawned), and listens for no signals: to stop it, call [`super::HttpLimits::close_streams`], then
-/// `server.handle().stop(true)`, which lets requests in flight end.
+/// Binds the server according to `state.limits.settings`. It serves once the returned `Server` is
+/// awaited (or spawned), and listens for no signals: to stop it, call
+/// [`super::HttpLimits::close_streams`], then `server.handle().stop(true)`, which lets requests in
+/// flight end.
 ///
 /// Errors: the address cannot be bound, the certificate or key cannot be read.
 pub async fn server(state: web::Data<HttpState>) -> io::Result<(Server, Vec<SocketAddr>)> {
@@ -44,7 +45,7 @@ pub async fn server(state: web::Data<HttpState>) -> io::Result<(Server, Vec<Sock
     serve(limits, move |cfg| configure(cfg, state.clone())).await
 }
 
-/// The same for any application.
+/// [`server`] for any application.
 pub async fn serve(
     limits: Arc<HttpLimits>,
     application: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
@@ -97,7 +98,7 @@ pub async fn serve(
     Ok((builder.run(), addresses))
 }
 
-/// All addresses of a name, as far as they can be bound.
+/// Listens on all addresses of a name that can be bound; an error if none can.
 async fn listeners(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
     let mut bound = Vec::new();
     let mut failed = None;
@@ -119,13 +120,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()?
     };
-    // Else a restart would have to wait for the connections of the process before to be forgotten.
+    // Otherwise a restart would have to wait until the previous process's connections have timed
+    // out.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// What a connection that was accepted is to actix.
+/// Turns an accepted connection into what actix serves.
 async fn accept(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
@@ -133,7 +135,7 @@ async fn accept(
 ) -> Result<(Wire, Protocol, Option<SocketAddr>), DispatchError> {
     let open = limits.open_connection();
     let peer = stream.peer_addr().ok();
-    // Answers are written whole: there is nothing to wait for.
+    // Answers are written whole: delaying packets to merge them gains nothing.
     stream.set_nodelay(true)?;
     let socket = match tls {
         None => Socket::Plain(stream),

@@ -1,8 +1,8 @@
 //! A live stream of events to one client. It holds one page at a time: the next is read only when
 //! the connection has taken the last, so a slow client costs one page of memory, not a queue.
 //!
-//! A filter that matches little makes a stream look at much for nothing. A little is looked at as it
-//! comes; who has more to look at takes turns with all others in that position, and each turn is
+//! A stream whose filter matches little reads many events that it does not send. Up to
+//! [`AS_IT_COMES`] events are read at once; streams with more to read take turns, and each turn is
 //! followed by a pause as long as itself, so that all of them together use half a core at most.
 
 use std::borrow::Cow;
@@ -25,26 +25,26 @@ use crate::service::error::ServiceError;
 use crate::service::feed::{FeedBounds, FeedPage};
 use crate::service::view::{EventView, Page};
 
-/// Pause between signs of life. Half of the 30 s after which the strictest usual proxies cut a
+/// Pause between heartbeats: half of the 30 s after which the strictest usual proxies close a
 /// silent connection.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Most events sent at once, whatever the client asks for: bounds what a slow client holds.
+/// Events sent at once at most, whatever the client asks for: bounds what a slow client holds.
 const MAX_AT_ONCE: usize = 100;
-/// Most bytes sent at once; a larger event goes alone.
+/// Bytes sent at once at most; a larger event is sent alone.
 const MAX_BYTES_AT_ONCE: usize = 256 << 10;
-/// Events looked at without waiting for a turn: what a moment brings.
+/// Events read without waiting for a turn: what arrives in a moment.
 const AS_IT_COMES: usize = 256;
-/// Events looked at in one turn.
+/// Events read in one turn.
 const ONE_TURN: usize = 4_096;
-/// Streams that have their turn at the same time.
+/// Turns at the same time.
 pub const TURNS: usize = 1;
-/// Pause after an empty page that came at once: events of other types arrive all the time, and a
-/// stream that wants none of them must not spin.
+/// Pause after an empty page that needed no waiting: events of other types arrive all the time, and
+/// a stream that wants none of them must not spin.
 const IDLE_PAUSE: Duration = Duration::from_millis(20);
-/// Pause before a failed read is tried again.
+/// Pause before a failed read is repeated.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// A live stream, see the module.
+/// A live stream.
 pub struct Live {
     service: Arc<Service>,
     closing: watch::Receiver<bool>,
@@ -54,20 +54,19 @@ pub struct Live {
     limit: usize,
     types: Vec<String>,
     pending: Option<Page<EventView>>,
-    /// There was more to look at than comes in a moment.
+    /// There was more to read than arrives in a moment.
     behind: bool,
     last_sent: Instant,
     ended: bool,
 }
 
-/// What a live stream does next.
 enum Step {
     Send(String),
     Again,
 }
 
 impl Live {
-    /// A stream of what was committed after `cursor`.
+    /// A stream of the events committed after `cursor`.
     pub fn new(
         service: Arc<Service>,
         limits: &HttpLimits,
@@ -91,8 +90,7 @@ impl Live {
         }
     }
 
-    /// Reads the first page, so that what is wrong from the start is told before the answer
-    /// begins.
+    /// Reads the first page, so that an error at the start can still be answered as a problem.
     pub async fn open(mut self, caller: &Caller) -> Result<Self, Problem> {
         let read = self.read(AS_IT_COMES);
         let first = caller.within(read).await?;
@@ -104,7 +102,7 @@ impl Live {
     async fn read(&self, scanned: usize) -> Result<FeedPage, ServiceError> {
         let bounds = FeedBounds {
             events: self.limit,
-            // Without a filter what is looked at is sent.
+            // Without a filter everything that is read is sent.
             scanned: if self.types.is_empty() {
                 usize::MAX
             } else {
@@ -116,7 +114,7 @@ impl Live {
         self.service.feed_within(after, bounds, &self.types).await
     }
 
-    /// The next page; `None` when a sign of life is due before its turn comes.
+    /// The next page; `None` when a heartbeat is due before its turn comes.
     async fn next_page(&mut self) -> Option<Result<Page<EventView>, ServiceError>> {
         if let Some(page) = self.pending.take() {
             return Some(Ok(page));
@@ -147,7 +145,7 @@ impl Live {
         }))
     }
 
-    /// The bytes of the answer's body, until shutdown or until the client goes.
+    /// The bytes of the answer's body, until shutdown or until the client disconnects.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, Problem>> {
         unfold(self, |mut live| async {
             let text = live.next().await?;
@@ -206,7 +204,7 @@ impl Live {
         self.failed(failure).await
     }
 
-    /// Waits for news, or until a sign of life is due.
+    /// Waits for new commits, or until a heartbeat is due.
     async fn wait(&self) -> Result<Step, ServiceError> {
         let began = Instant::now();
         let patience = HEARTBEAT.saturating_sub(self.last_sent.elapsed());
@@ -224,8 +222,8 @@ impl Live {
         })
     }
 
-    /// A comment; with the cursor as `id`, so that a client that resumes does not read again what
-    /// was not for it.
+    /// An SSE comment; its `id` is the cursor, so that a client that resumes does not read events
+    /// again that did not match.
     fn heartbeat(&self, comment: &str) -> String {
         match &self.cursor {
             Some(cursor) => format!(": {comment}\nid: {cursor}\n\n"),
@@ -233,8 +231,8 @@ impl Live {
         }
     }
 
-    /// What passes is waited out, with the connection kept; what does not ends the stream, with
-    /// the reason as its last event.
+    /// Waits after a temporary failure, with the connection kept; a permanent one ends the stream,
+    /// with the problem as its last event.
     async fn failed(&mut self, error: ServiceError) -> Step {
         match error {
             ServiceError::Unavailable { .. }
@@ -289,7 +287,7 @@ fn write_event(out: &mut String, id: &str, event: &EventView) -> Result<(), Serv
     let internal = |e: serde_json::Error| ServiceError::Internal(e.to_string());
     let head: TypeOnly<'_> = serde_json::from_slice(&event.envelope).map_err(internal)?;
     let data = serde_json::to_string(event).map_err(internal)?;
-    // Writing to a String cannot fail, so the result carries nothing.
+    // Cannot fail: it writes to a String.
     let _ = write!(
         out,
         "id: {id}\nevent: {}\ndata: {data}\n\n",

@@ -33,11 +33,11 @@ pub struct AppendEvent {
     /// Its content: any JSON, kept as given.
     #[schema(value_type = Object)]
     data: Box<RawValue>,
-    /// Remarks on this event: an object.
+    /// Metadata of this event: an object.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,
-    /// The version of the schema of `data`, for its author's later self.
+    /// Version of the schema of `data`, for the readers of the event.
     #[serde(default = "first_schema")]
     #[schema(default = 1)]
     schema_version: u32,
@@ -144,7 +144,7 @@ impl From<Option<Way>> for Direction {
     }
 }
 
-/// The cursor of a stream is the version to go on from.
+/// Parses the cursor of a stream: the version to continue with.
 pub fn stream_cursor(cursor: Option<&str>) -> Result<Option<Version>, Problem> {
     let Some(text) = cursor else {
         return Ok(None);

@@ -1,7 +1,8 @@
 //! The bytes of a connection, between the socket and actix. actix has no deadline for the head of a
-//! second request and none for writing, queues whatever is pipelined and announces no limit of
-//! HTTP/2 streams; all of that is decided by bytes, so it is done here: one request at a time is
-//! handed on, an alarm cuts off who is overdue, and the first SETTINGS frame is given the limit.
+//! second request and none for writing, queues all pipelined requests, and announces no limit of
+//! HTTP/2 streams. All of that is handled here, on the level of bytes: one request at a time is
+//! passed on, a timer disconnects clients that miss a deadline, and the limit is inserted into the
+//! first SETTINGS frame.
 
 use std::io;
 use std::pin::Pin;
@@ -20,11 +21,9 @@ use super::connection::{
 };
 use super::limits::{HttpLimits, Permit};
 
-/// A socket, with or without TLS.
 pub enum Socket {
-    /// Without.
     Plain(TcpStream),
-    /// With; boxed, being much larger.
+    /// Boxed, because it is much larger.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -71,27 +70,27 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// How far the first SETTINGS frame has got.
+/// Progress of the first SETTINGS frame.
 enum Settings {
-    /// It is still to come.
+    /// Not written yet.
     Due,
-    /// Being written in its new form; then so many bytes of the old one are done with.
+    /// Being written in its new form; the number is the length of the original.
     Writing(Bytes, usize),
-    /// Written, or HTTP/1.
+    /// Written, or the connection is HTTP/1.
     Done,
 }
 
-/// See the module.
 pub struct Wire<T = Socket> {
     io: T,
     connection: Rc<Connection>,
     limits: Arc<HttpLimits>,
     alarm: Option<Pin<Box<Sleep>>>,
-    /// Read, but not handed on yet.
+    /// Read, but not passed on yet.
     ahead: BytesMut,
     head: HeadEnd,
     head_bytes: usize,
-    /// The end of a head was handed on; what it asks for must be known before more is.
+    /// The end of a head was passed on: nothing more is until it is known what the request asks
+    /// for.
     pause: bool,
     ended: bool,
     write_blocked: bool,
@@ -101,7 +100,7 @@ pub struct Wire<T = Socket> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
-    /// The bytes of a connection that has just been opened; it holds its place among the open ones.
+    /// The bytes of a new connection; `open` counts it among the open ones.
     pub fn new(io: T, connection: Rc<Connection>, limits: Arc<HttpLimits>, open: Permit) -> Self {
         let settings = match connection.version() {
             Version::One => Settings::Done,
@@ -124,13 +123,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         }
     }
 
-    /// What is known of the connection.
+    /// The connection's state.
     pub fn connection(&self) -> &Rc<Connection> {
         &self.connection
     }
 
-    /// Sets the alarm, or fails with what is overdue. It is set ahead only: an alarm that is early
-    /// costs one look, one that is moved at every request costs more.
+    /// Sets the timer, or fails if a deadline has passed. The timer is only set earlier, never
+    /// later: one that fires early costs one check, moving it at every request would cost more.
     fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.connection.register(cx.waker());
         loop {
@@ -146,7 +145,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
                 return Err(self.overdue(cx, what));
             }
             let due = if what == Overdue::Idle {
-                due.min(now + self.connection.look_again())
+                due.min(now + self.connection.recheck_after())
             } else {
                 due
             };
@@ -175,7 +174,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         }
     }
 
-    /// Tells a client why it is cut off, if the socket takes it: nobody waits for that. Over HTTP/2 the
+    /// Tells a client why it is disconnected, if the socket accepts it without waiting. Over HTTP/2 the
     /// end of the connection has to do.
     fn say(&mut self, cx: &mut Context<'_>, status: &[u8]) {
         if self.connection.version() == Version::Two {
@@ -190,7 +189,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         let _ = Pin::new(&mut self.io).poll_write(cx, &text);
     }
 
-    /// Hands on as much of `data` as may be; the rest of it stays ahead.
+    /// Passes on as much of `data` as allowed; the rest stays in `ahead`.
     fn allowed(&mut self, data: &[u8]) -> usize {
         match self.connection.next() {
             Next::Nothing => 0,
@@ -215,7 +214,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         self.head_bytes <= MAX_HEAD_BYTES
     }
 
-    /// Reads into `ahead`, by way of `buf`, which is left as it was.
+    /// Reads into `ahead` through `buf`, which is left as it was.
     fn read_ahead(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
@@ -230,7 +229,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
 
     fn read_one(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.write_blocked {
-            // Who does not read is not read from.
+            // Nothing is read from a client that does not receive its answers.
             self.read_refused = true;
             return Poll::Pending;
         }
@@ -251,7 +250,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
             if self.ahead.is_empty() && !self.ended {
                 ready!(self.read_ahead(cx, buf))?;
             }
-            // The end is told at once: nobody may be there any more for what is in work.
+            // The end is reported at once: the client may be gone for the request in progress.
             return if self.ahead.is_empty() && self.ended {
                 Poll::Ready(Ok(()))
             } else {
@@ -337,7 +336,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
             return Pin::new(&mut this.io).poll_read(cx, buf);
         }
         let read = this.read_one(cx, buf);
-        // What was handed on may have brought a deadline nearer.
+        // What was passed on may have brought a deadline nearer.
         if read.is_pending() {
             this.watch(cx)?;
         }
@@ -393,7 +392,7 @@ fn cut(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
-/// The first frame of an HTTP/2 server with the limit of streams added, and the length it had.
+/// The first frame of an HTTP/2 server with the limit of streams added, and its original length.
 fn limited_settings(data: &[u8]) -> Option<(Bytes, usize)> {
     const HEADER: usize = 9;
     const SETTINGS: u8 = 4;
@@ -415,10 +414,10 @@ fn limited_settings(data: &[u8]) -> Option<(Bytes, usize)> {
     Some((frame.into(), HEADER + length))
 }
 
-/// Finds where a head ends: an empty line, its lines ended with or without a carriage return.
+/// Finds the end of a head: an empty line; lines end with or without a carriage return.
 #[derive(Debug, Default)]
 struct HeadEnd {
-    /// Whether the last byte, but for a carriage return, ended a line.
+    /// Whether the last byte, apart from carriage returns, ended a line.
     line_ended: bool,
 }
 

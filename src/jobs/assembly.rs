@@ -1,4 +1,4 @@
-//! The jobs, put together: whoever assembles the service brings adapters, and runners for backfill.
+//! Wires the jobs: the caller passes adapters, and the runners for backfill.
 //!
 //! ```text
 //! let jobs = jobs::assembly::assemble(JobAssembly {
@@ -35,44 +35,39 @@ use crate::store::ports::job_table::JobTable;
 use crate::store::ports::log_repair::{LogRepair, RetiredTables};
 use crate::store::ports::object_store::ObjectStore;
 
-/// What the jobs stand on.
+/// The adapters and settings of the jobs.
 pub struct JobAssembly {
-    /// The log in the bucket.
     pub s3: Arc<dyn CommitStore>,
-    /// The log in PostgreSQL.
     pub postgres: Arc<dyn CommitStore>,
-    /// The bucket beside the log: quarantine, archive.
+    /// The bucket outside the log: quarantine, archive.
     pub bucket: Arc<dyn ObjectStore>,
-    /// The log in the bucket, to be mended.
+    /// The log in the bucket, with the right to replace objects.
     pub repair_objects: RepairObjects,
-    /// PostgreSQL's tables of the log, to be looked into and mended.
+    /// PostgreSQL's tables of the log, for inspection and repair.
     pub tables: Arc<dyn LogRepair>,
-    /// The same, to be emptied.
+    /// PostgreSQL's tables of the log, to be emptied after an archive.
     pub retired: Arc<dyn RetiredTables>,
     /// Where jobs are recorded.
     pub table: Arc<dyn JobTable>,
-    /// Where the migration stands.
     pub states: Arc<dyn RecordedStates>,
-    /// Number of partitions.
     pub partitions: u16,
-    /// For how long every partition must have been `s3_only` before an archive.
+    /// How long every partition must have been in `s3_only` before an archive.
     pub archive_after: Duration,
     /// This process's name among those that share the table.
     pub node: String,
-    /// Where jobs run.
     pub io: IoRuntime,
-    /// The time of reports.
+    /// Gives the times in reports.
     pub clock: Arc<dyn Clock>,
-    /// How jobs are kept.
+    /// Intervals of the jobs.
     pub settings: JobSettings,
-    /// Where it is told that a job waits for a store.
+    /// Where it reports that a job waits for a store.
     pub halts: Halts,
-    /// More runners, for backfill. They come first: of several that take an order, the first gets
-    /// it.
+    /// The runners for backfill. They come first: of several runners that accept an order the first
+    /// one gets it.
     pub more: Vec<Arc<dyn Runner>>,
 }
 
-/// Puts them together; none runs yet, and none is taken over until [`Jobs::watch`].
+/// Builds the jobs; none runs or is taken over until [`Jobs::watch`].
 pub fn assemble(assembly: JobAssembly) -> Jobs {
     let verifier = Verifier {
         places: LogCopies {

@@ -1,5 +1,5 @@
-//! What a runner is given: its order, its checkpoint, and the way to say how far it is and to hear
-//! that it must stop.
+//! What a runner gets: its parameters, its checkpoint, and the means to report progress and to
+//! learn that it must stop.
 
 use std::time::Duration;
 
@@ -12,24 +12,23 @@ use uuid::Uuid;
 use super::runner::{JobFailure, read};
 use crate::migration::job::{Job, JobProgress};
 
-/// Between two checkpoints: what an interruption costs at most, and how often a checkpoint is put
-/// together.
+/// Interval between two checkpoints: what an interruption costs at most.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 
-/// What a job was told.
+/// The command that a job has received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobCommand {
-    /// Nothing: go on.
+    /// No command: go on.
     Run,
     /// Stop at a checkpoint.
     Pause,
     /// Stop for good.
     Cancel,
-    /// Another process has taken it over, or this one ends.
+    /// Another process has taken the job over, or this one is shutting down.
     Leave,
 }
 
-/// Why a runner must stop.
+/// The runner must stop, because of this command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("told to stop ({0:?})")]
 pub struct Interrupted(pub JobCommand);
@@ -41,7 +40,6 @@ struct State {
     saved: Option<Instant>,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct JobContext {
     id: Uuid,
@@ -51,7 +49,7 @@ pub struct JobContext {
 }
 
 impl JobContext {
-    /// The context of a job that goes on from its checkpoint.
+    /// The context of a job that continues from its checkpoint.
     pub fn new(job: &Job, orders: watch::Receiver<JobCommand>) -> Self {
         Self {
             id: job.id,
@@ -65,28 +63,26 @@ impl JobContext {
         }
     }
 
-    /// The job's id.
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// What it was asked for.
+    /// Its parameters.
     pub fn parameters<T: serde::de::DeserializeOwned>(&self) -> Result<T, JobFailure> {
         read(&self.parameters, "parameters")
     }
 
-    /// What it was asked for, as given.
     pub fn raw_parameters(&self) -> &Value {
         &self.parameters
     }
 
-    /// Where to go on; `None` at the beginning.
+    /// The checkpoint to continue from; `None` at the beginning.
     pub fn checkpoint<T: serde::de::DeserializeOwned>(&self) -> Result<Option<T>, JobFailure> {
         let checkpoint = self.state.lock().checkpoint.clone();
         checkpoint.map(|c| read(&c, "checkpoint")).transpose()
     }
 
-    /// Says how far the job is. `checkpoint` is asked when one is due or the job must stop; an error
+    /// Reports progress. `checkpoint` is called when one is due or the job must stop; the error
     /// says that it must.
     pub fn save(
         &self,
@@ -104,25 +100,24 @@ impl JobContext {
         interrupted.map_err(JobFailure::from)
     }
 
-    /// Sets the checkpoint now: after something that must not be done again.
+    /// Sets the checkpoint now: after something that must not be repeated.
     pub fn keep(&self, checkpoint: Value) {
         let mut state = self.state.lock();
         state.checkpoint = Some(checkpoint);
         state.saved = Some(Instant::now());
     }
 
-    /// Waits; less long if the job must stop. That is for [`JobContext::save`] to say, which takes
-    /// a checkpoint with it.
+    /// Waits for `time`, or less if the job must stop. The caller learns that from
+    /// [`JobContext::save`], which also takes a checkpoint.
     pub async fn wait(&self, time: Duration) {
         let mut orders = self.orders.clone();
         if !time.is_zero() {
             let told = orders.wait_for(|order| *order != JobCommand::Run);
-            // Either way the caller looks at the order next.
+            // In either case the caller checks the command next.
             let _ = tokio::time::timeout(time, told).await;
         }
     }
 
-    /// Whether the job must stop.
     pub fn interrupted(&self) -> Result<(), Interrupted> {
         match *self.orders.borrow() {
             JobCommand::Run => Ok(()),
@@ -130,12 +125,12 @@ impl JobContext {
         }
     }
 
-    /// Says what the job waits for, or that it waits no more.
+    /// Reports what the job waits for; `None`: it waits no more.
     pub fn waiting(&self, what: Option<String>) {
         self.state.lock().progress.waiting = what;
     }
 
-    /// How far it is, and where it would go on.
+    /// The progress, and the checkpoint to continue from.
     pub fn seen(&self) -> (JobProgress, Option<Value>) {
         let state = self.state.lock();
         (state.progress.clone(), state.checkpoint.clone())

@@ -1,5 +1,5 @@
-//! Runs one job to its end, its pause or its loss: the runner, and beside it a heartbeat that stores
-//! its progress and brings orders that were given elsewhere.
+//! Runs one job until it ends, pauses or is lost: the runner, and beside it a heartbeat that stores
+//! its progress and fetches commands given to other processes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,11 @@ use crate::store::backoff::Backoff;
 use crate::store::halts::Halts;
 use crate::store::ports::job_table::{JobEnd, JobTable};
 
-/// Pauses of a job that waits for a store. At most: somebody watches, and a store that comes back
+/// Pauses of a job that waits for a store. Short, because somebody watches: a recovered store
 /// should be noticed within seconds.
 const MIN_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// One job in this process.
 pub(super) struct Driver {
     pub table: Arc<dyn JobTable>,
     pub runner: Arc<dyn Runner>,
@@ -32,7 +31,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Runs the job; whatever becomes of it is recorded.
+    /// Runs the job and records how it ended.
     pub async fn run(self, job: &Job) {
         tracing::info!(job = %job.id, kind = %job.kind, "job {} begins or goes on", job.kind);
         let outcome = tokio::select! {
@@ -64,7 +63,7 @@ impl Driver {
         self.record(job, state, report, error).await;
     }
 
-    /// The runner, again and again while a store fails that may come back.
+    /// Runs the runner, again after each temporary failure of a store.
     async fn work(&self) -> Result<Value, JobFailure> {
         let mut backoff = Backoff::new(MIN_PAUSE, MAX_PAUSE);
         let mut before = self.context.seen().1;
@@ -91,7 +90,7 @@ impl Driver {
         }
     }
 
-    /// Ends when the job is not ours any more.
+    /// Ends when the job does not belong to this process any more.
     async fn beat(&self) {
         let mut ticks = tokio::time::interval(self.beat_every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -117,7 +116,7 @@ impl Driver {
             match beat.await {
                 Ok(Some(JobState::Pausing)) => self.tell(JobCommand::Pause),
                 Ok(Some(_)) => {}
-                // Cancelled, or taken over while we could not be heard.
+                // Cancelled, or taken over while PostgreSQL could not be reached.
                 Ok(None) => return,
                 Err(error) => {
                     tracing::debug!(job = %id, %error, "a job's heartbeat is not recorded");
@@ -136,8 +135,8 @@ impl Driver {
         });
     }
 
-    /// Records how it ended, however long that takes: until then it counts as running, and after a
-    /// crash it is run again from its checkpoint.
+    /// Records how the job ended, retrying as long as necessary: until then it counts as running,
+    /// and after a crash it runs again from its checkpoint.
     async fn record(
         &self,
         job: &Job,

@@ -1,4 +1,5 @@
-//! The two places of the log, read side by side: fast where they are well, thoroughly where not.
+//! Reads both stores of the log side by side: many objects at once while they are intact, one by
+//! one where something is wrong.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,37 +16,32 @@ use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::ports::commit_store::CommitStore;
 use crate::store::ports::log_repair::LogRepair;
 
-/// Objects asked for at once; a place may give fewer when they are large.
+/// Objects requested at once; a store may return fewer if they are large.
 const SPAN: Offset = 256;
 
-/// Objects looked at side by side where something is wrong.
+/// Objects inspected concurrently where something is wrong.
 const LOOKS: usize = 8;
 
-/// Events of a stream read at once for its digest.
 const DIGEST_CHUNK: usize = 500;
 
-/// One place.
+/// The log in one store.
 #[derive(Clone)]
 pub struct LogCopy {
-    /// As the log.
+    /// Reads it as the log.
     pub log: Arc<dyn CommitStore>,
-    /// As what lies there.
+    /// Reads the raw objects or rows.
     pub log_repair: Arc<dyn LogRepair>,
 }
 
-/// Both.
+/// The log in both stores.
 #[derive(Clone)]
 pub struct LogCopies {
-    /// The bucket.
     pub s3: LogCopy,
-    /// PostgreSQL.
     pub postgres: LogCopy,
-    /// Number of partitions.
     pub partitions: u16,
 }
 
 impl LogCopies {
-    /// One of the two.
     pub fn of(&self, place: Lead) -> &LogCopy {
         match place {
             Lead::S3 => &self.s3,
@@ -53,19 +49,17 @@ impl LogCopies {
         }
     }
 
-    /// Every partition.
     pub fn partition_ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
         (0..self.partitions).map(PartitionId)
     }
 }
 
-/// The other one.
 pub fn other(place: Lead) -> Lead {
     place.other()
 }
 
 impl LogCopy {
-    /// What lies at an offset.
+    /// What is at an offset.
     pub async fn inspect(
         &self,
         partition: PartitionId,
@@ -76,7 +70,7 @@ impl LogCopy {
             Ok(None) => Ok(Found::Absent),
             Err(error) if error.kind == StoreErrorKind::Corrupt => {
                 let why = error.message.clone();
-                // Gone since: then it is absent.
+                // Removed in between: absent.
                 Ok(match self.log_repair.raw(partition, offset).await? {
                     Some(bytes) => Found::Damaged(Damage { bytes, why }),
                     None => Found::Absent,
@@ -86,7 +80,7 @@ impl LogCopy {
         }
     }
 
-    /// What lies at `from..to`, or the beginning of it: at least one.
+    /// What is at `from..to`, or at its beginning: at least one offset.
     async fn stretch(
         &self,
         partition: PartitionId,
@@ -110,7 +104,7 @@ impl LogCopy {
             Err(error) if error.kind == StoreErrorKind::Corrupt => {}
             Err(error) => return Err(error),
         }
-        // Something is wrong somewhere in it: all of it one by one, once.
+        // Something in it is wrong: each offset is inspected once.
         stream::iter(from..to)
             .map(|offset| self.inspect(partition, offset))
             .buffered(LOOKS)
@@ -119,7 +113,7 @@ impl LogCopy {
     }
 }
 
-/// Reads both places in step.
+/// Reads both stores in step.
 pub struct SideBySide<'a> {
     places: &'a LogCopies,
     partition: PartitionId,
@@ -142,7 +136,7 @@ impl<'a> SideBySide<'a> {
         }
     }
 
-    /// What lies at the next offset; `None` at the end.
+    /// What both stores have at the next offset; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<(Found, Found)>, StoreError> {
         if self.next >= self.to {
             return Ok(None);
@@ -167,8 +161,8 @@ impl<'a> SideBySide<'a> {
     }
 }
 
-/// Digest of one stream in one place, read from where its events lie (as the index of either place
-/// tells: they lie at the same offsets in both).
+/// Digest of one stream in one store. `locations` come from the index of either store: events have
+/// the same offsets in both.
 pub async fn digest_of_stream(
     log: &dyn CommitStore,
     partition: PartitionId,
@@ -183,12 +177,12 @@ pub async fn digest_of_stream(
     Ok(digest)
 }
 
-/// Streams that begin in an object: how many of its events are the first of theirs.
+/// Number of streams whose first event is in this object.
 pub fn beginnings(object: &CommitObject) -> u64 {
     if object.event_count() == 0 {
         return 0;
     }
-    // The envelope's own member comes before the data, which may hold anything.
+    // The envelope's own member comes before the data, which may contain anything.
     const MEMBER: &[u8] = b"\"streamversion\":";
     let first = |range: &std::ops::Range<u32>| {
         let line = &object.bytes[range.start as usize..range.end as usize];

@@ -1,4 +1,4 @@
-//! Starts jobs, gives them orders, takes over those whose process fell silent.
+//! Starts jobs, passes commands to them, and takes over those whose process has stopped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::store::halts::Halts;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::ports::job_table::JobTable;
 
-/// How jobs are kept.
+/// Intervals of the jobs.
 #[derive(Debug, Clone, Copy)]
 pub struct JobSettings {
-    /// Between two heartbeats: how old what others see may be, and how long an order given to
-    /// another process takes to arrive.
+    /// Heartbeat interval: how old the progress that others see may be, and how long a command
+    /// given to another process takes to arrive.
     pub beat_every: Duration,
     /// Silence after which a job is taken over: several heartbeats, and longer than a statement of
     /// a slow database takes.
     pub patience: Duration,
-    /// Between two looks for jobs to take over.
+    /// Interval between two checks for jobs to take over.
     pub look_every: Duration,
 }
 
@@ -45,7 +45,7 @@ impl Default for JobSettings {
     }
 }
 
-/// What can be done with a job.
+/// A command to a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobAction {
     /// Stop at a checkpoint.
@@ -63,25 +63,23 @@ struct Live {
     orders: watch::Sender<JobCommand>,
 }
 
-/// What the jobs stand on.
+/// The adapters, runners and settings of the jobs.
 pub struct JobParts {
-    /// Where they are recorded.
+    /// Where jobs are recorded.
     pub table: Arc<dyn JobTable>,
-    /// Who runs which.
+    /// The runner of each kind.
     pub runners: Runners,
     /// This process's name among those that share the table.
     pub node: String,
-    /// Where they run.
     pub io: IoRuntime,
-    /// The time of what is not recorded yet.
+    /// Gives the times of what is not recorded yet.
     pub clock: Arc<dyn Clock>,
-    /// How they are kept.
     pub settings: JobSettings,
-    /// Where it is told that one waits for a store.
+    /// Where it reports that a job waits for a store.
     pub halts: Halts,
 }
 
-/// See the module. Cheap to share.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Jobs {
     parts: Arc<JobParts>,
@@ -89,7 +87,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Knows the jobs; takes over none until [`Jobs::watch`].
+    /// Takes over no job until [`Jobs::watch`].
     pub fn new(parts: JobParts) -> Self {
         Self {
             parts: Arc::new(parts),
@@ -97,8 +95,8 @@ impl Jobs {
         }
     }
 
-    /// Takes over jobs whose process fell silent, for as long as this process lives; first its own
-    /// of before it was restarted.
+    /// Takes over jobs whose process has stopped, as long as this process lives; first its own from
+    /// before a restart.
     pub fn watch(&self) -> JoinHandle<()> {
         let jobs = self.clone();
         self.parts.io.spawn(async move {
@@ -142,7 +140,7 @@ impl Jobs {
         }
     }
 
-    /// Starts a job; 409 `job_running` while another one of its kind is not over.
+    /// Starts a job; 409 `job_running` while another one of its kind has not ended.
     pub async fn start(
         &self,
         kind: JobKind,
@@ -179,7 +177,7 @@ impl Jobs {
                 return Err(Refusal::conflict("job_running", message).into());
             }
             Err(error) if error.is_indeterminate() => {
-                // Found by its id, it is ours; otherwise it never was.
+                // If it is found by its id, it was recorded; otherwise it never was.
                 if self.parts.table.job(job.id).await?.is_none() {
                     return Err(error.into());
                 }
@@ -225,7 +223,7 @@ impl Jobs {
         };
         let lives = self.live.clone();
         io.spawn(async move {
-            // A runner that panics must not leave its job among the living: silence hands it on.
+            // A runner that panics must not look alive: without heartbeat the job is taken over.
             let running = tokio::spawn(async move { driver.run(&job).await });
             if let Err(error) = running.await {
                 tracing::error!(job = %id, %error, "a job panicked; it will be taken up again");
@@ -239,8 +237,8 @@ impl Jobs {
         });
     }
 
-    /// Gives a job an order; without an id the one of its kind that is not over. 404
-    /// `job_not_found`, 409 `job_state` when its state does not allow it.
+    /// Passes a command to a job; without an id to the one of its kind that has not ended. 404
+    /// `job_not_found`, 409 `job_state` if its state does not allow it.
     pub async fn order(
         &self,
         kind: JobKind,
@@ -278,7 +276,7 @@ impl Jobs {
             }
         };
         let now = self.find(kind, Some(job.id)).await?;
-        // Asking for what is so already is no mistake.
+        // A command to reach a state that the job is in already succeeds.
         let is_so = match action {
             JobAction::Pause => matches!(now.state, Pausing | Paused),
             JobAction::Cancel => now.state == Cancelled,
@@ -297,7 +295,7 @@ impl Jobs {
         }
     }
 
-    /// A job of a kind; without an id the one started last. 404 `job_not_found`.
+    /// A job of a kind; without an id the last one started. 404 `job_not_found`.
     pub async fn find(&self, kind: JobKind, id: Option<Uuid>) -> Result<Job, JobRefused> {
         let job = match id {
             Some(id) => self.job(id).await?.filter(|job| job.kind == kind),
@@ -312,8 +310,8 @@ impl Jobs {
         })
     }
 
-    /// A job, with its progress of this moment if it runs here. One that runs here is known with
-    /// PostgreSQL down too.
+    /// A job, with its current progress if it runs here; such a job is found even while PostgreSQL
+    /// is down.
     pub async fn job(&self, id: Uuid) -> Result<Option<Job>, StoreError> {
         match self.parts.table.job(id).await {
             Ok(job) => Ok(job.map(|job| self.fresh(job))),
@@ -324,7 +322,7 @@ impl Jobs {
         }
     }
 
-    /// The job of a kind that was started last.
+    /// The last job of a kind that was started.
     pub async fn latest(&self, kind: JobKind) -> Result<Option<Job>, StoreError> {
         match self.parts.table.latest(kind, None).await {
             Ok(job) => Ok(job.map(|job| self.fresh(job))),
@@ -335,7 +333,7 @@ impl Jobs {
         }
     }
 
-    /// The job of a kind that was started last and ended with a report.
+    /// The last job of a kind that ended with a report.
     pub async fn latest_done(&self, kind: JobKind) -> Result<Option<Job>, StoreError> {
         self.parts.table.latest(kind, Some(JobState::Done)).await
     }
@@ -359,7 +357,8 @@ impl Jobs {
         })
     }
 
-    /// Leaves every job to others, or to this process's next start: for an orderly end.
+    /// Stops every job of this process at a checkpoint, to be continued by another process or the
+    /// next start; at shutdown.
     pub fn leave(&self) {
         for live in self.live.lock().values() {
             live.orders.send_replace(JobCommand::Leave);

@@ -1,6 +1,6 @@
-//! The jobs of the migration: what they run as, and three of the four themselves. A job is recorded
-//! in PostgreSQL, worked on by one process, and goes on from its checkpoint wherever it was
-//! interrupted; with PostgreSQL down it waits and says so.
+//! The jobs of the migration: their manager, and three of the four jobs. A job is recorded in
+//! PostgreSQL, worked on by one process, and goes on from its checkpoint wherever it was
+//! interrupted; while PostgreSQL is down it waits and reports that.
 //!
 //! ```text
 //! POST …/migration/verify ─▶ Jobs::start ─▶ row in migration_jobs ─▶ Runner::run(context)
@@ -11,9 +11,9 @@
 //! * [`runner`]: the trait every job implements; [`context`]: what it is given
 //! * [`manager`]: starts, pauses, resumes, cancels, takes over; [`driver`]: runs one job
 //! * [`pace`]: throttle, rate, remaining time
-//! * [`log_copies`]: the two places of the log; [`recorded_states`]: where the migration stands
-//! * [`assembly`]: all of it put together
-//! * [`verify`], [`repair`], [`archive`]: the jobs; backfill is registered by whoever assembles
+//! * [`log_copies`]: the log in both stores; [`recorded_states`]: the partitions' states
+//! * [`assembly`]: wires all of it
+//! * [`verify`], [`repair`], [`archive`]: the jobs; backfill is passed in by `boot`
 
 pub mod archive;
 pub mod assembly;

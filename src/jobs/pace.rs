@@ -1,17 +1,17 @@
-//! Throttle, rate and remaining time of a job.
+//! Rate limit, measured rate and remaining time of a job.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The rate shown is that of the last seconds, so that it follows a throttle or a slow store.
+/// The rate is measured over the last seconds, so that it follows a limit or a slow store.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Between two points of the window.
+/// Interval between two samples of the window.
 const STEP: Duration = Duration::from_millis(500);
 
-/// Counts events against a clock. Pauses are not counted: make a new one after each.
+/// Counts events over time. Pauses must not be counted: make a new one after each.
 #[derive(Debug)]
 pub struct Pace {
     limit: Option<f64>,
@@ -34,8 +34,8 @@ impl Pace {
         }
     }
 
-    /// `events` more went through, in `work` units of what is counted to the end. Answers how long
-    /// to pause for the limit.
+    /// Counts `events`, which are `work` units of the total. Returns how long to pause for the
+    /// limit.
     pub fn advance(&mut self, events: u64, work: u64) -> Duration {
         self.events += events;
         self.work += work;
@@ -53,18 +53,17 @@ impl Pace {
         due.saturating_sub(now - self.started)
     }
 
-    /// Time since it began.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Events per second of late.
+    /// Events per second within the window.
     pub fn rate(&self) -> f64 {
         let (seconds, events, _) = self.window();
         events / seconds
     }
 
-    /// Seconds that `rest` units of work will take at the pace of late.
+    /// Seconds that `rest` units of work will take at the current rate.
     pub fn eta(&self, rest: u64) -> Option<f64> {
         let (seconds, _, work) = self.window();
         (work > 0.0).then(|| rest as f64 * seconds / work)

@@ -1,4 +1,4 @@
-//! Where the migration stands, as far as jobs must know.
+//! The partitions' states, as recorded, for the jobs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,34 +13,32 @@ use crate::migration::stage::StageKind;
 use crate::store::error::StoreError;
 use crate::store::ports::migration_table::MigrationTable;
 
-/// Where a partition stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordedState {
-    /// Its stage.
     pub stage: StageKind,
-    /// For how long, by the clock of whoever recorded it; `None` if that is not known.
+    /// Time in this stage, by the clock of the store that recorded it; `None` if unknown.
     pub held: Option<Duration>,
-    /// The hand-off.
+    /// The epoch of its lead.
     pub epoch: Epoch,
-    /// Whether none is under way.
+    /// Whether no hand-off is under way.
     pub steady: bool,
 }
 
 impl RecordedState {
-    /// Who leads; `None` while the lead is being moved.
+    /// The leader; `None` while the lead is being moved.
     pub fn lead(&self) -> Option<Lead> {
         self.steady.then(|| self.stage.lead())
     }
 }
 
-/// Tells where the partitions stand. Whoever assembles the service decides from what.
+/// Source of the partitions' states.
 #[async_trait]
 pub trait RecordedStates: Send + Sync + 'static {
-    /// Every partition that has begun its road.
+    /// Every partition that has a recorded state.
     async fn states(&self) -> Result<BTreeMap<PartitionId, RecordedState>, StoreError>;
 }
 
-/// As PostgreSQL's rows of the migration say.
+/// The states from the migration's rows in PostgreSQL.
 pub struct RowStates(pub Arc<dyn MigrationTable>);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! Many changes to the instances of a class in one request, each a command of its own.
+//! Many changes to the instances of a class in one request, each one a command of its own.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,41 +19,36 @@ use crate::domain::refusal::Refusal;
 /// Operations of one batch at most.
 pub const MAX_BATCH: usize = 1_000;
 
-/// Entities of one batch that are worked on at a time: fills a commit object, and leaves the
-/// entity arbiters to others in between.
+/// Entities of one batch that are worked on concurrently: enough to fill a commit object, and few
+/// enough to leave the entity arbiters to others in between.
 const AT_ONCE: usize = 256;
 
-/// Bytes of what the answer to one batch says of refused operations at most; then of each only what
-/// was wrong first, in short.
+/// Bytes that the answer to a batch spends on refused operations; after that each is described by
+/// its first fault only, shortened.
 const MAX_FAULT_BYTES: usize = 1 << 20;
 
-/// How much of a message is kept then, in characters.
+/// Length of a shortened message, in characters.
 const SHORT_CHARS: usize = 200;
 
 /// One operation of a batch on the instances of a class.
 #[derive(Debug, Clone)]
 pub enum BatchOperation {
-    /// Create.
     Create(NewInstance),
     /// Merge-patch (RFC 7396).
     Update {
-        /// Which.
         id: InstanceId,
-        /// The patch.
         patch: Document,
-        /// On which version.
+        /// The versions it may be applied to.
         expected: ExpectedVersion,
     },
-    /// Delete.
     Delete {
-        /// Which.
         id: InstanceId,
-        /// On which version.
+        /// The versions it may be applied to.
         expected: ExpectedVersion,
     },
 }
 
-/// An operation with its place and its command.
+/// An operation with its index in the batch and its command.
 struct Item<'a> {
     place: usize,
     id: InstanceId,
@@ -62,12 +57,12 @@ struct Item<'a> {
 }
 
 impl Service {
-    /// Runs up to 1,000 operations on a class's instances, each on its own: one result for each,
-    /// in order. Operations on the same instance run in their order.
+    /// Runs up to 1,000 operations on a class's instances, each independent of the others: one
+    /// result for each, in order. Operations on the same instance run in their order.
     ///
-    /// Under an idempotency key every item has the command id of its place, so that a repeated
-    /// batch repeats exactly its items; a key that stands for another request is refused as a
-    /// whole, before anything is done ([`super::keys`] says within which limits).
+    /// Under an idempotency key every item has a command id derived from its index, so that a
+    /// repeated batch repeats exactly its items; a key that stands for another request is refused
+    /// as a whole, before anything is done ([`super::idempotency`] says within which limits).
     pub async fn batch(
         &self,
         ctx: &RequestContext,
@@ -80,7 +75,7 @@ impl Service {
             return Err(Refusal::invalid("batch_size", message).into());
         }
         self.refuse_reused_batch_key(ctx).await?;
-        let current = self.hear_of_class(&db, &class).await?;
+        let current = self.catch_up_on_class(&db, &class).await?;
         let mut by_instance: HashMap<InstanceId, Vec<Item<'_>>> = HashMap::new();
         let mut order: Vec<InstanceId> = Vec::new();
         for (place, operation) in operations.into_iter().enumerate() {
@@ -116,8 +111,8 @@ impl Service {
         for item in queue {
             let id = Some(item.id.to_string());
             let place = item.place;
-            // What became of the instance is not part of the answer: a thousand of them could be
-            // a thousand times the largest.
+            // The answer leaves out the state of the instance: a thousand states could be a
+            // thousand times the largest.
             let outcome = match self.run_item(class, item).await {
                 Ok(written) => Ok(Written {
                     data: None,
@@ -149,7 +144,7 @@ impl Service {
     }
 }
 
-/// How much may still be said of refused operations.
+/// How many bytes may still be spent on describing refused operations.
 #[derive(Default)]
 struct FaultBudget(AtomicUsize);
 

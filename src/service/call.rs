@@ -1,4 +1,4 @@
-//! What a failed call to an actor means to a caller.
+//! Translates a failed call to an actor for the caller.
 
 use super::error::{RETRY_AFTER, RETRY_WHEN_KEYS_FULL, ServiceError};
 use crate::actors::error::CallError;
@@ -11,7 +11,7 @@ impl From<CallError> for ServiceError {
                 limit,
                 callers_own: entitys_own,
                 retry_after: match limit {
-                    // Room is made as keys grow older than the promised time.
+                    // Space is freed as keys grow older than the promised time.
                     "idempotency_keys" => RETRY_WHEN_KEYS_FULL,
                     _ => RETRY_AFTER,
                 },

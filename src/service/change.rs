@@ -1,4 +1,4 @@
-//! What is to happen to an instance.
+//! A change to an instance, before it is a command.
 
 use super::class_context::ClassContext;
 use super::error::ServiceError;
@@ -14,7 +14,6 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// Bytes of what was given.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Create(data) | Self::Update(data) => data.bytes(),
@@ -22,7 +21,7 @@ impl Change {
         }
     }
 
-    /// As a command for the class as it stands; fails where the class has no parent any more.
+    /// The command for the class as it is now; fails if the class has lost its parent.
     pub fn command(self, context: &ClassContext) -> Result<InstanceCommand, ServiceError> {
         let class_incarnation = context.incarnation;
         let class = || context.effective().cloned();

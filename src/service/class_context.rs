@@ -1,11 +1,11 @@
-//! What a write to an instance must know of everything above it: the database's incarnation, the
-//! class's, and what the class with its ancestors demands.
+//! What a write to an instance needs of the entities above it: the incarnation of database and
+//! class, and the rules of the class with its ancestors.
 //!
 //! Kept in memory together with the versions of the streams it was made of. It is used only while
 //! those are still the streams' versions, which the stream index tells in less than a
 //! microsecond, so a change of a class is seen by the very next write in this process. Where other
 //! processes write too, what they have done to the class and to what is above it is read before a write
-//! ([`Service::hear_of_class`]), and in any case before one is refused. Of another process's first
+//! ([`Service::catch_up_on_class`]), and in any case before one is refused. Of another process's first
 //! writes in an hour a write that is not refused may know only after `log.tail_interval`.
 
 use std::sync::Arc;
@@ -22,31 +22,29 @@ use crate::domain::database::{self, LiveDatabase};
 use crate::domain::ids::{ClassId, DatabaseName, StreamName, Version};
 use crate::metrics;
 
-/// What an ordinary class takes; sizes the table only.
+/// Typical size of a context; sizes the table only.
 const USUAL_BYTES: u64 = 16 * 1024;
 
-/// What a context takes beside what it says of itself: its streams' names, its place.
+/// What a context takes beside its content: names of its streams, its place in the cache.
 const OVERHEAD_BYTES: usize = 1024;
 
-/// See the module.
 #[derive(Debug)]
 pub struct ClassContext {
     /// Version of the class's stream.
     pub version: Version,
-    /// The class as it stands.
+    /// The current state of the class.
     pub live: LiveClass,
-    /// The class's incarnation.
     pub incarnation: Version,
-    /// What instances must be like; an error when an ancestor is missing, which concerns writes only:
-    /// what is stored is read as it is.
+    /// The rules for instances; an error if an ancestor is missing, which concerns writes only:
+    /// stored instances can be read.
     effective: Result<Arc<EffectiveClass>, ServiceError>,
-    /// The streams this was made of, with their versions.
+    /// The streams that this was built from, with their versions.
     made_of: Vec<(StreamName, Version)>,
     last_used: Mutex<Instant>,
 }
 
 impl ClassContext {
-    /// Bytes of memory it takes, about.
+    /// Bytes of memory it takes, approximately.
     fn memory_bytes(&self) -> usize {
         let definition = self.live.definition.memory_bytes();
         let effective = self
@@ -56,7 +54,7 @@ impl ClassContext {
         OVERHEAD_BYTES + definition + effective
     }
 
-    /// What instances must be like, for whoever writes one.
+    /// The rules for instances, for a write.
     pub fn effective(&self) -> Result<&Arc<EffectiveClass>, ServiceError> {
         self.effective.as_ref().map_err(Clone::clone)
     }
@@ -73,17 +71,17 @@ impl Weighter<Key, Arc<ClassContext>> for ByBytes {
     }
 }
 
-/// The contexts kept, bounded by the memory they take. One that is not here is rebuilt from its
+/// Cached contexts, bounded by the memory they take. One that is missing is rebuilt from its
 /// streams.
 pub struct ClassContexts {
     kept: Cache<Key, Arc<ClassContext>, ByBytes>,
 }
 
 impl ClassContexts {
-    /// Keeps so many bytes of them.
+    /// Caches at most so many bytes.
     pub fn new(bytes: u64) -> Self {
-        // One shard: each could keep only its own share of the bytes, and the largest context is
-        // half of all.
+        // One shard: with several, each could use only its own share of the bytes, and the largest
+        // context is half of all.
         let options = OptionsBuilder::new()
             .estimated_items_capacity(usize::try_from(bytes / USUAL_BYTES).unwrap_or(64).max(64))
             .weight_capacity(bytes)
@@ -96,13 +94,13 @@ impl ClassContexts {
                 DefaultHashBuilder::default(),
                 DefaultLifecycle::default(),
             ),
-            // Cannot be: both capacities are given.
+            // Not reachable: both capacities are given.
             Err(_) => Cache::with_weighter(64, bytes, ByBytes),
         };
         Self { kept }
     }
 
-    /// Bytes of memory of those kept.
+    /// Bytes of memory of the cached contexts.
     pub fn bytes(&self) -> u64 {
         self.kept.weight()
     }
@@ -149,7 +147,7 @@ impl Service {
             return Ok(kept);
         }
         let context = Arc::new(self.load_class_context(db, class).await?);
-        // A store that failed is no property of the class.
+        // A store's failure is no property of the class and is not cached.
         if matches!(context.effective, Ok(_) | Err(ServiceError::Refused(_))) {
             self.contexts.kept.insert(key, context.clone());
             metrics::class_contexts(self.contexts.bytes());
@@ -184,7 +182,7 @@ impl Service {
 
     /// Where other processes write too, reads what they have done to the class and to what is above
     /// it; false where no other process has written for an hour, so that nothing was read.
-    pub(super) async fn hear_of_class(
+    pub(super) async fn catch_up_on_class(
         &self,
         db: &DatabaseName,
         class: &ClassId,
@@ -200,7 +198,10 @@ impl Service {
     }
 
     /// The same of a database alone.
-    pub(super) async fn hear_of_database(&self, db: &DatabaseName) -> Result<bool, ServiceError> {
+    pub(super) async fn catch_up_on_database(
+        &self,
+        db: &DatabaseName,
+    ) -> Result<bool, ServiceError> {
         if !self.parts.entities.writer.others_write() {
             return Ok(false);
         }
@@ -273,8 +274,8 @@ impl Service {
         Ok(None)
     }
 
-    /// The definitions of a class's ancestors, parent first; each one's stream and version is put
-    /// into `made_of`.
+    /// The definitions of a class's ancestors, parent first; each one's stream and version is added
+    /// to `made_of`.
     pub(super) async fn ancestors(
         &self,
         db: &DatabaseName,
@@ -299,7 +300,8 @@ impl Service {
                 return Err(lineage::too_long(&definition.id).into());
             }
             let stream = StreamName::class(db, &parent);
-            // Taken before the look: should it come back meanwhile, what is made of it is not kept.
+            // Read before the ancestor: if that comes back meanwhile, the result is not cached as
+            // current.
             let head = self.parts.entities.writer.head(&stream);
             let Some((live, version)) = self.live_class(db, &parent, database_incarnation).await?
             else {

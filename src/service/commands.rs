@@ -1,5 +1,5 @@
-//! Writes. Each first looks whether it is a repeated command whose outcome is recorded, then
-//! gathers what the decision needs from other aggregates, then goes to its own.
+//! Writes. Each first checks whether it repeats a command whose outcome is recorded, then gathers
+//! what the decision needs from other aggregates, then goes to its own aggregate.
 
 use std::sync::Arc;
 
@@ -17,13 +17,14 @@ use crate::domain::event::NewEvent;
 use crate::domain::ids::{ClassId, CommandId, DatabaseName, RESERVED_STREAM_TYPES, StreamName};
 use crate::domain::refusal::Refusal;
 
-/// What every command has.
+/// Metadata of every command.
 pub(super) struct CommandMetadata<'a> {
     pub ctx: &'a RequestContext,
     pub command_id: CommandId,
     pub expected: ExpectedVersion,
     pub metadata: Option<Box<RawValue>>,
-    /// Whether it waits for room until its deadline, as what was let in already does.
+    /// Whether it waits for memory until its deadline instead of being refused, because it is part
+    /// of an admitted request.
     pub patient: bool,
 }
 
@@ -38,7 +39,7 @@ impl<'a> CommandMetadata<'a> {
         }
     }
 
-    /// Those of the item at `place` of a batch: a command of its own under the batch's key.
+    /// The metadata of the item at `place` of a batch: a command of its own under the batch's key.
     pub fn of_item(ctx: &'a RequestContext, place: usize) -> Self {
         Self {
             ctx,
@@ -68,7 +69,6 @@ impl<'a> CommandMetadata<'a> {
 }
 
 impl Service {
-    /// Creates a database.
     pub async fn create_database(
         &self,
         ctx: &RequestContext,
@@ -111,7 +111,6 @@ impl Service {
         Ok(written(name.as_str(), &circumstances, done, None, false))
     }
 
-    /// Creates a class.
     pub async fn create_class(
         &self,
         ctx: &RequestContext,
@@ -151,9 +150,9 @@ impl Service {
         let done = match self.recall::<Class>(circumstances, &stream).await? {
             Some(done) => done,
             None => {
-                // Held until it is committed: see `lineage`.
+                // Held until the command is committed: see `lineage`.
                 let _lineage = self.lineages.extend(db).await;
-                let mut current = self.hear_of_database(db).await?;
+                let mut current = self.catch_up_on_database(db).await?;
                 loop {
                     let outcome = self
                         .define(circumstances, db, &stream, definition.clone(), create)
@@ -278,8 +277,8 @@ impl Service {
         Ok(written(stream.as_str(), &circumstances, done, None, true))
     }
 
-    /// The recorded outcome of a command that was committed before, so that a repeated request
-    /// gets its answer even when what it was about has changed since.
+    /// The recorded outcome of a command that was committed before, so that a repeated request gets
+    /// its answer even if other aggregates have changed since.
     pub(super) async fn recall<A: Aggregate>(
         &self,
         circumstances: &CommandMetadata<'_>,
@@ -297,8 +296,8 @@ impl Service {
         Ok(Some(done))
     }
 
-    /// The recorded outcome after all, where a command is refused for what has changed around it: it
-    /// may have been committed by another process before that.
+    /// The recorded outcome of a command that was refused because of other aggregates: another
+    /// process may have committed it before those changed.
     pub(super) async fn or_recalled<A: Aggregate>(
         &self,
         circumstances: &CommandMetadata<'_>,
@@ -314,8 +313,8 @@ impl Service {
     }
 }
 
-/// The resource after a command. By now the command is committed: whatever goes wrong here must not
-/// be told as if nothing had happened.
+/// The resource after a command. The command is committed: an error from here on must not say that
+/// nothing happened.
 pub(super) fn shown(
     circumstances: &CommandMetadata<'_>,
     resource: Option<Result<Resource, ServiceError>>,

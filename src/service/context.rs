@@ -1,4 +1,4 @@
-//! Who asks, and under which promises.
+//! The principal, idempotency key and deadline of a request.
 
 use tokio::time::Instant;
 
@@ -8,14 +8,14 @@ use crate::domain::ids::{CommandId, Version};
 use crate::domain::versions::VersionSet;
 use crate::flaws::{Flaw, flawed};
 
-/// The circumstances of one request.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
     /// The authenticated principal, or `anonymous`.
     pub principal: String,
-    /// The larger story the request belongs to: the client's trace, else the request id.
+    /// Correlates the events that one client action caused: the client's trace id, else the request
+    /// id.
     pub correlation_id: String,
-    /// The client's promise that this is always the same request.
+    /// The idempotency key, with the hash of the request it stands for.
     pub idempotency: Option<Idempotency>,
     /// When the caller stops waiting.
     pub deadline: Instant,
@@ -43,10 +43,10 @@ impl RequestContext {
     }
 }
 
-/// Which version the caller expects the thing to have.
+/// Which version the caller expects the aggregate to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedVersion {
-    /// Any.
+    /// Any version.
     Any,
     /// Exactly this one, from `If-Match` or `if_version`.
     Exactly(Version),

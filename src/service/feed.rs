@@ -1,5 +1,5 @@
-//! The feed of everything: the partitions merged by the time their commits were formed, with a
-//! cursor that says how far each of them was read.
+//! The feed of all events: the partitions merged by the time at which their commits were formed.
+//! The cursor holds how far each partition was read.
 
 use std::pin::Pin;
 
@@ -19,20 +19,21 @@ use crate::log::object::{CommitKind, CommitObject};
 use crate::store::error::StoreError;
 use crate::store::log::log_heads::LogHeads;
 
-/// How much one page may take.
+/// Limits of one page.
 #[derive(Debug, Clone, Copy)]
 pub struct FeedBounds {
     /// Events on it at most.
     pub events: usize,
-    /// Events looked at for it at most, so that a filter which matches little cannot make one
-    /// request read the whole log: the page is then short, and its cursor goes on from there.
+    /// Events read for it at most, so that a filter that matches little cannot make one request
+    /// read the whole log: the page is then short, and its cursor continues from there.
     pub scanned: usize,
-    /// Its bytes at most; a larger event comes alone. Bounds what one reader makes us hold.
+    /// Bytes of its events at most; a larger event is returned alone. Bounds the memory that one
+    /// reader takes.
     pub bytes: usize,
 }
 
 impl FeedBounds {
-    /// A page of so many events, for one request.
+    /// The limits for a page of so many events.
     pub fn page(events: usize) -> Self {
         Self {
             events,
@@ -42,36 +43,35 @@ impl FeedBounds {
     }
 }
 
-/// A page, and whether it ended because of how much was looked at: then there is more to look at.
+/// A page, and why it ended.
 #[derive(Debug)]
 pub struct FeedPage {
-    /// The page.
     pub page: Page<EventView>,
-    /// Events looked at for it.
+    /// Events read for it.
     pub scanned: usize,
-    /// Whether it ended there, and not at the end of the log or at its own limits.
+    /// Whether it ended at [`FeedBounds::scanned`]: then there may be more to read.
     pub cut_short: bool,
 }
 
-/// After so many events the thread is left to others for a moment: each costs a parse.
+/// Yields to other tasks after so many events, because each has to be parsed.
 const YIELD_AFTER: usize = 500;
 
-/// Commits of a partition fetched before they are wanted: a page often ends after a few.
+/// Commits of a partition fetched ahead: few, because a page often ends early.
 const AHEAD: usize = 2;
 
-/// Form of the cursor; a cursor of another form is refused.
+/// Version of the cursor's encoding; cursors of other versions are refused.
 const FORM: u8 = 1;
 
-/// Where a reader of the feed stands: for each partition the next event to read.
+/// A reader's place in the feed: for each partition the next event to read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedCursor {
     form: u8,
-    /// Next commit and next event in it, by partition.
+    /// Next commit, and next event in it, by partition.
     next: Vec<(Offset, u32)>,
 }
 
 impl FeedCursor {
-    /// The beginning of everything.
+    /// The beginning of the log.
     pub fn beginning(partitions: u16) -> Self {
         Self {
             form: FORM,
@@ -79,7 +79,7 @@ impl FeedCursor {
         }
     }
 
-    /// So many commits of each partition before the end that is known.
+    /// So many commits before the known end of each partition.
     pub fn before_end(heads: &LogHeads, partitions: u16, commits: u64) -> Self {
         let next = (0..partitions).map(|p| {
             let end = heads.next_offset(PartitionId(p));
@@ -91,7 +91,7 @@ impl FeedCursor {
         }
     }
 
-    /// Reads a cursor given by a caller.
+    /// Parses a caller's cursor.
     pub fn parse(text: Option<&str>, partitions: u16) -> Result<Self, Refusal> {
         let Some(text) = text else {
             return Ok(Self::beginning(partitions));
@@ -100,7 +100,7 @@ impl FeedCursor {
             .decode(text)
             .ok()
             .and_then(|bytes| match postcard::take_from_bytes::<Self>(&bytes) {
-                // With something behind it, it is not one that was given out.
+                // With trailing bytes it is not one that the feed has issued.
                 Ok((cursor, [])) => Some(cursor),
                 _ => None,
             })
@@ -113,7 +113,7 @@ impl FeedCursor {
             })
     }
 
-    /// The cursor as callers get it.
+    /// The cursor as text for callers.
     pub fn text(&self) -> Result<String, ServiceError> {
         postcard::to_allocvec(self)
             .map(|bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes))
@@ -214,7 +214,8 @@ pub async fn read_page(
                 scanned += 1;
                 if is_wanted(&envelope, types)? {
                     bytes += envelope.len();
-                    // Few of a large object must not keep all of it in memory.
+                    // Copied if few events of a large object match, so that the page does not keep
+                    // all of it in memory.
                     let envelope = if types.is_empty() {
                         envelope
                     } else {

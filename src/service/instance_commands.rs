@@ -85,7 +85,7 @@ impl Service {
             .await
     }
 
-    /// Changes one instance. `current` is the answer of [`Service::hear_of_class`] where that was asked
+    /// Changes one instance. `current` is the answer of [`Service::catch_up_on_class`] where that was asked
     /// since the request began.
     pub(super) async fn change_instance(
         &self,
@@ -107,7 +107,7 @@ impl Service {
                 let _held = self.hold(circumstances, bytes).await?;
                 let current = match current {
                     Some(current) => current,
-                    None => self.hear_of_class(db, class).await?,
+                    None => self.catch_up_on_class(db, class).await?,
                 };
                 let attempt = |change| self.attempt(circumstances, db, class, &stream, change);
                 let done = match attempt(change.clone()).await {

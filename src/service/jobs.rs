@@ -1,4 +1,4 @@
-//! The jobs of the migration, for whoever operates it.
+//! The jobs of the migration, as use cases of operators.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -16,7 +16,8 @@ impl From<JobRefused> for ServiceError {
     fn from(refused: JobRefused) -> Self {
         match refused {
             JobRefused::Refused(refusal) => refusal.into(),
-            // Whether it was begun or not: there is one job of a kind, so asking again is safe.
+            // Whether it was started or not: there is one job of a kind, so repeating the request
+            // is safe.
             JobRefused::Store(error) => error.into(),
         }
     }
@@ -30,7 +31,7 @@ impl Service {
         })
     }
 
-    /// Starts a job; 409 `job_running` while another one of its kind is not over, 409 or 422 for
+    /// Starts a job; 409 `job_running` while another one of its kind has not ended, 409 or 422 for
     /// what its kind refuses.
     pub async fn start_job(
         &self,

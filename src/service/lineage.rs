@@ -1,10 +1,11 @@
-//! No class is deleted under its children: 409 `class_has_children`.
+//! A class that has children cannot be deleted: 409 `class_has_children`.
 //!
-//! Who is whose child only the read model can list, so a deletion first lets it take in everything
-//! that was committed before, and is refused (503, nothing was done) when it does not within a bound.
-//! In this process no class gets a parent meanwhile ([`Lineages`]). Another process may give it one in
-//! between: then the parent goes, the child and its instances are read as before, and writes that need
-//! the parent are refused with 422 `parent_class_not_found` until there is one again.
+//! Only the read model can list children, so that a deletion first waits until that has applied
+//! everything committed before, and is refused (503, nothing was done) if it does not in time. In
+//! this process no class gets a parent meanwhile ([`Lineages`]). Another process may give one to a
+//! class in between: then the parent is deleted, the child and its instances are read as before,
+//! and writes that need the parent are refused with 422 `parent_class_not_found` until there is one
+//! again.
 
 use std::hash::BuildHasher;
 use std::time::Duration;
@@ -21,16 +22,16 @@ use crate::domain::ids::{ClassId, DatabaseName, Position};
 use crate::domain::refusal::Refusal;
 use crate::store::ports::read_model::ListQuery;
 
-/// Databases that share a lock do so by chance, and class definitions are rare.
+/// Databases share a lock by chance, which does not matter because class definitions are rare.
 const STRIPES: usize = 64;
 
 /// Longest wait for the read model.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Children that a refusal names.
+/// Children listed in a refusal.
 const NAMED: usize = 5;
 
-/// Orders definitions that may name a parent against deletions, within this process.
+/// Serialises definitions that may name a parent with deletions, within this process.
 pub(super) struct Lineages {
     stripes: Vec<RwLock<()>>,
     hasher: std::hash::RandomState,
@@ -51,12 +52,12 @@ impl Lineages {
         &self.stripes[hash as usize % STRIPES]
     }
 
-    /// Held by whoever defines a class, until that is committed.
+    /// Held while a class is defined, until that is committed.
     pub async fn extend(&self, db: &DatabaseName) -> RwLockReadGuard<'_, ()> {
         self.stripe(db).read().await
     }
 
-    /// Held by whoever deletes a class, from the look at its children on.
+    /// Held while a class is deleted, from the check for children on.
     pub async fn cut(&self, db: &DatabaseName) -> RwLockWriteGuard<'_, ()> {
         self.stripe(db).write().await
     }
@@ -75,7 +76,7 @@ impl Service {
         class: &ClassId,
     ) -> Result<ClassCommand, ServiceError> {
         let (database, _) = self.live_database(db).await?;
-        // Of a class that is not there the aggregate itself says so.
+        // If the class does not exist the aggregate itself refuses.
         if self
             .live_class(db, class, database.incarnation)
             .await?
@@ -89,7 +90,7 @@ impl Service {
         })
     }
 
-    /// Waits until the read model holds everything committed before this call.
+    /// Waits until the read model has applied everything committed before this call.
     async fn read_model_up_to_now(&self, deadline: Instant) -> Result<(), ServiceError> {
         let deadline = deadline.min(Instant::now() + PATIENCE);
         let store = &self.parts.entities.writer;

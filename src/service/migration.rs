@@ -1,4 +1,4 @@
-//! Where the migration stands, and orders to switch.
+//! The migration as operators see it, and requests to switch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::error::{RETRY_AFTER, ServiceError};
 use crate::actors::migration_mode::{
     Cancel, MigrationModeActor, PartitionRegistry, SwitchError, SwitchMode,
 };
-use crate::actors::mirrors::Mirrors;
+use crate::actors::mirror_progress::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::{Refusal, Violation};
@@ -30,30 +30,25 @@ pub use crate::actors::migration_mode::{Planned, SwitchAnswer};
 /// Switches on a page of the history at most.
 pub const HISTORY_PAGE: usize = 100;
 
-/// What orders go through and where it is seen how the migration stands.
+/// What the migration's use cases need.
 pub struct MigrationParts {
-    /// Walks the switches.
     pub actor: Handle<MigrationModeActor>,
-    /// Where the partitions stand.
     pub registry: Arc<PartitionRegistry>,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
-    /// The switch this process drives or drove last.
+    /// The switch that this process drives or drove last.
     pub switches: watch::Receiver<Option<Switch>>,
 }
 
-/// A partition on the road.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartitionStatus {
-    /// Which.
     pub partition: PartitionId,
-    /// Its stage; during a hand-off the one it comes from.
+    /// Its stage; during a hand-off the one it leaves.
     pub stage: Option<StageKind>,
-    /// Which store leads it.
     pub lead: Option<Lead>,
-    /// Since which hand-off.
+    /// The epoch of its lead: the number of hand-offs so far.
     pub epoch: u64,
-    /// How far a hand-off is; absent where PostgreSQL has not told.
+    /// The step of a hand-off; absent where PostgreSQL has not been read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
     /// Whether its writes wait for the end of a hand-off.
@@ -63,19 +58,18 @@ pub struct PartitionStatus {
     pub since: Option<Timestamp>,
     /// Offset after its last commit, as far as this process has read.
     pub next_offset: Offset,
-    /// While both stores are kept: the offset before which the one that does not lead has
+    /// While both stores are kept: the offset before which the store that does not lead has
     /// everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirrored: Option<Offset>,
-    /// Commits it lacks.
+    /// Commits that the store that does not lead lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unmirrored: Option<u64>,
-    /// Whether answers wait for it.
+    /// Whether answers wait for that store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_step: Option<bool>,
 }
 
-/// How the migration stands.
 #[derive(Debug, Clone, Serialize)]
 pub struct MigrationReport {
     /// The mode of the partition that is furthest behind.
@@ -86,20 +80,19 @@ pub struct MigrationReport {
     pub epoch: u64,
     /// Its stage.
     pub stage: Option<StageKind>,
-    /// Share of the partitions that are further, 0 to 1.
+    /// Share of the partitions that are further on the way to S3, 0 to 1.
     pub share_ahead: f64,
     /// Whether writes of some partition wait for the end of a hand-off.
     pub moving: bool,
-    /// Each partition.
     pub partitions: Vec<PartitionStatus>,
-    /// Reads of this process that were served by the other store than the first.
+    /// Reads of this process that were served by the second store because the first failed.
     pub fallback_reads: u64,
-    /// The switch that is walked, or that was walked last by this process.
+    /// The switch that this process drives or drove last.
     pub switch: Option<Switch>,
 }
 
 impl Service {
-    /// How the migration stands, as this process knows it.
+    /// The state of the migration as this process knows it.
     pub fn migration(&self) -> MigrationReport {
         let parts = &self.parts.migration;
         let rows = parts.registry.rows();
@@ -187,7 +180,7 @@ impl Service {
         }
     }
 
-    /// Waits a while for the end of a switch that this process drives.
+    /// Waits at most `wait` for the end of a switch that this process drives.
     async fn await_switch(&self, switch: Switch, wait: Duration) -> SwitchAnswer {
         let mut seen = self.parts.migration.switches.clone();
         let ended = seen.wait_for(|current| match current {

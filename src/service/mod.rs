@@ -1,15 +1,16 @@
-//! Use cases: what the service does for whoever asks, free of HTTP. Commands go to the actors,
-//! queries to the read model or to the log; [`error`] is everything a caller can be told.
+//! Use cases: what the service does, independent of HTTP. Commands go to the actors, queries to the
+//! read model or to the log; [`error`] is every answer other than a result.
 //!
-//! * [`context`]: who asks, and under which promises
-//! * [`commands`], [`batch`], [`change`]: writes; [`class_context`] is what a write to an instance must know
+//! * [`context`]: principal, idempotency key and deadline of a request
+//! * [`commands`], [`batch`], [`change`]: writes; [`class_context`] is what a write to an instance
+//!   needs
 //! * [`queries`], [`feed`], [`places`]: reads
-//! * [`permits`], [`keys`]: what every write passes first
-//! * [`lineage`]: no class is deleted under its children
-//! * [`operations`]: what operators see and do; [`migration`]: the road between the stores,
+//! * [`permits`], [`idempotency`]: checks and limits of every write
+//! * [`lineage`]: keeps a class with children from being deleted
+//! * [`operations`]: what operators see and do; [`migration`]: the migration between the stores,
 //!   [`jobs`]: its jobs
-//! * [`audit`]: what administrators ordered, and who was turned away
-//! * [`view`]: what callers get to see
+//! * [`audit`]: administrators' requests and refused callers
+//! * [`view`]: the types of answers
 //! * [`error`], [`call`]: refusals and failures
 
 pub mod audit;
@@ -21,9 +22,9 @@ pub mod commands;
 pub mod context;
 pub mod error;
 pub mod feed;
+pub mod idempotency;
 pub mod instance_commands;
 pub mod jobs;
-pub mod keys;
 mod lineage;
 pub mod migration;
 pub mod operations;
@@ -67,67 +68,55 @@ use crate::store::ports::read_model::ReadModel;
 /// How long a read waits for an entity to be loaded.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the service stands on; put together by `boot`.
+/// The parts of the service; wired by `boot`.
 pub struct Parts {
-    /// Live databases.
     pub databases: Registry<Database>,
-    /// Live classes.
     pub classes: Registry<Class>,
-    /// Live instances.
     pub instances: Registry<Instance>,
-    /// Live plain streams.
     pub streams: Registry<PlainStream>,
-    /// The write path and what goes with it.
+    /// The write path and what entities need.
     pub entities: Arc<EntityDeps>,
-    /// What queries read.
+    /// The source of queries.
     pub read_model: Arc<dyn ReadModel>,
     /// How far the read model is.
     pub projected: Arc<ProjectionProgress>,
-    /// Keeps the read model; `None` where another process does.
+    /// Keeps the read model; `None` if another process does.
     pub projection: Option<Handle<ProjectionActor>>,
-    /// The outbox.
     pub delivery: Arc<dyn DeliveryStore>,
-    /// What administrators ordered, and who was turned away.
+    /// The recorded requests of administrators and refusals.
     pub audit: Arc<dyn AuditTable>,
-    /// The jobs of the migration, where this process runs any.
     pub jobs: Option<Jobs>,
-    /// Every actor.
     pub tree: Arc<Tree>,
-    /// How the dependencies are.
+    /// The health of the dependencies.
     pub health: DependencyHealth,
-    /// What does not go on.
+    /// What does not go on, and why.
     pub halts: Halts,
-    /// What orders to switch go through.
+    /// What the migration's use cases need.
     pub migration: MigrationParts,
-    /// Room on the disk of the data directory; `None` where nothing embedded writes to it.
+    /// Space on the disk of the data directory; `None` if nothing embedded writes to it.
     pub room: Option<Arc<DiskSpace>>,
     /// Whether actors may be killed on request.
     pub chaos: bool,
-    /// What may be held in memory.
     pub memory: MemoryLimits,
 }
 
-/// What may be held in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryLimits {
-    /// Bytes of classes made ready to check instances.
+    /// Bytes of cached classes, prepared to check instances.
     pub class_contexts: u64,
-    /// Bytes that heavy commands hold together.
+    /// Bytes that heavy commands may hold together.
     pub commands: usize,
 }
 
-/// The health of each dependency, as those who call it see it.
+/// The health of each dependency, as its callers see it.
 #[derive(Clone)]
 pub struct DependencyHealth {
-    /// The event store.
     pub s3: Arc<Health>,
-    /// The outbox and the read model.
     pub postgres: Arc<Health>,
-    /// The transport.
     pub kafka: Arc<Health>,
 }
 
-/// Everything the service can do. Cheap to share.
+/// Every use case. Cheap to clone.
 pub struct Service {
     parts: Parts,
     contexts: ClassContexts,
@@ -135,8 +124,8 @@ pub struct Service {
     lineages: Lineages,
 }
 
-/// A look at what other processes have written, which must not take longer than a read may: what
-/// cannot be known in time is not known yet.
+/// Bounds a read of what other processes have written by the time of a read. If it takes longer,
+/// the caller goes on with what is known.
 async fn within_bound<T>(
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, ServiceError> {
@@ -151,7 +140,6 @@ async fn within_bound<T>(
 }
 
 impl Service {
-    /// The service on its parts.
     pub fn new(parts: Parts) -> Self {
         if parts.chaos {
             failpoint::open();

@@ -1,4 +1,4 @@
-//! What operators see and do.
+//! Use cases of operators.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,14 +24,10 @@ use crate::store::ports::delivery::{DeadLetter, DeliveryStatus};
 use crate::store::ports::read_model::ProjectionStatus;
 use crate::store::ports::read_model::status::ONTOLOGY;
 
-/// The dependencies as last seen.
 #[derive(Debug, Clone, Serialize)]
 pub struct Dependencies {
-    /// The event store.
     pub s3: DependencyStatus,
-    /// The outbox and the read model.
     pub postgres: DependencyStatus,
-    /// The transport.
     pub kafka: DependencyStatus,
 }
 
@@ -41,11 +37,9 @@ pub struct HealthReport {
     /// `ok`, `degraded` (something lags behind or does not go on, or writes are refused for want of
     /// room while reads go on) or `unavailable`.
     pub status: &'static str,
-    /// The mode.
     pub migration_mode: Mode,
-    /// Which store leads.
     pub lead: Lead,
-    /// Since which hand-off.
+    /// The epoch of the lead: the number of hand-offs so far.
     pub epoch: u64,
     /// Why it is not `ok`, where a dependency's state does not say it: `storage_full` (commands are
     /// refused), `not_ready`, or `WHAT_halted` for the first of `halted`, or what is
@@ -64,24 +58,22 @@ pub struct HealthReport {
     /// Room on the disk of the data directory, where embedded parts keep their data on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<RoomStatus>,
-    /// The dependencies.
     pub dependencies: Dependencies,
     /// Actors, entities apart, that failed beyond their limit or are stuck.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actors_down: Vec<String>,
-    /// Version of the program.
     pub version: &'static str,
 }
 
-/// How long the store that leads may fail before the service says that it is unavailable: shorter
-/// outages are bridged by the writes' own retries.
+/// How long the leading store may fail before the service reports that it is unavailable: the
+/// writes' own retries bridge shorter outages.
 const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Children of one branch of the tree shown at most: there may be a hundred thousand entities.
+/// Children shown of one branch of the tree: there may be a hundred thousand entities.
 const MAX_CHILDREN: usize = 100;
 
 impl Service {
-    /// How the service is; `status: "unavailable"` is answered with 503.
+    /// The health of the service; `status: "unavailable"` is answered with 503.
     pub fn health(&self) -> HealthReport {
         let health = &self.parts.health;
         let dependencies = Dependencies {
@@ -92,7 +84,7 @@ impl Service {
         let down = |status: &DependencyStatus| status.state == DependencyState::Down;
         let store = &self.parts.entities.writer;
         let stage = self.least_advanced_stage();
-        // Without the store that leads nothing can be written; without the other one something can.
+        // Without the store that leads nothing can be written; without the other one writes work.
         let led_by_postgres = stage.is_some_and(|s| s.leadership.lead == Lead::Postgres);
         let leader = if led_by_postgres {
             &health.postgres
@@ -150,7 +142,7 @@ impl Service {
         }
     }
 
-    /// The stage of the partition that is furthest behind on the road to S3.
+    /// The stage of the partition that is furthest behind on the way to S3.
     fn least_advanced_stage(&self) -> Option<Stage> {
         let writer = &self.parts.entities.writer;
         writer
@@ -161,7 +153,7 @@ impl Service {
             .min_by(|a, b| a.mode.gauge().total_cmp(&b.mode.gauge()))
     }
 
-    /// What does not go on: the writes of a partition first.
+    /// What does not go on; writes of partitions first.
     fn halted(&self) -> Vec<Halt> {
         let mut halted = self.parts.entities.writer.refusing();
         let named = |halted: &[Halt], halt: &Halt| {
@@ -191,13 +183,12 @@ impl Service {
         self.not_ready().is_empty()
     }
 
-    /// The supervision tree.
     pub fn actors(&self) -> NodeView {
         self.parts.tree.view(MAX_CHILDREN)
     }
 
     /// Kills an actor; 403 `chaos_disabled` unless chaos is enabled, 404 `actor_not_found`, 409
-    /// `actor_not_running` while it is being started again.
+    /// `actor_not_running` while it is being restarted.
     pub fn kill_actor(&self, path: &str, how: KillHow) -> Result<(), ServiceError> {
         if !self.parts.chaos {
             return Err(Refusal::forbidden(
@@ -235,14 +226,13 @@ impl Service {
         Ok(())
     }
 
-    /// Every fail point that somebody came by since the start, or that was armed; none unless
-    /// chaos is enabled.
+    /// Every fail point that was reached since the start or is armed; none unless chaos is enabled.
     pub fn failpoints(&self) -> BTreeMap<String, Point> {
         failpoint::list()
     }
 
-    /// Puts the clock of this process off the machine's by so many seconds; 403 `chaos_disabled`
-    /// unless chaos is enabled, 422 `invalid_offset`.
+    /// Shifts the clock of this process by so many seconds; 403 `chaos_disabled` unless chaos is
+    /// enabled, 422 `invalid_offset`.
     pub fn shift_clock(&self, seconds: i64) -> Result<(), ServiceError> {
         if !self.parts.chaos {
             let message = "shifting the clock needs `chaos.enabled`";
@@ -276,7 +266,7 @@ impl Service {
         Ok(self.parts.delivery.dead_letters(limit, after).await?)
     }
 
-    /// Puts a dead letter back into the outbox; 404 `dead_letter_not_found`.
+    /// Requeues a dead letter; 404 `dead_letter_not_found`.
     pub async fn requeue_dead_letter(&self, id: i64) -> Result<(), ServiceError> {
         let found = self.parts.delivery.requeue(id).await?;
         found.then_some(()).ok_or_else(|| no_dead_letter(id))
@@ -297,7 +287,6 @@ impl Service {
         Ok(self.parts.audit.entries(filter, limit).await?)
     }
 
-    /// The projections.
     pub async fn projections(&self) -> Result<Vec<ProjectionStatus>, ServiceError> {
         let Some(projection) = &self.parts.projection else {
             return Ok(vec![]);
@@ -308,7 +297,7 @@ impl Service {
         }
     }
 
-    /// Begins to rebuild a projection beside the live one; 404 `projection_not_found`.
+    /// Starts to rebuild a projection beside the live one; 404 `projection_not_found`.
     pub async fn rebuild_projection(&self, name: &str) -> Result<(), ServiceError> {
         if name != ONTOLOGY {
             let message = format!("there is no projection {name}; there is {ONTOLOGY}");

@@ -1,9 +1,9 @@
-//! Commands in flight are bounded over the whole service, however they came in: a batch takes one
-//! place at the door but has up to 256 commands at work at a time.
+//! Commands in flight are bounded over the whole service, whichever request they belong to: a batch
+//! is one admitted request but runs up to 256 commands concurrently.
 //!
-//! They are bounded by number and by weight. A small patch of a large instance holds that instance
-//! some times over: as it was, as it will be, as it is stored, as it is answered. Light commands,
-//! which are nearly all, are bounded by their number alone, so that they never wait for heavy ones.
+//! They are bounded by number and by size. A small patch of a large instance holds that instance
+//! several times over: the old state, the new one, the event, the answer. Light commands, nearly
+//! all, are bounded by number alone, so that they never wait for heavy ones.
 
 use std::time::Duration;
 
@@ -16,27 +16,27 @@ use super::context::RequestContext;
 use super::error::{RETRY_AFTER, ServiceError};
 use crate::metrics;
 
-/// Commands at work at once: twice the requests that are let in, so that single commands alone
-/// never reach it, or 32 batches at their full width. At 1 KiB each that is 8 MiB of events.
+/// Concurrent commands: twice the number of admitted requests, so that single commands alone never
+/// reach it, or 32 batches at full width. At 1 KiB each that is 8 MiB of events.
 pub const MAX_COMMANDS: usize = 8_192;
 
-/// How long a single heavy command waits for room: before it there may be heavy ones of batches.
+/// How long a single heavy command waits for memory: heavy ones of batches may be before it.
 const HEAVY_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Up to this weight a command is light: all of them together are 128 MiB at most.
+/// A command up to this size is light: all of them together take at most 128 MiB.
 const LIGHT: usize = 16 * 1024;
 
-/// How often a command holds what it is about.
+/// How many copies a command holds of the instance it changes.
 const COPIES: usize = 4;
 
-/// How much larger JSON is at most when it is parsed: an array of zeros.
+/// How much larger JSON is when it is parsed, at worst: an array of zeros.
 const PARSED: usize = 48;
 
 /// How long a single command waits for a permit: a few group commits, in which a burst of batches
-/// moves on; whoever waits longer meets a service that does not keep up.
+/// proceeds; waiting longer means that the service does not keep up.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The permits. Given out in the order they were asked for, so batches do not starve single
+/// The permits. Granted in the order of the requests, so that batches do not starve single
 /// commands.
 #[derive(Debug)]
 pub struct CommandPermits {
@@ -45,7 +45,7 @@ pub struct CommandPermits {
     max_bytes: usize,
 }
 
-/// Held as long as a heavy command is at work; nothing for a light one.
+/// Held while a heavy command runs; empty for a light one.
 #[derive(Debug)]
 pub struct Held<'a> {
     weight: Option<SemaphorePermit<'a>>,
@@ -62,7 +62,7 @@ impl Drop for Held<'_> {
 }
 
 impl CommandPermits {
-    /// So many at once, and so many bytes of heavy ones.
+    /// At most `commands` at once, and `bytes` of heavy ones.
     pub fn new(commands: usize, bytes: usize) -> Self {
         let max_bytes = bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self {
@@ -76,15 +76,15 @@ impl CommandPermits {
         metrics::command_bytes(self.max_bytes - self.bytes.available_permits());
     }
 
-    /// Room for a command about `bytes` bytes of JSON. A single command waits a moment for it, an
-    /// item of a batch until its deadline.
+    /// Reserves memory for a command on `bytes` bytes of JSON. A single command waits a moment for
+    /// it, an item of a batch until its deadline.
     pub async fn hold(
         &self,
         bytes: usize,
         deadline: Instant,
         patient: bool,
     ) -> Result<Held<'_>, ServiceError> {
-        // Heavier than all there is: it works alone.
+        // Larger than the limit: it runs alone.
         let weight = bytes.saturating_mul(COPIES).min(self.max_bytes);
         if weight <= LIGHT {
             return Ok(Held {
@@ -112,7 +112,7 @@ impl CommandPermits {
         }
     }
 
-    /// A permit for a single command; `Overloaded` when none is free within a moment.
+    /// A permit for a single command; `Overloaded` if none becomes free within a moment.
     pub async fn ask(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ServiceError> {
         match self.wait(deadline.min(Instant::now() + PATIENCE)).await {
             Err(ServiceError::DeadlineExceeded) => Err(overloaded("commands")),
@@ -120,7 +120,7 @@ impl CommandPermits {
         }
     }
 
-    /// A permit for an item of a batch, which was let in already and waits for its turn until its
+    /// A permit for an item of a batch, which is part of an admitted request and waits until its
     /// deadline.
     pub async fn wait(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ServiceError> {
         match timeout_at(deadline, self.commands.acquire()).await {
@@ -132,8 +132,8 @@ impl CommandPermits {
 }
 
 impl Service {
-    /// Room for a document of so many bytes that is to be parsed as a whole and kept so for as long
-    /// as the command takes.
+    /// Reserves memory for a document that is parsed as a whole and kept for as long as the command
+    /// takes.
     pub async fn room_to_parse(
         &self,
         ctx: &RequestContext,
@@ -143,7 +143,7 @@ impl Service {
         self.permits.hold(bytes, ctx.deadline, false).await
     }
 
-    /// Room for a command about so many bytes of JSON.
+    /// Reserves memory for a command on so many bytes of JSON.
     pub(super) async fn hold(
         &self,
         circumstances: &CommandMetadata<'_>,

@@ -1,4 +1,4 @@
-//! A commit object as it lies in each place of the log.
+//! A commit object as each of the two stores holds it.
 
 use serde::Serialize;
 
@@ -11,12 +11,11 @@ use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
 use crate::store::error::{StoreError, StoreErrorKind};
 
-/// What one place holds at an offset.
+/// What one store holds at an offset.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlaceView {
-    /// `s3` or `postgres`.
     pub store: Lead,
-    /// `here`, `absent` or `unknown`: it could not be asked, or what it holds cannot be read.
+    /// `here`, `absent` or `unknown`: the store could not be read, or holds something unreadable.
     pub state: &'static str,
     /// SHA-256 of what it holds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,25 +28,20 @@ pub struct PlaceView {
 /// A commit object as stored.
 #[derive(Debug, Clone, Serialize)]
 pub struct StoredObject {
-    /// Its partition.
     pub partition: PartitionId,
-    /// Its number there.
     pub offset: Offset,
-    /// The bucket of the log.
     pub bucket: String,
-    /// Its key in the bucket, whether or not it is there yet.
+    /// Its key in the bucket, whether or not it is there.
     pub key: String,
-    /// Both places.
     pub places: Vec<PlaceView>,
-    /// Its size.
     pub bytes: usize,
-    /// Each line as it is stored, without its end: the header, then the events.
+    /// Each line as stored, without its line end: the header, then the events.
     pub lines: Vec<String>,
 }
 
 impl Service {
-    /// The commit object at an offset, asked of both places: 404 `commit_not_found` when neither
-    /// has it. An error when it cannot be known.
+    /// The commit object at an offset, read from both stores: 404 `commit_not_found` if neither has
+    /// it. An error if a store that may have it cannot be read.
     pub async fn stored_object(
         &self,
         partition: PartitionId,
@@ -75,7 +69,7 @@ impl Service {
                 Ok(None) => ("absent", None, None),
                 Err(error) if error.kind == StoreErrorKind::NotFound => ("absent", None, None),
                 Err(error) => {
-                    // Its own words name hosts and tables, which are nobody's business here.
+                    // Not returned to the caller, because it names hosts and tables.
                     tracing::debug!(%error, %partition, offset, "a commit cannot be shown");
                     let why = if error.is_transient() {
                         "it could not be asked"

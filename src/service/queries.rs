@@ -1,4 +1,4 @@
-//! Reads.
+//! Reads: current and past states, streams, and the feed.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use crate::metrics;
 use crate::store::log::log_reader::StoredEvent;
 use crate::store::ports::read_model::{InstanceQuery, ListQuery};
 
-/// Bytes of events on one page at most; a larger event comes alone.
+/// Bytes of events on one page at most; a larger event is returned alone.
 const MAX_PAGE_BYTES: usize = 8 << 20;
 
 /// Where a read of current state is answered from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// The aggregate, after reading what other processes have written: sees every write that was
+    /// The aggregate, after reading what other processes have written: sees every write
     /// acknowledged anywhere before the read.
     Strong,
     /// The aggregate as this process knows it: sees every write acknowledged by this process, and
@@ -45,7 +45,7 @@ pub enum Direction {
     Backward,
 }
 
-/// An instant in the life of an instance.
+/// A point in the history of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PointInTime {
     /// Right after this version.
@@ -54,25 +54,23 @@ pub enum PointInTime {
     Time(Timestamp),
 }
 
-/// A result with where it came from.
+/// A result and its source.
 #[derive(Debug, Clone)]
 pub struct Answer<T> {
-    /// The result.
     pub value: T,
     /// `aggregate`, `read_model` or `log`; sent as `X-Read-Source`.
     pub source: &'static str,
-    /// Commits the read model has not taken in yet; sent as `X-Read-Lag` where it applies.
+    /// Commits that the read model lacks; sent as `X-Read-Lag` where it applies.
     pub lag_commits: Option<u64>,
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone)]
 pub struct CommandStatus {
-    /// The command.
     pub command_id: CommandId,
     /// Version of the stream after it.
     pub version: Version,
-    /// Where its first event lies.
+    /// Position of its first event.
     pub position: Position,
     /// When it was recorded.
     pub at: Timestamp,
@@ -81,7 +79,6 @@ pub struct CommandStatus {
 }
 
 impl Service {
-    /// One database.
     pub async fn database(&self, name: &DatabaseName) -> Result<Answer<Resource>, ServiceError> {
         self.catch_up_with(&[StreamName::database(name)]).await?;
         let (database, version) = self.live_database(name).await?;
@@ -90,7 +87,6 @@ impl Service {
         )?))
     }
 
-    /// Databases by name.
     pub async fn databases(
         &self,
         page: &ListQuery,
@@ -100,7 +96,6 @@ impl Service {
         Ok(self.answer_of_read_model(page.into()))
     }
 
-    /// One class.
     pub async fn class(
         &self,
         db: &DatabaseName,
@@ -126,7 +121,7 @@ impl Service {
         Ok(self.answer_of_read_model(page.into()))
     }
 
-    /// One instance as it stands.
+    /// The current state of an instance.
     pub async fn instance(
         &self,
         db: &DatabaseName,
@@ -156,7 +151,7 @@ impl Service {
         Ok(from_aggregate(Resource::instance(id, live, seen.version)?))
     }
 
-    /// One instance as it was.
+    /// A past state of an instance.
     pub async fn instance_at(
         &self,
         db: &DatabaseName,
@@ -166,7 +161,7 @@ impl Service {
     ) -> Result<Answer<Resource>, ServiceError> {
         let context = self.class_context_now(db, class).await?;
         let stream = StreamName::instance(db, class, id);
-        // Versions that are known stay as they are; what lies beyond, others may have written.
+        // Versions known here never change; beyond them other processes may have written.
         let known = match when {
             PointInTime::Version(version) => version,
             PointInTime::Time(_) => Version(u64::MAX),
@@ -195,8 +190,8 @@ impl Service {
         })
     }
 
-    /// The last version recorded at or before `time`, found by halving: times do not go back
-    /// along a stream as long as the writers' clocks agree.
+    /// The last version recorded at or before `time`, by binary search: times do not decrease along
+    /// a stream as long as the writers' clocks agree.
     async fn version_at(
         &self,
         stream: &StreamName,
@@ -222,7 +217,7 @@ impl Service {
         Ok(Version(before))
     }
 
-    /// Instances of a class that match a query (an empty one lists them all).
+    /// Instances of a class that match a query (an empty one matches all).
     pub async fn instances(
         &self,
         db: &DatabaseName,
@@ -236,8 +231,7 @@ impl Service {
         Ok(self.answer_of_read_model(page.into()))
     }
 
-    /// A stream's events from a version on, whichever kind of stream it is. A stream without
-    /// events is refused with 404 `stream_not_found`.
+    /// Events of any stream from a version on. 404 `stream_not_found` if the stream has none.
     pub async fn stream(
         &self,
         stream: &StreamName,
@@ -296,7 +290,7 @@ impl Service {
         })
     }
 
-    /// A stream's version, looking at what others have written unless this one is known to be there.
+    /// A stream's version, read anew unless the known one is at least `wanted`.
     async fn head_beyond(
         &self,
         stream: &StreamName,
@@ -312,9 +306,9 @@ impl Service {
         }
     }
 
-    /// The feed of everything: events after a cursor (from the beginning without one), of the
-    /// given event types (of all when empty). `next_cursor` is always there: asking with it later
-    /// gives what was committed since.
+    /// The feed: events after a cursor (from the beginning without one), of the given event types
+    /// (all if empty). `next_cursor` is always set: using it later returns what was committed
+    /// since.
     pub async fn feed(
         &self,
         after: Option<&str>,
@@ -325,7 +319,7 @@ impl Service {
         Ok(read.await?.page)
     }
 
-    /// The same within bounds of the caller's, who learns whether he has seen all there is.
+    /// [`Self::feed`] with limits of the caller's; the result says whether there is more to read.
     pub async fn feed_within(
         &self,
         after: Option<&str>,
@@ -340,8 +334,8 @@ impl Service {
         Ok(page)
     }
 
-    /// The cursor that stands right after this event, for the `id:` of a server-sent event; given
-    /// the cursor that was asked with.
+    /// The cursor right after this event, for the `id:` of a server-sent event; `cursor` is the one
+    /// the page was read with.
     pub fn cursor_after(
         &self,
         before: Option<&str>,
@@ -353,21 +347,21 @@ impl Service {
         cursor.text()
     }
 
-    /// The cursor of a feed that begins so many commits of each partition before its end, as far as
-    /// this process knows it.
+    /// The cursor so many commits before the end of each partition, as far as this process knows
+    /// it.
     pub fn feed_cursor_before_end(&self, commits: u64) -> Result<String, ServiceError> {
         let store = &self.parts.entities.writer;
         FeedCursor::before_end(store.heads(), store.log().partitions(), commits).text()
     }
 
-    /// Whether this cursor is one that the feed has given; 400 `invalid_cursor`.
+    /// Checks that the feed has issued this cursor; 400 `invalid_cursor`.
     pub fn check_feed_cursor(&self, cursor: Option<&str>) -> Result<(), ServiceError> {
         let partitions = self.parts.entities.writer.log().partitions();
         FeedCursor::parse(cursor, partitions)?;
         Ok(())
     }
 
-    /// Returns when something was committed after this feed cursor, or after `wait`.
+    /// Returns when something was committed after this cursor, or after `wait`.
     pub async fn wait_for_feed(
         &self,
         after: Option<&str>,
@@ -383,12 +377,12 @@ impl Service {
                 }
             }
         };
-        // That nothing came in time is an answer too.
+        // A timeout only means that nothing was committed.
         let _ = timeout(wait, more).await;
         Ok(())
     }
 
-    /// What became of a command; 404 `command_not_found` when it is not known.
+    /// The outcome of a command; 404 `command_not_found` if it is not known.
     pub async fn command(&self, id: CommandId) -> Result<CommandStatus, ServiceError> {
         let store = &self.parts.entities.writer;
         let mut found = store.command(id);
@@ -417,7 +411,7 @@ impl Service {
         })
     }
 
-    /// The number of partitions: positions name one of them.
+    /// The number of partitions, to check the positions that callers name.
     pub fn partitions(&self) -> u16 {
         self.parts.entities.writer.log().partitions()
     }
@@ -442,8 +436,7 @@ impl Service {
         Ok(None)
     }
 
-    /// Waits (bounded) until the read model has taken in these positions; 503 when it has not
-    /// within the bound.
+    /// Waits, within a bound, until the read model has applied these positions; 503 otherwise.
     pub async fn wait_for_positions(
         &self,
         positions: &[Position],
@@ -462,7 +455,7 @@ impl Service {
         Ok(())
     }
 
-    /// Commits the read model has not taken in yet.
+    /// Commits that the read model lacks.
     pub(super) fn lag_commits(&self) -> u64 {
         let store = &self.parts.entities.writer;
         let partitions = store.log().partitions();

@@ -1,4 +1,4 @@
-//! What callers get to see. Serialised as it stands; the OpenAPI document is made from it.
+//! The types of answers, serialised as they are.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::migration::stage::Stage;
 use crate::store::log::log_reader::StoredEvent;
 use crate::store::ports::read_model::{Record, RecordPage};
 
-/// A resource as it stands.
+/// The current state of a resource.
 #[derive(Debug, Clone, Serialize)]
 pub struct Resource {
     /// Database name, class id or instance id.
@@ -23,14 +23,11 @@ pub struct Resource {
     pub version: Version,
     /// Its content: the database's description, the class's definition, the instance's data.
     pub data: Box<RawValue>,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
     pub updated_at: Timestamp,
 }
 
 impl Resource {
-    /// A database.
     pub fn database(
         name: &DatabaseName,
         live: &LiveDatabase,
@@ -52,7 +49,6 @@ impl Resource {
         })
     }
 
-    /// A class.
     pub fn class(id: &ClassId, live: &LiveClass, version: Version) -> Result<Self, ServiceError> {
         Ok(Self {
             id: id.to_string(),
@@ -63,7 +59,6 @@ impl Resource {
         })
     }
 
-    /// An instance.
     pub fn instance(
         id: &InstanceId,
         live: &LiveInstance,
@@ -106,24 +101,22 @@ fn raw(value: &impl Serialize) -> Result<Box<RawValue>, ServiceError> {
     to_raw_value(value).map_err(|e| ServiceError::Internal(e.to_string()))
 }
 
-/// The answer to a write.
 #[derive(Debug, Clone)]
 pub struct Written {
     /// Database name, class id, instance id or stream name.
     pub id: String,
-    /// The command.
     pub command_id: CommandId,
     /// Version of the stream after the command.
     pub version: Version,
-    /// Where its last event lies; `None` when the command asked for what already was.
+    /// Position of its last event; `None` if the command changed nothing.
     pub position: Option<Position>,
     /// The stage it was committed in.
     pub stage: Stage,
-    /// Whether the store that does not lead is known to have it too.
+    /// Whether the other store is known to hold it too.
     pub mirrored: bool,
     /// The resource after the command, as JSON; `None` for deletions and plain appends.
     pub data: Option<Box<RawValue>>,
-    /// Whether the command made the resource (201) or changed it (200).
+    /// Whether the command created the resource (201) or changed it (200).
     pub created: bool,
     /// Whether this is the recorded answer to a repeated request.
     pub replayed: bool,
@@ -132,21 +125,20 @@ pub struct Written {
 /// One item of a batch.
 #[derive(Debug, Clone)]
 pub struct BatchItem {
-    /// The instance, where it is known.
+    /// The instance's id, if known.
     pub id: Option<String>,
-    /// What became of it.
+    /// The outcome of the operation.
     pub outcome: Result<Written, ServiceError>,
 }
 
 /// A page of anything.
 #[derive(Debug, Serialize)]
 pub struct Page<T> {
-    /// The items.
     pub items: Vec<T>,
-    /// How many there are in all, where that is known.
+    /// Number of items on all pages, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// Ask with this for what follows; `None` at the end.
+    /// The cursor of the next page; `None` at the end.
     pub next_cursor: Option<String>,
     /// The room that the items take in memory.
     #[serde(skip)]
@@ -156,7 +148,6 @@ pub struct Page<T> {
 /// An event as callers see it: its envelope plus `position`.
 #[derive(Debug, Clone)]
 pub struct EventView {
-    /// Where it lies.
     pub position: Position,
     /// Its envelope, as stored.
     pub envelope: bytes::Bytes,
@@ -172,7 +163,7 @@ impl From<StoredEvent> for EventView {
 }
 
 impl Serialize for EventView {
-    /// The envelope's bytes untouched, with `position` as one more member at their end.
+    /// The envelope's bytes unchanged, with `position` appended as one more member.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::Error;
         let text = std::str::from_utf8(&self.envelope).map_err(S::Error::custom)?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use oms::domain::ids::{Offset, PartitionId};
 use oms::log::keys;
-use oms::store::log::delivered;
+use oms::store::log::delivery_watermarks;
 use oms::store::ports::delivery::DeliveryStore;
 use oms::store::ports::object_store::ObjectStore;
 use oms_testkit::eventually;
@@ -207,7 +207,7 @@ async fn law_9_a_new_outbox_believes_only_a_delivered_watermark_of_its_own_log()
     let running = first.run().await;
     first.delivered().await;
     let saved = eventually("written down", || async {
-        let saved = delivered::load(&*first.log.objects).await.ok()?;
+        let saved = delivery_watermarks::load(&*first.log.objects).await.ok()?;
         let next: BTreeMap<_, _> = saved.iter().map(|(p, m)| (*p, m.next)).collect();
         (next == first.heads()).then_some(saved)
     })
@@ -216,7 +216,7 @@ async fn law_9_a_new_outbox_believes_only_a_delivered_watermark_of_its_own_log()
     // A bucket that was copied over another one, that document too.
     let second = World::new(&postgres::fresh()).await;
     second.write(6, "second").await;
-    delivered::save(&*second.log.objects, saved, oms_testkit::now())
+    delivery_watermarks::save(&*second.log.objects, saved, oms_testkit::now())
         .await
         .expect("saved");
     let _running = second.run().await;

@@ -14,7 +14,7 @@ use oms::domain::ids::{Offset, PartitionId};
 use oms::log::identity::Mark;
 use oms::log::keys;
 use oms::store::health::DependencyState;
-use oms::store::log::delivered;
+use oms::store::log::delivery_watermarks;
 use oms::store::log::log_reader::LogReader;
 use oms::store::ports::delivery::DeliveryStore;
 use oms::store::ports::object_store::ObjectStore;
@@ -54,7 +54,7 @@ async fn law_9_every_event_reaches_kafka_in_stream_order() {
         .expect("there");
     assert_eq!(bytes, message.value, "the headers say where the event lies");
     let saved = eventually("delivered watermarks in the bucket", || async {
-        let saved = delivered::load(&*world.log.objects).await.ok()?;
+        let saved = delivery_watermarks::load(&*world.log.objects).await.ok()?;
         (0..PARTITIONS)
             .all(|p| {
                 saved.get(&PartitionId(p)).map(|m| m.next)
@@ -331,7 +331,7 @@ async fn law_11_a_dropped_database_republishes_no_history() {
     }
     world.delivered().await;
     eventually("delivered watermarks in the bucket", || async {
-        let saved = delivered::load(&*world.log.objects).await.ok()?;
+        let saved = delivery_watermarks::load(&*world.log.objects).await.ok()?;
         let whole = |p| {
             saved.get(&PartitionId(p)).map(|m| m.next)
                 == Some(world.log.heads.next_offset(PartitionId(p)))
@@ -363,7 +363,7 @@ async fn law_11_a_new_outbox_does_not_write_over_what_it_will_begin_with() {
     let known: BTreeMap<PartitionId, Mark> = (0..PARTITIONS)
         .map(|p| (PartitionId(p), Mark::unmarked(1)))
         .collect();
-    delivered::save(&*world.log.objects, known.clone(), oms_testkit::now())
+    delivery_watermarks::save(&*world.log.objects, known.clone(), oms_testkit::now())
         .await
         .expect("saved");
     let mut deps = world.relay_deps(world.outbox.clone(), world.broker.settings());
@@ -372,7 +372,9 @@ async fn law_11_a_new_outbox_does_not_write_over_what_it_will_begin_with() {
     for _ in 0..3 {
         publisher.step().await.expect("nothing to do");
     }
-    let saved = delivered::load(&*world.log.objects).await.expect("read");
+    let saved = delivery_watermarks::load(&*world.log.objects)
+        .await
+        .expect("read");
     assert_eq!(saved, known);
     let mut tailer = Tailer::new(world.outbox_deps(world.outbox.clone()));
     while tailer.round().await.expect("tailed") {}

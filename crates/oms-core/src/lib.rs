@@ -1,7 +1,7 @@
-//! The core of `oms`, pure: no I/O, no async, no actors, no clock. What it decides depends on what it
-//! is given alone, so it is tested by properties and by a model checker, and whoever does the I/O runs
-//! what was checked. It keeps no state of its own but the scratch memory of pattern searches, on which
-//! no answer depends.
+//! The core of `oms`, pure: no I/O, no async, no actors, no clock. Its results depend on its
+//! arguments alone, so that it is tested by properties and by a model checker, and the callers that
+//! do the I/O run what was checked. It keeps no state except the scratch memory of pattern
+//! searches, which affects no result.
 //!
 //! ```text
 //! proof   import   projection
@@ -12,12 +12,12 @@
 //!         └─▶ domain ◀─┘
 //! ```
 //!
-//! * [`domain`]: the ontology's rules and the words everything else speaks
-//! * [`log`]: what a commit object is, and which command of a batch may commit
-//! * [`migration`]: how the lead moves between the two places of the log
+//! * [`domain`]: the ontology's rules and the types that all other modules use
+//! * [`log`]: commit objects, and which commands of a batch may commit
+//! * [`migration`]: how the lead moves between the two stores of the log
 //! * [`projection`]: what events mean to the read model
-//! * [`proof`]: whether two places hold the same log
-//! * [`import`]: from a row of another event store to an event of ours
+//! * [`proof`]: whether two stores hold the same log
+//! * [`import`]: converts rows of another event store into events
 
 pub mod domain;
 pub mod import;

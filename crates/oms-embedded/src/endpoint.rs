@@ -1,4 +1,4 @@
-//! Where the S3 endpoint is and how to get in.
+//! Address and credentials of an S3 endpoint.
 
 use std::fmt;
 

@@ -8,13 +8,13 @@ use rand::distr::{Alphanumeric, SampleString};
 
 use super::{EmbeddedError, private};
 
-/// Replaces a file atomically and durably; only its owner can read it.
+/// Replaces a file atomically and durably; readable by its owner only.
 pub fn write_private(path: &Path, contents: &[u8]) -> Result<(), EmbeddedError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = Path::new(&temporary);
     let write = || -> io::Result<()> {
-        // Left over from an interrupted write, perhaps with another mode.
+        // Left over from an interrupted write, perhaps with other permissions.
         match fs::remove_file(temporary) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -34,7 +34,7 @@ pub fn write_private(path: &Path, contents: &[u8]) -> Result<(), EmbeddedError> 
     write().map_err(EmbeddedError::io("write", path))
 }
 
-/// A file's text; `None` when there is no such file.
+/// A file's text; `None` if there is no such file.
 pub fn read_text(path: &Path) -> Result<Option<String>, EmbeddedError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -43,12 +43,12 @@ pub fn read_text(path: &Path) -> Result<Option<String>, EmbeddedError> {
     }
 }
 
-/// Letters and digits nobody can guess.
+/// Random letters and digits, from a cryptographic source.
 pub fn random_key(len: usize) -> String {
     Alphanumeric.sample_string(&mut rand::rng(), len)
 }
 
-/// The secret kept at `path`, made on first use; nobody else may read it.
+/// The secret in the file at `path`, which is created on first use and readable by its owner only.
 pub fn secret(path: &Path, len: usize) -> Result<String, EmbeddedError> {
     if let Some(text) = read_text(path)? {
         let text = text.trim();
@@ -62,12 +62,12 @@ pub fn secret(path: &Path, len: usize) -> Result<String, EmbeddedError> {
     Ok(secret)
 }
 
-/// The port kept at `path`, if there is one.
+/// The port in the file at `path`, if there is one.
 pub fn kept_port(path: &Path) -> Result<Option<u16>, EmbeddedError> {
     Ok(read_text(path)?.and_then(|text| text.trim().parse().ok()))
 }
 
-/// Keeps `port` at `path`.
+/// Stores `port` in the file at `path`.
 pub fn keep_port(path: &Path, port: u16) -> Result<(), EmbeddedError> {
     if kept_port(path)? == Some(port) {
         return Ok(());

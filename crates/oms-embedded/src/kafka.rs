@@ -1,14 +1,15 @@
 //! Kafka inside this process: librdkafka's own mock broker, which speaks the real protocol on
 //! loopback.
 //!
-//! **It forgets.** It keeps 5 MiB or 100,000 batches a partition and silently drops what is older,
-//! and all of it when the process ends; so do committed offsets of consumer groups. Nothing of the
-//! service depends on it: events are in the log, and the read model follows the log, not Kafka. A
-//! consumer that must see everything fills gaps from the log, or is given a real broker.
+//! **It is not durable.** It keeps 5 MiB or 100,000 batches per partition and silently drops what
+//! is older. When the process ends all messages are lost, and committed offsets of consumer groups
+//! too. The service does not depend on it: events are in the log, and the read model follows the
+//! log, not Kafka. A consumer that must see everything reads gaps from the log, or uses a real
+//! broker.
 //!
-//! Also known: `CreateTopics` is not answered; topics that were not made at start are made by their
-//! first use; transactions are accepted and mean nothing; append times are a constant; the first
-//! join of a consumer group takes three seconds.
+//! Also known: `CreateTopics` is not answered; topics that were not created at start are created by
+//! their first use; transactions are accepted but have no effect; append times are a constant; the
+//! first join of a consumer group takes three seconds.
 
 use std::net::TcpStream;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -21,16 +22,17 @@ use rdkafka::mocking::MockCluster;
 
 use super::EmbeddedError;
 
-/// One is enough: replicas in one process protect from nothing.
+/// One is enough: replicas within one process protect against nothing.
 const BROKERS: i32 = 1;
 
 /// Partitions of a topic.
 const PARTITIONS: i32 = 4;
 
-/// Between two knocks at the broker's door while topics are made: longer than making them takes.
+/// Interval between two connections to the broker while topics are created: longer than creating
+/// them takes.
 const KNOCK: Duration = Duration::from_millis(5);
 
-/// The running broker; gone when dropped, and all messages with it.
+/// A running broker; it stops when dropped, and all messages are lost.
 pub struct KafkaServer {
     bootstrap: String,
     stop: mpsc::Sender<()>,
@@ -38,13 +40,13 @@ pub struct KafkaServer {
 }
 
 impl KafkaServer {
-    /// Starts a broker on a free port of loopback, with these topics: it does not answer requests
-    /// to make some, and making them at their first use delays that.
+    /// Starts a broker on a free loopback port, with these topics: it does not answer requests to
+    /// create any, and creating them by their first use would delay that.
     pub fn start(topics: &[String]) -> Result<Self, EmbeddedError> {
         let topics = topics.to_vec();
         let (ready, started) = mpsc::sync_channel(1);
         let (stop, stopped) = mpsc::channel::<()>();
-        // The cluster must not change threads, so it lives on one of its own.
+        // The mock cluster must not change threads, so it lives on one of its own.
         let thread = std::thread::Builder::new()
             .name("embedded-kafka".into())
             .spawn(move || {
@@ -55,13 +57,13 @@ impl KafkaServer {
                 let cluster = match made {
                     Ok(cluster) => cluster,
                     Err(error) => {
-                        // Nobody waits for it: nothing to tell.
+                        // The caller is gone: there is nobody to tell.
                         ready.send(Err(error)).ok();
                         return;
                     }
                 };
                 if ready.send(Ok(cluster.bootstrap_servers())).is_ok() {
-                    // A word or its owner's end: either stops it.
+                    // A message and the end of the sender both stop it.
                     stopped.recv().ok();
                 }
             })
@@ -81,13 +83,13 @@ impl KafkaServer {
         &self.bootstrap
     }
 
-    /// Ends the broker; what it holds is gone.
+    /// Stops the broker; all messages are lost.
     pub fn stop(mut self) {
         self.shut_down();
     }
 
     fn shut_down(&mut self) {
-        // Gone already: nothing to stop.
+        // The thread has ended already.
         self.stop.send(()).ok();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -103,8 +105,8 @@ impl Drop for KafkaServer {
     }
 }
 
-/// Makes the topics. The broker's thread may miss that there is an order and look for it only a
-/// second later; whoever connects wakes it.
+/// Creates the topics. The broker's thread may miss the request and look for it only a second
+/// later; a connection wakes it.
 fn make_topics<C: ClientContext>(
     cluster: &MockCluster<'_, C>,
     topics: &[String],
@@ -115,7 +117,7 @@ fn make_topics<C: ClientContext>(
     thread::scope(|scope| {
         scope.spawn(move || {
             while over.recv_timeout(KNOCK) == Err(RecvTimeoutError::Timeout) {
-                // That somebody is there is all that is to be said, and a broken knock is one too.
+                // Only the connection matters; one that fails wakes the thread too.
                 TcpStream::connect(door).ok();
             }
         });

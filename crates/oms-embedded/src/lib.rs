@@ -2,9 +2,9 @@
 //!
 //! # In `oms`
 //!
-//! It is what `oms serve` starts by itself when nothing is configured. Embedded never means another
-//! code path: the service speaks to all three through the clients it uses in production. When the
-//! process ends nothing of S3 and PostgreSQL is lost, and everything of Kafka ([`kafka`]).
+//! `oms serve` starts it when nothing is configured. The code path is the same as in production:
+//! the service uses all three through its ordinary clients. When the process ends, the data of S3
+//! and PostgreSQL stay, and Kafka's messages are lost ([`kafka`]).
 //!
 //! ```text
 //! DATA/lock            one process at a time
@@ -13,7 +13,7 @@
 //! DATA/postgres/       password, port, the cluster
 //! ```
 //!
-//! All of it is its owner's alone, whatever the umask is ([`private`]).
+//! All of it is accessible to its owner only, whatever the umask is ([`private`]).
 
 pub mod endpoint;
 pub mod files;
@@ -35,21 +35,22 @@ use self::only::{NotAlone, OnlyOne};
 use self::postgres::PostgresServer;
 use self::s3::server::{S3Server, Settings};
 
-/// With less room than this a start that failed has failed for want of it: a cluster that was killed
-/// writes a segment or two of its write-ahead log, of 16 MiB each, before it takes connections.
+/// With less free space than this, a failed start is attributed to the full disk: a cluster that
+/// was killed writes one or two segments of its write-ahead log, 16 MiB each, before it accepts
+/// connections.
 const START_BYTES: u64 = 32 << 20;
 
-/// Locked by the process that uses the data directory.
+/// File that is locked by the process that uses the data directory.
 const LOCK: &str = "lock";
 
-/// Which parts to start.
+/// The parts to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
-    /// S3.
+    /// Whether to start the S3 endpoint.
     pub s3: bool,
-    /// PostgreSQL.
+    /// Whether to start PostgreSQL.
     pub postgres: bool,
-    /// Kafka.
+    /// Whether to start the Kafka broker.
     pub kafka: bool,
 }
 
@@ -61,13 +62,13 @@ impl Parts {
         kafka: true,
     };
 
-    /// Whether one of them keeps data on a disk.
+    /// Whether one of them stores data on disk.
     fn keep_data(self) -> bool {
         self.s3 || self.postgres
     }
 }
 
-/// What is made in the parts.
+/// Names of what is created in the parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     /// The bucket.
@@ -76,14 +77,15 @@ pub struct Names {
     pub topics: Vec<String>,
 }
 
-/// Where the parts that were started listen. Holds secrets: not `Debug`.
+/// Addresses of the started parts. Contains secrets, therefore not `Debug`.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Endpoints {
-    /// S3, with the service's own keys: never handed out.
+    /// S3, with the service's own keys, which must not be handed out.
     pub s3: Option<S3Endpoint>,
-    /// S3, with the keys that are handed out: they read.
+    /// S3, with read-only keys, which may be handed out.
     pub s3_reader: Option<S3Endpoint>,
-    /// S3, with keys that also replace and remove what is in the log: for repair, in this process.
+    /// S3, with keys that can also replace and remove objects of the log: for repair, in this
+    /// process.
     pub s3_mender: Option<S3Endpoint>,
     /// URL of the PostgreSQL database, with the password of its owner.
     pub postgres: Option<String>,
@@ -96,34 +98,34 @@ pub struct Endpoints {
 /// The embedded stack could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// The file system, the network or the system refused.
+    /// The file system, the network or the operating system failed.
     #[error("cannot {what} {path}: {source}")]
     Io {
         /// What was attempted.
         what: &'static str,
-        /// On what.
+        /// The file or directory concerned.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Another process runs on the data directory.
+    /// Another process uses the data directory.
     #[error(
         "the data directory {0} is in use by another process; stop it or choose another with --data-dir"
     )]
     InUse(PathBuf),
-    /// The S3 store.
+    /// The S3 store failed.
     #[error("embedded S3: {0}")]
     Store(#[from] s3::error::LogStoreError),
-    /// The bucket could not be made.
+    /// The bucket could not be created.
     #[error("embedded S3: cannot make the bucket: {0}")]
     Bucket(s3::error::ChangeError),
-    /// PostgreSQL.
+    /// PostgreSQL failed.
     #[error("embedded PostgreSQL: {0}")]
     Postgres(#[from] postgres::PostgresError),
-    /// Kafka.
+    /// Kafka failed.
     #[error("embedded Kafka: {0}")]
     Kafka(rdkafka::error::KafkaError),
-    /// A part did not start on a disk without room.
+    /// A part did not start because the disk is full.
     #[error(
         "the disk of {dir} is full, {free} bytes are left: make room on it, not by deleting in \
          {dir}, and start again"
@@ -131,9 +133,9 @@ pub enum EmbeddedError {
     NoRoom {
         /// The data directory.
         dir: PathBuf,
-        /// Bytes that are left.
+        /// Free bytes.
         free: u64,
-        /// What failed.
+        /// The error of the part.
         source: Box<EmbeddedError>,
     },
     /// The code that starts a part panicked.
@@ -149,15 +151,15 @@ impl EmbeddedError {
     }
 }
 
-/// The data directory.
+/// The locked data directory.
 struct Home {
     dir: PathBuf,
-    // Held, not read.
+    // Held for its `Drop`.
     _lock: OnlyOne,
 }
 
 impl Home {
-    /// Makes it if need be, and takes it for this process alone.
+    /// Creates it if necessary, and locks it for this process.
     fn take(data_dir: &Path) -> Result<Self, EmbeddedError> {
         private::create_data_dir(data_dir, LOCK).map_err(EmbeddedError::io("create", data_dir))?;
         let dir = canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
@@ -170,24 +172,24 @@ impl Home {
     }
 }
 
-/// The running stack. Stops when dropped; [`EmbeddedStack::stop`] says when.
+/// The running stack. Stops when dropped; [`EmbeddedStack::stop`] waits for the end.
 pub struct EmbeddedStack {
     endpoints: Endpoints,
     s3: Option<S3Server>,
     postgres: Option<PostgresServer>,
     kafka: Option<KafkaServer>,
-    // Held while it is used: the lock goes with it, last.
+    // Held while the parts run: the lock is released last.
     home: Option<Home>,
 }
 
 impl EmbeddedStack {
-    /// Starts `parts` with their data in `data_dir`, which is made if need be, and waits until all
-    /// of them answer; bucket and topics are made. Blocks; S3 and PostgreSQL start beside each other.
+    /// Starts `parts` with their data in `data_dir`, which is created if necessary, and waits until
+    /// all of them answer; creates bucket and topics. Blocks; S3 and PostgreSQL start concurrently.
     pub fn start(data_dir: &Path, parts: Parts, names: &Names) -> Result<Self, EmbeddedError> {
         Self::start_with(data_dir, parts, names, Settings::default())
     }
 
-    /// The same, with S3 as `s3` says.
+    /// [`Self::start`] with settings of the S3 endpoint.
     pub fn start_with(
         data_dir: &Path,
         parts: Parts,
@@ -214,7 +216,7 @@ impl EmbeddedStack {
     ) -> Result<Self, EmbeddedError> {
         let home = match Home::take(data_dir) {
             Ok(home) => Some(home),
-            // Nothing that was asked for keeps anything on a disk.
+            // None of the requested parts stores data on disk.
             Err(EmbeddedError::Io { path, source, .. }) if !parts.keep_data() => {
                 tracing::info!(path = %path.display(), why = %source,
                     "there is no data directory; nothing here needs one");
@@ -254,19 +256,18 @@ impl EmbeddedStack {
         })
     }
 
-    /// The data directory; `None` when there is none, which only a stack does without that keeps
-    /// nothing.
+    /// The data directory; `None` if there is none, which is possible only if no part stores data.
     pub fn data_dir(&self) -> Option<&Path> {
         self.home.as_ref().map(|home| home.dir.as_path())
     }
 
-    /// Where the parts listen.
+    /// Addresses of the parts.
     pub fn endpoints(&self) -> &Endpoints {
         &self.endpoints
     }
 
-    /// Stops the parts: the transport, then the outbox, then the log, so that none outlives what
-    /// it takes its data from. Blocks until all are gone.
+    /// Stops Kafka, then PostgreSQL, then S3, so that no part outlives the one that it gets its
+    /// data from. Blocks until all have stopped.
     pub fn stop(mut self) {
         self.shut_down();
     }

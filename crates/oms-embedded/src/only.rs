@@ -1,4 +1,4 @@
-//! One process at a time: an exclusive lock on a file.
+//! An exclusive lock on a file, to run one process at a time.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -6,26 +6,26 @@ use std::path::Path;
 
 use crate::private;
 
-/// The lock. It ends with this value, and with the process, also when that is killed.
+/// The lock. It ends with this value, or with the process, also when that is killed.
 #[derive(Debug)]
 pub struct OnlyOne(File);
 
-/// Why there is no lock.
+/// Why the lock was not acquired.
 #[derive(Debug)]
 pub enum NotAlone {
-    /// Somebody else holds it.
+    /// Another process holds it.
     Held,
     /// The file could not be used.
     Io {
-        /// What failed: `open`, `close` to others, `lock`.
+        /// What failed: `open`, `close` (setting close-on-exec), `lock`.
         what: &'static str,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl OnlyOne {
-    /// Locks the file at `path`, making it if need be; does not wait.
+    /// Locks the file at `path`, which is created if necessary; does not wait.
     pub fn lock(path: &Path) -> Result<Self, NotAlone> {
         let failed = |what| move |source| NotAlone::Io { what, source };
         let file = private::options()
@@ -44,8 +44,8 @@ impl OnlyOne {
 }
 
 impl Drop for OnlyOne {
-    /// Unlocks, rather than leaving it to the end of the file: a child process that is just being
-    /// made has the file too, until it runs its own program, and would keep the lock.
+    /// Unlocks explicitly instead of closing the file: a child process between fork and exec has
+    /// the file open too, and would keep the lock.
     fn drop(&mut self) {
         if let Err(error) = self.0.unlock() {
             tracing::debug!(%error, "a lock ends with its file");

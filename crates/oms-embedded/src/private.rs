@@ -1,30 +1,30 @@
-//! Folders and files that only their owner may enter or read, whatever the umask is, and also when
-//! an earlier version made them wider.
+//! Folders and files that only their owner can access, whatever the umask is, even if an earlier
+//! version created them with wider permissions.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Of a folder.
+/// Mode of a folder.
 const DIR: u32 = 0o700;
 
-/// Of a file.
+/// Mode of a file.
 const FILE: u32 = 0o600;
 
-/// What the group and everybody else may do.
+/// The permissions of group and others.
 const OTHERS: u32 = 0o077;
 
-/// In a folder with this bit many have their files: `/tmp` is one.
+/// The sticky bit: a folder with it, such as `/tmp`, is shared by many accounts.
 const SHARED: u32 = 0o1000;
 
-/// Makes a folder of ours, and those above it that are missing; closes one that is there.
+/// Creates a private folder and missing parents; makes an existing one private.
 pub fn create_dir(path: &Path) -> io::Result<()> {
     if make_dir(path)? { Ok(()) } else { close(path) }
 }
 
-/// Makes the data directory. One that is there was named by a person: it is closed if it is empty,
-/// or if it holds `known`, so that it was ours before.
+/// Creates the data directory. An existing one was named by a person: it is made private only if it
+/// is empty, or if it contains `known`, which shows that it was used before.
 pub fn create_data_dir(path: &Path, known: &str) -> io::Result<()> {
     if make_dir(path)? {
         return Ok(());
@@ -33,7 +33,7 @@ pub fn create_data_dir(path: &Path, known: &str) -> io::Result<()> {
     if is_ours { close(path) } else { Ok(()) }
 }
 
-/// Whether it had to be made.
+/// Creates a folder; returns whether it was missing.
 fn make_dir(path: &Path) -> io::Result<bool> {
     let make = || DirBuilder::new().mode(DIR).create(path);
     let made = match (make(), path.parent()) {
@@ -44,22 +44,22 @@ fn make_dir(path: &Path) -> io::Result<bool> {
         (made, _) => made,
     };
     match made {
-        // The umask may have taken from our own rights.
+        // The umask may have removed permissions of the owner.
         Ok(()) => fs::set_permissions(path, Permissions::from_mode(DIR)).map(|()| true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
         Err(e) => Err(e),
     }
 }
 
-/// How to open a file that is made private if it is made.
+/// Options for opening a file that is private if it is created.
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(FILE);
     options
 }
 
-/// Takes a file or folder from all but its owner. Where that is refused, since it is somebody
-/// else's (a volume that was mounted for us, say), it stays as it is, and that is told.
+/// Removes the permissions of group and others. If that is refused because the owner is another
+/// account (for example of a mounted volume), the permissions stay, with a warning.
 pub fn close(path: &Path) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
     match narrower(&metadata) {
@@ -68,7 +68,7 @@ pub fn close(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The same of an open file.
+/// [`close`] for an open file.
 pub fn close_file(file: &File, path: &Path) -> io::Result<()> {
     match narrower(&file.metadata()?) {
         None => Ok(()),

@@ -1,5 +1,5 @@
-//! What was found wrong with the copies of the log: raised by whoever keeps a copy and may not go on
-//! with it, shown by `/health` and the metrics until it goes on.
+//! What is wrong with copies of the log: raised by the component that keeps a copy and may not
+//! continue it, and shown by `/health` and the metrics until it continues.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use crate::metrics::{COPIES_REFUSED, copy_halted};
 use oms_core::domain::ids::PartitionId;
 pub use oms_core::log::copy_kind::CopyKind;
 
-/// Something that is wrong and needs to be seen.
+/// A condition that an operator has to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alarm {
-    /// What is wrong, for programs.
+    /// Stable code, for programs.
     pub code: &'static str,
-    /// What is wrong, what follows and what to do, for people.
+    /// What is wrong, the consequences, and what to do.
     pub message: String,
 }
 
-/// See the module.
+/// The current alarms of this process.
 #[derive(Debug, Default)]
 pub struct Alarms {
     raised: Mutex<BTreeMap<(CopyKind, PartitionId), Alarm>>,
 }
 
 impl Alarms {
-    /// Something is wrong with a copy of a partition; told once, until it changes or is over.
+    /// Raises an alarm for a copy of a partition; logged once, until it changes or is cleared.
     pub fn raise(
         &self,
         copy: CopyKind,
@@ -45,7 +45,7 @@ impl Alarms {
         raised.insert((copy, partition), alarm);
     }
 
-    /// It is right again.
+    /// Clears the alarm: the copy is right again.
     pub fn clear(&self, copy: CopyKind, partition: PartitionId) {
         if self.raised.lock().remove(&(copy, partition)).is_some() {
             tracing::info!(copy = copy.as_str(), %partition, "{} goes on", copy.name());
@@ -53,23 +53,23 @@ impl Alarms {
         }
     }
 
-    /// What is wrong with a copy of a partition.
+    /// The alarm of a copy of a partition, if there is one.
     pub fn of(&self, copy: CopyKind, partition: PartitionId) -> Option<Alarm> {
         self.raised.lock().get(&(copy, partition)).cloned()
     }
 
-    /// Everything that is wrong.
+    /// All alarms.
     pub fn all(&self) -> Vec<Alarm> {
         self.raised.lock().values().cloned().collect()
     }
 }
 
-/// A copy was looked at and not used.
+/// Counts a copy that was checked and not used.
 pub fn refused(copy: CopyKind, code: &'static str) {
     counter!(COPIES_REFUSED, "copy" => copy.as_str(), "reason" => code).increment(1);
 }
 
-/// A snapshot was looked at and not used.
+/// Counts a snapshot that was checked and not used.
 pub fn refused_snapshot(reason: &'static str) {
     counter!(COPIES_REFUSED, "copy" => "snapshot", "reason" => reason).increment(1);
 }

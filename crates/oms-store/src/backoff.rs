@@ -1,10 +1,10 @@
-//! The pauses of a loop that keeps trying: doubling, bounded, jittered.
+//! Pauses of a retry loop: doubling, bounded, with jitter.
 
 use std::time::Duration;
 
 use rand::Rng;
 
-/// See the module.
+/// Counts failures and computes the pause after each.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     min: Duration,
@@ -22,18 +22,18 @@ impl Backoff {
         }
     }
 
-    /// It worked: the next pause is short again.
+    /// Records a success: the next pause is short again.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// How often it failed since it last worked.
+    /// Number of failures since the last success.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// It failed: how long to pause. Between half of the doubled pause and all of it, so that
-    /// processes that failed together do not come back together.
+    /// Records a failure; returns how long to pause. Between half of the doubled pause and all of
+    /// it, so that processes that failed together do not retry together.
     pub fn pause(&mut self) -> Duration {
         let doubled = self.min.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);

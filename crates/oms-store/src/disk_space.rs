@@ -1,41 +1,42 @@
-//! Room on the disk of the data directory. It is measured by whoever owns the disk and asked about
-//! before every command: below the reserve none is taken, so that PostgreSQL beside the log, which
-//! dies of a full disk, still has room to deliver and to project what was acknowledged.
+//! Free space on the disk of the data directory. Measured by the process that owns the disk and
+//! checked before every command: below the reserve commands are refused, so that PostgreSQL on the
+//! same disk, which stops when the disk is full, can still deliver and project what was
+//! acknowledged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-/// See the module.
+/// The space as last measured, with the reserve.
 #[derive(Debug)]
 pub struct DiskSpace {
     reserve: u64,
     free: AtomicU64,
 }
 
-/// Whether there is enough.
+/// Whether commands are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomState {
-    /// Commands are taken.
+    /// Enough: commands are accepted.
     Ok,
-    /// The reserve is touched: none is.
+    /// Below the reserve: commands are refused.
     Low,
 }
 
-/// Room as last measured.
+/// Free space as last measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RoomStatus {
-    /// Whether there is enough.
+    /// Whether commands are accepted.
     pub state: RoomState,
-    /// Bytes that may still be written.
+    /// Bytes that can still be written.
     pub free_bytes: u64,
-    /// Below so many, commands are refused.
+    /// Commands are refused below so many bytes.
     pub reserve_bytes: u64,
 }
 
 impl DiskSpace {
-    /// Enough, until it was measured.
+    /// With so many bytes as reserve; counts as enough until it is measured.
     pub fn new(reserve: u64) -> Self {
         Self {
             reserve,
@@ -43,18 +44,18 @@ impl DiskSpace {
         }
     }
 
-    /// Takes in a measurement; whether the answer to [`DiskSpace::is_low`] has changed by it.
+    /// Records a measurement; returns whether it has changed [`DiskSpace::is_low`].
     pub fn measured(&self, free: u64) -> bool {
         let before = self.free.swap(free, Ordering::Relaxed);
         (before < self.reserve) != (free < self.reserve)
     }
 
-    /// Whether the reserve is touched.
+    /// Whether free space is below the reserve.
     pub fn is_low(&self) -> bool {
         self.free.load(Ordering::Relaxed) < self.reserve
     }
 
-    /// As last measured.
+    /// The space as last measured.
     pub fn status(&self) -> RoomStatus {
         let free_bytes = self.free.load(Ordering::Relaxed);
         RoomStatus {

@@ -1,8 +1,8 @@
-//! What can go wrong with a store, by what the caller must do about it.
+//! Failures of stores, classified by what the caller can do.
 
 use std::time::Duration;
 
-/// Did it happen?
+/// Whether a failed operation may have happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Determinacy {
     /// It did not happen.
@@ -11,33 +11,33 @@ pub enum Determinacy {
     Indeterminate,
 }
 
-/// What kind of failure it is.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
     /// The store could not be reached or answered that it cannot serve.
     Unavailable,
     /// No answer in time.
     Timeout,
-    /// The store has no room left to write to.
+    /// The store has no space left.
     Full,
-    /// The store asks for a slower pace.
+    /// The store asks for fewer requests.
     Throttled,
     /// Credentials or permissions are wrong.
     Denied,
-    /// The thing is not there, where that is an error.
+    /// Something that must exist is missing.
     NotFound,
-    /// Somebody else was first.
+    /// Another writer was first.
     Conflict,
     /// What was read is not what was written.
     Corrupt,
-    /// The request itself is wrong.
+    /// The request itself is invalid.
     Invalid,
     /// The adapter was shut down.
     Closed,
 }
 
 impl StoreErrorKind {
-    /// As a metric label.
+    /// The name as metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",
@@ -61,22 +61,22 @@ impl StoreErrorKind {
     Determinacy::Indeterminate => "may have happened",
 })]
 pub struct StoreError {
-    /// Did it happen?
+    /// Whether it may have happened.
     pub determinacy: Determinacy,
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: StoreErrorKind,
-    /// Which store: `s3`, `postgres`, `kafka`.
+    /// The store: `s3`, `postgres`, `kafka`.
     pub store: &'static str,
-    /// Which operation.
+    /// The operation's name.
     pub operation: &'static str,
-    /// For a person; carries no secret.
+    /// Explanation for a person; contains no secret.
     pub message: String,
-    /// When the store said to come back.
+    /// When to retry, if the store said so.
     pub retry_after: Option<Duration>,
 }
 
 impl StoreError {
-    /// It did not happen.
+    /// An error of an operation that did not happen.
     pub fn determinate(
         kind: StoreErrorKind,
         store: &'static str,
@@ -93,7 +93,7 @@ impl StoreError {
         }
     }
 
-    /// It may have happened.
+    /// An error of an operation that may have happened.
     pub fn indeterminate(
         kind: StoreErrorKind,
         store: &'static str,
@@ -106,7 +106,7 @@ impl StoreError {
         }
     }
 
-    /// The bytes read are not the bytes written.
+    /// A `Corrupt` error: the bytes read are not those written.
     pub fn corrupt(
         store: &'static str,
         operation: &'static str,

@@ -1,5 +1,5 @@
 //! Fail points: named places, one before and one after every call to a dependency, where a failure
-//! can be ordered. `s3.put_if_absent.before` is the moment before a put is sent,
+//! can be injected. `s3.put_if_absent.before` is the moment before a put is sent,
 //! `s3.put_if_absent.after` the one after its answer came.
 //!
 //! | action | before | after |
@@ -9,8 +9,8 @@
 //! | `panic` | the caller panics and nothing was sent | the caller panics and it has happened |
 //! | `delay` | sent late | answered late |
 //!
-//! Nothing can be armed unless `chaos.enabled` opened them at start; a closed point costs one relaxed
-//! load.
+//! Nothing can be armed unless [`open`] was called at start, with `chaos.enabled`; until then a
+//! point costs one relaxed load.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{StoreError, StoreErrorKind};
 
-/// Names armed at once at most; there are a few dozen in all.
+/// Points armed at once at most; there are a few dozen in total.
 const MAX_ARMED: usize = 256;
 
-/// Longest delay: longer than every deadline of ours, so that each can be made to pass.
+/// Longest delay: longer than every deadline of the service, so that each can be exceeded.
 pub const MAX_DELAY: Duration = Duration::from_secs(60);
 
 static OPEN: AtomicBool = AtomicBool::new(false);
@@ -34,22 +34,22 @@ static POINTS: Mutex<BTreeMap<String, Point>> = Mutex::new(BTreeMap::new());
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// A failure is returned: after the call, one of unknown outcome.
+    /// A failure is returned; after the call, one of unknown outcome.
     Error,
     /// The caller panics.
     Panic,
-    /// Some time passes.
+    /// The call is delayed.
     Delay,
-    /// It happened and is reported as a failure of unknown outcome: only after a call.
+    /// The call happens and is reported as a failure of unknown outcome; only after a call.
     HappenedButFailed,
 }
 
-/// On which side of a call a point lies.
+/// The side of the call on which a point is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Nothing was sent yet.
+    /// Before the call is sent.
     Before,
-    /// The answer is there.
+    /// After its answer arrived.
     After,
 }
 
@@ -62,18 +62,18 @@ impl Side {
     }
 }
 
-/// A point as it stands.
+/// The state of a point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Point {
-    /// What happens there; nothing when it is not armed.
+    /// The armed action, if any.
     pub action: Option<Action>,
-    /// How often it still happens.
+    /// How often it will still happen.
     pub times: u32,
-    /// For `delay`, in milliseconds.
+    /// The delay in milliseconds.
     pub delay_ms: u64,
-    /// How often somebody came by since the points were opened.
+    /// How often the point was reached since [`open`].
     pub passed: u64,
-    /// How often it has happened.
+    /// How often the action has happened.
     pub hit: u64,
 }
 
@@ -83,26 +83,26 @@ pub enum NotArmed {
     /// `chaos.enabled` is off.
     #[error("fail points need `chaos.enabled`")]
     Closed,
-    /// Not a name.
+    /// The name is malformed.
     #[error("a name is dependency.operation.before or dependency.operation.after")]
     Name,
-    /// Nothing has happened before a call.
+    /// This action is not possible before a call.
     #[error("happened_but_failed goes with a name that ends in .after")]
     Side,
-    /// Too many.
+    /// Too many points are armed.
     #[error("at most {MAX_ARMED} points may be armed")]
     TooMany,
-    /// Too long.
+    /// The delay is too long.
     #[error("a delay is at most {} ms", MAX_DELAY.as_millis())]
     Delay,
 }
 
-/// Lets points be armed from now on; called once, at start, when chaos is enabled.
+/// Allows points to be armed; called once, at start, if chaos is enabled.
 pub fn open() {
     OPEN.store(true, Ordering::Relaxed);
 }
 
-/// Arms `name` to do `action` the next `times` times somebody comes by; 0 disarms it.
+/// Arms `name` to do `action` the next `times` times it is reached; 0 disarms it.
 pub fn arm(name: &str, action: Action, times: u32, delay: Duration) -> Result<(), NotArmed> {
     if !OPEN.load(Ordering::Relaxed) {
         return Err(NotArmed::Closed);
@@ -133,7 +133,7 @@ pub fn arm(name: &str, action: Action, times: u32, delay: Duration) -> Result<()
     Ok(())
 }
 
-/// Every point that somebody came by or that was armed, by name.
+/// Every point that was reached or armed, by name.
 pub fn list() -> BTreeMap<String, Point> {
     POINTS.lock().clone()
 }
@@ -159,7 +159,7 @@ impl Point {
     }
 }
 
-/// Passes a point: does what is armed there. In an actor a panic is caught by its guard.
+/// Called at a point: executes the armed action. In an actor a panic is caught by its guard.
 #[inline]
 pub async fn pass(
     dependency: &'static str,
@@ -211,7 +211,7 @@ async fn pass_open(
     }
 }
 
-/// Operations are named in words; a point's name has none.
+/// The part of a point's name for an operation, whose own name has spaces.
 fn slug(operation: &str) -> String {
     operation.replace([' ', '.'], "_")
 }

@@ -1,5 +1,5 @@
-//! What does not go on, and since when: whoever works for ever on something and cannot, wholly or in
-//! one partition, says so here and takes it back when he goes on. `/health` tells it.
+//! What does not go on, and since when: a component with endless work that is halted, entirely or
+//! in one partition, reports that here, and withdraws it when it goes on. `/health` shows it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,10 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::metrics;
 use oms_core::domain::ids::PartitionId;
 
-/// How long something may wait for a store before it is told: shorter outages are bridged by
-/// trying again.
+/// How long something may wait for a store before it is reported: retries bridge shorter outages.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Takes the log into the outbox.
+/// Writes the log into the outbox.
 pub const OUTBOX: &str = "outbox";
 /// Publishes to Kafka.
 pub const RELAY: &str = "relay";
@@ -31,12 +30,13 @@ pub const WRITES: &str = "writes";
 /// Moves the lead of a partition.
 pub const HAND_OFF: &str = "hand_off";
 
-/// Something that does not go on. Everybody may read it: a store's own words are not in it.
+/// A halt. It is public, so it contains no message of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Halt {
-    /// What: `writes`, `hand_off`, `copy`, `outbox`, `relay`, `projection`, or a kind of job.
+    /// The component: `writes`, `hand_off`, `copy`, `outbox`, `relay`, `projection`, or a kind of
+    /// job.
     pub what: &'static str,
-    /// The partition it is halted in; all of it without.
+    /// The partition in which it is halted; `None`: entirely.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<PartitionId>,
     /// Since when.
@@ -61,18 +61,18 @@ struct Inner {
     entries: Mutex<Entries>,
 }
 
-/// In how many places something does not go on, as a metric.
+/// Sets the metric: in how many places a component is halted.
 fn show(entries: &Entries, what: &'static str) {
     let places = entries.keys().filter(|(halted, _)| *halted == what);
     metrics::halted(what, places.count());
 }
 
-/// See the module. Cheap to share.
+/// The current halts of this process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Halts(Arc<Inner>);
 
 impl Halts {
-    /// Nothing is halted yet; `clock` says since when something is.
+    /// No halts; `clock` gives the time at which one begins.
     pub fn new(clock: fn() -> Timestamp) -> Self {
         for what in [OUTBOX, RELAY, PROJECTION, COPY, WRITES, HAND_OFF] {
             metrics::halted(what, 0);
@@ -84,7 +84,7 @@ impl Halts {
     }
 }
 
-/// What a failure means for whoever looks from outside.
+/// A failure's reason in public terms.
 pub fn reason_of(kind: StoreErrorKind) -> &'static str {
     match kind {
         StoreErrorKind::Unavailable | StoreErrorKind::Timeout | StoreErrorKind::Throttled => {
@@ -104,12 +104,12 @@ pub fn reason_of(kind: StoreErrorKind) -> &'static str {
 }
 
 impl Halts {
-    /// It failed. What a store may overcome by itself is told only when it lasts.
+    /// Reports a failure. A temporary one is shown only after [`PATIENCE`].
     pub fn failed(&self, what: &'static str, partition: Option<PartitionId>, error: &StoreError) {
         self.set(what, partition, reason_of(error.kind), error.is_transient());
     }
 
-    /// It does not go on, for this reason; `may_pass`: told only when it lasts.
+    /// Reports a halt with this reason; `may_pass`: shown only after [`PATIENCE`].
     pub fn set(
         &self,
         what: &'static str,
@@ -129,7 +129,7 @@ impl Halts {
         show(&entries, what);
     }
 
-    /// It goes on; whether it had been halted.
+    /// Withdraws a halt; returns whether there was one.
     pub fn goes_on(&self, what: &'static str, partition: Option<PartitionId>) -> bool {
         let mut entries = self.0.entries.lock();
         let was_halted = entries.remove(&(what, partition)).is_some();
@@ -139,7 +139,7 @@ impl Halts {
         was_halted
     }
 
-    /// What is to be told.
+    /// The halts to be shown.
     pub fn list(&self) -> Vec<Halt> {
         let entries = self.0.entries.lock();
         let told = entries

@@ -1,4 +1,4 @@
-//! What is known of a dependency from the calls made to it: no call of its own is made.
+//! The health of a dependency, derived from the calls made to it; makes none of its own.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// Whether a dependency answers.
+/// Whether a dependency works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DependencyState {
-    /// Nothing was asked of it yet.
+    /// No call was made yet.
     Unknown,
     /// The last call succeeded.
     Up,
@@ -19,10 +19,10 @@ pub enum DependencyState {
     Down,
 }
 
-/// A dependency as last seen.
+/// A dependency's state after the last call.
 #[derive(Debug, Clone, Serialize)]
 pub struct DependencyStatus {
-    /// Whether it answers.
+    /// Whether it works.
     pub state: DependencyState,
     /// Smoothed time of a successful call, in milliseconds.
     pub latency_ms: f64,
@@ -33,13 +33,13 @@ pub struct DependencyStatus {
     pub error: Option<String>,
 }
 
-/// Length of one stretch of calls that are counted together.
+/// Length of an interval in which calls are counted together.
 const STRETCH: Duration = Duration::from_secs(10);
 
-/// Stretches that are kept: half an hour, more than anyone asks about.
+/// Intervals that are kept: half an hour, more than any caller asks for.
 const STRETCHES: usize = 180;
 
-/// How calls of one stretch went.
+/// Calls of one interval.
 #[derive(Debug, Clone, Copy)]
 struct Stretch {
     begun: Instant,
@@ -76,7 +76,7 @@ impl Seen {
     }
 }
 
-/// The health of one dependency, updated by whoever calls it.
+/// The health of one dependency, updated by its callers.
 #[derive(Debug)]
 pub struct Health {
     seen: Mutex<Seen>,
@@ -84,7 +84,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Nothing known yet; `clock` stamps changes.
+    /// Nothing is known yet; `clock` gives the times of changes.
     pub fn new(clock: fn() -> Timestamp) -> Self {
         let status = DependencyStatus {
             state: DependencyState::Unknown,
@@ -102,7 +102,7 @@ impl Health {
         }
     }
 
-    /// A call succeeded after `elapsed`.
+    /// Records a call that succeeded after `elapsed`.
     pub fn succeeded(&self, elapsed: Duration) {
         let mut seen = self.seen.lock();
         seen.count(1, 0);
@@ -121,7 +121,7 @@ impl Health {
         }
     }
 
-    /// A call failed because of the dependency, not because of what was asked.
+    /// Records a call that failed because of the dependency, not because of the request.
     pub fn failed(&self, error: &dyn std::fmt::Display) {
         let mut seen = self.seen.lock();
         seen.count(0, 1);
@@ -133,13 +133,13 @@ impl Health {
         seen.status.error = Some(error.to_string());
     }
 
-    /// The dependency as last seen.
+    /// The state after the last call.
     pub fn status(&self) -> DependencyStatus {
         self.seen.lock().status.clone()
     }
 
-    /// Share of the calls that succeeded in the last `window`, give or take ten seconds; `None`
-    /// without any.
+    /// Share of the calls in the last `window` that succeeded, accurate to ten seconds of the
+    /// window; `None` without calls.
     pub fn success_share(&self, window: Duration) -> Option<f64> {
         let seen = self.seen.lock();
         let recent = seen
@@ -152,7 +152,7 @@ impl Health {
         (all > 0).then(|| ok as f64 / all as f64)
     }
 
-    /// How long it has been down; `None` while it is not.
+    /// How long it has been down; `None` if it is not.
     pub fn down_for(&self) -> Option<Duration> {
         self.seen.lock().down_at.map(|at| at.elapsed())
     }

@@ -1,7 +1,7 @@
-//! The runtime that all I/O runs on. A pooled connection lives on the runtime that opened it; if
-//! that were an arbiter, one busy actor would stall everyone else's queries. So every call to a
-//! store is spawned here and only its answer goes back to the arbiter. A call once begun runs on
-//! when its caller is gone: its outcome is settled by reading back.
+//! The runtime on which all I/O runs. A pooled connection belongs to the runtime that opened it; if
+//! that were an arbiter, one busy actor would delay the queries of all others. Therefore every call
+//! to a store is spawned here, and only its result goes back to the arbiter. A call goes on when
+//! its caller is gone: its outcome is settled by reading back.
 
 use std::future::Future;
 
@@ -16,13 +16,13 @@ pub struct IoRuntime {
 }
 
 impl IoRuntime {
-    /// Calls will run on `handle`'s runtime.
+    /// Runs calls on `handle`'s runtime.
     pub fn new(handle: Handle) -> Self {
         Self { handle }
     }
 
-    /// Runs one call to a store to its end. A panic in it is an indeterminate failure: how far it
-    /// came is not known.
+    /// Runs one call to a store to its end. A panic in it is an indeterminate failure, because it
+    /// is unknown how far it got.
     pub async fn run<T: Send + 'static>(
         &self,
         store: &'static str,

@@ -2,14 +2,14 @@
 //! that says what the service needs of a store; an adapter speaks to a real one. Actors hold
 //! `Arc<dyn Port>`; only the composition root sees adapters.
 //!
-//! * [`ports`]: the traits; [`adapters`]: what is behind them; [`log`]: what makes one log of two places
-//! * [`error`]: did it happen? [`backoff`]: when it is tried again; [`probe`]: whether a bucket keeps
-//!   what the log relies on
-//! * [`health`]: how the dependencies are; [`halts`]: what does not go on, and since when; [`alarms`]:
-//!   what was found wrong with copies of the log; [`disk_space`]: whether the disk has room
-//! * [`io_runtime`], [`metered`]: decorators that count, time, bound and hop to the I/O runtime;
-//!   [`metrics`]: every metric of the service
-//! * [`failpoint`]: places where a store may be made to fail; [`flaws`]: laws that are broken on purpose,
+//! * [`ports`]: the traits; [`adapters`]: their implementations; [`log`]: one log in two stores
+//! * [`error`]: failures, and whether the operation happened; [`backoff`]: pauses between retries;
+//!   [`probe`]: checks that a bucket keeps the promises that the log depends on
+//! * [`health`]: state of the dependencies; [`halts`]: what does not go on, and since when;
+//!   [`alarms`]: what is wrong with copies of the log; [`disk_space`]: free space for commands
+//! * [`io_runtime`], [`metered`]: decorators that count, time and bound calls and run them on the
+//!   I/O runtime; [`metrics`]: every metric of the service
+//! * [`failpoint`]: places where failures can be injected; [`flaws`]: laws that are broken on purpose,
 //!   in test builds
 
 pub mod adapters;

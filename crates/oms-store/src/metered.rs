@@ -1,5 +1,5 @@
-//! The outermost decorator of a bucket: every call runs on the I/O runtime, is counted and timed,
-//! and tells the dependency's health.
+//! The outermost decorator of a bucket: calls run on the I/O runtime, are counted and timed, and
+//! update the dependency's health.
 
 use std::future::Future;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::io_runtime::IoRuntime;
 use crate::metrics;
 use crate::ports::object_store::{Created, ObjectInfo, ObjectStore};
 
-/// See the module.
+/// A decorator that measures an object store.
 pub struct MeteredObjectStore {
     inner: Arc<dyn ObjectStore>,
     io: IoRuntime,
@@ -44,8 +44,8 @@ impl MeteredObjectStore {
     }
 }
 
-/// Counts and times one call to a dependency and tells its health; on either side of it lies a fail
-/// point.
+/// Counts and times one call to a dependency and updates its health; a fail point is on either side
+/// of it.
 pub async fn measured<T>(
     dependency: &'static str,
     operation: &'static str,

@@ -1,6 +1,6 @@
-//! The start-up probe: proves that the bucket's put-if-absent is real before anything is trusted
-//! to it. Of the servers that call themselves S3 compatible some overwrite silently, and some let
-//! several racing writers win; a log on such a store loses acknowledged events.
+//! The start-up probe: verifies that the bucket's put-if-absent works before the log depends on it.
+//! Some servers that call themselves S3 compatible overwrite silently, and some let several racing
+//! writers win; on such a store the log would lose acknowledged events.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -9,15 +9,15 @@ use uuid::Uuid;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::object_store::{Created, ObjectStore};
 
-/// Rounds of racing writers, and writers a round: enough to catch a check-then-write race, which
-/// was seen to fail in 27 to 467 of 500 rounds of 50.
+/// Rounds of racing writers, and writers per round: enough to detect a check-then-write race, which
+/// failed in 27 to 467 of 500 rounds of 50 writers.
 const ROUNDS: usize = 5;
 const RACERS: usize = 16;
 
-/// Why the bucket must not be used, or could not be judged.
+/// Why the bucket must not be used, or could not be checked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ProbeError {
-    /// The store does not do what the log needs.
+    /// The store does not keep a promise that the log depends on.
     #[error("this S3 store is not safe for the log: {0}")]
     Unfit(String),
     /// The store did not answer.
@@ -56,8 +56,8 @@ async fn judge(store: &dyn ObjectStore, prefix: &str) -> Result<(), ProbeError> 
         let racers = (0..RACERS).map(|i| store.put_if_absent(&key, Bytes::from(format!("{i}"))));
         let mut winners = Vec::new();
         for (i, outcome) in join_all(racers).await.into_iter().enumerate() {
-            // A racer that is told to come back has not won; any other failure is the store's. So is
-            // a full disk: of racers that all lack room none wins.
+            // A writer that is told to retry has not won; any other failure is the store's. So is a
+            // full disk: of writers that all lack space none wins.
             match outcome {
                 Ok(Created::Yes) => winners.push(i),
                 Ok(Created::Exists) => {}

@@ -1,6 +1,7 @@
-//! A store that fails on purpose, with two coins for every write: does it happen, and does it say
-//! so? "Happened but reported failed" is the case that loses or doubles events, so it is made, not
-//! waited for. Seeded: the same seed and the same calls fail the same way.
+//! A store that fails on purpose. Two random decisions are made for every write: whether it
+//! happens, and whether that is reported. "Happened but reported as failed" is the case that can
+//! lose or double events, so it is provoked here. Seeded: the same seed and the same calls fail in
+//! the same way.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use oms_store::error::{StoreError, StoreErrorKind};
 use oms_store::ports::object_store::{Created, ObjectInfo, ObjectStore};
 
-/// How often things go wrong; probabilities from 0 to 1.
+/// The rates of failures, as probabilities from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FaultRates {
     /// A write does not happen and is reported as indeterminate.
@@ -25,7 +26,7 @@ pub struct FaultRates {
     pub refused: f64,
 }
 
-/// A store in front of another that fails as often as it is told to.
+/// A decorator of an object store that injects failures.
 pub struct FaultyObjectStore {
     inner: Arc<dyn ObjectStore>,
     rates: Mutex<FaultRates>,
@@ -40,7 +41,7 @@ enum Fate {
 }
 
 impl FaultyObjectStore {
-    /// Wraps `inner`; it behaves until [`FaultyObjectStore::set`] says otherwise.
+    /// Wraps `inner`; injects nothing until [`FaultyObjectStore::set`] is called.
     pub fn new(inner: Arc<dyn ObjectStore>, seed: u64) -> Self {
         Self {
             inner,
@@ -49,7 +50,7 @@ impl FaultyObjectStore {
         }
     }
 
-    /// From now on, fail this often.
+    /// Sets the rates of failures.
     pub fn set(&self, rates: FaultRates) {
         *self.rates.lock() = rates;
     }

@@ -1,5 +1,5 @@
-//! What an AggregateActor does, without actix: know the state, decide a command on it, get the
-//! facts into the leading store, take them in.
+//! What an AggregateActor does, without actix: load the state, decide a command on it, append the
+//! events to the leading store, apply them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,45 +31,34 @@ use crate::migration::stage::{Mode, Stage};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::io_runtime::IoRuntime;
 
-/// Times a command is decided anew because somebody else wrote to its stream in between: another
-/// process, or a former incarnation of this actor that still has commands in hand. Somebody who
-/// loses more often than that shares a stream with a writer he should be routed to.
+/// How often a command is decided again because its stream was written to in between: by another
+/// process, or by a previous incarnation of this actor that still has commands in flight. A process
+/// that loses more often shares a stream with a writer that the request should have been routed to.
 const MAX_DECISIONS: usize = 16;
 
 /// Pause before an append of unknown outcome is sent again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
-/// What every entity needs.
 pub struct EntityDeps {
-    /// Where it is told how writes fare.
     pub write_stats: Arc<WriteStats>,
-    /// Where appends go.
     pub writer: LogWriter,
-    /// Where snapshots are written in the background.
     pub io: IoRuntime,
-    /// Stamps events.
     pub clock: Arc<dyn Clock>,
-    /// How often snapshots are taken.
     pub snapshot_every: SnapshotEvery,
-    /// How large what is stored may be.
     pub limits: Limits,
 }
 
-/// A command with its circumstances.
 pub struct Execute<A: Aggregate> {
-    /// What to do.
     pub command: Arc<A::Command>,
     /// The versions any of which the caller expects, if it named some.
     pub expected: Option<VersionSet>,
-    /// The command's id.
     pub command_id: CommandId,
-    /// The larger story.
+    /// Groups the events of one business transaction across streams; copied into each event.
     pub correlation_id: String,
-    /// Who asks.
     pub actor: String,
-    /// The client's idempotency key, with the hash of the request.
+    /// The client's idempotency key with the hash of the request, if it sent one.
     pub idempotency: Option<Idempotency>,
-    /// A caller's remarks for every event that has none of its own.
+    /// The caller's metadata, stored with every event that has none of its own.
     pub metadata: Option<Box<RawValue>>,
     /// When the caller stops waiting.
     pub deadline: Instant,
@@ -90,39 +79,34 @@ impl<A: Aggregate> Clone for Execute<A> {
     }
 }
 
-/// A command's result.
 #[derive(Debug, Clone)]
 pub struct Executed<A> {
-    /// The state after the command.
     pub state: Arc<A>,
-    /// The version after the command.
     pub version: Version,
-    /// Where its last event lies; `None` when nothing had to change.
+    /// Position of its last event; `None` when the command changed nothing.
     pub position: Option<Position>,
-    /// The stage it was committed in.
     pub stage: Stage,
-    /// Whether the store that does not lead is known to have it too.
+    /// Whether the other store is known to hold it too.
     pub mirrored: bool,
-    /// Whether this is the recorded outcome of an earlier try.
+    /// Whether this is the recorded outcome of an earlier attempt.
     pub replayed: bool,
 }
 
-/// Events with the form in which they will be stored.
+/// Events with their encoded form.
 type Prepared<A> = (Vec<<A as Aggregate>::Event>, EncodedEvents);
 
-/// See the module.
 pub struct Entity<A: Aggregate> {
     stream: StreamName,
     deps: Arc<EntityDeps>,
     state: Arc<A>,
     version: Version,
     loaded: bool,
-    /// Bytes of the state, for the registry.
     weight: Arc<AtomicUsize>,
 }
 
 impl<A: Aggregate> Entity<A> {
-    /// An entity of which nothing is known yet; it says in `weight` how many bytes its state takes.
+    /// An entity that has loaded nothing yet; it keeps the size of its state, in bytes, in
+    /// `weight`.
     pub fn new(stream: StreamName, deps: Arc<EntityDeps>, weight: Arc<AtomicUsize>) -> Self {
         weight.store(0, Ordering::Relaxed);
         Self {
@@ -140,7 +124,6 @@ impl<A: Aggregate> Entity<A> {
             .store(self.state.memory_bytes(), Ordering::Relaxed);
     }
 
-    /// The state, for whoever asks.
     pub async fn read(&mut self, wanted: &Read) -> Result<Seen<A>, CallError> {
         timeout_at(wanted.deadline, self.load())
             .await
@@ -151,7 +134,7 @@ impl<A: Aggregate> Entity<A> {
         })
     }
 
-    /// Runs one command to its end.
+    /// Runs one command until its outcome is known or its deadline passes.
     pub async fn execute(&mut self, execute: Execute<A>) -> Result<Executed<A>, CallError> {
         let begun = Instant::now();
         if begun >= execute.deadline {
@@ -160,7 +143,8 @@ impl<A: Aggregate> Entity<A> {
         // Set once an append may have happened: from then on "the deadline passed" means unknown.
         let mut unknown: Option<String> = None;
         let mut decisions = 0;
-        // Whether what other processes have written was read before an answer without a commit.
+        // Whether what other processes have written was read before an answer without a commit is
+        // given.
         let mut caught_up = false;
         loop {
             if let Some(outcome) = self.outcome(&execute) {
@@ -187,15 +171,15 @@ impl<A: Aggregate> Entity<A> {
             };
             let (events, encoded) = match self.prepare(&execute) {
                 Ok(Some(prepared)) => prepared,
-                // Neither a refusal nor "it is so already" may rest on a state that another
-                // process has changed since.
+                // A refusal, or "nothing to change", must not rest on a state that another process
+                // may have changed since.
                 Ok(None) | Err(CallError::Refused(_)) if !caught_up => {
                     let catch_up = self.deps.writer.catch_up(&self.stream);
                     match timeout_at(execute.deadline, catch_up).await {
                         Ok(Ok(())) => caught_up = true,
                         Ok(Err(e)) if unknown.is_none() => return Err(e.into()),
                         Ok(Err(e)) => return Err(outcome_unknown(&execute, e.to_string())),
-                        // Told at the top of the loop.
+                        // The head of the loop reports it.
                         Err(_) => {}
                     }
                     continue;
@@ -271,7 +255,7 @@ impl<A: Aggregate> Entity<A> {
         }
     }
 
-    /// Decides, and writes down what follows; `None`: nothing does.
+    /// Decides the command and encodes its events; `None` if there are none.
     fn prepare(&self, execute: &Execute<A>) -> Result<Option<Prepared<A>>, CallError> {
         let mut events = self.decide(execute)?;
         if events.is_empty() {
@@ -383,8 +367,8 @@ impl<A: Aggregate> Entity<A> {
         Ok(encoded)
     }
 
-    /// Takes in what was just committed, from its stored form: live and rebuilt state are made by
-    /// the same code from the same bytes.
+    /// Applies what was just committed from its stored bytes, so that the live state and a rebuilt
+    /// one come from the same code and the same bytes.
     fn apply(
         &mut self,
         events: &[A::Event],
@@ -392,7 +376,7 @@ impl<A: Aggregate> Entity<A> {
         version: Version,
     ) -> Result<(), CallError> {
         let before = self.version;
-        // Until all of it is taken in, the state is not to be trusted.
+        // The state is trusted again only when all events are applied.
         self.loaded = false;
         let state = Arc::make_mut(&mut self.state);
         for i in 0..events.len() {
@@ -416,7 +400,7 @@ impl<A: Aggregate> Entity<A> {
             if let Err(error) =
                 save_snapshot(store, &stream, &*state, version, deps.snapshot_every).await
             {
-                // Derived: the next activation reads events instead.
+                // A snapshot is derived: without it the next activation reads more events.
                 tracing::warn!(%stream, %version, %error, "no snapshot");
             }
         });
@@ -432,7 +416,8 @@ impl<A: Aggregate> Entity<A> {
         }
     }
 
-    /// The answer to a command that is in the log: whatever goes wrong now, it has happened.
+    /// The answer to a command that is in the log. An error from here on must not say that it did
+    /// not happen.
     async fn recorded(
         &self,
         execute: &Execute<A>,
@@ -461,8 +446,8 @@ impl<A: Aggregate> Entity<A> {
     }
 }
 
-/// The answer to a command that is in the log already: the state as it was right after it, taken
-/// from `current` where that is the version, else folded.
+/// The answer to a command that is already in the log: the state right after it. Uses `current` if
+/// that is of this version, else folds the stream up to it.
 pub async fn recorded<A: Aggregate>(
     deps: &EntityDeps,
     stream: &StreamName,

@@ -15,23 +15,20 @@ use crate::log::object::ObjectHash;
 use crate::store::alarms;
 use crate::store::log::log_reader::StoredEvent;
 
-/// Events read at once: bounds what a long stream holds in memory while it is folded.
+/// Events read at once while folding: bounds memory for a long stream.
 const FOLD_CHUNK: u64 = 1000;
 
-/// Bytes of them.
+/// Bytes read at once while folding.
 const FOLD_BYTES: usize = 8 << 20;
 
-/// A state with the version it is of.
 #[derive(Debug, Clone)]
 pub struct Folded<A> {
-    /// The state.
     pub state: A,
-    /// The version.
     pub version: Version,
 }
 
-/// What a snapshot says of the event it stands on: by the version's place in the log and its bytes
-/// it is told from every other event, of this log or another.
+/// Identifies the event that a snapshot was taken at: by its place in the log and the hash of its
+/// bytes, so that an event of another log, or of a restored one, is told apart.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Footing {
     log: Option<LogId>,
@@ -48,7 +45,8 @@ impl Footing {
         }
     }
 
-    /// Why the snapshot is not of this event; the hash says more than the log's id.
+    /// Why the snapshot is not of this event; `None` if it is. Place and hash decide; the id of the
+    /// log only tells the reason.
     fn refusal(&self, ours: &Self) -> Option<&'static str> {
         if (self.position, self.sha256) == (ours.position, ours.sha256) {
             return None;
@@ -81,32 +79,31 @@ struct Snapshot<'a> {
     state: &'a RawValue,
 }
 
-/// What a snapshot came to.
+/// What was found for a snapshot.
 enum Start<A> {
-    /// The state, and where it has been folded to since.
+    /// A state, with the version it is folded to.
     At(Folded<A>),
-    /// There is none of use here.
+    /// No snapshot can be used.
     None,
-    /// It is not to be believed, and another one has to take its place.
+    /// The snapshot does not belong to this log; a new one has to overwrite it.
     Refused(&'static str),
 }
 
-/// Where snapshots are taken and found.
+/// The interval of snapshots, in versions of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotEvery(pub u64);
 
 impl SnapshotEvery {
-    fn bucket(self, version: Version) -> u64 {
+    fn interval(self, version: Version) -> u64 {
         version.0 / self.0.max(1)
     }
 
     /// Whether a snapshot is due when a stream moves from one version to another.
     pub fn is_due(self, before: Version, after: Version) -> bool {
-        self.bucket(after) > self.bucket(before)
+        self.interval(after) > self.interval(before)
     }
 }
 
-/// Folds a stream up to `to`.
 pub async fn fold<A: Aggregate>(
     store: &LogWriter,
     stream: &StreamName,
@@ -118,10 +115,10 @@ pub async fn fold<A: Aggregate>(
         version: Version::NONE,
     };
     let mut refused = false;
-    let newest = every.bucket(to);
-    // The snapshot of the newest bucket may be ahead of `to`, or may not have been written.
-    for bucket in (1..=newest).rev().take(2) {
-        match start_from_snapshot(store, stream, to, bucket).await? {
+    let newest = every.interval(to);
+    // The snapshot of the newest interval may be ahead of `to`, or may not have been written.
+    for interval in (1..=newest).rev().take(2) {
+        match start_from_snapshot(store, stream, to, interval).await? {
             Start::At(found) => {
                 folded = found;
                 break;
@@ -130,13 +127,13 @@ pub async fn fold<A: Aggregate>(
             Start::Refused(reason) => {
                 refused = true;
                 alarms::refused_snapshot(reason);
-                tracing::warn!(%stream, bucket, reason, "a snapshot is not used");
+                tracing::warn!(%stream, interval, reason, "a snapshot is not used");
             }
         }
     }
     fold_on(store, stream, &mut folded, to).await?;
     if refused && let Err(error) = save_snapshot(store, stream, &folded.state, to, every).await {
-        // Derived: the next activation reads events again.
+        // A snapshot is derived: without it the next activation reads more events.
         tracing::warn!(%stream, %to, %error, "no snapshot in the place of one that is not used");
     }
     Ok(folded)
@@ -178,16 +175,16 @@ pub fn apply_stored<A: Aggregate>(state: &mut A, bytes: &[u8]) -> Result<(), Cal
     Ok(())
 }
 
-/// A snapshot is only a shortcut: whatever is wrong with it, the events give the same state. It is
-/// used if the log holds the very event it was taken at; that one is read together with those that
-/// follow it.
+/// Finds the snapshot to start from. Snapshots only save reading: without one the events give the
+/// same state. It is used only if the log holds the very event it was taken at, which is read
+/// together with the events after it.
 async fn start_from_snapshot<A: Aggregate>(
     store: &LogWriter,
     stream: &StreamName,
     to: Version,
-    bucket: u64,
+    interval: u64,
 ) -> Result<Start<A>, CallError> {
-    let bytes = match store.log().snapshot(stream, bucket).await {
+    let bytes = match store.log().snapshot(stream, interval).await {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(Start::None),
         // Not taken anew: where it cannot be read it may not be written either.
@@ -236,7 +233,7 @@ async fn start_from_snapshot<A: Aggregate>(
     Ok(Start::At(folded))
 }
 
-/// Takes events in that follow one another.
+/// Applies events that follow one another.
 fn take<A: Aggregate>(
     folded: &mut Folded<A>,
     events: &[StoredEvent],
@@ -251,7 +248,6 @@ fn take<A: Aggregate>(
     Ok(())
 }
 
-/// Stores a snapshot of a state.
 pub async fn save_snapshot<A: Aggregate>(
     store: &LogWriter,
     stream: &StreamName,
@@ -277,7 +273,7 @@ pub async fn save_snapshot<A: Aggregate>(
     let body = serde_json::to_vec(&snapshot).map_err(internal)?;
     store
         .log()
-        .save_snapshot(stream, every.bucket(version), Bytes::from(body))
+        .save_snapshot(stream, every.interval(version), Bytes::from(body))
         .await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! One actor per live entity: commands on one entity run one after the other, each decided on the
-//! state its predecessor left. The work is in [`entity`]; this is the actix shell around it, and
-//! [`registry`] is how callers get at it.
+//! state that the one before it left. The work is in [`entity`]; this is the actix shell around it,
+//! and [`registry`] is how callers get at it.
 
 pub mod entity;
 pub mod fold;
@@ -24,7 +24,6 @@ use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::Version;
 use crate::metrics;
 
-/// See the module.
 pub struct AggregateActor<A: Aggregate> {
     make: Arc<dyn Fn() -> Entity<A> + Send + Sync>,
     /// Taken out while a command runs; the command's future gives it back.
@@ -32,7 +31,7 @@ pub struct AggregateActor<A: Aggregate> {
 }
 
 impl<A: Aggregate> AggregateActor<A> {
-    /// An actor around the entity that `make` makes, at each start anew.
+    /// `make` builds the entity at each start, so that a restart begins without state.
     pub fn new(make: Arc<dyn Fn() -> Entity<A> + Send + Sync>) -> Self {
         let entity = Some(make());
         Self { make, entity }
@@ -49,13 +48,11 @@ impl<A: Aggregate + Unpin> Supervised for AggregateActor<A> {
     }
 }
 
-/// A command on its way to its entity.
 pub struct ExecuteMessage<A: Aggregate> {
-    /// What to do.
     pub execute: Execute<A>,
     /// When it was sent.
     pub sent: Instant,
-    /// Whether whoever sent it still may take it back.
+    /// Whether the sender may still withdraw it.
     pub claim: Claim,
 }
 
@@ -72,18 +69,13 @@ pub struct Read {
     pub catch_up: bool,
 }
 
-/// What an entity is.
 #[derive(Debug, Clone)]
 pub struct Seen<A> {
-    /// Its state.
     pub state: Arc<A>,
-    /// Its version.
     pub version: Version,
 }
 
-/// [`Read`] as a message to an actor of `A`.
 pub struct ReadMessage<A> {
-    /// What is asked.
     pub wanted: Read,
     /// The kind of entity.
     pub kind: std::marker::PhantomData<A>,
@@ -100,7 +92,7 @@ impl<A: Aggregate + Unpin> Handler<ExecuteMessage<A>> for AggregateActor<A> {
         let waited = message.sent.elapsed();
         metrics::mailbox_wait(waited);
         note_wait(waited);
-        // Taken back while it waited for its turn: nothing may be done.
+        // Withdrawn while it waited for its turn: nothing may be done.
         if !message.claim.begin() {
             let refused: Result<Executed<A>, _> = Err(CallError::DeadlineExceeded);
             let refused = actix::fut::ready(refused);

@@ -27,16 +27,15 @@ use crate::domain::ids::{StreamKey, StreamName};
 use crate::flaws::{Flaw, flawed};
 use crate::metrics;
 
-/// How many entities live, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct RegistrySettings {
-    /// Entities of one type in memory at most; about 1 kB each plus their state.
+    /// Entities of one type in memory at most; about 1 kB each, plus their state.
     pub max_live: usize,
-    /// Bytes of their states at most; those used longest ago make room.
+    /// Bytes of their states at most; the least recently used are released first.
     pub max_live_bytes: usize,
-    /// Commands on one entity at a time; more are told to come back (429).
+    /// Commands queued on one entity at a time; more are refused with 429.
     pub per_entity: u32,
-    /// An entity nobody has called for this long is let go.
+    /// An entity that nobody has called for this long is released.
     pub idle_after: Duration,
 }
 
@@ -56,24 +55,24 @@ struct Slot<A: Aggregate + Unpin> {
     actor: Addr<AggregateActor<A>>,
     node: Arc<Node>,
     leases: u32,
-    /// Leases that are for commands.
+    /// How many of the leases are for commands.
     commands: u32,
     last_used: Instant,
     generation: u64,
-    /// Bytes of the state, as the entity says.
+    /// Bytes of the state, kept up to date by the entity.
     weight: Arc<AtomicUsize>,
-    /// What of it is part of [`Slots::bytes`].
+    /// How much of it is included in [`Slots::bytes`].
     counted: usize,
 }
 
-/// The entities, and what they weigh together.
+/// The live entities and the bytes of their states.
 struct Slots<A: Aggregate + Unpin> {
     by_key: HashMap<StreamKey, Slot<A>>,
     bytes: usize,
 }
 
 impl<A: Aggregate + Unpin> Slots<A> {
-    /// Takes an entity out; its state goes when nobody holds it any more.
+    /// Removes an entity; its state is freed when the last lease is dropped.
     fn remove(&mut self, key: StreamKey, supervisor: &Supervisor) {
         if let Some(slot) = self.by_key.remove(&key) {
             self.bytes -= slot.counted;
@@ -104,14 +103,13 @@ impl<A: Aggregate + Unpin> Clone for Registry<A> {
     }
 }
 
-/// The right to call an entity; it stays while this is held.
 struct Lease<A: Aggregate + Unpin> {
     inner: Arc<Inner<A>>,
     key: StreamKey,
     generation: u64,
     actor: Addr<AggregateActor<A>>,
     purpose: Purpose,
-    // Held, not read: the actor owes an answer as long as this lives.
+    // Held for its `Drop`: the supervisor knows that the actor owes an answer while this lives.
     _call: CallInFlight,
 }
 
@@ -142,7 +140,7 @@ impl<A: Aggregate + Unpin> Drop for Lease<A> {
 }
 
 impl<A: Aggregate + Unpin> Registry<A> {
-    /// A registry without entities; `label` names the type in metrics.
+    /// An empty registry; `label` names the type in metrics.
     pub fn new(
         label: &'static str,
         settings: RegistrySettings,
@@ -164,7 +162,6 @@ impl<A: Aggregate + Unpin> Registry<A> {
         }
     }
 
-    /// Runs a command on an entity.
     pub async fn execute(
         &self,
         stream: &StreamName,
@@ -184,8 +181,8 @@ impl<A: Aggregate + Unpin> Registry<A> {
     ) -> Result<Executed<A>, CallError> {
         let deadline = execute.deadline;
         let command_id = execute.command_id;
-        // Once an actor has died with the command in hand, its append may be on its way: from then
-        // on only an answer that rests on the log says that it did not happen.
+        // When an actor dies while it handles the command, its append may still be under way. From
+        // then on only an answer that was read from the log may say that it did not happen.
         let mut may_have_happened = false;
         let settled = |error: CallError, may_have_happened: bool| match error {
             CallError::Refused(_) => error,
@@ -205,8 +202,8 @@ impl<A: Aggregate + Unpin> Registry<A> {
                 sent: Instant::now(),
                 claim: claim.clone(),
             };
-            // The entity keeps to the deadline itself and knows better what became of the command;
-            // this one is for an entity that is not run at all.
+            // The entity enforces the deadline itself and knows the outcome; this timeout is for an
+            // entity that does not get to run at all.
             let answer = tokio::time::timeout_at(deadline + GRACE, lease.actor.send(message)).await;
             match answer {
                 Ok(Ok(outcome)) => return outcome.map_err(|e| settled(e, may_have_happened)),
@@ -214,7 +211,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
                     may_have_happened = true;
                     self.let_go(stream.key(), lease.generation);
                 }
-                // It waited for its turn all the time.
+                // The command never started.
                 Err(_) if claim.withdraw() => {
                     return Err(settled(CallError::DeadlineExceeded, may_have_happened));
                 }
@@ -227,11 +224,10 @@ impl<A: Aggregate + Unpin> Registry<A> {
         })
     }
 
-    /// The state of an entity.
     pub async fn read(&self, stream: &StreamName, wanted: Read) -> Result<Seen<A>, CallError> {
         if wanted.catch_up {
-            // Here and not in the entity: everyone who waits shares one look at the log, and no
-            // command waits behind it.
+            // Done here rather than in the entity: all waiting readers share one read of the log,
+            // and no command waits behind it.
             let catch_up = self.inner.deps.writer.catch_up(stream);
             tokio::time::timeout_at(wanted.deadline, catch_up)
                 .await
@@ -303,8 +299,8 @@ impl<A: Aggregate + Unpin> Registry<A> {
         let on_gone: OnGone = {
             let registry = Arc::downgrade(inner);
             let io = inner.deps.io.clone();
-            // Elsewhere and later: it is also told at once, under the lock of the slots, when the
-            // thread on which the actor was to start has ended.
+            // In a task of its own: this is also called synchronously, with the lock on the slots
+            // held, when the thread for the actor has ended.
             Arc::new(move |_, _| {
                 let registry = registry.clone();
                 io.spawn(async move {
@@ -338,7 +334,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
         }
     }
 
-    /// Forgets an actor that is gone, unless another has taken its place.
+    /// Removes an actor that has stopped, unless another one has taken its slot.
     fn let_go(&self, key: StreamKey, generation: u64) {
         let mut slots = self.inner.slots.lock();
         let same = slots.by_key.get(&key);
@@ -347,7 +343,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
         }
     }
 
-    /// Lets go of every entity that nobody has called lately. Called at a coarse interval.
+    /// Releases every entity that has been idle for too long. Called at a coarse interval.
     pub fn sweep(&self) {
         let inner = &self.inner;
         let now = Instant::now();
@@ -361,7 +357,7 @@ impl<A: Aggregate + Unpin> Registry<A> {
             }
             keep
         });
-        // What was in use when it got too heavy may be idle by now.
+        // Entities that were in use when the limit was exceeded may be idle by now.
         if *bytes > inner.settings.max_live_bytes {
             inner.make_light(&mut slots);
         }
@@ -379,11 +375,11 @@ impl<A: Aggregate + Unpin> Registry<A> {
     }
 }
 
-/// How long beyond its deadline a call waits for an entity to say what became of it.
+/// How long after its deadline a call still waits for the entity to report the outcome.
 const GRACE: Duration = Duration::from_millis(500);
 
 impl<A: Aggregate + Unpin> Inner<A> {
-    /// Lets go of the entities used longest ago, a sixteenth of them at a time, so that a full
+    /// Releases the least recently used entities, a sixteenth of them at a time, so that a full
     /// registry is not searched at every activation. False when all are in use.
     fn make_room(&self, slots: &mut Slots<A>) -> bool {
         let mut idle = idle(slots);
@@ -398,9 +394,9 @@ impl<A: Aggregate + Unpin> Inner<A> {
         true
     }
 
-    /// Lets go of the entities used longest ago until a sixteenth of the bytes is free, for the same
-    /// reason. Those in use stay, whatever they weigh: what they may weigh is bounded by the
-    /// commands at work.
+    /// Releases the least recently used entities until a sixteenth of the bytes is free, for the
+    /// same reason. Those in use stay whatever their size, which the number of commands in flight
+    /// bounds.
     fn make_light(&self, slots: &mut Slots<A>) {
         let enough = self.settings.max_live_bytes - self.settings.max_live_bytes / 16;
         let mut idle = idle(slots);
@@ -414,7 +410,7 @@ impl<A: Aggregate + Unpin> Inner<A> {
     }
 }
 
-/// Entities that nobody calls, with when they were last used.
+/// Entities without a lease, with when they were last used.
 fn idle<A: Aggregate + Unpin>(slots: &Slots<A>) -> Vec<(Instant, StreamKey)> {
     let idle = slots.by_key.iter().filter(|(_, slot)| slot.leases == 0);
     idle.map(|(key, slot)| (slot.last_used, *key)).collect()

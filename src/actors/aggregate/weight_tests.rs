@@ -1,6 +1,6 @@
-//! Law 13 in bytes: hostile sizes against a store with small limits. Whatever is asked, the answer
-//! is a refusal that names field, limit and size or the thing itself, neighbours are served, and
-//! nothing of it is taken for a store that fails.
+//! Law 13 in bytes: hostile sizes against a store with small limits. Every request
+//! succeeds or is refused with field, limit and size, other entities are served meanwhile, and no
+//! refusal counts as a failure of the store.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -206,7 +206,7 @@ impl World {
         self.instances.read(&stream, wanted).await.expect("a state")
     }
 
-    /// Everybody else is served, and nothing is taken for a store that fails.
+    /// Other entities are served, and the store does not count as failing.
     async fn goes_on(&self) {
         let begun = Instant::now();
         let version = self.append(&[10]).await.expect("a neighbour is served");

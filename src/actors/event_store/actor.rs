@@ -1,4 +1,4 @@
-//! The writer of one partition: forms a batch, puts it where the partition is led, settles it, one
+//! The writer of one partition: forms a batch, puts it into the store that leads, settles it, one
 //! after the other. What arrives while a put is in flight forms the next batch, so the busier the
 //! partition the fewer puts an event costs.
 //!
@@ -8,8 +8,8 @@
 //!                        └──nobody leads, or another store than was believed──▶ held a moment
 //! ```
 //!
-//! While the lead moves, appends wait in the queue: they were decided on versions, and those hold
-//! under any leader.
+//! While the lead moves, appends wait in the queue. They stay valid: they name the version they
+//! were decided on, whichever store leads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::waiting::{Waiting, answer_all, too_late};
 use super::{Answer, AppendError, AppendRequest, EventStoreSettings, Partition};
 use crate::actors::arbiters::ArbiterSlot;
 use crate::actors::claim::Claim;
-use crate::actors::mirrors::Mirrors;
+use crate::actors::mirror_progress::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::actors::supervision::policy::ActorKind;
 use crate::actors::supervision::supervisor::Supervisor;
@@ -43,44 +43,34 @@ use crate::store::log::log_reader::LogReader;
 use crate::store::ports::migration_table::MigrationTable;
 use crate::store::ports::transport::TopicNames;
 
-/// How long appends are held before it is looked again who leads, unless news comes first.
+/// How long appends are held before the leader is looked up again, unless news comes first.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// What a writer needs.
 pub struct WriterDeps {
-    /// The log.
     pub log: Arc<LogReader>,
-    /// The partition, shared with readers.
     pub shared: Arc<Partition>,
-    /// Where the new head is announced.
     pub heads: Arc<LogHeads>,
-    /// Where each partition stands.
     pub stages: watch::Receiver<PartitionStates>,
-    /// Woken when what `stages` says turns out to be old.
+    /// Woken when `stages` turns out to be out of date.
     pub stale: Arc<Notify>,
-    /// How far the copies are.
+    /// How far the copies in the other store are.
     pub mirrors: Arc<Mirrors>,
-    /// PostgreSQL's rows, where it can lead.
     pub table: Option<Arc<dyn MigrationTable>>,
-    /// The topics' names, for commits that bring their rows of the outbox along.
+    /// The topics' names, for commits that carry their outbox rows.
     pub topics: TopicNames,
-    /// How it works.
     pub settings: EventStoreSettings,
-    /// Stamps the objects.
     pub clock: Arc<dyn Clock>,
-    /// Where it is told that the partition takes no writes.
+    /// Where it reports that the partition takes no writes.
     pub halts: Halts,
 }
 
 impl WriterDeps {
-    /// Where the partition stands, as far as is known.
     pub fn state(&self) -> Option<PartitionState> {
         let stages = self.stages.borrow();
         stages.get(usize::from(self.shared.id.0)).copied().flatten()
     }
 }
 
-/// Starts the writer of a partition.
 pub fn start(supervisor: &Supervisor, deps: WriterDeps) -> Handle<EventStoreActor> {
     let path = format!("event_store/{}", deps.shared.id);
     let deps = Arc::new(deps);
@@ -89,15 +79,13 @@ pub fn start(supervisor: &Supervisor, deps: WriterDeps) -> Handle<EventStoreActo
     })
 }
 
-/// An append on its way to the writer.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct AppendMessage {
-    /// What to append.
     pub request: AppendRequest,
-    /// Who waits for the verdict.
+    /// Where the caller waits for the outcome.
     pub reply: oneshot::Sender<Result<Answer, AppendError>>,
-    /// Whether he still may take it back.
+    /// Whether the caller may still withdraw it.
     pub claim: Claim,
 }
 
@@ -106,12 +94,11 @@ pub struct AppendMessage {
 #[rtype(result = "Result<(), StoreError>")]
 pub struct CatchUp;
 
-/// Stores a checkpoint of the index.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct SaveCheckpoint;
 
-/// Where the partition stands may have changed.
+/// The stage of the partition may have changed.
 struct StageNews;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,31 +109,31 @@ pub(super) enum Phase {
     Tailing,
 }
 
-/// See the module.
 pub struct EventStoreActor {
     pub(super) deps: Arc<WriterDeps>,
     pub(super) phase: Phase,
     pub(super) queue: VecDeque<Append<Waiting>>,
-    /// Whoever wants to know that the log was read to its end since he asked.
+    /// Callers of [`CatchUp`] that wait for the log to be read to its end.
     pub(super) catching_up: Vec<oneshot::Sender<Result<(), StoreError>>>,
-    /// Those of them who had asked before the put or tail that is under way began: only they may be
-    /// told by its end.
+    /// Those that called before the put or tail under way began: only they may be answered when it
+    /// ends.
     pub(super) in_round: Vec<oneshot::Sender<Result<(), StoreError>>>,
-    /// The log is known to go on: read it to its end before anything is put.
+    /// The log is known to go on: it is read to its end before anything is put.
     pub(super) behind: bool,
-    /// Runs while nothing can be put, because nobody leads or another than was believed.
+    /// Timer that runs while nothing can be put, because no store leads or another one than was
+    /// believed.
     held: Option<SpawnHandle>,
     writer: WriterId,
     batches: u64,
-    /// Runs while a batch waits for company.
+    /// Timer that runs while a batch waits for more commands.
     lingering: Option<SpawnHandle>,
-    /// Batches that the store refused for what they were since it took one.
+    /// Batches that the store refused for their content since it last accepted one.
     pub(super) refused_in_a_row: u32,
-    /// Commands in the last batch: whoever got an answer may soon be back, so a smaller one waits
-    /// a moment for them.
+    /// Commands in the last batch. Their callers may soon send the next ones, so a smaller batch
+    /// waits a moment for them.
     last_batch: usize,
     pub(super) checkpointing: bool,
-    /// Commits without a checkpoint that make the next one due.
+    /// Commits since the last checkpoint at which the next one is due.
     pub(super) checkpoint_at: usize,
 }
 
@@ -184,12 +171,12 @@ impl EventStoreActor {
         }
     }
 
-    /// Begins whatever is due. Called after every change.
+    /// Starts whatever is due. To be called after every change of state.
     fn proceed(&mut self, ctx: &mut Context<Self>) {
         if self.phase != Phase::Idle || self.held.is_some() {
             return;
         }
-        // Whoever the last round could not tell waits for the next one.
+        // Callers that the last round could not answer wait for the next one.
         self.catching_up.append(&mut self.in_round);
         if self.behind || (!self.catching_up.is_empty() && self.queue.is_empty()) {
             self.tail(ctx);
@@ -211,15 +198,15 @@ impl EventStoreActor {
         }
     }
 
-    /// Nothing can be put now: looks again after a moment, or when there is news.
+    /// Nothing can be put now: tries again after [`HOLD`], or when there is news.
     pub(super) fn hold(&mut self, ctx: &mut Context<Self>) {
         self.deps.stale.notify_one();
         if self.held.is_none() {
-            self.held = Some(ctx.run_later(HOLD, Self::look_again));
+            self.held = Some(ctx.run_later(HOLD, Self::end_hold));
         }
     }
 
-    fn look_again(&mut self, ctx: &mut Context<Self>) {
+    fn end_hold(&mut self, ctx: &mut Context<Self>) {
         self.held = None;
         self.behind = true;
         self.drop_expired();
@@ -244,7 +231,7 @@ impl EventStoreActor {
             events: self.deps.settings.batch_events,
             bytes: self.deps.settings.batch_bytes,
         };
-        // What is in a batch cannot be taken back any more; what was taken back is in none.
+        // What is in a batch cannot be withdrawn any more; what was withdrawn is dropped here.
         self.queue.retain(|append| append.reply.claim.begin());
         let formed = match &*self.deps.shared.log.read() {
             Some(log) => log
@@ -301,7 +288,8 @@ impl EventStoreActor {
         }));
     }
 
-    /// Appends that were refused leave the queue shorter: look again, from a clean stack.
+    /// Refused appends have shortened the queue: proceeds in a new message, so that the stack does
+    /// not grow.
     pub(super) fn proceed_later(&mut self, ctx: &mut Context<Self>) {
         let waiting = !self.catching_up.is_empty() || !self.in_round.is_empty();
         if !self.queue.is_empty() || waiting || self.behind {
@@ -325,12 +313,12 @@ impl EventStoreActor {
         }
     }
 
-    /// Whether a writer is another process's, or a former incarnation of this one.
+    /// Whether an object was written by another process or a previous incarnation of this actor.
     pub(super) fn is_others(&self, object: &CommitObject) -> bool {
         object.header.kind == CommitKind::Events && object.header.writer != self.writer
     }
 
-    /// Whoever has stopped waiting is told, determinately, that nothing was written.
+    /// Answers the appends whose deadline has passed, determinately: nothing was written.
     fn drop_expired(&mut self) {
         let now = Instant::now();
         if self.queue.iter().all(|append| append.reply.deadline > now) {
@@ -373,7 +361,7 @@ impl Actor for EventStoreActor {
         ctx.add_stream(news);
         let sound = matches!(&*self.deps.shared.log.read(), Some(log) if !log.is_torn());
         if sound {
-            // What the former incarnation had in flight is met at the next offset.
+            // What the previous incarnation had in flight is found at the next offset.
             self.phase = Phase::Idle;
             return;
         }
@@ -398,7 +386,7 @@ impl Actor for EventStoreActor {
 
 impl Supervised for EventStoreActor {
     fn restarting(&mut self, _: &mut Self::Context) {
-        // Dropping the queue tells everyone in it that the outcome is unknown; they ask again.
+        // Dropping the queue tells every caller in it that the outcome is unknown; they retry.
         *self = Self::new(self.deps.clone());
     }
 }
@@ -407,11 +395,12 @@ impl StreamHandler<StageNews> for EventStoreActor {
     fn handle(&mut self, _: StageNews, ctx: &mut Self::Context) {
         if let Some(held) = self.held.take() {
             ctx.cancel_future(held);
-            self.look_again(ctx);
+            self.end_hold(ctx);
         }
     }
 
-    /// The sender lives as long as the MigrationModeActor does; the partition goes on as it is.
+    /// The sender lives as long as the MigrationModeActor; without news the partition goes on as it
+    /// is.
     fn finished(&mut self, _: &mut Self::Context) {}
 }
 
@@ -445,7 +434,7 @@ impl Handler<CatchUp> for EventStoreActor {
 
     fn handle(&mut self, _: CatchUp, ctx: &mut Self::Context) -> Self::Result {
         let (reply, outcome) = oneshot::channel();
-        // Callers that gave up meanwhile must not pile up while the store does not answer.
+        // Callers that gave up must not pile up while the store does not answer.
         self.catching_up.retain(|waiting| !waiting.is_closed());
         self.catching_up.push(reply);
         self.proceed(ctx);

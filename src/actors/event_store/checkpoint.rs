@@ -18,7 +18,7 @@ impl EventStoreActor {
         }
     }
 
-    /// Stores the index's unsaved part as a segment.
+    /// Stores the part of the index that is not saved yet, as a segment.
     pub(super) fn checkpoint(&mut self) -> ResponseActFuture<Self, ()> {
         let segment = match &*self.deps.shared.log.read() {
             Some(log) => segment_of(log),
@@ -40,7 +40,7 @@ impl EventStoreActor {
                     actor.checkpoint_at = every;
                     metrics::index_size(log);
                 }
-                // The index is derived: the start after this one is slower, nothing else.
+                // The index is derived: without the checkpoint only the next start is slower.
                 (Err(error), Some(log)) => {
                     tracing::warn!(partition = %log.id(), %error, "no checkpoint of the index");
                     actor.checkpoint_at = log.unsaved() + every;

@@ -3,9 +3,10 @@
 //! The writer ([`actor`]) forms commit objects and puts them one after the other, into the store
 //! that leads; the partition's index is shared for reading, so reads never queue behind writes.
 //!
-//! * [`opening`]: from nothing to the end of the log; [`tail`]: on from there
-//! * [`reading`]: what the index and the log tell; [`states`]: where the migration stands
-//! * [`put`]: who owns an offset; [`settle`]: what follows; [`waiting`]: who is told what; [`checkpoint`]: what makes the next start quick
+//! * [`opening`]: reads a partition to the end of the log; [`tail`]: reads on from there
+//! * [`reading`]: reads of events through the index; [`states`]: the stage of each partition
+//! * [`put`]: finds out who owns an offset; [`settle`]: handles the outcome; [`waiting`]: answers
+//!   callers; [`checkpoint`]: saves the index for the next start
 
 pub mod actor;
 mod checkpoint;
@@ -46,27 +47,26 @@ use crate::store::halts::{Halt, WRITES, reason_of};
 use crate::store::log::log_heads::LogHeads;
 use crate::store::log::log_reader::LogReader;
 
-/// How the writers work.
 #[derive(Debug, Clone, Copy)]
 pub struct EventStoreSettings {
     /// Events in one commit object at most.
     pub batch_events: usize,
-    /// Bytes of events in one commit object at most, and of one append.
+    /// Bytes of events in one commit object, and in one append, at most.
     pub batch_bytes: usize,
     /// Bytes of one instance, class, database or plain event at most.
     pub max_event_bytes: usize,
-    /// How long a batch waits for company at most. It waits only while fewer commands are queued
-    /// than the batch before it carried, so a lone writer never waits.
+    /// How long a batch waits for more commands at most. It waits only while fewer are queued than
+    /// the batch before carried, so a lone writer never waits.
     pub linger: Duration,
-    /// How long a put is tried before whoever waits is told that its outcome is unknown.
+    /// How long a put is tried before its callers are told that the outcome is unknown.
     pub append_deadline: Duration,
-    /// How often an idle writer looks whether another process has written.
+    /// How often an idle writer checks whether another process has written.
     pub tail_interval: Duration,
     /// Commits between two checkpoints of the index.
     pub checkpoint_commits: usize,
-    /// How long an answer waits for the copy in the store that does not lead.
+    /// How long an answer waits for the copy in the other store.
     pub mirror_patience: Duration,
-    /// How many idempotency keys a partition remembers, and for how long.
+    /// How many idempotency keys a partition keeps, and for how long.
     pub keys: KeyBounds,
     /// Bytes of events that all who read hold at once, light reads aside.
     pub read_bytes: usize,
@@ -91,44 +91,39 @@ impl Default for EventStoreSettings {
     }
 }
 
-/// How much longer than the deadline a writer is waited for.
+/// How long after its deadline an append still waits for the writer's answer.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// How long a put that was given up says something about the next one.
+/// How long a put that was given up counts as a sign that puts fail.
 const FAILURE_COUNTS_FOR: Duration = Duration::from_secs(30);
 
-/// How long another process is expected to write again after it wrote.
+/// How long after another process wrote it is expected to write again.
 const OTHERS_COUNT_FOR: Duration = Duration::from_secs(3600);
 
-/// One command's events for the log.
 #[derive(Debug, Clone)]
 pub struct AppendRequest {
-    /// The stream.
     pub stream: StreamName,
-    /// The version the events were decided on.
+    /// The version that the events were decided on.
     pub expected: Version,
-    /// The command.
     pub command: CommandId,
-    /// Hash of the request, when it came with an idempotency key.
+    /// Hash of the request, if it had an idempotency key.
     pub request_hash: Option<u64>,
     /// The events, encoded as versions `expected`+1, ….
     pub events: EncodedEvents,
-    /// When the caller stops waiting.
     pub deadline: Instant,
 }
 
-/// What became of an append.
+/// The outcome of an append.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer {
-    /// The verdict.
     pub verdict: AppendOutcome,
-    /// The stage it was given in.
+    /// The stage in which it was decided.
     pub stage: Stage,
-    /// Whether the store that does not lead has it too.
+    /// Whether the other store has it too.
     pub mirrored: bool,
 }
 
-/// Why an append has no verdict.
+/// Why an append has no outcome.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
     /// It was not written.
@@ -140,44 +135,39 @@ pub enum AppendError {
     /// It was not written, and never will be: no commit may be so large.
     #[error("not written: its events have {size} bytes, a commit may have {limit}")]
     TooLarge {
-        /// Bytes of its events.
+        /// Bytes of the append's events.
         size: usize,
-        /// What they may be.
         limit: usize,
     },
 }
 
-/// One partition, shared between its writer and everyone who reads.
+/// A partition, shared between its writer and all readers.
 pub struct Partition {
-    /// Its number.
     pub id: PartitionId,
-    /// What is known of it; `None` until it was opened.
+    /// The index; `None` until the partition was opened.
     pub log: RwLock<Option<PartitionLog>>,
-    /// The last control record read; the outer `None` until the bucket was read.
+    /// The last control record read; the outer `None` until the bucket was read, the inner one if
+    /// the log has none.
     pub known_leadership: Mutex<Option<Option<Leadership>>>,
-    /// The put that was given up last, unless one has succeeded since.
+    /// The last put that was given up; cleared by the next one that succeeds.
     pub gave_up: Mutex<Option<GaveUp>>,
-    /// When events that another process had written were read last.
+    /// When events of another process were last read.
     pub others_wrote: Mutex<Option<Instant>>,
 }
 
-/// A put that was given up.
 #[derive(Debug, Clone, Copy)]
 pub struct GaveUp {
-    /// When.
     pub at: Instant,
-    /// When the first one was given up since one succeeded.
+    /// When puts began to be given up, without one that succeeded since.
     pub since: Timestamp,
-    /// Why.
     pub kind: StoreErrorKind,
 }
 
-/// Why puts fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WritesFail {
-    /// The store has no room left, and says so.
+    /// The store reports that it has no space left.
     NoRoom,
-    /// Anything else.
+    /// Any other reason.
     Otherwise,
 }
 
@@ -194,16 +184,15 @@ impl Partition {
     }
 }
 
-/// How large a partition is.
+/// How much space a partition takes.
 #[derive(Debug, Clone, Copy)]
 pub struct PartitionSize {
-    /// Which.
     pub partition: PartitionId,
     /// Bytes of its commit objects.
     pub stored_bytes: u64,
     /// Bytes of memory of its index.
     pub index_bytes: u64,
-    /// Bytes of the idempotency keys remembered, part of the index.
+    /// Bytes of the idempotency keys kept, part of the index.
     pub key_bytes: u64,
 }
 
@@ -212,7 +201,7 @@ struct Slot {
     writer: Handle<EventStoreActor>,
 }
 
-/// Handle of the partition writers, and of what they know.
+/// Handle of the partition writers and of the state they share.
 #[derive(Clone)]
 pub struct LogWriter {
     slots: Arc<Vec<Slot>>,
@@ -224,7 +213,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// The store whose writers are `writers`, in order of their partitions.
+    /// `writers` are in the order of their partitions.
     pub fn new(
         log: Arc<LogReader>,
         heads: Arc<LogHeads>,
@@ -251,18 +240,16 @@ impl LogWriter {
         &self.read_room
     }
 
-    /// The log below.
     pub fn log(&self) -> &Arc<LogReader> {
         &self.log
     }
 
-    /// How far each partition reaches.
     pub fn heads(&self) -> &Arc<LogHeads> {
         &self.heads
     }
 
     fn slot(&self, partition: PartitionId) -> &Slot {
-        // Partitions of streams are taken modulo the number of slots.
+        // Stream partitions are taken modulo the number of slots.
         &self.slots[usize::from(partition.0)]
     }
 
@@ -270,10 +257,10 @@ impl LogWriter {
         self.slot(self.log.partition_of(stream))
     }
 
-    /// Appends one command's events; waits for the verdict, at most until the request's deadline.
+    /// Appends one command's events and waits for the outcome until the request's deadline.
     ///
-    /// What no commit may carry is refused here: in the queue it would hold up its neighbours, and
-    /// the put that fails because of it would be taken for a store that does.
+    /// An append that is too large for any commit is refused here. In the queue it would hold up
+    /// its neighbours, and the failed put would be taken for a failing store.
     pub async fn append(&self, request: AppendRequest) -> Result<Answer, AppendError> {
         let (size, limit) = (request.events.bytes.len(), self.append_bytes);
         if size > limit {
@@ -295,7 +282,7 @@ impl LogWriter {
         }
         let mut answer = tokio::time::timeout_at(deadline, &mut verdict).await;
         if answer.is_err() && !claim.withdraw() {
-            // It is in a batch that is on its way.
+            // It is in a batch that is being put.
             answer = tokio::time::timeout_at(deadline + MARGIN, &mut verdict).await;
             if answer.is_err() && !claim.withdraw() {
                 return Err(AppendError::Unknown("no answer in time".into()));
@@ -314,10 +301,11 @@ impl LogWriter {
         self.slots.iter().all(|s| s.shared.log.read().is_some())
     }
 
-    /// Waits until the stream's partition was opened. The caller bounds the wait.
+    /// Waits until the stream's partition is open. The caller bounds the wait.
     pub async fn opened(&self, stream: &StreamName) {
         let shared = &self.slot_of(stream).shared;
-        // Whoever opens a partition nudges; watched from before the look.
+        // The opening of a partition notifies `heads`; subscribed before the check, so that none is
+        // missed.
         let mut news = self.heads.subscribe();
         while shared.log.read().is_none() {
             if news.changed().await.is_err() {
@@ -326,8 +314,9 @@ impl LogWriter {
         }
     }
 
-    /// Why puts of some partition fail, if they do, though reads may go on all the while. Forgotten
-    /// after a while without a try, or nobody would send the writes that could show otherwise.
+    /// Why puts of some partition fail, if they do; reads may work meanwhile. Forgotten after a
+    /// while without an attempt, since callers that trust it would send no write that could show
+    /// otherwise.
     pub fn writes_fail(&self) -> Option<WritesFail> {
         let mut why = None;
         for (_, gave_up) in self.given_up() {
@@ -368,7 +357,7 @@ impl LogWriter {
             .collect()
     }
 
-    /// The last control record heard of in a partition; the outer `None` while nothing was read.
+    /// The last control record seen in a partition; the outer `None` while nothing was read.
     pub fn known_leadership(&self, partition: PartitionId) -> Option<Option<Leadership>> {
         let shared = &self.slot(partition).shared;
         match &*shared.log.read() {
@@ -383,7 +372,7 @@ impl LogWriter {
         self.catch_up_partition(self.log.partition_of(stream)).await
     }
 
-    /// The same for a whole partition.
+    /// [`Self::catch_up`] for a whole partition.
     pub async fn catch_up_partition(&self, partition: PartitionId) -> Result<(), StoreError> {
         if flawed(Flaw::AnswerStale) {
             return Ok(());
@@ -394,13 +383,13 @@ impl LogWriter {
         }
     }
 
-    /// The same for every partition at once.
+    /// [`Self::catch_up`] for every partition, concurrently.
     pub async fn catch_up_all(&self) -> Result<(), StoreError> {
         let all = self.log.partition_ids().map(|p| self.catch_up_partition(p));
         futures_util::future::try_join_all(all).await.map(|_| ())
     }
 
-    /// Whether another process has written lately, so that this one may not know of everything.
+    /// Whether another process has written lately, so that this one may not know all events.
     pub fn others_write(&self) -> bool {
         self.slots.iter().any(|slot| {
             let at = *slot.shared.others_wrote.lock();
@@ -408,7 +397,7 @@ impl LogWriter {
         })
     }
 
-    /// Bytes of commit objects and of index, by partition, as far as this process has read.
+    /// Size of log and index of each partition, as far as this process has read.
     pub fn sizes(&self) -> Vec<PartitionSize> {
         let size = |slot: &Slot| {
             let log = slot.shared.log.read();
@@ -426,7 +415,7 @@ impl LogWriter {
     /// Stores a checkpoint of every partition's index; at shutdown.
     pub async fn save_checkpoints(&self) {
         for slot in self.slots.iter() {
-            // A writer that is gone has nothing to save; the next start reads the log instead.
+            // A writer that has stopped has nothing to save; the next start reads the log instead.
             if slot.writer.call(SaveCheckpoint).await.is_err() {
                 tracing::warn!(partition = %slot.shared.id, "no checkpoint: the writer is gone");
             }

@@ -1,5 +1,5 @@
-//! Opening a partition: what the bucket holds of it first, then, once it is known who leads, the
-//! rest from there.
+//! Opens a partition: reads what the bucket holds of it, then, once the leader is known, the rest
+//! from there.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::migration::partition_state::PartitionState;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::WRITES;
 
-/// Pause between two tries to open a partition while the store does not answer.
+/// Pause between two attempts to open a partition while the store does not answer.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 
-/// Pause between two looks for a log's first object.
+/// Pause between two checks for a log's first object.
 const BEGINNING_PAUSE: Duration = Duration::from_millis(10);
 
-/// Opens the partition, however long the stores take to answer.
+/// Opens the partition, retrying for as long as the stores do not answer.
 pub async fn open(deps: Arc<WriterDeps>) -> PartitionLog {
     loop {
         match try_open(&deps).await {
@@ -38,12 +38,12 @@ pub async fn open(deps: Arc<WriterDeps>) -> PartitionLog {
 async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
     let mut log = match deps.log.open(deps.shared.id, deps.clock.now()).await {
         Ok(log) => {
-            // Whoever finds out who leads begins with this.
+            // The registry finds out who leads from this.
             *deps.shared.known_leadership.lock() = Some(log.leadership());
             deps.heads.nudge();
             log
         }
-        // With PostgreSQL leading, the bucket is a copy: everything is to be had there too.
+        // With PostgreSQL leading the bucket is only a copy: PostgreSQL has everything too.
         Err(e) if e.is_transient() && led_by_postgres(deps) => {
             tracing::warn!(partition = %deps.shared.id, error = %e,
                 "the bucket cannot be read: reading the whole partition from PostgreSQL");
@@ -57,7 +57,7 @@ async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
     let lead = state.stage.leadership.lead;
     loop {
         deps.log.catch_up(&mut log, lead).await?;
-        // Whoever gave it its beginning may have said so before it was there.
+        // The log's beginning may have been announced before its object was there.
         if lead == Lead::Postgres || log.leadership().is_some() {
             return Ok(log);
         }
@@ -70,7 +70,7 @@ fn led_by_postgres(deps: &WriterDeps) -> bool {
     state.is_some_and(|s| s.stage.leadership.lead == Lead::Postgres)
 }
 
-/// Where the partition stands, waiting until that is known.
+/// The state of the partition, waiting until it is known.
 async fn leader(deps: &WriterDeps) -> Result<PartitionState, StoreError> {
     let at = usize::from(deps.shared.id.0);
     let mut stages = deps.stages.clone();

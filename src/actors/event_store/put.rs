@@ -1,4 +1,4 @@
-//! Finding out who owns an offset: the I/O between forming a batch and settling it.
+//! Puts a batch and finds out who owns its offset: the I/O between forming a batch and settling it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,36 +22,34 @@ use crate::store::ports::transport::TopicNames;
 /// First pause before the same put is tried again.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 
-/// Longest pause: a store that comes back is noticed within this time.
+/// Longest pause: a recovered store is noticed within this time.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// What became of an offset.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is taken.
+    /// An object is there.
     Owned(Owner),
-    /// The store does not lead, or not under this authority: nothing was written.
+    /// The store does not lead, or not with this authority: nothing was written.
     Fenced,
 }
 
 /// The deadline passed, or the store refused, before it was known who owns the offset.
 #[derive(Debug)]
 pub struct Unsettled {
-    /// Whether the object may be there.
+    /// Whether the object may have been written.
     pub may_be_there: bool,
-    /// The last error.
     pub error: StoreError,
 }
 
-/// How an object is put where it becomes true.
+/// Puts an object into the store that leads.
 pub struct Put<'a> {
-    /// The log.
     pub log: &'a LogReader,
-    /// Under whose authority; says which store.
+    /// The authority under which it is put; names the store.
     pub authority: Leadership,
-    /// The mode, for the rows of the outbox.
+    /// The mode, for the outbox rows.
     pub mode: Mode,
-    /// The topics' names, likewise.
+    /// The topics' names, for the outbox rows.
     pub topics: &'a TopicNames,
 }
 
@@ -81,7 +79,7 @@ impl Put<'_> {
                     return Ok(Outcome::Owned(owner));
                 }
                 Ok(Some(fenced)) => return Ok(fenced),
-                // Taken, yet not there: another answer will follow.
+                // Reported as taken, yet not found: another attempt will tell.
                 Ok(None) => StoreError::determinate(
                     StoreErrorKind::Conflict,
                     "log",
@@ -90,8 +88,8 @@ impl Put<'_> {
                 ),
                 Err(e) => e,
             };
-            // Room is not made within the deadline: who is certain that nothing was written says so
-            // at once.
+            // Space is not freed within the deadline: where it is certain that nothing was written,
+            // the error is returned at once.
             let hopeless = error.kind == StoreErrorKind::Full && !may_be_there;
             let worth_another = error.is_transient()
                 || error.is_indeterminate()
@@ -124,10 +122,9 @@ impl Put<'_> {
         };
         match attempt {
             Attempt::Created => return Ok(Some(Outcome::Owned(Owner::Us))),
-            // Ours, for all that is known until it was read: something on the way may have repeated
-            // the request.
+            // Assumed to be ours until it was read: a proxy may have repeated the request.
             Attempt::Exists => *may_be_there = true,
-            // The fence waited for whatever was on its way: what is not there now never will be.
+            // The fence has waited for every write under way: what is not there now never will be.
             Attempt::Fenced if !*may_be_there => return Ok(Some(Outcome::Fenced)),
             Attempt::Fenced => {}
         }
@@ -156,15 +153,15 @@ impl Put<'_> {
                 Created::Exists => Attempt::Exists,
             });
         }
-        // In `legacy` no bucket holds the object that the rows could point to, and in `dual_write`
-        // it may come late.
+        // In `legacy` no bucket holds the object that a reference would point to, and in
+        // `dual_write` it may be copied late: the rows carry the events themselves.
         let rows = rows_of(object, self.topics, self.mode, true)?;
         let appended = self.table()?.append(object, &rows, self.authority.epoch);
         Ok(match appended.await? {
             Appended::Created => Attempt::Created,
             Appended::Exists => Attempt::Exists,
             Appended::Fenced(_) => Attempt::Fenced,
-            // Formed on a log that goes on elsewhere: read on, and form it again.
+            // Formed on a log that goes on elsewhere: it has to be formed again after reading on.
             Appended::Unchained => Attempt::Fenced,
         })
     }

@@ -1,4 +1,5 @@
-//! What the index of a partition and the log behind it tell: reads never queue behind the writers.
+//! Reads through a partition's index: they take its lock for a moment and never queue behind the
+//! writers.
 
 use super::read_room::ReadPlace;
 use super::{LogWriter, Slot, not_open};
@@ -27,7 +28,7 @@ impl LogWriter {
         outcome_in(self.slot_of(stream), id)
     }
 
-    /// What this process has read of a partition; `None` while it is not open.
+    /// Calls `f` with a partition's index; `None` while it is not open.
     pub fn with_log<T>(
         &self,
         partition: PartitionId,
@@ -53,14 +54,14 @@ impl LogWriter {
         self.log.read_events(stream, &locations).await
     }
 
-    /// Makes one read in so many again, in both stores, beside the request.
+    /// Repeats one read in so many on both stores, beside the request, to compare them.
     fn shadow(&self, stream: &StreamName, locations: &[Location]) {
         let partition = self.log.partition_of(stream);
         if !self.log.is_in_both(partition, locations) || !self.log.shadow().is_due() {
             return;
         }
         let (log, locations) = (self.log.clone(), locations.to_vec());
-        // On whatever runtime this request runs, arbiter or not; nobody waits for it.
+        // Spawned on the runtime of the request, which may be an arbiter; nobody waits for it.
         tokio::spawn(async move {
             if let Err(error) = log.compare(partition, &locations).await {
                 tracing::debug!(%error, "a shadow read could not be made");
@@ -68,8 +69,7 @@ impl LogWriter {
         });
     }
 
-    /// Bytes of a stream's last event, which is about what its state takes; 0 when there is none or
-    /// it is not known.
+    /// Bytes of a stream's last event, an estimate of the size of its state; 0 if unknown.
     pub fn last_event_bytes(&self, stream: &StreamName) -> usize {
         let log = self.slot_of(stream).shared.log.read();
         let Some(index) = log.as_ref().map(PartitionLog::index) else {

@@ -1,4 +1,5 @@
-//! What follows a put: verdicts, the index, whoever waits for the copy.
+//! Handles the outcome of a put: updates the index and answers the callers, after the copy where
+//! they wait for it.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::migration::stage::Mode;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::WRITES;
 
-/// So many batches refused one after the other, and none taken, are no accident of one of them.
+/// After so many refused batches in a row, and none accepted, the fault is taken to be the store's.
 const REFUSES_EVERYTHING: u32 = 8;
 
 impl EventStoreActor {
@@ -43,9 +44,9 @@ impl EventStoreActor {
         }
     }
 
-    /// A put that a store refused for what it asked says nothing of the next one: whoever asked for
-    /// it is told, and nobody else is held up. Only when it refuses whatever it is asked is it the
-    /// partition that takes no writes.
+    /// A put that the store refused for its content says nothing about the next one: only its
+    /// callers are told. Only after [`REFUSES_EVERYTHING`] refusals in a row does the partition
+    /// count as taking no writes.
     fn note_given_up(&mut self, error: &StoreError) {
         if error.kind == StoreErrorKind::Invalid {
             self.refused_in_a_row += 1;
@@ -109,8 +110,8 @@ impl EventStoreActor {
             self.behind = true;
         } else {
             metrics::committed(&in_log);
-            // Whose put succeeded knows all there is: nothing was at its offset, under a leader
-            // whose fence it passed.
+            // A put that succeeded under the leader's fence proves that nothing was at its offset:
+            // there is nothing more to read.
             self.caught_up(&Ok(()));
         }
         let is_control = in_log.header.kind == CommitKind::Control;
@@ -134,7 +135,7 @@ impl EventStoreActor {
         }
     }
 
-    /// The write is made; the answers wait a little for its copy, and the next batch does not.
+    /// The write is made. The answers wait for its copy for a moment; the next batch does not.
     fn answer_when_mirrored(
         &self,
         verdicts: Vec<(Waiting, AppendOutcome)>,

@@ -1,5 +1,5 @@
-//! Where the migration stands, as far as this process knows: which stage a stream's partition is in,
-//! and whether it takes writes.
+//! The migration as this process knows it: the stage of each partition, and whether it takes
+//! writes.
 
 use tokio::sync::watch;
 
@@ -10,13 +10,13 @@ use crate::migration::stage::Stage;
 use crate::store::error::{StoreError, StoreErrorKind};
 
 impl LogWriter {
-    /// Where a partition stands, if it is known.
+    /// The state of a partition, if it is known.
     pub fn state_of(&self, partition: PartitionId) -> Option<PartitionState> {
         let states = self.states.borrow();
         states.get(usize::from(partition.0)).copied().flatten()
     }
 
-    /// Changes of where the partitions stand.
+    /// Receives changes of the partitions' states.
     pub fn states(&self) -> watch::Receiver<PartitionStates> {
         self.states.clone()
     }

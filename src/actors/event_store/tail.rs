@@ -15,20 +15,20 @@ use crate::migration::fence::may_append_in_postgres;
 use crate::migration::partition_state::PartitionState;
 use crate::store::error::StoreError;
 
-/// Commits read in one round of catching up; bounds what a round holds in memory.
+/// Commits read in one round; bounds the memory of a round.
 pub const TAIL_ROUND: u64 = 256;
 
-/// What a round of reading found.
 pub struct Round {
     /// The next commits, in order.
     pub objects: Vec<Arc<CommitObject>>,
-    /// Whether they reach the end that every write acknowledged before lies behind. False also when
-    /// the place that was read leads no more: then the log goes on in the other one.
+    /// Whether they reach the end of the log, so that every write acknowledged before is among
+    /// them. Also false when the store that was read no longer leads: then the log goes on in the
+    /// other one.
     pub whole: bool,
 }
 
-/// Reads on from `from`. `must_be_whole`: somebody is to be told that nothing is missing, so it is
-/// asked whether the place that is read still leads. Of the bucket the log itself says so.
+/// Reads on from `from`. With `must_be_whole` a caller is to be told that nothing is missing, so it
+/// is also checked that the store that was read still leads. The bucket's log says so itself.
 pub async fn read_on(
     deps: &WriterDeps,
     from: Offset,
@@ -41,7 +41,7 @@ pub async fn read_on(
     if must_be_whole && lead == Lead::Postgres {
         leads = still_leads(deps, state).await?;
     }
-    // The first one decides whether there is anything at all: in most cases there is not.
+    // The first read decides whether there is anything; mostly there is not.
     let Some(first) = deps.log.commit(partition, from).await? else {
         let objects = Vec::new();
         return Ok(Round {
@@ -54,14 +54,14 @@ pub async fn read_on(
         let rest = place.span(partition, from + 1, from + TAIL_ROUND).await?;
         objects.extend(rest.into_iter().map(Arc::new));
     }
-    // A span may end early, so only a round that finds nothing is the end.
+    // A span may end early: only a round that finds nothing proves the end.
     Ok(Round {
         objects,
         whole: false,
     })
 }
 
-/// Whether PostgreSQL leads as this process believes: its row says so, whatever was heard.
+/// Whether PostgreSQL still leads, by its row rather than by what was published.
 async fn still_leads(deps: &WriterDeps, state: Option<PartitionState>) -> Result<bool, StoreError> {
     let (Some(table), Some(state)) = (&deps.table, state) else {
         return Ok(true);
@@ -72,7 +72,7 @@ async fn still_leads(deps: &WriterDeps, state: Option<PartitionState>) -> Result
 }
 
 impl EventStoreActor {
-    /// Begins to read what other processes have committed.
+    /// Starts to read what other processes have committed.
     pub(super) fn tail(&mut self, ctx: &mut Context<Self>) {
         let Some(from) = self
             .deps
@@ -106,7 +106,7 @@ impl EventStoreActor {
             }
             if let Some(log) = &*self.deps.shared.log.read() {
                 let lead = self.deps.log.routes().lead(self.id());
-                // The bucket's own end says who leads on from there.
+                // In the bucket the last control record says who leads from there on.
                 whole &= lead == Lead::Postgres
                     || log.leadership().is_some_and(|l| l.lead == Lead::S3)
                     || flawed(Flaw::IgnoreFence);
@@ -122,7 +122,7 @@ impl EventStoreActor {
             Ok((!round.objects.is_empty(), whole))
         });
         match outcome {
-            // There may be more: whoever waits goes on waiting, and the next round begins at once.
+            // There may be more: callers keep waiting and the next round begins at once.
             Ok((true, _)) => self.behind = true,
             Ok((false, true)) => {
                 self.behind = false;
@@ -130,7 +130,7 @@ impl EventStoreActor {
             }
             Ok((false, false)) => {
                 self.behind = false;
-                // Whoever waits goes on waiting for the place that leads now.
+                // Callers keep waiting, for the store that leads now.
                 if !self.in_round.is_empty() {
                     self.hold(ctx);
                 }
@@ -142,12 +142,12 @@ impl EventStoreActor {
         }
     }
 
-    /// Reads and checks an object beside the readers of the log, and keeps them out only while it is
-    /// taken in: a start or a long absence has thousands of them.
+    /// Decodes and checks an object outside the lock and holds it only to apply it: a start or a
+    /// long absence has thousands of objects.
     fn apply_one(&self, object: &CommitObject) -> Result<(), CorruptObject> {
         let shared = &self.deps.shared;
         let checked = match &*shared.log.read() {
-            // Two rounds may overlap where a put came in between.
+            // Two rounds may overlap if a put came in between.
             Some(log) if object.header.offset >= log.next_offset() => log.prepare(object)?,
             _ => return Ok(()),
         };
@@ -164,7 +164,7 @@ impl EventStoreActor {
 
     pub(super) fn caught_up(&mut self, outcome: &Result<(), StoreError>) {
         for waiting in self.in_round.drain(..) {
-            // See `Waiting::answer`.
+            // The receiver may have given up; see `Waiting::answer`.
             drop(waiting.send(outcome.clone()));
         }
     }

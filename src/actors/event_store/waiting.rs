@@ -1,4 +1,4 @@
-//! Whoever waits for a verdict, and what he is told.
+//! Callers that wait for the outcome of an append, and their answers.
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -10,25 +10,24 @@ use crate::metrics;
 use crate::migration::partition_state::PartitionState;
 use crate::store::error::{StoreError, StoreErrorKind};
 
-/// Whoever waits for a verdict.
+/// A caller that waits for the outcome of an append.
 #[derive(Debug)]
 pub struct Waiting {
-    /// Where he waits.
     pub reply: oneshot::Sender<Result<Answer, AppendError>>,
-    /// When he stops waiting.
+    /// When the caller stops waiting.
     pub deadline: Instant,
-    /// Whether he still may take it back.
+    /// Whether the caller may still withdraw the append.
     pub claim: Claim,
 }
 
 impl Waiting {
-    /// A caller that has gone away needs no answer, so whether the answer arrives is its affair.
+    /// Sends the answer. A caller that has gone away needs none, so a failed send is ignored.
     pub fn answer(self, answer: Result<Answer, AppendError>) {
         drop(self.reply.send(answer));
     }
 }
 
-/// Tells everyone his verdict, given in this stage; `mirrored`: the other store has it too.
+/// Answers every caller, all in the same stage; `mirrored`: the other store has the commit too.
 pub fn answer_all(verdicts: Vec<(Waiting, AppendOutcome)>, state: PartitionState, mirrored: bool) {
     for (waiting, verdict) in verdicts {
         if matches!(verdict, AppendOutcome::Conflict { .. }) {
@@ -42,7 +41,7 @@ pub fn answer_all(verdicts: Vec<(Waiting, AppendOutcome)>, state: PartitionState
     }
 }
 
-/// What is told to whoever has waited too long in the queue: nothing was written.
+/// The error for an append that waited in the queue beyond its deadline: nothing was written.
 pub fn too_late() -> StoreError {
     StoreError::determinate(
         StoreErrorKind::Timeout,

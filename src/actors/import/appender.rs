@@ -1,5 +1,5 @@
-//! The ordinary append path, as little of it as an import needs: whichever store leads, an import
-//! goes the way that every command goes.
+//! The part of the ordinary append path that an import needs: imported events are appended like
+//! those of any command, whichever store leads.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -12,18 +12,16 @@ use crate::domain::ids::{CommandId, EventId, StreamName, Version};
 use crate::log::partition::AppendOutcome;
 use crate::store::error::StoreError;
 
-/// Events of one stream for the log.
+/// Events of one stream to append.
 #[derive(Debug, Clone)]
 pub struct ImportAppend {
-    /// The stream.
     pub stream: StreamName,
-    /// The version they follow.
+    /// The version after which they follow.
     pub expected: Version,
-    /// The command that stands for them.
+    /// The id of the command they are appended as.
     pub command: CommandId,
-    /// The events.
     pub events: EncodedEvents,
-    /// When to stop waiting.
+    /// When the caller stops waiting.
     pub deadline: Instant,
 }
 
@@ -31,24 +29,23 @@ pub struct ImportAppend {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Origin {
-    /// The source's name.
     pub source: String,
-    /// Its number there, where that is another than with us.
+    /// Its version in the source, if that differs from ours.
     pub version: Option<i64>,
-    /// Its global position there.
+    /// Its global position in the source.
     pub position: Option<i64>,
 }
 
-/// Where imported events go.
+/// Appends imported events and looks them up.
 #[async_trait(?Send)]
 pub trait Appender: Send + Sync {
-    /// Appends where the stream's partition is led; the verdict is the writer's.
+    /// Appends to the stream's partition, in whichever store leads it.
     async fn append(&self, append: ImportAppend) -> Result<AppendOutcome, AppendError>;
 
-    /// The version of a stream, as this process knows it; `None` if it does not know.
+    /// The version of a stream as this process knows it; `None` if it does not.
     fn head(&self, stream: &StreamName) -> Option<Version>;
 
-    /// Ids of the events `from..=to` of a stream, all of which are in the log.
+    /// Ids of the events `from..=to` of a stream; all of them must be in the log.
     async fn event_ids(
         &self,
         stream: &StreamName,
@@ -56,7 +53,7 @@ pub trait Appender: Send + Sync {
         to: Version,
     ) -> Result<Vec<EventId>, StoreError>;
 
-    /// Where an event of a stream came from; `None` if it was not imported, or is not seen here yet.
+    /// The source of an event; `None` if it was not imported, or is not known to this process yet.
     async fn origin(
         &self,
         stream: &StreamName,
@@ -113,7 +110,7 @@ impl Appender for LogWriter {
             return Ok(None);
         };
         let event = Envelope::parse(&event.bytes).map_err(|e| unreadable(e.to_string()))?;
-        // What was written by somebody else has metadata of any form.
+        // Events that were not imported may have metadata of any form.
         let metadata = event.metadata.as_deref();
         Ok(metadata
             .and_then(|text| serde_json::from_str::<Metadata>(text).ok())

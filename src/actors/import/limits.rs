@@ -1,40 +1,40 @@
-//! How much an import does at a time, and how often.
+//! Limits and intervals of an import.
 
 use std::time::Duration;
 
-/// Rows of a page: enough that a round trip does not matter, few enough that it is not felt.
+/// Rows of a page: enough that a round trip does not matter, few enough to be read without a
+/// noticeable pause.
 pub const PAGE_ROWS: usize = 4_000;
 
-/// Pages in a second under a limit, so that it is kept to in small portions.
+/// Portions per second when a rate limit is set, so that the load stays even.
 pub const PORTIONS: u32 = 8;
 
-/// Appends under way: enough for full commit objects of several partitions.
+/// Appends in flight at most: enough for full commit objects of several partitions.
 pub const MAX_APPENDS: usize = 4_000;
 
-/// Rows parked in one statement.
 pub const PARK_ROWS: usize = 500;
 
-/// Beyond this many parked rows the description of the source is wrong, not the rows.
+/// Beyond this many parked rows the description of the source is wrong rather than the rows.
 pub const MAX_PARKED: u64 = 100_000;
 
-/// How often the checkpoint is kept. What comes after it is read again after a crash.
+/// How often the checkpoint is saved. Rows after it are read again after a crash.
 pub const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often progress is told.
 pub const REPORT_EVERY: Duration = Duration::from_millis(200);
 
-/// How long to wait before looking for new rows.
+/// Pause before new rows are looked for.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A look that has to read the whole table takes at most a sixth of the time.
+/// A poll that has to read the whole table takes at most a sixth of the time: it is followed by a
+/// pause of so many times its duration.
 pub const LOOK_PAUSE_FACTOR: u32 = 5;
 
-/// Longest pause between two looks.
+/// Longest pause between two polls.
 pub const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
-/// How long to wait before asking again whether writers have ended.
+/// Pause before it is asked again whether the source's writers have ended.
 pub const SETTLE_EVERY: Duration = Duration::from_millis(20);
 
-/// How long a run that was told to stop waits for what is under way. What is dropped then is
-/// found out by the next run.
+/// How long a stopped run waits for appends in flight. The next run finds out what became of the
+/// others.
 pub const STOP_WITHIN: Duration = Duration::from_secs(5);

@@ -1,16 +1,17 @@
-//! Imports of other people's events: each a loop that reads a source, appends to the log the
-//! ordinary way, and keeps a checkpoint. [`Importer`] starts and steers them. A loop has a thread of
-//! its own, so that converting rows at full speed holds up no arbiter.
+//! Imports from other event stores: each is a loop that reads a source, appends to the log like any
+//! command, and keeps a checkpoint. [`Importer`] starts and steers them. A loop has a thread of its
+//! own, so that converting rows at full speed holds up no arbiter.
 //!
-//! * [`appender`]: the ordinary way, as little of it as an import needs
-//! * [`run`]: one import, from its beginning; [`running`]: its loop and [`limits`]; [`settle`]: one append to its end
-//! * [`numbering`]: versions that the source does not give as they are with us
+//! * [`appender`]: the part of the append path that an import needs
+//! * [`run`]: starts one import; [`import_loop`]: its loop; [`limits`]: its limits
+//! * [`settle`]: one append, until it is in the log; [`numbering`]: versions that the source lacks or
+//!   numbers differently
 
 pub mod appender;
+mod import_loop;
 mod limits;
 mod numbering;
 pub mod run;
-mod running;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -29,52 +30,46 @@ use crate::import::spec::SourceSpec;
 use crate::store::error::StoreError;
 use crate::store::ports::import::{ForeignEvents, ImportJournal, ParkedEntry};
 
-/// A source that may be imported.
 #[derive(Clone)]
 pub struct Source {
-    /// What it looks like.
+    /// Its tables and columns.
     pub spec: SourceSpec,
-    /// Where it is read.
+    /// Where its events are read.
     pub events: Arc<dyn ForeignEvents>,
 }
 
-/// How an import is started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StartImport {
-    /// The source's name.
     pub source: String,
-    /// Most rows a second; no limit without.
+    /// Rows per second at most; `None`: no limit.
     pub rate: Option<u32>,
-    /// Go on when history is copied, until stopped.
+    /// Whether to go on with new rows after history is copied, until stopped.
     pub follow: bool,
-    /// Forget the checkpoint and the parked rows and read everything again; what is in the log is
-    /// recognised.
+    /// Whether to forget checkpoint and parked rows and read everything again. Events that are in
+    /// the log are recognised.
     pub restart: bool,
 }
 
-/// Why an order to an import was not carried out.
+/// Why a request to an import was refused.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ImportRefused {
-    /// There is no such source in the configuration.
+    /// The configuration has no such source.
     #[error("there is no source `{0}` in migration.sources")]
     UnknownSource(String),
-    /// It is under way already.
     #[error("the import of `{0}` is under way")]
     UnderWay(String),
-    /// It is not under way.
     #[error("the import of `{0}` is not under way")]
     NotUnderWay(String),
-    /// A limit of 0 would be a pause that nobody sees.
+    /// A limit of 0 would be a pause that no status shows.
     #[error("a rate is at least 1 row a second; to halt an import, pause it")]
     NoRate,
-    /// The machine has no thread for it.
+    /// No thread could be started for it.
     #[error("no thread for the import: {0}")]
     NoThread(String),
 }
 
-/// Runs an import to its end. Whatever happens, its status does not say that it goes on when it
-/// does not.
+/// Runs an import to its end. However it ends, also by a panic, its status says that it has ended.
 fn drive(name: &str, run: ImportRun, progress: &watch::Sender<ImportStatus>) {
     let fail = |why: String| {
         tracing::error!(source = name, why, "the import has failed");
@@ -116,7 +111,7 @@ struct Steering {
 }
 
 impl Importer {
-    /// Imports `sources`; none is started.
+    /// Manages imports of `sources`; starts none.
     pub fn new(
         sources: impl IntoIterator<Item = Source>,
         journal: Arc<dyn ImportJournal>,
@@ -139,12 +134,11 @@ impl Importer {
         }
     }
 
-    /// Names of the sources.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
         self.inner.sources.keys().map(String::as_str)
     }
 
-    /// Starts an import where it stopped, or from the beginning.
+    /// Starts an import from its checkpoint, or from the beginning.
     pub fn start(&self, start: StartImport) -> Result<ImportStatus, ImportRefused> {
         let Some(source) = self.inner.sources.get(&start.source) else {
             return Err(ImportRefused::UnknownSource(start.source));
@@ -194,22 +188,21 @@ impl Importer {
         Ok(status)
     }
 
-    /// Stops reading and appending until it is resumed; what is under way is finished.
+    /// Stops reading and appending until it is resumed; appends in flight are finished.
     pub fn pause(&self, source: &str) -> Result<(), ImportRefused> {
         self.steer(source, |control| control.order = ImportControl::Pause)
     }
 
-    /// Goes on after a pause.
     pub fn resume(&self, source: &str) -> Result<(), ImportRefused> {
         self.steer(source, |control| control.order = ImportControl::Run)
     }
 
-    /// Ends the run, after what is under way; a later start goes on from there.
+    /// Ends the run after the appends in flight; a later start continues from there.
     pub fn stop(&self, source: &str) -> Result<(), ImportRefused> {
         self.steer(source, |control| control.order = ImportControl::Stop)
     }
 
-    /// Changes the most rows a second; `None` takes the limit away.
+    /// Changes the limit in rows per second; `None` removes it.
     pub fn set_rate(&self, source: &str, rate: Option<u32>) -> Result<(), ImportRefused> {
         if rate == Some(0) {
             return Err(ImportRefused::NoRate);
@@ -237,7 +230,6 @@ impl Importer {
         }
     }
 
-    /// How far an import is.
     pub fn status(&self, source: &str) -> Result<ImportStatus, ImportRefused> {
         self.known(source)?;
         let runs = self.inner.runs.lock();
@@ -247,7 +239,7 @@ impl Importer {
         ))
     }
 
-    /// Changes of the status of a run that was started.
+    /// Receives changes of a run's status.
     pub fn watch(&self, source: &str) -> Result<watch::Receiver<ImportStatus>, ImportRefused> {
         self.known(source)?;
         let runs = self.inner.runs.lock();
@@ -256,7 +248,7 @@ impl Importer {
             .ok_or_else(|| ImportRefused::NotUnderWay(source.to_owned()))
     }
 
-    /// Rows that could not be taken in, in the order in which they were parked.
+    /// Rows that could not be imported, in the order in which they were parked.
     pub async fn parked(
         &self,
         source: &str,

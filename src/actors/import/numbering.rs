@@ -1,9 +1,9 @@
-//! Numbers of events whose stream does not begin with the first, or that have none of their own.
+//! Versions for events whose stream does not begin at 1 in the source, or that have no version there.
 //!
-//! The log says which are given already: an event of a stream that begins anywhere has its number
-//! there in its metadata, and the difference is the same for the whole stream; one that is numbered
-//! here has its position there, and those of a stream grow with its versions. So an import that was
-//! killed, or is repeated, gives the same numbers again.
+//! They are derived from the log, so that an import that was killed, or is repeated, assigns the
+//! same versions again. An imported event keeps its version in the source in its metadata, and the
+//! difference to ours is the same for the whole stream; an event that had no version keeps its
+//! position in the source, and positions grow with versions.
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -15,14 +15,14 @@ use crate::import::mapping::ParkReason;
 use crate::import::spec::{FirstVersion, SourceSpec};
 use crate::store::error::StoreError;
 
-/// Streams of which it is remembered; of others the log is asked again.
+/// Streams whose numbering is cached; for others the log is asked again.
 const MAX_REMEMBERED: usize = 100_000;
 
-/// Why the first event of a run has no number.
+/// Why the first event of a run has no version.
 pub(super) enum Unnumbered {
-    /// The log could not be asked, or is behind: try again.
+    /// The log could not be read, or is behind: try again.
     NotYet(StoreError),
-    /// It cannot have one.
+    /// The event cannot have one and is parked.
     Never(ParkReason, String),
 }
 
@@ -34,24 +34,23 @@ impl From<StoreError> for Unnumbered {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// As there.
+    /// Versions are those of the source.
     Given,
-    /// As there, less what is missing at the stream's beginning.
+    /// Versions are those of the source minus what is missing at the stream's beginning.
     Shifted,
-    /// In the order of positions.
+    /// Versions follow the order of positions.
     ByOrder,
 }
 
 /// What is known of a stream.
 #[derive(Debug, Clone, Copy)]
 enum Known {
-    /// How much less a number is here than there.
+    /// Difference between the source's version and ours.
     Shift(u64),
-    /// Its newest event, and that one's position.
+    /// Its newest event, with that event's position in the source.
     Newest(Version, i64),
 }
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Numbering {
     how: How,
@@ -77,7 +76,7 @@ impl Numbering {
         }
     }
 
-    /// Gives the events of a run the numbers they have with us.
+    /// Assigns versions to the events of a run.
     pub async fn number(&self, appender: &dyn Appender, run: &mut Run) -> Result<(), Unnumbered> {
         match self.how {
             How::Given => Ok(()),
@@ -131,7 +130,8 @@ impl Numbering {
         let number = origin
             .filter(|origin| origin.source == self.source)
             .and_then(|origin| origin.version);
-        // One without is the first there as well, or not ours, which its id will tell.
+        // An event without an origin is the first in the source too, or was not imported; its id
+        // will tell.
         let after = number.and_then(|number| number.checked_sub(self.version_base));
         Ok(after
             .and_then(|after| u64::try_from(after).ok())
@@ -156,7 +156,7 @@ impl Numbering {
         Ok(())
     }
 
-    /// The version before that of the event at `position`.
+    /// The version before that of the event at `position`, by binary search.
     async fn before(
         &self,
         appender: &dyn Appender,
@@ -164,7 +164,7 @@ impl Numbering {
         position: i64,
     ) -> Result<Version, Unnumbered> {
         let head = head(appender, stream)?;
-        // Below `low` all have smaller positions, from `high` on none has.
+        // Below `low` all positions are smaller; from `high` on none is.
         let (mut low, mut high) = (1, head.0 + 1);
         let mut ask = head.0;
         let mut found = None;

@@ -1,4 +1,4 @@
-//! One import: how it begins, and how it is steered. The loop itself is [`super::running`].
+//! One import: how it starts and how it is controlled. The loop itself is [`super::import_loop`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::Source;
 use super::appender::Appender;
-use super::running::Running;
+use super::import_loop::ImportLoop;
 use crate::domain::time::Clock;
 use crate::import::progress::{ImportState, ImportStatus};
 use crate::store::backoff::Backoff;
@@ -20,37 +20,29 @@ pub(super) const RETRY: (Duration, Duration) = (Duration::from_millis(100), Dura
 /// What an import is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImportControl {
-    /// Go on.
     Run,
-    /// Finish what is under way and wait.
+    /// Finish the appends in flight and wait.
     Pause,
-    /// Finish what is under way and end.
+    /// Finish the appends in flight and end.
     Stop,
 }
 
-/// How an import is steered while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Control {
-    /// What to do.
     pub order: ImportControl,
-    /// Most rows a second.
     pub rate: Option<u32>,
 }
 
-/// What a run works with.
 #[derive(Clone)]
 pub struct RunDeps {
-    /// What is imported.
     pub source: Source,
     /// Checkpoint and parked rows.
     pub journal: Arc<dyn ImportJournal>,
-    /// The log.
     pub appender: Arc<dyn Appender>,
-    /// Stands in for times that are missing.
+    /// Gives the time to events that have none.
     pub clock: Arc<dyn Clock>,
 }
 
-/// See the module.
 pub struct ImportRun {
     pub(super) deps: RunDeps,
     restart: bool,
@@ -59,8 +51,8 @@ pub struct ImportRun {
 }
 
 impl ImportRun {
-    /// A run that goes on from the checkpoint, or `restart`s; it tells `progress`, which says
-    /// whether it follows, and obeys `control`.
+    /// A run that continues from the checkpoint, or `restart`s. It publishes its status through
+    /// `progress`, whose value says whether to follow new rows, and obeys `control`.
     pub fn new(
         deps: RunDeps,
         restart: bool,
@@ -75,7 +67,6 @@ impl ImportRun {
         }
     }
 
-    /// Runs to the end.
     pub async fn run(mut self) {
         match self.begin().await {
             Ok(running) => running.run(self).await,
@@ -83,8 +74,8 @@ impl ImportRun {
         }
     }
 
-    /// Reads where it stopped; otherwise says how it ended before it began.
-    async fn begin(&mut self) -> Result<Running, ImportState> {
+    /// Loads the checkpoint; on failure returns the state in which the run has ended.
+    async fn begin(&mut self) -> Result<ImportLoop, ImportState> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let error = match self.try_begin().await {
@@ -112,7 +103,7 @@ impl ImportRun {
         &self.deps.source.spec.name
     }
 
-    async fn try_begin(&mut self) -> Result<Running, StoreError> {
+    async fn try_begin(&mut self) -> Result<ImportLoop, StoreError> {
         let name = self.name().to_owned();
         let journal = &self.deps.journal;
         if self.restart {
@@ -129,7 +120,7 @@ impl ImportRun {
             status.done_total = checkpoint.as_ref().map_or(0, |c| c.rows);
             status.error = None;
         });
-        Ok(Running::new(
+        Ok(ImportLoop::new(
             &self.deps.source.spec,
             checkpoint,
             stopped,

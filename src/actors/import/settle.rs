@@ -1,4 +1,4 @@
-//! One run of a stream's events, to its end: in the log, or known why not.
+//! Appends one run of a stream's events, until they are in the log or cannot be.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,13 @@ use crate::import::mapping::ParkReason;
 use crate::log::partition::AppendOutcome;
 use crate::store::backoff::Backoff;
 
-/// How long one try waits for its verdict: longer than the writer tries a put, so that the writer
-/// gives up first and says what it knows.
+/// How long one attempt waits for its outcome: longer than the writer tries a put, so that the
+/// writer gives up first and says what it knows.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Pauses between tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// What does not work just now, told by whichever append noticed last.
+/// The current failure, as reported by whichever append noticed last.
 #[derive(Debug, Default)]
 pub(super) struct Trouble(Mutex<Option<String>>);
 
@@ -39,22 +38,21 @@ impl Trouble {
         }
     }
 
-    /// What it is.
     pub fn get(&self) -> Option<String> {
         self.0.lock().clone()
     }
 }
 
-/// What became of a run: its first `written + existing` events are in the log.
+/// The outcome of a run: its first `written + existing` events are in the log.
 pub(super) struct Settled {
     pub run: Run,
     pub written: usize,
     pub existing: usize,
-    /// Why the next one is not.
+    /// Why the event after those is not.
     pub failed: Option<(ParkReason, String)>,
 }
 
-/// Tries for ever, since everything that does not work is said to work again: only the log's word
+/// Retries for ever, because every failure of a store is expected to end: only the log's answer
 /// ends it.
 pub(super) async fn settle(
     appender: Arc<dyn Appender>,
@@ -116,7 +114,7 @@ impl Settling {
                 return Ok(());
             };
             let (first, last) = (first.event.version, last.event.version);
-            // What the log is known to have need not be sent to be refused.
+            // Events that the log already has need not be sent to be refused.
             match self.appender.head(&run.stream) {
                 Some(head) if head >= first => self.recognise(run, left, head.min(last)).await?,
                 _ => self.append(run, left, last).await?,
@@ -172,9 +170,9 @@ impl Settling {
                     let detail = format!("command {command} stands for something else in the log");
                     return Err((ParkReason::Diverged, detail));
                 }
-                // Imported commands have no idempotency key that would need room.
+                // Not expected: imported commands have no idempotency key.
                 Ok(AppendOutcome::KeysFull(_)) => self.wait("no room for an idempotency key").await,
-                // Fewer may fit; the others follow.
+                // Fewer events may fit; the others follow.
                 Err(AppendError::TooLarge { .. }) if left.len() > 1 => {
                     let half = &left[..left.len() / 2];
                     let last = half.last().map_or(last, |q| q.event.version);
@@ -184,7 +182,7 @@ impl Settling {
                     self.works();
                     return Err((ParkReason::TooLarge, error.to_string()));
                 }
-                // Sent again, an append that was written is recognised by its command.
+                // An append that was written is recognised by its command id when it is sent again.
                 Err(error @ (AppendError::NotWritten(_) | AppendError::Unknown(_))) => {
                     self.wait(error).await;
                 }
@@ -202,13 +200,13 @@ impl Settling {
         tokio::time::sleep(self.backoff.pause()).await;
     }
 
-    /// The log has versions up to `to`: are they these events?
+    /// The log has versions up to `to`: checks whether they are these events.
     async fn recognise(&mut self, run: &Run, left: &[Queued], to: Version) -> Result<(), Failed> {
         let Some(from) = left.first().map(|q| q.event.version) else {
             return Ok(());
         };
         if to < from {
-            // Not seen here yet, though the log has the command: it will be.
+            // The log has the command, but this process has not read it yet.
             self.wait("the log is being read").await;
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! The guardrail at work: while a stage is young, budgets are held once a second; over one of them
-//! an alert is raised, and where that is allowed the partitions are led one edge back.
+//! The guardrail: while a stage is young, its budgets are checked once a second. When one is
+//! exceeded an alert is raised, and, where that is allowed, the partitions are led one edge back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,10 +17,10 @@ use crate::store::backoff::Backoff;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Pauses between two tries to walk back, where that cannot be walked.
+/// Pauses between two attempts to walk back while a gate refuses.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
-/// Holds the budgets, for ever.
+/// Checks the budgets, for ever.
 pub(super) async fn watch_budgets(deps: Arc<MigrationModeDeps>, walker: Arc<Walker>) {
     let mut ticks = tokio::time::interval(EVERY);
     let mut stages = deps.registry.stages();
@@ -56,7 +56,7 @@ pub(super) async fn watch_budgets(deps: Arc<MigrationModeDeps>, walker: Arc<Walk
             Judgement::WalkBack(breach) => breach,
         };
         metrics::guardrail(true);
-        // Each refusal is a line of the history: not one a second, for as long as a gate is shut.
+        // Each refusal is a record in the history: hence the growing pause while a gate is closed.
         if !deps.driving.load(Ordering::Acquire) && Instant::now() >= not_before {
             walk_back(&deps, &walker, breach).await;
             not_before = Instant::now() + backoff.pause();
@@ -68,7 +68,7 @@ async fn walk_back(deps: &MigrationModeDeps, walker: &Walker, breach: Breach) {
     let Some(stages) = deps.registry.stages() else {
         return;
     };
-    // Those that are furthest are the ones on trial.
+    // The partitions that are furthest are on trial.
     let furthest = stages.iter().max().copied();
     let back = furthest.and_then(StageKind::previous);
     let (Some(furthest), Some(goal)) = (furthest, back) else {

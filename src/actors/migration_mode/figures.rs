@@ -1,4 +1,4 @@
-//! What the gates ask for, measured.
+//! Measures the figures that the gates need.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::partition_registry::PartitionRegistry;
-use crate::actors::mirrors::Mirrors;
+use crate::actors::mirror_progress::Mirrors;
 use crate::clock::new_uuid;
 use crate::domain::ids::PartitionId;
 use crate::log::lead::Lead;
@@ -20,40 +20,38 @@ use crate::store::ports::delivery::{DeliveryStatus, DeliveryStore, PartitionDeli
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::probe::{ProbeError, probe};
 
-/// The last full verification that came to its end.
+/// The last full verification that completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified {
-    /// How long ago it ended.
+    /// Time since it ended.
     pub age: Duration,
     /// Streams that differed.
     pub divergent_streams: u64,
 }
 
-/// Where verifications are recorded.
 #[async_trait]
 pub trait Verifications: Send + Sync + 'static {
-    /// The last full one, if any.
     async fn last(&self) -> Result<Option<Verified>, StoreError>;
 }
 
-/// Whom the figures are asked of.
+/// Sources of the figures.
 pub struct FigureDeps {
     /// The bucket, to be probed.
     pub objects: Arc<dyn ObjectStore>,
-    /// How S3's calls went.
+    /// Success of the calls to S3.
     pub s3_health: Arc<Health>,
     /// How far the relay is.
     pub delivery: Arc<dyn DeliveryStore>,
     /// How far the copies are.
     pub mirrors: Arc<Mirrors>,
-    /// What was proved.
+    /// Records of verifications.
     pub verifications: Arc<dyn Verifications>,
-    /// Over which time the success of writes to S3 is judged.
+    /// The period over which the success of writes to S3 is judged.
     pub s3_window: Duration,
 }
 
-/// Measures what the gates of `step` ask, for the partitions that are to walk it. What cannot be
-/// measured stays unknown, and fails its gate.
+/// Measures the figures for the gates of `step`, for the partitions that are to walk it. A figure
+/// that cannot be measured stays unknown, and its gate fails.
 pub async fn measure(
     registry: &PartitionRegistry,
     deps: &FigureDeps,
@@ -75,8 +73,8 @@ pub async fn measure(
             figures.shadow_mismatches = Some(registry.writer().log().shadow().mismatches());
             let lag = most_behind(registry, Lead::S3, partitions).await;
             figures.unmirrored = lag;
-            // History is copied by the same copier, from the log's beginning on: what lags is
-            // either.
+            // One copier copies history and new writes from the log's beginning on, so the lag
+            // covers both.
             figures.backfill_remaining = lag.map(|lag| {
                 if partitions.iter().all(|p| deps.mirrors.of(*p).in_step) {
                     0
@@ -111,12 +109,12 @@ pub async fn measure(
     figures
 }
 
-/// Commits that the outbox may lack while the age of its oldest row still says how far delivery is:
-/// those of a moment.
+/// Commits that the outbox may lag behind the log while the age of its oldest row still tells how
+/// far delivery is: about what is committed in a moment.
 const OUTBOX_IN_STEP: u64 = 256;
 
-/// How old the oldest event is that was not delivered. An outbox that has not taken in the log does
-/// not know, however empty it is.
+/// Age of the oldest event that was not delivered. Unknown while the outbox lags behind the log,
+/// even if it is empty.
 fn relay_lag(status: &DeliveryStatus, partitions: u16) -> Option<Duration> {
     let taken_in = |p: &PartitionDelivery| p.lag.is_some_and(|lag| lag <= OUTBOX_IN_STEP);
     let whole = status.partitions.len() == usize::from(partitions);
@@ -141,15 +139,15 @@ async fn probed(deps: &FigureDeps) -> Option<bool> {
     }
 }
 
-/// A figure that could not be had fails its gate, and the log says why it could not.
+/// The figure, or `None` with the reason in the log; its gate then fails.
 fn measured<T>(figure: &'static str, outcome: Result<T, StoreError>) -> Option<T> {
     outcome
         .inspect_err(|error| tracing::warn!(figure, %error, "not measured"))
         .ok()
 }
 
-/// Whether both places hold the same object at the last offset both have: by its hash it vouches
-/// for all before it.
+/// Whether both stores hold the same object at the last offset that both have: its hash covers all
+/// objects before it.
 async fn same_history(registry: &PartitionRegistry, partitions: &[PartitionId]) -> Option<bool> {
     let log = registry.writer().log();
     let postgres = log.place(Lead::Postgres)?;
@@ -160,7 +158,7 @@ async fn same_history(registry: &PartitionRegistry, partitions: &[PartitionId]) 
                 postgres.end(*partition, 0).await?,
             );
             let Some(last) = ends.0.min(ends.1).checked_sub(1) else {
-                // One of them is empty. S3 must not go beyond what is to be copied there.
+                // One of the stores is empty. S3 must not be ahead of what is to be copied into it.
                 return Ok::<_, StoreError>(ends.0 == 0 || ends.1 > 0);
             };
             let hash = |o: Option<crate::log::object::CommitObject>| {
@@ -182,7 +180,7 @@ async fn same_history(registry: &PartitionRegistry, partitions: &[PartitionId]) 
     Some(true)
 }
 
-/// Commits that `to` lacks; of several partitions the most.
+/// Commits that `to` lacks, in the partition where that is most.
 async fn most_behind(
     registry: &PartitionRegistry,
     to: Lead,
@@ -200,8 +198,8 @@ async fn most_behind(
     Some(most)
 }
 
-/// For how long S3 has led; of several partitions the shortest. By PostgreSQL's clock, as of when the
-/// rows were read last: that of this process may leap.
+/// For how long S3 has led, in the partition where that is shortest. By PostgreSQL's clock at the
+/// last read of the rows, because this process's clock may jump.
 fn led_for(registry: &PartitionRegistry, partitions: &[PartitionId]) -> Option<Duration> {
     let rows = registry.rows();
     let age = |partition: &PartitionId| {

@@ -1,5 +1,5 @@
-//! The I/O of a hand-off: looks at both stores, asks what to do next, does it, looks again. What to
-//! do is decided in [`crate::migration::handoff`], which is model-checked.
+//! The I/O of a hand-off: reads both stores, asks for the next step, does it, reads again. Which
+//! step comes next is decided in [`crate::migration::handoff`], which is model-checked.
 
 use std::time::Duration;
 
@@ -22,47 +22,43 @@ use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::ports::commit_store::CommitStore as _;
 use crate::store::ports::migration_table::MigrationTable;
 
-/// Pauses before looking again at what another process is just changing.
+/// Pauses before reading again what another process is changing.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 
 /// Pauses while a store does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// How much longer than its timeout a hand-off that was left behind is looked after at a time: to
-/// undo it takes a moment, once it is wished.
+/// How much longer than its timeout an abandoned hand-off is worked on at a time; undoing it takes
+/// a moment once that is requested.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What a look at both stores found.
+/// The state of both stores.
 struct Seen {
     known: Known,
     /// Why S3 could not be read.
     s3_error: Option<StoreError>,
 }
 
-/// How a move of one partition ended.
+/// The outcome of moving one partition.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moved {
-    /// Who leads now.
     pub leadership: Leadership,
     /// For how long writes waited, as far as this process saw it.
     pub pause: Duration,
 }
 
-/// The I/O of one partition's moves.
 pub struct Mover<'a> {
-    /// Where everything is.
     pub registry: &'a PartitionRegistry,
-    /// The rows.
+    /// The migration rows in PostgreSQL.
     pub table: &'a dyn MigrationTable,
-    /// Which partition.
     pub partition: PartitionId,
-    /// How far the other store may lag when a hand-off begins.
+    /// Commits that the other store may lag when a hand-off begins.
     pub max_lag: u64,
 }
 
 impl Mover<'_> {
-    /// Walks one edge to its end. While a store does not answer it goes on trying; a hand-off that
-    /// is not over by `timeout` after its first step is wished undone.
+    /// Walks one edge to its end. Retries while a store does not answer; a hand-off that has not
+    /// ended `timeout` after its first step is requested to be undone.
     pub async fn walk(&self, step: Move, timeout: Duration) -> Result<Moved, StoreError> {
         let mut begun: Option<Instant> = None;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
@@ -91,7 +87,7 @@ impl Mover<'_> {
                 Action::Wait(Reason::Elsewhere) if begun.is_none() => {
                     return Err(elsewhere(self.partition, step));
                 }
-                // Somebody else's: see it to its end first.
+                // Another process's hand-off: it is ended first.
                 Action::Wait(Reason::HandOffUnderWay) if begun.is_none() => {
                     self.settle(Duration::ZERO, timeout).await?;
                 }
@@ -115,7 +111,7 @@ impl Mover<'_> {
                         Ok(false) => sleep(looks.pause()).await,
                         Err(e) if begun.is_none() && !e.is_indeterminate() => return Err(e),
                         Err(error) => {
-                            // It may have happened: from here on the row says what there is.
+                            // The step may have happened: from here on the row tells.
                             begun.get_or_insert_with(Instant::now);
                             tracing::warn!(partition = %self.partition, ?action, %error,
                                 "a step of the hand-off is tried again");
@@ -127,9 +123,9 @@ impl Mover<'_> {
         }
     }
 
-    /// Ends a hand-off that was found under way, `age` old by then: finishes it, or once it is older
-    /// than `timeout` undoes it. Where it can be neither because a store does not answer, it says
-    /// so, a little later: whoever drives it has others to look after, and comes back.
+    /// Ends a hand-off that was found under way, `age` old: finishes it, or undoes it once it is
+    /// older than `timeout`. If neither is possible because a store does not answer, returns an
+    /// error after [`GRACE`], so that the caller can look after other partitions and come back.
     pub async fn settle(&self, age: Duration, timeout: Duration) -> Result<Leadership, StoreError> {
         let begun = Instant::now();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
@@ -165,7 +161,8 @@ impl Mover<'_> {
         }
     }
 
-    /// Waits ever longer for a store that refuses at once; said once, and from then on in whispers.
+    /// Backs off while a store refuses; the first error is logged as a warning, the next ones at
+    /// debug level.
     async fn waits(&self, backoff: &mut Backoff, error: &StoreError) {
         let pause = backoff.pause();
         if backoff.failures() == 1 {
@@ -188,7 +185,7 @@ impl Mover<'_> {
             "the hand-off has ended");
     }
 
-    /// Does what is to be done; whether it had an effect.
+    /// Executes an action; returns whether it had an effect.
     async fn act(&self, action: Action) -> Result<bool, StoreError> {
         match action {
             Action::SetRow { change, from, to } => self.set_row(change, &from, &to).await,
@@ -212,8 +209,8 @@ impl Mover<'_> {
         Ok(done)
     }
 
-    /// Whoever writes learns of a step at once. Where it cannot be read back now, it is read a
-    /// moment later: the step itself is made, and must not be reported as failed.
+    /// Publishes a step to the writers at once. If the rows cannot be read back now they are read a
+    /// moment later: the step itself is done and must not be reported as failed.
     async fn tell(&self) {
         if let Err(error) = self.registry.refresh().await {
             tracing::debug!(partition = %self.partition, %error, "a step is published later");
@@ -273,14 +270,14 @@ impl Mover<'_> {
             kind: CommitKind::Control,
         };
         let object = CommitObject::control(header, record);
-        // Whether ours or another's: the next look finds it, and so do the writers once the row, or
-        // the end of the bucket's log, tells them who leads. They are not waited for: they wait for
-        // us.
+        // Whether ours or another process's object won: the next read finds it, and so do the
+        // writers from the row or from the end of the bucket's log. The writers are not waited for,
+        // because they wait for the hand-off.
         store.log().s3().put(&object).await.map(|_| true)
     }
 
-    /// Looks at both stores. S3 that cannot be read, for whatever reason, is S3 that is away: a
-    /// hand-off can be undone without it, and writes wait all the while.
+    /// Reads both stores. S3 that cannot be read for any reason counts as unavailable: a hand-off
+    /// can be undone without it, and writes wait meanwhile.
     async fn known(&self) -> Result<Seen, StoreError> {
         let postgres = self.postgres().await?;
         let (s3, s3_error) = match self.s3().await {
@@ -305,7 +302,7 @@ impl Mover<'_> {
         })
     }
 
-    /// The end of S3's log and its last control record, both from S3 alone: what this process has
+    /// The end of S3's log and its last control record, both read from S3: what this process has
     /// read of the log may be older, or of the other store.
     async fn s3(&self) -> Result<S3View, StoreError> {
         let store = self.registry.writer();
@@ -313,7 +310,7 @@ impl Mover<'_> {
         let read = store.with_log(self.partition, |log| log.next_offset());
         let mut from = self.mirrored().min(read.unwrap_or(0));
         if from > 0 && s3.get(self.partition, from - 1).await?.is_none() {
-            // The bucket has less than was believed.
+            // The bucket holds less than was known.
             from = 0;
         }
         let next = s3.end(self.partition, from).await?;

@@ -1,10 +1,10 @@
 //! MigrationModeActor: owns the stage of every partition, publishes it, and walks the switches that
-//! operators order. The channel keeps the last stage, so this actor's death stops switches, never
-//! traffic; the next incarnation, here or in another process, goes on with them.
+//! operators order. The channel keeps the last stage, so the death of this actor interrupts
+//! switches but no traffic; its next incarnation, here or in another process, continues them.
 //!
-//! * [`partition_registry`]: where the partitions stand; [`walk`]: a switch, edge by edge
-//! * [`handoff`]: the I/O of moving the lead; [`figures`]: what the gates ask for
-//! * [`budgets`]: those of a young stage
+//! * [`partition_registry`]: the partitions' states; [`walk`]: a switch, edge by edge
+//! * [`handoff`]: the I/O of moving the lead; [`figures`]: the figures for the gates
+//! * [`budgets`]: the budgets of a young stage
 
 mod budgets;
 pub mod figures;
@@ -38,32 +38,29 @@ use crate::migration::switch_order::{Errand, InvalidOrder, SwitchOrder};
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 
-/// Pauses between two looks at PostgreSQL while it refuses.
+/// Pauses between two queries while PostgreSQL fails.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// Shortest time between two looks at what the log says.
-const HEAR_PAUSE: Duration = Duration::from_millis(10);
+/// Shortest time between two reads of what the log says.
+const LOG_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long a first answer of PostgreSQL is waited for before the log alone decides.
+/// How long to wait for PostgreSQL's first answer before the log alone decides.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// What the actor needs.
 pub struct MigrationModeDeps {
-    /// Where the partitions stand.
     pub registry: Arc<PartitionRegistry>,
     /// Walks switches; `None` where PostgreSQL is no place of the log.
     pub walker: Option<Arc<Walker>>,
-    /// How writes fare.
+    /// Walks switches; `None` where PostgreSQL holds no log.
     pub write_stats: Arc<WriteStats>,
-    /// How often PostgreSQL is looked at without a reason.
+    /// How often PostgreSQL is read without a reason.
     pub poll: Duration,
-    /// The switch this process drives or drove last.
+    /// The switch that this process drives or drove last.
     pub current: watch::Sender<Option<Switch>>,
-    /// Whether this process drives one; survives a restart of the actor.
+    /// Whether this process drives a switch; outlives a restart of the actor.
     pub driving: AtomicBool,
 }
 
-/// Starts the actor.
 pub fn start(supervisor: &Supervisor, deps: Arc<MigrationModeDeps>) -> Handle<MigrationModeActor> {
     let (kind, slot) = (ActorKind::MigrationMode, ArbiterSlot::Background);
     supervisor.child("migration_mode", kind, slot, move || MigrationModeActor {
@@ -71,7 +68,6 @@ pub fn start(supervisor: &Supervisor, deps: Arc<MigrationModeDeps>) -> Handle<Mi
     })
 }
 
-/// See the module.
 pub struct MigrationModeActor {
     deps: Arc<MigrationModeDeps>,
 }
@@ -119,14 +115,12 @@ pub enum SwitchAnswer {
     },
     /// A gate does not hold; recorded in the history.
     Refused {
-        /// The record.
         switch: Switch,
         /// The edges on the way, with what their gates say.
         edges: Vec<Planned>,
     },
-    /// Another switch is under way.
     Busy(Option<Switch>),
-    /// It is walked.
+    /// The walk has begun.
     Walking(Switch),
     /// It was walked, and has ended while it was waited for.
     Ended(Switch),
@@ -163,7 +157,7 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
     loop {
         heads.mark_unchanged();
         // With S3 leading nobody has to wait for PostgreSQL's answer.
-        deps.registry.hear();
+        deps.registry.publish_from_log();
         let looked = match timeout(FIRST_LOOK, deps.registry.refresh()).await {
             Ok(looked) => looked.map_err(|e| e.to_string()),
             Err(_) => Err("no answer yet".to_owned()),
@@ -180,8 +174,9 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
         }
         reachable = looked.is_ok();
         let unknown = deps.registry.stages().is_none();
-        // However many doubt what was published: PostgreSQL that refuses at once is asked ever more
-        // seldom. What the log says is heard at once all the same.
+        // However often the published state is reported stale, PostgreSQL is asked at growing
+        // intervals while it refuses at once. What the log says is published immediately all the
+        // same.
         let not_before = match reachable {
             true => {
                 backoff.reset();
@@ -193,25 +188,25 @@ async fn watch_stages(deps: Arc<MigrationModeDeps>) {
             loop {
                 tokio::select! {
                     () = deps.registry.stale().notified() => {}
-                    // Heads move with every commit: they matter only while somebody waits for a
-                    // partition to be opened.
+                    // Heads move with every commit: they matter only while a partition waits to be
+                    // opened.
                     Ok(()) = heads.changed(), if unknown => {}
                 }
                 if Instant::now() >= not_before {
                     return;
                 }
-                deps.registry.hear();
-                tokio::time::sleep(HEAR_PAUSE).await;
+                deps.registry.publish_from_log();
+                tokio::time::sleep(LOG_PAUSE).await;
             }
         };
-        // Without news it is looked all the same.
+        // Read at this interval even without news.
         let until = not_before.max(Instant::now() + deps.poll);
         let _ = timeout_at(until, news).await;
     }
 }
 
-/// Takes over switches whose driver was lost, for ever; first of all one of our own, from before a
-/// restart of this actor.
+/// Takes over switches whose driver was lost, for ever; first one that this process drove before a
+/// restart of the actor.
 async fn adopt(deps: Arc<MigrationModeDeps>, walker: Arc<Walker>) {
     if deps.driving.load(Ordering::Acquire) {
         adopt_one(&deps, &walker, Duration::ZERO).await;
@@ -235,15 +230,15 @@ async fn adopt_one(deps: &MigrationModeDeps, walker: &Walker, patience: Duration
             settle_orphans(deps, walker).await;
         }
         Err(error) => {
-            // It is looked for again, whoever drives it by then.
+            // The switch is looked for again, whoever drives it by then.
             deps.driving.store(false, Ordering::Release);
             tracing::debug!(%error, "cannot look for switches");
         }
     }
 }
 
-/// Ends hand-offs that no switch under way accounts for, side by side: one that cannot be ended now
-/// holds up none of the others, and is looked after again.
+/// Ends hand-offs that belong to no running switch, concurrently: one that cannot be ended now does
+/// not hold up the others and is retried.
 async fn settle_orphans(deps: &MigrationModeDeps, walker: &Walker) {
     if !matches!(walker.table.current_switch().await, Ok(None)) {
         return;
@@ -276,7 +271,7 @@ impl Handler<SwitchMode> for MigrationModeActor {
             {
                 let (deps, walker) = (actor.deps.clone(), walker.clone());
                 let switch = switch.clone();
-                // Before anyone else's eyes fall on it.
+                // Set before the switch becomes visible to others.
                 deps.driving.store(true, Ordering::Release);
                 deps.current.send_replace(Some(switch.clone()));
                 let walk = async move { drive(&deps, &walker, switch).await };

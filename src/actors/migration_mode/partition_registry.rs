@@ -1,8 +1,8 @@
-//! Where every partition stands, as this process knows it: read from the rows in PostgreSQL and
-//! from the control records the writers have met, and published to everyone.
+//! The state of every partition as this process knows it: read from the rows in PostgreSQL and from
+//! the control records that the writers have read, and published on a watch channel.
 //!
 //! With S3 leading nothing here needs PostgreSQL: the log says that S3 leads (law 10). A partition
-//! that has no beginning is given one, by whoever's row is first in PostgreSQL.
+//! without a beginning is given one by the process that inserts its row into PostgreSQL first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,51 +33,47 @@ use crate::store::halts::{HAND_OFF, Halts, WRITES};
 use crate::store::ports::commit_store::CommitStore as _;
 use crate::store::ports::migration_table::{MigrationTable, RowSeen};
 
-/// Shortest time between two looks at PostgreSQL, however much is in doubt.
+/// Shortest time between two reads of PostgreSQL, however often the state is reported stale.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long the bucket may take to be read before that is told.
+/// How long the bucket may take to be read before that is reported.
 const UNREAD_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What concerns all partitions is told of the first.
+/// Halts that concern all partitions are reported under the first.
 const WHOLE: PartitionId = PartitionId(0);
 
-/// What the registry is made of.
 pub struct PartitionRegistryDeps {
-    /// Where control records are read.
     pub writer: LogWriter,
-    /// The rows; `None` where PostgreSQL is no place of the log: then S3 leads, always.
+    /// The rows; `None` where PostgreSQL holds no log: then S3 always leads.
     pub table: Option<Arc<dyn MigrationTable>>,
-    /// Where states are published.
+    /// Where the states are published.
     pub states: watch::Sender<PartitionStates>,
     /// The stage of a partition that has neither row nor log. `None`: `legacy` where PostgreSQL
     /// holds commits, else `s3_only`.
     pub initial: Option<StageKind>,
     /// Whether PostgreSQL may lead while the bucket has not been read.
     pub unread: UnreadBucket,
-    /// Stamps control objects.
     pub clock: Arc<dyn Clock>,
-    /// Somebody found that what was published is old.
+    /// Notified when the published state turns out to be out of date.
     pub stale: Arc<Notify>,
-    /// Where it is told that a partition waits for the end of a hand-off, or for its leader.
+    /// Where it reports that a partition waits for the end of a hand-off, or for its leader.
     pub halts: Halts,
 }
 
-/// See the module.
 pub struct PartitionRegistry {
     deps: PartitionRegistryDeps,
     rows: Mutex<BTreeMap<PartitionId, RowSeen>>,
-    /// Partitions whose log was led by a PostgreSQL that is gone; told once.
+    /// Partitions whose log was led by a PostgreSQL that is gone; reported once.
     lost: Mutex<BTreeSet<PartitionId>>,
-    /// Partitions that were given their beginning without a row, while PostgreSQL's are another log's.
+    /// Partitions that were given their beginning without a row, because PostgreSQL's rows belong
+    /// to another log.
     begun_alone: Mutex<BTreeSet<PartitionId>>,
-    /// When PostgreSQL was looked at last, and whether it answered.
+    /// When PostgreSQL was last asked.
     looked: tokio::sync::Mutex<Option<Instant>>,
     begun: Instant,
 }
 
 impl PartitionRegistry {
-    /// A registry on which nothing is written yet.
     pub fn new(deps: PartitionRegistryDeps) -> Self {
         Self {
             deps,
@@ -89,32 +85,27 @@ impl PartitionRegistry {
         }
     }
 
-    /// The event store.
     pub fn writer(&self) -> &LogWriter {
         &self.deps.writer
     }
 
-    /// The rows' table.
     pub fn table(&self) -> Option<&Arc<dyn MigrationTable>> {
         self.deps.table.as_ref()
     }
 
-    /// Woken when what was published is in doubt.
+    /// Notified when the published state may be out of date.
     pub fn stale(&self) -> &Notify {
         &self.deps.stale
     }
 
-    /// The clock.
     pub fn clock(&self) -> &dyn Clock {
         &*self.deps.clock
     }
 
-    /// The rows as last seen.
     pub fn rows(&self) -> BTreeMap<PartitionId, RowSeen> {
         self.rows.lock().clone()
     }
 
-    /// What was published last.
     pub fn states(&self) -> PartitionStates {
         self.deps.states.borrow().clone()
     }
@@ -125,22 +116,23 @@ impl PartitionRegistry {
         states.iter().map(|s| (*s)?.kind()).collect()
     }
 
-    /// What the log alone says, at once: with S3 leading that is enough.
-    pub fn hear(&self) {
+    /// Publishes what the log alone says, without asking PostgreSQL: with S3 leading that is
+    /// enough.
+    pub fn publish_from_log(&self) {
         let rows = self.rows.lock().clone();
         let state = |partition, last| {
-            let heard = self.deps.writer.known_leadership(partition);
-            let control = heard.flatten();
+            let known = self.deps.writer.known_leadership(partition);
+            let control = known.flatten();
             match rows.get(&partition) {
-                // Without PostgreSQL as a place of the log S3 leads it from its beginning.
+                // Where PostgreSQL holds no log, S3 leads from the beginning.
                 None if self.deps.table.is_none() => {
                     let led = control.unwrap_or(Leadership::GENESIS_S3);
-                    heard.map(|_| PartitionState {
+                    known.map(|_| PartitionState {
                         stage: Stage::s3_only(led.epoch),
                         moving: false,
                     })
                 }
-                Some(seen) if !self.may_lead(partition, &seen.row, heard) => last,
+                Some(seen) if !self.may_lead(partition, &seen.row, known) => last,
                 Some(seen) => {
                     let row = Some(seen.row);
                     of_known(Known { row, control })
@@ -151,16 +143,16 @@ impl PartitionRegistry {
         self.publish(state);
     }
 
-    /// Whether what a row says of PostgreSQL's lead may be believed, as long as the bucket was not
-    /// read. That it was not is told when it has had the time.
+    /// Whether a row that says that PostgreSQL leads may be believed while the bucket was not read.
+    /// If the bucket stays unread for [`UNREAD_PATIENCE`], that is reported.
     fn may_lead(
         &self,
         partition: PartitionId,
         row: &MigrationRow,
-        heard: Option<Option<Leadership>>,
+        known: Option<Option<Leadership>>,
     ) -> bool {
         let alarms = self.deps.writer.log().alarms();
-        if heard.is_some() || row.stage.lead() != Lead::Postgres {
+        if known.is_some() || row.stage.lead() != Lead::Postgres {
             alarms.clear(CopyKind::Bucket, partition);
             return true;
         }
@@ -178,9 +170,9 @@ impl PartitionRegistry {
         false
     }
 
-    /// Looks at both and publishes what is found.
+    /// Reads rows and control records and publishes the result.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        self.hear();
+        self.publish_from_log();
         let mut looked = self.looked.lock().await;
         if let Some(at) = *looked {
             tokio::time::sleep_until(at + LOOK_PAUSE).await;
@@ -188,7 +180,7 @@ impl PartitionRegistry {
         let outcome = self.ask().await;
         *looked = Some(Instant::now());
         drop(looked);
-        self.hear();
+        self.publish_from_log();
         outcome
     }
 
@@ -230,8 +222,8 @@ impl PartitionRegistry {
         Ok(())
     }
 
-    /// PostgreSQL's rows are another log's: this one is as good as without them. One that has no
-    /// beginning is given it, led by S3, unless PostgreSQL was to lead it.
+    /// PostgreSQL's rows belong to another log, so they count as missing. A partition without a
+    /// beginning is given one, led by S3, unless the configuration says that PostgreSQL leads it.
     async fn without_rows(&self) -> Result<(), StoreError> {
         self.rows.lock().clear();
         if self
@@ -254,14 +246,15 @@ impl PartitionRegistry {
         Ok(())
     }
 
-    /// Who leads a partition that has just been given its beginning: whoever opens it waits to be told
-    /// before reading on, and so does not know of it yet.
+    /// Who leads a partition that has just been given its beginning. The writer that opens it waits
+    /// for this before it reads on, so it cannot know yet.
     fn begun_alone(&self, partition: PartitionId) -> Option<Leadership> {
         let begun = self.begun_alone.lock().contains(&partition);
         begun.then_some(Leadership::GENESIS_S3)
     }
 
-    /// What is configured is only how a new store begins.
+    /// Logs that the configured initial stage applies to new stores only, where it differs from the
+    /// stored one.
     fn tell_what_wins(&self) {
         let Some(initial) = self.deps.initial else {
             return;
@@ -273,13 +266,13 @@ impl PartitionRegistry {
         }
     }
 
-    /// Gives a partition without a row its row, and if it has no log either, its beginning.
+    /// Gives a partition without a row its row, and, if it has no log either, its beginning.
     async fn begin(&self, partition: PartitionId) -> Result<(), StoreError> {
-        // As long as the bucket has not been read, nothing can be said.
-        let Some(heard) = self.deps.writer.known_leadership(partition) else {
+        // Nothing can be said before the bucket has been read.
+        let Some(known) = self.deps.writer.known_leadership(partition) else {
             return Ok(());
         };
-        let stage = match heard {
+        let stage = match known {
             Some(Leadership { lead: Lead::S3, .. }) => StageKind::S3Only,
             Some(Leadership {
                 lead: Lead::Postgres,
@@ -308,21 +301,22 @@ impl PartitionRegistry {
                 _ => StageKind::S3Only,
             },
         };
-        let epoch = heard.map_or(Epoch(1), |found| found.epoch);
+        let epoch = known.map_or(Epoch(1), |found| found.epoch);
         let mut row = MigrationRow::new(stage, epoch);
         if let Some(table) = &self.deps.table {
             let first = (stage.lead() == Lead::Postgres).then(|| self.first(partition, &row));
             row = table.begin(partition, &row, first.as_ref()).await?;
             tracing::info!(%partition, stage = %row.stage, "the partition has its row");
         }
-        if heard.is_none() && row.stage.lead() == Lead::S3 {
+        if known.is_none() && row.stage.lead() == Lead::S3 {
             let first = self.first(partition, &row);
             self.deps.writer.log().s3().put(&first).await?;
         }
         Ok(())
     }
 
-    /// Whoever gave a partition its row may have been cut off before its log had a beginning in S3.
+    /// Completes a beginning: the process that inserted the row may have stopped before it wrote
+    /// the log's first object to S3.
     async fn finish_beginning(
         &self,
         partition: PartitionId,
@@ -337,7 +331,7 @@ impl PartitionRegistry {
         Ok(())
     }
 
-    /// The first object of a partition.
+    /// The first object of a partition's log.
     fn first(&self, partition: PartitionId, row: &MigrationRow) -> CommitObject {
         let stamp = Stamp {
             writer: WriterId(new_uuid()),
@@ -351,27 +345,27 @@ impl PartitionRegistry {
         PartitionLog::new(partition).control(stamp, record)
     }
 
-    /// A database that was restored from a backup may hold rows from before a hand-off. The log
-    /// knows better, and the row must not let PostgreSQL lead again.
+    /// Corrects rows that are older than the log: a database restored from a backup may hold rows
+    /// from before a hand-off, which must not let PostgreSQL lead again.
     async fn correct(&self, rows: &BTreeMap<PartitionId, RowSeen>) -> Result<(), StoreError> {
         let Some(table) = &self.deps.table else {
             return Ok(());
         };
         for (partition, seen) in rows {
-            let Some(Some(heard)) = self.deps.writer.known_leadership(*partition) else {
+            let Some(Some(known)) = self.deps.writer.known_leadership(*partition) else {
                 continue;
             };
             let row = &seen.row;
-            let older = heard.lead == Lead::S3
-                && heard.epoch > row.epoch
+            let older = known.lead == Lead::S3
+                && known.epoch > row.epoch
                 && row.stage.lead() == Lead::Postgres
                 && row.step == crate::migration::record::Step::Steady;
             if older {
-                tracing::error!(%partition, row_epoch = row.epoch.0, log_epoch = heard.epoch.0,
+                tracing::error!(%partition, row_epoch = row.epoch.0, log_epoch = known.epoch.0,
                     "PostgreSQL's row of partition {partition} is older than the log: S3 leads");
                 let right = MigrationRow {
                     revision: row.revision + 1,
-                    ..MigrationRow::new(StageKind::S3Only, heard.epoch)
+                    ..MigrationRow::new(StageKind::S3Only, known.epoch)
                 };
                 table.compare_and_set(*partition, row, &right).await?;
             }
@@ -389,7 +383,7 @@ impl PartitionRegistry {
         }
     }
 
-    /// A log whose leader is gone takes no writes until that is restored.
+    /// Reports that a partition's leader is gone: it takes no writes until that is restored.
     fn tell_lost(&self, partition: PartitionId) {
         let why = "PostgreSQL led, and its row there is gone: restore the database; writes wait";
         self.deps.halts.set(WRITES, Some(partition), why, false);
@@ -428,7 +422,7 @@ impl PartitionRegistry {
     }
 }
 
-/// One sentence for a partition that stands elsewhere than before.
+/// The log message for a partition whose state has changed.
 fn told(partition: PartitionId, state: Option<PartitionState>) {
     let Some(state) = state else {
         tracing::warn!(%partition, "nobody is known to lead partition {partition}");

@@ -1,5 +1,5 @@
-//! Walking a switch: edge by edge, each behind its gates, recorded as it goes, so that another
-//! process can go on where this one was lost.
+//! Walks a switch edge by edge, each behind its gates. Progress is recorded, so that another
+//! process can continue after this one is lost.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,57 +24,49 @@ use crate::migration::switch::{EdgeReport, Switch, SwitchState};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::ports::migration_table::{MigrationTable, RowSeen};
 
-/// Gates of data that come to hold by themselves, as the copy goes on: the walk waits for them.
+/// Gates of data that begin to hold as the copy proceeds: the walk waits for them.
 const HOLD_BY_THEMSELVES: [&str; 3] = ["backfill_remaining", "unmirrored", "mirror_behind"];
 
-/// Whether a gate that does not hold will, if one only waits. What cannot be measured says nothing.
+/// Whether waiting is enough for a gate to hold. Not so for a figure that cannot be measured.
 fn holds_by_itself(gate: &GateReport) -> bool {
     gate.figure.is_some() && HOLD_BY_THEMSELVES.contains(&gate.name)
 }
 
-/// How often they are looked at.
+/// How often such gates are checked.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How often it is recorded that the walk goes on.
+/// How often it is recorded that the walk is alive.
 const RECORD: Duration = Duration::from_millis(500);
 
-/// How long a driver may be silent before another one takes over.
+/// How long a driver may record nothing before another one takes over.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What walking needs.
 pub struct Walker {
-    /// Where everything is.
     pub registry: Arc<PartitionRegistry>,
-    /// The rows and the switches.
     pub table: Arc<dyn MigrationTable>,
-    /// What the gates ask.
     pub figures: FigureDeps,
-    /// What they must come to.
+    /// The thresholds of the gates.
     pub gates: GateSettings,
     /// How long a hand-off may take before it is undone.
     pub handoff_timeout: Duration,
-    /// This process, among those that drive.
+    /// This process's name among drivers.
     pub driver: String,
     /// The switch that is to end at its next gate.
     pub cancelled: Mutex<Option<Uuid>>,
 }
 
-/// An edge on the way, with what its gates say now.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Planned {
-    /// Which, and which way.
+    /// The step and its direction.
     #[serde(flatten)]
     pub step: Move,
-    /// The stage it leaves.
     pub from: StageKind,
-    /// The stage it reaches.
     pub to: StageKind,
-    /// The gates.
     pub gates: Vec<GateReport>,
 }
 
 impl Walker {
-    /// The edges on the way of these partitions, with what their gates say now.
+    /// The edges ahead of these partitions, with what their gates say now.
     pub async fn plan(
         &self,
         partitions: &[PartitionId],
@@ -82,7 +74,8 @@ impl Walker {
         force: bool,
     ) -> Result<Vec<Planned>, StoreError> {
         let stages = self.stages_of(partitions).await?;
-        // From wherever one of them is: the longest way has all the edges.
+        // The longest way, taken by the partition that is furthest from the goal, has all the
+        // edges.
         let longest = stages
             .iter()
             .map(|(_, from)| path(*from, goal))
@@ -90,7 +83,7 @@ impl Walker {
             .unwrap_or_default();
         let mut planned = Vec::new();
         for step in longest {
-            // Those that are past this edge, or never come to it, are not asked about.
+            // Partitions that are past this edge, or never reach it, are not measured.
             let walkers: Vec<PartitionId> = stages
                 .iter()
                 .filter(|(_, from)| path(*from, goal).contains(&step))
@@ -108,8 +101,8 @@ impl Walker {
         Ok(planned)
     }
 
-    /// Whether a walk along `planned` may begin: the first edge's gates hold, or will by
-    /// themselves; those of confidence further on hold already.
+    /// Whether a walk along `planned` may begin: the gates of the first edge hold, or will by
+    /// waiting, and gates of confidence further on hold already.
     pub fn may_begin(planned: &[Planned]) -> bool {
         planned.iter().enumerate().all(|(i, edge)| {
             edge.gates.iter().all(|gate| {
@@ -139,7 +132,7 @@ impl Walker {
             .collect()
     }
 
-    /// Walks a switch to its end, whatever that is; `None` when another process drives it now.
+    /// Walks a switch to its end, successful or not; `None` when another process has taken it over.
     pub async fn walk(&self, mut switch: Switch, seen: impl Fn(&Switch)) -> Option<Switch> {
         tracing::info!(id = %switch.id, goal = %switch.goal, by = switch.by,
             reason = switch.reason, force = switch.force, "a switch is walked");
@@ -194,7 +187,7 @@ impl Walker {
         }
     }
 
-    /// The next edge, and who is to walk it: those that are furthest from the goal.
+    /// The next edge, and the partitions that walk it: those that are furthest from the goal.
     async fn next(&self, switch: &Switch) -> Result<Option<(Move, Vec<PartitionId>)>, StoreError> {
         let stages = self.stages_of(&switch.partitions).await?;
         let far = |stage: StageKind| path(stage, switch.goal).len();
@@ -212,8 +205,8 @@ impl Walker {
         *self.cancelled.lock() == Some(switch.id)
     }
 
-    /// Waits at the gates of an edge; false when one of them will not open, or the switch was
-    /// cancelled. `None`: driven by another.
+    /// Waits at the gates of an edge; false when one of them cannot open or the switch was
+    /// cancelled. `None` when another process has taken the switch over.
     async fn pass(
         &self,
         switch: &mut Switch,
@@ -251,7 +244,8 @@ impl Walker {
         }
     }
 
-    /// Moves every partition across an edge, side by side, saying all the while that it goes on.
+    /// Moves every partition across an edge, concurrently, recording meanwhile that the walk is
+    /// alive.
     async fn cross(
         &self,
         switch: &Switch,
@@ -271,8 +265,8 @@ impl Walker {
         self.while_recording(switch, join_all(moves), seen).await
     }
 
-    /// Does something that takes long, saying all the while that the switch is driven. `None`: by
-    /// another.
+    /// Awaits something that takes long, recording meanwhile that the switch is driven. `None` when
+    /// another process has taken it over.
     async fn while_recording<T>(
         &self,
         switch: &Switch,
@@ -289,10 +283,10 @@ impl Walker {
         }
     }
 
-    /// Ends the hand-offs that a driver before this one left under way, side by side, before any
-    /// gate is asked: their writers wait, whatever the gates say by now.
+    /// Ends the hand-offs that a previous driver left under way, concurrently and before any gate
+    /// is checked: writers wait for them, whatever the gates say by now.
     async fn end_left_behind(&self, switch: &Switch, seen: &impl Fn(&Switch)) -> Option<()> {
-        // Unknown for now: then whoever walks the edge meets them.
+        // If the rows cannot be read now, the walk of the edge meets these hand-offs.
         let rows = self.table.rows().await.unwrap_or_default();
         let mine = rows.iter().filter(|(p, _)| switch.partitions.contains(p));
         let left = mine.filter(|(_, seen)| seen.row.step != Step::Steady);
@@ -355,8 +349,8 @@ impl Walker {
         (state, (!failed.is_empty()).then(|| failed.join("; ")))
     }
 
-    /// Records how far the switch is; false when another process drives it by now. While PostgreSQL
-    /// does not answer it goes on: nobody else can take it over either.
+    /// Records how far the switch is; false when another process has taken it over. While
+    /// PostgreSQL does not answer the walk goes on: nobody else can take it over either.
     async fn record(&self, switch: &Switch, seen: &impl Fn(&Switch)) -> bool {
         seen(switch);
         match self.table.record_switch(switch, &self.driver).await {
@@ -382,7 +376,7 @@ impl Walker {
         tracing::info!(id = %switch.id, goal = %switch.goal, state = state.as_str(),
             error = switch.error, "the switch has ended");
         loop {
-            // Recorded before it is told: whoever hears of the end may order the next one.
+            // Recorded before it is published: whoever sees the end may order the next switch.
             match self.table.record_switch(&switch, &self.driver).await {
                 Ok(true) => {
                     seen(&switch);

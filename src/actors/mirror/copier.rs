@@ -1,10 +1,9 @@
 //! The copier of one partition: commit objects, byte for byte, to the same offsets of the store
-//! that does not lead. In `dual_write` it follows the writes; what lies before them, the history
-//! from before, it copies on the way (the backfill), since one store is always a prefix of the
-//! other.
+//! that does not lead. In `dual_write` it follows the writes; history from before that mode is
+//! copied first (the backfill), since one store's log is always a prefix of the other's.
 //!
-//! Any number of processes may copy at the same time, and a copy may come late: every copy goes to
-//! its own offset, if that is free.
+//! Any number of processes may copy at the same time, and a copy may come late: every object goes
+//! to its own offset and only if that is free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use futures_util::TryStreamExt as _;
 use tokio::time::{Instant, timeout};
 
 use super::MirrorDeps;
-use crate::actors::mirrors::Mirror;
+use crate::actors::mirror_progress::Mirror;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::identity::Foreign;
 use crate::log::lead::Lead;
@@ -30,23 +29,23 @@ use crate::store::log::log_reader::LogReader;
 /// Commits copied at a time.
 const COPY_COMMITS: u64 = 256;
 
-/// Bytes copied at a time, about; bounds memory.
+/// Bytes copied at a time, approximately; bounds memory.
 const COPY_BYTES: usize = 8 << 20;
 
-/// A copy that lags by no more commits than this keeps up: writers may wait for it.
+/// A copy that lags by at most so many commits keeps up, and writers may wait for it.
 const IN_STEP: u64 = 64;
 
-/// How often it is looked whether there is something to copy, without news.
+/// How often to look for something to copy without news.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Pauses while one of the stores does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Failures after which a copy that is not the log's is told of: about a second.
+/// Failures in a row, about a second, before a copy that is not of this log is reported.
 const TOLD_AFTER: u32 = 5;
 
-/// Copies some of what `to` lacks from `from` on, before `up_to`; answers the first offset it is not
-/// known to have. Needs `from < up_to`, and everything before `up_to` to be in the log.
+/// Copies some of what `to` lacks between `from` and `up_to`; returns the first offset that it is
+/// not known to have. Requires `from < up_to`, and everything before `up_to` to be in the log.
 pub async fn copy_some(
     log: &LogReader,
     partition: PartitionId,
@@ -77,8 +76,8 @@ pub async fn copy_some(
     Ok((next, events))
 }
 
-/// Makes sure that what `to` holds before `end` is what the other place holds there. By its hash that
-/// commit vouches for all before it: nothing is to be put on top of a copy that went another way.
+/// Checks that the last commit of `to` before `end` is the one that the other store holds there.
+/// Its hash covers all commits before it: nothing may be appended to a copy that has diverged.
 pub async fn prove_end(
     log: &LogReader,
     partition: PartitionId,
@@ -109,22 +108,20 @@ pub async fn prove_end(
     Err(StoreError::corrupt(to.as_str(), "copy", what))
 }
 
-/// See the module.
 pub struct Copier {
     deps: MirrorDeps,
     partition: PartitionId,
-    /// Where to, and the first offset it is not known to have.
+    /// The store to copy to, and the first offset that it is not known to have.
     cursor: Option<(Lead, Offset)>,
 }
 
-/// Commits that a copy which ends at `next` lacks; `None` while the head of the log is not known.
+/// Commits that a copy ending at `next` lacks; `None` while the head of the log is unknown.
 fn lag(heads: &LogHeads, partition: PartitionId, next: Offset) -> Option<f64> {
     let head = heads.known(partition)?;
     Some(head.saturating_sub(next) as f64)
 }
 
 impl Copier {
-    /// A copier that knows nothing yet.
     pub fn new(deps: MirrorDeps, partition: PartitionId) -> Self {
         Self {
             deps,
@@ -133,7 +130,7 @@ impl Copier {
         }
     }
 
-    /// Copies for ever, whenever there is a copy to be kept.
+    /// Copies for ever, in the stages that keep a copy.
     pub async fn run(mut self) {
         let mut heads = self.deps.heads.subscribe();
         let mut stages = self.deps.stages.clone();
@@ -168,7 +165,7 @@ impl Copier {
                             _ = stages.changed() => {}
                         }
                     };
-                    // Without news it is looked all the same.
+                    // Checked at this interval even without news.
                     let _ = timeout(LOOK, news).await;
                 }
                 Err(error) => {
@@ -176,7 +173,8 @@ impl Copier {
                     self.cursor = None;
                     metrics::mirror_failed(to, error.kind);
                     let pause = backoff.pause();
-                    // Who has not heard of a hand-off yet looks the wrong way for a moment.
+                    // A process that does not know of a hand-off yet copies the wrong way for a
+                    // moment.
                     if backoff.failures() >= TOLD_AFTER {
                         self.tell(to, &error);
                     }
@@ -206,7 +204,7 @@ impl Copier {
         alarms.clear(CopyKind::Mirror, self.partition);
     }
 
-    /// A copy that went another way than the log, or cannot be read, is not written on.
+    /// Reports a copy that has diverged from the log or cannot be read; it is not written to.
     fn tell(&self, to: Lead, error: &StoreError) {
         if error.kind == StoreErrorKind::Corrupt {
             let message = format!(
@@ -227,13 +225,13 @@ impl Copier {
             .alarms()
             .clear(CopyKind::Mirror, self.partition);
         self.cursor = None;
-        // There is no copy to be told of.
+        // This stage keeps no copy that could be reported.
         self.deps.mirrors.set(self.partition, Mirror::default());
         metrics::known_gauge(UNMIRRORED, self.partition, None);
         self.deps.halts.goes_on(COPY, Some(self.partition));
     }
 
-    /// Says how far the copy in this place lags, as far as is known: whether it goes on or not.
+    /// Publishes the lag of the copy in `to`, as far as it is known, also while copying fails.
     fn show_lag(&self, to: Lead) {
         let known = self.deps.mirrors.known(self.partition, to);
         let lag = known.and_then(|mirror| lag(&self.deps.heads, self.partition, mirror.next));
@@ -249,13 +247,13 @@ impl Copier {
         self.deps.mirrors.set(self.partition, mirror);
     }
 
-    /// Copies what there is, up to the size of a copy. Answers whether there was anything.
+    /// Copies what there is, up to [`COPY_COMMITS`]; returns whether there was anything.
     async fn step(&mut self, to: Lead) -> Result<bool, StoreError> {
         let from = match self.cursor {
             Some((target, next)) if target == to => next,
             _ => {
                 let end = self.find_end(to).await?;
-                // Known from here on, also when nothing can be copied.
+                // Published even if nothing can be copied.
                 self.found(to, end, false);
                 prove_end(&self.deps.log, self.partition, to, end).await?;
                 end
@@ -268,7 +266,7 @@ impl Copier {
         }
         let in_step = self.deps.mirrors.of(self.partition).in_step;
         if !in_step && head - from > IN_STEP {
-            // The log goes on while history is held back.
+            // The log grows while the copying of history is paused.
             while timeout(LOOK, self.deps.throttle.may_begin()).await.is_err() {
                 self.show_lag(to);
             }
@@ -285,7 +283,7 @@ impl Copier {
         Ok(true)
     }
 
-    /// Where the copy ends. What is known to be there need not be looked through again.
+    /// Finds where the copy ends, starting from what is known to be there.
     async fn find_end(&self, to: Lead) -> Result<Offset, StoreError> {
         match self.deps.log.place(to) {
             Some(place) => place.end(self.partition, 0).await,

@@ -13,7 +13,7 @@ pub use copier::Copier;
 pub use throttle::Throttle;
 
 use super::arbiters::ArbiterSlot;
-use super::mirrors::Mirrors;
+use super::mirror_progress::Mirrors;
 use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
@@ -22,24 +22,21 @@ use crate::store::halts::Halts;
 use crate::store::log::log_heads::LogHeads;
 use crate::store::log::log_reader::LogReader;
 
-/// What the copiers work with.
 #[derive(Clone)]
 pub struct MirrorDeps {
-    /// The log, with both places.
+    /// The log in both stores.
     pub log: Arc<LogReader>,
-    /// How far it is known to reach.
+    /// How far the log is known to reach.
     pub heads: Arc<LogHeads>,
-    /// Which way to copy.
+    /// The stages, which say which way to copy.
     pub stages: watch::Receiver<PartitionStates>,
-    /// Where it is told how far the copies are.
+    /// Where the progress of the copies is published.
     pub mirrors: Arc<Mirrors>,
-    /// How fast history is copied.
     pub throttle: Arc<Throttle>,
-    /// Where it is told that a copy does not go on.
+    /// Where it reports that a copy does not go on.
     pub halts: Halts,
 }
 
-/// See the module.
 pub struct MirrorActor {
     deps: MirrorDeps,
 }
@@ -63,7 +60,6 @@ impl Supervised for MirrorActor {
     }
 }
 
-/// Starts the actor.
 pub fn start(supervisor: &Supervisor, deps: MirrorDeps) -> Handle<MirrorActor> {
     supervisor.child(
         "mirror",

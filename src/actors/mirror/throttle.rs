@@ -1,26 +1,25 @@
-//! How fast history is copied: an operator's throttle, so that a backfill leaves room for the traffic.
-//! What keeps up with the writes is never held back.
+//! Limits how fast history is copied, so that a backfill leaves capacity for traffic. Copies that
+//! keep up with the writes are never delayed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// How often a paused copier looks whether it may go on.
+/// How often a paused copier checks whether it may go on.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// See the module.
 #[derive(Debug, Default)]
 pub struct Throttle {
-    /// Events a second and partition; 0 is without limit.
+    /// Events per second and partition; 0: no limit.
     rate: AtomicU64,
     paused: AtomicBool,
-    /// Events copied, whether held back or not.
+    /// Events copied, limited or not.
     copied: AtomicU64,
 }
 
 impl Throttle {
-    /// At most `rate` events a second in each partition; 0 is without limit.
+    /// At most `rate` events per second in each partition; 0: no limit.
     pub fn new(rate: u64) -> Self {
         Self {
             rate: AtomicU64::new(rate),
@@ -29,27 +28,26 @@ impl Throttle {
         }
     }
 
-    /// Sets the limit.
+    /// Sets the limit, in events per second and partition; 0: none.
     pub fn set_rate(&self, rate: u64) {
         self.rate.store(rate, Ordering::Relaxed);
     }
 
-    /// The limit; 0 is none.
+    /// The limit, in events per second and partition; 0: none.
     pub fn rate(&self) -> u64 {
         self.rate.load(Ordering::Relaxed)
     }
 
-    /// Holds history back, or lets it go on.
+    /// Pauses or resumes the copying of history.
     pub fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
     }
 
-    /// Whether history is held back.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// Events were copied.
+    /// Counts copied events.
     pub fn count(&self, events: u64) {
         self.copied.fetch_add(events, Ordering::Relaxed);
     }
@@ -66,7 +64,7 @@ impl Throttle {
         }
     }
 
-    /// Waits as long as `events` copied since `begun` are too many.
+    /// Waits until `events`, copied since `begun`, are within the limit.
     pub async fn spend(&self, events: u64, begun: Instant) {
         let rate = self.rate();
         if rate > 0 {

@@ -1,5 +1,5 @@
-//! OutboxActor: PostgreSQL's side of the road to Kafka. A thin shell: what it does is in
-//! [`tailer`]; its state is rebuilt from the watermarks.
+//! OutboxActor: keeps the outbox in PostgreSQL, from which the relay sends to Kafka. A thin shell:
+//! the work is in [`tailer`]; its state is rebuilt from the watermarks.
 
 pub mod tailer;
 
@@ -12,7 +12,6 @@ use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
 
-/// See the module.
 pub struct OutboxActor {
     deps: OutboxDeps,
 }
@@ -33,7 +32,6 @@ impl Supervised for OutboxActor {
     }
 }
 
-/// Starts the actor.
 pub fn start(supervisor: &Supervisor, deps: OutboxDeps) -> Handle<OutboxActor> {
     supervisor.child(
         "outbox",

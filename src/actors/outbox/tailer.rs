@@ -1,9 +1,10 @@
-//! The tailer: takes the log into the outbox.
+//! The tailer: writes the log's events into the outbox.
 //!
-//! Where S3 leads it brings every row; where PostgreSQL leads, the appends do, and it only closes
-//! gaps. It holds nothing but a cursor per partition. Rows and watermark are written by one transaction,
-//! so a crash between S3 and PostgreSQL needs no repair: the next tailer goes on where the
-//! watermark stands. Any number of processes may tail; the watermark decides who was first.
+//! Where S3 leads it inserts every row; where PostgreSQL leads, the appends insert their own and
+//! the tailer only fills gaps. It holds nothing but a cursor per partition. Rows and watermark are
+//! written by one transaction, so a crash between S3 and PostgreSQL needs no repair: the next
+//! tailer goes on where the watermark stands. Any number of processes may tail; the watermark
+//! decides who was first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::store::alarms::CopyKind;
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::halts::{self, Halts};
-use crate::store::log::delivered;
+use crate::store::log::delivery_watermarks;
 use crate::store::log::log_heads::LogHeads;
 use crate::store::log::log_reader::LogReader;
 use crate::store::log::outbox_rows::rows_of;
@@ -35,61 +36,54 @@ use crate::store::ports::delivery::{CommitGroup, DeliveryStore};
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::ports::transport::TopicNames;
 
-/// Rows of one transaction: PostgreSQL takes in about as many a second however they are grouped
-/// beyond this, and a smaller transaction wakes the relay sooner. A commit is never split.
+/// Rows of one transaction: with more, PostgreSQL is no faster, and a smaller transaction wakes the
+/// relay sooner. A commit is never split.
 const TRANSACTION_ROWS: usize = 2_000;
 
 /// Commits of one partition in one transaction: control records and small commits have few rows,
 /// and each commit is an object to be read.
 const TRANSACTION_COMMITS: u64 = 256;
 
-/// Shortest time from one transaction to the next. What is committed meanwhile travels together:
-/// a transaction costs about the same for one row and for a hundred, and delivery is still far
-/// quicker than anyone waits for it.
+/// Shortest time from one transaction to the next. Commits meanwhile go into one transaction, which
+/// costs about the same for one row as for a hundred; the delay is far below what consumers notice.
 const PACE: Duration = Duration::from_millis(15);
 
 /// Pauses while S3 or PostgreSQL does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// How often the watermarks are read though nothing was committed: a database that was restored from
-/// a backup lacks rows that nobody else would miss.
+/// How often the watermarks are read without a commit: a database that was restored from a backup
+/// lacks rows, which nothing else would notice.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
-/// What is said of a partition whose outbox is not of this log.
+/// The advice in the log and the halt for a partition whose outbox is not of this log.
 const WHAT_TO_DO: &str = "Nothing of it is delivered until that is put right, and nothing is \
     skipped: put the log's missing objects back, or point the service at the bucket or the \
     database (`postgres.schema`) that belong together; docs/OPERATIONS.md says how to have delivery \
     begin anew, with repeats";
 
-/// What the tailer works with.
 #[derive(Clone)]
 pub struct OutboxDeps {
-    /// The log.
     pub log: Arc<LogReader>,
-    /// How far it is known to reach.
+    /// How far the log is known to reach.
     pub heads: Arc<LogHeads>,
-    /// The outbox.
     pub store: Arc<dyn DeliveryStore>,
-    /// The bucket, for the delivered watermarks an empty outbox begins with.
+    /// The bucket, for the watermarks of delivery that an empty outbox starts from.
     pub objects: Arc<dyn ObjectStore>,
-    /// The topics' names.
     pub topics: TopicNames,
-    /// In which mode events are committed, and by whom partitions are led.
+    /// The stages: in which mode events are committed, and which store leads.
     pub stages: watch::Receiver<PartitionStates>,
-    /// Wakes the relay.
     pub recorded: Arc<Notify>,
     /// How often to look for commits of other processes.
     pub look_every: Duration,
-    /// Where it is told that it does not go on.
+    /// Where it reports that a partition does not go on.
     pub halts: Halts,
 }
 
-/// See the module.
 pub struct Tailer {
     deps: OutboxDeps,
     cursors: BTreeMap<PartitionId, Cursor>,
-    /// Partitions led by PostgreSQL that lack rows all the same. There appends bring their rows
-    /// along, as long as the watermark stands at their offset.
+    /// Partitions led by PostgreSQL whose outbox lacks rows. There appends insert their rows only
+    /// while the watermark stands at their offset.
     lagging: BTreeSet<PartitionId>,
     looked: Option<Instant>,
     read: Instant,
@@ -97,7 +91,7 @@ pub struct Tailer {
     halted: Halted,
 }
 
-/// How far a partition was taken in, and the hash of the last commit, as far as it is known.
+/// How far a partition was written to the outbox, with the hash of the last commit, if known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cursor {
     next: Offset,
@@ -105,7 +99,6 @@ struct Cursor {
 }
 
 impl Tailer {
-    /// A tailer that knows nothing yet.
     pub fn new(deps: OutboxDeps) -> Self {
         Self {
             damaged: CorruptPartitions::new(halts::OUTBOX, deps.halts.clone()),
@@ -118,7 +111,6 @@ impl Tailer {
         }
     }
 
-    /// Tails for ever.
     pub async fn run(mut self) {
         let mut heads = self.deps.heads.subscribe();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
@@ -139,7 +131,7 @@ impl Tailer {
                 }
                 Ok(false) => {
                     let look = self.deps.look_every;
-                    // The sender lives as long as our own reference to the heads.
+                    // Cannot fail: `deps` holds the sender.
                     let _ = tokio::time::timeout(look, heads.changed()).await;
                 }
                 Err(error) => {
@@ -155,7 +147,7 @@ impl Tailer {
         }
     }
 
-    /// Takes in what is there, up to the size of a transaction. Answers whether there was anything.
+    /// Writes what is there, up to the size of a transaction; returns whether there was anything.
     pub async fn round(&mut self) -> Result<bool, StoreError> {
         self.follow_appends().await?;
         self.read_again().await?;
@@ -196,7 +188,7 @@ impl Tailer {
         let moved = match self.deps.store.record(groups).await {
             Ok(moved) => moved,
             Err(e) => {
-                // Whether it happened is read back with the watermarks.
+                // The watermarks, read again, tell whether the transaction happened.
                 self.cursors.clear();
                 return Err(e);
             }
@@ -229,7 +221,7 @@ impl Tailer {
         state.is_some_and(|s| s.stage.leadership.lead == Lead::Postgres)
     }
 
-    /// Where appends bring their rows along: wakes the relay for those, and now and then looks
+    /// Where appends insert their own rows: wakes the relay for those, and checks at intervals
     /// whether the watermark was left behind, as it is after a hand-off.
     async fn follow_appends(&mut self) -> Result<(), StoreError> {
         let led: Vec<PartitionId> = self
@@ -269,7 +261,7 @@ impl Tailer {
         metrics::known_gauge(OUTBOX_WATERMARK_LAG, partition, lag);
     }
 
-    /// Looks now and then whether the outbox still stands where it is believed to.
+    /// Checks at intervals whether the outbox still stands where it is believed to.
     async fn read_again(&mut self) -> Result<(), StoreError> {
         if self.read.elapsed() < READ_AGAIN {
             return Ok(());
@@ -283,8 +275,8 @@ impl Tailer {
         Ok(())
     }
 
-    /// Asks the outbox where it stands, where that is not known. An outbox that never took a
-    /// partition in begins with what is known to be delivered.
+    /// Reads the watermarks of partitions whose cursor is unknown. An outbox that never had a
+    /// partition starts with what is known to be delivered.
     async fn load_cursors(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
         let unknown: Vec<PartitionId> = self
@@ -323,7 +315,8 @@ impl Tailer {
         Ok(())
     }
 
-    /// Has the outbox say what it stands on, where it did not: it was taken in by the build before.
+    /// Adds the hash of the last commit to a watermark that lacks it, because an earlier version
+    /// wrote it.
     async fn stand(
         &self,
         partition: PartitionId,
@@ -339,17 +332,17 @@ impl Tailer {
                 self.deps.store.mark(partition, mark, hash).await?;
                 Some(hash)
             }
-            // Its successor will tell whether it is the one that was taken in.
+            // The object after it tells whether it is the one that was written to the outbox.
             _ => mark.hash(),
         };
         Ok(Cursor { next, hash })
     }
 
-    /// Where an outbox that knows nothing of these partitions begins: with what the bucket says was
-    /// delivered, where that is of this log, else with the first event.
+    /// Where an outbox starts that knows nothing of these partitions: with what the bucket says was
+    /// delivered, if that is of this log, else with the first event.
     async fn starts(&self, fresh: &[PartitionId]) -> Result<Vec<(PartitionId, Mark)>, StoreError> {
         let log = &self.deps.log;
-        let delivered = delivered::load(&*self.deps.objects).await?;
+        let delivered = delivery_watermarks::load(&*self.deps.objects).await?;
         let mut starts = Vec::with_capacity(fresh.len());
         for partition in fresh {
             let mut start = Mark::start(log.id());
@@ -360,7 +353,7 @@ impl Tailer {
                     } => start = Mark::on(log.id(), mark.next, hash),
                     Ownership::Ours { hash: None, .. } => start = *mark,
                     Ownership::Foreign(why) => {
-                        let what = why.describe(delivered::KEY, *partition, mark.next);
+                        let what = why.describe(delivery_watermarks::KEY, *partition, mark.next);
                         tracing::error!(%partition, reason = why.as_str(),
                             "{what}. Delivery begins with the first event: all are repeated");
                     }
@@ -379,7 +372,7 @@ impl Tailer {
             .note(alarms, partition, (why, next), WHAT_TO_DO, now);
     }
 
-    /// What to read: of each partition that has more than was taken in.
+    /// The spans to read: of each partition that has commits beyond its cursor.
     async fn spans(&mut self) -> Result<Vec<(PartitionId, Cursor, Offset)>, StoreError> {
         let now = Instant::now();
         let look = self
@@ -394,7 +387,7 @@ impl Tailer {
         let spans = cursors.map(|(partition, from)| async move {
             let mut head = this.deps.heads.next_offset(*partition);
             if head <= from.next && look {
-                head = this.look(*partition, from.next).await?;
+                head = this.find_end(*partition, from.next).await?;
             }
             let to = head.min(from.next + TRANSACTION_COMMITS);
             Ok::<_, StoreError>((to > from.next).then_some((*partition, *from, to)))
@@ -406,9 +399,9 @@ impl Tailer {
         Ok(spans)
     }
 
-    /// Looks whether a process that is not this one has committed at `from`, and how far beyond:
-    /// the log has no gaps, so strides that double find many commits with few requests.
-    async fn look(&self, partition: PartitionId, from: Offset) -> Result<Offset, StoreError> {
+    /// Looks for commits of another process from `from` on and returns the end. The log has no
+    /// gaps, so that steps that double find many commits with few requests.
+    async fn find_end(&self, partition: PartitionId, from: Offset) -> Result<Offset, StoreError> {
         let mut head = from;
         let mut stride = 1;
         while head < from + TRANSACTION_COMMITS
@@ -428,8 +421,8 @@ impl Tailer {
         Ok(head)
     }
 
-    /// Reads on from a cursor; `None` when what follows does not stand on the commit that was taken
-    /// in last.
+    /// Reads on from a cursor; `None` when the next commit does not follow the last one written to
+    /// the outbox.
     async fn read(
         &self,
         partition: PartitionId,
@@ -467,7 +460,7 @@ impl Tailer {
                     last = Some(object);
                 }
                 Ok(None) => break,
-                // What is whole before it is taken in first.
+                // What precedes the damage is written first.
                 Err(error) if CorruptPartitions::is_damage(&error) && group.to > from.next => break,
                 Err(error) => return Err(error),
             }

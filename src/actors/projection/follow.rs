@@ -1,5 +1,5 @@
-//! How far the read model is, in a process that does not keep it: another one does, and reads that
-//! wait for what was just written wait here all the same.
+//! Progress of the read model in a process that does not keep it, so that reads can wait there for
+//! what was just written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,10 @@ use tokio::time::sleep;
 use super::ProjectionProgress;
 use crate::store::ports::read_model::ReadModel;
 
-/// How often to ask: what a reader waits longer than in a process that keeps the model itself. One
-/// small query.
+/// How often to query the progress: the additional wait of a reader, for one small query.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Asks until it is dropped.
+/// Publishes the progress until it is dropped.
 pub async fn follow(model: Arc<dyn ReadModel>, progress: Arc<ProjectionProgress>, partitions: u16) {
     let mut reachable = true;
     loop {

@@ -1,4 +1,4 @@
-//! The next stretch of the log, read and folded: what one transaction will take in.
+//! Reads and folds the next span of the log, for one transaction.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -16,7 +16,7 @@ use crate::store::error::StoreError;
 use crate::store::log::log_reader::LogReader;
 use crate::store::ports::read_model::Move;
 
-/// How much one transaction takes in, about: a commit object is taken whole.
+/// Limits of one transaction, approximate: a commit object is applied whole.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
     /// Events.
@@ -25,30 +25,29 @@ pub struct BatchLimits {
     pub bytes: usize,
 }
 
-/// A stretch of one partition to be read.
+/// A span of one partition to be read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stretch {
     pub partition: PartitionId,
     pub from: Offset,
     pub to: Offset,
-    /// Hash of the commit before `from`, if it is known.
+    /// Hash of the commit before `from`, if known.
     pub prev: Option<ObjectHash>,
 }
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub moves: Vec<Move>,
     pub changes: Changes,
     pub parked: Vec<ParkedEvent>,
-    /// Every event that could be read, to look for the culprit when the store refuses the whole.
+    /// Every event that could be read, to search for the one that makes the store refuse the batch.
     pub events: Vec<(Position, Bytes)>,
-    /// Events of any kind.
+    /// All events, also those without effect.
     pub count: usize,
     pub bytes: usize,
-    /// Where nothing could be read on, because it is damaged.
+    /// Partitions that cannot be read on, because the log is damaged there.
     pub damaged: Vec<(PartitionId, StoreError)>,
-    /// Where what follows does not stand on the commit that was taken in last.
+    /// Partitions in which the next commit does not follow the last one applied.
     pub diverged: Vec<PartitionId>,
 }
 
@@ -58,8 +57,7 @@ impl Gathered {
     }
 }
 
-/// Reads and folds the stretches until the limits are reached. Gives the thread away after every
-/// commit object.
+/// Reads and folds the spans until the limits are reached. Yields after every commit object.
 pub(super) async fn gather(
     log: Arc<LogReader>,
     stretches: Vec<Stretch>,
@@ -77,7 +75,7 @@ pub(super) async fn gather(
             let object = match commits.try_next().await {
                 Ok(Some(object)) => object,
                 Ok(None) => break,
-                // What is whole before it is taken in first.
+                // What precedes the damage is applied first.
                 Err(error) if CorruptPartitions::is_damage(&error) => {
                     if to == stretch.from {
                         gathered.damaged.push((stretch.partition, error));
@@ -126,7 +124,8 @@ pub(super) async fn gather(
     Ok(gathered)
 }
 
-/// A bug that an event brings out parks that event; it does not stop all others.
+/// Catches a panic while folding, so that an event that triggers a bug is parked and does not stop
+/// all others.
 fn take(changes: &mut Changes, event: &[u8]) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(|| changes.take(event)))
         .unwrap_or_else(|_| Err("the program panicked over it".into()))

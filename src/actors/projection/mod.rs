@@ -1,5 +1,5 @@
-//! ProjectionActor: keeps the read model. A shell around the [`projector`]'s loop; it also begins
-//! rebuilds and tells how the projection stands.
+//! ProjectionActor: keeps the read model. A shell around the loop of the [`projector`]; it also
+//! starts rebuilds and reports progress.
 
 mod follow;
 mod gather;
@@ -29,22 +29,20 @@ use crate::store::log::log_heads::LogHeads;
 use crate::store::log::log_reader::LogReader;
 use crate::store::ports::read_model::{Generation, ProjectionStatus, ReadModel};
 
-/// How long a model may stand still, while the log goes on and another process is believed to
-/// work on it, before this one does.
+/// How long a model may stand still while the log goes on and another process is believed to keep
+/// it, before this process takes over.
 const TAKE_OVER_AFTER: Duration = Duration::from_secs(2);
 
-/// How the projection works.
 #[derive(Debug, Clone, Copy)]
 pub struct ProjectionSettings {
-    /// How often to look for commits of other processes; those of this one wake it at once.
+    /// How often to look for commits of other processes; commits of this one wake it at once.
     pub poll: Duration,
-    /// How much one transaction takes in.
     pub batch: BatchLimits,
 }
 
 impl Default for ProjectionSettings {
-    /// 5,000 events are far beyond where a transaction's own cost matters and take a quarter of a
-    /// second; 8 MiB bound what is in memory and what a statement carries.
+    /// 5,000 events are far beyond where the cost of a transaction matters and take a quarter of a
+    /// second; 8 MiB bound memory and the size of a statement.
     fn default() -> Self {
         Self {
             poll: Duration::from_secs(1),
@@ -56,33 +54,27 @@ impl Default for ProjectionSettings {
     }
 }
 
-/// What the projection works on.
 #[derive(Clone)]
 pub struct ProjectionDeps {
-    /// The log.
     pub log: Arc<LogReader>,
-    /// How far it reaches.
+    /// How far the log reaches.
     pub heads: Arc<LogHeads>,
-    /// Where the read model is kept.
     pub model: Arc<dyn ReadModel>,
-    /// Where the projection tells how far it is.
+    /// Where progress is published.
     pub progress: Arc<ProjectionProgress>,
-    /// Where reading and folding runs: neither must hold an arbiter up.
+    /// The runtime for reading and folding, which would block an arbiter.
     pub io: IoRuntime,
-    /// How it works.
     pub settings: ProjectionSettings,
-    /// Where it is told that it does not go on.
+    /// Where it reports that a partition does not go on.
     pub halts: Halts,
 }
 
-/// See the module.
 pub struct ProjectionActor {
     deps: ProjectionDeps,
     changed: Arc<Notify>,
 }
 
 impl ProjectionActor {
-    /// An actor that begins where the read model is.
     pub fn new(deps: ProjectionDeps) -> Self {
         Self {
             deps,
@@ -91,7 +83,6 @@ impl ProjectionActor {
     }
 }
 
-/// Starts the projection.
 pub fn start(supervisor: &Supervisor, deps: ProjectionDeps) -> Handle<ProjectionActor> {
     supervisor.child(
         "projection",
@@ -116,8 +107,8 @@ impl Supervised for ProjectionActor {
     }
 }
 
-/// Begin to rebuild the read model beside the live one; answers with the generation that is being
-/// built, which may have been begun before.
+/// Starts to rebuild the read model beside the live one, unless a rebuild is under way; answers
+/// with the generation that is being built.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Generation, StoreError>")]
 pub struct Rebuild;
@@ -135,7 +126,6 @@ impl Handler<Rebuild> for ProjectionActor {
     }
 }
 
-/// Tell how the projection stands.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<ProjectionStatus, StoreError>")]
 pub struct Status;
@@ -157,11 +147,11 @@ impl Handler<Status> for ProjectionActor {
     }
 }
 
-/// Show events that the read model could not take in, at most `limit`.
+/// Lists events that the read model could not apply.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Vec<ParkedEvent>, StoreError>")]
 pub struct Parked {
-    /// At most this many, 1 to 1,000.
+    /// Between 1 and 1,000.
     pub limit: u32,
 }
 

@@ -1,4 +1,4 @@
-//! How far the live read model has got, for whoever wants to read what was just written.
+//! Progress of the live read model, for readers that wait for what was just written.
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -6,10 +6,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::store::log::log_heads::LogHeads;
 
-/// See the module. Written by the projector, or by [`super::follow()`] where another process has it.
+/// Written by the projector, or by [`super::follow()`] where another process keeps the model.
 #[derive(Debug)]
 pub struct ProjectionProgress {
-    /// The offset after the last commit taken in, by partition; empty while nothing is known.
+    /// The offset after the last commit applied, by partition; empty while unknown.
     next: watch::Sender<Vec<Offset>>,
 }
 
@@ -33,8 +33,7 @@ impl ProjectionProgress {
         });
     }
 
-    /// The offset after the last commit that the read model has taken in, as last seen; `None` while
-    /// nothing is known.
+    /// The offset after the last commit applied, as last seen; `None` while unknown.
     pub fn known(&self, partition: PartitionId) -> Option<Offset> {
         let next = self.next.borrow();
         next.get(usize::from(partition.0)).copied()
@@ -44,13 +43,13 @@ impl ProjectionProgress {
         self.known(partition).unwrap_or(0)
     }
 
-    /// Commits of a partition the read model has not taken in; `None` while either end is unknown.
+    /// Commits of a partition that the read model lacks; `None` while either end is unknown.
     pub fn lag(&self, heads: &LogHeads, partition: PartitionId) -> Option<u64> {
         let (head, next) = (heads.known(partition)?, self.known(partition)?);
         Some(head.saturating_sub(next))
     }
 
-    /// Commits the read model has not taken in, of all partitions.
+    /// Commits that the read model lacks, over all partitions.
     pub fn lag_commits(&self, heads: &LogHeads, partitions: u16) -> u64 {
         (0..partitions)
             .map(PartitionId)
@@ -58,8 +57,7 @@ impl ProjectionProgress {
             .sum()
     }
 
-    /// Waits until the read model has taken this position in; `false` when it has not by
-    /// `deadline`.
+    /// Waits until the read model has applied this position; false when it has not by `deadline`.
     pub async fn wait_for(&self, position: Position, deadline: Instant) -> bool {
         let partition = usize::from(position.partition.0);
         let mut next = self.next.subscribe();

@@ -1,12 +1,12 @@
-//! The loop that keeps the read model: reads the log from where the model is, folds a batch, has
-//! it taken in with its offsets. Everything it knows is in the store, so it may be cut off at any
-//! point and begun anew.
+//! The loop that keeps the read model: reads the log from where the model is, folds a batch, and
+//! stores it together with its offsets. All its state is in the store, so it may be killed at any
+//! point.
 //!
-//! Any number of processes may run one. Correctness is the store's: a batch is taken in only where
-//! the model is. Who finds that somebody else moved it on *follows*: it watches, and takes over
-//! when the log goes on and the model does not.
+//! Any number of processes may run one. The store keeps them correct: it accepts a batch only at
+//! the model's own offsets. A projector that finds that another one has moved the model *follows*:
+//! it watches, and takes over when the log goes on and the model does not.
 //!
-//! A rebuild goes on beside the live model, a batch of one, a batch of the other.
+//! A rebuild runs beside the live model; batches of the two alternate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,37 +31,35 @@ use crate::store::error::StoreError;
 use crate::store::halts;
 use crate::store::ports::read_model::{Applied, Batch, Generation, GenerationState, Generations};
 
-/// Shortest time from one transaction to the next: what is committed meanwhile is taken in
-/// together. Readers that wait for their own write wait this much longer at most.
+/// Shortest time from one transaction to the next: commits meanwhile go into one. Readers that wait
+/// for their own write wait at most this much longer.
 const PACE: Duration = Duration::from_millis(25);
 
-/// Pauses after a failure: the first is short, for a connection that was cut; the longest is what
-/// a recovered dependency may go unnoticed.
+/// Pauses after a failure: the first is short, for a cut connection; the longest is how late a
+/// recovered dependency may be noticed.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// How often the generations are looked at again in any case: somebody else may have begun a
-/// rebuild.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often the generations are read in any case: another process may have started a rebuild.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often a follower looks while there is something to wait for.
+/// How often a follower reads the model's position while there is something to wait for.
 const FOLLOW: Duration = Duration::from_millis(100);
 
-/// Commits read ahead of one partition, at first and at most; in between it adapts, so that a
-/// batch is full and little is read in vain.
+/// Commits read ahead of one partition, at first and at most; adapted in between, so that batches
+/// are full and little is read in vain.
 const TURN: (u64, u64) = (16, 1024);
 
-/// See the module.
 pub struct Projector {
     pub(super) deps: ProjectionDeps,
     changed: Arc<Notify>,
     turn: u64,
-    /// The partition that is first in the next batch, so that a busy one starves none.
+    /// The partition that comes first in the next batch; rotates, so that a busy one starves none.
     first: u16,
-    /// Where generations stand in partitions, as far as that was found to be in this log.
+    /// Positions of generations that were verified to be in this log.
     pub(super) proven: BTreeMap<(Generation, PartitionId), Mark>,
-    /// The live generation, if it is of another end of this log: another one is being made.
+    /// The live generation, if it belongs to another end of this log: a new one is being built.
     pub(super) distrusted: Option<Generation>,
-    /// Partitions of whose model it was said that it is made anew.
+    /// Partitions for which a rebuild was reported.
     pub(super) remade: BTreeSet<PartitionId>,
     damaged: CorruptPartitions,
     pub(super) halted: Halted,
@@ -70,9 +68,9 @@ pub struct Projector {
 enum Step {
     Worked,
     Idle,
-    /// The generations are not what they were.
+    /// The generations have changed.
     Stale,
-    /// Somebody else moves the model on.
+    /// Another process has moved the model on.
     Rival,
 }
 
@@ -84,7 +82,7 @@ enum Woken {
 }
 
 impl Projector {
-    /// `changed` is notified when the generations were changed by this process.
+    /// `changed` is notified when this process has changed the generations.
     pub fn new(deps: ProjectionDeps, changed: Arc<Notify>) -> Self {
         Self {
             damaged: CorruptPartitions::new(halts::PROJECTION, deps.halts.clone()),
@@ -99,7 +97,6 @@ impl Projector {
         }
     }
 
-    /// Runs for ever.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
         let mut wake = self.deps.heads.subscribe();
@@ -120,15 +117,15 @@ impl Projector {
         }
     }
 
-    /// Works until the generations have to be looked at again.
+    /// Works until the generations have to be read again.
     async fn follow_log(
         &mut self,
         backoff: &mut Backoff,
         wake: &mut watch::Receiver<u64>,
     ) -> Result<(), StoreError> {
-        let mut generations = self.look().await?;
+        let mut generations = self.read_generations().await?;
         let looked = Instant::now();
-        while looked.elapsed() < LOOK_AGAIN {
+        while looked.elapsed() < READ_AGAIN {
             let begun = Instant::now();
             let step = self.step(&mut generations).await?;
             self.deps.halts.goes_on(halts::PROJECTION, None);
@@ -144,7 +141,7 @@ impl Projector {
                     match self.woken(wake, self.deps.settings.poll).await {
                         Woken::Log => {}
                         Woken::Change => return Ok(()),
-                        Woken::Time => self.look_for_commits(&generations.live.next).await?,
+                        Woken::Time => self.find_commits(&generations.live.next).await?,
                     }
                 }
             }
@@ -152,8 +149,8 @@ impl Projector {
         Ok(())
     }
 
-    /// The generations, each found to be of this log as far as it is gone on with.
-    async fn look(&mut self) -> Result<Generations, StoreError> {
+    /// Reads the generations and verifies that each is of this log, as far as it is continued.
+    async fn read_generations(&mut self) -> Result<Generations, StoreError> {
         let generations = loop {
             let generations = self.generations().await?;
             if self.prove(&generations).await? {
@@ -171,7 +168,7 @@ impl Projector {
     }
 
     fn publish(&self, live: &GenerationState) {
-        // What is not of this log holds nothing that anybody could wait for.
+        // A model that is not of this log holds nothing that a reader could wait for.
         let next = self.deps.log.partition_ids().zip(&live.next);
         let next: Vec<Offset> = next
             .map(|(partition, next)| match self.stands(live, partition) {
@@ -195,7 +192,7 @@ impl Projector {
         tokio::select! {
             changed = wake.changed() => match changed {
                 Ok(()) => Woken::Log,
-                // Nobody will ever write to the heads again.
+                // The sender is gone: nothing will be committed by this process.
                 Err(_) => { sleep(wait).await; Woken::Time }
             },
             () = self.changed.notified() => Woken::Change,
@@ -203,8 +200,8 @@ impl Projector {
         }
     }
 
-    /// Other processes commit too, and nobody wakes us for that.
-    async fn look_for_commits(&self, next: &[Offset]) -> Result<(), StoreError> {
+    /// Looks for commits of other processes, which send no wake-up.
+    async fn find_commits(&self, next: &[Offset]) -> Result<(), StoreError> {
         for (partition, next) in (0..).map(PartitionId).zip(next) {
             let known = self.deps.heads.next_offset(partition).max(*next);
             let reached = self.deps.log.reach(partition, known).await?;
@@ -213,7 +210,7 @@ impl Projector {
         Ok(())
     }
 
-    /// A batch of the live model, then one of the building one.
+    /// A batch of the live model, then one of the model being built.
     async fn step(&mut self, generations: &mut Generations) -> Result<Step, StoreError> {
         let distrusted = self.distrusted == Some(generations.live.generation);
         let live = if distrusted {
@@ -250,7 +247,7 @@ impl Projector {
         })
     }
 
-    /// One batch into one generation.
+    /// One batch of one generation.
     async fn advance(&mut self, state: &mut GenerationState) -> Result<Step, StoreError> {
         let stretches = self.stretches(state);
         if stretches.is_empty() {
@@ -267,7 +264,7 @@ impl Projector {
             self.damaged.goes_on(read.partition);
         }
         for partition in &gathered.diverged {
-            // Looked at, and judged, once more.
+            // Verified again on the next round.
             self.proven.remove(&(state.generation, *partition));
         }
         if !gathered.diverged.is_empty() {
@@ -299,7 +296,7 @@ impl Projector {
         Ok(Step::Worked)
     }
 
-    /// What there is to read beyond where a generation is.
+    /// The spans to read beyond a generation's offsets.
     fn stretches(&mut self, state: &GenerationState) -> Vec<Stretch> {
         let (partitions, now) = (state.next.len() as u16, Instant::now());
         let first = self.first;
@@ -330,8 +327,8 @@ impl Projector {
         }
     }
 
-    /// Has a batch taken in; gives the number of parked events, `None` when somebody else moved
-    /// the model on.
+    /// Stores a batch; returns the number of parked events, or `None` when another process has
+    /// moved the model on.
     async fn apply(
         &self,
         generation: Generation,
@@ -377,10 +374,10 @@ impl Projector {
         Ok(Some(parked.len()))
     }
 
-    /// Takes in every event the store can, halving whatever it refuses, and gives those it cannot:
-    /// of them it takes in that they happened, but not their content, so that the next event of
-    /// the stream makes its state whole again. The offsets stay: taking events in twice changes
-    /// nothing.
+    /// Applies every event that the store accepts, halving what it refuses, and returns the events
+    /// that it refuses one by one. For those only the version is recorded, not the content, so that
+    /// the next event of the stream makes its state complete again. Offsets are unchanged: applying
+    /// events twice changes nothing.
     async fn find_culprits(
         &self,
         generation: Generation,
@@ -391,7 +388,7 @@ impl Projector {
         while let Some(stretch) = stretches.pop() {
             let mut changes = Changes::default();
             for (_, event) in stretch {
-                // Each was folded before, so it can be again.
+                // Folded once already, so it cannot fail now.
                 let _ = changes.take(event);
             }
             if changes.is_empty() {
@@ -410,7 +407,7 @@ impl Projector {
                 }
             } else {
                 let (former, latter) = stretch.split_at(stretch.len() / 2);
-                // Older events first: a state that says less builds on them.
+                // Older events first: an incomplete state builds on them.
                 stretches.push(latter);
                 stretches.push(former);
             }
@@ -432,7 +429,7 @@ impl Projector {
         self.deps.model.apply(batch).await
     }
 
-    /// Watches somebody else do the work, until the log goes on and nobody does.
+    /// Watches another process keep the model, until the log goes on and the model does not.
     async fn follow_rival(&mut self, wake: &mut watch::Receiver<u64>) -> Result<(), StoreError> {
         let mut seen = self.generations().await?;
         let mut moved = Instant::now();
@@ -443,14 +440,14 @@ impl Projector {
             } else {
                 self.deps.settings.poll
             };
-            // Without lag a wake-up is news; with lag it is only more of it.
+            // Without lag a wake-up is news; with lag it only says that there is more to wait for.
             if behind {
                 let _ = timeout(wait, self.changed.notified()).await;
             } else if let Woken::Time = self.woken(wake, wait).await {
-                self.look_for_commits(&seen.live.next).await?;
+                self.find_commits(&seen.live.next).await?;
             }
             let now = self.generations().await?;
-            // Whoever moves it on has found that it is of this log.
+            // The process that moves the model on has verified that it is of this log.
             self.deps.progress.publish(&now.live.next);
             gauge!(PROJECTION_POISON).set(now.live.parked as f64);
             self.show_lag();

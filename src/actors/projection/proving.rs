@@ -1,6 +1,6 @@
-//! Whether the read model is of this log. What is of another log is dropped and made anew at once;
-//! what is of another end of this one is made anew beside what there is; where the log has lost its
-//! end nothing is done until that is there again, or goes another way.
+//! Verifies that the read model is of this log. A model of another log is dropped and rebuilt at
+//! once; one of another end of this log is rebuilt beside the existing one; where the log has lost
+//! its end, nothing is done until that is back or the log has gone another way.
 
 use tokio::time::Instant;
 
@@ -19,8 +19,8 @@ const WAITS: &str = "Nothing of the partition is projected until the log's end i
     the missing objects back. When the log goes another way, the read model is made anew by itself";
 
 impl Projector {
-    /// Judges where the generations stand, where that is not known. False when they are not what
-    /// they were, and are to be looked at again.
+    /// Verifies the generations' positions that are not known to be in this log. False when the
+    /// generations have changed and have to be read again.
     pub(super) async fn prove(&mut self, generations: &Generations) -> Result<bool, StoreError> {
         let live = generations.live.generation;
         let building = generations.building.as_ref();
@@ -106,14 +106,14 @@ impl Projector {
         alarms.raise(CopyKind::ReadModel, partition, why.as_str(), message);
     }
 
-    /// Where a generation stands in a partition, if that was found to be in this log.
+    /// A generation's position in a partition, if it was verified.
     pub(super) fn stands(&self, state: &GenerationState, partition: PartitionId) -> Option<Mark> {
         let mark = state.mark(partition);
         let proven = self.proven.get(&(state.generation, partition))?;
         (*proven == mark).then_some(mark)
     }
 
-    /// What was made anew and has reached the log's end is as good as ever.
+    /// Clears the alarm of every partition whose rebuilt model has reached the log's end.
     pub(super) fn remade(&mut self, generations: &Generations) {
         if self.remade.is_empty() || self.distrusted.is_some() {
             return;

@@ -1,4 +1,4 @@
-//! The events' bytes of a wave, with as few reads as may be: rows of one commit object that lie
+//! Reads the events of a wave with as few requests as possible: rows of one commit object that lie
 //! close together are read with one request, or taken from the cache.
 
 use std::collections::HashMap;
@@ -11,10 +11,10 @@ use crate::store::error::StoreError;
 use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::OutboxRow;
 
-/// Requests in flight; enough to hide tens of milliseconds each.
+/// Concurrent requests; enough to hide a latency of tens of milliseconds.
 const READS: usize = 16;
 
-/// Rows of an object that lie this close are read with one request.
+/// Rows of an object with a gap of at most this many bytes are read with one request.
 const GAP_BYTES: u32 = 64 * 1024;
 
 /// Reads the events of `rows`, which are in position order.

@@ -1,4 +1,4 @@
-//! From a row of the outbox and its event's bytes to a message.
+//! Builds a Kafka message from an outbox row and the bytes of its event.
 //!
 //! The value is the envelope, byte for byte (law 8): a CloudEvent in structured mode, as the
 //! content type says. The attributes are repeated as `ce_` headers, so that a consumer can route
@@ -6,8 +6,9 @@
 //! was lost can be fetched with one ranged GET and checked.
 //!
 //! An event that is too large for the broker travels by *reference*: the value says where the event
-//! can be had, and is no event itself. Neither its content type nor its headers let it pass for one.
-//! The service gives the event in every mode; S3 has it only where a commit object was written.
+//! can be had, and is no event itself. Its content type and headers differ from an event's, so that
+//! a consumer cannot mistake it for one. The service serves the event in every mode; S3 has it only
+//! where a commit object was written.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -25,25 +26,24 @@ use crate::store::ports::transport::Message;
 const EVENT: &str = "application/cloudevents+json; charset=UTF-8";
 const REFERENCE: &str = "application/vnd.oms.reference+json; charset=UTF-8";
 
-/// What stays as it is in a segment of a path.
+/// Characters that stay unescaped in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Where an event is that did not fit.
+/// The value of a message whose event is too large for the broker.
 #[derive(Debug, Serialize)]
 struct Reference<'a> {
-    /// The event.
     event_id: EventId,
     /// Path and query at the service's API: a page with the event as its one item.
     href: String,
-    /// The envelope's bytes.
+    /// Bytes of the envelope.
     length: usize,
-    /// Their hash.
+    /// SHA-256 of the envelope, in hex.
     sha256: &'a str,
-    /// The commit object that holds it, where there is one.
+    /// The commit object that holds the event, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     s3: Option<InObject<'a>>,
 }
@@ -55,9 +55,9 @@ struct InObject<'a> {
     offset: u32,
 }
 
-/// Builds the message of `row`, whose event is `bytes`, with the time the event was recorded. If it
-/// would be larger than `message_max`, the event travels by reference. Fails if the bytes are not
-/// the row's event.
+/// Builds the message of `row`, whose event is `bytes`, with the time at which the event was
+/// recorded. A message larger than `message_max` carries a reference instead of the event. Fails if
+/// the bytes are not the row's event.
 pub fn message(
     row: &OutboxRow,
     bytes: Bytes,
@@ -104,7 +104,8 @@ pub fn message(
     }
     let mut message = Message {
         topic: row.topic.clone(),
-        // The whole name: streams of two types may have one id, and a topic may hold many types.
+        // The whole stream name: streams of two types may share an id, and a topic may hold many
+        // types.
         key: row.stream.to_string(),
         headers,
         payload: bytes,
@@ -130,10 +131,9 @@ pub fn message(
     Ok((message, time))
 }
 
-/// What makes a message a CloudEvent for its libraries.
+/// The header by which CloudEvents libraries recognise an event.
 const SPEC_VERSION: &str = "ce_specversion";
 
-/// Where the service gives one event of a stream.
 fn href(stream: &StreamName, version: Version) -> String {
     let components: Vec<_> = stream.components().collect();
     let id = components.join("/");

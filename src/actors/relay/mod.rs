@@ -1,5 +1,5 @@
 //! RelayActor: publishes the outbox to Kafka. A thin shell: the loop is in [`publisher`], its
-//! decisions in [`queue`]; its state is rebuilt from the outbox, its leases are retaken.
+//! decisions in [`queue`]; its state is rebuilt from the outbox, and its leases are taken again.
 
 pub mod bodies;
 pub mod message;
@@ -17,7 +17,6 @@ use super::supervision::handle::Handle;
 use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
 
-/// See the module.
 pub struct RelayActor {
     deps: RelayDeps,
 }
@@ -38,8 +37,8 @@ impl Supervised for RelayActor {
     }
 }
 
-/// Starts the actor. Whoever ends it for good gives its
-/// leases up with [`DeliveryStore::release`](crate::store::ports::delivery::DeliveryStore::release).
+/// Starts the actor. At shutdown its leases have to be released with
+/// [`DeliveryStore::release`](crate::store::ports::delivery::DeliveryStore::release).
 pub fn start(supervisor: &Supervisor, deps: RelayDeps) -> Handle<RelayActor> {
     supervisor.child(
         "relay",

@@ -1,6 +1,6 @@
-//! Which of the partitions a relay holds it may publish: those whose outbox is of this log. The
-//! tailer finds the same and says so; a relay asks for itself, since rows may be there before the
-//! tailer has looked.
+//! Chooses among the leased partitions those that may be published: those whose outbox is of this
+//! log. The tailer checks and reports the same; the relay checks for itself, because rows may be
+//! there before the tailer has looked.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,11 @@ use crate::store::error::StoreError;
 use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::DeliveryStore;
 
-/// Partitions that may be published, with the watermark by which that was found.
+/// Partitions that may be published, with the watermark that was checked.
 pub type Ours = BTreeMap<PartitionId, Option<Mark>>;
 
-/// Those of `held` that may be published. What cannot be judged now stays as it was `before`.
+/// Those of `held` that may be published. A partition that cannot be checked now keeps its result
+/// of `before`.
 pub async fn of_this_log(
     store: &dyn DeliveryStore,
     log: &LogReader,
@@ -26,7 +27,7 @@ pub async fn of_this_log(
         let known = before.get(partition);
         let mark = marks.get(partition);
         let is_ours = match mark {
-            // Without a watermark there are no rows either.
+            // Without a watermark there are no rows.
             None => true,
             Some(mark) if known == Some(&Some(*mark)) => true,
             Some(mark) => match log.judge(*partition, mark).await {
@@ -44,7 +45,8 @@ pub async fn of_this_log(
     Ok(ours)
 }
 
-/// Delivered watermarks with what they stand on. What the log does not hold is left out.
+/// The delivered watermarks with the hash of their last commit. Partitions whose log does not reach
+/// that far are left out.
 pub async fn marks(
     log: &LogReader,
     delivered: &BTreeMap<PartitionId, Offset>,

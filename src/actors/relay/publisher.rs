@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A row is deleted only after the broker acknowledged it, so a crash between the two publishes it
-//! twice and never loses it (law 9). What to send and what follows from the outcomes is decided by
-//! [`SendQueue`]; here is the I/O around it.
+//! twice and never loses it (law 9). [`SendQueue`] decides what to send and handles the outcomes;
+//! here is the I/O.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::metrics::{
 use crate::store::backoff::Backoff;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::halts::{self, Halts};
-use crate::store::log::delivered;
+use crate::store::log::delivery_watermarks;
 use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::{DeliveryStore, OutboxRow};
 use crate::store::ports::object_store::ObjectStore;
@@ -41,21 +41,19 @@ use crate::store::ports::transport::{Message, Outcome, Transport};
 /// Pauses while PostgreSQL, S3 or the broker does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
 
-/// How long a measured backlog is shown when it cannot be measured again.
+/// How long the last measured backlog is shown while it cannot be measured.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
-/// How often, times, pace. Times are bounds, not delays: the tailer wakes the publisher.
+/// Limits and intervals of the relay. Intervals are upper bounds: the tailer wakes the publisher.
 #[derive(Debug, Clone, Copy)]
 pub struct RelaySettings {
-    /// Window, wave, attempts.
     pub limits: QueueLimits,
-    /// How long a lease lasts; renewed at an eighth of it, or earlier if what is left of it would not
-    /// outlast a wave: the rest of it should.
+    /// How long a lease lasts. Renewed after an eighth of it, or earlier if the rest would be
+    /// shorter than a wave can take.
     pub lease: Duration,
-    /// How often to look for rows that another process recorded.
+    /// How often to look for rows of another process.
     pub poll: Duration,
-    /// How often to read from the beginning, for rows that came in behind the cursor: dead letters
-    /// put back.
+    /// How often to read from the beginning, for rows behind the cursor: requeued dead letters.
     pub sweep: Duration,
     /// How often to measure the backlog and to write the delivered watermarks to the bucket.
     pub report: Duration,
@@ -66,7 +64,7 @@ impl Default for RelaySettings {
         Self {
             limits: QueueLimits::default(),
             lease: Duration::from_secs(40),
-            // The safety net under the in-process wake-up: finds what another process put there.
+            // Finds rows of another process; for rows of this one the in-process wake-up is faster.
             poll: Duration::from_millis(200),
             sweep: Duration::from_secs(5),
             report: Duration::from_secs(5),
@@ -74,43 +72,35 @@ impl Default for RelaySettings {
     }
 }
 
-/// What the publisher works with.
 #[derive(Clone)]
 pub struct RelayDeps {
-    /// The outbox.
     pub store: Arc<dyn DeliveryStore>,
-    /// The broker.
     pub transport: Arc<dyn Transport>,
-    /// The log, for the events' bytes.
     pub log: Arc<LogReader>,
-    /// The bucket, for the delivered watermarks.
+    /// The bucket, for the watermarks of delivery.
     pub objects: Arc<dyn ObjectStore>,
-    /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Rung by the tailer when rows came in.
+    /// Notified by the tailer about new rows.
     pub recorded: Arc<Notify>,
-    /// This process's name among those that publish; the same over restarts of the actor.
+    /// This process's name among the relays; the same over restarts of the actor.
     pub node: String,
-    /// How often, times, pace.
     pub settings: RelaySettings,
-    /// Where it is told that it does not go on.
+    /// Where it reports that it does not go on.
     pub halts: Halts,
 }
 
-/// See the module.
 pub struct Publisher {
     deps: RelayDeps,
     queue: SendQueue,
-    /// Bodies fetched ahead.
     bodies: HashMap<Position, Bytes>,
     backoff: Backoff,
     lease: Option<Lease>,
-    /// Of the partitions it holds those whose outbox is of this log, and when that was asked.
+    /// The leased partitions whose outbox is of this log; `asked` is when that was checked.
     ours: Ours,
     asked: Option<Instant>,
     swept: Instant,
     reported: Option<Instant>,
-    /// When the backlog was measured last.
+    /// When the backlog was last measured.
     measured: Option<Instant>,
     saved: BTreeMap<PartitionId, Offset>,
 }
@@ -118,7 +108,7 @@ pub struct Publisher {
 #[derive(Debug)]
 struct Lease {
     partitions: Vec<PartitionId>,
-    /// Counted from before it was asked for, so that it ends here first.
+    /// Counted from before the request, so that the lease ends here earlier than in PostgreSQL.
     until: Instant,
 }
 
@@ -126,14 +116,13 @@ struct Lease {
 #[derive(Default)]
 struct Wave {
     messages: Vec<Message>,
-    /// Per row: the place of its message, or why it has none.
+    /// Per row: the index of its message, or the reason why it has none.
     parts: Vec<Result<usize, PublishOutcome>>,
     /// Per message: when its event was recorded.
     times: Vec<Timestamp>,
 }
 
 impl Publisher {
-    /// A publisher that holds nothing yet.
     pub fn new(deps: RelayDeps) -> Self {
         Self {
             queue: SendQueue::new(deps.settings.limits),
@@ -150,7 +139,6 @@ impl Publisher {
         }
     }
 
-    /// Publishes for ever.
     pub async fn run(mut self) {
         if let Err(error) = self.deps.transport.declare().await {
             // Publishing asks for the topics again.
@@ -183,7 +171,8 @@ impl Publisher {
         }
     }
 
-    /// One wave, and meanwhile everything else. Answers whether there was anything to do.
+    /// Publishes one wave and meanwhile does everything else. Returns whether there was anything to
+    /// do.
     pub async fn step(&mut self) -> Result<bool, StoreError> {
         self.keep_lease().await?;
         self.keep_to_this_log().await?;
@@ -211,21 +200,22 @@ impl Publisher {
         }
     }
 
-    /// Until there may be something to do.
+    /// Waits until there may be something to do.
     async fn idle(&self) {
         let mut pause = self.deps.settings.poll;
         if let Some(due) = self.queue.next_due() {
             let wait = due.duration_since(self.deps.clock.now());
             pause = pause.min(wait.try_into().unwrap_or(Duration::ZERO));
         }
-        // At least something, so that a row that is due and cannot be sent makes no busy loop.
+        // At least a moment, so that a row that is due and cannot be sent does not make a busy
+        // loop.
         let pause = pause.max(Duration::from_millis(1));
         let _ = tokio::time::timeout(pause, self.deps.recorded.notified()).await;
     }
 
-    /// Takes or renews the lease when it is time. While it outlasts a wave, failing to renew it stops
-    /// nothing; when it does not any more, everything of it is let go: another process may publish
-    /// what it covers as soon as it has run out, and nothing may be under way then.
+    /// Takes or renews the lease when it is time. While it outlasts a wave, a failed renewal stops
+    /// nothing. After that all its partitions are released: when the lease has expired another
+    /// process may publish them, and nothing may be in flight then.
     async fn keep_lease(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
         let ttl = self.deps.settings.lease;
@@ -268,8 +258,8 @@ impl Publisher {
         }
     }
 
-    /// Lets partitions go whose outbox is of another log, or of an end that the log has lost: its rows
-    /// are events that nobody has committed here. Asked again with every sweep.
+    /// Releases partitions whose outbox is of another log, or of an end that this log has lost: its
+    /// rows are events that were never committed here. Checked again with every sweep.
     async fn keep_to_this_log(&mut self) -> Result<(), StoreError> {
         let Some(lease) = &self.lease else {
             return Ok(());
@@ -281,7 +271,7 @@ impl Publisher {
         let (held, store) = (&lease.partitions, &*self.deps.store);
         let ours = match ours::of_this_log(store, &self.deps.log, held, &self.ours).await {
             Ok(ours) => ours,
-            // What was found holds as long as nobody could read anything else.
+            // The last result holds while neither store can be read.
             Err(_) if self.asked.is_some() => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -293,8 +283,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Everything but publishing: deletes what was delivered, reads on, fetches bodies ahead,
-    /// reports. Answers how many rows were read.
+    /// Everything but publishing: deletes delivered rows, reads on, fetches events ahead, reports.
+    /// Returns how many rows were read.
     async fn keep_house(&mut self) -> Result<usize, StoreError> {
         self.delete().await?;
         if self.swept.elapsed() >= self.deps.settings.sweep {
@@ -337,7 +327,7 @@ impl Publisher {
             .into_iter()
             .filter(|r| !self.bodies.contains_key(&r.position))
             .collect();
-        // What could not be fetched now is asked for again, and its failure seen, by its wave.
+        // The wave itself fetches what failed here, and reports the failure.
         let fetched = bodies::load(&self.deps.log, &missing).await;
         self.bodies.extend(
             fetched
@@ -346,8 +336,8 @@ impl Publisher {
         );
     }
 
-    /// Puts the messages of a wave together. A row without its event is not sent, nor is what
-    /// follows it in its stream.
+    /// Builds the messages of a wave. A row whose event cannot be read is not sent, and neither are
+    /// the rows after it in its stream.
     async fn compose(&mut self, rows: &[OutboxRow]) -> Wave {
         let missing: Vec<&OutboxRow> = rows
             .iter()
@@ -391,7 +381,7 @@ impl Publisher {
         message(row, bytes, self.deps.log.bucket(), limit).map_err(PublishOutcome::Rejected)
     }
 
-    /// Draws the consequences of a wave. Answers the failure to pause for, if there was one.
+    /// Handles the outcomes of a wave. Returns the failure to pause for, if there was one.
     async fn settle(
         &mut self,
         rows: &[OutboxRow],
@@ -443,7 +433,8 @@ impl Publisher {
             }
             verdicts.push(verdict);
         }
-        // Beside a refusal, failures are its neighbours': the next wave is without it.
+        // Beside a refusal, failures are those of its neighbours in the batch: the next wave is
+        // without the refused row.
         if verdicts
             .iter()
             .any(|v| matches!(v, PublishOutcome::Rejected(_)))
@@ -462,7 +453,7 @@ impl Publisher {
         Ok(failure)
     }
 
-    /// What was waiting long ago says nothing of what waits now.
+    /// Forgets a measurement that is too old to say anything.
     fn forget_backlog(&mut self) {
         if self.measured.is_some_and(|at| at.elapsed() > KNOWN_FOR) {
             self.measured = None;
@@ -472,7 +463,7 @@ impl Publisher {
         }
     }
 
-    /// Sets the gauges and writes the delivered watermarks down, now and then.
+    /// Sets the gauges and writes the watermarks of delivery to the bucket, at intervals.
     async fn report(&mut self) -> Result<(), StoreError> {
         let pause = self.deps.settings.report;
         if self.reported.is_some_and(|at| at.elapsed() < pause) {
@@ -489,8 +480,8 @@ impl Publisher {
             .iter()
             .map(|p| (p.partition, p.delivered))
             .collect();
-        // One node writes for all. An outbox that has not begun everywhere is a new one: it is
-        // about to begin with the very document that would be written over.
+        // One node writes for all. An outbox that has not begun in every partition is a new one: it
+        // is about to start from the very document that would be overwritten.
         let first = self
             .lease
             .as_ref()
@@ -502,7 +493,7 @@ impl Publisher {
         if first && begun && all_ours && delivered != self.saved {
             let now = self.deps.clock.now();
             let marks = ours::marks(&self.deps.log, &delivered).await?;
-            match delivered::save(&*self.deps.objects, marks, now).await {
+            match delivery_watermarks::save(&*self.deps.objects, marks, now).await {
                 Ok(()) => self.saved = delivered,
                 Err(error) => tracing::debug!(%error, "delivered watermarks are written later"),
             }

@@ -1,15 +1,15 @@
-//! What to send next, and what to do with the outcomes: the relay's decisions, pure.
+//! Decides what the relay sends next and what follows from the outcomes; pure.
 //!
 //! Rows are read from the outbox into a bounded window per partition and leave it when the broker
 //! has them *and* their deletion is known to have happened; a row that is read again meanwhile is
-//! recognised. One *wave* of rows is in flight at a time. Of each stream only the delivered
-//! beginning of what was in the wave counts as delivered: whatever follows a row that was not is
+//! recognised. One *wave* of rows is in flight at a time. Of a stream's rows in the wave only the
+//! first delivered ones without a gap count as delivered: rows after one that was not delivered are
 //! sent again after it.
 //!
-//! A refused row holds its stream, and only that: its later rows are not kept in the window, so
-//! they cannot fill it, and are read again when the row is settled. A refusal counts as an attempt
-//! only if the row was alone in its wave, since brokers refuse whole batches; after the last
-//! attempt the row is given up and its stream goes on without it.
+//! A refused row blocks its stream and no other: its later rows are not kept in the window, so they
+//! cannot fill it, and are read again when the row is settled. A refusal counts as an attempt only
+//! if the row was alone in its wave, since brokers refuse whole batches; after the last attempt the
+//! row becomes a dead letter and its stream goes on without it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -19,33 +19,31 @@ use jiff::Timestamp;
 use crate::domain::ids::{PartitionId, Position, StreamName};
 use crate::store::ports::delivery::{OutboxRow, Refused};
 
-/// How much, how often.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Rows of one partition in memory.
+    /// Rows of one partition in memory at most.
     pub window: usize,
-    /// Rows in a wave.
+    /// Rows in a wave at most.
     pub wave_rows: usize,
-    /// Bytes of events in a wave; a larger event travels alone.
+    /// Bytes of events in a wave at most; a larger event is sent alone.
     pub wave_bytes: usize,
-    /// Refusals after which a row is given up.
+    /// Refusals after which a row becomes a dead letter.
     pub max_attempts: u32,
     /// Pause after the first refusal; doubles with each.
     pub retry_min: Duration,
-    /// Longest pause.
     pub retry_max: Duration,
 }
 
 impl Default for QueueLimits {
     fn default() -> Self {
         Self {
-            // Several waves: one in flight, the others ready.
+            // Several waves: one in flight, the others prepared.
             window: 4_000,
-            // Large enough that the broker, not PostgreSQL, is the limit (measured from 500 on).
+            // Large enough that the broker limits the rate, not PostgreSQL (measured from 500 on).
             wave_rows: 500,
             wave_bytes: 16 << 20,
-            // About two and a half minutes in all: long enough for a topic's limit to be raised by
-            // hand. Outages do not count.
+            // About two and a half minutes in total: long enough to raise a topic's limit by hand.
+            // Outages do not count.
             max_attempts: 10,
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(30),
@@ -53,23 +51,22 @@ impl Default for QueueLimits {
     }
 }
 
-/// What became of a row in a wave.
+/// The outcome of sending a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// The broker has it.
+    /// The broker has acknowledged it.
     Delivered,
-    /// The broker refused it, or a batch it was in.
+    /// The broker refused it, or a batch that it was in.
     Rejected(String),
-    /// It was not delivered for a reason outside itself.
+    /// It was not delivered, for a reason that is not its own.
     Failed,
 }
 
-/// What is to be written down about a settled wave.
+/// What has to be recorded about a settled wave.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Settlement {
-    /// Rows that count as delivered.
     pub delivered: Vec<Position>,
-    /// Rows refused, and rows given up.
+    /// Rows that were refused, or became dead letters.
     pub refused: Vec<Refused>,
 }
 
@@ -77,7 +74,7 @@ pub struct Settlement {
 enum State {
     Waiting,
     InFlight,
-    /// Delivered, but perhaps still in the outbox.
+    /// Delivered; its deletion is not confirmed yet.
     Delivered,
 }
 
@@ -87,7 +84,7 @@ struct Entry {
     state: State,
 }
 
-/// A stream that waits for a refused row.
+/// A stream blocked by a refused row.
 #[derive(Debug, Clone, Copy)]
 struct Hold {
     row: Position,
@@ -97,26 +94,24 @@ struct Hold {
 #[derive(Debug, Default)]
 struct Lane {
     rows: BTreeMap<Position, Entry>,
-    /// Everything up to here was read.
+    /// Every row up to here was read.
     cursor: Option<Position>,
     holds: HashMap<StreamName, Hold>,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct SendQueue {
     limits: QueueLimits,
     lanes: BTreeMap<PartitionId, Lane>,
-    /// Delivered rows of partitions that are no longer ours.
+    /// Delivered rows of partitions that were released, still to be deleted.
     orphans: BTreeSet<Position>,
     in_flight: Vec<Position>,
-    /// The partition the next wave begins with.
+    /// The partition with which the next wave begins.
     turn: u16,
     last_was_single: bool,
 }
 
 impl SendQueue {
-    /// An empty queue of no partition.
     pub fn new(limits: QueueLimits) -> Self {
         Self {
             limits,
@@ -128,7 +123,7 @@ impl SendQueue {
         }
     }
 
-    /// These partitions are ours from now on.
+    /// Sets the partitions to publish; rows of others are dropped.
     pub fn assign(&mut self, partitions: &[PartitionId]) {
         let ours: HashSet<PartitionId> = partitions.iter().copied().collect();
         for (partition, lane) in &self.lanes {
@@ -147,7 +142,7 @@ impl SendQueue {
         }
     }
 
-    /// Where to read on: partitions whose window is at least half empty, and the position to read
+    /// What to read next: partitions whose window is at least half empty, and the position to read
     /// after.
     pub fn wants(&self) -> Vec<(PartitionId, Option<Position>)> {
         self.lanes
@@ -157,12 +152,12 @@ impl SendQueue {
             .collect()
     }
 
-    /// How many rows to read of each partition, so that the window is kept.
+    /// How many rows to read of each partition, to stay within the window.
     pub fn read_limit(&self) -> usize {
         self.limits.window - self.limits.window / 2
     }
 
-    /// Takes in rows that were read where [`SendQueue::wants`] said. Answers how many are new.
+    /// Adds rows that were read where [`SendQueue::wants`] said. Returns how many are new.
     pub fn loaded(&mut self, rows: Vec<OutboxRow>, now: Timestamp) -> usize {
         let mut new = 0;
         for row in rows {
@@ -189,19 +184,20 @@ impl SendQueue {
         new
     }
 
-    /// Reads everything again from the beginning: finds rows that came in behind the cursor.
+    /// Reads every partition from the beginning again, to find rows behind the cursor.
     pub fn sweep(&mut self) {
         for lane in self.lanes.values_mut() {
             lane.cursor = None;
         }
     }
 
-    /// The rows to send now; they are in flight until [`SendQueue::settle`]. None while others are.
+    /// The rows to send now, in flight until [`SendQueue::settle`]. Empty while others are in
+    /// flight.
     pub fn next_wave(&mut self, now: Timestamp) -> Vec<OutboxRow> {
         if !self.in_flight.is_empty() {
             return Vec::new();
         }
-        // Rows that have to travel alone must not starve the others, nor be starved.
+        // Rows that have to be sent alone must not starve the others, nor be starved by them.
         let single = self.due(now);
         let mut wave = Vec::new();
         if self.last_was_single || single.is_none() {
@@ -222,7 +218,7 @@ impl SendQueue {
             .collect()
     }
 
-    /// The rows that will probably be sent after what is in flight.
+    /// The rows that will probably be sent after those in flight.
     pub fn preview(&self) -> Vec<&OutboxRow> {
         let entries = self.lanes.values().flat_map(|lane| lane.rows.values());
         let waiting = entries
@@ -239,8 +235,8 @@ impl SendQueue {
     }
 
     fn due(&self, now: Timestamp) -> Option<Position> {
-        // A row that seems to wait longer than any does was held by a clock that has been set back
-        // since, ours or another node's.
+        // A row that is due later than any pause allows was blocked by a clock, ours or another
+        // node's, that has been set back since.
         let latest = now + self.limits.retry_max;
         self.lanes.values().find_map(|lane| {
             lane.holds.iter().find_map(|(stream, hold)| {
@@ -282,7 +278,7 @@ impl SendQueue {
         lane.rows.get_mut(position)
     }
 
-    /// The wave in flight is settled: one verdict for each of its rows, in its order.
+    /// Settles the wave in flight; one outcome for each of its rows, in its order.
     pub fn settle(&mut self, verdicts: Vec<PublishOutcome>, now: Timestamp) -> Settlement {
         let wave = std::mem::take(&mut self.in_flight);
         let alone = wave.len() == 1;
@@ -351,7 +347,7 @@ impl SendQueue {
         ours.chain(self.orphans.iter().copied()).collect()
     }
 
-    /// These are no longer in the outbox.
+    /// Confirms that these rows are deleted.
     pub fn deleted(&mut self, positions: &[Position]) {
         for position in positions {
             self.orphans.remove(position);
@@ -361,25 +357,23 @@ impl SendQueue {
         }
     }
 
-    /// When the next held row may be sent.
+    /// When the next blocked row may be sent.
     pub fn next_due(&self) -> Option<Timestamp> {
         let holds = self.lanes.values().flat_map(|lane| lane.holds.values());
         holds.map(|hold| hold.until).min()
     }
 
-    /// Rows in memory.
     pub fn len(&self) -> usize {
         self.lanes.values().map(|lane| lane.rows.len()).sum()
     }
 
-    /// Whether no row is in memory.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl Lane {
-    /// The stream waits for this row; what it has after it leaves the window.
+    /// Blocks the stream until `row` is settled; its later rows leave the window.
     fn hold(&mut self, stream: &StreamName, row: Position, until: Timestamp) {
         self.holds.insert(stream.clone(), Hold { row, until });
         self.rows.retain(|position, entry| {
@@ -387,7 +381,7 @@ impl Lane {
         });
     }
 
-    /// The row is settled; if its stream waited for it, what follows is read again.
+    /// `row` is settled: if it blocked its stream, the rows after it are read again.
     fn release(&mut self, stream: &StreamName, row: Position) {
         if self.holds.get(stream).is_some_and(|hold| hold.row == row) {
             self.holds.remove(stream);

@@ -2,7 +2,7 @@
 //! the poll and the mailbox, which lives inside, survives it.
 //!
 //! ```text
-//!             poll panics / kill ordered / stopped without right
+//!             poll panics / kill ordered / stopped unasked
 //!   Running ────────────────────────────────────────────────────▶ Backoff (not polled:
 //!      ▲                                                             │     messages wait)
 //!      └───────────── restart(): state rebuilt by the actor ◀────────┘
@@ -41,7 +41,7 @@ use crate::clock::SystemClock;
 use crate::domain::time::Clock;
 use crate::metrics::{ESCALATIONS, RESTARTS};
 
-/// How long a hung actor is not run.
+/// How long [`Kill::Hang`] leaves an actor without being polled.
 const HANG: Duration = Duration::from_secs(10);
 
 thread_local! {
@@ -49,12 +49,12 @@ thread_local! {
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// The path of the actor that runs on this thread right now, for the panic hook.
+/// The path of the actor that runs on this thread now, for the panic hook.
 pub fn current_actor() -> Option<String> {
     CURRENT.with(|c| c.try_borrow().ok()?.as_ref().map(|node| node.path.clone()))
 }
 
-/// Notes that the message the current actor takes up has waited so long.
+/// Records how long the message that the current actor starts to handle has waited.
 pub fn note_wait(waited: std::time::Duration) {
     CURRENT.with(|c| {
         if let Ok(current) = c.try_borrow()
@@ -65,7 +65,7 @@ pub fn note_wait(waited: std::time::Duration) {
     });
 }
 
-/// Remembers where a panic came from; called by the panic hook.
+/// Records where a panic came from; called by the panic hook.
 pub fn note_panic(place: String) {
     LAST_PANIC.with(|p| {
         if let Ok(mut last) = p.try_borrow_mut() {
@@ -74,19 +74,18 @@ pub fn note_panic(place: String) {
     });
 }
 
-/// How an actor is gone though nobody asked it to go.
+/// How an actor ended without being asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gone {
     /// It failed beyond its limit.
     Escalated,
-    /// Its task was aborted or its thread ended; also when it never came to run.
+    /// Its task was aborted or its thread ended, perhaps before it ran.
     Lost,
-    /// It made room, for one whom it lives on was built anew.
+    /// It ended so that it can be rebuilt, because an actor that it depends on was.
     Renewed,
 }
 
-/// Called once for every guard that ends without having been asked to, on any thread: it must not
-/// wait.
+/// Called once for every guard that ends without being asked to, on any thread: it must not block.
 pub type OnGone = Arc<dyn Fn(&Arc<Node>, Gone) + Send + Sync>;
 
 /// What a guard needs besides the actor.
@@ -94,7 +93,7 @@ pub type OnGone = Arc<dyn Fn(&Arc<Node>, Gone) + Send + Sync>;
 pub struct GuardSettings {
     /// The actor's place in the tree; its kind's policy applies.
     pub node: Arc<Node>,
-    /// Who is told when the actor is gone.
+    /// Called when the actor is gone.
     pub on_gone: OnGone,
 }
 
@@ -114,11 +113,11 @@ where
 
 /// A mailbox for an actor that is yet to start.
 pub(super) fn mailbox<A: Actor>() -> (AddressSender<A>, AddressReceiver<A>) {
-    // A mailbox takes in more than its capacity: what bounds it are the permits of its callers.
+    // The number is no limit, since addresses can exceed it: callers' permits bound the mailbox.
     actix::dev::channel::channel(16)
 }
 
-/// Starts a guarded actor on an arbiter with a mailbox that may hold messages already.
+/// Starts a guarded actor on an arbiter, with a mailbox that may hold messages already.
 pub(super) fn start_on_mailbox<A>(
     arbiter: &ArbiterHandle,
     settings: GuardSettings,
@@ -129,7 +128,7 @@ pub(super) fn start_on_mailbox<A>(
 {
     let post = Post::new(settings);
     let thread = arbiter.clone();
-    // An arbiter that has ended drops the function, and the post says so.
+    // An arbiter that has ended drops the function and the `Post` in it, which reports the loss.
     arbiter.spawn_fn(move || {
         let actor = match catch_unwind(AssertUnwindSafe(make)) {
             Ok(actor) => actor,
@@ -163,15 +162,14 @@ where
     A: Supervised + Actor<Context = Context<A>>,
 {
     let node = guard.post.settings.node.clone();
-    // Orders given to a former incarnation are not meant for this one.
+    // Kill orders for the previous incarnation are not for this one.
     node.take_kill();
     node.set_state(ActorState::Running);
     let task = actix_rt::spawn(guard);
     node.seated(task.abort_handle(), thread);
 }
 
-/// That somebody is to run here. Unless it is left in order, whoever waits for news is told that
-/// the actor was lost.
+/// Reports the actor as lost when dropped, unless its end was reported before.
 struct Post {
     settings: GuardSettings,
     is_left: bool,
@@ -185,7 +183,7 @@ impl Post {
         }
     }
 
-    /// The actor ended in order, or its end is told otherwise.
+    /// The actor ended in order, or its end is reported otherwise.
     fn leave(&mut self) {
         self.is_left = true;
         self.settings.node.unseated();
@@ -227,7 +225,6 @@ enum Phase {
     Ended,
 }
 
-/// See the module.
 struct Guard<A>
 where
     A: Supervised + Actor<Context = Context<A>>,
@@ -238,7 +235,7 @@ where
     phase: Phase,
     failures: Intensity,
     wakes: Arc<Wakes>,
-    /// Given to the actor in place of its task's, made once.
+    /// Given to the actor instead of its task's waker; made once.
     waker: Waker,
 }
 
@@ -266,7 +263,7 @@ where
         &self.post.settings.node
     }
 
-    /// Runs the actor's own code with everything it may throw caught.
+    /// Runs the actor's own code and catches whatever it throws.
     fn contained<T>(
         &mut self,
         run: impl FnOnce(&mut ContextFut<A, Context<A>>) -> T,
@@ -300,7 +297,7 @@ where
         self.phase = Phase::Backoff(Box::pin(tokio::time::sleep(jittered)));
     }
 
-    /// Notes that the actor is run, and how long it has waited for that.
+    /// Records that the actor is polled, and how long it has waited for that.
     fn begin_poll(&self) {
         let (node, now) = (self.node(), Instant::now());
         let waited = self.wakes.take(now);
@@ -310,7 +307,7 @@ where
         node.poll_begins(now);
     }
 
-    /// Carries out an order to kill, if there is one.
+    /// Executes a pending kill order; returns whether there was one.
     fn obey(&mut self) -> bool {
         match self.node().take_kill() {
             None => return false,
@@ -326,7 +323,7 @@ where
         true
     }
 
-    /// Drops the actor; its destructor runs its last hooks, which may throw too.
+    /// Drops the actor; its destructor runs its last hooks, which may panic too.
     fn end(&mut self, state: ActorState) {
         self.phase = Phase::Ended;
         self.node().owes_nothing();
@@ -348,7 +345,7 @@ where
     A: Supervised + Actor<Context = Context<A>>,
 {
     fn drop(&mut self) {
-        // Before the post is: whoever is told may start the next one at once.
+        // Before the `Post` is dropped: its callback may start the next incarnation at once.
         self.drop_actor();
     }
 }
@@ -375,7 +372,7 @@ where
                     this.phase = Phase::Running;
                     match this.contained(|actor| actor.restart()) {
                         Ok(true) => this.node().set_state(ActorState::Running),
-                        // Nobody holds an address any more.
+                        // No address is left.
                         Ok(false) => {
                             if !this.policy.may_stop {
                                 tracing::error!(actor = %this.node().path,
@@ -390,7 +387,7 @@ where
                     if sleep.as_mut().poll(cx).is_ready() {
                         this.phase = Phase::Running;
                     } else if !this.obey() {
-                        // Woken for something, and not run: what the watchdog looks for.
+                        // Woken but not polled: the watchdog looks for this.
                         this.node().owes();
                         return Poll::Pending;
                     }

@@ -1,5 +1,5 @@
-//! How callers hold an actor: by a handle that stays good when the actor is rebuilt with another
-//! mailbox, and that counts what the actor owes.
+//! A handle on an actor that stays valid when the actor is rebuilt with another mailbox, and that
+//! counts the calls that the actor has not answered.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use super::tree::Node;
 
-/// See the module. Cheap to clone.
+/// Cheap to clone.
 pub struct Handle<A: Actor> {
     inner: Arc<Inner<A>>,
 }
@@ -28,7 +28,6 @@ impl<A: Actor> Clone for Handle<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Handle<A> {
-    /// A handle on the actor at `node`.
     pub(super) fn new(node: Arc<Node>, address: Addr<A>) -> Self {
         let address = RwLock::new(address);
         Self {
@@ -36,7 +35,7 @@ impl<A: Actor<Context = Context<A>>> Handle<A> {
         }
     }
 
-    /// From now on messages go to another mailbox.
+    /// Sends messages to another mailbox from now on.
     pub(super) fn swap(&self, address: Addr<A>) {
         *self.inner.address.write() = address;
     }
@@ -46,8 +45,8 @@ impl<A: Actor<Context = Context<A>>> Handle<A> {
         &self.inner.node
     }
 
-    /// Sends a message and waits for the answer; until then it counts as a call in flight. An error
-    /// when the actor dies meanwhile, or has failed for good.
+    /// Sends a message and waits for the answer, counted as a call in flight meanwhile. Fails if
+    /// the actor dies meanwhile or has failed for good.
     pub async fn call<M>(&self, message: M) -> Result<M::Result, MailboxError>
     where
         M: Message + Send + 'static,
@@ -60,8 +59,8 @@ impl<A: Actor<Context = Context<A>>> Handle<A> {
         request.await
     }
 
-    /// Leaves a message, which brings its own way to answer. Returns false when there is no mailbox
-    /// to leave it in: then it was certainly not taken up.
+    /// Sends a message without waiting; the message carries its own way to answer. False if there
+    /// is no mailbox: then the message was certainly not handled.
     pub fn tell<M>(&self, message: M) -> bool
     where
         M: Message + Send + 'static,

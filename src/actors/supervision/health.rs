@@ -1,5 +1,5 @@
-//! Health judged from outside. An actor cannot say that it is stuck, and its own timers stand still
-//! while it is; so a task on the I/O runtime looks at every node of the tree and pings every
+//! Finds stuck actors from outside. An actor cannot report that it is stuck, and its own timers do
+//! not run then; so a task on the I/O runtime looks at every node of the tree and pings every
 //! arbiter.
 //!
 //! | sight | seen by | means | beyond the policy's limit |
@@ -8,8 +8,8 @@
 //! | `not_run` | woken [`NOT_RUN_AFTER`] ago, not run since | it hangs, or its thread is held by another | it is restarted |
 //! | `waiting` | it owes answers and was not run for [`WAITING_AFTER`] | what it waits for never comes | it is restarted |
 //!
-//! S3 or PostgreSQL being slow is none of these: the calls have deadlines, and their callers are
-//! told.
+//! A slow S3 or PostgreSQL is none of these: calls to them have deadlines, after which their
+//! callers get an error.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,36 +26,35 @@ use super::tree::{Kill, Node, Tree};
 use crate::actors::arbiters::{ArbiterSlot, Arbiters};
 use crate::metrics::{ACTOR_STUCK, ACTOR_WAIT, ARBITER_LAG, CALLS_IN_FLIGHT};
 
-/// How often to look: a hundred thousand nodes take some milliseconds.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often to check; a hundred thousand nodes take some milliseconds.
+pub const INSPECT_EVERY: Duration = Duration::from_secs(1);
 
-/// No handler of ours computes for so long: the longest, folding a stream, takes milliseconds.
+/// No handler computes for so long: the longest, folding a stream, takes milliseconds.
 pub const BLOCKED_AFTER: Duration = Duration::from_secs(2);
 
-/// An arbiter runs whoever was woken within milliseconds.
+/// An arbiter polls a woken task within milliseconds.
 pub const NOT_RUN_AFTER: Duration = Duration::from_secs(3);
 
-/// Twice the longest deadline of a request: whoever asked has long been answered or gone.
+/// Twice the longest deadline of a request: every caller has been answered or has gone by then.
 pub const WAITING_AFTER: Duration = Duration::from_secs(60);
 
-/// In which way an actor is stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stuck {
-    /// It holds its thread.
+    /// It blocks its thread.
     Blocked,
-    /// It was woken and not run.
+    /// It was woken and not polled.
     NotRun,
-    /// It owes answers and waits for something that does not come.
+    /// It owes answers and has not been polled for long: what it waits for does not come.
     Waiting,
 }
 
-/// What the guard notes and the watchdog reads.
+/// What the guard records for the watchdog.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Activity {
-    /// When the poll that has not returned began.
+    /// When the poll that has not returned yet began.
     pub poll_began: Option<Instant>,
-    /// When it was woken and not run.
+    /// Since when it is woken without having been polled.
     pub owed: Option<Instant>,
     /// When its last poll began.
     pub last_poll: Option<Instant>,
@@ -78,11 +77,11 @@ impl Activity {
     }
 }
 
-/// Watches until it is dropped. The process is ended at most once for a node.
+/// Watches until it is dropped. Ends the process at most once for each node.
 pub async fn watch(supervisor: Supervisor) {
     let arbiters = supervisor.arbiters();
     let pings: Vec<Ping> = arbiters.slots().into_iter().map(Ping::new).collect();
-    let mut ticks = interval(LOOK_EVERY);
+    let mut ticks = interval(INSPECT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looked = Instant::now();
     loop {
@@ -97,21 +96,21 @@ pub async fn watch(supervisor: Supervisor) {
             continue;
         }
         for ping in &pings {
-            ping.look(arbiters);
+            ping.inspect(arbiters);
         }
-        look(supervisor.tree(), supervisor.end_process(), now);
+        inspect(supervisor.tree(), supervisor.end_process(), now);
     }
 }
 
-/// Whether the watchdog itself was not run, as when the process was stopped or its machine paused.
-/// Then every clock seems to have run too long, and nobody may be judged by it before he has had
-/// the chance to go on.
+/// Whether the watchdog itself did not run, because the process or its machine was paused. Then
+/// every actor seems to have been stuck for that time, and none is judged before it could run
+/// again.
 fn stood_still(gap: Duration) -> bool {
-    gap > LOOK_EVERY * 3
+    gap > INSPECT_EVERY * 3
 }
 
-/// Looks once at every actor.
-pub fn look(tree: &Tree, end_process: &EndProcess, now: Instant) {
+/// Checks every actor once.
+pub fn inspect(tree: &Tree, end_process: &EndProcess, now: Instant) {
     let mut by_kind: BTreeMap<&'static str, (u32, u32, Duration)> = BTreeMap::new();
     for kind in ActorKind::ALL {
         by_kind.insert(kind.as_str(), (0, 0, Duration::ZERO));
@@ -156,10 +155,10 @@ fn note(node: &Node, stuck: Option<(Stuck, Instant)>, end_process: &EndProcess, 
     }
 }
 
-/// A question to an arbiter that it answers when it gets round to it.
+/// A message to an arbiter that is answered when the arbiter gets to it.
 struct Ping {
     slot: ArbiterSlot,
-    /// When the question was asked that is not answered yet.
+    /// When the unanswered ping was sent.
     asked: Arc<Mutex<Option<Instant>>>,
     late: Mutex<bool>,
 }
@@ -173,7 +172,7 @@ impl Ping {
         }
     }
 
-    fn look(&self, arbiters: &Arbiters) {
+    fn inspect(&self, arbiters: &Arbiters) {
         let now = Instant::now();
         let open = *self.asked.lock();
         let lag = open.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));
@@ -193,7 +192,7 @@ impl Ping {
     }
 }
 
-/// Answered when it is dropped: also by a thread that has ended, which the supervisor replaces.
+/// Answers when dropped, so that a thread that has ended answers too; the supervisor replaces it.
 struct Question(Arc<Mutex<Option<Instant>>>);
 
 impl Drop for Question {
@@ -208,9 +207,9 @@ mod tests {
 
     #[test]
     fn law_12_after_a_standstill_of_the_whole_process_nobody_is_judged_at_once() {
-        assert!(!stood_still(LOOK_EVERY));
-        assert!(!stood_still(LOOK_EVERY * 2));
-        // Shorter than the shortest limit, or whoever slept with us would be taken for stuck.
+        assert!(!stood_still(INSPECT_EVERY));
+        assert!(!stood_still(INSPECT_EVERY * 2));
+        // Shorter than the shortest limit, or actors that did not run with us would count as stuck.
         let limits = ActorKind::ALL.map(|kind| kind.policy().stuck_limit);
         assert!(limits.iter().all(|limit| stood_still(*limit)));
     }

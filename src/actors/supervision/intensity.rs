@@ -1,4 +1,4 @@
-//! How often something fails, in a true sliding window.
+//! Limits the rate of failures, in a sliding window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub struct Intensity {
 }
 
 impl Intensity {
-    /// At most `max` failures within `window` are borne.
+    /// Tolerates at most `max` failures within `window`.
     pub fn new(max: usize, window: Duration) -> Self {
         Self {
             max,
@@ -23,8 +23,8 @@ impl Intensity {
         }
     }
 
-    /// Notes a failure; how many there are in the window with it, or `None` when that is more than
-    /// are borne.
+    /// Records a failure. Returns the number of failures in the window, or `None` if they exceed
+    /// the limit.
     pub fn note(&mut self, at: Instant) -> Option<usize> {
         let window = self.window;
         self.failures

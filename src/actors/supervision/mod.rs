@@ -2,12 +2,12 @@
 //!
 //! 1. An actor that panics is restarted in place by its [`guard`], with its mailbox kept and its
 //!    state rebuilt; [`policy`] says how often and how fast.
-//! 2. One that fails more often, or whose task or thread is ended under it, is built anew by the
+//! 2. One that fails more often, or whose task or thread ends unexpectedly, is rebuilt by the
 //!    [`supervisor`] behind the same [`handle`], with another mailbox.
-//! 3. When that does not help either ([`tiers`]), the process ends, or does without it.
+//! 3. When that does not help ([`tiers`]), the process ends or goes on without the actor.
 //!
-//! The [`tree`] shows everyone what happened and takes orders to kill; [`health`] is judged from
-//! outside.
+//! The [`tree`] shows everyone what happened and takes orders to kill; [`health`] finds stuck
+//! actors.
 
 pub mod guard;
 pub mod handle;

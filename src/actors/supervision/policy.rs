@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-/// The kinds of actors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
@@ -23,7 +22,6 @@ pub enum ActorKind {
 }
 
 impl ActorKind {
-    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Aggregate,
         Self::EventStore,
@@ -34,13 +32,14 @@ impl ActorKind {
         Self::MigrationMode,
     ];
 
-    /// Whether its messages say themselves when they were sent: they wait for each other in the
-    /// mailbox, while the other kinds take a message up as soon as they are run.
+    /// Whether its messages carry the time at which they were sent. Those of aggregates wait in the
+    /// mailbox for each other; other kinds take a message as soon as they are polled, so that the
+    /// guard can measure the wait.
     pub fn stamps_messages(self) -> bool {
         self == Self::Aggregate
     }
 
-    /// As metric label and in paths.
+    /// The name as metric label and in paths.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Aggregate => "aggregate",
@@ -53,9 +52,8 @@ impl ActorKind {
         }
     }
 
-    /// The actor's policy.
     pub fn policy(self) -> &'static Policy {
-        // The table has a row for every kind; a test holds it to that.
+        // The table has a row for every kind, which a test checks.
         POLICIES
             .iter()
             .find(|p| p.kind == self)
@@ -63,28 +61,26 @@ impl ActorKind {
     }
 }
 
-/// What follows when an actor fails beyond its limit: the second tier, and the third.
+/// What follows when an actor fails beyond its limit: the second tier and the third.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escalation {
-    /// Forget this one actor; whoever needs the entity next gets a fresh one.
+    /// Forget this actor; the next caller of the entity starts a fresh one.
     DropEntity,
-    /// Build it anew, with a fresh mailbox.
+    /// Rebuild it with a fresh mailbox.
     Rebuild {
-        /// More rebuilds than this within `window` are of no use.
+        /// More rebuilds than this within `window` lead to `then`.
         max: usize,
-        /// The window.
         window: Duration,
-        /// What follows then.
         then: LastResort,
     },
 }
 
-/// The third tier.
+/// The third tier, when rebuilding does not help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastResort {
-    /// End the process with [`EXIT_ESCALATED`]: the orchestrator starts a fresh one.
+    /// End the process with [`EXIT_ESCALATED`]: the orchestrator starts a new one.
     EndProcess,
-    /// Do without the actor, and try again after so long: what it does is not worth the process.
+    /// Go on without the actor and try again after this pause: its work is not worth the process.
     TryAgainAfter(Duration),
 }
 
@@ -94,23 +90,20 @@ pub const EXIT_ESCALATED: i32 = 70;
 /// How one kind of actor is restarted.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// Whom it is for.
     pub kind: ActorKind,
-    /// Whether an orderly stop is the actor's right; if not it counts as a failure.
+    /// Whether the actor may stop by itself; otherwise a stop counts as a failure.
     pub may_stop: bool,
     /// More failures than this within `window` escalate.
     pub max_restarts: usize,
-    /// The window: a true sliding one.
     pub window: Duration,
     /// Pause before the first restart; doubles with every further failure in the window.
     pub backoff_min: Duration,
-    /// Longest pause.
     pub backoff_max: Duration,
-    /// What follows beyond the limit.
     pub escalation: Escalation,
-    /// Rest for one: who is built anew with it, because it lives on what this one has told it.
-    pub rest: &'static [ActorKind],
-    /// An actor that has been stuck for so long is restarted, or ends the process if it holds its
+    /// Kinds of actors that are rebuilt together with this one, because their state depends on it
+    /// (rest-for-one supervision).
+    pub dependents: &'static [ActorKind],
+    /// An actor that is stuck for so long is restarted, or ends the process if it blocks its
     /// thread; see [`super::health`].
     pub stuck_limit: Duration,
 }
@@ -119,19 +112,20 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A fresh mailbox on a living thread cures what a restart in place does not: a message that kills
-/// whoever takes it up. What is not cured by it once in ten minutes is not cured by it.
+/// A fresh mailbox on a living thread helps where a restart in place does not: against a message
+/// that kills every incarnation that handles it. If one rebuild in ten minutes does not help, more
+/// will not.
 const REBUILD_ONCE: Escalation = Escalation::Rebuild {
     max: 1,
     window: ms(600_000),
     then: LastResort::EndProcess,
 };
 
-/// The table. Backoffs are short where a caller waits and long where a dependency may need time;
-/// a limit of 10 in 60 s lets a flapping dependency pass and catches a bug that never ends. Nothing
-/// but a bug makes an actor stuck for 15 or 30 s: no call to a dependency holds it up that counts.
-/// Without the MigrationModeActor switches are refused and traffic goes on. The relay publishes what
-/// the outbox has recorded, so it is built anew with it, and both read the same rows.
+/// The policies. Backoffs are short where a caller waits and long where a dependency may need time;
+/// a limit of 10 in 60 s tolerates a flapping dependency and catches a permanent bug. Calls to
+/// dependencies do not count as being stuck, so only a bug keeps an actor stuck for 15 or 30 s.
+/// Without the MigrationModeActor switches are refused and traffic goes on. The relay publishes the
+/// rows that the outbox has recorded and both read them, so the two are rebuilt together.
 pub const POLICIES: [Policy; 7] = [
     Policy {
         kind: ActorKind::Aggregate,
@@ -141,7 +135,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(5),
         backoff_max: ms(1_000),
         escalation: Escalation::DropEntity,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(15_000),
     },
     Policy {
@@ -152,7 +146,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(10),
         backoff_max: ms(5_000),
         escalation: REBUILD_ONCE,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -163,7 +157,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(5_000),
         escalation: REBUILD_ONCE,
-        rest: &[ActorKind::Relay],
+        dependents: &[ActorKind::Relay],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -174,7 +168,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(5_000),
         escalation: REBUILD_ONCE,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -185,7 +179,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(10_000),
         escalation: REBUILD_ONCE,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -196,7 +190,7 @@ pub const POLICIES: [Policy; 7] = [
         backoff_min: ms(50),
         backoff_max: ms(5_000),
         escalation: REBUILD_ONCE,
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
     Policy {
@@ -211,7 +205,7 @@ pub const POLICIES: [Policy; 7] = [
             window: ms(600_000),
             then: LastResort::TryAgainAfter(ms(30_000)),
         },
-        rest: &[],
+        dependents: &[],
         stuck_limit: ms(30_000),
     },
 ];

@@ -1,5 +1,5 @@
-//! The supervisor: looks after the actors that the process cannot do without, beyond what their
-//! guards can do from within their own tasks. It has a thread to itself and one inbox.
+//! The supervisor: rebuilds the actors that the process needs, when their guards cannot restart
+//! them within their own tasks. It has a thread to itself and one inbox.
 //!
 //! ```text
 //!   guard ──gone──▶ ┌────────────┐ ──tiers: what follows?──▶ a fresh mailbox at once (messages
@@ -7,7 +7,7 @@
 //!                   └────────────┘                            pause; or the end of the process
 //! ```
 //!
-//! Entities are not among its children: whoever needs one next starts it.
+//! Entities are not its children: the registry starts them on demand.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,10 +29,10 @@ use super::tree::{ActorState, Kill, Node, Tree};
 use crate::actors::arbiters::{ArbiterSlot, Arbiters};
 use crate::metrics::{ARBITER_RESTARTS, REBUILDS};
 
-/// Ends the process, because of this actor.
+/// Ends the process because of this actor.
 pub type EndProcess = Arc<dyn Fn(&Node) + Send + Sync>;
 
-/// See the module. Cheap to clone.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Supervisor {
     shared: Arc<Shared>,
@@ -52,7 +52,7 @@ enum Report {
 }
 
 impl Supervisor {
-    /// Starts looking after actors on `arbiters`; `end_process` is what is left when nothing helps.
+    /// Starts to supervise actors on `arbiters`; `end_process` is the last resort.
     pub fn start(arbiters: Arc<Arbiters>, tree: Arc<Tree>, end_process: EndProcess) -> Self {
         let (reports, inbox) = unbounded_channel();
         let shared = Arc::new(Shared {
@@ -74,23 +74,20 @@ impl Supervisor {
         supervisor
     }
 
-    /// Every actor.
     pub fn tree(&self) -> &Arc<Tree> {
         &self.shared.tree
     }
 
-    /// The threads.
     pub fn arbiters(&self) -> &Arc<Arbiters> {
         &self.shared.arbiters
     }
 
-    /// What ends the process.
     pub fn end_process(&self) -> &EndProcess {
         &self.shared.end_process
     }
 
-    /// Starts an actor that the process cannot do without, at `path` of the tree. `make` runs on
-    /// the actor's thread, for every incarnation that gets a mailbox of its own.
+    /// Starts an actor that the process needs, at `path` of the tree. `make` runs on the actor's
+    /// thread, for every incarnation with a mailbox of its own.
     pub fn child<A>(
         &self,
         path: impl Into<String>,
@@ -104,7 +101,7 @@ impl Supervisor {
         let node = self.shared.tree.add(path, kind);
         let reports = self.reports.clone();
         let on_gone: OnGone = Arc::new(move |node, gone| {
-            // Refused when the supervisor has ended, with the process.
+            // Fails only if the supervisor has ended, together with the process.
             let _ = reports.send(Report::Gone(node.clone(), gone));
         });
         let (sender, receiver) = mailbox();
@@ -122,13 +119,13 @@ impl Supervisor {
         handle
     }
 
-    /// Has it told when the thread of a place ends.
+    /// Reports when the thread of a slot ends.
     fn watch_thread(&self, slot: ArbiterSlot) {
         let sentinel = Sentinel {
             slot,
             reports: self.reports.clone(),
         };
-        // Dropped with everything else that lives there, or at once where nothing does any more.
+        // The future is dropped when its thread ends, or at once if that has ended already.
         self.shared.arbiters.handle(slot).spawn(async move {
             let _sentinel = sentinel;
             std::future::pending::<()>().await;
@@ -144,7 +141,7 @@ impl Supervisor {
     }
 }
 
-/// Lives on a thread, to tell of its end.
+/// Lives on a thread and reports its end when dropped.
 struct Sentinel {
     slot: ArbiterSlot,
     reports: UnboundedSender<Report>,
@@ -159,11 +156,11 @@ impl Drop for Sentinel {
 /// Starts a fresh incarnation whose mailbox is open already.
 type Start = Box<dyn FnOnce(&ArbiterHandle) + Send>;
 
-/// An actor of whatever type.
+/// An actor of any type.
 trait Child: Send + Sync {
     fn slot(&self) -> ArbiterSlot;
     fn node(&self) -> &Arc<Node>;
-    /// Opens a fresh mailbox, into which whatever is sent goes from now on.
+    /// Opens a fresh mailbox, into which messages go from now on.
     fn renew(&self) -> Start;
 }
 
@@ -201,7 +198,7 @@ where
     }
 }
 
-/// The supervisor at work.
+/// The supervisor's loop and the history of each child.
 struct Looking {
     supervisor: Supervisor,
     histories: BTreeMap<String, Tiers>,
@@ -251,14 +248,14 @@ impl Looking {
             }
         }
         if gone != Gone::Renewed {
-            self.renew_rest(policy.rest);
+            self.rebuild_dependents(policy.dependents);
         }
     }
 
-    /// Whoever lives on one that is built anew is so too.
-    fn renew_rest(&self, rest: &[ActorKind]) {
+    /// Rebuilds the actors that depend on one that was rebuilt.
+    fn rebuild_dependents(&self, dependents: &[ActorKind]) {
         for child in self.supervisor.shared.children.lock().values() {
-            if rest.contains(&child.node().kind) {
+            if dependents.contains(&child.node().kind) {
                 child.node().order(Kill::Renew);
             }
         }
@@ -272,7 +269,7 @@ impl Looking {
             if supervisor.arbiters().is_stopping() {
                 return;
             }
-            // Its own end may not have been told yet.
+            // The end of the thread may not have been reported yet.
             supervisor.replace_thread(child.slot());
             counter!(REBUILDS, "actor" => child.node().kind.as_str()).increment(1);
             child.node().rebuilt();
@@ -282,7 +279,7 @@ impl Looking {
     }
 }
 
-/// From when on messages wait for the next incarnation.
+/// When the mailbox of the next incarnation is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mailbox {
     AtOnce,

@@ -1,5 +1,5 @@
-//! The second and third tier. Law 12: whatever is ended under an actor, it comes back behind the
-//! same handle, with its neighbours, and nobody waits for nothing.
+//! The second and third tier. Law 12: an actor whose task or thread ends comes back behind
+//! the same handle, with its neighbours, and no caller waits in vain.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -64,8 +64,8 @@ impl Drop for World {
     }
 }
 
-/// The incarnation that answers; whoever asks while one is lost and the next not announced is told
-/// so, and asks again.
+/// The number of the incarnation that answers; repeats the call while one is lost and the next one
+/// has not started.
 async fn which(child: &Handle<Numbered>) -> u32 {
     let asked = async {
         loop {

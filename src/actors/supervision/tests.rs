@@ -218,7 +218,7 @@ fn watched() -> (Addr<Counter>, Arc<super::tree::Node>, impl Fn() -> u32) {
         let end_process: EndProcess = Arc::new(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         });
-        health::look(&tree, &end_process, tokio::time::Instant::now());
+        health::inspect(&tree, &end_process, tokio::time::Instant::now());
         ended.load(Ordering::SeqCst)
     };
     (address, node, look)

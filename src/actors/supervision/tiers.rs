@@ -1,5 +1,5 @@
-//! What follows when a guard is gone: the second tier, which builds the actor anew, and the third.
-//! Pure: told what happened and when, it says what to do.
+//! Decides what follows when a guard is gone: the second tier, which rebuilds the actor, and the
+//! third. Pure: depends only on what happened and when.
 
 use std::time::Duration;
 
@@ -9,16 +9,14 @@ use super::guard::Gone;
 use super::intensity::Intensity;
 use super::policy::{Escalation, LastResort, Policy};
 
-/// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Build it anew after a pause; messages wait meanwhile.
+    /// Rebuild it after a pause; messages wait in its mailbox meanwhile.
     RebuildAfter(Duration),
-    /// Leave it down so long, without a mailbox, then build it anew.
+    /// Leave it down, without a mailbox, for so long; then rebuild it.
     DownFor(Duration),
-    /// It is not to be had in this process.
     EndProcess,
-    /// Nobody needs it.
+    /// Do nothing: nobody needs it.
     Forget,
 }
 
@@ -31,7 +29,6 @@ pub struct Tiers {
 }
 
 impl Tiers {
-    /// Nothing has happened yet.
     pub fn new(policy: &'static Policy) -> Self {
         let (max, window) = match policy.escalation {
             Escalation::DropEntity => (0, Duration::ZERO),
@@ -44,8 +41,8 @@ impl Tiers {
         }
     }
 
-    /// What follows on `gone`. A loss weighs as much as a failure in place, and is borne as often;
-    /// one that made room for another has not failed.
+    /// Decides what follows on `gone`. A loss counts as much as a failure and is tolerated as
+    /// often; ending for a rebuild is no failure.
     pub fn next(&mut self, gone: Gone, at: Instant) -> Next {
         let Escalation::Rebuild { then, .. } = self.policy.escalation else {
             return Next::Forget;

@@ -1,5 +1,5 @@
-//! The supervision tree as data: every guarded actor's state and history, and the switch that
-//! kills it. The guards write, HTTP and metrics read.
+//! The supervision tree as data: the state and history of every guarded actor, and the orders to
+//! kill it. The guards write it; HTTP and metrics read it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use super::health::{Activity, Stuck};
 use super::policy::ActorKind;
 
-/// What an actor is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorState {
@@ -29,22 +28,19 @@ pub enum ActorState {
     Stopped,
     /// Failed beyond its limit.
     Escalated,
-    /// It lives and does not work, seen from outside: see `stuck`.
+    /// Alive but not working, as the watchdog finds: see `stuck`.
     Stuck,
 }
 
-/// Why an actor was restarted.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
     /// `panic`, `killed`, `stopped`, `stuck` or `lost` (its task or its thread ended).
     pub cause: &'static str,
     /// The panic's message, or who killed it.
     pub message: String,
-    /// When.
     pub at: Timestamp,
 }
 
-/// How to kill an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KillHow {
@@ -52,11 +48,11 @@ pub enum KillHow {
     Panic,
     /// As if it had stopped of its own accord.
     Stop,
-    /// It is not run for a while, as if it were stuck.
+    /// Not polled for a while, as if it were stuck.
     Hang,
-    /// Its task is aborted, wherever it is; its mailbox is lost.
+    /// Its task is aborted at any await; its mailbox is lost.
     Abort,
-    /// Its thread ends, and with it everyone who lives there.
+    /// Its thread ends, and with it all actors on it.
     Arbiter,
 }
 
@@ -86,12 +82,10 @@ impl Status {
     }
 }
 
-/// One guarded actor.
 #[derive(Debug)]
 pub struct Node {
-    /// Where it stands in the tree, for example `event_store/2`.
+    /// Its path in the tree, for example `event_store/2`.
     pub path: String,
-    /// What it is.
     pub kind: ActorKind,
     status: Mutex<Status>,
     kill: Mutex<Option<Kill>>,
@@ -104,22 +98,22 @@ pub struct Node {
     wait_us: AtomicU64,
 }
 
-/// An order that the guard carries out.
+/// A kill order for the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kill {
     /// As if it had panicked.
     Panic,
     /// As if it had stopped of its own accord.
     Stop,
-    /// Do not run it for a while.
+    /// Do not poll it for a while.
     Hang,
     /// The watchdog found it stuck.
     Stuck,
-    /// One whom it lives on was built anew.
+    /// An actor that it depends on was rebuilt.
     Renew,
 }
 
-/// A call that an actor owes an answer; ends when dropped.
+/// A call that the actor has not answered; ends when dropped.
 #[derive(Debug)]
 pub struct CallInFlight(Arc<Node>);
 
@@ -130,7 +124,7 @@ impl Drop for CallInFlight {
 }
 
 impl Node {
-    /// A node that is about to run.
+    /// A node whose actor is about to start.
     pub fn new(path: String, kind: ActorKind) -> Self {
         Self {
             path,
@@ -154,8 +148,8 @@ impl Node {
         }
     }
 
-    /// Kills the actor: its guard does so, whatever the actor is waiting for, or its task or its
-    /// thread is ended under it. False when it does not run just now.
+    /// Kills the actor, whatever it is waiting for: by its guard, or by ending its task or thread.
+    /// False when it is not running.
     pub fn kill(&self, how: KillHow) -> bool {
         let seat = self.seat.lock();
         let Some(seat) = &*seat else {
@@ -176,12 +170,12 @@ impl Node {
         self.waker.wake();
     }
 
-    /// It runs from now on, in this task on this thread.
+    /// Records the task and the thread in which the actor runs.
     pub(super) fn seated(&self, task: AbortHandle, thread: ArbiterHandle) {
         *self.seat.lock() = Some(Seat { task, thread });
     }
 
-    /// It does not run any more.
+    /// Records that the actor does not run any more.
     pub(super) fn unseated(&self) {
         *self.seat.lock() = None;
     }
@@ -217,12 +211,12 @@ impl Node {
         self.activity.lock().poll_began = None;
     }
 
-    /// It was woken, and its guard does not run it.
+    /// Records that it was woken and is not polled.
     pub(super) fn owes(&self) {
         self.activity.lock().owed.get_or_insert_with(Instant::now);
     }
 
-    /// It need not be run: it waits to be restarted.
+    /// Records that it need not be polled: it waits to be restarted.
     pub(super) fn owes_nothing(&self) {
         *self.activity.lock() = Activity::default();
     }
@@ -231,33 +225,33 @@ impl Node {
         *self.activity.lock()
     }
 
-    /// Notes how it is stuck; what was noted before.
+    /// Records how it is stuck; returns what was recorded before.
     pub(super) fn set_stuck(&self, stuck: Option<Stuck>) -> Option<Stuck> {
         std::mem::replace(&mut self.status.lock().stuck, stuck)
     }
 
-    /// Whether what has been so since `since` is to be acted upon: once.
+    /// Whether to act on a condition that began at `since`: true once.
     pub(super) fn escalate_once(&self, since: Instant) -> bool {
         let known = &mut self.status.lock().escalated_since;
         known.replace(since) != Some(since)
     }
 
-    /// A call begins that the actor owes an answer.
+    /// Begins a call that the actor owes an answer.
     pub fn call(self: &Arc<Self>) -> CallInFlight {
         self.calls.fetch_add(1, Ordering::Relaxed);
         CallInFlight(self.clone())
     }
 
-    /// Calls it has not answered.
+    /// Number of calls that it has not answered.
     pub fn calls(&self) -> u32 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// A message waited this long in its mailbox.
+    /// Records how long a message waited in the mailbox.
     pub fn waited(&self, waited: Duration) {
         let sample = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         let smooth = self.wait_us.load(Ordering::Relaxed);
-        // A sample lost to a race is no loss to an average.
+        // A sample lost to a race does not matter to an average.
         let next = if smooth == 0 {
             sample
         } else {
@@ -266,7 +260,7 @@ impl Node {
         self.wait_us.store(next, Ordering::Relaxed);
     }
 
-    /// Smoothed time a message waits before it is taken up.
+    /// Smoothed time that a message waits in the mailbox.
     pub fn mailbox_wait(&self) -> Duration {
         Duration::from_micros(self.wait_us.load(Ordering::Relaxed))
     }
@@ -282,22 +276,20 @@ impl Node {
         status.last_failure = Some(failure);
     }
 
-    /// It is built anew.
+    /// Counts a rebuild.
     pub(super) fn rebuilt(&self) {
         self.status.lock().rebuilds += 1;
     }
 
-    /// How often it was built anew, with another mailbox.
+    /// How often it was rebuilt with another mailbox.
     pub fn rebuilds(&self) -> u64 {
         self.status.lock().rebuilds
     }
 
-    /// How often it was restarted.
     pub fn restarts(&self) -> u64 {
         self.status.lock().restarts
     }
 
-    /// What it is doing.
     pub fn state(&self) -> ActorState {
         self.status.lock().state
     }
@@ -306,7 +298,6 @@ impl Node {
         self.status.lock().shown()
     }
 
-    /// The node as shown to people.
     pub fn view(&self) -> NodeView {
         let status = self.status.lock();
         NodeView {
@@ -327,39 +318,33 @@ impl Node {
     }
 }
 
-/// A node of the tree as shown to people.
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeView {
-    /// Where it stands.
     pub path: String,
     /// Last part of the path.
     pub name: String,
-    /// What it is.
     pub kind: &'static str,
-    /// What it is doing.
     pub state: ActorState,
-    /// In which way it is stuck: `blocked` (it holds its thread), `not_run` (woken, and not run) or
-    /// `waiting` (it owes answers and waits in vain).
+    /// `blocked` (it blocks its thread), `not_run` (woken and not polled) or `waiting` (it owes
+    /// answers and has not been polled for long).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stuck: Option<Stuck>,
     /// How often it failed and was restarted.
     pub restarts: u64,
-    /// How often it was built anew with another mailbox, because restarts did not help, its task or
-    /// thread had ended, or the one it lives on was.
+    /// How often it was rebuilt with another mailbox: because restarts did not help, its task or
+    /// thread had ended, or an actor that it depends on was rebuilt.
     pub rebuilds: u64,
-    /// Why it was restarted last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Failure>,
-    /// How often it was run; grows while it lives.
+    /// How often it was polled; grows while it lives.
     pub polls: u64,
-    /// Calls it has not answered; of a branch: of all below it.
+    /// Calls that it has not answered; of a branch: the sum of those below it.
     pub calls_in_flight: u32,
-    /// Smoothed time a message waits before it is taken up, in milliseconds; of a branch: the
-    /// longest below it.
+    /// Smoothed time that a message waits in the mailbox, in milliseconds; of a branch: the longest
+    /// below it.
     pub mailbox_wait_ms: f64,
-    /// Actors below it.
     pub children: Vec<NodeView>,
-    /// How many more there are below it than `children` names.
+    /// How many actors below it are not in `children`.
     #[serde(skip_serializing_if = "is_zero")]
     pub children_omitted: usize,
 }
@@ -368,21 +353,20 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// Every guarded actor by path.
+/// All guarded actors by path.
 #[derive(Debug, Default)]
 pub struct Tree {
     nodes: Mutex<BTreeMap<String, Arc<Node>>>,
 }
 
 impl Tree {
-    /// Puts an actor in.
     pub fn add(&self, path: impl Into<String>, kind: ActorKind) -> Arc<Node> {
         let node = Arc::new(Node::new(path.into(), kind));
         self.nodes.lock().insert(node.path.clone(), node.clone());
         node
     }
 
-    /// Takes an actor out, if it is still this one.
+    /// Removes an actor, unless another one has taken its path.
     pub fn remove(&self, node: &Arc<Node>) {
         let mut nodes = self.nodes.lock();
         if nodes.get(&node.path).is_some_and(|n| Arc::ptr_eq(n, node)) {
@@ -390,17 +374,15 @@ impl Tree {
         }
     }
 
-    /// The actor at a path.
     pub fn find(&self, path: &str) -> Option<Arc<Node>> {
         self.nodes.lock().get(path).cloned()
     }
 
-    /// Every actor.
     pub fn nodes(&self) -> Vec<Arc<Node>> {
         self.nodes.lock().values().cloned().collect()
     }
 
-    /// Actors that the process cannot do without and that failed beyond their limit or are stuck.
+    /// Actors that the process needs and that failed beyond their limit or are stuck.
     pub fn down(&self) -> Vec<String> {
         let nodes = self.nodes.lock();
         let down = nodes.values().filter(|node| {

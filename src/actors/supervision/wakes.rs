@@ -1,4 +1,4 @@
-//! Notes when an actor is woken, so that one can see how long it then waits to be run.
+//! Records when an actor is woken, to measure how long it waits to be polled.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -8,8 +8,8 @@ use futures_util::task::{ArcWake, AtomicWaker};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Stands between an actor and its task: wakes the task, and notes the first time since the last
-/// run.
+/// Waker between an actor and its task: wakes the task and records the first wake since the last
+/// poll.
 #[derive(Default)]
 pub(super) struct Wakes {
     task: AtomicWaker,
@@ -17,12 +17,11 @@ pub(super) struct Wakes {
 }
 
 impl Wakes {
-    /// Whom to wake.
     pub(super) fn register(&self, task: &Waker) {
         self.task.register(task);
     }
 
-    /// The actor is run: how long ago it was woken, if it was.
+    /// The actor is polled: returns how long ago it was woken, if it was.
     pub(super) fn take(&self, now: Instant) -> Option<Duration> {
         let woken = self.woken.lock().take();
         woken.map(|at| now.saturating_duration_since(at))

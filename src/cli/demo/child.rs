@@ -1,5 +1,5 @@
-//! The service under demonstration: a child process of the same program, on the embedded stack in
-//! a folder of its own, which can be killed and started again.
+//! The demonstrated service: a child process of the same program, on the embedded stack in a folder
+//! of its own, which can be killed and restarted.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,27 +14,26 @@ use crate::cli::remote::Api;
 use crate::config::endpoints::{self, Endpoints};
 use crate::config::layers;
 
-/// The first start makes a PostgreSQL cluster; a busy machine takes its time for that.
+/// The first start creates a PostgreSQL cluster, which takes long on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// Between two looks whether it is ready.
+/// Pause between two checks whether it is ready.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Lines of its log that are shown when it does not start.
 const LOG_LINES: usize = 20;
 
-/// See the module. Killed when dropped.
+/// The child process; killed when dropped.
 pub struct Service {
     data_dir: PathBuf,
     child: Child,
-    /// Where it can be reached.
+    /// Its addresses.
     pub endpoints: Endpoints,
-    /// A client of it.
     pub api: Api,
 }
 
 impl Service {
-    /// Starts it and waits until it is ready. Its data lies in `data_dir`, or lay there before.
+    /// Starts it and waits until it is ready. `data_dir` may hold data of an earlier start.
     pub async fn start(data_dir: &Path) -> anyhow::Result<Self> {
-        // The file of the run before names ports that are nobody's by now.
+        // The file of the previous run names ports that are not in use any more.
         match fs::remove_file(data_dir.join(endpoints::FILE)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
             _ => {}
@@ -61,14 +60,14 @@ impl Service {
         }
     }
 
-    /// Kills it as a power cut would (SIGKILL: it is told nothing) and starts it again.
+    /// Kills it as a power cut would (SIGKILL: it gets no warning) and starts it again.
     pub async fn kill_and_restart(&mut self) -> anyhow::Result<()> {
         self.child.kill().await?;
         *self = Self::start(&self.data_dir).await?;
         Ok(())
     }
 
-    /// Ends it in order.
+    /// Stops it in order.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let id = self.child.id().context("the service has ended by itself")?;
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(id.try_into()?), Signal::SIGTERM)?;
@@ -90,17 +89,17 @@ fn command(data_dir: &Path, log: File) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(["serve", "--port", "0", "--log-level", "info"])
-        // How it begins; what is recorded wins when it is started again.
+        // The mode of a new store; the recorded one wins when it is started again.
         .args(["--mode", "legacy"])
         .arg("--data-dir")
         .arg(data_dir)
-        // No oms.toml of whoever runs the demo…
+        // Not the oms.toml of the person who runs the demo…
         .current_dir(data_dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
         .kill_on_drop(true);
-    // …and none of their variables: the demo must not write to anybody's real store.
+    // …and none of their variables: the demo must not write to a real store.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(layers::is_ours) {
             command.env_remove(name);

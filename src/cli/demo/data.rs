@@ -6,29 +6,26 @@ use serde_json::{Map, Value};
 const EARTHQUAKES: &str = include_str!("../../../data/earthquakes.jsonl");
 const WILDLIFE_STRIKES: &str = include_str!("../../../data/wildlife-strikes.jsonl");
 
-/// One record: an instance to be.
+/// One record, from which an instance is created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Its id in the source.
     pub id: String,
-    /// Its fields; a missing value is left out.
+    /// Its fields without missing values.
     pub data: Map<String, Value>,
 }
 
-/// Records of one kind.
 #[derive(Debug, Clone)]
 pub struct DataSet {
-    /// Class that is made for them.
+    /// The class that is created for the records.
     pub class: &'static str,
-    /// For people.
+    /// The name shown.
     pub label: &'static str,
-    /// Where they come from.
+    /// Origin and licence in one line.
     pub description: &'static str,
-    /// The records.
     pub records: Vec<Record>,
 }
 
-/// Both data sets, together `limit` records at most: as large a share of each.
+/// Both data sets, cut to `limit` records in total in proportion to their sizes.
 pub fn load(limit: Option<usize>) -> anyhow::Result<Vec<DataSet>> {
     let mut sets = vec![
         DataSet {

@@ -1,4 +1,4 @@
-//! What each place holds: the log in S3, the read model and the feed behind the API.
+//! What each place holds: the log in S3, and the read model and the feed behind the API.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,28 +14,27 @@ use crate::domain::property::decimal::Decimal;
 use crate::log::audit::PartitionAudit;
 use crate::log::object::{CommitKind, CommitObject, ObjectHash};
 
-/// Items of a page.
+/// Items per page.
 const PAGE: usize = 1000;
-/// Differences that are told.
+/// Differences shown at most.
 const SHOWN: usize = 3;
 
-/// What the log says about one database.
+/// The log's content of one database.
 #[derive(Debug, Default)]
 pub struct LogFacts {
-    /// Hash of each event's bytes, and where it lies.
+    /// Hash of each event's bytes, and the position of its commit.
     pub events: HashMap<EventId, (PartitionId, Offset, ObjectHash)>,
-    /// Events that are there twice.
+    /// Events that are in the log twice.
     pub repeated: usize,
     /// The instances, folded from their events.
     pub state: State,
-    /// What is wrong with the log's chains.
+    /// Errors in the log's hash chains.
     pub broken: Vec<String>,
-    /// Commit objects.
     pub objects: u64,
 }
 
 impl LogFacts {
-    /// Reads the whole log straight from the bucket, auditing it on the way.
+    /// Reads and checks the whole log straight from the bucket.
     pub async fn read(bucket: &Bucket, db: &str) -> anyhow::Result<Self> {
         let mut facts = Self::default();
         for partition in bucket.log.partition_ids() {
@@ -105,7 +104,7 @@ impl LogFacts {
     }
 }
 
-/// Every instance of these classes, page by page, as the API answers queries.
+/// Every instance of these classes, page by page, as the query API answers.
 pub async fn read_model(api: &Api, db: &str, classes: &[&str]) -> anyhow::Result<State> {
     let mut state = State::new();
     for class in classes {
@@ -135,7 +134,7 @@ pub async fn read_model(api: &Api, db: &str, classes: &[&str]) -> anyhow::Result
     Ok(state)
 }
 
-/// Ids of the events of one database in the API's feed, and how many came twice.
+/// Ids of the events of one database in the feed, and how many came twice.
 pub async fn feed(api: &Api, db: &str) -> anyhow::Result<(HashSet<EventId>, usize)> {
     let mut ids = HashSet::new();
     let mut repeated = 0;
@@ -165,7 +164,7 @@ pub async fn feed(api: &Api, db: &str) -> anyhow::Result<(HashSet<EventId>, usiz
     }
 }
 
-/// How many instances differ between two states, with a few of them for people.
+/// How many instances differ between two states, with a few of them described.
 pub fn differences(a: &State, b: &State) -> (usize, Vec<String>) {
     let keys: BTreeMap<_, ()> = a.keys().chain(b.keys()).map(|k| (k, ())).collect();
     let differ = keys
@@ -184,7 +183,7 @@ fn same_object(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
             .all(|(name, value)| b.get(name).is_some_and(|other| same(value, other)))
 }
 
-/// Equality of values, not of their spelling: PostgreSQL writes numbers in its own way.
+/// Compares values rather than their text: PostgreSQL formats numbers in its own way.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {

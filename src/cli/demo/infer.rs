@@ -1,5 +1,5 @@
-//! A class made from records: what they have in common becomes types, required properties and
-//! constraints. It claims nothing that a single record contradicts.
+//! Infers a class from records: types, required properties and constraints that no record
+//! contradicts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::data::{DataSet, Record};
 
-/// A text with at most this many different values is taken for an enumeration…
+/// A text property with at most this many different values becomes an enumeration…
 const MAX_ENUM_VALUES: usize = 12;
-/// …if each occurs this often on average: a name that happens to repeat is none.
+/// …if each value occurs this often on average, so that names that repeat by chance do not.
 const MIN_ENUM_REPEATS: usize = 20;
 
-/// The definition of the class that all records of `set` are instances of.
+/// The definition of a class that all records of `set` fit.
 pub fn class(set: &DataSet) -> anyhow::Result<Value> {
     let mut columns: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for (name, value) in set.records.iter().flat_map(|r| &r.data) {
@@ -30,7 +30,7 @@ pub fn class(set: &DataSet) -> anyhow::Result<Value> {
     }))
 }
 
-/// Names in the order in which the records have them.
+/// Property names in the order in which the records have them.
 fn order(records: &[Record]) -> Vec<&str> {
     let mut seen = BTreeSet::new();
     let names = records.iter().flat_map(|r| r.data.keys());
@@ -83,13 +83,13 @@ fn text(texts: &[&str], constraints: &mut Map<String, Value>) -> &'static str {
         return "enum";
     }
     let longest = texts.iter().map(|t| t.chars().count()).max().unwrap_or(0);
-    // The next record may well be a little longer.
+    // Twice the longest, because a later record may be a little longer.
     let bound = (longest * 2).next_power_of_two();
     constraints.insert("max_length".to_owned(), json!(bound));
     "string"
 }
 
-/// Every value seen as a `T`; `None` when one is not.
+/// Every value seen as a `T`; `None` if one cannot be.
 fn all<'a, S, T>(values: &'a [&'a S], see: impl Fn(&'a S) -> Option<T>) -> Option<Vec<T>>
 where
     S: ?Sized,

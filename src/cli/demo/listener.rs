@@ -1,4 +1,4 @@
-//! A consumer of everything the service publishes, as any other program could be one.
+//! A Kafka consumer of everything the service publishes, as any other program could be.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,26 +16,25 @@ use crate::domain::event::Envelope;
 use crate::domain::ids::EventId;
 use crate::log::object::ObjectHash;
 
-/// How long one poll waits: also how long stopping takes.
+/// How long one poll waits, and so how long stopping takes.
 const POLL: Duration = Duration::from_millis(100);
 
-/// What was heard of one database.
+/// What was received of one database.
 #[derive(Debug, Default, Clone)]
-pub struct Heard {
+pub struct Received {
     db: String,
     /// Hash of each event's bytes.
     pub events: HashMap<EventId, ObjectHash>,
-    /// Messages, repeats included.
+    /// Messages, including repeats.
     pub messages: usize,
-    /// Messages that are no event.
+    /// Messages that could not be parsed as events.
     pub unreadable: usize,
-    /// Events that came before one of their stream that precedes them.
+    /// Events that came before an earlier one of their stream.
     pub out_of_order: usize,
     heads: BTreeMap<String, u64>,
 }
 
-impl Heard {
-    /// Nothing yet.
+impl Received {
     pub fn of(db: &str) -> Self {
         Self {
             db: db.to_owned(),
@@ -43,7 +42,7 @@ impl Heard {
         }
     }
 
-    /// Takes in a message's value. A stream may begin anywhere and repeat, but not skip.
+    /// Records a message's value. A stream may begin anywhere and repeat events, but not skip any.
     pub fn take(&mut self, bytes: &[u8]) {
         let Ok(event) = Envelope::parse(bytes) else {
             self.unreadable += 1;
@@ -65,37 +64,36 @@ impl Heard {
     }
 }
 
-/// See the module.
 pub struct Listener {
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Listener {
-    /// Begins to listen for events of `db` in every topic with `prefix`, from the beginning.
+    /// Starts to consume events of `db` from every topic with `prefix`, from the beginning.
     pub fn start(bootstrap: &str, prefix: &str, group: &str, db: &str) -> anyhow::Result<Self> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("group.id", group)
             .set("auto.offset.reset", "earliest")
             .set("enable.auto.commit", "false")
-            // Topics are made by whoever publishes first: look for them often.
+            // The service creates topics when it first publishes: look for them often.
             .set("topic.metadata.refresh.interval.ms", "500")
             .create()?;
         let topics = ["database", "class", "instance"].map(|t| format!("{prefix}.{t}"));
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
-        let heard = Arc::new(Mutex::new(Heard::of(db)));
+        let received = Arc::new(Mutex::new(Received::of(db)));
         let stop = Arc::new(AtomicBool::new(false));
-        let (shared, stopped) = (heard.clone(), stop.clone());
-        // A thread of its own: a consumer blocks when it is dropped.
+        let (shared, stopped) = (received.clone(), stop.clone());
+        // A thread of its own, because a consumer blocks when it is dropped.
         let thread = std::thread::Builder::new()
             .name("demo-kafka".to_owned())
             .spawn(move || {
                 while !stopped.load(Ordering::Acquire) {
-                    // A broker that is not there yet, or not any more, is what this demo is about:
-                    // what was not heard is counted in the end.
+                    // The broker may be missing or gone during the demo; missing events are counted
+                    // at the end.
                     if let Some(Ok(message)) = consumer.poll(POLL) {
                         shared.lock().take(message.payload().unwrap_or_default());
                     }
@@ -103,21 +101,20 @@ impl Listener {
             })
             .context("starting the consumer's thread")?;
         Ok(Self {
-            heard,
+            received,
             stop,
             thread: Some(thread),
         })
     }
 
-    /// What was heard so far.
-    pub fn heard(&self) -> Heard {
-        self.heard.lock().clone()
+    pub fn received(&self) -> Received {
+        self.received.lock().clone()
     }
 
-    /// How many of these events were heard so far.
+    /// How many of these events were received so far.
     pub fn count(&self, ids: impl Iterator<Item = EventId>) -> usize {
-        let heard = self.heard.lock();
-        ids.filter(|id| heard.events.contains_key(id)).count()
+        let received = self.received.lock();
+        ids.filter(|id| received.events.contains_key(id)).count()
     }
 }
 
@@ -125,7 +122,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
-            // It panicked: what it had heard is still there.
+            // If it panicked, what it had received is still there.
             let _ = thread.join();
         }
     }
@@ -147,9 +144,9 @@ mod tests {
 
     #[test]
     fn law_9_repeats_are_allowed_and_skips_are_not() {
-        let mut heard = Heard::of("db");
-        heard.take(b"rubbish");
-        assert_eq!(std::mem::take(&mut heard.unreadable), 1);
+        let mut received = Received::of("db");
+        received.take(b"rubbish");
+        assert_eq!(std::mem::take(&mut received.unreadable), 1);
         for (stream, version, id) in [
             ("a", 3, 1),
             ("a", 4, 2),
@@ -157,13 +154,17 @@ mod tests {
             ("a", 3, 1),
             ("a", 4, 2),
         ] {
-            heard.take(&event(stream, version, id));
+            received.take(&event(stream, version, id));
         }
         assert_eq!(
-            (heard.messages, heard.events.len(), heard.out_of_order),
+            (
+                received.messages,
+                received.events.len(),
+                received.out_of_order
+            ),
             (5, 3, 0)
         );
-        heard.take(&event("a", 6, 4));
-        assert_eq!(heard.out_of_order, 1);
+        received.take(&event("a", 6, 4));
+        assert_eq!(received.out_of_order, 1);
     }
 }

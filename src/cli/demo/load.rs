@@ -1,5 +1,5 @@
-//! Sends the plan's batches, several at once, and sends again whatever was not answered, under the
-//! same key, for as long as it takes the service to come back.
+//! Sends the plan's batches, several at once, and repeats unanswered ones under the same key until
+//! the service is back.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -14,25 +14,25 @@ use super::plan::Batch;
 use crate::cli::progress::Progress;
 use crate::cli::remote::{Api, ApiError, component};
 
-/// Requests in flight: a kill then finds some that are done, some half done and some not begun.
+/// Requests in flight, so that a kill finds some done, some half done and some not begun.
 const IN_FLIGHT: usize = 4;
-/// A service that is gone for longer does not come back.
+/// A service that is away for longer does not come back.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(180);
-/// Between two tries.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What became of the batches.
+/// The outcome of the batches.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Operations that were acknowledged.
     pub acknowledged: Cell<usize>,
-    /// Requests that got no answer, or "try again", and were sent again.
+    /// Requests that got no answer, or "try again", and were repeated.
     pub sent_again: Cell<usize>,
-    /// Of those, requests that had been carried out before the kill: answered from the record.
+    /// Of those, requests that were executed before the kill and answered from the record.
     pub replayed: Cell<usize>,
 }
 
-/// Sends all batches of a database. The service to send them to may change at any time.
+/// Sends all batches of a database. The service to send them to may change meanwhile.
 pub async fn send(
     service: &watch::Receiver<Api>,
     db: &str,
@@ -93,8 +93,7 @@ async fn one(
     }
 }
 
-/// The first item of a batch's answer that did not succeed: one that was refused for good before
-/// one that may be tried again.
+/// The first item of a batch's answer that failed, permanent failures before temporary ones.
 fn refused(answer: &Value) -> Option<(u64, String)> {
     let items = answer.get("items").and_then(Value::as_array)?;
     let status = |item: &Value| item.get("status").and_then(Value::as_u64).unwrap_or(500);
@@ -104,7 +103,7 @@ fn refused(answer: &Value) -> Option<(u64, String)> {
         .map(|item| (status(item), item.to_string()))
 }
 
-/// Makes the database and its classes.
+/// Creates the database and its classes.
 pub async fn prepare(
     api: &Api,
     db: &str,

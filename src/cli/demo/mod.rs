@@ -1,9 +1,10 @@
-//! `oms demo`: the whole story on a real data set, on the embedded stack.
+//! `oms demo`: migrates, kills and verifies a service on a real data set, on the embedded stack.
 //!
-//! * [`data`]: the records; [`infer`]: classes made from them; [`plan`]: what is asked and must be
-//! * [`child`]: the service, killed half-way; [`load`]: sends on regardless
+//! * [`data`]: the records; [`infer`]: classes made from them; [`plan`]: the requests and the
+//!   expected result
+//! * [`child`]: the service, killed half-way; [`load`]: sends the requests through a kill
 //! * [`listener`]: what Kafka delivers; [`facts`]: what S3, read model and feed hold
-//! * [`story`]: one after the other; [`report`]: the proof
+//! * [`story`]: the steps in order; [`report`]: the comparison
 
 mod child;
 mod data;

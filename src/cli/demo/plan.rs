@@ -1,4 +1,4 @@
-//! What the demo will ask of the service, and what must be true afterwards.
+//! The requests of the demo, and the state that they must lead to.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::data::{DataSet, Record};
 
-/// Operations of one request: large enough to be quick, small enough that a kill hits many.
+/// Operations of one request: large enough to be quick, small enough that a kill hits many
+/// requests.
 pub const BATCH: usize = 100;
 
 /// Earthquakes whose status is corrected after loading, at most.
 const CORRECTIONS: usize = 50;
-/// Wildlife strikes that are withdrawn after loading, at most.
+/// Wildlife strikes that are deleted after loading, at most.
 const WITHDRAWALS: usize = 25;
 
 /// State of instances by class and id.
@@ -20,27 +21,24 @@ pub type State = BTreeMap<(String, String), Map<String, Value>>;
 /// One request for a batch of operations on a class.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The class.
     pub class: &'static str,
-    /// Names the request for ever: sent again it is still the same one.
+    /// Idempotency key, the same when the batch is repeated.
     pub key: String,
-    /// The operations.
     pub operations: Vec<Value>,
 }
 
-/// Everything that will be asked.
+/// All requests.
 #[derive(Debug)]
 pub struct Plan {
-    /// Creates every instance.
+    /// Requests that create every instance.
     pub load: Vec<Batch>,
-    /// Then changes some.
+    /// Requests that then change some.
     pub change: Vec<Batch>,
-    /// What the instances must be in the end.
     pub expected: State,
 }
 
 impl Plan {
-    /// A plan for these data sets; `run` makes the keys of this run its own.
+    /// A plan for these data sets; `run` makes its keys unique to this run.
     pub fn new(sets: &[DataSet], run: &str) -> Self {
         let mut plan = Self {
             load: Vec::new(),
@@ -64,13 +62,13 @@ impl Plan {
         plan
     }
 
-    /// Operations of both parts.
+    /// Number of operations in both parts.
     pub fn operations(&self) -> usize {
         let all = self.load.iter().chain(&self.change);
         all.map(|batch| batch.operations.len()).sum()
     }
 
-    /// An analyst has looked at what the machine had reported.
+    /// Changes that an analyst could make after review: some records are corrected, some deleted.
     fn correct(&mut self, sets: &[DataSet], run: &str) {
         for set in sets {
             let automatic = |r: &&Record| r.data.get("status") == Some(&json!("automatic"));
@@ -93,7 +91,7 @@ impl Plan {
     fn withdraw(&mut self, sets: &[DataSet], run: &str) {
         for set in sets.iter().filter(|s| s.class == "WildlifeStrike") {
             let mut operations = Vec::new();
-            // A tenth at most, so that a small demo keeps some.
+            // At most a tenth, so that a small demo keeps some.
             for Record { id, .. } in set
                 .records
                 .iter()

@@ -1,4 +1,4 @@
-//! The proof: what was expected, what was found.
+//! The comparison of what was expected with what was found.
 
 use std::path::PathBuf;
 
@@ -7,46 +7,41 @@ use serde::Serialize;
 use super::road::Road;
 use crate::cli::output::table;
 
-/// One line of the proof.
+/// One line of the comparison.
 #[derive(Debug, Serialize)]
 pub struct Check {
-    /// What was checked.
     pub what: &'static str,
-    /// What it had to be.
+    /// The value it had to have.
     pub expected: String,
-    /// What it was.
     pub found: String,
-    /// Whether that is as it must be.
+    /// Whether the two agree.
     pub holds: bool,
 }
 
-/// What the demo found.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Records loaded.
     pub records: usize,
-    /// Seconds from the first request to the last answer, the kill included.
+    /// Seconds from the first request to the last answer, including the kill.
     pub load_seconds: f64,
-    /// Records that were acknowledged when the process was killed.
+    /// Operations that were acknowledged when the process was killed.
     pub killed_after: usize,
-    /// From the kill to ready again.
+    /// Milliseconds from the kill until the service was ready again.
     pub restart_ms: u128,
-    /// Requests that had to be sent again.
+    /// Requests that had to be repeated.
     pub sent_again: usize,
-    /// Of those, requests whose first sending had been carried out.
+    /// Of those, requests that had been executed the first time.
     pub replayed: usize,
-    /// The road between the stores, walked meanwhile.
+    /// The migration, walked meanwhile.
     pub road: Road,
-    /// The proof.
     pub checks: Vec<Check>,
-    /// What cannot be proven here, and why.
+    /// What cannot be checked here, and why.
     pub remarks: Vec<String>,
-    /// Where the data is, if it is kept.
+    /// The data directory, if it is kept.
     pub data_dir: Option<PathBuf>,
 }
 
 impl Report {
-    /// Notes that two things must be equal.
+    /// Adds a check that two values are equal.
     pub fn equal<T: PartialEq + ToString>(&mut self, what: &'static str, expected: T, found: T) {
         self.checks.push(Check {
             what,
@@ -56,12 +51,12 @@ impl Report {
         });
     }
 
-    /// Whether everything holds.
+    /// Whether every check holds.
     pub fn holds(&self) -> bool {
         !self.checks.is_empty() && self.checks.iter().all(|check| check.holds)
     }
 
-    /// For people.
+    /// The report as text.
     pub fn describe(&self) -> String {
         let rows = self.checks.iter().map(|check| {
             [

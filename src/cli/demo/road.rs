@@ -1,6 +1,5 @@
-//! The road, walked while the records are being loaded: from events in PostgreSQL to events in S3,
-//! back, and there again. Each step is what an operator would order; a killed service is asked again
-//! when it is back.
+//! The migration during loading: from events in PostgreSQL to events in S3, back, and again to S3.
+//! Each step is an operator's request; it is repeated when the service was killed meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,10 @@ use crate::cli::remote::{Api, ApiError};
 use crate::migration::stage::StageKind;
 use crate::migration::switch_order::SwitchOrder;
 
-/// Between two looks.
+/// Pause between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How long one step may take, kill and restart included, on a busy machine.
+/// How long one step may take on a busy machine, including kill and restart.
 const STEP_WITHIN: Duration = Duration::from_secs(120);
 
 const MODE: &str = "/api/v1/admin/migration/mode";
@@ -34,31 +33,31 @@ const ROAD: [(StageKind, bool); 5] = [
     (StageKind::S3Only, true),
 ];
 
-/// One step that was walked.
+/// One step.
 #[derive(Debug, Clone, Serialize)]
 pub struct Walked {
     /// The stage it reached.
     pub to: String,
     /// How it ended.
     pub state: String,
-    /// For how long writes of a partition waited at most, in milliseconds; only where the lead moved.
+    /// For how long the writes of a partition waited at most, in milliseconds; only where the lead
+    /// moved.
     pub pause_ms: Option<f64>,
-    /// From the order to its end.
+    /// Seconds from the request to its end.
     pub seconds: f64,
 }
 
-/// What the road came to.
+/// The result of the migration.
 #[derive(Debug, Default, Serialize)]
 pub struct Road {
-    /// The steps.
     pub steps: Vec<Walked>,
     /// Events that the verification compared.
     pub verified_events: u64,
-    /// What it found to differ.
+    /// Divergences that it found.
     pub divergences: u64,
 }
 
-/// Walks it; `current` is the service, wherever it is after a restart.
+/// Walks all steps; `current` is the service, whose address changes with a restart.
 pub async fn walk(current: &watch::Receiver<Api>, output: Output) -> anyhow::Result<Road> {
     let mut road = Road::default();
     for (i, (goal, force)) in ROAD.into_iter().enumerate() {
@@ -101,7 +100,7 @@ fn walked(switch: &Value, took: Duration) -> Walked {
     }
 }
 
-/// Whether it is worth asking again: the service is being started, or busy with a switch.
+/// Whether the request may succeed later: the service is starting, or busy with a switch.
 fn passes(status: StatusCode, code: &str) -> bool {
     status.is_server_error() || code == "switch_under_way"
 }
@@ -132,7 +131,8 @@ async fn switch(
         match answer.status {
             StatusCode::OK | StatusCode::ACCEPTED => {
                 let Some(id) = text["switch"]["id"].as_str() else {
-                    // It is so already: a walk that was ordered before a kill has ended since.
+                    // The mode is reached already: a walk that was ordered before a kill has ended
+                    // since.
                     return Ok(last(&api).await?.unwrap_or(text));
                 };
                 return ended(current, id).await;

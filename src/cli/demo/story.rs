@@ -1,4 +1,4 @@
-//! The story, step by step.
+//! The steps of the demo, in order.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use super::child::Service;
 use super::data::{self, DataSet};
 use super::facts::{self, LogFacts};
 use super::infer;
-use super::listener::{Heard, Listener};
+use super::listener::{Listener, Received};
 use super::load::{self, Loaded};
 use super::plan::Plan;
 use super::report::Report;
@@ -26,16 +26,17 @@ use crate::clock::new_uuid;
 use crate::config::endpoints::s3_settings;
 use crate::domain::ids::{EventId, Offset, PartitionId};
 
-/// How long the copies are given to catch up with the log, on a busy machine.
+/// How long the copies may take to catch up with the log on a busy machine.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
-/// Between two looks.
+/// Pause between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// One request to the bucket may take this long.
+/// Timeout of one request to the bucket.
 const S3_TIMEOUT: Duration = Duration::from_secs(10);
-/// Topics' names begin with it: the service's default.
+/// Prefix of the topics' names: the service's default.
 const TOPIC_PREFIX: &str = "oms";
 
-/// Tells it in `dir`; the error is about the telling, what was found is in the report.
+/// Runs the demo in `dir`. An error means that it could not be completed; differences are in the
+/// report.
 pub async fn tell(dir: &Path, records: Option<usize>, output: Output) -> anyhow::Result<Report> {
     let sets = data::load(records)?;
     let run = new_uuid().simple().to_string();
@@ -55,7 +56,7 @@ pub async fn tell(dir: &Path, records: Option<usize>, output: Output) -> anyhow:
     load::prepare(&service.api, &db, description, &classes).await?;
     output.note(&describe_classes(&classes));
 
-    let (service, loaded, heard, heads) =
+    let (service, loaded, received, heads) =
         load_through_a_kill(service, first, &db, &plan, &mut report, output).await?;
     let second = listen(&service, &db, "second")?;
     let api = &service.api;
@@ -78,7 +79,7 @@ pub async fn tell(dir: &Path, records: Option<usize>, output: Output) -> anyhow:
     check_read_model(api, &db, &sets, &log, &mut report).await?;
     check_queries(api, &db, &plan, &mut report, output).await?;
     check_feed(api, &db, &log, &mut report).await?;
-    check_kafka(&heard, second, &log, &heads, &mut report).await?;
+    check_kafka(&received, second, &log, &heads, &mut report).await?;
     service.stop().await?;
     Ok(report)
 }
@@ -95,10 +96,10 @@ async fn bucket(service: &Service) -> anyhow::Result<Bucket> {
     Bucket::connect(&s3_settings(s3, S3_TIMEOUT)).await
 }
 
-/// Where the log ended when the service came back.
+/// Where each partition's log ended when the service came back.
 type Heads = Vec<(PartitionId, Offset)>;
 
-/// Loads everything; half-way the process is killed, and started again beside the loading.
+/// Loads everything; half-way the process is killed, and it is restarted while loading goes on.
 async fn load_through_a_kill(
     mut service: Service,
     first: Listener,
@@ -106,7 +107,7 @@ async fn load_through_a_kill(
     plan: &Plan,
     report: &mut Report,
     output: Output,
-) -> anyhow::Result<(Service, Loaded, Heard, Heads)> {
+) -> anyhow::Result<(Service, Loaded, Received, Heads)> {
     let (moved, current) = watch::channel(service.api.clone());
     let loaded = Loaded::default();
     let progress = RefCell::new(Progress::new(output, "loading", plan.operations() as u64));
@@ -120,15 +121,15 @@ async fn load_through_a_kill(
         let killed = Instant::now();
         service.kill_and_restart().await?;
         report.restart_ms = killed.elapsed().as_millis();
-        // What the first broker had delivered, before it died with its process.
-        let heard = first.heard();
+        // What the first broker had delivered before it died with its process.
+        let received = first.received();
         tokio::task::spawn_blocking(move || drop(first)).await?;
         let heads = heads_of(&service.api).await?;
         moved.send_replace(service.api.clone());
-        anyhow::Ok((heard, heads))
+        anyhow::Ok((received, heads))
     };
     let walking = async {
-        // Some history first, so that there is something to be moved.
+        // Loads some history first, so that there is something to migrate.
         while loaded.acknowledged.get() < half / 4 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -138,7 +139,7 @@ async fn load_through_a_kill(
         load::send(&current, db, &plan.load, &loaded, &progress).await?;
         load::send(&current, db, &plan.change, &loaded, &progress).await
     };
-    let ((heard, heads), (), road) = tokio::try_join!(crash, sending, walking)?;
+    let ((received, heads), (), road) = tokio::try_join!(crash, sending, walking)?;
     report.road = road;
     report.load_seconds = begun.elapsed().as_secs_f64();
     progress.into_inner().finish();
@@ -149,10 +150,10 @@ async fn load_through_a_kill(
         loaded.sent_again.get(),
         loaded.replayed.get(),
     ));
-    Ok((service, loaded, heard, heads))
+    Ok((service, loaded, received, heads))
 }
 
-/// Where the log ends, whichever store leads.
+/// The end of each partition's log, whichever store leads.
 async fn heads_of(api: &Api) -> anyhow::Result<Heads> {
     let report = api.get("/api/v1/admin/migration").await?;
     let partitions = report["partitions"].as_array().context("no partitions")?;
@@ -166,7 +167,7 @@ async fn heads_of(api: &Api) -> anyhow::Result<Heads> {
         .collect()
 }
 
-/// Every step of the road was walked, and the stores were proved alike on the way.
+/// Checks that every step was walked and that the verification found the stores equal.
 fn check_road(report: &mut Report) {
     let steps = report.road.steps.len();
     let done = report.road.steps.iter().filter(|s| s.state == "done");
@@ -181,7 +182,7 @@ fn check_road(report: &mut Report) {
     ));
 }
 
-/// A record that contradicts its class must be refused, and say why.
+/// Checks that a record that contradicts its class is refused with a reason.
 async fn refuse_nonsense(
     api: &Api,
     db: &str,
@@ -227,7 +228,7 @@ fn check_log(log: &LogFacts, events: usize, plan: &Plan, report: &mut Report) {
     ));
 }
 
-/// Waits until the read model has taken in the whole log.
+/// Waits until the read model has applied the whole log.
 async fn caught_up(api: &Api) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
@@ -266,7 +267,7 @@ async fn check_read_model(
     Ok(())
 }
 
-/// Asks the service two questions and answers them from the data as well.
+/// Compares two queries with the same answers computed from the data.
 async fn check_queries(
     api: &Api,
     db: &str,
@@ -336,10 +337,10 @@ async fn check_feed(
     Ok(())
 }
 
-/// The broker in the process died with it and forgot: what was committed after the restart must
-/// all be in the new one; of what was committed before, both together tell what they can.
+/// The in-process broker died and lost its messages: every commit after the restart must be in the
+/// new one; for those before it, both brokers together tell what they can.
 async fn check_kafka(
-    before: &Heard,
+    before: &Received,
     listener: Listener,
     log: &LogFacts,
     heads: &Heads,
@@ -359,7 +360,7 @@ async fn check_kafka(
     while listener.count(late.iter().copied()) < late.len() && begun.elapsed() < CATCH_UP_WITHIN {
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let after = listener.heard();
+    let after = listener.received();
     tokio::task::spawn_blocking(move || drop(listener)).await?;
     let heard_late = late
         .iter()
@@ -387,7 +388,7 @@ async fn check_kafka(
         .filter(|id| before.events.contains_key(id) || after.events.contains_key(id))
         .count();
     report.remarks.push(format!(
-        "Kafka: {heard_early} of the {early} events committed before the kill were heard ({} messages in all). \
+        "Kafka: {heard_early} of the {early} events committed before the kill were received ({} messages in all). \
          The broker inside the process forgets when it dies: what it had acknowledged and our consumer \
          had not read by then is in S3 and in the feed, but in no broker any more. A real broker keeps it.",
         before.messages + after.messages,

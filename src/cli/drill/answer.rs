@@ -1,4 +1,4 @@
-//! For each kind of actor the answer that it alone makes possible.
+//! For each kind of actor, a request that only a working actor of that kind can answer.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -13,23 +13,20 @@ use super::stream::{Acknowledged, Stream};
 use crate::actors::supervision::policy::ActorKind;
 use crate::domain::ids::Position;
 
-/// An actor, and the stream through which it is asked whether it works.
+/// An actor and the stream through which its work is checked.
 pub struct Target {
-    /// What it is.
     pub kind: ActorKind,
-    /// Where it stands in the tree.
     pub path: String,
-    /// The stream.
     pub stream: Arc<Stream>,
 }
 
-/// What an actor was like when it was killed.
+/// An actor's state when it was killed.
 pub struct Killed {
-    /// As the tree showed it.
+    /// From the supervision tree; `None` where that does not show it.
     pub before: Option<Life>,
 }
 
-/// An actor's life as the tree shows it.
+/// The restarts and polls of an actor, from the supervision tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     running: bool,
@@ -48,8 +45,9 @@ impl Life {
         }
     }
 
-    /// Whether it runs after it was killed: it was restarted since `before`, or (a hung one is not)
-    /// was run since `first`, the first look after the kill; or it is another process's.
+    /// Whether it runs again after the kill: it was restarted since `before`, or was polled since
+    /// `first`, the first look after the kill (a hung actor is not), or it belongs to another
+    /// process.
     fn goes_on(self, before: Option<Life>, first: Life) -> bool {
         let another = before.is_none_or(|b| b.restarts != self.restarts || self.polls < b.polls);
         self.running && (another || self.polls > first.polls)
@@ -57,8 +55,8 @@ impl Life {
 }
 
 impl Target {
-    /// What the tree shows of it; nothing while it is not there.
-    pub async fn look(&self, api: &Api) -> Result<Option<Life>, ApiError> {
+    /// The actor in the tree; `None` while it is not there.
+    pub async fn inspect(&self, api: &Api) -> Result<Option<Life>, ApiError> {
         let tree = api.get("/api/v1/admin/actors").await?;
         Ok(find(&tree["root"], &self.path).map(Life::of))
     }
@@ -74,8 +72,7 @@ fn find<'a>(node: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// Waits, from `begun` for `limit` at most, until the actor has done its work after it was killed;
-/// what the work was.
+/// Waits until the actor has worked again, at most `limit` from `begun`; returns what the work was.
 pub async fn answered(
     api: &Api,
     target: &Target,
@@ -119,7 +116,7 @@ pub async fn answered(
     }
 }
 
-/// Where there is no work to be asked for: that it runs.
+/// For actors without work that can be requested: waits until it runs.
 async fn runs(
     api: &Api,
     target: &Target,
@@ -129,7 +126,7 @@ async fn runs(
 ) -> Result<&'static str, Waited> {
     let first = OnceCell::new();
     persist(begun, limit, || async {
-        let Some(now) = target.look(api).await? else {
+        let Some(now) = target.inspect(api).await? else {
             return Ok(None);
         };
         let first = *first.get_or_init(|| now);
@@ -139,19 +136,19 @@ async fn runs(
     Ok("runs again")
 }
 
-/// The broker has acknowledged everything up to this event.
+/// Whether the broker has acknowledged everything up to this event.
 async fn delivered(api: &Api, event: Position) -> Result<Option<()>, ApiError> {
     let outbox = api.get("/api/v1/admin/outbox").await?;
     Ok(passed(&outbox, event, "delivered"))
 }
 
-/// The store that does not lead has this event.
+/// Whether the store that does not lead has this event.
 async fn mirrored(api: &Api, event: Position) -> Result<Option<()>, ApiError> {
     let migration = api.get("/api/v1/admin/migration").await?;
     Ok(passed(&migration, event, "mirrored"))
 }
 
-/// Whether in the event's partition the watermark of this name is beyond its commit.
+/// Whether the watermark of this name in the event's partition is beyond its commit.
 fn passed(report: &Value, event: Position, watermark: &str) -> Option<()> {
     let partitions = report["partitions"].as_array()?;
     let number = u64::from(event.partition.0);
@@ -160,7 +157,7 @@ fn passed(report: &Value, event: Position, watermark: &str) -> Option<()> {
     (reached > event.offset).then_some(())
 }
 
-/// A read that asks for this event is answered.
+/// Whether a read that requires this event is answered.
 async fn projected(api: &Api, written: Acknowledged) -> Result<Option<()>, ApiError> {
     let request = api
         .request(Method::GET, "/api/v1/databases?limit=1")
@@ -172,7 +169,7 @@ async fn migration(api: &Api) -> Result<Option<Value>, ApiError> {
     api.get("/api/v1/admin/migration").await.map(Some)
 }
 
-/// Asks what stands in the way of the mode that there is; false where there is no other.
+/// Asks for a dry run of the current mode; false where there is only one mode.
 async fn dry_run(api: &Api) -> Result<Option<bool>, ApiError> {
     const PATH: &str = "/api/v1/admin/migration/mode";
     let now = api.get("/api/v1/admin/migration").await?;
@@ -187,7 +184,7 @@ async fn dry_run(api: &Api) -> Result<Option<bool>, ApiError> {
     match answer.status {
         status if status.is_success() => Ok(Some(true)),
         StatusCode::CONFLICT if body["code"] == "no_postgres" => Ok(Some(false)),
-        // Whoever says that another switch is under way is there.
+        // An answer that another switch is under way also comes from a working actor.
         StatusCode::CONFLICT => Ok(Some(true)),
         status => Err(failure(status, answer.retry_after, &body)),
     }

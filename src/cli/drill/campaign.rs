@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::output::Output;
 use super::super::remote::{Api, ApiError};
 use super::answer::{Killed, Life, Target, answered};
-use super::pace::{Pace, rest};
+use super::pace::{Pace, min_interval};
 use super::patience::{Waited, persist};
 use super::report::{NotBack, Strike};
 use super::stream::{Stream, Streams};
@@ -17,16 +17,16 @@ use crate::actors::supervision::policy::ActorKind;
 use crate::clock::SystemClock;
 use crate::domain::time::Clock;
 
-/// Streams tried at most, for each partition, until every partition has one: by chance each try
-/// hits any of them.
+/// Stream names tried at most per partition until every partition has a stream; each name falls
+/// into one of them by its hash.
 const TRIES_PER_PARTITION: usize = 64;
 
-/// Whom the drill kills, and through which streams it asks whether they work.
+/// The actors to kill, and the streams through which their work is checked.
 pub struct Plan {
     kinds: Vec<(ActorKind, Vec<String>)>,
-    /// One in each partition.
+    /// One stream in each partition.
     partitions: Vec<Arc<Stream>>,
-    /// Actors that failed before the drill: that counts too.
+    /// Failures of actors before the drill, which count towards their limits.
     failed: Vec<Failed>,
 }
 
@@ -38,7 +38,7 @@ struct Failed {
 }
 
 impl Plan {
-    /// Of the actors that the service has, those that are wanted.
+    /// Selects the wanted actors among those that the service has.
     pub async fn make(
         api: &Api,
         streams: &Streams,
@@ -61,7 +61,7 @@ impl Plan {
         );
         let kinds = ActorKind::ALL.into_iter().filter(|kind| wanted(*kind));
         let kinds = kinds.filter_map(|kind| match kind {
-            // Each kill has an entity of its own, which the drill brings to life.
+            // Each kill has an entity of its own, which the drill activates.
             ActorKind::Aggregate => Some((kind, Vec::new())),
             kind => Some((kind, of(kind))).filter(|(_, paths)| !paths.is_empty()),
         });
@@ -72,18 +72,15 @@ impl Plan {
         })
     }
 
-    /// Whether a kind is among them.
     pub fn has(&self, name: &str) -> bool {
         self.names().contains(&name)
     }
 
-    /// The kinds.
     pub fn names(&self) -> Vec<&'static str> {
         self.kinds.iter().map(|(kind, _)| kind.as_str()).collect()
     }
 }
 
-/// Every node of the tree.
 fn nodes<'a>(node: &'a Value, found: &mut Vec<&'a Value>) {
     for child in node["children"].as_array().into_iter().flatten() {
         found.push(child);
@@ -91,7 +88,8 @@ fn nodes<'a>(node: &'a Value, found: &mut Vec<&'a Value>) {
     }
 }
 
-/// How often and when an actor failed, if it did. The service's clock is believed to be ours.
+/// How often and when an actor failed, if it did. Assumes that the service's clock agrees with
+/// ours.
 fn failed(node: &Value) -> Option<Failed> {
     let name = node["kind"].as_str()?;
     let kind = ActorKind::ALL.into_iter().find(|k| k.as_str() == name)?;
@@ -106,7 +104,7 @@ fn failed(node: &Value) -> Option<Failed> {
     })
 }
 
-/// A stream in every partition: which one a stream is in is told by its first event.
+/// A stream in every partition; the answer to its first event tells which partition it is in.
 async fn one_each(
     api: &Api,
     streams: &Streams,
@@ -127,29 +125,22 @@ async fn one_each(
     anyhow::bail!("no stream was found for some of the {partitions} partitions")
 }
 
-/// See the module.
 pub struct Campaign<'a> {
-    /// The service.
     pub api: &'a Api,
-    /// The drill's streams.
     pub streams: &'a Streams,
-    /// Whom to kill.
     pub plan: Plan,
-    /// How.
     pub how: &'a str,
-    /// How often each kind.
     pub rounds: u32,
-    /// How long an actor may take to come back.
+    /// How long an actor may take to work again.
     pub limit: Duration,
-    /// Shortest time between two kills of one actor, if its policy allows it.
+    /// Shortest time between two kills of one actor, unless its policy asks for more.
     pub rest: Duration,
-    /// Where progress is told.
     pub output: Output,
 }
 
 impl Campaign<'_> {
-    /// Kills until all rounds are over or an actor does not come back: that one. `strikes` is what
-    /// there is to report at any moment.
+    /// Kills until all rounds are done or an actor does not come back, which is returned. `strikes`
+    /// holds the results at any moment, in case it is interrupted.
     pub async fn run(self, strikes: &mut Vec<Strike>) -> anyhow::Result<Option<NotBack>> {
         let mut pace = Pace::default();
         for actor in &self.plan.failed {
@@ -160,8 +151,8 @@ impl Campaign<'_> {
             for (kind, paths) in &self.plan.kinds {
                 let target = self.target(*kind, paths, round).await?;
                 let policy = kind.policy();
-                let rest = self.rest.max(rest(policy));
-                let before = self.look(&target).await?;
+                let rest = self.rest.max(min_interval(policy));
+                let before = self.inspect(&target).await?;
                 if let Some(life) = before {
                     pace.seen(&target.path, policy, life.restarts, Instant::now());
                 }
@@ -203,7 +194,7 @@ impl Campaign<'_> {
         Ok(None)
     }
 
-    /// Whom to kill in this round, and the stream through which it is asked whether it works.
+    /// The actor to kill in this round, and the stream through which its work is checked.
     async fn target(
         &self,
         kind: ActorKind,
@@ -222,7 +213,7 @@ impl Campaign<'_> {
             return Ok(Target { kind, path, stream });
         }
         let path = paths[round % paths.len()].clone();
-        // Of a partition's actor its own, of all others any.
+        // For the actor of a partition a stream of that partition, for others any.
         let number = path.rsplit('/').next().and_then(|n| n.parse().ok());
         let partition: usize = number.unwrap_or(round % self.plan.partitions.len());
         let stream = self.plan.partitions.get(partition).cloned();
@@ -230,24 +221,24 @@ impl Campaign<'_> {
         Ok(Target { kind, path, stream })
     }
 
-    /// What an actor is like. Of entities only the first hundred are shown: they are seen by their
-    /// answers alone.
-    async fn look(&self, target: &Target) -> anyhow::Result<Option<Life>> {
+    /// The state of an actor. Of entities only the first hundred are in the tree, so they are
+    /// checked by their answers alone.
+    async fn inspect(&self, target: &Target) -> anyhow::Result<Option<Life>> {
         if target.kind == ActorKind::Aggregate {
             return Ok(None);
         }
-        let life = persist(Instant::now(), self.limit, || target.look(self.api));
+        let life = persist(Instant::now(), self.limit, || target.inspect(self.api));
         Ok(Some(life.await?.answer))
     }
 
-    /// Orders the kill. An order that got no answer may have been carried out, also upon the whole
+    /// Requests the kill. Without an answer it may have been carried out, perhaps on the whole
     /// process.
     async fn kill(&self, target: &Target) -> anyhow::Result<()> {
         let order = json!({ "path": target.path, "how": self.how });
         let ordered = persist(Instant::now(), self.limit, || async {
             match self.api.post("/api/v1/admin/actors/kill", &order).await {
                 Ok(_) | Err(ApiError::Unreachable { .. }) => Ok(Some(())),
-                // It is just being started again.
+                // It is just being restarted.
                 Err(ApiError::Refused { code, .. }) if code == "actor_not_running" => Ok(None),
                 Err(error) => Err(error),
             }

@@ -1,4 +1,4 @@
-//! Reads back what the drill wrote: laws 2, 5 and 7, seen by a client.
+//! Reads back what the drill wrote, to check laws 2, 5 and 7 as a client.
 
 use std::time::{Duration, Instant};
 
@@ -9,31 +9,27 @@ use super::super::remote::{Api, ApiError};
 use super::patience::{Waited, persist};
 use super::stream::{Acknowledged, Ledger, Stream, Streams, acknowledged};
 
-/// Events on a page.
+/// Events per page.
 const PAGE: usize = 1000;
 
-/// What was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// Streams that were read.
     pub streams: u64,
-    /// Writes that were acknowledged.
     pub acknowledged: u64,
-    /// Of them, those that are not there.
+    /// Acknowledged writes that are missing.
     pub lost: u64,
-    /// Writes that are there more than once, acknowledged or not: how often too many.
+    /// Surplus copies of writes, acknowledged or not.
     pub doubled: u64,
-    /// Events that are there with another version or at another position than was acknowledged, or
-    /// that nobody wrote.
+    /// Events with another version or position than was acknowledged, or that nobody wrote.
     pub misplaced: u64,
-    /// Writes whose acknowledgement did not come: they may be there or not.
+    /// Writes without an acknowledgement: they may be there or not.
     pub unknown: u64,
-    /// Of them, those that are there.
+    /// Of those, the ones that are there.
     pub unknown_found: u64,
 }
 
 impl Check {
-    /// Whether everything is as it must be.
+    /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
         self.lost + self.doubled + self.misplaced == 0
     }
@@ -56,7 +52,7 @@ struct Found {
     place: Acknowledged,
 }
 
-/// Reads all streams; each page is asked for during `limit` at most.
+/// Reads all streams; each page is retried for at most `limit`.
 pub async fn all(api: &Api, streams: &Streams, limit: Duration) -> Result<Check, Waited> {
     let mut sum = Check::default();
     for stream in streams.all() {

@@ -1,4 +1,4 @@
-//! A light load: so that actors are killed at work, and to see whether anybody else notices.
+//! A light load, so that actors are killed while they work, and to see whether clients notice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,21 +11,19 @@ use super::super::remote::Api;
 use super::patience::Waited;
 use super::stream::{Stream, Streams};
 
-/// Between two writes of a client: four of them are far from any limit.
+/// Pause of a client between two writes: four clients are far from any limit.
 const THINK: Duration = Duration::from_millis(20);
 
-/// What the clients saw.
+/// What the clients observed.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Seen {
-    /// Clients.
     pub clients: usize,
-    /// Writes acknowledged.
     pub writes: u64,
-    /// Requests answered "try again", or not at all, and sent again.
+    /// Requests answered "try again", or not at all, and repeated.
     pub sent_again: u64,
     /// Longest time until a write was acknowledged, in milliseconds.
     pub longest_ms: f64,
-    /// Writes whose acknowledgement was waited for in vain.
+    /// Writes whose acknowledgement did not come in time.
     pub given_up: u64,
 }
 
@@ -36,7 +34,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts them; none waits longer than `limit` for one write.
+    /// Starts the clients; none waits longer than `limit` for one write.
     pub fn start(api: &Api, streams: &Streams, clients: u32, limit: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = (0..clients)
@@ -48,12 +46,12 @@ impl Load {
         Self { stop, clients }
     }
 
-    /// Lets them finish the writes under way.
+    /// Lets the clients finish their writes in flight, and returns what they saw.
     pub async fn end(self) -> Result<Seen, Waited> {
         self.stop.store(true, Ordering::Release);
         let mut sum = Seen::default();
         for client in self.clients {
-            // A client that panicked is a defect of this program.
+            // A panic of a client is a bug of this program.
             let seen = match client.await {
                 Ok(seen) => seen?,
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -84,7 +82,7 @@ async fn client(
                 seen.longest_ms = seen.longest_ms.max(begun.elapsed().as_secs_f64() * 1e3);
             }
             Err(Waited::TooLong { .. }) => {
-                // What became of it is not known, so nothing may follow it in this stream.
+                // Its outcome is unknown, so nothing may follow it in this stream.
                 seen.given_up += 1;
                 break;
             }

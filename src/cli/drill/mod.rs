@@ -1,10 +1,10 @@
 //! `oms drill`: failures on purpose, for game days.
 //!
 //! * [`stream`]: the drill's own streams, and what was acknowledged of them; [`load`]: clients that
-//!   write to some of them all the while
-//! * [`campaign`]: kills, round by round; [`answer`]: for each kind of actor the answer that shows
+//!   write to some of them meanwhile
+//! * [`campaign`]: kills, round by round; [`answer`]: for each kind of actor, a request that shows
 //!   that it works again; [`pace`]: so that no actor fails beyond its limit
-//! * [`check`]: reads everything back; [`report`]: what came of it
+//! * [`check`]: reads everything back; [`report`]: the result
 
 mod answer;
 mod campaign;
@@ -162,7 +162,7 @@ impl Kill {
             }
         };
         output.result(&report.summary(), || report.text())?;
-        // What was found out counts for more than why it ended.
+        // What was found matters more than why it ended.
         match (report.exit(), ended) {
             (Exit::Done, Err(error)) => Err(error),
             (exit, ended) => {
@@ -175,7 +175,7 @@ impl Kill {
     }
 }
 
-/// Asks for somebody to be killed who is not there: a refusal other than that is the answer.
+/// Tests whether kills are allowed, by a request to kill an actor that does not exist.
 async fn may_kill(api: &Api, how: &str) -> Result<(), ApiError> {
     let order = json!({ "path": "drill/nobody", "how": how });
     match api.post("/api/v1/admin/actors/kill", &order).await {

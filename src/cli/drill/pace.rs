@@ -1,4 +1,5 @@
-//! When an actor may be killed again: beyond its limit of failures the service would end.
+//! Limits how often an actor is killed: with more failures than its policy allows, the service
+//! would end.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -8,20 +9,19 @@ use crate::actors::supervision::policy::Policy;
 /// Failures of its own that an actor may have beside the kills.
 const TO_SPARE: usize = 2;
 
-/// An order takes a moment to be carried out, and not always the same one.
+/// Allowance for the time until a kill is carried out, which varies.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Failures that the kills may bring an actor to within its window.
+/// Failures that kills may cause within the policy's window.
 fn allowed(policy: &Policy) -> usize {
     policy.max_restarts.saturating_sub(TO_SPARE).max(1)
 }
 
-/// The shortest time between two kills of an actor under this policy.
-pub fn rest(policy: &Policy) -> Duration {
+pub fn min_interval(policy: &Policy) -> Duration {
     policy.window / u32::try_from(allowed(policy)).unwrap_or(1)
 }
 
-/// Who failed when.
+/// When each actor failed.
 #[derive(Debug, Default)]
 pub struct Pace {
     actors: HashMap<String, Past>,
@@ -36,8 +36,8 @@ struct Past {
 }
 
 impl Pace {
-    /// Notes what was before: an actor failed so often in all, the last time at `last`. All of them
-    /// are believed to have been then.
+    /// Records the failures before the drill: `times` in total, the last one at `last`. All are
+    /// assumed to have happened then.
     pub fn failed(&mut self, path: &str, policy: &Policy, times: u64, last: Instant) {
         let past = self.actors.entry(path.to_owned()).or_default();
         past.known = times;
@@ -45,8 +45,8 @@ impl Pace {
         past.failures = std::iter::repeat_n(last, times.min(policy.max_restarts)).collect();
     }
 
-    /// Notes how often an actor was restarted so far: what the kills do not account for were failures
-    /// of its own, or of its neighbours, as late as `now`.
+    /// Records the current number of restarts: those beyond the kills were failures of its own or
+    /// of actors it depends on, assumed as late as `now`.
     pub fn seen(&mut self, path: &str, policy: &Policy, restarts: u64, now: Instant) {
         let past = self.actors.entry(path.to_owned()).or_default();
         let others = restarts.saturating_sub(past.known);
@@ -56,10 +56,10 @@ impl Pace {
             .extend(std::iter::repeat_n(now, others.min(policy.max_restarts)));
     }
 
-    /// From when on the actor at `path` may be killed, at the earliest `rest` after the last time.
+    /// From when the actor at `path` may be killed again, at least `rest` after the last kill.
     pub fn next(&self, path: &str, policy: &Policy, rest: Duration) -> Option<Instant> {
         let past = self.actors.get(path)?;
-        // Another failure must find one place fewer taken than there are.
+        // One place in the window must be free for the next failure.
         let oldest = past.failures.len().checked_sub(allowed(policy));
         let oldest = oldest.and_then(|at| past.failures.get(at));
         let room = oldest.map(|at| *at + policy.window + MARGIN);
@@ -67,7 +67,8 @@ impl Pace {
         room.max(rested)
     }
 
-    /// Notes a kill; the pause that the policy asks for before the restart, before jitter.
+    /// Records a kill; returns the pause that the policy asks for before the restart, before
+    /// jitter.
     pub fn killed(&mut self, path: &str, policy: &Policy, now: Instant) -> Duration {
         let past = self.actors.entry(path.to_owned()).or_default();
         past.killed = Some(now);
@@ -97,7 +98,7 @@ mod tests {
                 let mut now = begun;
                 while now < begun + 4 * policy.window {
                     now = pace
-                        .next("a", policy, rest(policy))
+                        .next("a", policy, min_interval(policy))
                         .map_or(now, |at| at.max(now));
                     pace.killed("a", policy, now);
                     failures.push(now);

@@ -1,4 +1,4 @@
-//! Asking until there is an answer, for so long and no longer.
+//! Repeats a request until there is an answer, for a limited time.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -7,36 +7,32 @@ use tokio::time::{sleep, timeout_at};
 
 use super::super::remote::ApiError;
 
-/// Between two tries: the resolution of what is measured.
+/// Pause between two attempts: the resolution of the measurement.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// Who could not wait any longer, and what was heard last.
+/// Why there is no answer, with the last error.
 #[derive(Debug, thiserror::Error)]
 pub enum Waited {
     /// The time is over.
     #[error("no good answer within {limit:?}; the last one: {last}")]
     TooLong {
-        /// How long it was waited for.
         limit: Duration,
-        /// What was heard last.
+        /// The last error.
         last: String,
     },
-    /// Asking again would not help.
+    /// Repeating would not help.
     #[error(transparent)]
     Api(#[from] ApiError),
 }
 
-/// What came of asking.
 #[derive(Debug)]
 pub struct Got<T> {
-    /// The answer.
     pub answer: T,
-    /// How often it was asked before in vain.
+    /// How many attempts failed before.
     pub again: u64,
 }
 
-/// Asks until `ask` gives something. That the service cannot be reached or is unavailable is no
-/// answer, and neither is silence.
+/// Repeats `ask` until it returns a value. Errors of reachability or availability are retried.
 pub async fn persist<T, F>(
     begun: Instant,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! What came of a drill.
+//! The result of a drill.
 
 use std::time::Duration;
 
@@ -11,14 +11,13 @@ use super::check::Check;
 use super::load::Seen;
 use crate::actors::supervision::policy::ActorKind;
 
-/// A kill, and what followed.
+/// A kill and the recovery.
 #[derive(Debug, Clone)]
 pub struct Strike {
-    /// What was killed.
     pub kind: ActorKind,
-    /// The good answer.
+    /// The answer that showed the recovery.
     pub answer: &'static str,
-    /// From the order to the answer.
+    /// From the request to the answer.
     pub took: Duration,
     /// The pause that the policy asks for before the restart, before jitter.
     pub pause: Duration,
@@ -27,35 +26,29 @@ pub struct Strike {
 /// An actor that did not come back.
 #[derive(Debug, Clone, Serialize)]
 pub struct NotBack {
-    /// What it is.
     pub kind: &'static str,
-    /// Where it stands in the tree.
     pub path: String,
-    /// What was heard last.
+    /// The last error.
     pub error: String,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct Report {
     run: String,
     how: String,
     rounds: u32,
-    /// How long the drill took.
     pub seconds: f64,
-    /// Whether it was ended by Ctrl-C.
+    /// Whether Ctrl-C ended it.
     pub interrupted: bool,
-    /// The kills.
     pub strikes: Vec<Strike>,
-    /// Who did not come back.
+    /// The actor that did not come back, if any.
     pub not_back: Option<NotBack>,
-    /// What the clients saw.
+    /// What the clients observed.
     pub load: Seen,
-    /// What was read back; nothing when it could not be, or was not waited for.
+    /// The result of reading back; `None` if that was not possible, or interrupted.
     pub check: Option<Check>,
 }
 
-/// The kills of one kind.
 #[derive(Debug, Serialize)]
 struct Row {
     kind: &'static str,
@@ -63,14 +56,14 @@ struct Row {
     p50_ms: f64,
     p99_ms: f64,
     max_ms: f64,
-    /// Of these times the pause before the restart that the policy asks for, before jitter, at the
-    /// median and at most.
+    /// The pause before the restart that the policy asks for, before jitter: median and maximum of
+    /// these kills.
     pause_p50_ms: f64,
     pause_max_ms: f64,
     answer: &'static str,
 }
 
-/// The report as a script gets it.
+/// The report as JSON.
 #[derive(Debug, Serialize)]
 pub struct Summary<'a> {
     run: &'a str,
@@ -85,7 +78,6 @@ pub struct Summary<'a> {
 }
 
 impl Report {
-    /// Nothing happened yet.
     pub fn new(run: &str, how: &str, rounds: u32) -> Self {
         Self {
             run: run.to_owned(),
@@ -121,7 +113,6 @@ impl Report {
         rows.collect()
     }
 
-    /// For a script.
     pub fn summary(&self) -> Summary<'_> {
         Summary {
             run: &self.run,
@@ -136,7 +127,7 @@ impl Report {
         }
     }
 
-    /// For a person.
+    /// The report as text.
     pub fn text(&self) -> String {
         let ms = |value: f64| format!("{value:.1}");
         let mut text = table(
@@ -177,7 +168,7 @@ impl Report {
         text
     }
 
-    /// How the drill ended, as far as it got.
+    /// The exit code, also for a drill that was interrupted.
     pub fn exit(&self) -> Exit {
         match &self.check {
             Some(check) if !check.is_sound() => Exit::NotProven,

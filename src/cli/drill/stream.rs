@@ -1,5 +1,5 @@
-//! The drill's streams. Each has one writer that sends its next event only when it knows what
-//! became of the one before, so it is known what the stream must hold.
+//! The drill's streams. Each has one writer that sends the next event only when the outcome of the
+//! last one is known, so that the expected content of the stream is known.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,25 +12,23 @@ use super::super::remote::{Api, ApiError};
 use super::patience::{Got, Waited, persist};
 use crate::domain::ids::Position;
 
-/// An acknowledged event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
     /// Version it was acknowledged with.
     pub version: u64,
-    /// Where it was said to lie.
+    /// The position it was acknowledged with.
     pub position: Position,
 }
 
-/// What was written to a stream. Event `n`, from 1, carries `n`.
+/// What was written to a stream. Event number `n`, from 1, carries `n`.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    /// Events that were sent: those acknowledged, and one more whose fate was not learnt.
+    /// Events sent: those acknowledged, and possibly one more whose outcome is unknown.
     pub sent: u64,
-    /// Event `n` at `n - 1`.
+    /// The acknowledgement of event `n` is at `n - 1`.
     pub acknowledged: Vec<Acknowledged>,
 }
 
-/// A stream with one writer.
 #[derive(Debug)]
 pub struct Stream {
     /// Its id; its type is [`STREAM_TYPE`].
@@ -41,7 +39,6 @@ pub struct Stream {
 /// Type of the drill's streams.
 pub const STREAM_TYPE: &str = "drill";
 
-/// Every stream of a drill.
 #[derive(Debug)]
 pub struct Streams {
     run: String,
@@ -49,7 +46,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// None yet; their ids will begin with `run`.
+    /// No streams yet; their ids will begin with `run`.
     pub fn new(run: String) -> Self {
         Self {
             run,
@@ -57,12 +54,12 @@ impl Streams {
         }
     }
 
-    /// How the drill's streams begin.
+    /// The prefix of the ids.
     pub fn run(&self) -> &str {
         &self.run
     }
 
-    /// One more, with nothing in it.
+    /// Opens another, empty stream.
     pub fn open(&self) -> Arc<Stream> {
         let mut all = self.all.lock();
         let stream = Arc::new(Stream {
@@ -73,24 +70,22 @@ impl Streams {
         stream
     }
 
-    /// All of them.
     pub fn all(&self) -> Vec<Arc<Stream>> {
         self.all.lock().clone()
     }
 }
 
 impl Stream {
-    /// Where its events are.
+    /// The path of its events in the API.
     pub fn path(&self) -> String {
         format!("/api/v1/streams/{STREAM_TYPE}/{}/events", self.id)
     }
 
-    /// What was written to it.
     pub fn ledger(&self) -> Ledger {
         self.ledger.lock().clone()
     }
 
-    /// Writes the next event and sends it again, under the same key, until it is acknowledged.
+    /// Writes the next event and repeats it under the same key until it is acknowledged.
     pub async fn write(&self, api: &Api, limit: Duration) -> Result<Got<Acknowledged>, Waited> {
         let number = {
             let mut ledger = self.ledger.lock();
@@ -119,7 +114,7 @@ impl Stream {
     }
 }
 
-/// Version and position of a receipt, or of an event (`version` and `streamversion` are one).
+/// Version and position of a receipt, or of an event (`version` and `streamversion` mean the same).
 pub fn acknowledged(value: &Value) -> Option<Acknowledged> {
     let version = value.get("streamversion").or_else(|| value.get("version"));
     Some(Acknowledged {

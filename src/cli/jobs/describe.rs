@@ -1,13 +1,12 @@
-//! What came of a job, for a person.
+//! The text for a job that is over or paused.
 
 use serde_json::Value;
 
 use crate::cli::output::{field, table};
 
-/// Differences shown of a report; `--json` has them all.
+/// Differences of a report that are shown; `--json` has them all.
 const MAX_SHOWN: usize = 20;
 
-/// What is to be said of a job that is over or paused.
 pub(super) fn describe(kind: &str, job: &Value) -> String {
     let report = &job["report"];
     match job["state"].as_str() {
@@ -136,12 +135,12 @@ fn more(report: &Value, key: &str, text: &mut String) {
     }
 }
 
-/// Rows that an import could not take, of all its runs.
+/// Rows that an import has parked, over all its runs.
 pub(super) fn parked(report: &Value) -> u64 {
     report["parked"].as_u64().unwrap_or_default()
 }
 
-/// What an import did, and where what it could not take is.
+/// What an import did, and where its parked rows can be seen.
 fn describe_backfill(report: &Value) -> String {
     let mut text = describe_any(report);
     let rows = parked(report);
@@ -158,7 +157,7 @@ fn describe_backfill(report: &Value) -> String {
     text
 }
 
-/// Whatever is a plain value.
+/// Every member of a report that is a plain value.
 fn describe_any(report: &Value) -> String {
     let members = report.as_object().into_iter().flatten();
     let plain = members.filter(|(_, value)| !value.is_array() && !value.is_object());

@@ -26,29 +26,22 @@ pub struct Audit {
     config: ConfigFlags,
 }
 
-/// What was found.
 #[derive(Debug, Serialize)]
 pub struct AuditReport {
-    /// Whether every partition is as it must be.
+    /// Whether no partition has a broken link.
     pub sound: bool,
-    /// The partitions.
     pub partitions: Vec<PartitionReport>,
 }
 
-/// What was found in one partition, up to the first broken link.
+/// The result for one partition, up to the first broken link.
 #[derive(Debug, Serialize)]
 pub struct PartitionReport {
-    /// The partition.
     pub partition: PartitionId,
-    /// Commit objects.
     pub objects: Offset,
-    /// Events.
     pub events: u64,
-    /// Streams.
     pub streams: usize,
-    /// Bytes.
     pub bytes: u64,
-    /// Hash of the last good object.
+    /// SHA-256 of the last good object, in hex.
     pub head: String,
     /// The first broken link, if there is one.
     pub broken: Option<Broken>,
@@ -57,11 +50,9 @@ pub struct PartitionReport {
 /// A broken link.
 #[derive(Debug, Serialize)]
 pub struct Broken {
-    /// The object.
+    /// Offset of the object.
     pub offset: Offset,
-    /// Its key.
     pub key: String,
-    /// What is wrong with it.
     pub what: String,
 }
 

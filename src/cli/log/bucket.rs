@@ -1,4 +1,4 @@
-//! The bucket that the configuration means, opened for reading.
+//! The configured bucket, opened for reading.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,33 +19,27 @@ use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::log::log_reader::{LogReader, describe_store};
 use crate::store::ports::object_store::{ObjectStore, list_all};
 
-/// Tries of one read; with doubling pauses about six seconds in all, enough for a restart.
+/// Attempts of one read; with doubling pauses about six seconds in total, enough for a restart.
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// See the module.
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
-    /// The log in it.
+    /// The log in the bucket.
     pub log: LogReader,
 }
 
 /// Why a walk stopped before its end.
 #[derive(Debug)]
 pub enum Stopped {
-    /// This object is missing, damaged or not what it must be.
-    Broken {
-        /// Its offset.
-        offset: Offset,
-        /// What is wrong.
-        what: String,
-    },
+    /// The object at this offset is missing, damaged or not part of the chain.
+    Broken { offset: Offset, what: String },
     /// The store does not answer.
     Store(StoreError),
 }
 
-/// The bucket's address: the configured one, else that of the embedded store, which a running
-/// service has written down.
+/// The bucket's address: the configured one, else that of the embedded store, from the
+/// `endpoints.json` of a running service.
 pub fn settings(config: &Config) -> anyhow::Result<S3Settings> {
     if let Some(settings) = config.s3.settings() {
         return Ok(settings);
@@ -61,12 +55,12 @@ pub fn settings(config: &Config) -> anyhow::Result<S3Settings> {
 }
 
 impl Bucket {
-    /// Opens the bucket; fails when there is no log in it, and makes none.
+    /// Opens the bucket; fails if there is no log in it, and creates none.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         Self::connect(&settings(config)?).await
     }
 
-    /// The same, by its address.
+    /// [`Self::open`] with the address given.
     pub async fn connect(settings: &S3Settings) -> anyhow::Result<Self> {
         let store: Arc<dyn ObjectStore> = Arc::new(S3ObjectStore::new(settings)?);
         Self::of(store, &settings.bucket).await
@@ -78,7 +72,7 @@ impl Bucket {
             .await?
             .with_context(|| format!("there is no log in the bucket {name}"))?;
         let description = describe_store(&*store, 1, SystemClock.now(), LogId(new_uuid())).await?;
-        // Everything is read once: nothing to cache.
+        // Everything is read once, so a cache would be of no use.
         let log = LogReader::new(store.clone(), name.to_owned(), description.partitions, 0);
         Ok(Self { store, log })
     }
@@ -90,7 +84,7 @@ impl Bucket {
         Ok(offsets.collect())
     }
 
-    /// Hands every object of a partition up to `to` to `take`, in order.
+    /// Calls `take` with every object of a partition up to `to`, in order.
     pub async fn walk(
         &self,
         partition: PartitionId,

@@ -33,7 +33,7 @@ pub struct Cat {
     position: PositionArg,
 }
 
-/// An event or an object.
+/// The position of an event or of an object.
 #[derive(Debug, Clone, Copy)]
 struct PositionArg {
     partition: PartitionId,
@@ -98,7 +98,7 @@ impl Cat {
                 object.lines.len()
             ),
         };
-        // As stored: it is JSON either way.
+        // As stored, which is JSON.
         output.text(&String::from_utf8_lossy(&bytes))?;
         Ok(Exit::Done)
     }

@@ -1,20 +1,18 @@
-//! The files of the console, embedded. One that is not named here is not served.
+//! The files of the console, embedded in the binary. Files not listed here are not served.
 
 use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
-/// A file.
 pub struct Asset {
     /// Its path below `/console/`.
     pub name: &'static str,
-    /// What it holds.
     pub bytes: &'static [u8],
     etag: OnceLock<String>,
 }
 
 impl Asset {
-    /// Names its content, quoted.
+    /// A hash of the content, quoted.
     pub fn etag(&self) -> &str {
         self.etag.get_or_init(|| {
             let hash = hex::encode(Sha256::digest(self.bytes));
@@ -22,7 +20,7 @@ impl Asset {
         })
     }
 
-    /// Follows from its name.
+    /// From the extension of the name.
     pub fn media_type(&self) -> &'static str {
         match self.name.rsplit_once('.').map(|(_, ending)| ending) {
             Some("html") => "text/html; charset=utf-8",
@@ -38,14 +36,13 @@ macro_rules! assets {
     ($($name:literal),+ $(,)?) => {
         const COUNT: usize = [$($name),+].len() + 1;
 
-        /// Every file.
         pub static ASSETS: [Asset; COUNT] = [
             $(Asset {
                 name: $name,
                 bytes: include_bytes!(concat!("assets/", $name)),
                 etag: OnceLock::new(),
             },)+
-            // The runbook, so that it is at hand where the alarm is seen.
+            // The runbook, for links from alerts.
             Asset {
                 name: "runbook.md",
                 bytes: include_bytes!("../../../deploy/RUNBOOK.md"),

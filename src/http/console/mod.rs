@@ -1,6 +1,6 @@
-//! `/console`: the web console. A page and its scripts, held by this program; nothing is fetched from
-//! elsewhere, and what they show they ask of the public API, like any other client. So the files are
-//! public: they hold nothing of anybody's.
+//! `/console`: the web console. A page with its scripts, embedded in the program; nothing is
+//! fetched from elsewhere, and all data comes from the public API, as for any other client. The
+//! files are therefore public.
 
 mod assets;
 
@@ -13,15 +13,15 @@ use actix_web::{HttpRequest, HttpResponse};
 use self::assets::{ASSETS, Asset};
 use super::problem::{self, Problem};
 
-/// What the page may do: run and show what comes from here, and talk to here. Nothing inline, so
-/// that no text of anybody's data can become a script or a style; `lit-html` names the one part that
-/// makes markup of text, and it is given only the text of our own templates.
+/// The page may load and run only what comes from here, and connect only to here. Inline code is
+/// forbidden, so that no data can become a script or a style; `lit-html` names the one policy that
+/// creates markup from text, which is only given the text of our own templates.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
     style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
     trusted-types lit-html";
 
-/// Sent with every file.
+/// Headers of every file.
 const HEADERS: [(&str, &str); 6] = [
     ("content-security-policy", CONTENT_SECURITY_POLICY),
     ("x-content-type-options", "nosniff"),
@@ -31,14 +31,14 @@ const HEADERS: [(&str, &str); 6] = [
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
-/// `/console` leads to `/console/`, so that what the page names is found below it.
+/// Redirects `/console` to `/console/`, so that the page's relative links work.
 pub async fn to_console() -> HttpResponse {
     HttpResponse::TemporaryRedirect()
         .insert_header((LOCATION, "/console/"))
         .finish()
 }
 
-/// A file; 304 when the browser has it.
+/// A file; 304 if the browser has it.
 pub async fn file(req: HttpRequest) -> Result<HttpResponse, Problem> {
     let name = match req.match_info().get("tail").unwrap_or_default() {
         "" => "index.html",
@@ -68,7 +68,7 @@ fn answer(req: &HttpRequest, asset: &'static Asset) -> HttpResponse {
         response.insert_header((name, HeaderValue::from_static(value)));
     }
     response.insert_header((ETAG, etag));
-    // Asked for again each time, and answered with 304: after an update nobody sees old files.
+    // Validated on each request and answered with 304, so that an update is visible at once.
     response.insert_header((CACHE_CONTROL, "no-cache"));
     if unchanged {
         return response.finish();

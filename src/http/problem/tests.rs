@@ -98,7 +98,7 @@ fn every_service_error_has_its_row() {
             response.headers().get(header::CONTENT_TYPE).unwrap(),
             PROBLEM_JSON
         );
-        // Law 13: whoever is told to go away for now is told when to come back.
+        // Law 13: a temporary refusal says when to retry.
         assert_eq!(
             response.headers().contains_key(header::RETRY_AFTER),
             matches!(status, 503 | 429),

@@ -24,7 +24,7 @@ pub struct Dependencies {
     kafka: Dependency,
 }
 
-/// Room on the disk of the data directory.
+/// Free space on the disk of the data directory.
 #[derive(ToSchema)]
 pub struct Disk {
     /// `ok`, or `low`: commands are refused.
@@ -35,13 +35,13 @@ pub struct Disk {
     reserve_bytes: u64,
 }
 
-/// Something that does not go on.
+/// A halt.
 #[derive(ToSchema)]
 pub struct Halted {
-    /// `writes`, `hand_off`, `copy`, `outbox` (the log is not taken into it), `relay` (nothing is
+    /// `writes`, `hand_off`, `copy`, `outbox` (the log is not written to it), `relay` (nothing is
     /// published), `projection`, or a kind of job.
     what: String,
-    /// The partition it is halted in; all of it without.
+    /// The partition in which it is halted; entirely if absent.
     partition: Option<u16>,
     /// Since when.
     #[schema(value_type = String, format = DateTime)]
@@ -50,29 +50,29 @@ pub struct Halted {
     reason: String,
 }
 
-/// How the service is.
+/// The health of the service.
 #[derive(ToSchema)]
 pub struct Health {
-    /// `ok`, `degraded` (something lags behind or does not go on, or writes are refused for want of
-    /// room while reads go on) or `unavailable`.
+    /// `ok`, `degraded` (something lags behind or is halted, or writes are refused for lack of
+    /// space while reads work) or `unavailable`.
     status: String,
     migration_mode: Mode,
     /// Which store leads.
     lead: Lead,
-    /// Since which hand-off.
+    /// The epoch of its lead: the number of hand-offs so far.
     epoch: u64,
     /// Why it is not `ok`, where a dependency's state does not say it: `storage_full` (commands are
     /// refused), `not_ready`, or `WHAT_halted` for the first of `halted`, or what is
     /// wrong with a copy of the log: `other_log`, `log_behind`, `diverged`, `bucket_unread`.
     #[schema(example = "projection_halted")]
     reason: Option<String>,
-    /// What does not go on, wholly or in a partition; absent without any.
+    /// What is halted, entirely or in a partition; absent if nothing is.
     halted: Option<Vec<Halted>>,
     /// Partitions that are not open yet, or whose leader is not known; absent without any.
     not_ready: Option<Vec<u16>>,
     /// What is wrong with copies of the log, what follows and what to do; absent if nothing is.
     copies: Option<Vec<String>>,
-    /// Room on the disk of the data directory, where embedded parts keep their data on it.
+    /// Free space on the disk of the data directory, if embedded parts store data on it.
     disk: Option<Disk>,
     dependencies: Dependencies,
     /// Actors, entities apart, that failed beyond their limit or are stuck; absent without any.

@@ -1,4 +1,4 @@
-//! The parts of an export: made, stored, and read back to be compared with the table.
+//! The parts of an export: created, stored, and read back to be compared with the table.
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -16,33 +16,32 @@ use crate::store::error::StoreError;
 use crate::store::ports::commit_store::CommitStore;
 use crate::store::ports::object_store::ObjectStore;
 
-/// Events of one part: what is held in memory, and what an interruption costs at most.
+/// Events of one part: bounds memory and what an interruption can cost.
 const MAX_ROWS: usize = 100_000;
 const MAX_BYTES: usize = 32 << 20;
 
 /// Commits read at once.
 const SPAN: Offset = 256;
 
-/// What is kept of the parts made so far.
+/// Saves a checkpoint with the parts made so far.
 pub(super) type Keep<'a> = &'a (dyn Fn(&[Part]) -> Result<serde_json::Value, JobFailure> + Sync);
 
-/// One export.
 pub(super) struct Exporter<'a> {
     pub table: &'a dyn CommitStore,
-    /// Where the parts go; `None`: they are made to be measured, and let go.
+    /// Where the parts are stored; `None`: they are only created to be measured.
     pub bucket: Option<&'a dyn ObjectStore>,
     pub job: &'a JobContext,
     pub export: Uuid,
 }
 
-/// A stretch of the table as a file would hold it.
+/// A span of the table as one file will hold it.
 struct Stretch {
     rows: Rows,
     to: Offset,
 }
 
 impl Exporter<'_> {
-    /// Makes every part after those that are there.
+    /// Creates every part after those that exist.
     pub async fn export(
         &self,
         ends: &[PartitionEnd],
@@ -136,7 +135,7 @@ impl Exporter<'_> {
             sha256: ObjectHash::of(&file).to_string(),
             digest: digest.to_string(),
         };
-        // The same rows make the same file: after an interruption it may be there already.
+        // The same rows make the same file: after an interruption it may exist already.
         if let Some(bucket) = self.bucket
             && bucket.get(&part.key).await?.as_ref() != Some(&file)
         {
@@ -145,7 +144,7 @@ impl Exporter<'_> {
         Ok(part)
     }
 
-    /// Reads every part back, and the table once more, and compares.
+    /// Reads every part back, reads the table again, and compares.
     pub async fn compare(&self, ends: &[PartitionEnd], parts: &[Part]) -> Result<(), JobFailure> {
         let Some(bucket) = self.bucket else {
             return Ok(());

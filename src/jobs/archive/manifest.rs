@@ -1,4 +1,4 @@
-//! What an export consists of; enough to check it without this program.
+//! The contents of an export; enough to check it without this program.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,61 +6,51 @@ use uuid::Uuid;
 
 use crate::domain::ids::{Offset, PartitionId};
 
-/// Format of manifests written by this program.
+/// Format version of manifests written by this program.
 const FORMAT: u32 = 1;
 
-/// How far PostgreSQL held a partition.
+/// The end of a partition in PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionEnd {
-    /// The partition.
     pub partition: PartitionId,
     /// The offset after its last commit.
     pub end: Offset,
-    /// Hash of that commit's object in the log: names everything before it.
+    /// Hash of that commit's object in the log, which covers all commits before it.
     pub digest: Option<String>,
 }
 
-/// One file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its key.
+    /// Its key in the bucket.
     pub key: String,
-    /// The partition its events come from.
     pub partition: PartitionId,
     /// The first commit it covers.
     pub from: Offset,
     /// The commit after the last one it covers.
     pub to: Offset,
-    /// Its rows.
     pub rows: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// SHA-256 of the file.
     pub sha256: String,
-    /// Digest of its events: SHA-256 rolled over `partition/offset/index`, a line end and the
-    /// envelope of each, in order.
+    /// Digest of its events: one SHA-256 over `partition/offset/index`, a line end and the envelope
+    /// of each, in order.
     pub digest: String,
 }
 
-/// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Format of this file.
+    /// Format version of this file.
     pub format: u32,
-    /// Names the export.
     pub export: Uuid,
-    /// When it began.
     pub created: Timestamp,
-    /// Rows of all parts.
     pub rows: u64,
-    /// What was exported.
+    /// The ends of the exported partitions.
     pub partitions: Vec<PartitionEnd>,
-    /// The files.
     pub parts: Vec<Part>,
 }
 
 impl Manifest {
-    /// Of these parts.
     pub fn new(
         export: Uuid,
         created: Timestamp,

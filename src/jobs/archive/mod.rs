@@ -5,7 +5,7 @@
 //! gates ─▶ verify both places ─▶ export ─▶ read back, compare with the tables ─▶ manifest ─▶ empty
 //! ```
 //!
-//! * [`parquet`]: rows ⇄ a file; [`manifest`]: what an export consists of; [`export`]: its parts
+//! * [`parquet`]: rows ⇄ a file; [`manifest`]: the contents of an export; [`export`]: its parts
 
 pub mod export;
 pub mod manifest;
@@ -36,40 +36,33 @@ use crate::store::error::StoreError;
 use crate::store::ports::log_repair::RetiredTables;
 use crate::store::ports::object_store::ObjectStore;
 
-/// What an archive is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveOrder {
-    /// Look whether it may be done and make the files to see what they come to; write and empty
-    /// nothing.
+    /// Check whether it may be done, and create the files to measure them; write and empty nothing.
     pub dry_run: bool,
     /// Export, but leave the tables as they are.
     pub keep_rows: bool,
 }
 
-/// What came of an archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArchiveReport {
     /// Whether nothing was written or emptied.
     pub dry_run: bool,
-    /// When it began.
     pub began: Timestamp,
-    /// When it ended.
     pub ended: Timestamp,
     /// Key of the manifest.
     pub manifest: Option<String>,
-    /// Rows exported, or that would be.
+    /// Rows exported, or that a real run would export.
     pub rows: u64,
     /// Bytes of the files.
     pub bytes: u64,
-    /// Files.
     pub parts: u64,
-    /// Commit objects whose events those rows are.
+    /// Commit objects that hold those rows.
     #[serde(default)]
     pub commits: u64,
-    /// Whether the tables were emptied.
     pub emptied: bool,
-    /// How far PostgreSQL held each partition.
+    /// The ends of the partitions in PostgreSQL.
     pub partitions: Vec<PartitionEnd>,
 }
 
@@ -82,20 +75,19 @@ struct Checkpoint {
     compared: bool,
 }
 
-/// The job.
 pub struct ArchiveRunner {
-    /// Knows the places and where the migration stands.
+    /// Compares the stores and knows the partitions' states.
     pub verifier: Verifier,
-    /// Where exports lie.
+    /// Where exports are stored.
     pub bucket: Arc<dyn ObjectStore>,
-    /// What is emptied.
+    /// The tables to be emptied.
     pub tables: Arc<dyn RetiredTables>,
-    /// For how long every partition must have been `s3_only`.
+    /// How long every partition must have been in `s3_only`.
     pub after: Duration,
 }
 
 impl ArchiveRunner {
-    /// Why the tables have not retired yet, if they have not.
+    /// Why the tables may not be archived yet, if so.
     async fn gate(&self) -> Result<Result<(), String>, StoreError> {
         let states = self.verifier.states.states().await?;
         Ok(retired(
@@ -120,7 +112,7 @@ impl ArchiveRunner {
                 parts: Vec::new(),
                 compared: false,
             };
-            // Plain data: serialising it has no way to fail.
+            // Cannot fail: plain data.
             serde_json::to_value(&stored).unwrap_or_default()
         };
         let order = VerifyOrder::default();
@@ -141,7 +133,7 @@ impl ArchiveRunner {
     }
 }
 
-/// Why PostgreSQL's tables have not retired yet, if they have not.
+/// Why PostgreSQL's tables may not be archived yet, if so.
 fn retired(
     states: &BTreeMap<PartitionId, RecordedState>,
     partitions: u16,
@@ -263,7 +255,7 @@ impl Runner for ArchiveRunner {
             let ends: Vec<(PartitionId, Offset)> =
                 ends.iter().map(|e| (e.partition, e.end)).collect();
             emptied = self.tables.empty(&ends).await?;
-            // After an interruption in between they are empty already.
+            // After an interruption they may be empty already.
             if !emptied && !self.are_empty().await? {
                 return Err(JobFailure::Failed(
                     "PostgreSQL's tables changed while they were exported: nothing was emptied"

@@ -1,4 +1,5 @@
-//! Rows of the retired events ⇄ a Parquet file. One row group a file: a part is small enough.
+//! Conversion between rows of the retired events and a Parquet file. One row group per file,
+//! because a part is small enough.
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ message oms_event {
     REQUIRED BYTE_ARRAY envelope (STRING);
 }";
 
-/// Rows, one vector a column. `recorded` is microseconds since 1970, UTC.
+/// Rows, as one vector per column. `recorded` is microseconds since 1970, UTC.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Rows {
     partition: Vec<i32>,
@@ -82,22 +83,20 @@ impl Rows {
         Ok(())
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.partition.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.partition.is_empty()
     }
 
-    /// Size of their envelopes.
+    /// Bytes of their envelopes.
     pub fn envelope_bytes(&self) -> usize {
         self.envelope_bytes
     }
 
-    /// See [`super::manifest::Part::digest`].
+    /// The digest described at [`super::manifest::Part::digest`].
     pub fn digest(&self) -> ObjectHash {
         let mut digest = RollingDigest::default();
         let places = self
@@ -114,7 +113,7 @@ impl Rows {
     }
 }
 
-/// Makes a file. The same rows always make the same bytes.
+/// Writes a file. The same rows always give the same bytes.
 pub fn write(rows: &Rows) -> Result<Bytes, ParquetError> {
     let schema = Arc::new(parse_message_type(SCHEMA)?);
     let properties = WriterProperties::builder()
@@ -208,7 +207,7 @@ fn take<T: DataType>(
     }
 }
 
-// What is made for the core's own tests is not in the core that others see.
+// Test data of the core's own tests, which the core does not export.
 #[cfg(test)]
 #[path = "../../../crates/oms-core/src/proof/testing.rs"]
 mod testing;

@@ -1,4 +1,4 @@
-//! What lies beyond the end of the log: moved out of the way, or brought back into the leader.
+//! Objects beyond the end of the log: moved to quarantine, or returned to the leader.
 
 use super::report::RepairOutcome;
 use super::run::{RepairDecision, Run};
@@ -12,14 +12,13 @@ use crate::proof::order::LeaderOrder;
 use crate::store::ports::log_repair::{Mended, Rivals};
 
 impl Run<'_> {
-    /// An object beyond the end of the log.
     pub(super) async fn extra(
         &mut self,
         divergence: &Divergence,
     ) -> Result<RepairDecision, JobFailure> {
         let (partition, offset) = (divergence.partition, divergence.offset);
         let place = Self::place_of(divergence);
-        // Just before: the log may have grown up to it.
+        // Immediately before the move: the log may have grown up to the object.
         let verifier = &self.runner.verifier;
         let ends = verifier.ends(partition, 0).await?;
         let found = verifier.places.of(place).inspect(partition, offset).await?;
@@ -34,7 +33,7 @@ impl Run<'_> {
         };
         let common = ends.common();
         let in_log = match place == lead {
-            // What comes after nothing is no part of the leader's log.
+            // In the leader, an object after a gap is no part of the log.
             true => !ends
                 .of(lead)
                 .gaps
@@ -94,7 +93,7 @@ impl Run<'_> {
         Ok(verdict)
     }
 
-    /// Whether an object of the copy is what would come next in the leader's log.
+    /// Whether an object of the copy would be the next one in the leader's log.
     async fn goes_on(
         &self,
         lead: Lead,
@@ -114,8 +113,8 @@ impl Run<'_> {
         Ok(last == Some(object.header.prev))
     }
 
-    /// Gives the leader back what it has lost and its copy still holds, at the very next offset: a
-    /// writer that is there first wins, as everywhere.
+    /// Returns to the leader what it has lost and its copy still holds, at the very next offset:
+    /// put-if-absent, so that a writer that is there first wins.
     async fn bring_back(
         &self,
         lead: Lead,

@@ -1,11 +1,12 @@
-//! Repair: what a verification found, put right where the chain says what is right. Every difference
-//! is looked at again just before; what is replaced or taken away is kept in quarantine first.
+//! Repairs what a verification found, where the hash chain tells which side is right. Every
+//! difference is checked again immediately before; what is replaced or removed is saved in
+//! quarantine first.
 //!
-//! It mends copies by itself. The log that leads is the truth: there it touches only what a person
-//! has named, by its place and its hash ([`crate::proof::order`]).
+//! Copies are repaired automatically. The log that leads is the truth: there only objects are
+//! touched that an operator has named by offset and hash ([`crate::proof::order`]).
 //!
-//! * [`report`]: what came of it; `run`: one difference after the other; `beyond`: what lies beyond
-//!   the end of the log
+//! * [`report`]: the result; `run`: one difference after the other; `beyond`: objects beyond the
+//!   end of the log
 
 mod beyond;
 pub mod report;
@@ -33,32 +34,31 @@ use crate::proof::report::VerifyReport;
 use crate::store::ports::job_table::JobTable;
 use crate::store::ports::object_store::ObjectStore;
 
-/// What a repair is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RepairOrder {
-    /// The verification whose report is repaired; the last one that is done when not given.
+    /// The verification whose report is repaired; the last one that is done if not given.
     pub verification: Option<Uuid>,
-    /// Verify anew first, instead of taking a report.
+    /// Run a new verification instead of using a report.
     pub fresh: bool,
-    /// Only these partitions; all when there are none.
+    /// Only these partitions; all if empty.
     pub partitions: Vec<PartitionId>,
-    /// Tell what would be done, and do nothing.
+    /// Report what would be done without doing it.
     pub dry_run: bool,
-    /// Also quarantine what lies beyond the end of the log though it could follow it: a person has
-    /// made sure that it is not the only copy of something acknowledged. Of the copy alone.
+    /// Also quarantine objects of the copy beyond the end of the log that could follow it: the
+    /// operator has made sure that none is the only copy of an acknowledged write.
     pub quarantine_beyond_end: bool,
-    /// What may be replaced, filled in or taken away in the log that leads; nothing else there is.
+    /// Objects of the log that leads that may be replaced, filled in or removed; no others there
+    /// are touched.
     pub replace_in_leader: Vec<LeaderOrder>,
 }
 
-/// The job.
 pub struct RepairRunner {
-    /// Looks again.
+    /// Checks each difference again.
     pub verifier: Verifier,
-    /// Where quarantine lies.
+    /// Where quarantine is kept.
     pub bucket: Arc<dyn ObjectStore>,
-    /// Where reports are.
+    /// Where the reports are.
     pub jobs: Arc<dyn JobTable>,
 }
 
@@ -74,7 +74,7 @@ impl RepairRunner {
                 ..VerifyOrder::default()
             };
             let starts = BTreeMap::new();
-            // Begun again after an interruption: it is what is found last that counts.
+            // It starts again after an interruption: the results of the last run count.
             let keep = |_: Value| Value::Null;
             let verified = self
                 .verifier
@@ -99,7 +99,7 @@ impl RepairRunner {
             let foreign = d.partition.0 >= self.verifier.places.partitions;
             order.partitions.is_empty() || foreign || order.partitions.contains(&d.partition)
         });
-        // Strays first: what they claim to be may be the place of what is put right after them.
+        // Stray objects first: they may occupy the place of something that is repaired after them.
         list.sort_by_key(|d| {
             let rank = match &d.stray {
                 Some(StrayName::Commit { .. }) => 0,

@@ -1,4 +1,4 @@
-//! What came of a repair.
+//! The result of a repair.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,25 +7,23 @@ use crate::domain::ids::{Offset, PartitionId};
 use crate::proof::divergence::{DivergenceKind, Remedy};
 use crate::proof::order::LeaderOrder;
 
-/// What became of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RepairOutcome {
-    /// It is right now.
     Repaired,
-    /// It would be, without `dry_run`.
+    /// It would be repaired without `dry_run`.
     WouldRepair,
-    /// It lies in the log that leads: only an order that names it lets a repair touch it. `needed`
-    /// is what has to be named.
+    /// It is in the log that leads: a repair touches it only with an order that names it. `needed`
+    /// is what to name.
     NeedsOrder,
-    /// It was not there any more.
+    /// The difference did not exist any more.
     Gone,
-    /// This program must not, or cannot, put it right; `reason` says why.
+    /// This program must not, or cannot, repair it; `reason` says why.
     NotRepairable,
 }
 
 impl RepairOutcome {
-    /// As a metric's label and in reports.
+    /// The name as metric label and in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Repaired => "repaired",
@@ -37,52 +35,42 @@ impl RepairOutcome {
     }
 }
 
-/// A difference and what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Repaired {
-    /// The partition.
     pub partition: PartitionId,
-    /// The offset.
     pub offset: Offset,
-    /// What it was.
+    /// Kind of the difference.
     pub kind: DivergenceKind,
     /// The stream of the first event that differed.
     pub stream: Option<String>,
-    /// What was done, or would be.
+    /// What was done, or would be done.
     pub repair: Remedy,
-    /// What became of it.
     pub outcome: RepairOutcome,
-    /// Why.
     pub reason: String,
-    /// Where in the bucket the wrong bytes are kept.
+    /// Key in the bucket under which the wrong bytes were saved.
     pub kept: Option<String>,
-    /// What an order (`replace_in_leader`) must name to have it done.
+    /// What an order (`replace_in_leader`) must name to have it repaired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needed: Option<LeaderOrder>,
 }
 
-/// What came of a repair.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RepairReport {
     /// Whether nothing is left to repair.
     pub clean: bool,
-    /// Whether nothing was done.
+    /// Whether it was a dry run.
     pub dry_run: bool,
-    /// When it began.
     pub began: Timestamp,
-    /// When it ended.
     pub ended: Timestamp,
-    /// Put right.
     pub repaired: u64,
-    /// Would be put right.
     pub would_repair: u64,
-    /// Left as they are: they lie in the log that leads, and no order names them.
+    /// Not repaired: they are in the log that leads, and no order names them.
     #[serde(default)]
     pub needs_order: u64,
-    /// Not there any more.
+    /// Did not exist any more.
     pub gone: u64,
-    /// Left as they are.
+    /// Not repairable.
     pub not_repairable: u64,
-    /// Each of them, up to as many as a report of a verification lists.
+    /// Each difference with its outcome, up to the limit of a verification's list.
     pub results: Vec<Repaired>,
 }

@@ -1,4 +1,4 @@
-//! A repair under way: one difference after the other.
+//! A repair in progress: one difference after the other.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -27,11 +27,11 @@ use crate::store::ports::log_repair::{Mended, Rivals};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
     pub(super) began: Timestamp,
-    /// What to repair; of a fresh verification once it has ended.
+    /// The differences to repair; of a fresh verification once it has ended.
     pub(super) list: Vec<Divergence>,
-    /// How many of the list are behind us.
+    /// How many of the list are done.
     pub(super) next: usize,
-    /// Up to where differences of the current partition were looked at already.
+    /// Up to which offset differences of the current partition were examined already.
     pub(super) examined: Option<(PartitionId, Offset)>,
     pub(super) counts: [u64; 4],
     #[serde(default)]
@@ -39,18 +39,16 @@ pub(super) struct Checkpoint {
     pub(super) results: Vec<Repaired>,
 }
 
-/// A repair under way.
 pub(super) struct Run<'a> {
     pub(super) runner: &'a RepairRunner,
     pub(super) order: RepairOrder,
     pub(super) job: &'a JobContext,
     pub(super) pace: Pace,
-    /// The partition in hand, as it was found when its turn came.
+    /// The current partition, as it was when its turn came.
     pub(super) ends: Option<(PartitionId, Ends)>,
     pub(super) state: Checkpoint,
 }
 
-/// A decision about one difference.
 pub(super) struct RepairDecision {
     pub(super) outcome: RepairOutcome,
     pub(super) reason: String,
@@ -72,7 +70,7 @@ impl RepairDecision {
         Self::new(RepairOutcome::NotRepairable, reason)
     }
 
-    /// It lies in the log that leads, and nobody has named it.
+    /// It is in the log that leads, and no order names it.
     pub(super) fn unordered(needed: LeaderOrder, why: &str) -> Self {
         let reason = format!(
             "it lies in the log that leads, where only what is named is touched: \
@@ -183,8 +181,8 @@ impl Run<'_> {
         Ok(ends)
     }
 
-    /// Whether a place leads the partition, or may by now: there nothing is touched that nobody has
-    /// named.
+    /// Whether a store leads the partition, or may do so by now: there nothing is touched that no
+    /// order names.
     pub(super) async fn may_lead(
         &self,
         place: Lead,
@@ -194,7 +192,7 @@ impl Run<'_> {
         Ok(lead.is_none_or(|lead| lead == place))
     }
 
-    /// Whether an order names what lies at this place.
+    /// Whether an order names the object at this offset.
     pub(super) fn is_named(
         &self,
         partition: PartitionId,
@@ -212,7 +210,7 @@ impl Run<'_> {
         }
     }
 
-    /// What is no commit object of the log.
+    /// Handles an object that is no commit object of the log.
     async fn stray(
         &mut self,
         divergence: &Divergence,
@@ -230,8 +228,8 @@ impl Run<'_> {
         })
     }
 
-    /// An offset at which the places differ, and those after it up to where they agree again: only
-    /// together can they be judged.
+    /// Handles an offset at which the stores differ, with those after it up to where they agree
+    /// again: they can only be judged together.
     async fn object(&mut self, listed: &Divergence) -> Result<(), JobFailure> {
         let (partition, offset) = (listed.partition, listed.offset);
         if let Some((p, examined)) = self.state.examined
@@ -256,8 +254,8 @@ impl Run<'_> {
         let (mut found, examined) = verifier
             .examine(self.job, partition, offset, offset, &ends)
             .await?;
-        // Rows whose columns contradict their envelopes: the object reads well, and is put there
-        // anew all the same.
+        // Rows whose columns contradict their envelopes: the object itself is readable, and is
+        // written again all the same.
         let columns = listed.stray.is_some()
             && found.is_empty()
             && ends
@@ -337,7 +335,7 @@ impl Run<'_> {
         Ok(verdict)
     }
 
-    /// Puts an object where it belongs.
+    /// Puts an object into the store that lacks it.
     pub(super) async fn place_right(
         &self,
         place: Lead,
@@ -354,7 +352,7 @@ impl Run<'_> {
             Ok(Mended::Changed) => Ok(RepairDecision::not(
                 "it changed while it was looked at: verify again",
             )),
-            // The store says what stands in the way; others can still be repaired.
+            // The store says what stands in the way; the others can still be repaired.
             Err(error)
                 if matches!(
                     error.kind,
@@ -389,7 +387,8 @@ impl Run<'_> {
         }
     }
 
-    /// Puts wrong bytes into quarantine; the key has their hash, so twice is once.
+    /// Saves wrong bytes in quarantine; the key contains their hash, so that saving twice is
+    /// harmless.
     async fn keep_bytes(
         &self,
         partition: PartitionId,

@@ -1,4 +1,4 @@
-//! Single looks at the places, and what is said of what they find.
+//! Inspects single offsets and ends of both stores, and describes what it finds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,49 +24,45 @@ use crate::proof::report::VerifyReport;
 use crate::store::error::StoreError;
 use crate::store::ports::log_repair::{Stray, Survey};
 
-/// How long a copy in flight is waited for before it counts as missing. Copies are made many at a
-/// time, so for a moment a later one may be there and an earlier one not.
+/// How long a copy in flight is awaited before it counts as missing. Many are copied concurrently,
+/// so that for a moment a later one may be there and an earlier one not.
 const COPY_PATIENCE: Duration = Duration::from_secs(5);
 const COPY_LOOK: Duration = Duration::from_millis(250);
 
-/// Missing copies waited for in one verification; more are no coincidence.
+/// Missing copies awaited in one verification; more of them are no coincidence.
 const MAX_WAITS: u32 = 20;
 
-/// How often the ends are looked at again when the lead moved meanwhile.
+/// How often the ends are read again if the lead moved meanwhile.
 const MAX_LOOKS: u32 = 5;
 
-/// Objects beyond the end that are told one by one.
+/// Objects beyond the end that are listed one by one.
 const MAX_EXTRAS: u64 = 1_000;
 
-/// What verification stands on.
+/// What a verification needs.
 #[derive(Clone)]
 pub struct Verifier {
-    /// The places.
     pub places: LogCopies,
-    /// Where the migration stands.
     pub states: Arc<dyn RecordedStates>,
-    /// The time of reports.
+    /// Gives the times in reports.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Both places of one partition, as they were found.
+/// The ends of one partition in both stores.
 #[derive(Debug, Clone)]
 pub struct Ends {
-    /// Who leads; `None` while the lead was being moved.
+    /// The leader; `None` while the lead is being moved.
     pub lead: Option<Lead>,
-    /// S3.
     pub s3: Survey,
-    /// PostgreSQL.
     pub postgres: Survey,
 }
 
 impl Ends {
-    /// The end of what both reach.
+    /// The offset up to which both stores reach.
     pub fn common(&self) -> Offset {
         self.s3.reach.min(self.postgres.reach)
     }
 
-    /// What a place holds.
+    /// What a store holds.
     pub fn of(&self, place: Lead) -> &Survey {
         match place {
             Lead::S3 => &self.s3,
@@ -74,14 +70,14 @@ impl Ends {
         }
     }
 
-    /// Commits that the copy holds beyond the end of its leader: none there should ever be.
+    /// Commits that the copy holds beyond the end of its leader; there should never be any.
     pub fn copy_ahead(&self) -> u64 {
         let Some(lead) = self.lead else { return 0 };
         let leader = self.of(lead).reach;
         self.of(other(lead)).reach.saturating_sub(leader)
     }
 
-    /// The place that reaches further, if one does.
+    /// The store that reaches further, if one does.
     pub fn longer(&self) -> Option<Lead> {
         match self.s3.reach.cmp(&self.postgres.reach) {
             std::cmp::Ordering::Greater => Some(Lead::S3),
@@ -92,8 +88,7 @@ impl Ends {
 }
 
 impl Verifier {
-    /// Looks at both ends of a partition. The copy is looked at first: what it holds then, the
-    /// leader holds too.
+    /// Reads both ends of a partition. The copy first: what it holds then, the leader holds too.
     pub async fn ends(&self, partition: PartitionId, from: Offset) -> Result<Ends, StoreError> {
         let mut before = self.standing(partition).await?;
         for _ in 0..MAX_LOOKS {
@@ -119,7 +114,7 @@ impl Verifier {
             if after.as_ref().map(moved) == before.as_ref().map(moved) {
                 let lead = match after {
                     Some(state) => state.lead(),
-                    // Without a row nothing was ever led but by S3.
+                    // A partition without a row was never led by any store but S3.
                     None => Some(Lead::S3),
                 };
                 return Ok(Ends { lead, s3, postgres });
@@ -140,7 +135,7 @@ impl Verifier {
 
     /// Who leads a partition now; `None` while the lead is being moved.
     pub async fn lead(&self, partition: PartitionId) -> Result<Option<Lead>, StoreError> {
-        // Without a row nothing was ever led but by S3.
+        // A partition without a row was never led by any store but S3.
         let state = self.standing(partition).await?;
         Ok(state.map_or(Some(Lead::S3), |s| s.lead()))
     }
@@ -149,7 +144,7 @@ impl Verifier {
         Ok(self.states.states().await?.get(&partition).copied())
     }
 
-    /// Whether a difference is still there; a copy in flight is waited for.
+    /// Whether a difference still exists; a copy in flight is awaited.
     pub(super) async fn confirm(
         &self,
         job: &JobContext,
@@ -186,21 +181,22 @@ impl Verifier {
         }
     }
 
-    /// What lies beyond the common end of a partition and should not, and what is missing there.
+    /// Objects beyond the common end of a partition that should not be there, and those missing
+    /// there.
     pub(super) async fn beyond(
         &self,
         partition: PartitionId,
         ends: &Ends,
     ) -> Result<Vec<Divergence>, StoreError> {
         let (Some(longer), Some(lead)) = (ends.longer(), ends.lead) else {
-            // While the lead is being moved the ends may differ either way.
+            // While the lead is being moved either store may be ahead.
             return Ok(Vec::new());
         };
         let survey = ends.of(longer);
         let common = ends.common();
         let mut found = Vec::new();
         let gaps: Vec<_> = survey.gaps.iter().filter(|gap| gap.end > common).collect();
-        // In the leader, what comes after nothing; in the copy, everything.
+        // In the leader, objects after a gap; in the copy, everything.
         let first_extra = match longer == lead {
             true => gaps.first().map(|gap| gap.end),
             false => Some(common),
@@ -285,7 +281,7 @@ impl Verifier {
         Ok(extra)
     }
 
-    /// What lies in no partition there is.
+    /// Objects in partitions that the store does not have.
     pub async fn foreign(&self) -> Result<Vec<Divergence>, StoreError> {
         let mut found = Vec::new();
         for place in [Lead::S3, Lead::Postgres] {
@@ -300,7 +296,7 @@ impl Verifier {
         Ok(found)
     }
 
-    /// What the surveys of a partition found.
+    /// The stray objects that the surveys of a partition found.
     pub fn strays(&self, partition: PartitionId, ends: &Ends) -> Vec<Divergence> {
         let of = |place: Lead| {
             let strays = ends.of(place).strays.iter().cloned();
@@ -309,8 +305,8 @@ impl Verifier {
         of(Lead::S3).chain(of(Lead::Postgres)).collect()
     }
 
-    /// Every difference of a partition from `from` on that is there now, without a job around it:
-    /// up to the first offset after `until` at which both places agree again.
+    /// Every current difference of a partition from `from` on, without a job: up to the first
+    /// offset after `until` at which both stores agree again.
     pub async fn examine(
         &self,
         job: &JobContext,
@@ -335,7 +331,7 @@ impl Verifier {
         Ok((found, comparison.next_offset()))
     }
 
-    /// Hash of the object before an offset, where both places agree on it.
+    /// Hash of the object before an offset, if both stores agree on it.
     async fn hash_before(
         &self,
         partition: PartitionId,
@@ -355,9 +351,9 @@ impl Verifier {
         })
     }
 
-    /// What the leader holds after the common end: it may name the last common object. What a copy
-    /// holds beyond its leader's end was never part of the leader's log, or is so no more: it has no
-    /// word in what the leader should hold.
+    /// The leader's object after the common end, which contains the hash of the last common object.
+    /// What a copy holds beyond its leader's end was never, or is no longer, part of the log, and
+    /// says nothing about what the leader should hold.
     pub(super) async fn after(
         &self,
         partition: PartitionId,
@@ -372,7 +368,7 @@ impl Verifier {
         }
     }
 
-    /// The whole verification, within a job.
+    /// The whole verification, as a job.
     pub async fn verify(
         &self,
         job: &JobContext,

@@ -1,8 +1,8 @@
-//! Verification: both places of the log compared from offset 0, or from where the last verification
-//! ended, to their common end; then what lies in either place and should not.
+//! Verification: compares both stores of the log from offset 0, or from where the last verification
+//! ended, to their common end; then finds what should not be in either of them.
 //!
-//! * [`look`]: single looks at the places, and what is said of what they find
-//! * `run`: the walk over all of it
+//! * [`look`]: inspects single offsets and ends
+//! * `run`: the walk over all partitions
 
 mod look;
 mod run;
@@ -24,24 +24,22 @@ use crate::migration::job::{JobKind, JobState};
 use crate::proof::report::VerifyReport;
 use crate::store::ports::job_table::JobTable;
 
-/// What a verification is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VerifyOrder {
-    /// Go on from where the last verification ended, instead of from offset 0.
+    /// Continue where the last verification ended instead of at offset 0.
     pub incremental: bool,
-    /// The partitions; all when there are none.
+    /// The partitions; all if empty.
     pub partitions: Vec<PartitionId>,
     /// At most so many events per second.
     pub rate: Option<f64>,
 }
 
-/// Where a partition is begun.
+/// Where each partition is started, with the hash of the object before.
 pub type Starts = BTreeMap<PartitionId, (Offset, Option<ObjectHash>)>;
 
-/// The job.
 pub struct VerifyRunner {
-    /// What it stands on.
+    /// Compares the stores.
     pub verifier: Verifier,
     /// Knows where the last verification ended.
     pub jobs: Arc<dyn JobTable>,
@@ -84,7 +82,7 @@ pub fn check_partitions(given: &[PartitionId], partitions: u16) -> Result<(), Re
     }
 }
 
-/// Reads an order, refusing what is none.
+/// Parses the parameters; refuses invalid ones.
 pub fn order_of<T: serde::de::DeserializeOwned>(parameters: &Value) -> Result<T, Refusal> {
     T::deserialize(parameters).map_err(|e| Refusal::invalid("invalid_order", e.to_string()))
 }

@@ -1,4 +1,4 @@
-//! A verification under way: the walk over every partition, with checkpoints.
+//! A verification in progress: the walk over every partition, with checkpoints.
 
 use jiff::Timestamp;
 use metrics::counter;
@@ -20,10 +20,10 @@ use crate::proof::divergence::{Divergence, Divergences};
 use crate::proof::found::Found;
 use crate::proof::report::{PartitionReport, VerifyReport};
 
-/// Objects between two looks at the clock and at orders.
+/// Objects between two checks of time and commands.
 const BREATH: u64 = 64;
 
-/// What a verification has found so far.
+/// The results so far.
 #[derive(Debug, Serialize, Deserialize)]
 struct Checkpoint {
     began: Timestamp,
@@ -34,7 +34,7 @@ struct Checkpoint {
     divergences: Divergences,
 }
 
-/// The partition a verification is in.
+/// The partition that is being compared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Current {
     report: PartitionReport,
@@ -42,7 +42,6 @@ struct Current {
     prev: Option<ObjectHash>,
 }
 
-/// A verification under way.
 pub(super) struct Run<'a> {
     verifier: &'a Verifier,
     job: &'a JobContext,
@@ -51,7 +50,7 @@ pub(super) struct Run<'a> {
     keep: &'a (dyn Fn(Value) -> Value + Sync),
     state: Checkpoint,
     pace: Pace,
-    /// Seconds spent before this run.
+    /// Seconds spent in earlier runs of this job.
     before: f64,
     total: u64,
     /// Objects of partitions that are done, and of what was skipped.
@@ -151,8 +150,8 @@ impl<'a> Run<'a> {
             .filter(|p| !self.state.done.iter().any(|d| d.partition == *p))
             .collect();
         let first = self.state.done.is_empty() && self.state.current.is_none();
-        // The total first, so that the progress means something. Each partition's ends are looked
-        // at again when its turn comes.
+        // The total first, so that progress can be shown. Each partition's ends are read again when
+        // its turn comes.
         for partition in &rest {
             let (from, _) = self.start_of(*partition);
             let ends = self.verifier.ends(*partition, from).await?;
@@ -207,7 +206,7 @@ impl<'a> Run<'a> {
         let mut comparison = Comparison::new(partition, ends.lead, current.at, current.prev);
         let places = self.verifier.places.clone();
         let mut reader = SideBySide::new(&places, partition, current.at, common);
-        // Counted once decided, so that a checkpoint and its counts belong together.
+        // Counted once decided, so that a checkpoint and its counts agree.
         let mut undecided = Counts::default();
         let mut breath = Counts::default();
         while let Some((s3, postgres)) = reader.next().await? {
@@ -278,7 +277,7 @@ impl<'a> Run<'a> {
     }
 
     fn count(&mut self, report: &mut PartitionReport, found: Divergence) {
-        // A row that contradicts its envelope may make its whole object unreadable: told once.
+        // A row that contradicts its envelope may make its whole object unreadable: reported once.
         let told = found.stray.is_some()
             && self.state.divergences.listed.iter().rev().any(|d| {
                 d.partition == found.partition
@@ -295,7 +294,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What was compared.
+/// Numbers of what was compared.
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
     objects: u64,

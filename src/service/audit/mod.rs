@@ -1,11 +1,11 @@
-//! The audit trail: every command of an administrator and everybody who was turned away, in the
-//! log at once and in PostgreSQL as soon as it takes them.
+//! The audit trail: every administrator's request and every refused caller, in the log at once and
+//! in PostgreSQL as soon as it accepts them.
 //!
-//! Nothing waits for PostgreSQL: what it has not taken yet is queued, [`QUEUE`] entries at most.
-//! Beyond that entries are in the log only, and counted.
+//! Nothing waits for PostgreSQL: entries that it has not accepted yet are queued, [`QUEUE`] entries
+//! at most. Beyond that entries are in the log only, and counted.
 //!
-//! * [`refusals`]: a stranger who tries all day is counted, not written down a million times
-//! * [`writer`]: from the queue into the table
+//! * [`refusals`]: repeated refusals are counted instead of recorded one by one
+//! * [`writer`]: writes the queue into the table
 
 pub mod refusals;
 pub mod writer;
@@ -30,38 +30,32 @@ pub use crate::store::ports::audit_table::AuditFilter;
 /// Entries that wait for PostgreSQL at most: a few megabytes, hours of an operator's work.
 const QUEUE: usize = 2_048;
 
-/// Longest body of an order that is kept, in bytes. Orders are short; what is longer was refused.
+/// Bytes of a request's body that are kept. Administrators' requests are short; longer ones were
+/// refused.
 pub const MAX_BODY: usize = 2_048;
 
 /// Longest path that is kept, in bytes.
 const MAX_ACTION: usize = 512;
 
-/// A request that is to be recorded, as whoever answered it saw it.
+/// An answered request that has to be recorded.
 #[derive(Debug, Clone)]
 pub struct Answered<'a> {
-    /// Command or refusal.
     pub kind: AuditKind,
-    /// Who asked; `None` where nobody was recognised.
     pub principal: Option<&'a str>,
-    /// The address it came from.
+    /// The client's address.
     pub address: Option<String>,
-    /// HTTP method.
     pub method: &'a str,
-    /// Path of the request.
     pub path: &'a str,
-    /// Template of the route, of which there is a fixed number.
+    /// Template of the route, of which there is a limited number.
     pub route: &'static str,
-    /// Body of the order.
+    /// Body of the request.
     pub body: Option<&'a [u8]>,
-    /// HTTP status.
     pub status: u16,
-    /// Code of the problem.
     pub code: Option<&'static str>,
-    /// The request's id.
     pub request_id: &'a str,
 }
 
-/// Takes entries in. Never blocks and never fails.
+/// Queues entries. Never blocks and never fails.
 pub struct AuditTrail {
     node: String,
     clock: Arc<dyn Clock>,
@@ -70,7 +64,7 @@ pub struct AuditTrail {
 }
 
 impl AuditTrail {
-    /// A trail, and what writes it into `table`; entries older than `keep` are removed.
+    /// A trail, and the writer of its entries into `table`; entries older than `keep` are removed.
     pub fn new(
         node: String,
         clock: Arc<dyn Clock>,
@@ -123,7 +117,7 @@ impl AuditTrail {
         }
     }
 
-    /// Counts that have waited long enough become entries.
+    /// Turns counts that have waited long enough into entries.
     fn settle_refusals(&self) {
         let due = self.refusals.lock().due(Instant::now());
         for mut entry in due {
@@ -145,7 +139,8 @@ impl AuditTrail {
         }
     }
 
-    /// Waits until what was recorded so far is in the table, at most `patience`; says whether.
+    /// Waits until everything recorded so far is in the table, at most `patience`; returns whether
+    /// it is.
     pub async fn flush(&self, patience: Duration) -> bool {
         let (done, is_done) = oneshot::channel();
         let flushed =
@@ -160,7 +155,7 @@ impl fmt::Debug for AuditTrail {
     }
 }
 
-/// The same entry for people and for whoever collects logs: the table may be lost, this is not.
+/// Writes the entry to the log as well: the table may be lost, and log collectors have it then.
 fn log(entry: &AuditEntry) {
     let principal = entry.principal.as_deref().unwrap_or("nobody known");
     let AuditEntry {
@@ -185,7 +180,7 @@ fn log(entry: &AuditEntry) {
     }
 }
 
-/// Cuts a text at a character's boundary.
+/// Cuts a text at a character boundary.
 fn cut(mut text: String, bytes: usize) -> String {
     if text.len() > bytes {
         text.truncate(text.floor_char_boundary(bytes));
@@ -194,7 +189,7 @@ fn cut(mut text: String, bytes: usize) -> String {
     text
 }
 
-/// A body as text that PostgreSQL takes.
+/// A body as text that PostgreSQL can store.
 fn readable(body: &[u8]) -> String {
     let start = &body[..body.len().min(MAX_BODY)];
     let text = String::from_utf8_lossy(start).replace('\0', "\u{FFFD}");

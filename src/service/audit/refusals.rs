@@ -1,6 +1,6 @@
-//! Refusals of the same kind are counted together: the first is an entry at once, those that follow
-//! within [`WINDOW`] become one entry with their number at its end. So whoever tries a thousand
-//! tokens a second writes one row a minute.
+//! Refusals of the same kind are counted together: the first becomes an entry at once, those that
+//! follow within [`WINDOW`] become one entry with their number at its end. A client that tries a
+//! thousand tokens a second thus causes one row a minute.
 
 use std::collections::HashMap;
 use std::mem;
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::store::ports::audit_table::AuditEntry;
 
-/// For how long refusals of a kind are counted together.
+/// How long refusals of a kind are counted together.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// Kinds counted at once; whatever comes beyond them is counted as one more kind.
+/// Kinds counted at once; further ones are counted together as one more kind.
 pub const MAX_KINDS: usize = 256;
 
 /// What makes two refusals the same.
@@ -30,18 +30,17 @@ enum Kind {
 
 struct Counted {
     since: Instant,
-    /// What came after the first, summed up in the newest.
+    /// The refusals after the first, summed up in the newest one.
     later: Option<AuditEntry>,
 }
 
-/// See the module.
 #[derive(Default)]
 pub struct Refusals {
     counted: HashMap<Kind, Counted>,
 }
 
 impl Refusals {
-    /// Takes a refusal in; gives it back where it is the first of its kind.
+    /// Counts a refusal; returns it if it is the first of its kind.
     pub fn note(
         &mut self,
         entry: AuditEntry,
@@ -76,7 +75,7 @@ impl Refusals {
         Some(entry)
     }
 
-    /// Ends windows that are over; what was counted in them becomes entries.
+    /// Closes windows that are over; what was counted in them becomes entries.
     pub fn due(&mut self, now: Instant) -> Vec<AuditEntry> {
         let mut due = vec![];
         self.counted.retain(|_, counted| {
@@ -84,7 +83,7 @@ impl Refusals {
                 return true;
             }
             counted.since = now;
-            // A kind that goes on is counted on; one that stopped is forgotten.
+            // A kind that is still active is counted on; another one is forgotten.
             match mem::take(&mut counted.later) {
                 Some(entry) => {
                     due.push(entry);

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::store::error::{StoreError, StoreErrorKind};
 
-/// A refusal of somebody unknown at `address`.
+/// A refusal of an unknown caller at `address`.
 pub fn refusal(address: &str, status: u16) -> AuditEntry {
     AuditEntry {
         id: Uuid::nil(),
@@ -112,7 +112,7 @@ async fn law_13_entries_are_bounded_in_number_and_in_bytes() {
     assert_eq!(readable(b"a\0b"), "a\u{FFFD}b", "PostgreSQL takes no NUL");
     let long = "ж".repeat(MAX_ACTION);
     assert!(cut(long, MAX_ACTION).len() <= MAX_ACTION + 3);
-    // Nobody writes: the queue fills and whoever records is not held up.
+    // Without a writer the queue fills, and recording does not block.
     for _ in 0..2 * QUEUE {
         trail.record(&kill(b"{}", "r"));
     }

@@ -1,4 +1,4 @@
-//! From the queue into the table.
+//! Writes the queue into the table.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::store::ports::audit_table::{AuditEntry, AuditTable};
 /// Entries written in one transaction at most.
 const BATCH: usize = 128;
 
-/// How often counts of refusals are looked at.
+/// How often counted refusals are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often entries that are too old are removed.
@@ -22,15 +22,13 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// What comes through the queue.
+/// What is sent through the queue.
 pub(super) enum Message {
-    /// To be written.
     Entry(Box<AuditEntry>),
     /// Answered once everything before it is written.
     Flush(oneshot::Sender<()>),
 }
 
-/// See the module.
 pub struct Writer {
     trail: Arc<AuditTrail>,
     queue: mpsc::Receiver<Message>,
@@ -84,12 +82,12 @@ impl Writer {
         }
         self.append(entries).await;
         for done in flushed {
-            // Nobody waits any more: nothing is owed.
+            // The receiver is gone: nobody waits any more.
             let _ = done.send(());
         }
     }
 
-    /// Tries until PostgreSQL has the entries, or refuses them for good.
+    /// Retries until PostgreSQL has the entries, or refuses them permanently.
     async fn append(&self, entries: Vec<AuditEntry>) {
         if entries.is_empty() {
             return;
@@ -125,7 +123,7 @@ impl Writer {
                     "entries of the audit trail were older than audit.keep"
                 );
             }
-            // It is tried again in an hour.
+            // Tried again in an hour.
             Err(error) => tracing::debug!(%error, "old entries of the audit trail stay for now"),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oms::actors::mirror::{Copier, MirrorDeps, Throttle};
-use oms::actors::mirrors::Mirrors;
+use oms::actors::mirror_progress::Mirrors;
 use oms::domain::ids::{Epoch, PartitionId};
 use oms::log::lead::{Lead, Leadership};
 use oms::migration::partition_state::PartitionState;

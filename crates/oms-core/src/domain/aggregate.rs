@@ -1,6 +1,6 @@
-//! The contract of an aggregate: a state that decides which facts follow from a command, and that
-//! changes only by applying facts. Both functions are pure, so a restart, a replay, a projection
-//! and a property test all fold the same events into the same state.
+//! The contract of an aggregate: its state decides which events follow from a command, and changes
+//! only by applying events. Both functions are pure, so that a restart, a replay, a projection and
+//! a property test all fold the same events into the same state.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use super::ids::Version;
 use super::refusal::Refusal;
 use super::weight::Weighed;
 
-/// What an event says about itself besides its data.
+/// What is known of an event besides its data.
 #[derive(Debug, Clone, Copy)]
 pub struct EventMeta {
     /// Its number in its stream.
@@ -32,7 +32,7 @@ pub struct DecodeError {
     pub reason: String,
 }
 
-/// One kind of fact of one aggregate.
+/// The events of one aggregate.
 pub trait DomainEvent: Sized + Send + 'static {
     /// Schema version that [`DomainEvent::data`] writes; older ones are upcast by `decode`.
     const SCHEMA_VERSION: u32 = 1;
@@ -43,13 +43,13 @@ pub trait DomainEvent: Sized + Send + 'static {
     /// The event's data, as stored.
     fn data(&self) -> Result<Box<RawValue>, serde_json::Error>;
 
-    /// A caller's remarks on this very event: the text of a JSON object. Events of the ontology
-    /// carry their command's instead.
+    /// The caller's metadata of this event alone: the text of a JSON object. Events of the ontology
+    /// carry the metadata of their command instead.
     fn metadata(&self) -> Option<&RawValue> {
         None
     }
 
-    /// Reads stored data back, upcasting older schema versions.
+    /// Parses stored data, upcasting older schema versions.
     fn decode(event_type: &str, schema_version: u32, data: &RawValue) -> Result<Self, DecodeError>;
 }
 
@@ -60,38 +60,38 @@ pub trait DomainEvent: Sized + Send + 'static {
 pub trait Aggregate:
     Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static
 {
-    /// Form of the state in snapshots; raised whenever it changes, which makes older snapshots
-    /// unused and nothing worse.
+    /// Version of the state's serialised form in snapshots. Raised whenever that changes; older
+    /// snapshots are then ignored.
     const SNAPSHOT_FORMAT: u32 = 1;
 
-    /// How one that would be too large is refused.
+    /// How a refusal names an aggregate that is too large.
     const WEIGHED: Weighed = Weighed::EVENTS;
 
-    /// What callers ask for, with everything from outside the aggregate that the decision needs
-    /// (for an instance: its class as it stands).
+    /// What callers ask for, together with everything from outside the aggregate that the decision
+    /// needs (for an instance: its class).
     type Command: Send + Sync + 'static;
-    /// What may follow.
+    /// What its commands cause.
     type Event: DomainEvent;
 
-    /// The facts that follow from `command` in this state. An empty list means that the command
-    /// asks for what already is. MUST NOT change anything.
+    /// The events that follow from `command` in this state. An empty list means that there is
+    /// nothing to change. MUST NOT change anything.
     fn decide(&self, command: &Self::Command) -> Result<Vec<Self::Event>, Refusal>;
 
-    /// Takes a fact in. MUST accept every event that `decide` can produce and every event stored
-    /// by an older version; facts are never refused.
+    /// Applies an event. MUST accept every event that `decide` can produce and every event stored
+    /// by an older version of the program; events are never refused.
     fn apply(&mut self, event: Self::Event, meta: EventMeta);
 
-    /// Bytes of memory the state takes, about, beyond its own place.
+    /// Approximate bytes of heap memory that the state takes.
     fn memory_bytes(&self) -> usize {
         0
     }
 
-    /// Bytes of the state as JSON; 0 where an event leaves nothing of its content behind.
+    /// Bytes of the state as JSON; 0 if the state holds nothing of its events' content.
     fn stored_bytes(&self) -> usize {
         0
     }
 
-    /// The same of the state that an event leaves behind; `None` where that is the event's data.
+    /// Bytes of the state after an event, as JSON; `None` if that is the event's data.
     fn stored_bytes_after(_event: &Self::Event) -> Option<usize> {
         None
     }

@@ -1,4 +1,4 @@
-//! Data of domain events to and from stored JSON.
+//! Conversion of domain events' data to and from stored JSON.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -6,16 +6,16 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::aggregate::DecodeError;
 
-/// Data of an event that carries none: `{}`.
+/// Data of an event without any: `{}`.
 #[derive(Serialize)]
 pub(crate) struct Nothing {}
 
-/// Writes data as it is stored.
+/// Serialises data as they are stored.
 pub(crate) fn write<T: Serialize>(data: &T) -> Result<Box<RawValue>, serde_json::Error> {
     to_raw_value(data)
 }
 
-/// An event while it is being read back.
+/// A stored event that is being parsed.
 #[derive(Clone, Copy)]
 pub(crate) struct Stored<'a> {
     pub event_type: &'a str,
@@ -24,8 +24,8 @@ pub(crate) struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// Reads data of schema version 1, the only one so far. Members that are not known are passed
-    /// over: a later version of the program may have added them.
+    /// Parses data of schema version 1, the only one so far. Unknown members are ignored: a later
+    /// version of the program may have added them.
     pub fn read<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
         self.known_version()?;
         serde_json::from_str(self.data.get()).map_err(|error| self.error(error.to_string()))

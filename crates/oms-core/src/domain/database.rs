@@ -1,4 +1,4 @@
-//! A database: the room that classes live in.
+//! The aggregate of a database, which contains classes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,18 +12,19 @@ use super::property::check::{Path, Report};
 use super::refusal::Refusal;
 use super::weight::Weighed;
 
-/// A database's stream, folded.
+/// The state of a database's stream.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Database {
     live: Option<LiveDatabase>,
 }
 
-/// A database that is there.
+/// A database that exists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LiveDatabase {
-    /// Version of the event that created it. Classes belong to one incarnation.
+    /// Version of the event that created it, which identifies this incarnation: classes belong to
+    /// one.
     pub incarnation: Version,
-    /// What it is for.
+    /// Its description, if one was given.
     pub description: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -38,19 +39,19 @@ impl Database {
     }
 }
 
-/// What can be asked of a database.
+/// The commands of a database.
 #[derive(Debug, Clone)]
 pub enum DatabaseCommand {
     /// Create it. 409 `database_exists`.
     Create {
-        /// What it is for.
+        /// Its description, if one is given.
         description: Option<String>,
     },
     /// Delete it, and with it everything in it. 404 `database_not_found`.
     Delete,
 }
 
-/// What can happen to a database.
+/// The events of a database.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DatabaseEvent {
     /// `DatabaseCreated`
@@ -62,7 +63,7 @@ pub enum DatabaseEvent {
 /// Data of `DatabaseCreated`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DatabaseCreated {
-    /// What it is for.
+    /// Its description, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
@@ -150,7 +151,7 @@ impl Aggregate for Database {
     }
 }
 
-/// 404: there is no such database.
+/// 404: the database does not exist.
 pub fn not_found() -> Refusal {
     Refusal::not_found("database_not_found", "there is no such database")
 }

@@ -1,7 +1,7 @@
 //! A JSON object kept as its text.
 //!
 //! A parsed value takes up to fifty times its text (an array of zeros: 80 bytes for each two), so
-//! whatever is kept for longer than one decision is kept as text and parsed where it is looked at.
+//! everything kept for longer than one decision is kept as text and parsed where it is used.
 
 use std::sync::Arc;
 
@@ -12,40 +12,40 @@ use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
 
-/// See the module. Cheap to clone; equal when the texts are.
+/// A JSON object as text. Cheap to clone; equal if the texts are.
 #[derive(Debug, Clone)]
 pub struct Document(Arc<RawValue>);
 
 impl Document {
-    /// The text of an object.
+    /// Serialises an object.
     pub fn of(object: &Map<String, Value>) -> Result<Self, Refusal> {
         let text = to_raw_value(object).map_err(|e| not_json(&e))?;
         Ok(Self(text.into()))
     }
 
-    /// The object, parsed.
+    /// Parses the object.
     pub fn parse(&self) -> Result<Map<String, Value>, Refusal> {
         serde_json::from_str(self.text()).map_err(|e| not_json(&e))
     }
 
-    /// The text.
+    /// The JSON text.
     pub fn text(&self) -> &str {
         self.0.get()
     }
 
-    /// The text, as JSON to be sent on.
+    /// The text as raw JSON, to be embedded in other JSON.
     pub fn raw(&self) -> &RawValue {
         &self.0
     }
 
-    /// Bytes of the text.
+    /// Length of the text in bytes.
     pub fn bytes(&self) -> usize {
         self.text().len()
     }
 }
 
-/// Cannot happen to what was read as JSON and is not nested too deeply, which is checked at the
-/// door; told all the same, since nothing else could be made of it.
+/// Cannot happen to text that was parsed and checked for depth when the request came in; refused
+/// all the same, because nothing else can be done with it.
 fn not_json(error: &serde_json::Error) -> Refusal {
     Refusal::invalid(
         "data_unreadable",

@@ -1,8 +1,8 @@
 //! The envelope: a CloudEvents 1.0 event in structured JSON, one line, the same bytes in S3,
 //! PostgreSQL and Kafka (law 8). Written once by [`encode`], read by [`Envelope::parse`].
 //!
-//! `data` is kept as given. `metadata` is a caller's JSON object carried as text, because a
-//! CloudEvents attribute may not be an object.
+//! `data` is kept as given. `metadata` is the caller's JSON object as text, because a CloudEvents
+//! attribute may not be an object.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -28,62 +28,63 @@ pub struct NewEvent {
     pub schema_version: u32,
     /// Its content, as given.
     pub data: Box<RawValue>,
-    /// A caller's remarks: the text of a JSON object.
+    /// The caller's metadata: the text of a JSON object.
     pub metadata: Option<Box<RawValue>>,
 }
 
-/// What all events of one command share.
+/// What all events of one command have in common.
 #[derive(Debug, Clone)]
 pub struct Provenance {
     /// The command that caused them.
     pub command_id: CommandId,
-    /// The larger story it belongs to; the command id when the caller named none.
+    /// Correlates the events that one client action caused, also across streams; the command id if
+    /// the caller gave none.
     pub correlation_id: String,
     /// The authenticated principal, or `anonymous`.
     pub actor: String,
-    /// The client's idempotency key, with the hash of the request it came with.
+    /// The client's idempotency key and the hash of the request it stands for.
     pub idempotency: Option<Idempotency>,
     /// When they were recorded.
     pub time: Timestamp,
 }
 
-/// A client's promise that a request with this key is always the same request.
+/// An idempotency key: the client promises to use it for one request and its retries only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
     /// As the client gave it.
     pub key: String,
-    /// Hash of what was asked; tells a repeated request from another one under the same key.
+    /// Hash of the request; distinguishes a retry from another request with the same key.
     pub request_hash: u64,
 }
 
-/// Stands for a principal where only telling them apart matters: part of a hash of the name. Two may
-/// share one by chance; then they share a budget.
+/// Identifies a principal where only a distinction is needed: part of a hash of the name. Two
+/// principals may share one by chance; then they share a budget.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct PrincipalTag(pub u32);
 
 impl PrincipalTag {
-    /// Not known: read from a checkpoint that did not say.
+    /// Unknown: read from a checkpoint that does not record it.
     pub const UNKNOWN: Self = Self(0);
 
-    /// That of a principal. Part of the stored format of checkpoints.
+    /// The tag of a principal. Part of the stored format of checkpoints.
     pub fn of(principal: &str) -> Self {
         let hash = Sha256::digest(principal.as_bytes());
         Self(u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]).max(1))
     }
 }
 
-/// What the index of the log remembers of how events came about. It is the same whether it is taken
-/// from what is about to be written or from what was read.
+/// What the index of the log keeps of the origin of events; the same whether it is taken from
+/// events to be written or from stored ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// When they were recorded, in milliseconds since 1970.
     pub at_ms: i64,
-    /// Who asked.
+    /// The principal who caused them.
     pub principal: PrincipalTag,
 }
 
 impl Recorded {
-    /// That of events with this provenance.
+    /// Taken from the provenance of events to be written.
     pub fn of(provenance: &Provenance) -> Self {
         Self {
             at_ms: provenance.time.as_millisecond(),
@@ -92,14 +93,14 @@ impl Recorded {
     }
 }
 
-/// Events as they will be stored: one line each, every line ending in `\n`.
+/// Encoded events: one line each, every line ending in `\n`.
 #[derive(Debug, Clone)]
 pub struct EncodedEvents {
     /// All lines.
     pub bytes: Bytes,
-    /// Each event's bytes in `bytes`, without the line's end.
+    /// The range of each event in `bytes`, without its line end.
     pub spans: Vec<Range<u32>>,
-    /// How they came about.
+    /// What the index keeps of their origin.
     pub recorded: Recorded,
 }
 
@@ -155,7 +156,7 @@ fn write_event(
     time: &str,
     id: EventId,
 ) {
-    // Writing to a Vec cannot fail, so the results of `write!` carry nothing.
+    // Writing to a Vec cannot fail.
     let _ = write!(
         out,
         r#"{{"specversion":"1.0","id":"{id}","source":"{SOURCE}","type":""#
@@ -187,12 +188,12 @@ fn write_event(
 }
 
 fn write_json_string(out: &mut Vec<u8>, text: &str) {
-    // Serialising a str into a Vec has no way to fail.
+    // Serialising a str into a Vec cannot fail.
     let _ = serde_json::to_writer(out, text);
 }
 
-/// Copies JSON text; line ends between tokens become spaces, since an event is one line. Inside
-/// strings JSON allows no raw line ends, so nothing but white space is touched.
+/// Copies JSON text with line ends replaced by spaces, because an event is one line. JSON has no
+/// raw line ends within strings, so only white space is changed.
 fn write_on_one_line(out: &mut Vec<u8>, json: &str) {
     let start = out.len();
     out.extend_from_slice(json.as_bytes());
@@ -207,7 +208,7 @@ fn format_time(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
-/// A stored event, read without copying what need not be copied.
+/// A parsed event, which borrows from its bytes where possible.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Envelope<'a> {
     /// The event's id.
@@ -220,7 +221,7 @@ pub struct Envelope<'a> {
     /// Type of its stream.
     #[serde(rename = "streamtype", borrow)]
     pub stream_type: Cow<'a, str>,
-    /// Id of its stream: encoded components.
+    /// Id of its stream: percent-encoded components joined by `/`.
     #[serde(rename = "streamid", borrow)]
     pub stream_id: Cow<'a, str>,
     /// Its number in its stream.
@@ -229,10 +230,10 @@ pub struct Envelope<'a> {
     /// The command that caused it.
     #[serde(rename = "commandid")]
     pub command_id: CommandId,
-    /// The larger story it belongs to.
+    /// Correlates the events that one client action caused, also across streams.
     #[serde(rename = "correlationid", borrow)]
     pub correlation_id: Cow<'a, str>,
-    /// Who caused it.
+    /// The principal who caused it.
     #[serde(borrow)]
     pub actor: Cow<'a, str>,
     /// Schema version of `data`.
@@ -244,16 +245,16 @@ pub struct Envelope<'a> {
     /// Hash of the request that came with the key, 16 hex digits.
     #[serde(rename = "requesthash", borrow, default)]
     pub request_hash: Option<Cow<'a, str>>,
-    /// A caller's remarks: the text of a JSON object.
+    /// The caller's metadata: the text of a JSON object.
     #[serde(borrow, default)]
     pub metadata: Option<Cow<'a, str>>,
-    /// The content, as given.
+    /// The event's data, as given.
     #[serde(borrow)]
     pub data: &'a RawValue,
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads one event's bytes.
+    /// Parses one event's bytes.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
@@ -263,7 +264,7 @@ impl<'a> Envelope<'a> {
         StreamName::from_stored(&self.stream_type, &self.stream_id)
     }
 
-    /// The idempotency key and the hash of its request, when the client gave one.
+    /// The idempotency key and the hash of its request, if the client gave a key.
     pub fn idempotency(&self) -> Option<Idempotency> {
         let key = self.idempotency_key.as_ref()?.to_string();
         let request_hash = u64::from_str_radix(self.request_hash.as_deref()?, 16).ok()?;

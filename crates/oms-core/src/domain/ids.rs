@@ -1,8 +1,8 @@
-//! Names of things: streams, versions, commands, partitions, positions.
+//! Identifiers: streams, versions, commands, partitions, positions.
 //!
-//! Every id is a newtype that can only be built from valid text, so code that holds one need not
-//! check it again. Ids are components: where several make up a stream id each is percent-encoded
-//! and joined with `/`, which none of them contains after encoding.
+//! Every id is a newtype that can only be built from valid text, so that code that holds one need
+//! not check it again. A stream id is made of one or more ids, each percent-encoded, joined by `/`,
+//! which no encoded id contains.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,13 +22,13 @@ pub const MAX_COMPONENT_BYTES: usize = 200;
 /// Stream types owned by the ontology; programs with their own domain may not append to them.
 pub const RESERVED_STREAM_TYPES: [&str; 3] = ["database", "class", "instance"];
 
-/// An id that breaks its rule; the text says which rule.
+/// An id that breaks its rule; the message says which one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {rule}")]
 pub struct InvalidId {
-    /// What was being named, for example `class id`.
+    /// What the id should identify, for example `class id`.
     pub what: &'static str,
-    /// The rule that was broken, as a sentence's end.
+    /// The broken rule, as the end of a sentence.
     pub rule: &'static str,
 }
 
@@ -151,7 +151,7 @@ impl fmt::Display for PartitionId {
 }
 
 /// An event's number in its stream, from 1; as the version of a stream, the number of its last
-/// event, 0 when there is none.
+/// event, 0 if it has none.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -162,7 +162,7 @@ impl Version {
     /// The version of a stream that has no events.
     pub const NONE: Version = Version(0);
 
-    /// The version after `events` more events.
+    /// The version after so many more events.
     pub fn plus(self, events: usize) -> Version {
         Version(self.0 + events as u64)
     }
@@ -177,22 +177,22 @@ impl fmt::Display for Version {
 /// A commit object's number in its partition, from 0.
 pub type Offset = u64;
 
-/// The number of the current hand-off; grows by one at each.
+/// The number of the current hand-off; each hand-off increments it.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
-/// Where an event is in the log: partition, commit object, place in the object. As text
+/// The position of an event in the log: partition, commit object, index in the object. As text
 /// `partition/offset/index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// Shard of the log.
+    /// The partition.
     pub partition: PartitionId,
     /// Number of the commit object in its partition.
     pub offset: Offset,
-    /// Place among the object's events, from 0.
+    /// Index among the object's events, from 0.
     pub index: u32,
 }
 
@@ -257,35 +257,35 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// One intention of a caller; a retry carries the same one.
+    /// A command; a retry of it has the same id.
     CommandId
 );
 uuid_id!(
-    /// One event, UUIDv7.
+    /// An event, UUIDv7.
     EventId
 );
 uuid_id!(
-    /// One incarnation of a log writer (an EventStoreActor of one process).
+    /// An incarnation of a log writer (an EventStoreActor of one process).
     WriterId
 );
 
 /// UUIDv5 name space of command ids that are derived from a client's idempotency key.
 const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_6964_656d_706f_7465_6e63_7931);
 
-/// UUIDv5 name space of the command ids of a batch's items: another one, so that no key of a
-/// single command, whatever its text, stands for an item.
+/// UUIDv5 name space of the command ids of a batch's items. A separate one, so that no key of a
+/// single command can give the id of an item.
 const ITEM_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_6261_7463_685f_6974_656d_7631);
 
 impl CommandId {
-    /// The command id that stands for a client's idempotency key: the same principal and key
-    /// always give the same id, in every process.
+    /// The command id for a client's idempotency key: the same principal and key always give the
+    /// same id, in every process.
     pub fn from_idempotency_key(principal: &str, key: &str) -> Self {
         let name = format!("{}:{principal}:{key}", principal.len());
         Self(Uuid::new_v5(&IDEMPOTENCY_NAMESPACE, name.as_bytes()))
     }
 
-    /// The command id of the item at `place` (from 0) of the batch that came with a client's
-    /// idempotency key: differs from every other item's and from every single command's.
+    /// The command id of the item at index `place` of a batch with an idempotency key: differs from
+    /// that of every other item and every single command.
     pub fn for_item(principal: &str, key: &str, place: usize) -> Self {
         let name = format!("{}:{principal}:{place}:{key}", principal.len());
         Self(Uuid::new_v5(&ITEM_NAMESPACE, name.as_bytes()))

@@ -1,5 +1,5 @@
 //! An instance of a class. It belongs to one incarnation of its class: when the class is deleted
-//! and created again, its instances are as if they had never been.
+//! and created again, its old instances count as missing.
 
 use std::sync::Arc;
 
@@ -20,24 +20,25 @@ use super::property::free::check_free_object;
 use super::refusal::Refusal;
 use super::weight::Weighed;
 
-/// An instance's properties and relationships. Shared, because the state, the event and the
-/// answer all hold the same ones.
+/// An instance's properties and relationships. Cheap to clone, because state, event and answer all
+/// hold it.
 pub type Data = Document;
 
-/// An instance's stream, folded.
+/// The state of an instance's stream.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
     live: Option<LiveInstance>,
 }
 
-/// An instance that is there, provided that its class still is the one it was created in.
+/// An instance that exists, provided that its class is still in the incarnation in which it was
+/// created.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LiveInstance {
-    /// Version of the event that created it.
+    /// Version of the event that created it, which identifies this incarnation.
     pub incarnation: Version,
     /// The incarnation of the class that it belongs to.
     pub class_incarnation: Version,
-    /// Its data as it stands.
+    /// Its current data.
     pub data: Data,
     /// When it was created.
     pub created_at: Timestamp,
@@ -46,19 +47,19 @@ pub struct LiveInstance {
 }
 
 impl Instance {
-    /// The instance, unless there is none in this incarnation of its class.
+    /// The instance, unless it does not exist in this incarnation of its class.
     pub fn live(&self, class_incarnation: Version) -> Option<&LiveInstance> {
         self.live
             .as_ref()
             .filter(|live| live.class_incarnation == class_incarnation)
     }
 
-    /// The instance as its last event left it, whichever incarnation of its class that was in.
+    /// The instance as its last event left it, in whichever incarnation of its class.
     pub fn latest(&self) -> Option<&LiveInstance> {
         self.live.as_ref()
     }
 
-    /// The instance as a command sees it that was made for this incarnation of the class.
+    /// The instance for a command that was made for this incarnation of the class.
     fn seen(&self, class_incarnation: Version) -> Result<Option<&LiveInstance>, Refusal> {
         match &self.live {
             Some(live) if live.class_incarnation > class_incarnation => Err(Refusal::conflict(
@@ -70,28 +71,28 @@ impl Instance {
     }
 }
 
-/// What can be asked of an instance. Every command names the incarnation of the class that it was
-/// made for; one that is older than the instance's own is refused with 409 `class_changed`.
+/// The commands of an instance. Every command names the incarnation of the class that it was made
+/// for; one older than the instance's own is refused with 409 `class_changed`.
 #[derive(Debug, Clone)]
 pub enum InstanceCommand {
-    /// Create it. 409 `instance_exists`; 422 `class_is_abstract`, or when the data is not as the
-    /// class says.
+    /// Create it. 409 `instance_exists`; 422 `class_is_abstract`, or if the data break the class's
+    /// rules.
     Create {
-        /// The class as it stands.
+        /// The rules of the class.
         class: Arc<EffectiveClass>,
         /// The class's incarnation.
         class_incarnation: Version,
         /// Its data; the class's defaults are added.
         data: Data,
     },
-    /// Change its data. 404 `instance_not_found`; 422 when the data would not be as the class
-    /// says.
+    /// Change its data. 404 `instance_not_found`; 422 if the new data would break the class's
+    /// rules.
     Update {
-        /// The class as it stands.
+        /// The rules of the class.
         class: Arc<EffectiveClass>,
         /// The class's incarnation.
         class_incarnation: Version,
-        /// A merge patch (RFC 7396) to the data.
+        /// A merge patch (RFC 7396) for the data.
         patch: Data,
     },
     /// Delete it. 404 `instance_not_found`.
@@ -101,7 +102,7 @@ pub enum InstanceCommand {
     },
 }
 
-/// What can happen to an instance.
+/// The events of an instance.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InstanceEvent {
     /// `InstanceCreated`
@@ -115,7 +116,7 @@ pub enum InstanceEvent {
 /// Data of `InstanceCreated`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceCreated {
-    /// The data, defaults included.
+    /// The data, including defaults.
     pub data: Data,
     /// The incarnation of the class that it belongs to.
     pub class_incarnation: Version,
@@ -288,7 +289,8 @@ fn update(
     })])
 }
 
-/// Bounds what merging recurses into; everything else about the patch shows in its result.
+/// Limits the depth to which merging recurses; everything else about the patch is checked in its
+/// result.
 fn check_patch(patch: &Map<String, Value>) -> Result<(), Refusal> {
     let mut report = Report::default();
     check_free_object(patch, &Path::root("data"), &mut report);

@@ -1,11 +1,11 @@
-//! JSON Merge Patch (RFC 7396). Written here because the order of members is kept: those that
-//! stay keep their places and new ones come last. Takes time linear in document and patch.
+//! JSON Merge Patch (RFC 7396), written here to keep the order of members: existing ones keep their
+//! places and new ones come last. Takes time linear in document and patch.
 
 use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
-/// Patches an object: members of `patch` replace those of the same name, objects are merged, and
-/// `null` removes.
+/// Patches an object: members of `patch` replace those of the same name, objects are merged
+/// recursively, and `null` removes a member.
 pub fn merge_object(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
     if patch.values().any(Value::is_null) {
         // One pass: removing members one at a time would either reorder or be quadratic.
@@ -26,7 +26,7 @@ pub fn merge_object(target: &mut Map<String, Value>, patch: &Map<String, Value>)
     }
 }
 
-/// Patches any value.
+/// Patches any value, as [`merge_object`] does a member.
 pub fn merge_value(target: &mut Value, patch: &Value) {
     match (patch, &mut *target) {
         (Value::Object(patch), Value::Object(target)) => merge_object(target, patch),

@@ -1,11 +1,11 @@
-//! The ontology's rules and the words everything else speaks. Pure: no I/O, no async, no actors,
-//! no clock of its own.
+//! The ontology's rules and the types that all other modules use. Pure: no I/O, no async, no
+//! actors, no clock of its own.
 //!
-//! [`ids`] names things, [`event`] is the envelope that S3, PostgreSQL and Kafka all carry,
-//! [`aggregate`] is the contract of everything that decides, [`database`], [`class`] and
-//! [`instance`] are the three aggregates of the ontology, and [`plain`] is the one of streams that
-//! belong to other programs. [`property`] knows the types that data can have, [`weight`] how large a
-//! command and its events may be, and [`document`] is how data is kept.
+//! [`ids`] are the identifiers, [`event`] is the envelope that S3, PostgreSQL and Kafka all carry,
+//! [`aggregate`] is the contract of an aggregate, [`database`], [`class`] and [`instance`] are the
+//! three aggregates of the ontology, and [`plain`] is the one of streams that belong to other
+//! programs. [`property`] has the types of properties, [`weight`] the limits of size, and
+//! [`document`] the form in which data are kept.
 
 pub mod aggregate;
 pub mod class;

@@ -1,5 +1,5 @@
 //! Streams of other event-sourced programs. The service records what they append and decides
-//! nothing: the rules are theirs.
+//! nothing: the rules are in those programs.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -9,10 +9,10 @@ use super::event::NewEvent;
 use super::ids::EventType;
 use super::refusal::Refusal;
 
-/// Most events of one append. They are one commit, so their bytes stay in memory together.
+/// Events of one append at most. They are one commit, so that their bytes are in memory together.
 pub const MAX_APPEND_EVENTS: usize = 1_000;
 
-/// A stream of another program. Nothing needs to be known of it, so it has no state.
+/// A stream of another program. It has no state, because nothing is decided on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlainStream {}
 
@@ -33,7 +33,7 @@ impl DomainEvent for PlainEvent {
         self.0.metadata.as_deref()
     }
 
-    /// Takes any data of any schema version: what they mean is the other program's to know.
+    /// Accepts any data of any schema version: their meaning is the other program's.
     fn decode(event_type: &str, schema_version: u32, data: &RawValue) -> Result<Self, DecodeError> {
         let event_type = EventType::new(event_type).map_err(|error| DecodeError {
             event_type: event_type.to_owned(),

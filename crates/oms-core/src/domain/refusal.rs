@@ -6,16 +6,16 @@ use serde::Serialize;
 use super::ids::Version;
 use super::versions::VersionSet;
 
-/// What kind of refusal it is; decides the HTTP status and is stable for clients.
+/// The kind of a refusal; decides the HTTP status and is stable for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
     /// The request contradicts itself or the ontology: 422.
     Invalid,
-    /// The thing does not exist: 404.
+    /// It does not exist: 404.
     NotFound,
-    /// The service is set up not to do this: 403.
+    /// The configuration does not allow it: 403.
     Forbidden,
-    /// The thing exists already, or its state forbids the command: 409.
+    /// It exists already, or its state does not allow the command: 409.
     Conflict,
     /// The caller's expected version is not the current one: 412.
     VersionMismatch {
@@ -24,7 +24,7 @@ pub enum RefusalKind {
     },
 }
 
-/// One thing wrong with one field.
+/// An error of one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
     /// Path of the field, for example `data.address.zip` or `properties[2].constraints.min`.
@@ -39,18 +39,18 @@ pub struct Violation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Decides the status.
+    /// Decides the HTTP status.
     pub kind: RefusalKind,
     /// Stable code, for example `class_not_found`.
     pub code: &'static str,
-    /// For a person: what was refused and why.
+    /// What was refused and why, for a person.
     pub message: String,
-    /// The fields at fault, when the refusal is about fields.
+    /// The fields that are wrong, if the refusal concerns fields.
     pub violations: Vec<Violation>,
 }
 
 impl Refusal {
-    /// 404.
+    /// A 404 refusal.
     pub fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             kind: RefusalKind::NotFound,
@@ -60,7 +60,7 @@ impl Refusal {
         }
     }
 
-    /// 403.
+    /// A 403 refusal.
     pub fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             kind: RefusalKind::Forbidden,
@@ -70,7 +70,7 @@ impl Refusal {
         }
     }
 
-    /// 409.
+    /// A 409 refusal.
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             kind: RefusalKind::Conflict,
@@ -80,7 +80,7 @@ impl Refusal {
         }
     }
 
-    /// 422, about the command as a whole.
+    /// A 422 refusal of the command as a whole.
     pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             kind: RefusalKind::Invalid,
@@ -90,7 +90,7 @@ impl Refusal {
         }
     }
 
-    /// 422, naming the fields at fault.
+    /// A 422 refusal that lists the fields that are wrong.
     pub fn violations(violations: Vec<Violation>) -> Self {
         let fields: Vec<&str> = violations
             .iter()
@@ -123,7 +123,7 @@ impl Refusal {
         matches!(self.kind, RefusalKind::VersionMismatch { .. })
     }
 
-    /// 412.
+    /// A 412 refusal.
     pub fn version_mismatch(expected: impl Into<VersionSet>, actual: Version) -> Self {
         let expected = expected.into();
         Self {

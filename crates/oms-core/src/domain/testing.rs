@@ -1,4 +1,4 @@
-//! Given, when, then for aggregates.
+//! Given-when-then tests of aggregates.
 
 use std::fmt::Debug;
 
@@ -8,7 +8,7 @@ use super::aggregate::{Aggregate, DomainEvent, EventMeta};
 use super::ids::Version;
 use super::refusal::Refusal;
 
-/// What event number `version` says about itself: one second passes between two events.
+/// The metadata of event number `version`: one second passes between two events.
 pub(crate) fn meta(version: u64) -> EventMeta {
     EventMeta {
         version: Version(version),
@@ -16,7 +16,7 @@ pub(crate) fn meta(version: u64) -> EventMeta {
     }
 }
 
-/// A stream while it grows.
+/// A stream under test.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream<A: Aggregate> {
     pub state: A,
@@ -35,7 +35,7 @@ where
         }
     }
 
-    /// Given that these commands were accepted.
+    /// Given: these commands were accepted.
     pub fn given(commands: impl IntoIterator<Item = A::Command>) -> Self {
         let mut stream = Self::new();
         for command in commands {
@@ -44,7 +44,7 @@ where
         stream
     }
 
-    /// When this command is decided and its events are applied; gives the events.
+    /// When: this command is decided and its events are applied; returns the events.
     pub fn when(&mut self, command: &A::Command) -> Result<Vec<A::Event>, Refusal> {
         let events = self.state.decide(command)?;
         for event in &events {
@@ -55,7 +55,7 @@ where
         Ok(events)
     }
 
-    /// Then this command is refused with this code, and nothing happens.
+    /// Then: this command is refused with this code, and changes nothing.
     pub fn refuses(&mut self, command: &A::Command) -> &'static str {
         let before = self.state.clone();
         let refusal = self.when(command).unwrap_err();
@@ -63,7 +63,7 @@ where
         refusal.code
     }
 
-    /// Then the state is the same when it is folded from the stored bytes, and when it comes from
+    /// Then: the state is the same when it is folded from the stored bytes, and when it comes from
     /// a snapshot.
     pub fn folds_alike(&self) {
         let mut folded = A::default();

@@ -1,8 +1,8 @@
-//! Time is handed in, never ambient, so that tests and the model own it.
+//! The clock as a trait: time is passed in, so that tests and the model checker control it.
 
 use jiff::Timestamp;
 
-/// Where the current time comes from.
+/// Source of the current time.
 pub trait Clock: Send + Sync + 'static {
     /// The current UTC time.
     fn now(&self) -> Timestamp;

@@ -1,13 +1,13 @@
-//! The versions any of which a caller accepts.
+//! A set of versions, any of which a caller accepts.
 
 use std::fmt;
 
 use super::ids::Version;
 
-/// Most versions in one [`VersionSet`]: a caller has seen one, or a few.
+/// Versions in a [`VersionSet`] at most: a caller has seen one, or a few.
 pub const MAX_VERSIONS: usize = 8;
 
-/// A few versions; none at all where what was asked for can never be.
+/// A small set of versions; empty if the caller's condition cannot be fulfilled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionSet {
     count: usize,
@@ -15,13 +15,13 @@ pub struct VersionSet {
 }
 
 impl VersionSet {
-    /// No version.
+    /// The empty set.
     pub const NONE: Self = Self {
         count: 0,
         versions: [Version::NONE; MAX_VERSIONS],
     };
 
-    /// The same and one more; `None` when there is no room.
+    /// With one more version; `None` if the set is full.
     pub fn with(mut self, version: Version) -> Option<Self> {
         *self.versions.get_mut(self.count)? = version;
         self.count += 1;

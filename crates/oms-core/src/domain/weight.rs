@@ -1,6 +1,5 @@
-//! How large what is stored may be. The check is on what results: the state that an event leaves
-//! behind, not the request that asked for it, so a thing cannot grow beyond its limit by small
-//! steps.
+//! Limits of size. They apply to the result, the state that an event leaves behind, rather than to
+//! the request, so that an aggregate cannot exceed its limit in small steps.
 
 use std::mem::size_of;
 
@@ -8,14 +7,14 @@ use serde_json::{Map, Value};
 
 use super::refusal::{Refusal, RefusalKind, Violation};
 
-/// Most bytes of stored JSON of one instance, class, database or plain event: a thousand times a
-/// usual one, and a quarter of what a commit carries.
+/// Bytes of stored JSON of one instance, class, database or plain event at most: a thousand times a
+/// usual one, and a quarter of a commit.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
-/// Most bytes of one append: what a commit object holds.
+/// Bytes of one append at most: what a commit object holds.
 pub const MAX_APPEND_BYTES: usize = 4 << 20;
 
-/// The limits.
+/// The limits, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one instance, class, database or plain event.
@@ -33,7 +32,7 @@ impl Default for Limits {
     }
 }
 
-/// How an aggregate that is too large is refused.
+/// How a refusal names an aggregate that is too large.
 #[derive(Debug, Clone, Copy)]
 pub struct Weighed {
     /// The refusal's code.
@@ -42,12 +41,12 @@ pub struct Weighed {
     pub what: &'static str,
     /// The field at fault.
     pub field: &'static str,
-    /// Whether `field` is a list with an item for each event.
+    /// Whether `field` is a list with one item for each event.
     pub each: bool,
 }
 
 impl Weighed {
-    /// Plain events.
+    /// For plain events.
     pub const EVENTS: Self = Self {
         code: "event_too_large",
         what: "an event",
@@ -59,15 +58,15 @@ impl Weighed {
 /// Sizes of an event that is about to be stored.
 #[derive(Debug, Clone, Copy)]
 pub struct EventSize {
-    /// Bytes of what it makes of its aggregate, or of itself where it makes nothing of it.
+    /// Bytes of the aggregate's state after it, or of the event itself if there is no state.
     pub state: usize,
     /// Bytes of its metadata.
     pub metadata: usize,
 }
 
 impl Limits {
-    /// Refuses events that would leave something behind that is too large. What is too large
-    /// already may still become smaller: `before` is asked only then.
+    /// Refuses events that would leave a state that is too large. One that is too large already may
+    /// still shrink: `before` is called only then.
     pub fn check(
         &self,
         weighed: &Weighed,
@@ -113,7 +112,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Refuses an append that no commit can carry; `size` is that of its events as stored.
+    /// Refuses an append that is too large for a commit; `size` is that of its encoded events.
     pub fn check_append(&self, weighed: &Weighed, size: usize) -> Result<(), Refusal> {
         if size <= self.append {
             return Ok(());
@@ -134,7 +133,7 @@ pub fn append_too_large(weighed: &Weighed, size: usize, limit: usize) -> Refusal
     )
 }
 
-/// 422: something is larger than it may be.
+/// 422: `what` is larger than allowed.
 pub fn too_large(
     code: &'static str,
     field: String,
@@ -155,11 +154,11 @@ pub fn too_large(
     }
 }
 
-/// Bytes of memory that a parsed value takes, about, beyond its own place.
+/// Approximate bytes of heap memory that a parsed value takes.
 pub fn value_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) => 0,
-        // Kept as text; the allocator gives out no less than eight bytes.
+        // Kept as text; the allocator's smallest block has eight bytes.
         Value::Number(number) => number.as_str().len().max(8),
         Value::String(text) => text.len(),
         Value::Array(items) => items
@@ -170,9 +169,9 @@ pub fn value_bytes(value: &Value) -> usize {
     }
 }
 
-/// The same of an object.
+/// Approximate bytes of heap memory that an object takes.
 pub fn map_bytes(members: &Map<String, Value>) -> usize {
-    // A key, its hash and its place in the table besides the value.
+    // A member takes a key, its hash and its place in the table besides the value.
     let place = size_of::<Value>() + size_of::<String>() + 3 * size_of::<usize>();
     members
         .iter()

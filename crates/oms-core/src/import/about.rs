@@ -1,16 +1,16 @@
-//! The metadata of an imported event: where it came from, and its own remarks.
+//! The metadata of an imported event: its origin, and its own metadata in the source.
 
 use std::fmt::Write as _;
 
 use serde_json::value::RawValue;
 
-/// The text of an imported event's metadata.
+/// Builds the metadata of an imported event.
 pub struct About {
     text: String,
 }
 
 impl About {
-    /// Of an event of this source.
+    /// For an event of this source.
     pub fn new(source: &str) -> Self {
         let mut text = String::with_capacity(160);
         text.push_str(r#"{"import":{"source":"#);
@@ -24,26 +24,26 @@ impl About {
         self.text.push_str("\":");
     }
 
-    /// Says a text of it.
+    /// Adds a text.
     pub fn text(&mut self, key: &str, value: &str) {
         self.key(key);
         push_json(&mut self.text, value);
     }
 
-    /// Says a number of it.
+    /// Adds a number.
     pub fn number(&mut self, key: &str, value: i64) {
         self.key(key);
         // Writing to a String cannot fail.
         let _ = write!(self.text, "{value}");
     }
 
-    /// Says that something of it is not known.
+    /// Adds a null, for what is not known.
     pub fn null(&mut self, key: &str) {
         self.key(key);
         self.text.push_str("null");
     }
 
-    /// All that was said, and the event's own remarks.
+    /// The complete metadata, with the event's own.
     pub fn finish(mut self, metadata: Option<&RawValue>) -> Box<RawValue> {
         self.text.push('}');
         if let Some(metadata) = metadata {
@@ -51,19 +51,20 @@ impl About {
             self.text.push_str(metadata.get());
         }
         self.text.push('}');
-        // Put together from JSON, so it is JSON.
+        // Cannot fail: it is put together from JSON.
         RawValue::from_string(self.text).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 }
 
 fn push_json(out: &mut String, text: &str) {
-    // A text always serialises.
+    // Cannot fail: a text can always be serialised.
     if let Ok(json) = serde_json::to_string(text) {
         out.push_str(&json);
     }
 }
 
-/// How many bytes more a metadata's text has within the envelope, where it is a text in JSON.
+/// How many more bytes a metadata text takes within the envelope, where it is escaped as a JSON
+/// string.
 pub fn escaped(metadata: Option<&RawValue>) -> usize {
     let longer = |b: &u8| matches!(b, b'"' | b'\\' | 0..=0x1f);
     metadata.map_or(0, |m| m.get().bytes().filter(longer).count())

@@ -1,4 +1,4 @@
-//! From events of a source to appends.
+//! Encodes events of a source as appends.
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use crate::domain::ids::{CommandId, StreamName, Version};
 /// UUIDv5 name space of the commands of an import.
 const COMMAND_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_696d_706f_7274_5f63_6f6d_6d64);
 
-/// Writes events of one source as appends.
+/// Encodes events of one source as appends.
 #[derive(Debug)]
 pub struct Encoder {
     source: String,
@@ -19,7 +19,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Of this source.
+    /// For this source.
     pub fn new(spec: &SourceSpec) -> Self {
         Self {
             source: spec.name.clone(),
@@ -27,8 +27,8 @@ impl Encoder {
         }
     }
 
-    /// Events of one stream that follow each other as one append, with its command: the same
-    /// source, stream and first version always give the same one. `None` without events.
+    /// Encodes consecutive events of one stream as one append, with its command: the same source,
+    /// stream and first version always give the same command. `None` without events.
     pub fn encode<'a>(
         &self,
         events: impl Iterator<Item = &'a ImportedEvent> + Clone,

@@ -1,10 +1,10 @@
-//! Whether JSON can be kept wherever events are kept, and given out again as it is.
+//! Checks whether JSON can be stored in all places of events and returned unchanged.
 
-/// Deepest nesting: what most readers of JSON follow, with room for the envelope around it.
+/// Deepest nesting: what most JSON parsers accept, with room for the envelope around it.
 const MAX_DEPTH: usize = 100;
 
-/// Says what is wrong with a JSON text that is valid otherwise: a character that PostgreSQL has no
-/// place for, half of a pair that stands for one, or a depth that readers do not follow.
+/// Checks valid JSON for what cannot be stored: a U+0000, which PostgreSQL cannot store, an
+/// unpaired surrogate, or nesting deeper than parsers accept. The error says what is wrong.
 pub fn check(json: &str) -> Result<(), String> {
     let bytes = json.as_bytes();
     let (mut at, mut depth, mut in_text) = (0, 0_usize, false);
@@ -31,7 +31,7 @@ pub fn check(json: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// An escape after its `\u`; answers how long it is.
+/// Checks an escape, given the text after its `\u`; returns its length.
 fn escape(rest: &str) -> Result<usize, String> {
     let unit = |at: usize| {
         rest.get(at..at + 4)

@@ -1,5 +1,5 @@
-//! Keeps each stream in order while many streams are appended to at once, and knows up to where
-//! everything that was read is settled.
+//! Keeps each stream in order while many streams are appended to concurrently, and tracks up to
+//! where every row that was read is settled.
 //!
 //! ```text
 //!   rows in the order of the source ─▶ a slot each ─▶ a lane per stream ─▶ runs, one a lane at a time
@@ -14,41 +14,41 @@ use super::mapping::{ImportedEvent, ParkReason, Rejected, RowRef};
 use super::row::Cursor;
 use crate::domain::ids::{StreamName, Version};
 
-/// Limits of what is under way. Everything between reading and settling is in memory.
+/// Limits of rows in flight. Everything between reading and settling is in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct LaneLimits {
-    /// Events of one append.
+    /// Events of one append at most.
     pub run_events: usize,
-    /// Bytes of one append; a larger event travels alone.
+    /// Bytes of one append at most; a larger event is appended alone.
     pub run_bytes: usize,
-    /// Rows that were read and are not settled.
+    /// Rows at most that were read and are not settled.
     pub rows: usize,
-    /// Bytes of their events.
+    /// Bytes of their events at most.
     pub bytes: usize,
 }
 
 impl Default for LaneLimits {
     fn default() -> Self {
         Self {
-            // A long stream still shares a commit object with others.
+            // So that a long stream shares a commit object with others.
             run_events: 500,
             run_bytes: 1 << 20,
-            // A second's worth at full speed: enough to fill commit objects of every partition
-            // while the ones before are being put.
+            // About what is read in a second at full speed: enough to fill commit objects of every
+            // partition while the previous ones are being put.
             rows: 60_000,
             bytes: 96 << 20,
         }
     }
 }
 
-/// What to do about rows that are not in the order of their stream.
+/// Advice in the message for rows that are not in the order of their stream.
 const OUT_OF_ORDER: &str = ". If its versions are not in the order of the positions (numbers drawn in blocks): leave \
      the source's `order` out, the table is read stream by stream then, and restart";
 
 /// A row's number in the order of reading.
 pub type Slot = u64;
 
-/// An event on its way.
+/// An event that waits to be appended.
 #[derive(Debug, Clone)]
 pub struct Queued {
     /// Its row's slot.
@@ -57,7 +57,7 @@ pub struct Queued {
     pub event: ImportedEvent,
 }
 
-/// Events of one stream that follow each other, to be appended together.
+/// Consecutive events of one stream, to be appended together.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The stream.
@@ -71,9 +71,9 @@ pub struct Run {
 pub struct ParkedRow {
     /// Its slot.
     pub slot: Slot,
-    /// Where it is in the source.
+    /// Its place in the source.
     pub row: RowRef,
-    /// Its stream with us, if that much is known.
+    /// Its stream in this log, if known.
     pub stream: Option<StreamName>,
     /// Why.
     pub reason: ParkReason,
@@ -84,9 +84,9 @@ pub struct ParkedRow {
 #[derive(Debug, Default)]
 struct Lane {
     queue: VecDeque<Queued>,
-    /// A run of it is under way.
+    /// Whether a run of it is being appended.
     busy: bool,
-    /// The newest version queued or under way.
+    /// The newest version queued or being appended.
     newest: Version,
 }
 
@@ -97,16 +97,16 @@ struct RowState {
     settled: bool,
 }
 
-/// See the module.
+/// The queues of all streams. Pure: the caller appends.
 #[derive(Debug)]
 pub struct Lanes {
     limits: LaneLimits,
     lanes: HashMap<StreamName, Lane>,
-    /// Streams of which nothing more is imported.
+    /// Streams with a parked row, of which nothing more is imported.
     stopped: HashSet<StreamName>,
     ready: VecDeque<StreamName>,
     slots: VecDeque<RowState>,
-    /// Slot of the first of `slots`.
+    /// Slot of the first element of `slots`.
     first: Slot,
     bytes: usize,
     to_park: Vec<ParkedRow>,
@@ -114,7 +114,7 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// `stopped` are the streams that had rows parked before.
+    /// `stopped` are the streams with rows parked in earlier runs.
     pub fn new(limits: LaneLimits, stopped: impl IntoIterator<Item = StreamName>) -> Self {
         Self {
             limits,
@@ -134,17 +134,17 @@ impl Lanes {
         self.slots.len() < self.limits.rows && self.bytes < self.limits.bytes
     }
 
-    /// Rows read and not settled.
+    /// Rows that were read and are not settled.
     pub fn unsettled(&self) -> usize {
         self.slots.len()
     }
 
-    /// Streams of which nothing more is imported.
+    /// Number of streams of which nothing more is imported.
     pub fn stopped(&self) -> usize {
         self.stopped.len()
     }
 
-    /// Takes in the next row of the source.
+    /// Adds the next row of the source.
     pub fn offer(&mut self, cursor: Cursor, mapped: Result<ImportedEvent, Box<Rejected>>) {
         let slot = self.first + self.slots.len() as u64;
         let bytes = mapped.as_ref().map_or(0, ImportedEvent::size);
@@ -183,7 +183,7 @@ impl Lanes {
             return self.park_after(queued);
         }
         let lane = self.lanes.entry(stream.clone()).or_default();
-        // What a lane that has nothing under way goes on from is for the log to say.
+        // For a lane with nothing in flight, only the log knows which version comes next.
         if lane.newest != Version::NONE && version != lane.newest.plus(1) {
             let newest = lane.newest;
             let reason = if version > newest {
@@ -226,7 +226,7 @@ impl Lanes {
         self.park(queued, ParkReason::AfterParked, detail);
     }
 
-    /// The next run that may be appended; its lane gives no other before [`Lanes::finish`].
+    /// The next run to append; its lane gives no other one before [`Lanes::finish`].
     pub fn next_run(&mut self) -> Option<Run> {
         let stream = self.ready.pop_front()?;
         let lane = self.lanes.get_mut(&stream)?;
@@ -244,8 +244,8 @@ impl Lanes {
         Some(Run { stream, events })
     }
 
-    /// A run has come to its end: its first `settled` events are in the log. If not all of them
-    /// are, `failed` says what is wrong with the next one, and the stream stops there.
+    /// Ends a run: its first `settled` events are in the log. If not all are, `failed` says what is
+    /// wrong with the next one, and its stream is stopped there.
     pub fn finish(&mut self, run: Run, settled: usize, failed: Option<(ParkReason, String)>) {
         let Run { stream, events } = run;
         let mut events = events.into_iter();
@@ -281,7 +281,7 @@ impl Lanes {
         self.to_park.drain(..n).collect()
     }
 
-    /// The rows were recorded.
+    /// Settles rows that were recorded as parked.
     pub fn parked(&mut self, rows: &[ParkedRow]) {
         for row in rows {
             self.settle(row.slot);
@@ -302,8 +302,8 @@ impl Lanes {
         }
     }
 
-    /// Everything up to here is settled; `None` before the first row is. When all rows are, the
-    /// caller may know of a place further on.
+    /// Every row up to this cursor is settled; `None` before the first one is. When all rows are
+    /// settled the caller may know a cursor further on.
     pub fn reached(&self) -> Option<&Cursor> {
         self.reached.as_ref()
     }

@@ -1,4 +1,4 @@
-//! A foreign row as an event of ours, or why it cannot be one.
+//! Converts a row of the source into an event, or says why that is impossible.
 
 use std::collections::BTreeMap;
 
@@ -18,36 +18,36 @@ use crate::domain::ids::{
     EventId, EventType, RESERVED_STREAM_TYPES, StreamName, StreamType, Version,
 };
 
-/// Distinct type names of which the derivation is remembered; a store has dozens.
+/// Distinct type names whose derivation is cached; a store has dozens.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// UUIDv5 name space of ids of events whose own is not a UUID.
+/// UUIDv5 name space for ids of events whose own id is not a UUID.
 const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x6f6d_735f_696d_706f_7274_5f65_7665_6e74);
 
-/// What tells a row's place in the source, for whoever looks for it there.
+/// Identifies a row in the source, for people who look it up there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowRef {
-    /// Its position, or its stream and version.
+    /// Its position, or else its stream and version.
     pub key: String,
-    /// Its stream as named there, type and id.
+    /// Type and id of its stream in the source.
     pub foreign_stream: Option<String>,
-    /// Its version as numbered there.
+    /// Its version in the source.
     pub version: Option<i64>,
-    /// Its id there.
+    /// Its event id in the source.
     pub event_id: Option<String>,
-    /// Its type there.
+    /// Its event type in the source.
     pub event_type: Option<String>,
 }
 
-/// A row on its way into the log.
+/// A row as an event, ready to be appended.
 #[derive(Debug, Clone)]
 pub struct ImportedEvent {
     /// Its stream.
     pub stream: StreamName,
-    /// Its version. Where a stream may begin anywhere it is the one there until the log was asked,
-    /// and none where events are numbered by their positions.
+    /// Its version. With `first_version = "any"` it is the source's until the log was asked, and
+    /// without versions in the source it is none until then.
     pub version: Version,
-    /// Its global position there.
+    /// Its global position in the source.
     pub position: Option<i64>,
     /// Its id.
     pub id: EventId,
@@ -55,35 +55,35 @@ pub struct ImportedEvent {
     pub time: Timestamp,
     /// Type, data, metadata.
     pub event: NewEvent,
-    /// Where it came from.
+    /// Its place in the source.
     pub row: RowRef,
 }
 
 impl ImportedEvent {
-    /// Bytes of its content, about those of its envelope.
+    /// Approximate bytes of its envelope.
     pub fn size(&self) -> usize {
         let metadata = self.event.metadata.as_ref().map_or(0, |m| m.get().len());
         self.event.data.get().len() + metadata + ENVELOPE_BYTES
     }
 }
 
-/// What an envelope has besides data and metadata, about.
+/// Approximate bytes of an envelope without data and metadata.
 const ENVELOPE_BYTES: usize = 600;
 
 /// A row that cannot be an event.
 #[derive(Debug, Clone)]
 pub struct Rejected {
-    /// Its stream, where that much is known: nothing later of it is imported.
+    /// Its stream, if known: none of its later events are imported.
     pub stream: Option<StreamName>,
     /// Why.
     pub reason: ParkReason,
     /// What is wrong, for a person.
     pub detail: String,
-    /// Where it came from.
+    /// Its place in the source.
     pub row: RowRef,
 }
 
-/// How rows of one source become events.
+/// Converts the rows of one source.
 #[derive(Debug)]
 pub struct Mapping {
     source: String,
@@ -102,7 +102,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// As the source's description says, with the names that were given before.
+    /// `given` are the names that earlier runs have assigned.
     pub fn new(spec: &SourceSpec, given: BTreeMap<String, String>) -> Self {
         let mut names = GivenNames::new(given);
         for (kind, configured) in [
@@ -134,12 +134,12 @@ impl Mapping {
         }
     }
 
-    /// Names given since this was asked last; they are kept with the checkpoint.
+    /// Names assigned since the last call, to be saved with the checkpoint.
     pub fn take_new_names(&mut self) -> BTreeMap<String, String> {
         self.names.take_new()
     }
 
-    /// The row as an event; `now` stands in for a time that is missing.
+    /// The row as an event; `now` is used if a time is missing.
     pub fn map(
         &mut self,
         mut row: ForeignRow,
@@ -176,7 +176,7 @@ impl Mapping {
             }))
         };
 
-        // Of what cannot be read all that may be known is where it is.
+        // A row that cannot be read is identified by whatever could be read of it.
         if let (Some(told), None) = (&unreadable, &foreign_id) {
             return reject(None, ParkReason::Unreadable, told.clone());
         }
@@ -325,7 +325,7 @@ impl Mapping {
         Ok(event)
     }
 
-    /// Its number in its stream, from 1.
+    /// Its version in its stream, from 1.
     fn version(&self, row: &ForeignRow) -> Result<Version, String> {
         let version = row.version.and_then(|v| v.checked_sub(self.version_base));
         if let Some(after) = version.and_then(|v| u64::try_from(v).ok()) {
@@ -344,7 +344,7 @@ impl Mapping {
         ))
     }
 
-    /// When it happened; `None` where nothing is said of it.
+    /// When it happened; `None` if the row does not say.
     fn time(&self, given: Option<RowTime>, data: &RawValue) -> Result<Option<Timestamp>, String> {
         let told = match given {
             Some(RowTime::Micros(micros)) => Timestamp::from_microsecond(micros)
@@ -433,7 +433,7 @@ impl Mapping {
         derived
     }
 
-    /// The time that the data tell; an error where they tell something else.
+    /// The time in the data, if `time_pointer` finds one; an error if it finds something else.
     fn time_in(&self, data: &RawValue) -> Result<Option<String>, String> {
         let Some(pointer) = self.time_pointer.as_deref() else {
             return Ok(None);
@@ -448,7 +448,7 @@ impl Mapping {
     }
 }
 
-/// The first and the last second that RFC 3339 can write: of the years 0000 to 9999.
+/// The first and the last second that RFC 3339 can express: of the years 0000 to 9999.
 const FIRST_SECOND: i128 = -62_167_219_200;
 const LAST_SECOND: i128 = 253_402_300_799;
 
@@ -466,7 +466,7 @@ fn null() -> Box<RawValue> {
     RawValue::NULL.to_owned()
 }
 
-/// The number a text such as `2` or `2.1` begins with.
+/// The number at the beginning of a text such as `2` or `2.1`.
 fn leading_number(text: &str) -> Option<u32> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())

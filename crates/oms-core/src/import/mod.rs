@@ -1,12 +1,14 @@
-//! From a row of somebody else's event store to an event of our log, as decisions: no I/O, no
-//! clock. The shell (`actors::import`) reads, appends and waits.
+//! Converts rows of another event store into events of our log; pure, without I/O or clock.
+//! `actors::import` reads, appends and waits.
 //!
-//! * [`spec`]: what a foreign table looks like; [`presets`] of well-known event stores
-//! * [`row`]: a row as read, and where reading goes on after it
-//! * [`names`]: foreign names as names of ours; [`payload`]: foreign content as JSON, `fitness` of it
-//! * [`mapping`]: the row as an event with what `about` it is told, or one of the `reasons` why not
-//! * [`lanes`]: keeps each stream in order while many streams are appended to at once
-//! * [`progress`]: how far an import is
+//! * [`spec`]: the description of a foreign table; [`presets`] of well-known event stores
+//! * [`row`]: a row as read, and the cursor after it
+//! * [`names`]: foreign names as valid names here; [`payload`]: foreign content as JSON, checked by
+//!   `fitness`
+//! * [`mapping`]: the row as an event, with the metadata of `about`, or one of the `reasons` why
+//!   not
+//! * [`lanes`]: keeps each stream in order while many are appended to concurrently
+//! * [`progress`]: the status of an import
 //!
 //! # What an imported event looks like
 //!

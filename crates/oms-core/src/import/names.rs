@@ -1,6 +1,6 @@
-//! Foreign names as names of ours. A repeated import finds the same ones, and two foreign names
-//! never become one: what little of a name is left of is marked with a hash of it, and of those
-//! that would come out the same all but the first are.
+//! Derives valid names from foreign ones. A repeated import derives the same names, and two foreign
+//! names never become one: a name of which little is left gets a hash of the foreign name appended,
+//! and so do all but the first of those that would come out the same.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,25 +10,25 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::ids::{EventType, MAX_COMPONENT_BYTES, StreamType};
 
-/// Longest stream type and event type.
+/// Longest stream type and longest event type, in bytes.
 const MAX_STREAM_TYPE: usize = 50;
 const MAX_EVENT_TYPE: usize = 100;
 
-/// Hex digits of the hash that tells names apart: in one that is only too long, and in one that is
-/// marked.
+/// Hex digits of the hash in a name: of one that is only too long, and of one that is marked.
 const SHORT_DIGITS: usize = 8;
 const MARK_DIGITS: usize = 12;
 
-/// What stands before an id that had to be written otherwise, and in it before the two hex digits
-/// of a byte; alone it means "no id".
+/// Escape character of stream ids: before an id that was rewritten, and before the two hex digits
+/// of each escaped byte; alone it stands for "no id".
 const ESCAPE: char = '~';
 
-/// What a foreign name may be with us.
+/// The names that a foreign name may get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived<T> {
-    /// In words; another name may come out the same. `None` where little of the name would be left.
+    /// Without a hash; another foreign name may give the same. `None` if too little of the name
+    /// would be left.
     pub plain: Option<T>,
-    /// The same with a hash of the foreign name: no other name comes out the same.
+    /// With a hash of the foreign name, so that no other one gives the same.
     pub marked: T,
 }
 
@@ -63,7 +63,7 @@ pub fn stream_type(prefix: &str, foreign: &str) -> Option<Derived<StreamType>> {
     })
 }
 
-/// A foreign event type; whatever ours may not contain becomes `_`.
+/// A foreign event type; characters that ours may not contain become `_`.
 pub fn event_type(foreign: &str) -> Option<Derived<EventType>> {
     if foreign.is_empty() {
         return None;
@@ -84,7 +84,8 @@ pub fn event_type(foreign: &str) -> Option<Derived<EventType>> {
     })
 }
 
-/// Whether enough of a foreign name is left in `name`, and that could not be the marked name of another.
+/// Whether enough of a foreign name is left in `name`, and `name` cannot be the marked name of
+/// another one.
 fn may_be_plain(foreign: &str, name: &str) -> bool {
     let is_marked = name.rsplit_once('_').is_some_and(|(_, end)| {
         end.len() == MARK_DIGITS && end.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -92,7 +93,7 @@ fn may_be_plain(foreign: &str, name: &str) -> bool {
     foreign.is_ascii() && !is_marked
 }
 
-/// With a hash where it is too long.
+/// Shortened to `max` bytes with a hash at its end, if it is longer.
 fn shortened(name: String, foreign: &str, max: usize) -> String {
     if name.len() <= max {
         return name;
@@ -106,12 +107,12 @@ fn marked(name: &str, foreign: &str, max: usize) -> String {
 
 fn with_hash(name: &str, foreign: &str, max: usize, digits: usize) -> String {
     let hash = hex::encode(Sha256::digest(foreign.as_bytes()));
-    // Only ASCII is in it by now.
+    // Only ASCII is left in it here.
     let kept = &name[..name.len().min(max - digits - 1)];
     format!("{kept}_{}", &hash[..digits])
 }
 
-/// What is named.
+/// What a name is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A stream type.
@@ -120,13 +121,13 @@ pub enum Kind {
     Event,
 }
 
-/// Which foreign name each name of ours stands for. Whoever comes first in the order of the source
-/// has the plain name, and has it for good: what was given is kept with the checkpoint. Others of
-/// the same plain name are marked.
+/// The foreign name behind each name of ours. The first one in the order of the source gets the
+/// plain name permanently, because names are saved with the checkpoint. Later ones with the same
+/// plain name are marked.
 #[derive(Debug, Default)]
 pub struct GivenNames {
     given: BTreeMap<String, String>,
-    /// What was given since it was asked for last.
+    /// Names assigned since the last [`GivenNames::take_new`].
     new: BTreeMap<String, String>,
 }
 
@@ -134,7 +135,7 @@ pub struct GivenNames {
 const MAX_PLAIN: usize = 10_000;
 
 impl GivenNames {
-    /// As it was kept.
+    /// Continues with saved names.
     pub fn new(given: BTreeMap<String, String>) -> Self {
         Self {
             given,
@@ -142,12 +143,12 @@ impl GivenNames {
         }
     }
 
-    /// Keeps a name for what it was configured for.
+    /// Reserves a name for the foreign name for which it was configured.
     pub fn reserve(&mut self, kind: Kind, own: &str, foreign: &str) {
         self.given.insert(key(kind, own), foreign.to_owned());
     }
 
-    /// The name of ours that a foreign one has.
+    /// The name for a foreign one, which is remembered.
     pub fn give<T: fmt::Display>(&mut self, kind: Kind, derived: Derived<T>, foreign: &str) -> T {
         if let Some(plain) = derived.plain {
             let key = key(kind, &plain.to_string());
@@ -164,7 +165,7 @@ impl GivenNames {
         derived.marked
     }
 
-    /// What has to be kept.
+    /// Newly assigned names, to be saved.
     pub fn take_new(&mut self) -> BTreeMap<String, String> {
         std::mem::take(&mut self.new)
     }
@@ -177,9 +178,9 @@ fn key(kind: Kind, own: &str) -> String {
     }
 }
 
-/// A foreign stream id as one component. What may stand as it is stands as it is; of anything else
-/// `/`, `~` and control characters are written in hex, `a/1` as `~a~2F1`, so that two ids never
-/// become one. `None` if it is empty or too long.
+/// A foreign stream id as one component. Most ids stay unchanged; in others `/`, `~` and control
+/// characters are written in hex, `a/1` as `~a~2F1`, so that two ids never become one. `None` if it
+/// is empty or too long.
 pub fn stream_id(foreign: &str) -> Option<Cow<'_, str>> {
     if foreign.is_empty() {
         return None;
@@ -209,8 +210,8 @@ pub fn stream_id(foreign: &str) -> Option<Cow<'_, str>> {
     (id.len() <= MAX_COMPONENT_BYTES).then_some(id)
 }
 
-/// Type and id in a name such as `account-123`: the type ends at the first `-`. A name without
-/// one is a type whose only stream has the id `~`.
+/// Splits a name such as `account-123` into type and id, at the first `-`. A name without one is a
+/// type with a single stream, whose id is [`NO_ID`].
 pub fn split(name: &str) -> (&str, Option<&str>) {
     match name.split_once('-') {
         Some((category, id)) => (category, Some(id)),
@@ -218,7 +219,7 @@ pub fn split(name: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The id of a stream that has none.
+/// The id of a stream without one.
 pub const NO_ID: &str = "~";
 
 #[cfg(test)]
@@ -294,7 +295,7 @@ mod tests {
         let given: Vec<_> = foreign.iter().map(|f| give(&mut names, f)).collect();
         let distinct: std::collections::HashSet<_> = given.iter().collect();
         assert_eq!(distinct.len(), foreign.len(), "{given:?}");
-        // The same again, also from what was kept, and whoever is read first then.
+        // The same names again, also from saved ones and in another order of reading.
         let mut later = GivenNames::new(names.take_new());
         for (foreign, given) in foreign.iter().zip(&given).rev() {
             assert_eq!(give(&mut later, foreign), *given);

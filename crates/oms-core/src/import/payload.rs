@@ -1,4 +1,4 @@
-//! Foreign content as JSON text, kept as it is wherever it is JSON.
+//! Foreign content as JSON text, unchanged if it is JSON already.
 
 use std::io::Read as _;
 
@@ -11,20 +11,20 @@ use super::fitness;
 use super::row::Content;
 use super::spec::BinaryPolicy;
 
-/// Why content cannot be taken in.
+/// Why content cannot be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unusable {
-    /// It is text but not JSON, or JSON that cannot be kept; what is wrong with it.
+    /// It is text but not JSON, or JSON that cannot be stored; the text says what is wrong.
     NotJson(String),
-    /// Unpacked it is larger than anything that is taken in.
+    /// It exceeds the limit when decompressed.
     TooLarge,
-    /// It was compressed; by what.
+    /// It is compressed, in this format, and is not to be decompressed.
     Compressed(&'static str),
     /// Bytes that are neither: encrypted, or another format.
     Opaque,
 }
 
-/// How compressed data begin.
+/// First bytes of compressed formats.
 const MAGIC: &[(&str, &[u8])] = &[
     ("gzip", &[0x1f, 0x8b]),
     ("zlib", &[0x78, 0x01]),
@@ -37,27 +37,27 @@ const MAGIC: &[(&str, &[u8])] = &[
     ("lz4", &[0x04, 0x22, 0x4d, 0x18]),
 ];
 
-/// How content is taken in.
+/// How content is converted.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// What becomes of bytes that are not JSON.
+    /// What to do with bytes that are not JSON.
     pub binary: BinaryPolicy,
-    /// Whether bytes that were compressed are unpacked.
+    /// Whether to decompress compressed bytes.
     pub decompress: bool,
-    /// Bytes of what is unpacked, at most.
+    /// Bytes of decompressed content at most.
     pub max_bytes: usize,
 }
 
-/// Content as JSON.
+/// Converted content.
 #[derive(Debug)]
 pub struct Taken {
-    /// The text; `None` for NULL.
+    /// The JSON text; `None` for NULL.
     pub json: Option<Box<RawValue>>,
-    /// How it was compressed there.
+    /// The format in which it was compressed in the source.
     pub compressed: Option<&'static str>,
 }
 
-/// The content as JSON.
+/// Converts content to JSON.
 pub fn json(content: Content, policy: Policy) -> Result<Taken, Unusable> {
     let (json, compressed) = match content {
         Content::Null => (None, None),
@@ -94,7 +94,7 @@ fn of_bytes(bytes: Vec<u8>, policy: Policy) -> Result<OfBytes, Unusable> {
     }
 }
 
-/// The bytes as JSON, or back.
+/// The bytes as JSON, or the bytes again.
 fn json_of(bytes: Vec<u8>) -> Result<Box<RawValue>, Vec<u8>> {
     let text = String::from_utf8(bytes).map_err(|e| e.into_bytes())?;
     match serde_json::from_str::<&RawValue>(&text) {
@@ -103,8 +103,8 @@ fn json_of(bytes: Vec<u8>) -> Result<Box<RawValue>, Vec<u8>> {
     }
 }
 
-/// Unpacks to the end, so that the checksum is compared, but no more than `max` bytes: a few bytes
-/// may stand for more than there is room for.
+/// Decompresses to the end, so that the checksum is verified, but no more than `max` bytes: a few
+/// bytes can expand to more than there is memory for.
 fn unpack(by: &'static str, bytes: &[u8], max: usize) -> Result<Vec<u8>, Unusable> {
     let mut unpacked = Vec::new();
     let limit = max as u64 + 1;
@@ -126,7 +126,7 @@ fn unpack(by: &'static str, bytes: &[u8], max: usize) -> Result<Vec<u8>, Unusabl
     }
 }
 
-/// `{"base64": "…"}`.
+/// Wraps bytes as `{"base64": "…"}`.
 fn wrap(bytes: &[u8]) -> Result<Box<RawValue>, Unusable> {
     let text = format!(r#"{{"base64":"{}"}}"#, STANDARD.encode(bytes));
     RawValue::from_string(text).map_err(|e| Unusable::NotJson(e.to_string()))

@@ -22,10 +22,10 @@ pub enum Preset {
     Eventsourcing,
 }
 
-/// What a preset knows.
+/// The tables of a tool.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// The table; `None` where every installation has another.
+    /// The table; `None` if its name differs between installations.
     pub table: Option<&'static str>,
     /// Its columns.
     pub columns: Columns,
@@ -33,11 +33,11 @@ pub struct Known {
     pub join: Option<&'static str>,
     /// Number of a stream's first event.
     pub version_base: i64,
-    /// Type of streams that have none.
+    /// The type of streams without one.
     pub default_stream_type: Option<&'static str>,
     /// JSON pointer to the time in the data.
     pub time_pointer: Option<&'static str>,
-    /// What becomes of bytes that are not JSON.
+    /// What to do with bytes that are not JSON.
     pub binary: BinaryPolicy,
     /// How long a position may be taken before its row is inserted.
     pub lag: Duration,
@@ -58,13 +58,13 @@ impl Default for Known {
     }
 }
 
-/// Marten draws numbers in a round trip of its own in its rich append mode, before the transaction
-/// that inserts; its own daemon takes a gap for good after three seconds, and so do we.
+/// In its rich append mode Marten reserves numbers in a round trip before the transaction that
+/// inserts. Its own daemon accepts a gap as permanent after three seconds, and so do we.
 const MARTEN_LAG: Duration = Duration::from_secs(3);
 
-/// Streams of tenants share ids; so do, where archived ones have a partition of their own, an
-/// archived stream and the one that was begun anew. Of those a row's is the one that is archived as
-/// it is itself. What is absent: see below.
+/// Streams of different tenants may share an id. So may, where archived streams have a partition of
+/// their own, an archived stream and one that was started again: a row belongs to the one whose
+/// archived state is its own. For missing columns see below.
 const MARTEN_JOIN: &str = "LEFT JOIN LATERAL (\
      SELECT s.type, x.archived, count(*) OVER () > 1 AS twin, \
             coalesce((SELECT is_archived FROM (SELECT s.*) r), false) = x.archived AS fits \
@@ -73,8 +73,8 @@ const MARTEN_JOIN: &str = "LEFT JOIN LATERAL (\
           {schema}.mt_streams s \
      WHERE s.id = e.stream_id AND s.tenant_id = e.tenant_id ORDER BY fits DESC LIMIT 1) s ON true";
 
-/// Not every Marten store has all of these columns. A name is looked up in the row first; where the
-/// row has none of that name, the NULL that `absent` offers is found.
+/// Not every Marten store has all of these columns. A name is looked up in the row first; if the
+/// row lacks it, the NULL of `absent` is found.
 const MARTEN_METADATA: &str = "(SELECT jsonb_strip_nulls(jsonb_build_object(\
      'headers', (SELECT headers FROM (SELECT e.*) r), \
      'correlation_id', (SELECT correlation_id FROM (SELECT e.*) r), \
@@ -86,8 +86,8 @@ const MARTEN_METADATA: &str = "(SELECT jsonb_strip_nulls(jsonb_build_object(\
      FROM (SELECT NULL::jsonb AS headers, NULL::text AS correlation_id, \
      NULL::text AS causation_id, NULL::text AS user_name, NULL::bool AS is_archived) absent)";
 
-/// Streams of tenants share ids, so a tenant's are told apart by its name; and an archived stream
-/// from the one that was begun anew, where both are there.
+/// Streams of different tenants may share an id, so the tenant's name is part of ours; so is
+/// `archived/` where an archived stream and a restarted one both exist.
 const MARTEN_STREAM: &str = "CASE WHEN s.archived AND s.twin THEN 'archived/' ELSE '' END || \
      CASE WHEN coalesce(e.tenant_id, '*DEFAULT*') = '*DEFAULT*' THEN '' ELSE e.tenant_id || '/' END \
      || e.stream_id::text";
@@ -99,7 +99,7 @@ const EMMETT_STREAM: &str = "CASE WHEN e.partition IN ('emt:default', 'global') 
      ELSE e.partition || '/' || e.stream_id END";
 
 impl Preset {
-    /// What is known of the tool's tables.
+    /// The description of the tool's tables.
     pub fn known(self) -> Known {
         let is = |text: &str| Some(text.to_owned());
         match self {
@@ -181,7 +181,7 @@ impl Preset {
                     ..Columns::default()
                 },
                 time_pointer: Some("/timestamp/_data_"),
-                // The library writes JSON: what is none was compressed or encrypted.
+                // The library writes JSON: anything else was compressed or encrypted.
                 binary: BinaryPolicy::Park,
                 ..Known::default()
             },

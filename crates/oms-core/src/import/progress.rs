@@ -1,4 +1,4 @@
-//! How far an import is.
+//! The status of an import.
 
 use std::time::Duration;
 
@@ -9,80 +9,81 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImportState {
-    /// It was never started in this process.
+    /// Not started in this process.
     Idle,
-    /// It is beginning: it reads where it stopped.
+    /// Reading its checkpoint.
     Starting,
-    /// It copies history.
+    /// Copying history.
     Running,
-    /// It has copied history and waits for what is new.
+    /// History is copied; waiting for new rows.
     Following,
-    /// It was told to pause.
+    /// Paused by an operator.
     Paused,
-    /// Something does not answer; it tries again.
+    /// A store does not answer; retrying.
     Waiting,
-    /// Everything there was is in the log or parked.
+    /// Every row is in the log or parked.
     Done,
-    /// It was told to stop; it goes on from there when it is started again.
+    /// Stopped by an operator; a later start continues from the checkpoint.
     Stopped,
-    /// It cannot go on; `error` says why.
+    /// It cannot continue; `error` says why.
     Failed,
 }
 
 impl ImportState {
-    /// Whether it has come to an end, one way or the other.
+    /// Whether the run has ended, successfully or not.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Idle | Self::Done | Self::Stopped | Self::Failed)
     }
 }
 
-/// An import as it is seen. Counts of rows are of all time where the name says `total`, of this
-/// run otherwise.
+/// The status of an import. Counts of rows cover all runs if their name ends in `total`, otherwise
+/// this run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImportStatus {
     /// The source's name.
     pub source: String,
     /// What it is doing.
     pub state: ImportState,
-    /// Rows of the source, about: counted at the start by the planner, never less than `done_total`.
+    /// Approximate number of rows in the source: the planner's estimate at the start, never less
+    /// than `done_total`.
     pub total: u64,
-    /// Rows settled by this run and the ones before that it went on from.
+    /// Rows settled by this run and the earlier ones that it continues.
     pub done_total: u64,
     /// Rows settled.
     pub done: u64,
     /// Events written.
     pub written: u64,
-    /// Events that were in the log already, and are the same there.
+    /// Events that the log had already, with the same content.
     pub existing: u64,
-    /// Rows parked, of all time.
+    /// Rows parked over all runs.
     pub parked: u64,
-    /// Where they are listed, while there are any.
+    /// Where they are listed, if there are any.
     pub parked_in: Option<String>,
-    /// Of those, rows that differ from what the log has.
+    /// Parked rows that differ from what the log has.
     pub diverged: u64,
     /// Rows read and not settled yet.
     pub under_way: u64,
-    /// Rows settled in a second, lately.
+    /// Rows settled per second, over the last seconds.
     pub rate: f64,
-    /// Most rows a second; `None` without limit.
+    /// Limit in rows per second; `None`: no limit.
     pub limit: Option<u32>,
-    /// Seconds to go at this rate, where that can be told.
+    /// Estimated seconds to the end; `None` if unknown.
     pub eta_seconds: Option<u64>,
-    /// Everything up to here is in the log or parked, as kept in the checkpoint.
+    /// Every row up to here is in the log or parked, according to the saved checkpoint.
     pub checkpoint: Option<String>,
-    /// Transactions of the source that began before the newest row was seen and may still add
-    /// rows before it; nothing is read beyond until they have ended.
+    /// Transactions of the source that began before the newest row was seen and may still insert
+    /// rows before it; rows after it are not read until they have ended.
     pub waiting_for_writers: u32,
-    /// Whether it goes on when history is copied.
+    /// Whether it continues with new rows when history is copied.
     pub follow: bool,
     /// When it was started.
     pub started: Option<Timestamp>,
-    /// What does not work.
+    /// The current failure.
     pub error: Option<String>,
 }
 
 impl ImportStatus {
-    /// Of a source that was not started.
+    /// The status of a source that was not started.
     pub fn idle(source: &str) -> Self {
         Self {
             source: source.to_owned(),
@@ -107,7 +108,7 @@ impl ImportStatus {
         }
     }
 
-    /// Fills in what follows from counts and rate.
+    /// Computes the fields that depend on counts and rate.
     pub fn derive(&mut self, rate: f64) {
         self.rate = rate;
         self.total = self.total.max(self.done_total + self.under_way);
@@ -117,18 +118,18 @@ impl ImportStatus {
     }
 }
 
-/// How fast something goes, of late: a count over a sliding span.
+/// Measures a rate: a count over a sliding window.
 #[derive(Debug, Clone, Default)]
 pub struct Rate {
     /// Time since the start, and the count then; oldest first.
     marks: std::collections::VecDeque<(Duration, u64)>,
 }
 
-/// The span over which a rate is taken: long enough to be calm, short enough to show a stall.
+/// The window: long enough to be steady, short enough to show a stall.
 const SPAN: Duration = Duration::from_secs(5);
 
 impl Rate {
-    /// The rate at `elapsed` since the start, when `count` is reached.
+    /// The rate at `elapsed` since the start, at which `count` was reached.
     pub fn mark(&mut self, elapsed: Duration, count: u64) -> f64 {
         self.marks.push_back((elapsed, count));
         while self.marks.len() > 2

@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParkReason {
-    /// It has no stream id, or one that cannot be a stream id of ours.
+    /// It has no stream id, or one that is not valid here.
     BadStream,
-    /// Its stream type is one of the ontology's: give the source a `stream_type_prefix`.
+    /// Its stream type is one of the ontology's: configure a `stream_type_prefix` for the source.
     ReservedType,
     /// Its version is missing or below the first.
     BadVersion,
     /// It has no event type.
     BadType,
-    /// Its time cannot be read.
+    /// Its time cannot be parsed.
     BadTime,
-    /// Something of it cannot be read there.
+    /// A column of it cannot be read.
     Unreadable,
     /// Its data or metadata are not JSON.
     BadData,
@@ -26,16 +26,16 @@ pub enum ParkReason {
     TooLarge,
     /// Versions before it are missing.
     Gap,
-    /// Its version was there before.
+    /// Its version was in the source before.
     Duplicate,
     /// The log has another event at its version.
     Diverged,
-    /// It comes after a parked row of its stream.
+    /// It follows a parked row of its stream.
     AfterParked,
 }
 
 impl ParkReason {
-    /// As stored and reported.
+    /// The name as stored and reported.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadStream => "bad_stream",

@@ -1,17 +1,18 @@
-//! A row as it was read, and where reading goes on after it.
+//! A row as it was read, and the cursor after it.
 
 use serde::{Deserialize, Serialize};
 
-/// Where reading goes on: everything up to here was read. Kept in the checkpoint.
+/// Where reading continues: everything up to here was read. Saved in the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cursor {
     /// The last position read, in a table that has a global one.
     Position(i64),
-    /// Place in a pass, in a table that has none. Passes go by stream; the first one reads
-    /// everything, each further one the rows of transactions the one before may not have seen.
+    /// The place in a pass, in a table without global positions. A pass goes through the table by
+    /// stream; the first one reads every row, each further one the rows of transactions that the
+    /// one before may have missed.
     Pass {
-        /// Transactions before this one were read by the passes before; `None` in the first pass.
+        /// Transactions before this one were read by earlier passes; `None` in the first pass.
         since: Option<u64>,
         /// The oldest transaction that was still running when this pass began.
         horizon: u64,
@@ -20,14 +21,14 @@ pub enum Cursor {
     },
 }
 
-/// A row by what is unique about it where there is no global position.
+/// Identifies a row in a table without global positions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowKey {
-    /// Type of its stream, where the table has one.
+    /// Type of its stream, if the table has one.
     pub stream_type: Option<String>,
     /// Id of its stream.
     pub stream_id: String,
-    /// Its version, as numbered there.
+    /// Its version in the source.
     pub version: i64,
 }
 
@@ -38,11 +39,11 @@ pub enum Content {
     Null,
     /// Text that should be JSON.
     Text(String),
-    /// Bytes that may be anything.
+    /// Bytes of any format.
     Bytes(Vec<u8>),
 }
 
-/// A time as read.
+/// A time as read from the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowTime {
     /// Microseconds since 1970, UTC.
@@ -51,20 +52,20 @@ pub enum RowTime {
     Text(String),
 }
 
-/// A row. Whatever is `None` was NULL or is not in the table.
+/// A row. `None` means NULL, or no such column.
 #[derive(Debug, Clone)]
 pub struct ForeignRow {
-    /// Where reading goes on after it.
+    /// The cursor after it.
     pub cursor: Cursor,
     /// Its global position.
     pub position: Option<i64>,
-    /// Name of its stream, where type and id are one text.
+    /// Name of its stream, if the source has type and id in one text.
     pub stream_name: Option<String>,
     /// Type of its stream.
     pub stream_type: Option<String>,
     /// Id of its stream.
     pub stream_id: Option<String>,
-    /// Its number in its stream.
+    /// Its version in its stream.
     pub version: Option<i64>,
     /// Its id.
     pub event_id: Option<String>,
@@ -74,20 +75,20 @@ pub struct ForeignRow {
     pub schema_version: Option<String>,
     /// Its content.
     pub data: Content,
-    /// Remarks.
+    /// Its metadata.
     pub metadata: Content,
     /// When it happened.
     pub time: Option<RowTime>,
-    /// Its number in its stream, where it is none.
+    /// Its version, if that is no number.
     pub odd_version: Option<String>,
-    /// Its content was not read: it is far larger than an event may be.
+    /// Its content was not read, because it is far larger than an event may be.
     pub too_large: bool,
-    /// Why something of it could not be read; what could is above.
+    /// Why some column could not be read; the other fields are set.
     pub unreadable: Option<String>,
 }
 
 impl ForeignRow {
-    /// A row of which nothing is known but where it is.
+    /// A row of which only the place is known.
     pub fn at(cursor: Cursor) -> Self {
         Self {
             cursor,
@@ -108,7 +109,7 @@ impl ForeignRow {
         }
     }
 
-    /// Bytes of what was read, about.
+    /// Approximate bytes of what was read.
     pub fn size(&self) -> usize {
         let content = |content: &Content| match content {
             Content::Null => 0,
@@ -118,7 +119,7 @@ impl ForeignRow {
         content(&self.data) + content(&self.metadata)
     }
 
-    /// How a person finds the row again: its position, or its stream and version.
+    /// How a person finds the row in the source: its position, or its stream and version.
     pub fn key(&self) -> String {
         if let Some(position) = self.position {
             return position.to_string();

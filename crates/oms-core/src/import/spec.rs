@@ -1,24 +1,24 @@
-//! What a foreign table looks like.
+//! The description of a foreign table.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Where each part of an event is: the exact name of a column, or an SQL expression in which the
-/// row is called `e`. `{schema}` stands for the table's schema.
+/// The column of each part of an event: its exact name, or an SQL expression in which the row is
+/// called `e`. `{schema}` stands for the table's schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Global position: an integer, unique, growing in the order of inserting. Without one the
+    /// Global position: a unique integer that grows in the order of inserting. Without one the
     /// table is read stream by stream, in passes.
     pub order: Option<String>,
-    /// `category-id` in one text, in place of type and id.
+    /// `category-id` in one text, instead of type and id.
     pub stream_name: Option<String>,
     /// Type of the stream.
     pub stream_type: Option<String>,
     /// Id of the stream.
     pub stream_id: Option<String>,
-    /// Number in the stream, without gaps. Without one, events are numbered in the order of their
+    /// Version in the stream, without gaps. Without one, events are numbered in the order of their
     /// positions.
     pub version: Option<String>,
     /// Id of the event; without one it is derived from source, stream and version, or position.
@@ -27,46 +27,46 @@ pub struct Columns {
     pub event_type: Option<String>,
     /// Version of the data's schema: a number, or a text that begins with one.
     pub schema_version: Option<String>,
-    /// Content: `json`, `jsonb`, text or `bytea`; other types are converted to JSON. Numbers of
-    /// something that lies elsewhere, such as a large object's, are refused.
+    /// Content: `json`, `jsonb`, text or `bytea`; other types are converted to JSON. References to
+    /// content stored elsewhere, such as a large object's number, are refused.
     pub data: Option<String>,
-    /// Remarks, of the same types.
+    /// Metadata, of the same types as content.
     pub metadata: Option<String>,
     /// When it happened: `timestamptz`, `timestamp` (taken as UTC) or RFC 3339 text with an offset.
     pub time: Option<String>,
 }
 
-/// What becomes of bytes that are not JSON.
+/// What to do with bytes that are not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BinaryPolicy {
     /// The row is parked.
     Park,
-    /// The data become `{"base64": "…"}`, unless the bytes are evidently compressed.
+    /// The data become `{"base64": "…"}`, unless the bytes are recognised as compressed.
     Wrap,
 }
 
-/// What a stream may begin with.
+/// The version at which a stream may begin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FirstVersion {
-    /// Its first version; what begins later is parked as a gap.
+    /// The first version; a stream that begins later is parked as a gap.
     #[default]
     Base,
-    /// Whatever is there first. It becomes version 1 with us, and what follows is numbered on from
-    /// there; the number it had is in `metadata.import.version`.
+    /// Any version. The first event gets version 1 here, later ones the following; the version in
+    /// the source is kept in `metadata.import.version`.
     Any,
 }
 
-/// Largest event, if nothing else is said.
+/// Largest event by default, in bytes.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
-/// A foreign event store, presets and settings put together.
+/// A foreign event store, as described by preset and settings together.
 #[derive(Debug, Clone)]
 pub struct SourceSpec {
-    /// Its name with us.
+    /// The source's name in the configuration.
     pub name: String,
-    /// The table, as written in SQL, with its schema.
+    /// The table with its schema, as written in SQL.
     pub table: String,
     /// Its columns.
     pub columns: Columns,
@@ -74,27 +74,27 @@ pub struct SourceSpec {
     pub join: Option<String>,
     /// SQL condition: rows that are events.
     pub filter: Option<String>,
-    /// Number of a stream's first event there: 0 or 1.
+    /// Version of a stream's first event in the source: 0 or 1.
     pub version_base: i64,
-    /// What a stream may begin with.
+    /// The version at which a stream may begin.
     pub first_version: FirstVersion,
-    /// Type of streams that have none.
+    /// The type of streams without one.
     pub default_stream_type: Option<String>,
-    /// Put before every stream type.
+    /// Prefix of every stream type.
     pub stream_type_prefix: String,
-    /// Foreign stream types by name, where the derived name does not suit.
+    /// Stream types by foreign name, instead of derived ones.
     pub stream_types: BTreeMap<String, String>,
-    /// Foreign event types by name, where the derived name does not suit.
+    /// Event types by foreign name, instead of derived ones.
     pub event_types: BTreeMap<String, String>,
-    /// JSON pointer to the time in the data, where the table has no column for it.
+    /// JSON pointer to the time in the data, if the table has no column for it.
     pub time_pointer: Option<String>,
-    /// What becomes of bytes that are not JSON.
+    /// What to do with bytes that are not JSON.
     pub binary: BinaryPolicy,
-    /// Whether bytes that were compressed are unpacked.
+    /// Whether to decompress compressed bytes.
     pub decompress: bool,
     /// Largest event, envelope included; larger ones are parked.
     pub max_event_bytes: usize,
-    /// How long a position may be taken before its row is inserted, beyond what locks show.
+    /// How long after its position was reserved a row may be inserted, beyond what locks reveal.
     pub lag: Duration,
 }
 
@@ -122,8 +122,8 @@ impl Default for SourceSpec {
 }
 
 impl SourceSpec {
-    /// Whether events are numbered here, in the order of their positions, since they have no number
-    /// of their own.
+    /// Whether events are numbered here, in the order of their positions, because the source has no
+    /// versions.
     pub fn numbers_by_order(&self) -> bool {
         self.columns.version.is_none()
     }
@@ -147,7 +147,7 @@ impl SourceSpec {
     }
 }
 
-/// Whether the text is a table's name with its schema: two identifiers, quoted or plain.
+/// Whether the text is a qualified table name: two identifiers, quoted or plain.
 pub fn is_qualified_table(text: &str) -> bool {
     let Some((schema, table)) = split_identifier(text) else {
         return false;
@@ -156,7 +156,7 @@ pub fn is_qualified_table(text: &str) -> bool {
     !schema.is_empty() && rest.is_some_and(|(table, rest)| !table.is_empty() && rest.is_empty())
 }
 
-/// The identifier a text begins with, and the rest.
+/// Splits off the identifier at the beginning of a text.
 fn split_identifier(text: &str) -> Option<(&str, &str)> {
     if let Some(quoted) = text.strip_prefix('"') {
         let end = quoted.find('"')?;

@@ -1,5 +1,5 @@
-//! An audit of one partition: whether its objects are what the laws say they are. Takes them in
-//! order and keeps only the stream heads.
+//! Audits one partition: checks its objects, given in order, against the laws of the log. Keeps
+//! only the stream heads.
 
 use hashbrown::HashMap;
 
@@ -7,7 +7,7 @@ use super::object::{CommitKind, CommitObject, ObjectHash};
 use crate::domain::event::Envelope;
 use crate::domain::ids::{Epoch, Offset, PartitionId, StreamKey, Version};
 
-/// See the module.
+/// The state of an audit of one partition.
 #[derive(Debug)]
 pub struct PartitionAudit {
     partition: PartitionId,
@@ -21,7 +21,7 @@ pub struct PartitionAudit {
 }
 
 impl PartitionAudit {
-    /// An audit of `partition`, one of `partitions`, from its beginning.
+    /// Starts an audit of `partition`, one of `partitions`, at its first object.
     pub fn new(partition: PartitionId, partitions: u16) -> Self {
         Self {
             partition,
@@ -35,12 +35,12 @@ impl PartitionAudit {
         }
     }
 
-    /// The offset that must come next.
+    /// The offset expected next.
     pub fn next_offset(&self) -> Offset {
         self.next
     }
 
-    /// Hash of the last object: names everything before it too.
+    /// Hash of the last object, which covers all objects before it.
     pub fn head(&self) -> ObjectHash {
         self.prev
     }
@@ -60,7 +60,7 @@ impl PartitionAudit {
         self.bytes
     }
 
-    /// Takes in the next object; the error says what about it is wrong.
+    /// Checks the next object; the error says what is wrong with it.
     pub fn take(&mut self, object: &CommitObject) -> Result<(), String> {
         let header = &object.header;
         if header.partition != self.partition || header.offset != self.next {
@@ -162,7 +162,7 @@ mod tests {
         CommitObject::build(header, &[&event(version)])
     }
 
-    /// An audit that has taken in one good object.
+    /// An audit that has checked one good object.
     fn begun() -> PartitionAudit {
         let mut audit = PartitionAudit::new(PartitionId(0), 1);
         audit.take(&object(0, ObjectHash::NONE, 1, 1)).unwrap();

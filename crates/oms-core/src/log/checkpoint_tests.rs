@@ -100,7 +100,7 @@ fn append(stream: u8, after: u64, events: usize, command: u128, hash: Option<u64
     let event = NewEvent {
         event_type: EventType::new("E").unwrap(),
         schema_version: 1,
-        // Events of different lengths: what lies where must be known, not guessed.
+        // Events of different lengths, so that a wrong location cannot go unnoticed.
         data: serde_json::value::to_raw_value(&"x".repeat(command as usize % 5)).unwrap(),
         metadata: None,
     };

@@ -1,19 +1,19 @@
-//! What is derived from the log, by kind: the words of metrics, health and messages.
+//! The kinds of data derived from the log, with their names in metrics, health and messages.
 
-/// Which copy.
+/// A kind of data derived from the log; each says what happens if it is not of this log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CopyKind {
-    /// The outbox: it waits, or it would skip events.
+    /// The outbox: it waits, because going on would skip events.
     Outbox,
-    /// The read model: it is made anew, or waits for the log.
+    /// The read model: it is rebuilt, or waits for the log.
     ReadModel,
     /// The log's copy in the store that does not lead: it waits.
     Mirror,
-    /// A checkpoint of the index: it is done without.
+    /// A checkpoint of the index: it is ignored.
     Index,
-    /// PostgreSQL's rows of the migration: they are not believed.
+    /// PostgreSQL's rows of the migration: they are ignored.
     Migration,
-    /// The bucket itself, where it cannot be read and nothing else may stand in for it.
+    /// The bucket itself, if it cannot be read and nothing else may be used instead.
     Bucket,
 }
 
@@ -28,7 +28,7 @@ impl CopyKind {
         Self::Bucket,
     ];
 
-    /// As a label.
+    /// The name as a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Outbox => "outbox",
@@ -40,7 +40,7 @@ impl CopyKind {
         }
     }
 
-    /// In a sentence.
+    /// The name within a sentence.
     pub fn name(self) -> &'static str {
         match self {
             Self::Outbox => "the outbox",

@@ -1,23 +1,25 @@
-//! Who may append to the log. Both stores ask before the compare-and-set at the end of their log, and
-//! correctness rests on the answer alone: news of a hand-off only makes it quick. What PostgreSQL's
-//! row adds to the answer is in [`migration::fence`](crate::migration::fence).
+//! The fence: who may append to the log. Both stores check it before the compare-and-set at the end
+//! of their log. Correctness depends on this check alone: news of a hand-off only makes writers
+//! react sooner. The part that concerns PostgreSQL's row is in
+//! [`migration::fence`](crate::migration::fence).
 
 use super::lead::{Lead, Leadership};
 use crate::domain::ids::Epoch;
 
-/// Why an append may not be made; nothing was written.
+/// Why an append is not allowed; nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Fenced {
-    /// Another store leads, or the same one under a later epoch: decide again under this.
+    /// Another store leads, or the same one under a later epoch: decide again under this
+    /// leadership.
     #[error("{} leads since epoch {}", .0.lead.as_str(), .0.epoch.0)]
     Led(Leadership),
-    /// The log has no beginning yet.
+    /// The log has no first object yet.
     #[error("nobody leads yet")]
     Unclaimed,
 }
 
-/// Whether an append decided under `epoch` may be put at offset *n* of S3, `last` being the last
-/// control record at an offset below *n*. The put-if-absent proves that nothing was at *n*.
+/// Checks whether an append decided under `epoch` may be put at offset *n* of S3, where `last` is
+/// the last control record before *n*. The put-if-absent proves that nothing was at *n*.
 pub fn may_append_in_s3(last: Option<Leadership>, epoch: Epoch) -> Result<(), Fenced> {
     let authority = Leadership {
         lead: Lead::S3,
@@ -26,7 +28,7 @@ pub fn may_append_in_s3(last: Option<Leadership>, epoch: Epoch) -> Result<(), Fe
     allow(authority, last.ok_or(Fenced::Unclaimed)?)
 }
 
-/// Whether who appends under `authority` may, where `found` says who leads.
+/// Checks whether an append under `authority` is allowed while `found` leads.
 pub fn allow(authority: Leadership, found: Leadership) -> Result<(), Fenced> {
     if found == authority {
         Ok(())

@@ -1,6 +1,6 @@
-//! Which log a copy was made of. A log has an id, and by the hash chain the hash of a commit vouches
-//! for everything before it. So a copy that says how far it has got also says on which commit, of
-//! which log, it stands; whoever goes on with it compares both first.
+//! Identifies the log that a copy was made of. A log has an id, and by the hash chain the hash of a
+//! commit covers everything before it. A copy therefore records, with its progress, the log and the
+//! commit at which it stands, and both are compared before it is continued.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use uuid::{Builder, Uuid};
 use super::object::ObjectHash;
 use crate::domain::ids::{Offset, PartitionId};
 
-/// The id of a log: the same in every copy of its bucket, another in every other log.
+/// The id of a log: the same in every replica of its bucket, different for every other log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LogId(pub Uuid);
 
 impl LogId {
-    /// The id of a log whose description names none, from the description's bytes: they hold the
-    /// moment it was made, to the nanosecond, and are never written again. So every replica of the
-    /// bucket has the same one, made before or after, and nobody has to write it anywhere.
+    /// The id of a log whose description names none, derived from the description's bytes: they
+    /// contain the moment of creation to the nanosecond and are never rewritten. So every replica
+    /// of the bucket has the same id, without it being written anywhere.
     pub fn of_description(bytes: &[u8]) -> Self {
         let digest: [u8; 32] = Sha256::digest(bytes).into();
         let mut id = [0; 16];
@@ -34,34 +34,34 @@ impl fmt::Display for LogId {
     }
 }
 
-/// The commit a copy of a partition stands on.
+/// The commit at which a copy of a partition stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchor {
-    /// The log. `None`: it was not known, with the bucket away.
+    /// The log. `None`: unknown, because the bucket was unavailable.
     pub log: Option<LogId>,
-    /// The offset after that commit; 0 before the first one.
+    /// The offset after that commit; 0 for an empty copy.
     pub at: Offset,
-    /// Its hash; [`ObjectHash::NONE`] before the first one.
+    /// Its hash; [`ObjectHash::NONE`] for an empty copy.
     pub hash: ObjectHash,
 }
 
-/// How far a copy of a partition has got.
+/// The progress of a copy of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The offset after the last commit taken in.
+    /// The offset after the last commit applied.
     pub next: Offset,
-    /// What it stands on. `None`: it was made by a build that did not say. One whose `at` is not
-    /// `next` was moved on by such a build.
+    /// The commit at which it stands. `None`: written by an old version, which did not record it.
+    /// If `at` differs from `next`, an old version has moved the copy on since.
     pub anchor: Option<Anchor>,
 }
 
 impl Mark {
-    /// A copy that has taken nothing in.
+    /// The mark of an empty copy.
     pub fn start(log: Option<LogId>) -> Self {
         Self::on(log, 0, ObjectHash::NONE)
     }
 
-    /// A copy that stands on the commit before `next`, which has this hash.
+    /// The mark of a copy whose last commit, before `next`, has this hash.
     pub fn on(log: Option<LogId>, next: Offset, hash: ObjectHash) -> Self {
         let anchor = Some(Anchor {
             log,
@@ -71,40 +71,40 @@ impl Mark {
         Self { next, anchor }
     }
 
-    /// A copy that does not say what it stands on.
+    /// A mark without an anchor.
     pub fn unmarked(next: Offset) -> Self {
         Self { next, anchor: None }
     }
 
-    /// The hash of the commit before `next`, if the copy says it.
+    /// The hash of the commit before `next`, if it is recorded.
     pub fn hash(&self) -> Option<ObjectHash> {
         let anchor = self.anchor.filter(|anchor| anchor.at == self.next);
         anchor.map(|anchor| anchor.hash)
     }
 }
 
-/// What the log holds before an offset.
+/// The commit that the log holds before an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     /// A commit of this hash.
     Commit(ObjectHash),
     /// A commit that cannot be read and has no successor that would tell its hash.
     Damaged,
-    /// Nothing: the log ends earlier.
+    /// None: the log ends earlier.
     Nothing,
 }
 
-/// Whether a copy may be gone on with.
+/// Whether a copy may be continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ownership {
     /// It is of this log.
     Ours {
-        /// Hash of the commit it stands on, as far as that can be told.
+        /// Hash of the commit at which it stands, if known.
         hash: Option<ObjectHash>,
-        /// Whether it says so itself; else it is to be told what it stands on.
+        /// Whether the copy records that itself; otherwise it has to be added.
         marked: bool,
     },
-    /// It is not.
+    /// It is not of this log.
     Foreign(Foreign),
 }
 
@@ -113,14 +113,14 @@ pub enum Ownership {
 pub enum Foreign {
     /// It was made of another log.
     OtherLog {
-        /// The other one.
+        /// The log that it was made of.
         theirs: LogId,
-        /// This one.
+        /// This log.
         ours: LogId,
     },
-    /// The log ends before it does.
+    /// The log ends before the copy does.
     Behind,
-    /// The log goes another way.
+    /// The log has another commit where the copy stands.
     Diverged,
 }
 
@@ -128,7 +128,7 @@ impl Foreign {
     /// Every label.
     pub const LABELS: [&str; 3] = ["other_log", "log_behind", "diverged"];
 
-    /// As a label, and for programs.
+    /// The name as a metric label, and for programs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OtherLog { .. } => "other_log",
@@ -137,7 +137,7 @@ impl Foreign {
         }
     }
 
-    /// What is wrong, for a person. `copy` as in "the outbox".
+    /// What is wrong, for a person. `copy` is a phrase such as "the outbox".
     pub fn describe(self, copy: &str, partition: PartitionId, next: Offset) -> String {
         let last = next.saturating_sub(1);
         match self {
@@ -158,8 +158,8 @@ impl Foreign {
     }
 }
 
-/// Judges a copy. `at_anchor` is what the log holds before the anchor, `at_end` what it holds before
-/// `next`; where there is no anchor, or it is at `next`, both are the same.
+/// Judges a copy. `at_anchor` is what the log holds before the anchor, `at_end` what it holds
+/// before `next`; without an anchor, or with one at `next`, the two are the same.
 pub fn judge(ours: Option<LogId>, mark: &Mark, at_anchor: Before, at_end: Before) -> Ownership {
     let theirs = mark.anchor.and_then(|anchor| anchor.log);
     let other = match (theirs, ours) {
@@ -169,8 +169,8 @@ pub fn judge(ours: Option<LogId>, mark: &Mark, at_anchor: Before, at_end: Before
     let foreign = |why: Foreign| Ownership::Foreign(other.unwrap_or(why));
     if let Some(anchor) = mark.anchor {
         match at_anchor {
-            // The hash says more than the id: whoever had to describe the store anew made no other
-            // log of it.
+            // The hash decides rather than the id: a store whose description was written anew is
+            // still the same log.
             Before::Commit(hash) if hash == anchor.hash => {
                 if anchor.at == mark.next {
                     let marked = theirs == ours;
@@ -180,7 +180,7 @@ pub fn judge(ours: Option<LogId>, mark: &Mark, at_anchor: Before, at_end: Before
             }
             Before::Commit(_) => return foreign(Foreign::Diverged),
             Before::Nothing => return foreign(Foreign::Behind),
-            // It is there, whatever has happened to it; its successor will tell.
+            // The commit is there, whatever happened to it; its successor will tell its hash.
             Before::Damaged => match other {
                 Some(other) => return Ownership::Foreign(other),
                 None if anchor.at == mark.next => {

@@ -1,11 +1,11 @@
-//! The stream index of one partition: head version and places of the events of every stream, and
-//! the outcomes of recent commands. A cache of the log: delete it and it is rebuilt by reading.
+//! The stream index of one partition: the head version and the locations of the events of every
+//! stream, and the outcomes of recent commands. A cache of the log, rebuilt by reading it.
 //!
-//! Memory is what grows with history, so it is laid out for it: an event costs one 12-byte
-//! [`Entry`] in an append-only arena (plus 4 bytes a commit), a stream one slot of 24 bytes. The
-//! entries of a stream are chained backwards from its head, so reading the newest events, which is
-//! what everyone does, touches only those. Long streams also have a mark at every
-//! [`MARK_EVERY`]th event, from which older pages are reached.
+//! Its memory grows with history and is laid out for that: an event costs one 12-byte [`Entry`] in
+//! an append-only arena (plus 4 bytes a commit), a stream one slot of 24 bytes. The entries of a
+//! stream are chained backwards from its head, so that the most common read, of the newest events,
+//! touches only those. Long streams also have a mark at every [`MARK_EVERY`]th event, from which
+//! older pages are reached.
 
 use std::collections::VecDeque;
 
@@ -20,38 +20,38 @@ use crate::domain::ids::{CommandId, Offset, StreamKey, Version};
 const NO_ENTRY: u32 = u32::MAX;
 
 /// Events between two marks of a stream: few enough that the walk down from a mark is short (some
-/// microseconds), so many that marks cost next to nothing and most streams have none.
+/// microseconds), so many that marks cost little memory and most streams have none.
 const MARK_EVERY: u64 = 1024;
 
-/// Outcomes kept for commands without an idempotency key: enough to settle what was in flight
-/// when an actor or a connection died; their ids are never used again after that.
+/// Outcomes kept of commands without an idempotency key: enough to settle what was in flight when
+/// an actor or a connection died. Their ids are not used later.
 const RECENT_COMMANDS: usize = 16_384;
 
-/// How long an idempotency key is remembered: 24 hours, in milliseconds. Told by the times of events,
-/// which leap when a clock is set; so some of the last stay, however old they seem
-/// ([`StreamIndex::never_forgotten`]), or a request that is repeated after the leap would be done
-/// twice.
+/// How long an idempotency key is remembered: 24 hours, in milliseconds. Measured by the times of
+/// events, which jump when a clock is set. Therefore some of the newest keys are kept however old
+/// they seem ([`StreamIndex::never_forgotten`]); otherwise a request repeated after the jump would
+/// be executed twice.
 const KEYED_COMMANDS_MS: i64 = 24 * 3600 * 1000;
 
-/// Memory of one remembered key, as it is weighed: its place in the map, at the map's usual load, and
-/// in the queue.
+/// Memory of one key: its place in the map, at the map's usual load, and in the queue.
 pub const KEY_BYTES: usize =
     (size_of::<(CommandId, CommandOutcome)>() + 1 + size_of::<(i64, CommandId)>()) * 3 / 2;
 
-/// How many idempotency keys a partition remembers. A key is never forgotten within its time: who
-/// would be over a bound gets no new one.
+/// Limits of the idempotency keys of a partition. A key is never forgotten within its time: over a
+/// limit, new keys are refused.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyBounds {
     /// How long a key is remembered, in milliseconds.
     pub window_ms: i64,
-    /// Keys of everybody, each weighing [`KEY_BYTES`].
+    /// Keys of all principals at most, each taking [`KEY_BYTES`].
     pub keys: usize,
-    /// Keys of one principal.
+    /// Keys of one principal at most.
     pub keys_of_one: usize,
 }
 
 impl KeyBounds {
-    /// Bounds of one of `partitions` partitions that share so many bytes.
+    /// The limits of one of `partitions` partitions that share `bytes`, of which one principal may
+    /// use `bytes_of_one`.
     pub fn share(window_ms: i64, bytes: u64, bytes_of_one: u64, partitions: u16) -> Self {
         let keys = |bytes: u64| {
             let share = bytes / u64::from(partitions.max(1)) / KEY_BYTES as u64;
@@ -66,7 +66,7 @@ impl KeyBounds {
 }
 
 impl Default for KeyBounds {
-    /// No bound but time.
+    /// Limited by time only.
     fn default() -> Self {
         Self {
             window_ms: KEYED_COMMANDS_MS,
@@ -79,20 +79,20 @@ impl Default for KeyBounds {
 /// Why a new idempotency key is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeysFull {
-    /// The principal's own bound is reached.
+    /// The limit of the principal is reached.
     OfPrincipal,
-    /// Everybody's is.
+    /// The limit of all principals is reached.
     OfAll,
 }
 
-/// Where one event lies.
+/// The location of one event.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     /// First byte in its commit object.
     start: u32,
     /// Length in bytes.
     len: u32,
-    /// The stream's event before it, in the arena.
+    /// Index in the arena of the stream's previous event.
     prev: u32,
 }
 
@@ -102,14 +102,14 @@ struct Slot {
     last: u32,
 }
 
-/// Where an event of a stream lies in the partition.
+/// The location of an event in the partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location {
-    /// Its number in its stream.
+    /// Its version in its stream.
     pub version: Version,
-    /// Its commit object.
+    /// Offset of its commit object.
     pub offset: Offset,
-    /// Its place among the object's events.
+    /// Its index among the object's events.
     pub index: u32,
     /// First byte in the object.
     pub start: u32,
@@ -117,7 +117,7 @@ pub struct Location {
     pub len: u32,
 }
 
-/// What became of a committed command.
+/// The outcome of a committed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandOutcome {
     /// The stream it changed.
@@ -126,21 +126,21 @@ pub struct CommandOutcome {
     pub version: Version,
     /// Number of its events.
     pub events: u32,
-    /// Commit object that holds them.
+    /// Offset of the commit object that holds them.
     pub offset: Offset,
-    /// Place of its first event in the object.
+    /// Index of its first event in the object.
     pub index: u32,
-    /// Hash of the request, when it came with an idempotency key.
+    /// Hash of the request, if it had an idempotency key.
     pub request_hash: Option<u64>,
     /// When its first event was recorded, in milliseconds since 1970.
     pub at_ms: i64,
-    /// Who asked. Stored beside the summaries ([`super::segment`]), so that older checkpoints are
-    /// read and older builds read newer ones.
+    /// The principal who caused it. Stored beside the summaries ([`super::segment`]), so that
+    /// checkpoints stay compatible with versions that do not record it.
     #[serde(skip)]
     pub principal: PrincipalTag,
 }
 
-/// A [`StreamKey`] in a form that serialises everywhere.
+/// A [`StreamKey`] in a form that every serialisation format supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamKeyBytes(pub [u8; 16]);
 
@@ -156,22 +156,22 @@ impl From<StreamKeyBytes> for StreamKey {
     }
 }
 
-/// What the index takes in of one commit object.
+/// What the index stores of one commit object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitSummary {
     /// The object's offset.
     pub offset: Offset,
     /// First byte of its first event.
     pub first_start: u32,
-    /// Stream and length of each event, in order; each event ends with one line end.
+    /// Stream and length of each event, in order; each is followed by one line end.
     pub events: Vec<(StreamKeyBytes, u32)>,
     /// The commands in it.
     pub commands: Vec<(CommandId, CommandOutcome)>,
 }
 
 impl CommitSummary {
-    /// Reads a summary out of a commit object. `head` gives a stream's version before the object:
-    /// the versions in the object must go on from there without a gap.
+    /// Reads the summary of a commit object. `head` returns a stream's version before the object:
+    /// the versions in the object must follow it without a gap.
     pub fn of(
         object: &CommitObject,
         head: impl Fn(StreamKey) -> Version,
@@ -230,19 +230,19 @@ impl CommitSummary {
     }
 }
 
-/// See the module.
+/// The index of one partition.
 #[derive(Debug, Default)]
 pub struct StreamIndex {
     streams: HashMap<StreamKey, Slot, BuildKeyHasher>,
     entries: Vec<Entry>,
-    /// Of streams long enough: the entry of every [`MARK_EVERY`]th event, in order.
+    /// For long streams: the entry of every [`MARK_EVERY`]th event, in order.
     marks: HashMap<StreamKey, Vec<u32>, BuildKeyHasher>,
-    /// First entry of each commit; its length is the number of commits.
+    /// Index of the first entry of each commit; its length is the number of commits.
     commits: Vec<u32>,
     commands: HashMap<CommandId, CommandOutcome>,
     recent: VecDeque<CommandId>,
     recent_keyed: VecDeque<(i64, CommandId)>,
-    /// Keys remembered, by principal.
+    /// Number of keys by principal.
     keyed_by: HashMap<PrincipalTag, usize>,
     key_bounds: KeyBounds,
     /// What time it was last told to be.
@@ -251,7 +251,7 @@ pub struct StreamIndex {
 }
 
 impl StreamIndex {
-    /// Number of commits taken in: the next offset.
+    /// The offset after the last commit applied.
     pub fn next_offset(&self) -> Offset {
         self.commits.len() as Offset
     }
@@ -266,17 +266,17 @@ impl StreamIndex {
         self.entries.len()
     }
 
-    /// Version of a stream; [`Version::NONE`] when it has no events.
+    /// Version of a stream; [`Version::NONE`] if it has no events.
     pub fn head(&self, stream: StreamKey) -> Version {
         Version(self.streams.get(&stream).map_or(0, |s| u64::from(s.head)))
     }
 
-    /// What became of a command, if it is recent.
+    /// The outcome of a command, if it is recent.
     pub fn command(&self, id: CommandId) -> Option<&CommandOutcome> {
         self.commands.get(&id)
     }
 
-    /// The places of a stream's events `from..=to`, in order.
+    /// The locations of a stream's events `from..=to`, in order.
     pub fn locate(&self, stream: StreamKey, from: Version, to: Version) -> Vec<Location> {
         let Some(slot) = self.streams.get(&stream) else {
             return Vec::new();
@@ -309,14 +309,14 @@ impl StreamIndex {
         found
     }
 
-    /// The nearest mark of a stream at or above a version, with its version.
+    /// The nearest mark of a stream at or after a version, with that event's version.
     fn mark_above(&self, stream: StreamKey, version: u64) -> Option<(u32, u64)> {
         let nth = version.div_ceil(MARK_EVERY);
         let at = self.marks.get(&stream)?.get(nth.checked_sub(1)? as usize)?;
         Some((*at, nth * MARK_EVERY))
     }
 
-    /// Takes in the next commit. The summary's offset MUST be [`StreamIndex::next_offset`].
+    /// Applies the next commit. The summary's offset MUST be [`StreamIndex::next_offset`].
     pub fn apply(&mut self, summary: &CommitSummary) {
         debug_assert_eq!(summary.offset, self.next_offset());
         self.commits.push(self.entries.len() as u32);
@@ -345,7 +345,7 @@ impl StreamIndex {
         }
     }
 
-    /// Bytes of the commit objects taken in.
+    /// Bytes of the commit objects applied.
     pub fn stored_bytes(&self) -> u64 {
         self.stored_bytes
     }
@@ -373,7 +373,7 @@ impl StreamIndex {
         }
     }
 
-    /// Sets how many keys are remembered, and for how long.
+    /// Sets the limits of the idempotency keys.
     pub fn bound_keys(&mut self, bounds: KeyBounds) {
         self.key_bounds = bounds;
     }
@@ -383,7 +383,8 @@ impl StreamIndex {
         self.clock_ms = Some(now_ms);
     }
 
-    /// Keys that stay although their time has passed: few enough that there is room for new ones.
+    /// Number of keys that stay although their time has passed: few enough to leave room for new
+    /// ones.
     fn never_forgotten(&self) -> usize {
         RECENT_COMMANDS.min(self.key_bounds.keys_of_one / 2)
     }
@@ -396,12 +397,12 @@ impl StreamIndex {
                 .is_some_and(|(at, _)| now_ms.saturating_sub(*at) > self.key_bounds.window_ms)
     }
 
-    /// Whether there are keys whose time has passed.
+    /// Whether the time of some keys has passed.
     pub fn has_old_keys(&self, now_ms: i64) -> bool {
         self.has_old_key(now_ms)
     }
 
-    /// Forgets the keys whose time has passed, and gives their memory back.
+    /// Forgets keys whose time has passed, and frees their memory.
     pub fn forget_keys(&mut self, now_ms: i64) {
         while self.has_old_key(now_ms) {
             let Some((_, id)) = self.recent_keyed.pop_front() else {
@@ -423,8 +424,8 @@ impl StreamIndex {
         }
     }
 
-    /// Whether one more key can be remembered, beside `pending` others of which `pending_of_one` are
-    /// the same principal's.
+    /// Checks whether one more key can be remembered, beside `pending` others of which
+    /// `pending_of_one` belong to the same principal.
     pub fn room_for_key(
         &self,
         principal: PrincipalTag,
@@ -441,12 +442,12 @@ impl StreamIndex {
         Ok(())
     }
 
-    /// Bytes of the idempotency keys remembered.
+    /// Bytes of the idempotency keys.
     pub fn key_bytes(&self) -> usize {
         self.recent_keyed.len() * KEY_BYTES
     }
 
-    /// Bytes of memory held, roughly: for the metric.
+    /// Approximate bytes of memory, for the metric.
     pub fn memory_bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
             + self.commits.capacity() * size_of::<u32>()
@@ -457,7 +458,7 @@ impl StreamIndex {
     }
 }
 
-/// Stream keys are parts of a SHA-256: any 64 bits of them are a good hash already.
+/// Stream keys are part of a SHA-256: any 64 bits of them are a good hash.
 #[derive(Debug, Clone, Copy, Default)]
 struct BuildKeyHasher;
 

@@ -1,12 +1,12 @@
-//! Where everything lies in the bucket. Numbers are zero-padded, so S3's byte order is log order.
+//! The keys of the bucket. Numbers are zero-padded, so S3's byte order is log order.
 //!
 //! ```text
 //! events/{partition:04}/{offset:020}.ndjson      the log: put-if-absent, never rewritten
 //! meta/store.json                                format and number of partitions
 //! index/{partition:04}/{from:020}-{to:020}.seg   derived
-//! snapshots/{type}/{id}/{bucket:020}.json        derived
+//! snapshots/{type}/{id}/{interval:020}.json      derived
 //! archive/{uuid}/…                               PostgreSQL's retired events
-//! quarantine/…                                   what a repair took away; never read
+//! quarantine/…                                   what a repair replaced or removed; never read
 //! probe/{uuid}                                   removed after the start-up probe
 //! ```
 
@@ -15,23 +15,23 @@ use uuid::Uuid;
 use super::object::ObjectHash;
 use crate::domain::ids::{Offset, PartitionId, StreamName};
 
-/// Description of the store; written once.
+/// Key of the store's description; written once.
 pub const STORE: &str = "meta/store.json";
 
-/// Prefix of everything the log may never lose.
+/// Prefix of the keys of all partitions' logs.
 pub const EVENTS: &str = "events/";
 
-/// Whether a key belongs to the log, or lies where only it should.
+/// Whether a key belongs to the log, or has the log's prefix.
 pub fn is_log(key: &str) -> bool {
     key.starts_with(EVENTS)
 }
 
-/// A commit object.
+/// Key of a commit object.
 pub fn commit(partition: PartitionId, offset: Offset) -> String {
     format!("events/{:04}/{offset:020}.ndjson", partition.0)
 }
 
-/// All commit objects of a partition.
+/// Prefix of the commit objects of a partition.
 pub fn commits(partition: PartitionId) -> String {
     format!("events/{:04}/", partition.0)
 }
@@ -45,17 +45,17 @@ pub fn parse_commit(key: &str) -> Option<Offset> {
         .ok()
 }
 
-/// A segment of a partition's index that covers the commits `from..to`.
+/// Key of a segment of a partition's index that covers the commits `from..to`.
 pub fn segment(partition: PartitionId, from: Offset, to: Offset) -> String {
     format!("index/{:04}/{from:020}-{to:020}.seg", partition.0)
 }
 
-/// All index segments of a partition.
+/// Prefix of the index segments of a partition.
 pub fn segments(partition: PartitionId) -> String {
     format!("index/{:04}/", partition.0)
 }
 
-/// The commits a segment's key says it covers, as `(from, to)`.
+/// The commits that a segment covers according to its key, as `(from, to)`.
 pub fn parse_segment(key: &str) -> Option<(Offset, Offset)> {
     let (from, to) = key
         .rsplit('/')
@@ -65,22 +65,22 @@ pub fn parse_segment(key: &str) -> Option<(Offset, Offset)> {
     Some((from.parse().ok()?, to.parse().ok()?))
 }
 
-/// The snapshot of a stream's state taken at its `bucket`-th hundred of versions.
-pub fn snapshot(stream: &StreamName, bucket: u64) -> String {
-    format!("snapshots/{stream}/{bucket:020}.json")
+/// Key of a stream's snapshot in its `interval`-th interval of versions.
+pub fn snapshot(stream: &StreamName, interval: u64) -> String {
+    format!("snapshots/{stream}/{interval:020}.json")
 }
 
-/// Where a repair keeps the bytes it replaces or takes away.
+/// Key under which a repair saves the bytes that it replaces or removes.
 pub fn quarantined(partition: PartitionId, offset: Offset, hash: &ObjectHash) -> String {
     format!("quarantine/{:04}/{offset:020}-{hash}.ndjson", partition.0)
 }
 
-/// Where a repair keeps a thing whose key is no commit object's.
+/// Key under which a repair saves an object whose key is no commit object's.
 pub fn quarantined_key(key: &str) -> String {
     format!("quarantine/keys/{key}")
 }
 
-/// A part of an export: events of a partition from an offset on.
+/// Key of a part of an export: events of a partition from an offset on.
 pub fn archive_part(export: Uuid, partition: PartitionId, from: Offset) -> String {
     format!(
         "archive/{export}/part-{:04}-{from:020}.parquet",
@@ -88,7 +88,7 @@ pub fn archive_part(export: Uuid, partition: PartitionId, from: Offset) -> Strin
     )
 }
 
-/// What an export consists of.
+/// Key of an export's manifest.
 pub fn archive_manifest(export: Uuid) -> String {
     format!("archive/{export}/manifest.json")
 }

@@ -1,4 +1,4 @@
-//! The lead: the store whose write is the commit point.
+//! The lead: which store's write is the commit point.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub enum Lead {
 }
 
 impl Lead {
-    /// The other one.
+    /// The other store.
     pub fn other(self) -> Self {
         match self {
             Lead::Postgres => Lead::S3,
@@ -23,7 +23,7 @@ impl Lead {
         }
     }
 
-    /// As in the API.
+    /// The name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Lead::Postgres => "postgres",
@@ -32,17 +32,17 @@ impl Lead {
     }
 }
 
-/// Who leads, and since which hand-off.
+/// The leading store and the epoch of its lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Leadership {
     /// The leading store.
     pub lead: Lead,
-    /// The hand-off that made it so.
+    /// The epoch of the hand-off that gave it the lead.
     pub epoch: Epoch,
 }
 
 impl Leadership {
-    /// A new store in which S3 leads from the first event.
+    /// The leadership of a new store in which S3 leads from the first event.
     pub const GENESIS_S3: Leadership = Leadership {
         lead: Lead::S3,
         epoch: Epoch(1),

@@ -1,6 +1,6 @@
-//! The log, pure: what a commit object is, what a partition knows about its streams, and which
-//! command of a batch may commit. No I/O: the adapters of the store move the bytes, and
-//! `actors::event_store` drives the protocol.
+//! The log, pure: commit objects, the index of a partition's streams, and which commands of a batch
+//! may commit. No I/O: the adapters of the store move the bytes, and `actors::event_store` drives
+//! the protocol.
 //!
 //! ```text
 //! partition 2:  [0 control][1 events][2 events][3 events] …   immutable, gap-free, hash-chained
@@ -8,14 +8,14 @@
 //!                             │ line 1…: one event each, CloudEvents JSON
 //! ```
 //!
-//! * [`object`]: bytes ⇄ commit object
-//! * [`lead`]: which place of the log decides; [`fence`]: who may append
-//! * [`index`]: stream → head version and the places of its events; recent commands
-//! * [`partition`]: the commit protocol's decisions
+//! * [`object`]: a commit object and its bytes
+//! * [`lead`]: which store leads; [`fence`]: who may append
+//! * [`index`]: stream → head version and the locations of its events; recent commands
+//! * [`partition`]: the decisions of the commit protocol
 //! * [`segment`]: checkpoint of the index
-//! * [`identity`]: which log it is, and on which commit a copy of it stands
-//! * [`audit`]: whether a partition is what the laws say
-//! * [`keys`]: where everything lies in the bucket
+//! * [`identity`]: which log a copy is of, and at which commit it stands
+//! * [`audit`]: checks of a partition against the laws
+//! * [`keys`]: the keys of the bucket
 
 pub mod audit;
 pub mod copy_kind;

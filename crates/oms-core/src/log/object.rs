@@ -14,15 +14,15 @@ use super::lead::{Lead, Leadership};
 use crate::domain::event::{EncodedEvents, Recorded};
 use crate::domain::ids::{Epoch, Offset, PartitionId, Position, WriterId};
 
-/// Format of commit objects written by this program.
+/// Format version of commit objects written by this program.
 pub const FORMAT: u32 = 1;
 
-/// SHA-256 of an object's bytes; in JSON 64 hex digits.
+/// SHA-256 of an object's bytes; in JSON as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ObjectHash(pub [u8; 32]);
 
 impl ObjectHash {
-    /// `prev` of the first object of a partition.
+    /// The `prev` of the first object of a partition.
     pub const NONE: ObjectHash = ObjectHash([0; 32]);
 
     /// The hash of `bytes`.
@@ -58,45 +58,46 @@ impl<'de> Deserialize<'de> for ObjectHash {
     }
 }
 
-/// What an object holds.
+/// The content of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommitKind {
     /// Events of commands.
     Events,
-    /// A control record: who leads from here on.
+    /// A control record: which store leads from here on.
     Control,
 }
 
 /// Line 0 of a commit object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitHeader {
-    /// [`FORMAT`].
+    /// Format version, see [`FORMAT`].
     pub format: u32,
     /// The partition it belongs to.
     pub partition: PartitionId,
-    /// Its number in the partition.
+    /// Its number in the partition, from 0.
     pub offset: Offset,
     /// The epoch it was committed under.
     pub epoch: Epoch,
-    /// Who wrote it.
+    /// The writer that formed it.
     pub writer: WriterId,
-    /// The writer's number for this batch: with `writer`, tells an own earlier try from a rival.
+    /// The writer's number of this batch: together with `writer` it distinguishes an own earlier
+    /// attempt from another writer's object.
     pub batch: u64,
-    /// Hash of the object before it.
+    /// Hash of the previous object.
     pub prev: ObjectHash,
     /// When it was formed.
     pub at: Timestamp,
-    /// Number of lines that follow.
+    /// Number of lines after the header.
     pub count: u32,
-    /// What the lines are.
+    /// What these lines are.
     pub kind: CommitKind,
 }
 
 /// The line of a control object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ControlRecord {
-    /// Which store leads from here on.
+    /// The store that leads from here on.
     pub lead: Lead,
     /// The epoch that begins here.
     pub epoch: Epoch,
@@ -111,17 +112,17 @@ impl From<ControlRecord> for Leadership {
     }
 }
 
-/// Bytes that are not the commit object they should be.
+/// Bytes that are no valid commit object, or not the expected one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("commit object is damaged: {0}")]
 pub struct CorruptObject(pub String);
 
-/// A commit object with the places of its lines. Clones share what is large.
+/// A commit object with the ranges of its lines. Clones share what is large.
 #[derive(Debug, Clone)]
 pub struct CommitObject {
-    /// Line 0.
+    /// The header, line 0.
     pub header: CommitHeader,
-    /// The object, as stored.
+    /// All bytes of the object, as stored.
     pub bytes: Bytes,
     /// Each further line's bytes, without its end.
     pub lines: Arc<[Range<u32>]>,
@@ -130,11 +131,11 @@ pub struct CommitObject {
 }
 
 impl CommitObject {
-    /// Puts an object together. `lines` are complete lines, in order.
+    /// Builds an object from encoded events, in order.
     pub fn build(header: CommitHeader, parts: &[&EncodedEvents]) -> Self {
         let body: usize = parts.iter().map(|p| p.bytes.len()).sum();
         let mut bytes = Vec::with_capacity(body + 512);
-        // A header is plain data: serialising it into memory has no way to fail.
+        // Cannot fail: plain data serialised into memory.
         let _ = serde_json::to_writer(&mut bytes, &header);
         bytes.push(b'\n');
         let mut lines = Vec::with_capacity(header.count as usize);
@@ -151,9 +152,9 @@ impl CommitObject {
         }
     }
 
-    /// Puts a control object together.
+    /// Builds a control object.
     pub fn control(header: CommitHeader, record: ControlRecord) -> Self {
-        // Plain data, see above.
+        // Cannot fail, as above.
         let mut line = serde_json::to_vec(&record).unwrap_or_default();
         let end = line.len() as u32;
         line.push(b'\n');
@@ -165,7 +166,7 @@ impl CommitObject {
         Self::build(header, &[&part])
     }
 
-    /// Reads an object back; checks that it is whole.
+    /// Parses an object and checks that it is complete.
     pub fn parse(bytes: Bytes) -> Result<Self, CorruptObject> {
         let corrupt = |what: &str| CorruptObject(what.to_owned());
         if bytes.last() != Some(&b'\n') {
@@ -211,7 +212,7 @@ impl CommitObject {
         *self.hash.get_or_init(|| ObjectHash::of(&self.bytes))
     }
 
-    /// Line `i` (from 0, the header not counted).
+    /// The bytes of line `i`, from 0, without the header.
     pub fn line(&self, i: usize) -> Bytes {
         let line = &self.lines[i];
         self.bytes.slice(line.start as usize..line.end as usize)
@@ -231,7 +232,7 @@ impl CommitObject {
             .map_err(|e| CorruptObject(format!("control record: {e}")))
     }
 
-    /// Number of events in it: 0 for a control object.
+    /// Number of events; 0 for a control object.
     pub fn event_count(&self) -> usize {
         match self.header.kind {
             CommitKind::Events => self.lines.len(),
@@ -239,7 +240,7 @@ impl CommitObject {
         }
     }
 
-    /// The position of its line `i`.
+    /// The position of line `i`.
     pub fn position(&self, i: usize) -> Position {
         Position {
             partition: self.header.partition,

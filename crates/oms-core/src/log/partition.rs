@@ -4,11 +4,11 @@
 //! 1. [`PartitionLog::form`] checks queued appends against the stream heads and puts those that
 //!    may commit into one object for offset *n*.
 //! 2. The shell puts that object with `If-None-Match: *` until it knows who owns offset *n*.
-//! 3. [`PartitionLog::settle`] takes the owner in: ours → committed; a rival's → its events are
-//!    applied, and our appends are checked again for *n*+1.
+//! 3. [`PartitionLog::settle`] applies the owner: ours → committed; another writer's → its events
+//!    are applied, and our appends are checked again for *n*+1.
 //!
-//! An append whose outcome stays unknown is simply dropped: offset *n* is still the next one, so
-//! whatever lands there, however late, is read before anything else is written.
+//! An append whose outcome stays unknown is dropped: offset *n* is still the next one, so whatever
+//! lands there, however late, is read before anything else is written.
 
 use std::collections::VecDeque;
 
@@ -26,24 +26,24 @@ use crate::domain::ids::{
     CommandId, Epoch, Offset, PartitionId, Position, StreamKey, Version, WriterId,
 };
 
-/// One command's events, on their way into the log.
+/// One command's events, to be appended.
 #[derive(Debug)]
 pub struct Append<T> {
     /// The stream.
     pub stream: StreamKey,
-    /// The version the events were decided on.
+    /// The version that the events were decided on.
     pub expected: Version,
     /// The command.
     pub command: CommandId,
-    /// Hash of the request, when it came with an idempotency key.
+    /// Hash of the request, if it had an idempotency key.
     pub request_hash: Option<u64>,
     /// The events, encoded as versions `expected`+1, ….
     pub events: EncodedEvents,
-    /// Whoever waits for the verdict.
+    /// Where the caller waits for the outcome.
     pub reply: T,
 }
 
-/// What became of an append. Every one of them is determinate.
+/// The outcome of an append. Each variant is determinate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendOutcome {
     /// Its events are in the log.
@@ -53,29 +53,29 @@ pub enum AppendOutcome {
         /// Version of its last event.
         version: Version,
     },
-    /// The stream has moved on; nothing was written.
+    /// The stream has other events at this version; nothing was written.
     Conflict {
-        /// The stream's version.
+        /// The stream's current version.
         actual: Version,
     },
     /// The command was committed before; nothing was written again.
     Repeated(CommandOutcome),
     /// The idempotency key was used for another request.
     KeyReused(CommandOutcome),
-    /// No room to remember its idempotency key for the promised time; nothing was written.
+    /// No space to remember its idempotency key for the promised time; nothing was written.
     KeysFull(KeysFull),
 }
 
-/// How much one commit object may hold.
+/// Limits of one commit object.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
-    /// Events.
+    /// Events at most.
     pub events: usize,
-    /// Bytes of events. An append larger than this would still travel, alone; none is let in.
+    /// Bytes of events at most. A larger append would be put alone; the service accepts none.
     pub bytes: usize,
 }
 
-/// Appends that travel in one commit object.
+/// Appends that share one commit object.
 #[derive(Debug)]
 pub struct Batch<T> {
     /// The object, ready to be put.
@@ -90,8 +90,8 @@ impl<T> Batch<T> {
         self.appends.len()
     }
 
-    /// Does ahead what settling it takes, apart from changing the log: hashing it, or checking the
-    /// object of a rival. For whoever holds the log's lock no longer than he must.
+    /// Does the expensive part of settling ahead: hashes the object, or checks another writer's
+    /// object. So that the log's lock is held as briefly as possible.
     pub fn prepare(&mut self, log: &PartitionLog, owner: &Owner) {
         match owner {
             Owner::Found(found) if !self.is(found) => self.rival = log.prepare(found).ok(),
@@ -106,29 +106,29 @@ impl<T> Batch<T> {
             && found.header.batch == self.object.header.batch
     }
 
-    /// Gives up on the batch: whoever waits must be told that the outcome is unknown.
+    /// Gives the batch up: its callers must be told that the outcome is unknown.
     pub fn abandon(self) -> impl Iterator<Item = T> {
         self.appends.into_iter().map(|a| a.reply)
     }
 
-    /// Takes the batch apart: nothing of it was written, and its appends are to be formed again.
+    /// Splits the batch up: nothing of it was written, and its appends have to be formed again.
     pub fn take_back(self) -> Vec<Append<T>> {
         self.appends
     }
 }
 
-/// What [`PartitionLog::settle`] decided.
+/// The result of [`PartitionLog::settle`].
 #[derive(Debug)]
 pub struct Settled<T> {
-    /// Verdicts that are final.
+    /// Final outcomes.
     pub verdicts: Vec<(T, AppendOutcome)>,
     /// Appends to be formed again, before anything queued later.
     pub again: Vec<Append<T>>,
-    /// Whether a rival owned the offset.
+    /// Whether another writer owned the offset.
     pub lost_race: bool,
 }
 
-/// The object that owns the offset is damaged: the batch cannot be settled.
+/// The batch cannot be settled, because the object that owns the offset is damaged.
 #[derive(Debug)]
 pub struct Unsettled<T> {
     /// What is wrong.
@@ -137,7 +137,7 @@ pub struct Unsettled<T> {
     pub batch: Batch<T>,
 }
 
-/// An object that was found to be the log's next one, ready to be taken in.
+/// An object that was checked to be the log's next one.
 #[derive(Debug)]
 pub struct Checked {
     summary: CommitSummary,
@@ -146,7 +146,7 @@ pub struct Checked {
     control: Option<ControlRecord>,
 }
 
-/// A partition as far as it has been read: its end, its leadership, its index.
+/// A partition up to where it was read: its end, its leadership, its index.
 #[derive(Debug)]
 pub struct PartitionLog {
     id: PartitionId,
@@ -154,12 +154,13 @@ pub struct PartitionLog {
     controls: Vec<(Offset, Leadership)>,
     index: StreamIndex,
     unsaved: Vec<CommitSummary>,
-    /// Set while the state is being changed; an incarnation that finds it set starts afresh.
+    /// Set while the state is being changed; if it is found set, a change was interrupted and the
+    /// state is discarded.
     torn: bool,
 }
 
 impl PartitionLog {
-    /// A partition of which nothing has been read.
+    /// A partition of which nothing was read yet.
     pub fn new(id: PartitionId) -> Self {
         Self {
             id,
@@ -191,7 +192,7 @@ impl PartitionLog {
         self.controls.last().map(|(_, leadership)| *leadership)
     }
 
-    /// Every control record read, with its offset.
+    /// Every control record read so far, with its offset.
     pub fn controls(&self) -> &[(Offset, Leadership)] {
         &self.controls
     }
@@ -202,8 +203,8 @@ impl PartitionLog {
         before.map(|(_, leadership)| *leadership)
     }
 
-    /// Whether a batch for the next offset may be put under this authority. PostgreSQL judges by its
-    /// row, in the transaction that appends.
+    /// Checks whether a batch for the next offset may be put under this authority. For PostgreSQL
+    /// its row decides, in the transaction that appends.
     pub fn may_append(&self, authority: Leadership) -> Result<(), Fenced> {
         match authority.lead {
             Lead::S3 => may_append_in_s3(self.leadership(), authority.epoch),
@@ -216,27 +217,27 @@ impl PartitionLog {
         &self.index
     }
 
-    /// Whether a change was cut short by a panic, so that the state cannot be trusted.
+    /// Whether a panic interrupted a change, so that the state cannot be trusted.
     pub fn is_torn(&self) -> bool {
         self.torn
     }
 
-    /// Number of commits that no checkpoint covers yet.
+    /// Number of commits not covered by a checkpoint.
     pub fn unsaved(&self) -> usize {
         self.unsaved.len()
     }
 
-    /// The summaries of the commits that no checkpoint covers yet.
+    /// The summaries of the commits not covered by a checkpoint.
     pub fn unsaved_commits(&self) -> &[CommitSummary] {
         &self.unsaved
     }
 
-    /// A checkpoint now covers everything before `offset`.
+    /// Records that a checkpoint covers everything before `offset`.
     pub fn saved_up_to(&mut self, offset: Offset) {
         self.unsaved.retain(|c| c.offset >= offset);
     }
 
-    /// Takes in commits that a checkpoint covers, in place of reading them.
+    /// Applies commits from a checkpoint instead of reading them.
     pub fn restore(
         &mut self,
         commits: &[CommitSummary],
@@ -250,14 +251,14 @@ impl PartitionLog {
         self.controls = controls;
     }
 
-    /// Takes in the next object of the log, after checking that it is the next one: its place, its
-    /// `prev`, and that its events go on from the stream heads.
+    /// Applies the next object of the log, after checking that it is the next one: its offset, its
+    /// `prev`, and that its events follow the stream heads.
     pub fn apply(&mut self, object: &CommitObject) -> Result<(), CorruptObject> {
         let checked = self.prepare(object)?;
         self.take(checked)
     }
 
-    /// The expensive part of [`PartitionLog::apply`], which changes nothing: reading, checking,
+    /// The expensive part of [`PartitionLog::apply`], which changes nothing: parsing, checking,
     /// hashing.
     pub fn prepare(&self, object: &CommitObject) -> Result<Checked, CorruptObject> {
         Ok(Checked {
@@ -268,7 +269,7 @@ impl PartitionLog {
         })
     }
 
-    /// Takes in what was prepared, unless the log has moved on since.
+    /// Applies a prepared object, unless the log has moved on since.
     pub fn take(&mut self, checked: Checked) -> Result<(), CorruptObject> {
         if checked.summary.offset != self.next_offset() || checked.prev != self.prev {
             return Err(CorruptObject(format!(
@@ -314,7 +315,7 @@ impl PartitionLog {
         self.torn = false;
     }
 
-    /// Sets how many idempotency keys are remembered, and for how long.
+    /// Sets the limits of the idempotency keys.
     pub fn bound_keys(&mut self, bounds: KeyBounds) {
         self.index.bound_keys(bounds);
     }
@@ -352,9 +353,9 @@ impl PartitionLog {
         }
     }
 
-    /// Takes appends from the front of `queue`: into the batch those that may commit, into the
-    /// verdicts those that may not. Appends that wait for another one in this very batch, or for
-    /// room, stay in the queue in their order. The batch is for the store that leads under `epoch`,
+    /// Takes appends from the front of `queue`: those that may commit go into the batch, for others
+    /// the outcome is returned. Appends that depend on another one in this batch, or that do not
+    /// fit, stay in the queue in their order. The batch is for the store that leads under `epoch`,
     /// which [`PartitionLog::may_append`] must have allowed.
     pub fn form<T>(
         &self,
@@ -375,7 +376,7 @@ impl PartitionLog {
                 verdicts.push((append.reply, verdict));
                 continue;
             }
-            // Conflicts with an append of this batch are not facts yet: judge it when they are.
+            // A conflict with an append of this batch is not certain before that is committed.
             let pending = heads.get(&append.stream).copied();
             if pending.is_some_and(|head| head != append.expected)
                 || commands.contains(&append.command)
@@ -428,7 +429,7 @@ impl PartitionLog {
         (verdicts, Some(batch))
     }
 
-    /// A verdict that holds whatever else is in the batch.
+    /// An outcome that does not depend on the rest of the batch.
     fn refusal<T>(&self, append: &Append<T>) -> Option<AppendOutcome> {
         let outcome = self.index.command(append.command)?;
         Some(if outcome.request_hash == append.request_hash {
@@ -438,7 +439,7 @@ impl PartitionLog {
         })
     }
 
-    /// Takes in the object that owns the batch's offset.
+    /// Settles the batch by the object that owns its offset.
     pub fn settle<T>(
         &mut self,
         mut batch: Batch<T>,
@@ -488,7 +489,7 @@ impl PartitionLog {
     }
 }
 
-/// The summary of a batch of our own, without parsing what we have just encoded.
+/// The summary of an own batch, without parsing what was just encoded.
 fn summary_of<T>(batch: &Batch<T>) -> CommitSummary {
     let header = &batch.object.header;
     let mut summary = CommitSummary {
@@ -525,23 +526,23 @@ fn summary_of<T>(batch: &Batch<T>) -> CommitSummary {
     summary
 }
 
-/// What marks an object as one writer's one batch.
+/// Identifies an object as one batch of one writer.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {
-    /// Who writes.
+    /// The writer.
     pub writer: WriterId,
     /// The writer's number for the batch; never used twice.
     pub batch: u64,
-    /// When.
+    /// When it was formed.
     pub at: Timestamp,
 }
 
-/// Who owns an offset.
+/// The owner of an offset.
 #[derive(Debug)]
 pub enum Owner {
-    /// The put answered that it created the object.
+    /// The put reported that it created the object.
     Us,
-    /// The object was there; this is it.
+    /// This object was there.
     Found(CommitObject),
 }
 

@@ -1,8 +1,8 @@
-//! A segment: a checkpoint of a stretch of a partition's index, so that a start need not read the
-//! commit objects it covers. Derived and disposable; whoever finds one damaged ignores it.
+//! A segment: a checkpoint of a part of a partition's index, so that a start need not read the
+//! commit objects it covers. Derived and disposable: a damaged one is ignored.
 //!
-//! Bytes: `postcard` of [`Segment`], then `postcard` of [`Trailer`] (absent in those of older builds,
-//! which read over it), then the CRC-32 of both (4 bytes, little endian).
+//! Bytes: `postcard` of [`Segment`], then `postcard` of [`Trailer`] (absent in those of older
+//! versions, which ignore it), then the CRC-32 of both (4 bytes, little endian).
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,20 +14,19 @@ use super::object::ObjectHash;
 use crate::domain::event::PrincipalTag;
 use crate::domain::ids::{Offset, PartitionId};
 
-/// Format of segments written by this program; others are ignored.
+/// Format version of segments written by this program; others are ignored.
 const FORMAT: u32 = 2;
 
-/// What was added to segments since their format was first read by a release: what does not know it
-/// reads over it.
+/// Fields added after the format was first released; older versions ignore them.
 #[derive(Debug, Serialize, Deserialize)]
 struct Trailer {
-    /// The log that the segment is of.
+    /// The log that the segment belongs to.
     log: Option<Uuid>,
-    /// Tags of the principals of the keyed commands, in their order.
+    /// Tags of the principals of the commands with keys, in the order of these commands.
     principals: Vec<u32>,
 }
 
-/// The index entries of the commits `from..to` and the state of the partition at `to`.
+/// The index entries of the commits `from..to`, and the state of the partition at `to`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     format: u32,
@@ -41,15 +40,15 @@ pub struct Segment {
     /// The control records of the log up to `to`, each with its offset: few, since each is a
     /// hand-off.
     pub controls: Vec<(Offset, Leadership)>,
-    /// One for each commit, in order.
+    /// Summary of each commit, in order.
     pub commits: Vec<CommitSummary>,
-    /// The log it is of, if it says so.
+    /// The log it belongs to, if recorded.
     #[serde(skip)]
     pub log: Option<LogId>,
 }
 
 impl Segment {
-    /// A segment of `commits`, which begin at `from`; `prev` is the hash of the last of them.
+    /// A segment of `commits`, the first of which is at `from`; `prev` is the hash of the last one.
     pub fn new(
         partition: PartitionId,
         from: Offset,
@@ -70,13 +69,13 @@ impl Segment {
         }
     }
 
-    /// The same, of this log.
+    /// Records the log that it belongs to.
     #[must_use]
     pub fn of_log(self, log: Option<LogId>) -> Self {
         Self { log, ..self }
     }
 
-    /// Where it ends and the commit it stands on.
+    /// Its end, as the mark of a copy.
     pub fn mark(&self) -> Mark {
         Mark::on(self.log, self.to, self.prev())
     }
@@ -106,7 +105,7 @@ impl Segment {
         Ok(bytes)
     }
 
-    /// Reads a segment; `None` when the bytes are damaged or of another format.
+    /// Parses a segment; `None` if the bytes are damaged or of another format.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
@@ -128,7 +127,7 @@ impl Segment {
             log = trailer.log.map(LogId);
         }
         let segment = segment.of_log(log);
-        // A checksum only tells that the bytes are as they were written, not that they make sense.
+        // The checksum only proves that the bytes are those written, not that they are consistent.
         let to = (segment.from).checked_add(segment.commits.len() as u64);
         let whole = segment.format == FORMAT
             && to == Some(segment.to)

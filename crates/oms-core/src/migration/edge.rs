@@ -1,22 +1,22 @@
-//! The edges between neighbouring stages. A way to a stage further off is walked edge by edge.
+//! The edges between neighbouring stages. A stage further away is reached edge by edge.
 
 use serde::{Deserialize, Serialize};
 
 use super::stage::StageKind;
 
-/// What joins two neighbouring stages.
+/// The step between two neighbouring stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Edge {
     /// `legacy` ⇄ `dual_write/postgres`: starts or stops the mirror in S3.
     A,
-    /// `dual_write/postgres` ⇄ `dual_write/s3`: moves the lead; the only one that is fenced.
+    /// `dual_write/postgres` ⇄ `dual_write/s3`: moves the lead; the only one with a fence.
     B,
     /// `dual_write/s3` ⇄ `s3_only`: stops or starts the mirror in PostgreSQL.
     C,
 }
 
-/// Which way along an edge.
+/// The direction along an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -26,7 +26,7 @@ pub enum Direction {
     Backward,
 }
 
-/// One edge, one way.
+/// An edge with a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Move {
     /// The edge.
@@ -36,7 +36,7 @@ pub struct Move {
 }
 
 impl Move {
-    /// All six.
+    /// All six moves.
     pub const ALL: [Move; 6] = [
         Move::new(Edge::A, Direction::Forward),
         Move::new(Edge::B, Direction::Forward),
@@ -65,7 +65,7 @@ impl Move {
         self.back().from()
     }
 
-    /// The same edge, the other way.
+    /// The same edge in the other direction.
     pub fn back(self) -> Self {
         let direction = match self.direction {
             Direction::Forward => Direction::Backward,
@@ -76,7 +76,7 @@ impl Move {
 }
 
 impl Edge {
-    /// The stages it joins, the one nearer to `legacy` first.
+    /// The stages that it connects, the one nearer to `legacy` first.
     pub fn ends(self) -> (StageKind, StageKind) {
         match self {
             Edge::A => (StageKind::Legacy, StageKind::DualWritePostgres),
@@ -86,7 +86,7 @@ impl Edge {
     }
 }
 
-/// The next edge on the way; `None` at the goal.
+/// The next move towards `goal`; `None` when it is reached.
 pub fn next_move(from: StageKind, goal: StageKind) -> Option<Move> {
     let next = match from.cmp(&goal) {
         std::cmp::Ordering::Less => from.next(),
@@ -98,7 +98,7 @@ pub fn next_move(from: StageKind, goal: StageKind) -> Option<Move> {
         .find(|m| m.from() == from && m.to() == next)
 }
 
-/// The edges to be walked, in order.
+/// All moves from `from` to `goal`, in order.
 pub fn path(from: StageKind, goal: StageKind) -> Vec<Move> {
     std::iter::successors(next_move(from, goal), |m| next_move(m.to(), goal)).collect()
 }

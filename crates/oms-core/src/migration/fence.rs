@@ -1,5 +1,5 @@
-//! Who may append to PostgreSQL: what its row says in the transaction that appends. Who may append to
-//! S3 is in [`log::fence`](crate::log::fence).
+//! The fence of PostgreSQL: its row, read in the transaction that appends, says who may. The fence
+//! of S3 is in [`log::fence`](crate::log::fence).
 
 use super::record::{MigrationRow, Step};
 use crate::domain::ids::Epoch;
@@ -9,16 +9,17 @@ use crate::log::lead::{Lead, Leadership};
 /// Why PostgreSQL's row does not allow an append; nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum FencedByRow {
-    /// The lead is being moved: wait for its end, bounded by the hand-off's timeout.
+    /// The lead is being moved: wait for the end, which the hand-off's timeout bounds.
     #[error("the lead is being moved ({0})")]
     Moving(Step),
-    /// It is not PostgreSQL that leads under this epoch.
+    /// PostgreSQL does not lead under this epoch.
     #[error(transparent)]
     Log(#[from] Fenced),
 }
 
-/// Whether an append decided under `epoch` may commit in PostgreSQL. `row` MUST be read `FOR
-/// SHARE` in the transaction that appends: then a hand-off waits for it, or it for the hand-off.
+/// Checks whether an append decided under `epoch` may commit in PostgreSQL. `row` MUST be read `FOR
+/// SHARE` in the transaction that appends: then a hand-off waits for the append, or the append for
+/// the hand-off.
 pub fn may_append_in_postgres(row: &MigrationRow, epoch: Epoch) -> Result<(), FencedByRow> {
     if row.step != Step::Steady {
         return Err(FencedByRow::Moving(row.step));

@@ -1,5 +1,5 @@
-//! The gates of an edge, as data: what must be proved before it is walked. Gates of *data* hold
-//! always; gates of *confidence* are skipped by `force`, and the report says so.
+//! The gates of an edge, as data: the conditions that must hold before it is walked. Gates of
+//! *data* are never skipped; gates of *confidence* are skipped by `force`, and the report says so.
 //!
 //! A figure that was not measured fails its gate: no proof, no cut-over.
 
@@ -14,31 +14,32 @@ use super::edge::{Direction, Edge, Move};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GateKind {
-    /// Experience speaks for the step; `force` skips it.
+    /// Its condition rests on experience; `force` skips it.
     Confidence,
-    /// Data would be lost or unreachable without it; never skipped.
+    /// Without it data would be lost or unreachable; never skipped.
     Data,
 }
 
-/// What a gate came to.
+/// The result of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GateState {
     /// It holds.
     Pass,
-    /// It does not, or its figure was not measured.
+    /// It does not hold, or its figure could not be measured.
     Fail,
-    /// It does not, and was skipped by `force`.
+    /// It does not hold, and `force` skipped it.
     Skipped,
 }
 
-/// A figure, in the unit the gate's name says: `_s` seconds, `_share` 0 to 1, otherwise a count.
+/// A figure, in the unit that the suffix of the gate's name tells: `_s` seconds, `_share` 0 to 1,
+/// otherwise a count.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 #[serde(untagged)]
 pub enum Figure {
     /// Yes or no.
     Holds(bool),
-    /// A number of things.
+    /// A count.
     Count(u64),
     /// Seconds or a share.
     Real(f64),
@@ -55,20 +56,20 @@ impl fmt::Display for Figure {
     }
 }
 
-/// What a figure must be.
+/// The condition on a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Threshold {
-    /// Not more.
+    /// The figure must not be greater.
     AtMost(Figure),
-    /// Not less.
+    /// The figure must not be smaller.
     AtLeast(Figure),
-    /// Just this.
+    /// The figure must be equal.
     Exactly(Figure),
 }
 
 impl Threshold {
-    /// Whether the figure is what it must be.
+    /// Whether the figure fulfils the condition.
     pub fn holds(self, figure: Figure) -> bool {
         match self {
             Threshold::AtMost(limit) => figure <= limit,
@@ -88,25 +89,25 @@ impl fmt::Display for Threshold {
     }
 }
 
-/// The thresholds.
+/// The configured thresholds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GateSettings {
-    /// How old the last full verification may be. An hour: younger than any change of plan, old
-    /// enough to verify, look at the report and switch.
+    /// Maximum age of the last full verification. An hour: recent enough that plans have not
+    /// changed, long enough to verify, read the report and switch.
     pub verification_max_age: Duration,
-    /// Least share of writes to S3 that succeeded in `s3_success_window`. 99.9 %: what S3's own
-    /// service level promises with room to spare.
+    /// Minimum share of writes to S3 that succeeded in `s3_success_window`. 99.9 %: less than S3's
+    /// own service level promises.
     pub s3_success_share: f64,
-    /// What that share is measured over. A quarter of an hour sees a bad deployment, not last week.
+    /// The window of that share. A quarter of an hour shows a bad deployment, but not last week's.
     pub s3_success_window: Duration,
-    /// How many commits may be left to copy when a hand-off begins. Writers wait for them: at some
-    /// hundred puts a second, well within the hand-off's timeout.
+    /// Commits at most that remain to be copied when a hand-off begins. Writers wait for them: at
+    /// some hundred puts a second, well within the hand-off's timeout.
     pub max_lag: u64,
-    /// How long S3 must have led before PostgreSQL's mirror is given up. A day sees every nightly
-    /// job once.
+    /// How long S3 must have led before PostgreSQL's mirror is given up. A day includes every
+    /// nightly job once.
     pub s3_led_for: Duration,
-    /// Longest lag of the relay before the mirror is given up. Half a minute: more means that
-    /// delivery, which goes on through PostgreSQL, is in trouble already.
+    /// Longest lag of the relay at which the mirror may be given up. With more than half a minute,
+    /// delivery, which still goes through PostgreSQL, is in trouble already.
     pub relay_lag: Duration,
 }
 
@@ -123,32 +124,32 @@ impl Default for GateSettings {
     }
 }
 
-/// What was measured, for the partitions that are to move; `None` for what was not.
+/// The measured figures, for the partitions that are to move; `None` if one could not be measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Figures {
-    /// Whether S3 passes the probe: reachable, writable, its conditional put really atomic.
+    /// Whether S3 passes the probe: reachable, writable, and its conditional put really atomic.
     pub s3_probe: Option<bool>,
-    /// Whether both stores hold the same object at the last offset both hold.
+    /// Whether both stores hold the same object at the last offset that both have.
     pub same_history: Option<bool>,
-    /// Age of the last full verification that came to its end.
+    /// Age of the last full verification that completed.
     pub verification_age: Option<Duration>,
     /// Divergent streams it found.
     pub divergent_streams: Option<u64>,
-    /// Share of writes to S3 that succeeded in the window; not measured without any write.
+    /// Share of writes to S3 that succeeded in the window; `None` if there were none.
     pub s3_success_share: Option<f64>,
-    /// Shadow reads that differed since they were last looked at.
+    /// Shadow reads that differed since they were last checked.
     pub shadow_mismatches: Option<u64>,
     /// Events that the backfill has still to copy.
     pub backfill_remaining: Option<u64>,
-    /// Commits in PostgreSQL that S3 lacks; of several partitions the most.
+    /// Commits in PostgreSQL that S3 lacks, in the partition where that is most.
     pub unmirrored: Option<u64>,
-    /// Since when S3 leads, without a break; of several partitions the shortest.
+    /// For how long S3 has led without interruption, in the partition where that is shortest.
     pub s3_led_for: Option<Duration>,
     /// Fallback reads in that time.
     pub fallback_reads: Option<u64>,
     /// Lag of the relay.
     pub relay_lag: Option<Duration>,
-    /// Commits in S3 that PostgreSQL lacks; of several partitions the most.
+    /// Commits in S3 that PostgreSQL lacks, in the partition where that is most.
     pub mirror_behind: Option<u64>,
     /// Whether PostgreSQL answers.
     pub postgres_reachable: Option<bool>,
@@ -160,27 +161,27 @@ pub struct Gate {
     pub name: &'static str,
     /// Whether `force` skips it.
     pub kind: GateKind,
-    /// The edge it stands on.
+    /// The edge that it guards.
     pub edge: Edge,
-    /// For which way.
+    /// The direction in which it is checked.
     pub direction: Direction,
-    /// What it asks, for a person.
+    /// The condition, for a person.
     pub asks: &'static str,
     measure: fn(&Figures, &GateSettings) -> (Option<Figure>, Threshold),
 }
 
-/// What a gate said.
+/// A gate with its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateReport {
-    /// Which.
+    /// Its stable name.
     pub name: &'static str,
-    /// What it asks, for a person.
+    /// The condition, for a person.
     pub asks: &'static str,
-    /// Pass, fail or skipped.
+    /// The result.
     pub state: GateState,
-    /// What was measured; null when it was not.
+    /// The measured figure; null if it could not be measured.
     pub figure: Option<Figure>,
-    /// What it must be.
+    /// The condition on the figure.
     pub threshold: Threshold,
     /// Whether `force` skips it.
     pub kind: GateKind,
@@ -337,7 +338,7 @@ pub fn gates_of(step: Move) -> impl Iterator<Item = &'static Gate> {
         .filter(move |g| g.edge == step.edge && g.direction == step.direction)
 }
 
-/// Asks every gate of a move.
+/// Checks every gate of a move.
 pub fn evaluate(
     step: Move,
     figures: &Figures,
@@ -364,7 +365,7 @@ pub fn evaluate(
         .collect()
 }
 
-/// Whether the move may be made.
+/// Whether these results allow the move.
 pub fn may_pass(reports: &[GateReport]) -> bool {
     reports.iter().all(|r| r.state != GateState::Fail)
 }

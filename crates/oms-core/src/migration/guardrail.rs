@@ -1,6 +1,7 @@
-//! The guardrail: while a stage is young, the service's own figures are held against budgets over
-//! a sliding window of seconds. Over a budget it alerts; over it for longer, it asks to be led one
-//! edge back. A state machine fed with samples; whoever feeds it says which second it is.
+//! The guardrail: while a stage is young, figures of the service are compared with budgets over a
+//! sliding window of seconds. Exceeding a budget raises an alert; exceeding it for longer asks for
+//! a step one edge back. A state machine without a clock: the caller passes the second with each
+//! sample.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,20 +14,22 @@ use serde::Serialize;
 pub struct GuardrailSettings {
     /// How long a stage is young; after that nothing is judged. An hour of real traffic.
     pub watch: Duration,
-    /// What is judged at a time. A minute: long enough for a percentile, short enough to act on.
+    /// The window. A minute: long enough for a percentile, short enough to react.
     pub window: Duration,
-    /// Fewest writes in a window from which shares and percentiles are judged; fewer say nothing.
+    /// Writes in a window at least, before shares and percentiles are judged; fewer are not
+    /// significant.
     pub min_writes: u64,
-    /// Largest share of writes that may fail for a reason of ours.
+    /// Maximum share of writes that fail for a reason on the service's side.
     pub error_share: f64,
-    /// Longest 99th percentile of writes' latency.
+    /// Maximum 99th percentile of writes' latency.
     pub p99: Duration,
-    /// Most divergent or mismatching reads in a window. One is one too many.
+    /// Divergent or mismatching reads in a window at most.
     pub divergence: u64,
-    /// How long a budget of errors or latency must be exceeded without a break before the way
-    /// back is taken; divergence does not wait. Half a window: longer than a hiccup of a store.
+    /// How long a budget of errors or latency must be exceeded without interruption before the step
+    /// back; divergence is acted on at once. Half a window: longer than a short disturbance of a
+    /// store.
     pub patience: Duration,
-    /// Whether the way back is taken at all, or only alerted.
+    /// Whether to step back at all, or only to alert.
     pub auto_rollback: bool,
 }
 
@@ -45,7 +48,7 @@ impl Default for GuardrailSettings {
     }
 }
 
-/// Which budget.
+/// The kinds of budgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
@@ -57,16 +60,16 @@ pub enum Budget {
     Divergence,
 }
 
-/// A budget exceeded.
+/// An exceeded budget.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Breach {
-    /// Which.
+    /// The budget.
     pub budget: Budget,
-    /// What was measured.
+    /// The measured figure.
     pub figure: f64,
-    /// What is allowed.
+    /// Its limit.
     pub limit: f64,
-    /// Over how many seconds.
+    /// The window, in seconds.
     pub window_s: u64,
 }
 
@@ -90,26 +93,26 @@ impl fmt::Display for Breach {
     }
 }
 
-/// What the guardrail says.
+/// The guardrail's verdict.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Judgement {
-    /// Within every budget, or nothing to judge.
+    /// Within every budget, or not enough samples.
     Ok,
-    /// Over a budget: tell an operator.
+    /// A budget is exceeded: alert an operator.
     Alert(Breach),
-    /// Over a budget for too long, or divergent: walk one edge back. Said until the guardrail is
-    /// begun anew, so that it cannot be missed.
+    /// A budget was exceeded for too long, or reads diverged: step one edge back. Repeated until
+    /// the guardrail is created anew, so that it cannot be missed.
     WalkBack(Breach),
 }
 
-/// Bounds of latency grow by an eighth: a percentile is at most that much too long.
+/// Ratio between two bounds of the latency histogram: a percentile is at most an eighth too long.
 const GROWTH: f64 = 1.125;
-/// Lowest bound, in seconds.
+/// The lowest bound, in seconds.
 const LOWEST: f64 = 0.0001;
-/// Enough bounds to reach two minutes, beyond every deadline of a write.
+/// Number of bounds, up to two minutes: beyond every deadline of a write.
 const BOUNDS: usize = 120;
 
-/// What happened in one second.
+/// The samples of one second.
 #[derive(Debug, Clone)]
 struct Second {
     second: u64,
@@ -141,20 +144,20 @@ fn seconds_of(bound: usize) -> f64 {
     LOWEST * GROWTH.powi(bound as i32)
 }
 
-/// See the module. Seconds are those of any clock that does not go back; a sample of a second that
-/// has passed is counted to the newest one.
+/// The state of a guardrail. Seconds come from any clock that does not go back; a sample for an
+/// earlier second counts for the newest one.
 #[derive(Debug, Clone)]
 pub struct Guardrail {
     settings: GuardrailSettings,
     began: u64,
     seconds: VecDeque<Second>,
-    /// Since when the budgets have been exceeded without a break.
+    /// Since when budgets have been exceeded without interruption.
     over_since: Option<u64>,
     walked: Option<Breach>,
 }
 
 impl Guardrail {
-    /// A stage began in second `now`.
+    /// A guardrail for a stage that began in second `now`.
     pub fn new(settings: GuardrailSettings, now: u64) -> Self {
         Self {
             settings,
@@ -170,7 +173,8 @@ impl Guardrail {
         now.saturating_sub(self.began) < self.settings.watch.as_secs()
     }
 
-    /// A write was answered. `failed`: for a reason of ours; a refused command is not a failure.
+    /// Counts a write. `failed`: for a reason on the service's side; a refused command is not a
+    /// failure.
     pub fn write(&mut self, now: u64, latency: Duration, failed: bool) {
         let second = self.at(now);
         second.writes += 1;
@@ -179,7 +183,7 @@ impl Guardrail {
         *slot = slot.saturating_add(1);
     }
 
-    /// Reads that differed between the stores, or streams found divergent.
+    /// Counts reads that differed between the stores, or streams found divergent.
     pub fn divergent(&mut self, now: u64, count: u64) {
         self.at(now).divergent += count;
     }
@@ -205,8 +209,7 @@ impl Guardrail {
         }
     }
 
-    /// Holds the window that ends with second `now` against the budgets. To be asked about once a
-    /// second.
+    /// Judges the window that ends with second `now`. To be called about once a second.
     pub fn judge(&mut self, now: u64) -> Judgement {
         if let Some(breach) = self.walked {
             return Judgement::WalkBack(breach);
@@ -229,7 +232,7 @@ impl Guardrail {
         Judgement::WalkBack(breach)
     }
 
-    /// The worst budget exceeded: divergence before errors before latency.
+    /// The most severe exceeded budget: divergence before errors before latency.
     fn breach(&self) -> Option<Breach> {
         let sum = |of: fn(&Second) -> u64| self.seconds.iter().map(of).sum::<u64>();
         let over = |budget, figure: f64, limit: f64| {
@@ -253,7 +256,7 @@ impl Guardrail {
         let share = sum(|s| s.failed) as f64 / writes as f64;
         over(Budget::ErrorShare, share, self.settings.error_share).or_else(|| {
             let p99 = seconds_of(self.percentile(writes, 99));
-            // A bound is the upper end of its range: compare with the bound of the limit.
+            // Latencies are rounded up to a bound, so the limit has to be rounded up too.
             let limit = seconds_of(bound_of(self.settings.p99));
             over(Budget::P99Seconds, p99, limit).map(|breach| Breach {
                 limit: self.settings.p99.as_secs_f64(),

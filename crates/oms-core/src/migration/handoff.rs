@@ -1,8 +1,7 @@
-//! What to do next in a hand-off. One question, asked again after every step by whoever is there:
-//! look at the row and at both logs, ask [`next_action`], do it, look again. Nothing is remembered
-//! between two looks, so a crash, a lost answer or a second node asking the same thing at the same
-//! time make no difference: every action is a compare-and-set, and its failure is no news that the
-//! next look would not bring.
+//! Decides the next step of a hand-off. The driver reads the row and both logs, calls
+//! [`next_action`], executes the action, and reads again. It keeps no state between two reads, so
+//! that a crash, a lost answer or a second driver at the same time do no harm: every action is a
+//! compare-and-set, and whether it succeeded shows in the next read.
 //!
 //! ```text
 //! to S3        steady ─▶ draining_to_s3 ─▶ sealing_to_s3 ─▶ [control s3, e+1]       ─▶ steady, S3 leads
@@ -13,11 +12,12 @@
 //!                              └─▶ undoing_to_s3 ─▶ [control s3, e+2] ─▶ steady, e+2
 //! ```
 //!
-//! Where both ends of a hand-off are possible, exactly one compare-and-set decides between them:
-//! the row while draining and while sealing to PostgreSQL, the offset *n* of S3 while sealing to S3.
+//! Where a hand-off may still be finished or undone, exactly one compare-and-set decides between
+//! them: the row while draining and while sealing to PostgreSQL, the offset *n* of S3 while sealing
+//! to S3.
 //!
-//! Copying an object to the same offset of the other store is always allowed, at any time, by
-//! anyone, however late: it can only make the stores more alike.
+//! Copying an object to the same offset of the other store is always allowed, for every process and
+//! however late, because it can only make the stores more alike.
 
 use serde::Serialize;
 
@@ -27,8 +27,8 @@ use crate::domain::ids::{Epoch, Offset};
 use crate::log::lead::{Lead, Leadership};
 use crate::log::object::ControlRecord;
 
-/// PostgreSQL's side of a partition. The end of its log MUST be read in the snapshot in which the
-/// row was read, or after it: a fence that is seen up makes the end that is then seen the last.
+/// PostgreSQL's side of a partition. The end of its log MUST be read in the same snapshot as the
+/// row, or after it: if the row shows a fence, the end that is read is then final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PostgresView {
     /// The row.
@@ -37,73 +37,72 @@ pub struct PostgresView {
     pub next: Offset,
 }
 
-/// S3's side of a partition: a log read up to its end.
+/// S3's side of a partition: its log, read up to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct S3View {
     /// Its next offset.
     pub next: Offset,
-    /// The last control record before that.
+    /// The last control record before that end.
     pub control: Option<ControlRecord>,
 }
 
-/// What is known of both stores. The two sides may have been read at different times, in any
-/// order.
+/// The state of both stores. The two sides may have been read at different times, in any order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Known {
-    /// PostgreSQL. Without it nothing can be decided: wait for it.
+    /// PostgreSQL's side, without which nothing can be decided.
     pub postgres: PostgresView,
-    /// S3; `None` when it cannot be read now.
+    /// S3's side; `None` if it cannot be read now.
     pub s3: Option<S3View>,
 }
 
-/// Where a hand-off under way should end.
+/// The requested outcome of a hand-off under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wish {
     /// The lead moves.
     Finish,
-    /// It stays where it was.
+    /// The lead stays where it was.
     Undo,
 }
 
 impl Wish {
-    /// What is to be wished once the hand-off's deadline has passed, or has not.
+    /// The outcome to request: undo once the hand-off's deadline has passed.
     pub fn by_deadline(passed: bool) -> Self {
         if passed { Wish::Undo } else { Wish::Finish }
     }
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     /// Compare-and-set of the row.
     SetRow {
-        /// What happens by it, for the history.
+        /// The change that this makes, for the history.
         change: Change,
-        /// The row as it was seen.
+        /// The row as it was read.
         from: MigrationRow,
-        /// The row to be.
+        /// The row to set.
         to: MigrationRow,
     },
-    /// Copy commit objects from PostgreSQL's next-to-copy up to before this offset, in order.
+    /// Copy commit objects from PostgreSQL's log to S3, in order, up to this offset.
     CopyToS3 {
         /// First offset not to be copied.
         up_to: Offset,
     },
-    /// The same from S3 to PostgreSQL.
+    /// Copy commit objects from S3's log to PostgreSQL, in order, up to this offset.
     CopyToPostgres {
         /// First offset not to be copied.
         up_to: Offset,
     },
     /// Put a control object, if the offset is free. It MUST be chained to an object read from S3.
     PutControlInS3 {
-        /// The end of S3's log as it was seen.
+        /// The end of S3's log as it was read.
         offset: Offset,
-        /// The record.
+        /// The control record.
         record: ControlRecord,
     },
-    /// Nothing: no hand-off is under way, and this store leads.
+    /// No hand-off is under way; this is the leadership.
     Done(Leadership),
-    /// Nothing now.
+    /// Nothing can be done now.
     Wait(Reason),
 }
 
@@ -111,18 +110,19 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// One side was read before, the other after a change: look again.
+    /// One side was read before a change, the other after it: read again.
     LookAgain,
-    /// S3 does not answer, and this step needs it.
+    /// This step needs S3, which does not answer.
     S3Unavailable,
-    /// A hand-off is under way: see it to its end first.
+    /// Another hand-off is under way and has to be ended first.
     HandOffUnderWay,
-    /// The partition is not where this move begins.
+    /// The partition is not in the stage where this move begins.
     Elsewhere,
 }
 
-/// The first step of a move, for a partition at rest. Moves of the lead begin when the store that
-/// is to lead lags by no more than `max_lag` commits, so that writers wait only for those.
+/// The first step of a move, for a partition without a hand-off under way. A move of the lead
+/// begins when the new leader lags by at most `max_lag` commits, so that writers wait only for
+/// those.
 pub fn begin(known: &Known, step: Move, max_lag: u64) -> Action {
     use Direction::{Backward, Forward};
     let row = &known.postgres.row;
@@ -141,7 +141,8 @@ pub fn begin(known: &Known, step: Move, max_lag: u64) -> Action {
         (Edge::C, Forward) => set(row, Change::StopMirrorInPostgres),
         (Edge::C, Backward) => set(row, Change::MirrorInPostgres),
         (Edge::B, direction) => {
-            // Without S3 neither hand-off gets past its first step, and writers would wait for it.
+            // Without S3 neither hand-off gets beyond its first step, and writers would wait for
+            // it.
             let Some(s3) = known.s3 else {
                 return Action::Wait(Reason::S3Unavailable);
             };
@@ -160,8 +161,8 @@ pub fn begin(known: &Known, step: Move, max_lag: u64) -> Action {
     }
 }
 
-/// The next step of whatever is under way. A wish that comes too late is not granted: the hand-off
-/// then ends the other way, and [`Action::Done`] says who leads.
+/// The next step of the hand-off under way. An outcome that is requested too late is not possible
+/// any more: the hand-off then ends the other way, and [`Action::Done`] says who leads.
 pub fn next_action(known: &Known, wish: Wish) -> Action {
     let row = &known.postgres.row;
     match row.step {
@@ -176,7 +177,7 @@ pub fn next_action(known: &Known, wish: Wish) -> Action {
 fn draining_to_s3(known: &Known, wish: Wish) -> Action {
     let PostgresView { row, next } = &known.postgres;
     if wish == Wish::Undo {
-        // No control record can be on its way: none is put before the row says sealing.
+        // No control record can be in flight: none is put before the row says sealing.
         return set(row, Change::UndoDrain);
     }
     match known.s3 {
@@ -196,14 +197,14 @@ fn sealing_to_s3(known: &Known, wish: Wish) -> Action {
     let undone = record(Lead::Postgres, row.epoch, 1);
     match s3.control {
         Some(found) if found == done => set(row, Change::LeadS3),
-        // PostgreSQL goes on after the record, so it must hold it first.
+        // PostgreSQL's log continues after the record, so PostgreSQL must hold it first.
         Some(found) if found == undone && *next < s3.next => {
             Action::CopyToPostgres { up_to: s3.next }
         }
         Some(found) if found == undone => set(row, Change::UndoSealToS3),
         Some(found) if found.epoch >= row.epoch => Action::Wait(Reason::LookAgain),
         _ if s3.next != *next => Action::Wait(Reason::LookAgain),
-        // The put of the other record may be on its way, now or much later. Both go for the same
+        // The put of the other record may be in flight, now or much later. Both are put at the same
         // offset, which therefore decides.
         _ => Action::PutControlInS3 {
             offset: s3.next,
@@ -245,8 +246,8 @@ fn undoing_to_s3(known: &Known) -> Action {
     let kept = record(Lead::S3, row.epoch, 2);
     match s3.control {
         Some(found) if found == kept => set(row, Change::KeepS3),
-        // Always, whether or not the record that gives the lead away is in S3: it may be on its
-        // way, and only a taken offset stops it.
+        // In any case, whether or not the record that gives the lead away is in S3: its put may be
+        // in flight, and only an occupied offset stops it.
         Some(found) if found.epoch < kept.epoch => Action::PutControlInS3 {
             offset: s3.next,
             record: kept,
@@ -269,7 +270,8 @@ fn set(row: &MigrationRow, change: Change) -> Action {
             from: *row,
             to,
         },
-        // Each caller names a change of the row's own step; the tests walk them all.
+        // Not reachable: each caller names a change of the row's own step, which tests check for
+        // all.
         None => Action::Wait(Reason::LookAgain),
     }
 }

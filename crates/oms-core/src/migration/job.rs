@@ -1,5 +1,5 @@
-//! A job of the migration: long work that anybody may start, watch, pause and resume, and that goes
-//! on from its checkpoint wherever and whenever it was interrupted.
+//! A job of the migration: long work that operators start, watch, pause and resume, and that
+//! continues from its checkpoint after an interruption, in any process.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// What a job does.
+/// The kinds of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobKind {
     /// Copies history into the log.
     Backfill,
-    /// Compares the two places of the log.
+    /// Compares the two stores of the log.
     Verify,
-    /// Mends what a verification found.
+    /// Repairs what a verification found.
     Repair,
     /// Exports PostgreSQL's retired events, then empties their tables.
     Archive,
@@ -32,7 +32,7 @@ impl JobKind {
         JobKind::Archive,
     ];
 
-    /// As stored and shown.
+    /// The name as stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             JobKind::Backfill => "backfill",
@@ -43,21 +43,21 @@ impl JobKind {
     }
 }
 
-/// Where a job stands.
+/// The states of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Somebody works on it.
+    /// A process works on it.
     Running,
-    /// It was told to pause and has not heard of it yet.
+    /// It was told to pause and has not stopped yet.
     Pausing,
-    /// It waits for somebody to resume it.
+    /// It waits to be resumed.
     Paused,
-    /// It ended; its report says what came of it.
+    /// It has ended successfully, with a report.
     Done,
     /// It cannot go on; its error says why.
     Failed,
-    /// It was called off.
+    /// It was stopped for good by an operator.
     Cancelled,
 }
 
@@ -72,7 +72,7 @@ impl JobState {
         JobState::Cancelled,
     ];
 
-    /// As stored and shown.
+    /// The name as stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             JobState::Running => "running",
@@ -84,7 +84,7 @@ impl JobState {
         }
     }
 
-    /// Whether it is over for good.
+    /// Whether it has ended for good.
     pub fn is_over(self) -> bool {
         matches!(
             self,
@@ -93,7 +93,7 @@ impl JobState {
     }
 }
 
-/// A text that names no kind or state of a job.
+/// A text that is no name of a kind or state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no kind and no state of a job")]
 pub struct UnknownWord(pub String);
@@ -122,57 +122,57 @@ impl fmt::Display for JobKind {
     }
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobProgress {
-    /// What it is doing.
+    /// The phase it is in.
     pub phase: String,
     /// What `done` and `total` count.
     pub unit: String,
-    /// How much is done.
+    /// Units done so far.
     pub done: u64,
-    /// How much there is, as far as known.
+    /// Units in total, as far as known.
     pub total: u64,
-    /// Events that went through it.
+    /// Events processed.
     pub events: u64,
-    /// Events per second of late.
+    /// Events per second, over the last seconds.
     pub rate: f64,
-    /// Seconds that the rest will take at the pace so far; `None` while there is no pace.
+    /// Estimated seconds to the end; `None` while there is no rate.
     pub eta_seconds: Option<f64>,
-    /// What it waits for, when it cannot work.
+    /// The store it waits for, if it cannot work.
     pub waiting: Option<String>,
 }
 
-/// See the module.
+/// A job as recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Names it.
+    /// Its id.
     pub id: Uuid,
     /// What it does.
     pub kind: JobKind,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
-    /// What it was asked for.
+    /// The parameters of the request.
     pub parameters: Value,
-    /// Who started it.
+    /// The principal who started it.
     pub by: String,
-    /// Where it goes on; its runner's own business.
+    /// Where it continues; its format is the runner's.
     #[serde(skip_serializing, default)]
     pub checkpoint: Option<Value>,
-    /// How far it is.
+    /// Its progress.
     pub progress: JobProgress,
-    /// What came of it.
+    /// Its report, once it is done.
     pub report: Option<Value>,
     /// Why it failed.
     pub error: Option<String>,
-    /// The process that works on it, or did last.
+    /// The process that works on it, or did so last.
     pub node: String,
-    /// When that was last heard of.
+    /// When that process last stored its progress.
     pub heartbeat: Timestamp,
     /// When it was started.
     pub begun: Timestamp,
-    /// When it was over.
+    /// When it ended.
     pub ended: Option<Timestamp>,
 }
 

@@ -1,6 +1,6 @@
-//! The road from events in PostgreSQL to events in S3 and back, as decisions. Pure: whoever does
-//! the I/O (`actors::migration_mode`, the model in `tests/handoff_model`) asks here what to do
-//! next, so what is model-checked is what runs.
+//! The migration from events in PostgreSQL to events in S3 and back, as decisions. Pure: the code
+//! that does the I/O (`actors::migration_mode`, and the model in `tests/handoff_model`) asks
+//! here for the next step, so that what is model-checked is what runs.
 //!
 //! ```text
 //!  legacy ⇄ dual_write/postgres ⇄ dual_write/s3 ⇄ s3_only
@@ -13,14 +13,14 @@
 //! * to PostgreSQL: the partition's row, read in the append's own transaction;
 //! * to S3: the last control record before the append's offset.
 //!
-//! * [`stage`], [`edge`]: the road and the way along it; who leads is the log's to say:
+//! * [`stage`], [`edge`]: the stages and the steps between them; who leads is part of the log:
 //!   [`log::lead`](crate::log::lead)
 //! * [`record`]: the row, and every change it may make
-//! * [`handoff`]: what to do next; [`fence`]: who may append to PostgreSQL
-//! * [`partition_state`]: where a partition stands as far as a process knows; [`unread`]: whether PostgreSQL
-//!   may lead while the bucket has not been read
-//! * [`switch`]: an order to walk, and what became of it; [`job`]: long work beside it
-//! * [`gate`]: what must be proved first; [`guardrail`]: what leads back; [`ramp`]: which partitions
+//! * [`handoff`]: decides the next step of a hand-off; [`fence`]: who may append to PostgreSQL
+//! * [`partition_state`]: a partition's state as far as a process knows; [`unread`]: whether
+//!   PostgreSQL may lead while the bucket has not been read
+//! * [`switch`]: a request to change the stage, and its outcome; [`job`]: long-running work
+//! * [`gate`]: conditions of a step; [`guardrail`]: when to step back; [`ramp`]: which partitions
 
 pub mod edge;
 pub mod fence;

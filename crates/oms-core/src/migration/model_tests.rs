@@ -70,8 +70,8 @@ proptest! {
                     let read = MigrationRow::from_columns(stage.mode(), stage.lead(), epoch, step, revision);
                     prop_assert_eq!(read, Ok(row));
                     if row.step == Step::Steady {
-                        // Whoever led before a hand-off, finished or undone, leads under a new
-                        // epoch: nobody who has not heard of it writes under its old one.
+                        // After a hand-off, finished or undone, the lead has a new epoch: a writer
+                        // that does not know of it cannot write under the old one.
                         let handed = before.step != Step::Steady;
                         prop_assert_eq!(row.epoch > rested.epoch, handed);
                         rested = row;
@@ -96,7 +96,7 @@ proptest! {
         let moved = ask(&stages, few);
         prop_assert!(moved.is_sorted());
         if few < 100 {
-            // Nobody that is there already is moved, and no more than are needed.
+            // No partition that is there already is moved, and no more than needed.
             let count = stages.iter().filter(|s| there(s)).count();
             let wanted = (stages.len() * usize::from(few)).div_ceil(100);
             prop_assert_eq!(moved.len(), wanted.saturating_sub(count));

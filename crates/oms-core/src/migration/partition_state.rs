@@ -1,6 +1,6 @@
-//! Where a partition stands as far as one process knows: from the row in PostgreSQL, if that can
-//! be read, and the last control record heard of. What is published here routes writes and reads;
-//! it may be old. Whether a write happens is decided by the fences alone.
+//! The state of a partition as far as one process knows: from the row in PostgreSQL, if that can be
+//! read, and the last control record seen. It is used to route writes and reads and may be out of
+//! date: whether a write succeeds is decided by the fences alone.
 
 use serde::Serialize;
 
@@ -8,16 +8,16 @@ use super::record::{MigrationRow, Step};
 use super::stage::{Mode, Stage, StageKind};
 use crate::log::lead::{Lead, Leadership};
 
-/// See the module.
+/// The state of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PartitionState {
-    /// The stage; during a hand-off the one it comes from, until the lead has moved.
+    /// The stage; during a hand-off the one it leaves, until the lead has moved.
     pub stage: Stage,
     /// Whether writes wait for the end of a hand-off.
     pub moving: bool,
 }
 
-/// Where every partition stands, by its number; `None` while it is not known.
+/// The state of every partition, by its number; `None` while unknown.
 pub type PartitionStates = Vec<Option<PartitionState>>;
 
 impl PartitionState {
@@ -29,12 +29,12 @@ impl PartitionState {
         }
     }
 
-    /// Under whose authority writes are made now; `None` while they wait.
+    /// The authority for writes now; `None` while they wait.
     pub fn authority(&self) -> Option<Leadership> {
         (!self.moving).then_some(self.stage.leadership)
     }
 
-    /// Which of the four stages it is.
+    /// Which of the four stages it is in.
     pub fn kind(&self) -> Option<StageKind> {
         self.stage.kind()
     }
@@ -43,13 +43,13 @@ impl PartitionState {
 /// What a process knows of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
-    /// The row; `None` when PostgreSQL holds none.
+    /// The row; `None` if PostgreSQL has none.
     pub row: Option<MigrationRow>,
-    /// The last control record read, in whichever store.
+    /// The last control record read, in either store.
     pub control: Option<Leadership>,
 }
 
-/// Where a partition stands; `None` while nobody is known to lead.
+/// The state of a partition; `None` while no leader is known.
 pub fn of_known(known: Known) -> Option<PartitionState> {
     let Some(row) = known.row else {
         return from_log_alone(known.control, None);
@@ -58,7 +58,7 @@ pub fn of_known(known: Known) -> Option<PartitionState> {
     let control = known.control;
     let in_s3 = control.filter(|c| c.lead == Lead::S3);
     match (row.step, row.stage.lead()) {
-        // A hand-off to S3 that the row has not heard the end of: the log has the last word.
+        // The row may not show the end of a hand-off to S3 yet: the log decides.
         (Step::DrainingToS3 | Step::SealingToS3, _) => match in_s3 {
             Some(found) if found.epoch >= row.epoch => {
                 Some(PartitionState::new(StageKind::DualWriteS3, found, false))
@@ -66,7 +66,7 @@ pub fn of_known(known: Known) -> Option<PartitionState> {
             _ => Some(PartitionState::new(row.stage, led, true)),
         },
         (Step::Steady, Lead::Postgres) => match in_s3 {
-            // PostgreSQL is older than the log: restored from a backup.
+            // PostgreSQL is older than the log, because it was restored from a backup.
             Some(found) if found.epoch > row.epoch => {
                 Some(PartitionState::new(StageKind::S3Only, found, false))
             }
@@ -85,8 +85,8 @@ pub fn of_known(known: Known) -> Option<PartitionState> {
     }
 }
 
-/// The same while PostgreSQL cannot be asked; `last` is what was known before. With S3 leading
-/// nothing is missing but which of its two stages it is.
+/// [`of_known`] while PostgreSQL cannot be read; `last` is the last known state. With S3 leading,
+/// only the distinction between its two stages is unknown.
 pub fn without_postgres(
     control: Option<Leadership>,
     last: Option<PartitionState>,

@@ -1,40 +1,39 @@
-//! Which partitions a switch moves, so that a stage can be tried on some before it is widened.
+//! Selects the partitions that a switch moves, so that a stage can be tried on some of them first.
 
 use crate::domain::ids::PartitionId;
 
 use super::stage::{StageKind, Whole};
 
-/// Which partitions are asked for.
+/// The partitions that a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Share {
     /// All of them.
     All,
     /// These; the others stay where they are.
     Partitions(Vec<PartitionId>),
-    /// At least this share of all, 1 to 100, those already there counted in.
+    /// At least this percentage of all, 1 to 100, including those already there.
     Percent(u8),
 }
 
-/// A share that cannot be meant.
+/// An invalid selection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidShare {
-    /// There is nothing in it.
+    /// It is empty.
     #[error("no partition is named")]
     Empty,
-    /// There is no such partition.
+    /// A partition does not exist.
     #[error("there is no partition {0}; there are 0 to {1}")]
     NoPartition(PartitionId, usize),
-    /// Not a share.
+    /// No percentage from 1 to 100.
     #[error("{0} percent is not between 1 and 100")]
     NotPercent(u8),
 }
 
 /// The partitions to be moved to `goal`, in order of number; `stages` are those of all partitions.
 ///
-/// A percentage is of partitions that are at the goal or beyond it, seen from the whole: widening
-/// 25 to 50 moves another quarter, and asking for fewer than are there moves none. Those nearest
-/// to the goal come first, then those with the lowest numbers, so the same question has the same
-/// answer on every node.
+/// A percentage counts partitions that are at the goal or beyond: going from 25 to 50 moves another
+/// quarter, and a percentage below the current one moves none. Those nearest to the goal come
+/// first, then those with the lowest numbers, so that every node selects the same ones.
 pub fn to_move(
     stages: &[StageKind],
     goal: StageKind,

@@ -1,5 +1,5 @@
-//! The `migration` row of a partition, as data, and every change it may make. A change is a
-//! compare-and-set on the whole row: whoever decided on an older row changes nothing.
+//! The `migration` row of a partition, as data, with every change it allows. A change is a
+//! compare-and-set of the whole row, so that a decision on an older row changes nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,17 +10,19 @@ use super::stage::{Mode, StageKind};
 use crate::domain::ids::Epoch;
 use crate::log::lead::{Lead, Leadership};
 
-/// How far a hand-off is.
+/// The step of a hand-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// None is under way.
+    /// No hand-off is under way.
     Steady,
-    /// To S3: PostgreSQL is fenced, S3 is being given what it lacks.
+    /// To S3: PostgreSQL is fenced, and S3 gets the commits that it lacks.
     DrainingToS3,
-    /// To S3: S3 lacks nothing; the control record at its end decides: S3 leads or it is undone.
+    /// To S3: S3 has everything. The control record at its end decides whether S3 leads or the
+    /// hand-off is undone.
     SealingToS3,
-    /// To PostgreSQL: a control record is to fence S3, then PostgreSQL is given what it lacks.
+    /// To PostgreSQL: a control record will fence S3, then PostgreSQL gets the commits that it
+    /// lacks.
     SealingToPostgres,
     /// Back to S3: a control record gives it the lead again.
     UndoingToS3,
@@ -35,7 +37,7 @@ impl Step {
         Step::UndoingToS3,
     ];
 
-    /// As stored and shown.
+    /// The name as stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Step::Steady => "steady",
@@ -53,7 +55,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// A row that no sequence of changes makes.
+/// A row that no sequence of changes produces.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a row of the migration: {0}")]
 pub struct InvalidRow(pub String);
@@ -72,20 +74,20 @@ impl FromStr for Step {
 /// The row of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct MigrationRow {
-    /// Where the partition stands; during a hand-off where it comes from. Says who leads.
+    /// The stage; during a hand-off the one it leaves. Names the leader.
     pub stage: StageKind,
-    /// The hand-off under way, or the last one. A hand-off to S3 counts from its first step, one
-    /// to PostgreSQL from its last.
+    /// The epoch of the hand-off under way, or of the last one. A hand-off to S3 counts from its
+    /// first step, one to PostgreSQL from its last.
     pub epoch: Epoch,
-    /// How far the hand-off is.
+    /// The step of the hand-off.
     pub step: Step,
-    /// Grows by one with every change, so that no compare-and-set that comes late can hit a row
-    /// which merely looks the same again.
+    /// Incremented by every change, so that a late compare-and-set cannot match a row that only
+    /// looks the same again.
     pub revision: u64,
 }
 
 impl MigrationRow {
-    /// A partition at rest, before any change.
+    /// The row of a partition before any change.
     pub fn new(stage: StageKind, epoch: Epoch) -> Self {
         Self {
             stage,
@@ -95,7 +97,7 @@ impl MigrationRow {
         }
     }
 
-    /// A row as PostgreSQL holds it.
+    /// Parses a row from PostgreSQL.
     pub fn from_columns(
         mode: Mode,
         lead: Lead,
@@ -116,7 +118,7 @@ impl MigrationRow {
         })
     }
 
-    /// Who leads, as far as the row knows: with S3 leading the log has the last word.
+    /// The leadership as far as the row knows: with S3 leading the log decides.
     pub fn leadership(&self) -> Leadership {
         Leadership {
             lead: self.stage.lead(),
@@ -124,7 +126,7 @@ impl MigrationRow {
         }
     }
 
-    /// The row after a change; `None` when the change is not one of this row's.
+    /// The row after a change; `None` if this row does not allow the change.
     pub fn after(&self, change: Change) -> Option<Self> {
         let rule = RULES.iter().find(|rule| rule.change == change)?;
         (rule.from == (self.stage, self.step)).then(|| Self {
@@ -135,9 +137,9 @@ impl MigrationRow {
         })
     }
 
-    /// Compare-and-set: becomes `to` if it is `from`; says whether. In PostgreSQL
-    /// `UPDATE … WHERE` every column is `from`'s. An unknown outcome needs no settling: read the
-    /// row and ask [`handoff`](super::handoff) again.
+    /// Compare-and-set: becomes `to` if it equals `from`; returns whether. In PostgreSQL an
+    /// `UPDATE` whose `WHERE` compares every column with `from`. An unknown outcome needs no
+    /// settling: read the row and call [`handoff`](super::handoff) again.
     pub fn compare_and_set(&mut self, from: &MigrationRow, to: &MigrationRow) -> bool {
         let hit = self == from;
         if hit {
@@ -147,7 +149,7 @@ impl MigrationRow {
     }
 }
 
-/// What a row can do.
+/// The changes of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -179,12 +181,12 @@ pub enum Change {
     KeepS3,
 }
 
-/// What a change does.
+/// The effect of a change.
 struct Rule {
     change: Change,
     from: (StageKind, Step),
     to: (StageKind, Step),
-    /// Added to the epoch.
+    /// Increment of the epoch.
     epochs: u64,
 }
 
@@ -197,7 +199,7 @@ const fn rule(change: Change, from: (StageKind, Step), to: (StageKind, Step), ep
     }
 }
 
-/// What each change does; one line each.
+/// The effect of each change, one line each.
 const RULES: [Rule; 13] = {
     use Change::*;
     use StageKind::*;

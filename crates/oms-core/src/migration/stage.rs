@@ -1,4 +1,4 @@
-//! The four stages of the migration, in a line.
+//! The four stages of the migration, in order.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::Epoch;
 use crate::log::lead::{Lead, Leadership};
 
-/// The mode as the API speaks it; `dual_write` has two halves, see [`Stage`].
+/// The mode in the API; `dual_write` has two stages, see [`Stage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// PostgreSQL alone.
     Legacy,
-    /// Both, one of them leading.
+    /// Both stores, one of them leading.
     DualWrite,
     /// S3 alone.
     S3Only,
 }
 
 impl Mode {
-    /// As in the API, in `/health` and in message headers.
+    /// The name in the API, in `/health` and in message headers.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Legacy => "legacy",
@@ -40,12 +40,12 @@ impl Mode {
     }
 }
 
-/// Where on the road a partition stands.
+/// The stage of a partition, with its leadership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// The mode.
     pub mode: Mode,
-    /// Who leads, and since which epoch.
+    /// The leader and its epoch.
     pub leadership: Leadership,
 }
 
@@ -61,12 +61,12 @@ impl Stage {
         }
     }
 
-    /// Which of the four it is; `None` for a mode that its lead contradicts.
+    /// Which of the four stages it is; `None` if mode and lead contradict each other.
     pub fn kind(&self) -> Option<StageKind> {
         StageKind::of(self.mode, self.leadership.lead)
     }
 
-    /// The stores that hold a write of this stage, the one that leads first, for `stored_in`.
+    /// The stores that hold a write of this stage, the leader first, for `stored_in`.
     pub fn stored_in(&self, mirrored: bool) -> &'static [&'static str] {
         match (self.leadership.lead, mirrored) {
             (Lead::S3, true) => &["s3", "postgres"],
@@ -77,7 +77,7 @@ impl Stage {
     }
 }
 
-/// One of the four, in the order of the road: what is further along is greater.
+/// One of the four stages; ordered from `legacy` to `s3_only`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "String")]
 pub enum StageKind {
@@ -91,13 +91,13 @@ pub enum StageKind {
     S3Only,
 }
 
-/// A text or a pair that names no stage.
+/// A text, or a pair of mode and lead, that is no stage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no stage `{0}`; there are: legacy, dual_write/postgres, dual_write/s3, s3_only")]
 pub struct UnknownStage(pub String);
 
 impl StageKind {
-    /// The road, from its beginning to its end.
+    /// All stages in order.
     pub const ROAD: [StageKind; 4] = [
         StageKind::Legacy,
         StageKind::DualWritePostgres,
@@ -105,7 +105,7 @@ impl StageKind {
         StageKind::S3Only,
     ];
 
-    /// The stage of a mode and a lead; `None` when the mode contradicts the lead.
+    /// The stage of a mode and a lead; `None` if they contradict each other.
     pub fn of(mode: Mode, lead: Lead) -> Option<Self> {
         match (mode, lead) {
             (Mode::Legacy, Lead::Postgres) => Some(StageKind::Legacy),
@@ -116,8 +116,8 @@ impl StageKind {
         }
     }
 
-    /// The stage a switch asks for. `dual_write` without a lead means the half that is reached
-    /// first on the way from `from`.
+    /// The stage that a request means. `dual_write` without a lead means the one of its two stages
+    /// that is reached first from `from`.
     pub fn asked(mode: Mode, lead: Option<Lead>, from: StageKind) -> Result<Self, UnknownStage> {
         let lead = lead.unwrap_or(match mode {
             Mode::Legacy => Lead::Postgres,
@@ -137,7 +137,7 @@ impl StageKind {
         }
     }
 
-    /// Who leads in it.
+    /// The store that leads in it.
     pub fn lead(self) -> Lead {
         match self {
             StageKind::Legacy | StageKind::DualWritePostgres => Lead::Postgres,
@@ -145,7 +145,7 @@ impl StageKind {
         }
     }
 
-    /// It, reached by the hand-off `epoch`.
+    /// This stage with its leadership under `epoch`.
     pub fn at(self, epoch: Epoch) -> Stage {
         Stage {
             mode: self.mode(),
@@ -156,12 +156,12 @@ impl StageKind {
         }
     }
 
-    /// The stage after it.
+    /// The next stage towards `s3_only`.
     pub fn next(self) -> Option<Self> {
         Self::ROAD.get(self as usize + 1).copied()
     }
 
-    /// The stage before it.
+    /// The previous stage, towards `legacy`.
     pub fn previous(self) -> Option<Self> {
         (self as usize)
             .checked_sub(1)
@@ -169,7 +169,7 @@ impl StageKind {
             .copied()
     }
 
-    /// As printed and parsed: the mode, in `dual_write` with its lead.
+    /// The name as printed and parsed: the mode, for `dual_write` with the lead.
     pub fn as_str(self) -> &'static str {
         match self {
             StageKind::Legacy => "legacy",
@@ -211,17 +211,17 @@ impl TryFrom<String> for StageKind {
     }
 }
 
-/// What is reported for all partitions together.
+/// The summary over all partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Whole {
     /// The stage of the least advanced partition.
     pub stage: StageKind,
-    /// Share of the partitions that are further, 0 to 1.
+    /// Share of the partitions that are further on, 0 to 1.
     pub share_ahead: f64,
 }
 
 impl Whole {
-    /// Sums up; `None` without partitions.
+    /// The summary of these stages; `None` if there are none.
     pub fn of(stages: &[StageKind]) -> Option<Self> {
         let stage = *stages.iter().min()?;
         let ahead = stages.iter().filter(|s| **s > stage).count();

@@ -1,5 +1,5 @@
-//! A switch: somebody's order to bring partitions to another stage, edge by edge, and what became
-//! of it. Kept for ever: it is the audit of the migration.
+//! A switch: a request to bring partitions to another stage, edge by edge, and its outcome.
+//! Switches are kept for ever, as the audit of the migration.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,27 @@ use super::edge::Move;
 use super::stage::StageKind;
 use crate::domain::ids::PartitionId;
 
-/// How far a switch, or an edge of it, is.
+/// The state of a switch, or of one of its edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SwitchState {
     /// Under way.
     Walking,
-    /// Everything that was asked for has happened.
+    /// Everything requested has happened.
     Done,
-    /// A gate did not hold; nothing of it happened.
+    /// A gate did not hold; nothing has happened.
     Refused,
-    /// It took too long and was taken back.
+    /// A hand-off took too long and was undone.
     Undone,
-    /// It ended early; `error` says why. Edges that were walked stay walked.
+    /// It ended early; `error` says why. Completed edges stay.
     Failed,
 }
 
 impl SwitchState {
-    /// Those in which a switch is over.
+    /// The states in which a switch has ended.
     pub const ENDS: [Self; 4] = [Self::Done, Self::Refused, Self::Undone, Self::Failed];
 
-    /// As stored and shown.
+    /// The name as stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             SwitchState::Walking => "walking",
@@ -46,7 +46,7 @@ impl SwitchState {
 /// One edge of a switch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EdgeReport {
-    /// Which, and which way.
+    /// The edge and its direction.
     #[serde(flatten)]
     pub step: Move,
     /// The stage it leaves.
@@ -55,44 +55,44 @@ pub struct EdgeReport {
     pub to: StageKind,
     /// The partitions that walk it.
     pub partitions: Vec<PartitionId>,
-    /// What became of it.
+    /// Its state.
     pub state: SwitchState,
-    /// What the gates said, as shown.
+    /// The results of its gates, as JSON.
     pub gates: serde_json::Value,
     /// When it began.
     pub begun: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// For how long writes of a partition waited, in milliseconds, as the driver saw it; only of
-    /// edges that move the lead.
+    /// For how long writes of each partition waited, in milliseconds, as measured by the driver;
+    /// only for edges that move the lead.
     pub pause_ms: BTreeMap<PartitionId, f64>,
 }
 
-/// See the module.
+/// A switch as recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Switch {
-    /// Names it.
+    /// Its id.
     pub id: Uuid,
-    /// The stage asked for.
+    /// The requested stage.
     pub goal: StageKind,
     /// The partitions that are to reach it.
     pub partitions: Vec<PartitionId>,
-    /// Who ordered it.
+    /// The principal who requested it.
     pub by: String,
-    /// Why.
+    /// The reason given.
     pub reason: String,
     /// Whether gates of confidence were to be skipped.
     pub force: bool,
-    /// Whether the service ordered it by itself.
+    /// Whether the guardrail requested it.
     pub automatic: bool,
-    /// When.
+    /// When it began.
     pub begun: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// How far it is.
+    /// Its state.
     pub state: SwitchState,
     /// Why it ended early.
     pub error: Option<String>,
-    /// The edges begun so far.
+    /// The edges begun so far, in order.
     pub edges: Vec<EdgeReport>,
 }

@@ -1,7 +1,7 @@
 //! Whether PostgreSQL may lead a partition while the bucket has not been read. Its row says that it
-//! leads; a row that was restored from before a hand-off says so too, and only the log in the bucket
-//! knows better. So the row alone is believed where nothing was ever handed over or copied, and where
-//! what this node has heard before does not contradict it.
+//! leads, but so does a row that was restored from before a hand-off, and only the log in the
+//! bucket knows better. The row alone is therefore believed only if nothing was ever handed over or
+//! copied, and nothing that this node has seen before contradicts it.
 
 use std::collections::BTreeMap;
 
@@ -10,31 +10,31 @@ use super::stage::StageKind;
 use crate::domain::ids::{Epoch, PartitionId};
 use crate::log::lead::{Lead, Leadership};
 
-/// What there is to go by.
+/// What can be known without the bucket.
 #[derive(Debug, Clone, Default)]
 pub struct UnreadBucket {
-    /// It was ordered (`migration.lead_without_bucket`).
+    /// Whether the operator allows it (`migration.lead_without_bucket`).
     pub ordered: bool,
-    /// Who led when this node ran last, as it noted outside of both stores.
-    pub heard: BTreeMap<PartitionId, Leadership>,
+    /// The leader of each partition when this node last ran, as it recorded outside both stores.
+    pub known_leads: BTreeMap<PartitionId, Leadership>,
 }
 
 /// Why PostgreSQL may not lead yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
-    /// The bucket has been in use: it may hold a later hand-off.
+    /// The bucket has been in use, so that it may hold a later hand-off.
     #[error("the bucket was in use, so it may hold a hand-off that this database has not heard of")]
     BucketInUse,
-    /// This node has heard of a later one.
+    /// This node has seen a later leadership.
     #[error(
         "this node has heard that {} leads since epoch {}: the database is older than that",
         .0.lead.as_str(), .0.epoch.0
     )]
-    HeardOtherwise(Leadership),
+    KnownOtherwise(Leadership),
 }
 
 impl UnreadBucket {
-    /// Whether PostgreSQL may lead by this row.
+    /// Checks whether PostgreSQL may lead because of this row.
     pub fn may_lead(&self, partition: PartitionId, row: &MigrationRow) -> Result<(), Unproven> {
         if self.ordered {
             return Ok(());
@@ -47,8 +47,8 @@ impl UnreadBucket {
             lead: Lead::Postgres,
             epoch: row.epoch,
         };
-        match self.heard.get(&partition) {
-            Some(heard) if *heard != led => Err(Unproven::HeardOtherwise(*heard)),
+        match self.known_leads.get(&partition) {
+            Some(known) if *known != led => Err(Unproven::KnownOtherwise(*known)),
             _ if untouched => Ok(()),
             _ => Err(Unproven::BucketInUse),
         }
@@ -80,11 +80,11 @@ mod tests {
             lead: Lead::S3,
             epoch: Epoch(2),
         };
-        let node = |heard| UnreadBucket {
+        let node = |known| UnreadBucket {
             ordered: false,
-            heard: BTreeMap::from([(p, heard)]),
+            known_leads: BTreeMap::from([(p, known)]),
         };
-        let otherwise = Err(Unproven::HeardOtherwise(s3));
+        let otherwise = Err(Unproven::KnownOtherwise(s3));
         assert_eq!(node(s3).may_lead(p, &fresh), otherwise);
         assert_eq!(node(s3).may_lead(p, &mirrored), otherwise);
         assert_eq!(node(fresh.leadership()).may_lead(p, &fresh), Ok(()));

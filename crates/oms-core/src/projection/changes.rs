@@ -1,4 +1,4 @@
-//! Events of the ontology, folded.
+//! Folds events of the ontology into the last states of what they changed.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use super::payload::{self, Fact};
 use crate::domain::event::Envelope;
 use crate::domain::ids::{Position, RESERVED_STREAM_TYPES, Version};
 
-/// Longest reason kept with a parked event, in bytes: a person reads it.
+/// Longest reason stored with a parked event, in bytes.
 const MAX_REASON_BYTES: usize = 1000;
 
-/// The state of one thing after the last event folded. `None` where no folded event says: then it
-/// is as it was before.
+/// The state of a database, class or instance after the last event folded. A field is `None` if no
+/// folded event sets it: then it is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// Version of its stream.
     pub version: Version,
     /// Version of the event that last created it.
     pub incarnation: Option<Version>,
-    /// Incarnation of what it belongs to.
+    /// Incarnation of the database or class that contains it.
     pub parent: Option<Version>,
     /// Its content as JSON text; `None` when it was deleted.
     pub data: Option<String>,
@@ -31,7 +31,7 @@ pub struct State {
 }
 
 impl State {
-    /// Takes in what a later event made of it.
+    /// Merges in the state after a later event.
     fn overtake(&mut self, later: State) {
         if later.version <= self.version {
             return;
@@ -45,21 +45,21 @@ impl State {
     }
 }
 
-/// An event that could not be taken in.
+/// An event that could not be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ParkedEvent {
-    /// Where it lies.
+    /// Its position in the log.
     pub position: Position,
-    /// Its stream, where it could be read.
+    /// Its stream, if it could be parsed.
     pub stream: String,
-    /// Its type, where it could be read.
+    /// Its type, if it could be parsed.
     pub event_type: String,
-    /// Why it could not be taken in.
+    /// Why it could not be applied.
     pub reason: String,
 }
 
 impl ParkedEvent {
-    /// An event that cannot be taken in for a reason.
+    /// `bytes` is the event, `reason` why it cannot be applied.
     pub fn new(position: Position, bytes: &[u8], mut reason: String) -> Self {
         reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
         let (stream, event_type) = match Envelope::parse(bytes) {
@@ -75,8 +75,8 @@ impl ParkedEvent {
     }
 }
 
-/// The last state of everything that folded events changed. Keys are decoded ids, sorted, so
-/// that whoever writes them takes locks in one order.
+/// The last state of everything that the folded events changed. Keys are decoded ids, sorted, so
+/// that all writers take locks in the same order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Databases by name.
@@ -88,13 +88,13 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether nothing changed.
+    /// Whether no event changed anything.
     pub fn is_empty(&self) -> bool {
         self.databases.is_empty() && self.classes.is_empty() && self.instances.is_empty()
     }
 
-    /// Forgets all content, and with it whether things are there: what is left is what later
-    /// events build on.
+    /// Removes all content, and with it whether something exists: only what later events build on
+    /// remains.
     pub fn without_content(mut self) -> Self {
         let databases = self.databases.values_mut();
         let classes = self.classes.values_mut();
@@ -104,8 +104,8 @@ impl Changes {
         self
     }
 
-    /// Takes in one event. Events of plain streams mean nothing here; the error says why an event
-    /// of the ontology cannot be taken in.
+    /// Folds one event. Events of plain streams have no effect; the error says why an event of the
+    /// ontology cannot be applied.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
         let event = Envelope::parse(bytes).map_err(|e| format!("envelope: {e}"))?;
         if !RESERVED_STREAM_TYPES.contains(&&*event.stream_type) {

@@ -1,4 +1,4 @@
-//! The data of the ontology's events, as stored. Members this program does not know are ignored.
+//! The data of the ontology's events, as stored. Unknown members are ignored.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,14 +8,14 @@ use crate::domain::ids::Version;
 /// Schema version of event data that this program reads.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What an event of the ontology says.
+/// The content of an event of the ontology.
 #[derive(Debug)]
 pub enum Fact<'a> {
-    /// The thing was made; `parent` is the incarnation of what it belongs to.
+    /// A database, class or instance was created; `parent` is the incarnation of what contains it.
     Created {
         /// Its content.
         data: &'a RawValue,
-        /// Version of the event that last created what it belongs to; `None` for a database.
+        /// Version of the event that last created what contains it; `None` for a database.
         parent: Option<Version>,
     },
     /// It was changed; `data` is its whole content afterwards.
@@ -23,7 +23,7 @@ pub enum Fact<'a> {
         /// Its content.
         data: &'a RawValue,
     },
-    /// It is gone.
+    /// It was deleted.
     Deleted,
 }
 
@@ -53,7 +53,7 @@ struct InstanceUpdated<'a> {
     data: &'a RawValue,
 }
 
-/// Reads an event of the ontology; the error says why it cannot be read.
+/// Parses an event of the ontology; the error says why that fails.
 pub fn read<'a>(
     event_type: &str,
     schema_version: u32,

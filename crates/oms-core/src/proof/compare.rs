@@ -1,7 +1,8 @@
-//! Two places, offset by offset, with the chain as the judge: the `prev` of an object names the
-//! hash of the one before it, so a difference at *n* is decided at *n*+1, a run of differences from
-//! its end backwards. What the chain has no word on, such as the last object, the leader decides.
-//! Only what the leader's log holds counts: what a copy holds beyond its leader's end decides nothing.
+//! Compares two stores, offset by offset, and lets the hash chain decide which is right: the `prev`
+//! of an object names the hash of the one before it, so that a difference at *n* is decided at
+//! *n*+1, and a run of differences from its end backwards. Where the chain does not decide, as for
+//! the last object, the leader does. Only the leader's log counts: what a copy holds beyond its
+//! leader's end decides nothing.
 
 use super::divergence::{Divergence, DivergenceKind, Remedy};
 use super::found::{Found, drill_down};
@@ -9,8 +10,8 @@ use crate::domain::ids::{Offset, PartitionId};
 use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
 
-/// Differences in a row that wait for an object both places agree on. Without their bytes, so a few
-/// hundred bytes each.
+/// Differences in a row, at most, that wait for an object on which both stores agree. Kept without
+/// their bytes, so a few hundred bytes each.
 pub const MAX_PENDING: usize = 10_000;
 
 /// What is kept of one side of a difference.
@@ -48,7 +49,7 @@ impl Pending {
         }
     }
 
-    /// The predecessor that this difference names, if it names one whichever side is right.
+    /// The hash of its predecessor, if the difference tells that whichever side is right.
     fn hint(&self) -> Option<ObjectHash> {
         match (self.s3.prev, self.postgres.prev) {
             (Some(a), Some(b)) => (a == b).then_some(a),
@@ -57,20 +58,20 @@ impl Pending {
     }
 }
 
-/// See the module.
+/// The comparison of one partition.
 #[derive(Debug)]
 pub struct Comparison {
     partition: PartitionId,
     lead: Option<Lead>,
     next: Offset,
-    /// Hash of the right object before the pending ones; `None` when not known.
+    /// Hash of the correct object before the pending ones; `None` if unknown.
     prev: Option<ObjectHash>,
     pending: Vec<Pending>,
 }
 
 impl Comparison {
-    /// Compares from `from` on; `prev` is the hash of the object before it, if it is known. `lead`
-    /// decides where the chain does not; nobody does while the lead is being moved.
+    /// Compares from `from` on; `prev` is the hash of the object before it, if known. `lead`
+    /// decides where the chain does not; with `None`, while the lead is being moved, nobody does.
     pub fn new(
         partition: PartitionId,
         lead: Option<Lead>,
@@ -91,22 +92,22 @@ impl Comparison {
         }
     }
 
-    /// The offset that comes next.
+    /// The offset expected next.
     pub fn next_offset(&self) -> Offset {
         self.next
     }
 
-    /// Where to go on after an interruption: everything before it is decided.
+    /// Where to continue after an interruption: everything before it is decided.
     pub fn settled(&self) -> (Offset, Option<ObjectHash>) {
         (self.next - self.pending.len() as u64, self.prev)
     }
 
-    /// Whether differences wait for what follows.
+    /// Whether differences wait for a later object.
     pub fn is_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Takes in what the places hold at the next offset; answers what is decided by it.
+    /// Compares what the stores hold at the next offset; returns the differences that this decides.
     pub fn take(&mut self, s3: &Found, postgres: &Found) -> Vec<Divergence> {
         let offset = self.next;
         self.next += 1;
@@ -129,8 +130,8 @@ impl Comparison {
         decided
     }
 
-    /// Nothing more is compared. `after` is what the leader holds next, if it reaches further than
-    /// its copy; never what the copy holds beyond the leader's end.
+    /// Ends the comparison. `after` is the leader's next object, if the leader reaches further than
+    /// its copy; never that of a copy beyond the leader's end.
     pub fn end(&mut self, after: &Found) -> Vec<Divergence> {
         let named = after.object().map(|object| object.header.prev);
         self.resolve(named, named.is_none())
@@ -144,7 +145,7 @@ impl Comparison {
         broken
     }
 
-    /// Decides the older half of too long a run on what its younger half says.
+    /// Decides the older half of a run that is too long by what its younger half says.
     fn bound(&mut self) -> Vec<Divergence> {
         if self.pending.len() <= MAX_PENDING {
             return Vec::new();
@@ -157,7 +158,7 @@ impl Comparison {
     }
 
     /// Decides every pending difference, from the youngest backwards. `named` is the hash that the
-    /// object after them names; `last` says that there is none.
+    /// object after them names; `last`: there is no such object.
     fn resolve(&mut self, mut named: Option<ObjectHash>, last: bool) -> Vec<Divergence> {
         let mut decided = Vec::new();
         let mut pending = std::mem::take(&mut self.pending);
@@ -211,17 +212,17 @@ impl Comparison {
     }
 }
 
-/// The end of what both places could hold.
+/// The end of what both stores could hold.
 #[derive(Debug, Clone, Copy)]
 struct End {
-    /// Who decides there.
+    /// The leader, which decides there.
     lead: Option<Lead>,
-    /// The leader's object before the last one, if it differs from the copy's and can be read: what
-    /// does not follow it is no part of the leader's log.
+    /// The leader's object before the last one, if it differs from the copy's and can be read: an
+    /// object that does not follow it is no part of the leader's log.
     before: Option<ObjectHash>,
 }
 
-/// Which side is right, and why.
+/// Decides which side is right, and why.
 fn decide(
     entry: &Pending,
     named: Option<ObjectHash>,
@@ -278,14 +279,14 @@ fn remedy(kind: DivergenceKind, right: Option<Lead>) -> Remedy {
         (_, None) => Remedy::None,
         (DivergenceKind::MissingInPostgres, Some(Lead::S3)) => Remedy::CopyToPostgres,
         (DivergenceKind::MissingInS3, Some(Lead::Postgres)) => Remedy::CopyToS3,
-        // What is missing cannot be the right one.
+        // A missing object cannot be the right one.
         (DivergenceKind::MissingInPostgres | DivergenceKind::MissingInS3, Some(_)) => Remedy::None,
         (_, Some(Lead::S3)) => Remedy::ReplaceInPostgres,
         (_, Some(Lead::Postgres)) => Remedy::ReplaceInS3,
     }
 }
 
-/// What can be said of a difference by itself.
+/// Describes a difference by itself, without its neighbours.
 fn describe(partition: PartitionId, offset: Offset, s3: &Found, postgres: &Found) -> Divergence {
     let kind = match (s3, postgres) {
         (Found::Object(_), Found::Object(_)) => DivergenceKind::Differs,

@@ -1,12 +1,12 @@
-//! Digest of a stream: SHA-256 rolled over the bytes of its events in order. Equal digests of equal
-//! length mean equal histories, whichever place they were read from. The digest of a partition is
-//! the hash of its last object: the chain rolls it.
+//! Digest of a stream: a rolling SHA-256 over the bytes of its events in order. Equal digests of
+//! equal length mean equal histories, whichever store they were read from. The digest of a
+//! partition is the hash of its last object, by the hash chain.
 
 use sha2::{Digest, Sha256};
 
 use crate::log::object::ObjectHash;
 
-/// See the module.
+/// The digest of a stream so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollingDigest {
     hash: ObjectHash,
@@ -23,12 +23,12 @@ impl Default for RollingDigest {
 }
 
 impl RollingDigest {
-    /// A digest that goes on from an earlier one.
+    /// Continues an earlier digest.
     pub fn resume(hash: ObjectHash, events: u64) -> Self {
         Self { hash, events }
     }
 
-    /// Takes in the next event's bytes, without the end of its line.
+    /// Adds the next event's bytes, without its line end.
     pub fn take(&mut self, event: &[u8]) {
         let mut hasher = Sha256::new();
         hasher.update(self.hash.0);
@@ -42,7 +42,7 @@ impl RollingDigest {
         self.hash
     }
 
-    /// Events taken in.
+    /// Number of events added.
     pub fn events(&self) -> u64 {
         self.events
     }

@@ -1,4 +1,4 @@
-//! What is told of a difference, and lists of differences that stay bounded.
+//! Differences between the stores, and lists of them with bounded size.
 
 use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
@@ -6,40 +6,41 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::{Offset, PartitionId, StreamKey, Version};
 use crate::log::lead::Lead;
 
-/// Divergences listed in full; more are only counted. A place that differs at so many offsets needs
-/// a decision, not a list.
+/// Differences listed in full; further ones are only counted. A store that differs at so many
+/// offsets needs a decision rather than a list.
 pub const MAX_LISTED: usize = 10_000;
 
-/// Divergent streams that are told apart: 16 bytes each. Beyond it the count is a lower bound.
+/// Divergent streams that are distinguished, at 16 bytes each. Beyond it the count is a lower
+/// bound.
 const MAX_STREAMS: usize = 1_000_000;
 
-/// What kind of difference.
+/// The kinds of differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DivergenceKind {
-    /// PostgreSQL holds it, S3 does not.
+    /// PostgreSQL has the object, S3 does not.
     MissingInS3,
-    /// S3 holds it, PostgreSQL does not.
+    /// S3 has the object, PostgreSQL does not.
     MissingInPostgres,
-    /// Both hold a readable object, not the same.
+    /// Both have a readable object, but different ones.
     Differs,
-    /// What S3 holds cannot be read as the object of its offset.
+    /// What S3 has at the offset cannot be read as its commit object.
     DamagedInS3,
-    /// What PostgreSQL holds cannot be read as the object of its offset, or its columns contradict
-    /// its events.
+    /// What PostgreSQL has at the offset cannot be read as its commit object, or its columns
+    /// contradict its events.
     DamagedInPostgres,
-    /// Neither place holds it in a form that can be read.
+    /// Neither store has a readable object at the offset.
     DamagedInBoth,
-    /// S3 holds what is no part of the log.
+    /// S3 has an object that is no part of the log.
     ExtraInS3,
-    /// PostgreSQL holds what is no part of the log.
+    /// PostgreSQL has rows that are no part of the log.
     ExtraInPostgres,
-    /// Both hold the same object, and it does not follow the one before it.
+    /// Both have the same object, but it does not follow the previous one.
     ChainBroken,
 }
 
 impl DivergenceKind {
-    /// As stored and shown.
+    /// The name as stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MissingInS3 => "missing_in_s3",
@@ -54,7 +55,7 @@ impl DivergenceKind {
         }
     }
 
-    /// What one place lacks that the other holds.
+    /// The kind of an object that `place` lacks.
     pub fn missing_in(place: Lead) -> Self {
         match place {
             Lead::S3 => Self::MissingInS3,
@@ -62,7 +63,7 @@ impl DivergenceKind {
         }
     }
 
-    /// What one place holds that is no part of the log.
+    /// The kind of an object of `place` that is no part of the log.
     pub fn extra_in(place: Lead) -> Self {
         match place {
             Lead::S3 => Self::ExtraInS3,
@@ -71,7 +72,7 @@ impl DivergenceKind {
     }
 }
 
-/// What would mend a difference.
+/// How a difference can be repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Remedy {
@@ -79,20 +80,21 @@ pub enum Remedy {
     CopyToS3,
     /// Copy S3's object to the free offset in PostgreSQL.
     CopyToPostgres,
-    /// Put S3's bytes into quarantine and PostgreSQL's object in their place.
+    /// Move S3's bytes to quarantine and put PostgreSQL's object in their place.
     ReplaceInS3,
-    /// Put PostgreSQL's rows into quarantine and S3's object in their place.
+    /// Move PostgreSQL's rows to quarantine and put S3's object in their place.
     ReplaceInPostgres,
-    /// Move what is no part of the log out of the way, into quarantine.
+    /// Move what is no part of the log to quarantine.
     Quarantine,
-    /// The same, but only on a person's word: it may be the only copy of what was acknowledged.
+    /// As [`Remedy::Quarantine`], but only when an operator orders it: it may be the only copy of
+    /// an acknowledged write.
     QuarantineOnOrder,
-    /// Nothing this program can decide.
+    /// Not repairable by this program.
     None,
 }
 
 impl Remedy {
-    /// As shown.
+    /// The name as shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CopyToS3 => "copy_to_s3",
@@ -106,7 +108,7 @@ impl Remedy {
     }
 }
 
-/// What names a thing that is no commit object of the log.
+/// Identifies an object or row that is no commit object of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StrayName {
@@ -114,54 +116,54 @@ pub enum StrayName {
     Key(String),
     /// A row of PostgreSQL's `events`.
     Row {
-        /// Its partition, as it says.
+        /// Its partition column.
         partition: i32,
-        /// Its commit, as it says.
+        /// Its commit column.
         offset: i64,
-        /// Its place in the commit, as it says.
+        /// Its index column.
         index: i32,
     },
     /// A row of PostgreSQL's `commits` in a partition that does not exist.
     Commit {
-        /// Its partition, as it says.
+        /// Its partition column.
         partition: i32,
-        /// Its offset, as it says.
+        /// Its offset column.
         offset: i64,
     },
 }
 
-/// One difference.
+/// A difference between the stores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Divergence {
     /// The partition.
     pub partition: PartitionId,
     /// The offset.
     pub offset: Offset,
-    /// What kind of difference.
+    /// The kind of difference.
     pub kind: DivergenceKind,
-    /// The stream of the first event that differs, where it can be told.
+    /// The stream of the first event that differs, if known.
     pub stream: Option<String>,
-    /// That event's number in its stream.
+    /// That event's version.
     pub version: Option<Version>,
-    /// That event's place in the object.
+    /// That event's index in the object.
     pub index: Option<u32>,
-    /// How many events differ; 0 where only the header does.
+    /// Number of events that differ; 0 if only the header does.
     pub events: u64,
-    /// SHA-256 of what S3 holds.
+    /// SHA-256 of S3's object, in hex.
     pub s3: Option<String>,
-    /// SHA-256 of what PostgreSQL holds.
+    /// SHA-256 of PostgreSQL's object, in hex.
     pub postgres: Option<String>,
-    /// SHA-256 of the first event that differs, in S3.
+    /// SHA-256 of the first event that differs, in S3, in hex.
     pub s3_event: Option<String>,
-    /// SHA-256 of the first event that differs, in PostgreSQL.
+    /// SHA-256 of the first event that differs, in PostgreSQL, in hex.
     pub postgres_event: Option<String>,
-    /// The place that is right; `None` where that cannot be told.
+    /// The store that is right; `None` if that is unknown.
     pub right: Option<Lead>,
-    /// Why that one, or why none.
+    /// Why that store is right, or why it is unknown.
     pub why: String,
-    /// What would mend it.
+    /// How it can be repaired.
     pub repair: Remedy,
-    /// What it is, where it is no commit object of the log.
+    /// What it is, if it is no commit object of the log.
     pub stray: Option<StrayName>,
     /// The streams whose events differ.
     #[serde(skip)]
@@ -169,7 +171,7 @@ pub struct Divergence {
 }
 
 impl Divergence {
-    /// A difference of which no more is known yet.
+    /// A difference without details.
     pub fn new(partition: PartitionId, offset: Offset, kind: DivergenceKind) -> Self {
         Self {
             partition,
@@ -192,22 +194,22 @@ impl Divergence {
     }
 }
 
-/// A list of divergences that stays bounded.
+/// A list of differences with bounded size.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Divergences {
-    /// How many there are.
+    /// Number of differences.
     pub total: u64,
     /// The first [`MAX_LISTED`] of them.
     pub listed: Vec<Divergence>,
     #[serde(skip)]
     streams: HashSet<StreamKey>,
-    /// Streams known to be divergent when the list was read back.
+    /// Number of divergent streams when the list was loaded from a checkpoint.
     #[serde(default)]
     streams_before: u64,
 }
 
 impl Divergences {
-    /// Adds one.
+    /// Adds a difference.
     pub fn add(&mut self, divergence: Divergence) {
         self.total += 1;
         for stream in &divergence.streams {
@@ -220,13 +222,13 @@ impl Divergences {
         }
     }
 
-    /// Streams with events that differ. After an interruption a stream that differs on both sides of
-    /// it counts twice.
+    /// Number of streams with events that differ. After an interruption, a stream that differs on
+    /// both sides of it counts twice.
     pub fn streams(&self) -> u64 {
         self.streams_before + self.streams.len() as u64
     }
 
-    /// As it is stored by a checkpoint.
+    /// The list as a checkpoint stores it.
     pub fn to_store(&self) -> Self {
         Self {
             total: self.total,

@@ -1,4 +1,4 @@
-//! What lies at an offset of one place, right or wrong.
+//! What a store holds at an offset, valid or not.
 
 use std::sync::Arc;
 
@@ -11,25 +11,25 @@ use crate::log::object::{CommitKind, CommitObject, ObjectHash};
 /// Bytes that are no commit object, or not the one of their offset.
 #[derive(Debug, Clone)]
 pub struct Damage {
-    /// As they lie there.
+    /// The bytes as stored.
     pub bytes: Bytes,
     /// What is wrong with them.
     pub why: String,
 }
 
-/// See the module.
+/// What a store holds at an offset.
 #[derive(Debug, Clone)]
 pub enum Found {
     /// Nothing.
     Absent,
-    /// A commit object that can be read.
+    /// A readable commit object.
     Object(Arc<CommitObject>),
-    /// Something that cannot.
+    /// Something unreadable.
     Damaged(Damage),
 }
 
 impl Found {
-    /// The object, if it can be read.
+    /// The object, if it is readable.
     pub fn object(&self) -> Option<&CommitObject> {
         match self {
             Found::Object(object) => Some(object),
@@ -37,7 +37,7 @@ impl Found {
         }
     }
 
-    /// The bytes, whatever they are.
+    /// The bytes, readable or not.
     pub fn bytes(&self) -> Option<&Bytes> {
         match self {
             Found::Absent => None,
@@ -46,7 +46,7 @@ impl Found {
         }
     }
 
-    /// SHA-256 of the bytes.
+    /// SHA-256 of the bytes; `None` if absent.
     pub fn hash(&self) -> Option<ObjectHash> {
         self.bytes().map(|bytes| ObjectHash::of(bytes))
     }
@@ -59,7 +59,7 @@ impl Found {
         }
     }
 
-    /// The events' bytes, as far as lines can be told apart.
+    /// The bytes of the events, as far as lines can be distinguished.
     fn events(&self) -> Vec<Bytes> {
         match self {
             Found::Absent => Vec::new(),
@@ -75,19 +75,19 @@ impl Found {
                 if start < damage.bytes.len() {
                     lines.push(damage.bytes.slice(start..));
                 }
-                // The first line is the header, or what is left of it.
+                // The first line is the header, or what remains of it.
                 lines.into_iter().skip(1).collect()
             }
         }
     }
 }
 
-/// An event's name in its stream.
+/// Identifies an event by stream and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventName {
     /// The stream.
     pub stream: StreamName,
-    /// The event's number in it.
+    /// Its version in the stream.
     pub version: Version,
 }
 
@@ -101,24 +101,24 @@ impl EventName {
     }
 }
 
-/// How the events of two objects differ.
+/// The difference between the events of two objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventDifference {
-    /// Place of the first event that differs.
+    /// Index of the first event that differs.
     pub index: Option<u32>,
-    /// Its name, where either place can still tell.
+    /// Stream and version of that event, if it is readable in either store.
     pub first: Option<EventName>,
     /// SHA-256 of that event in S3.
     pub s3: Option<ObjectHash>,
     /// SHA-256 of that event in PostgreSQL.
     pub postgres: Option<ObjectHash>,
-    /// How many events differ.
+    /// Number of events that differ.
     pub events: u64,
     /// The streams they belong to.
     pub streams: Vec<StreamKey>,
 }
 
-/// Compares what two places hold at an offset, event by event.
+/// Compares event by event what the two stores hold at an offset.
 pub fn drill_down(s3: &Found, postgres: &Found) -> EventDifference {
     let (a, b) = (s3.events(), postgres.events());
     let mut found = EventDifference::default();

@@ -1,6 +1,6 @@
-//! What a person names of the leading log before a repair may touch it: the place, and what lies
-//! there now, by the beginning of its hash. Whoever names it has looked at it; what has changed
-//! since is not what was named.
+//! An operator's permission to repair an object of the leading log. It names the offset and the
+//! beginning of the current object's hash: the operator has seen that object, and if it has changed
+//! since, the permission does not apply.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,27 +10,27 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::object::ObjectHash;
 
-/// Hexadecimal digits of a hash that must be named at least: nobody types them by chance.
+/// Hexadecimal digits of the hash at least, so that no permission matches by chance.
 pub const MIN_DIGITS: usize = 8;
 
-/// Digits that a report shows of what must be named.
+/// Digits of the hash in a report.
 const SHOWN_DIGITS: usize = 16;
 
-/// What is named where nothing lies.
+/// Stands for an offset without an object.
 const ABSENT: &str = "absent";
 
-/// See the module. Written `PARTITION/OFFSET:HASH`, `HASH` being the beginning of the SHA-256 of
-/// what lies there, or `absent`.
+/// Permission to repair one offset. Written `PARTITION/OFFSET:HASH`, where `HASH` is the beginning
+/// of the SHA-256 of the current object, or `absent`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LeaderOrder {
     partition: PartitionId,
     offset: Offset,
-    /// The first digits of its hash; `None` where nothing lies.
+    /// The first digits of its hash; `None` for `absent`.
     found: Option<String>,
 }
 
-/// Text that is no order.
+/// Text that is no such permission.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` must be PARTITION/OFFSET:HASH, HASH being at least {MIN_DIGITS} digits of the SHA-256 \
@@ -39,7 +39,7 @@ pub struct LeaderOrder {
 pub struct NoOrder(String);
 
 impl LeaderOrder {
-    /// What must be named to have this replaced.
+    /// The permission that is needed to replace this object.
     pub fn naming(partition: PartitionId, offset: Offset, found: Option<&ObjectHash>) -> Self {
         let digits = |hash: &ObjectHash| hash.to_string()[..SHOWN_DIGITS].to_owned();
         Self {
@@ -49,12 +49,12 @@ impl LeaderOrder {
         }
     }
 
-    /// The partition it names.
+    /// The partition of the offset.
     pub fn partition(&self) -> PartitionId {
         self.partition
     }
 
-    /// Whether it names what lies at this place now.
+    /// Whether it names the current object at this offset.
     pub fn names(
         &self,
         partition: PartitionId,

@@ -1,4 +1,4 @@
-//! What a verification found.
+//! The result of a verification.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,43 +7,43 @@ use super::divergence::{Divergence, Divergences};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::lead::Lead;
 
-/// What was found in one partition.
+/// The result for one partition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartitionReport {
     /// The partition.
     pub partition: PartitionId,
-    /// Who led when it was looked at; `None` while the lead was being moved.
+    /// The leader when it was read; `None` while the lead was being moved.
     pub lead: Option<Lead>,
     /// The first offset compared.
     pub from: Offset,
     /// The offset after the last one compared.
     pub to: Offset,
-    /// The offset after the last one that S3 holds.
+    /// The offset after S3's last commit.
     pub s3_end: Offset,
-    /// The offset after the last one that PostgreSQL holds.
+    /// The offset after PostgreSQL's last commit.
     pub postgres_end: Offset,
-    /// Offsets that the copy has not reached.
+    /// Commits that the copy lacks.
     pub unmirrored: u64,
     /// Commits that the copy holds beyond the end of its leader.
     #[serde(default)]
     pub copy_ahead: u64,
     /// Objects compared.
     pub objects: u64,
-    /// Events in them.
+    /// Events in the compared objects.
     pub events: u64,
-    /// Streams that begin in them: over a whole partition all its streams.
+    /// Streams whose first event is in them: for a whole partition all its streams.
     pub streams: u64,
-    /// Bytes compared, counted once.
+    /// Bytes compared, counted once for both stores.
     pub bytes: u64,
-    /// Differences.
+    /// Number of differences.
     pub divergences: u64,
-    /// Hash of the object at `to` - 1, which names everything before it: the digest of the
-    /// partition. `None` where no right one is known.
+    /// Hash of the object at `to` - 1, which covers all before it: the digest of the partition.
+    /// `None` if the correct object is unknown.
     pub digest: Option<String>,
 }
 
 impl PartitionReport {
-    /// What is to be said of a copy that reaches further than its leader, and what to do.
+    /// What to report of a copy that reaches further than its leader, and what to do.
     fn ahead(&self) -> Option<String> {
         let lead = self.lead.filter(|_| self.copy_ahead > 0)?;
         let (leader, copy) = match lead {
@@ -61,18 +61,18 @@ impl PartitionReport {
     }
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VerifyReport {
-    /// Whether it looked at every partition, from offset 0.
+    /// Whether it covered every partition, from offset 0.
     pub full: bool,
-    /// Whether nothing diverged.
+    /// Whether there were no differences.
     pub clean: bool,
     /// When it began.
     pub began: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
-    /// Time spent on it, in seconds, pauses not counted.
+    /// Time spent, in seconds, without pauses.
     pub seconds: f64,
     /// Events compared per second.
     pub rate: f64,
@@ -82,28 +82,28 @@ pub struct VerifyReport {
     pub events: u64,
     /// Streams compared.
     pub streams: u64,
-    /// Bytes compared, counted once.
+    /// Bytes compared, counted once for both stores.
     pub bytes: u64,
-    /// Offsets that the copies have not reached.
+    /// Commits that the copies lack.
     pub unmirrored: u64,
     /// Commits that copies hold beyond the ends of their leaders.
     #[serde(default)]
     pub copy_ahead: u64,
-    /// Which copies, and what to do.
+    /// These copies, and what to do about them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copies_ahead: Vec<String>,
-    /// Streams with events that differ.
+    /// Number of streams with events that differ.
     pub divergent_streams: u64,
-    /// Differences; at most [`super::divergence::MAX_LISTED`] of them are listed.
+    /// Number of differences; at most [`super::divergence::MAX_LISTED`] are listed.
     pub divergences_total: u64,
-    /// The differences.
+    /// The listed differences.
     pub divergences: Vec<Divergence>,
-    /// The partitions.
+    /// The result of each partition.
     pub partitions: Vec<PartitionReport>,
 }
 
 impl VerifyReport {
-    /// Sums up. `seconds` is the time spent on it.
+    /// The sums over these partitions. `seconds` is the time spent.
     pub fn new(
         full: bool,
         times: (Timestamp, Timestamp),
@@ -137,8 +137,8 @@ impl VerifyReport {
         }
     }
 
-    /// Where a later verification of a partition may go on, with the digest up to there: only where
-    /// nothing diverged.
+    /// Where a later verification of a partition may start, with the digest up to there; `None` if
+    /// anything diverged.
     pub fn verified(&self, partition: PartitionId) -> Option<(Offset, String)> {
         let found = self.partitions.iter().find(|p| p.partition == partition)?;
         let digest = found.digest.clone()?;

@@ -33,7 +33,8 @@ fn event(partition: u16, stream: u64, version: u64) -> EncodedEvents {
     encode(&stream, Version(version - 1), &[new], &provenance, || id)
 }
 
-/// `n` objects of a partition: a control record, then objects of an event each of `streams` streams.
+/// `n` objects of a partition: a control record, then objects with one event for each of `streams`
+/// streams.
 pub fn chain(partition: u16, n: u64, streams: u64) -> Vec<CommitObject> {
     let mut objects: Vec<CommitObject> = Vec::new();
     for offset in 0..n {

@@ -1,9 +1,9 @@
-//! Which account the server runs under. PostgreSQL refuses to run as root, so a root process
-//! hands its cluster to an account of its own.
+//! The account under which the server runs. PostgreSQL refuses to run as root, so a root process
+//! gives its cluster to another account.
 //!
-//! That account need not be able to search the folders above the cluster: root's home is closed, and
-//! so is our own data directory. It is given the folders themselves, opened by us, and finds them
-//! under the numbers they have in its process ([`Handed`]).
+//! That account may have no access to the folders above the cluster, such as root's home and our
+//! own data directory. It inherits descriptors of the cluster's folders that we have opened, and
+//! uses them through their numbers ([`Handed`]).
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, RawFd};
@@ -16,15 +16,15 @@ use nix::unistd::{Gid, Uid, User, chown, geteuid};
 use super::PostgresError;
 use crate::EmbeddedError;
 
-/// Tried in this order; PostgreSQL needs one with an entry in the account database.
+/// Tried in this order; PostgreSQL needs an account with an entry in the user database.
 const ACCOUNTS: &[&str] = &["postgres", "nobody"];
 
 /// The account of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Account {
-    /// The one this process runs under.
+    /// The account of this process.
     Ours,
-    /// Another, since this process is root.
+    /// Another account, because this process is root.
     Other {
         /// Its name.
         name: String,
@@ -36,7 +36,7 @@ pub enum Account {
 }
 
 impl Account {
-    /// The account for the cluster in `data`: the one that owns it, if it exists.
+    /// The account for the cluster in `data`: its owner, if it exists.
     pub fn choose(data: &Path) -> Result<Self, PostgresError> {
         if !geteuid().is_root() {
             return Ok(Self::Ours);
@@ -57,7 +57,7 @@ impl Account {
         })
     }
 
-    /// Gives the account a file or folder.
+    /// Makes the account the owner of a file or folder.
     pub fn give(&self, path: &Path) -> Result<(), EmbeddedError> {
         let Self::Other { uid, gid, .. } = self else {
             return Ok(());
@@ -66,7 +66,7 @@ impl Account {
             .map_err(|e| EmbeddedError::io("give away", path)(e.into()))
     }
 
-    /// A file or folder of the account's, for a program that runs under it.
+    /// Opens a file or folder of the account's, for a program that runs under it.
     pub fn hand(&self, path: &Path) -> Result<Handed, EmbeddedError> {
         let open = match self {
             Self::Ours => None,
@@ -78,16 +78,16 @@ impl Account {
         })
     }
 
-    /// Lets a program run under the account, with what it is handed.
+    /// Sets a program to run under the account, with what it inherits.
     pub fn apply(&self, command: &mut tokio::process::Command, handed: &[&Handed]) {
         let Self::Other { uid, gid, .. } = self else {
             return;
         };
         command.uid(*uid).gid(*gid);
         let numbers: Vec<RawFd> = handed.iter().filter_map(|h| h.number()).collect();
-        // SAFETY: between fork and exec only an async-signal-safe call is made: fcntl. The numbers
-        // are those of files that are open until the program was started, since whoever starts it
-        // holds them.
+        // SAFETY: between fork and exec only fcntl is called, which is async-signal-safe. The
+        // descriptors are open until the program was started, because the caller holds the
+        // [`Handed`] values.
         unsafe {
             command.pre_exec(move || {
                 for number in &numbers {
@@ -99,8 +99,8 @@ impl Account {
         }
     }
 
-    /// Whether a program runs under the account: its folders may be closed to it, or its disk be
-    /// mounted so that nothing on it runs.
+    /// Whether a program can run under the account: its folders may be inaccessible, or its disk
+    /// mounted `noexec`.
     pub fn runs(&self, program: &Path) -> bool {
         let mut command = std::process::Command::new(program);
         if let Self::Other { uid, gid, .. } = self {
@@ -112,7 +112,8 @@ impl Account {
     }
 }
 
-/// See [`Account::hand`]. Must be held until the program was started.
+/// A descriptor that a program inherits, see [`Account::hand`]. Must be held until the program was
+/// started.
 #[derive(Debug)]
 pub struct Handed {
     path: PathBuf,
@@ -124,8 +125,8 @@ impl Handed {
         self.open.as_ref().map(AsRawFd::as_raw_fd)
     }
 
-    /// Its name in the program. A link there leads to the thing itself, past every folder above, in
-    /// the program's children too.
+    /// Its path in the program: a link to the file or folder itself, without the folders above,
+    /// also valid in the program's children.
     pub fn name(&self) -> PathBuf {
         match self.number() {
             Some(number) => format!("/proc/self/fd/{number}").into(),

@@ -1,4 +1,4 @@
-//! Finding PostgreSQL's server programs on this machine.
+//! Finds PostgreSQL's server programs on this machine.
 
 use std::env;
 use std::fs;
@@ -8,10 +8,11 @@ use std::process::Command;
 use super::account::Account;
 use super::{PostgresError, programs};
 
-/// Names the folder of `postgres` and `initdb`; it wins over what is found.
+/// Environment variable with the folder of `postgres` and `initdb`; takes precedence over the
+/// search.
 pub const BIN_VARIABLE: &str = "OMS_POSTGRES_BIN";
 
-/// Where distributions keep versions side by side: Debian and Ubuntu, then Red Hat's.
+/// Folders with one subfolder per version: Debian and Ubuntu's, then Red Hat's.
 const VERSIONED: &[&str] = &["/usr/lib/postgresql", "/usr"];
 
 /// The server programs.
@@ -24,9 +25,9 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The programs in `dir`, if they are there and run.
+    /// The programs in `dir`, if they exist and run.
     fn in_dir(dir: &Path) -> Option<Self> {
-        // A link on PATH may be to `postgres` alone; where it leads lie the others.
+        // `postgres` on PATH may be a link: the other programs are beside its target.
         let server = fs::canonicalize(dir.join("postgres")).ok()?;
         let dir = server.parent()?.to_owned();
         if !dir.join("initdb").is_file() {
@@ -37,7 +38,7 @@ impl Binaries {
         Some(Self { dir, major })
     }
 
-    /// These programs, or a copy of them where the account of the server can run it.
+    /// These programs, or a copy that the server's account can run.
     pub fn within_reach(self, account: &Account) -> Result<Self, PostgresError> {
         let Account::Other { name, .. } = account else {
             return Ok(self);
@@ -55,13 +56,14 @@ impl Binaries {
         }
     }
 
-    /// A program's path.
+    /// Path of a program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// The programs to use: those of `wanted_major` if a cluster is there already, since no other
-    /// version opens it. In order: the folder in [`BIN_VARIABLE`], PATH, the newest installed.
+    /// Finds the programs; only of version `wanted_major` if a cluster exists already, because no
+    /// other version can open it. In order: the folder in [`BIN_VARIABLE`], PATH, the newest
+    /// installed version.
     pub fn find(wanted_major: Option<u32>) -> Result<Self, PostgresError> {
         if let Some(dir) = env::var_os(BIN_VARIABLE) {
             let dir = PathBuf::from(dir);
@@ -92,11 +94,11 @@ impl Binaries {
     }
 }
 
-/// Folders of programs that are installed outside PATH, the newest version first.
+/// Folders of programs installed outside PATH, newest version first.
 fn installed() -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for root in VERSIONED {
-        // No such folder: nothing is installed there.
+        // If there is no such folder, nothing is installed there.
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
@@ -109,7 +111,7 @@ fn installed() -> Vec<PathBuf> {
     found.into_iter().map(|(_, dir)| dir).collect()
 }
 
-/// The major version in what `postgres --version` prints.
+/// The major version in the output of `postgres --version`.
 fn major_version(text: &str) -> Option<u32> {
     let version = text
         .split_whitespace()

@@ -1,4 +1,4 @@
-//! The cluster's folder: made by `initdb`, started, connected to.
+//! The cluster's folder: created by `initdb`, and started from.
 //!
 //! ```text
 //! postgres/password      of the superuser `oms`, made once
@@ -29,38 +29,39 @@ use crate::files::{keep_port, kept_port, read_text, secret, write_private};
 use crate::s3::segment::sync_dir;
 use crate::{EmbeddedError, private};
 
-/// The superuser.
+/// Name of the superuser.
 const USER: &str = "oms";
 
-/// The service's database.
+/// Name of the service's database.
 const DATABASE: &str = "oms";
 
-/// Characters of the password.
+/// Length of the password in characters.
 const PASSWORD_LEN: usize = 32;
 
-/// Between two looks at whether the server is ready: a start takes 80 ms.
+/// Interval between two checks whether the server is ready: a start takes 80 ms.
 const READY_POLL: Duration = Duration::from_millis(5);
 
-/// A server that was killed reads its log back before it takes connections; at 2 GB of it that is
-/// some tens of seconds.
+/// A server that was killed replays its write-ahead log before it accepts connections; with 2 GB of
+/// it that takes some tens of seconds.
 const READY_DEADLINE: Duration = Duration::from_secs(180);
 
-/// Tries to start against a port just taken or a killed server's last processes.
+/// Attempts to start, in case the port was just taken or a killed server's last processes still
+/// run.
 const LAUNCH_TRIES: usize = 10;
 
-/// Between these tries.
+/// Pause between these attempts.
 const LAUNCH_PAUSE: Duration = Duration::from_millis(200);
 
-/// Longest path of a Unix socket, less its end.
+/// Longest path of a Unix socket in bytes, without the terminating NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// A log that has grown to this is put aside at a start.
+/// A log file of this size is renamed at a start.
 const MAX_LOG_BYTES: u64 = 16 << 20;
 
-/// Of the log, how much a failure shows.
+/// How much of the end of the log an error shows.
 const LOG_TAIL_BYTES: u64 = 2048;
 
-/// A cluster that is there.
+/// An existing cluster.
 pub struct Cluster {
     dir: PathBuf,
     binaries: Binaries,
@@ -71,7 +72,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Opens the cluster in `dir`, making it if need be; starts nothing.
+    /// Opens the cluster in `dir`, which is created if necessary; starts nothing.
     pub async fn open(dir: &Path) -> Result<Self, EmbeddedError> {
         private::create_dir(dir).map_err(EmbeddedError::io("create", dir))?;
         let dir = fs::canonicalize(dir).map_err(EmbeddedError::io("find", dir))?;
@@ -92,12 +93,12 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The folder of the data.
+    /// The data folder.
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
 
-    /// URL of the database, with the password, which is letters and digits.
+    /// URL of the database, including the password, which needs no escaping.
     pub fn url(&self) -> String {
         format!(
             "postgresql://{USER}:{}@127.0.0.1:{}/{DATABASE}",
@@ -113,25 +114,25 @@ impl Cluster {
         )
     }
 
-    /// A folder that belongs to the server's account.
+    /// Creates a folder that belongs to the server's account.
     fn make_dir(&self, path: &Path) -> Result<Handed, EmbeddedError> {
         private::create_dir(path).map_err(EmbeddedError::io("create", path))?;
         self.account.give(path)?;
         self.account.hand(path)
     }
 
-    /// A program of the server's, under its account.
+    /// A command for a server program, under its account.
     fn command(&self, name: &str, handed: &[&Handed]) -> Command {
         let mut command = Command::new(self.binaries.program(name));
         for (variable, _) in std::env::vars_os() {
-            // PGDATA, PGPORT and the like are meant for somebody else's server.
+            // PGDATA, PGPORT and the like are meant for another server.
             if variable.to_string_lossy().starts_with("PG") {
                 command.env_remove(variable);
             }
         }
         self.account.apply(&mut command, handed);
-        // Our own folder may be closed to that account, and older versions of PostgreSQL go back to
-        // the folder they were started in by its path.
+        // Our own folder may be inaccessible to that account, and older versions of PostgreSQL
+        // change back to the folder they were started in by its path.
         command
             .env("LC_ALL", "C")
             .current_dir("/")
@@ -139,7 +140,7 @@ impl Cluster {
         command
     }
 
-    /// Makes the cluster under another name first: one that is half made is never started.
+    /// Creates the cluster under another name first, so that an incomplete one is never started.
     async fn initdb(&self) -> Result<(), EmbeddedError> {
         let unfinished = self.dir.join("data.new");
         match fs::remove_dir_all(&unfinished) {
@@ -160,7 +161,7 @@ impl Cluster {
             .arg("--pwfile")
             .arg(password.name())
             .args(["--username", USER, "--auth", "scram-sha-256"])
-            // Bytes order text, on every machine alike.
+            // Text is ordered by bytes, the same on every machine.
             .args(["--encoding", "UTF8", "--locale", "C"])
             .output()
             .await;
@@ -174,7 +175,7 @@ impl Cluster {
         Ok(sync_dir(&self.dir)?)
     }
 
-    /// Starts the server and waits until the database takes connections.
+    /// Starts the server and waits until the database accepts connections.
     pub async fn launch(&mut self) -> Result<Child, EmbeddedError> {
         clear_the_way(&self.data()).await?;
         let mut tries = 1;
@@ -191,8 +192,7 @@ impl Cluster {
                     let ended = matches!(child.try_wait(), Ok(Some(_)));
                     end(child).await;
                     let log = self.log_tail(log_from);
-                    // The port was taken a moment ago, or the last processes of a killed server
-                    // are still going.
+                    // The port was just taken, or the last processes of a killed server still run.
                     let passing = log.contains("Address already in use")
                         || log.contains("pre-existing shared memory block");
                     if !(ended && passing) || tries == LAUNCH_TRIES {
@@ -209,7 +209,7 @@ impl Cluster {
         }
     }
 
-    /// The port of last time if it is free, else any.
+    /// The port of the last start if it is free, else any free one.
     fn choose_port(&self) -> Result<u16, EmbeddedError> {
         let free = |port| {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
@@ -245,8 +245,8 @@ impl Cluster {
             Err(e) => return Err(failed(e)),
         };
         command.stdout(out).stderr(err);
-        // Ctrl-C goes to every program of the terminal's group; the service, which it is meant
-        // for, still needs the server while it stops.
+        // Ctrl-C goes to all programs in the terminal's process group; while the service stops it
+        // still needs the server.
         command.process_group(0);
         tie_to_us(&mut command);
         command.spawn().map_err(failed)
@@ -272,12 +272,12 @@ impl Cluster {
         Ok(file)
     }
 
-    /// The end of what the server said since byte `from`.
+    /// The end of what the server has logged since byte `from`.
     fn log_tail(&self, from: u64) -> String {
         let read = || -> std::io::Result<Vec<u8>> {
             let mut file = File::open(self.log_path())?;
             let len = file.metadata()?.len();
-            // Put aside meanwhile: all of it is new.
+            // The log was renamed meanwhile: all of it is new.
             let from = if from > len { 0 } else { from };
             file.seek(SeekFrom::Start(
                 from.max(len.saturating_sub(LOG_TAIL_BYTES)),
@@ -292,7 +292,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until the server takes connections and has the database.
+    /// Waits until the server accepts connections and has the database.
     async fn wait_ready(&self, child: &mut Child) -> Result<(), EmbeddedError> {
         let deadline = Instant::now() + READY_DEADLINE;
         loop {
@@ -350,7 +350,7 @@ impl Cluster {
         let connection = tokio::spawn(connection);
         let outcome = act(&client).await;
         drop(client);
-        // It ends with its client; how is of no interest any more.
+        // It ends with its client; a failure does not matter then.
         connection.await.ok();
         outcome
     }

@@ -1,9 +1,9 @@
 //! A private PostgreSQL cluster in the data directory, run from the server programs installed on
 //! the machine.
 //!
-//! It listens on loopback with a password (so that `psql` and every client library can connect)
-//! and lives no longer than this process: the kernel ends it when the thread that started it is
-//! gone, also after `kill -9`. That thread starts it again should it end by itself.
+//! It listens on loopback with a password, so that `psql` and every client library can connect. It
+//! ends with this process, also after `kill -9`: the kernel signals it when the thread that started
+//! it is gone. That thread restarts it if it ends by itself.
 
 pub mod account;
 pub mod binaries;
@@ -21,10 +21,10 @@ use tokio::sync::oneshot;
 use self::cluster::Cluster;
 use super::EmbeddedError;
 
-/// Why there is no PostgreSQL.
+/// Why PostgreSQL could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    /// No server programs.
+    /// No server programs were found.
     #[error(
         "no PostgreSQL server found on PATH or in /usr/lib/postgresql: install the package \
          `postgresql` (Debian, Ubuntu) or `postgresql-server` (Fedora, RHEL), or name the folder \
@@ -32,7 +32,7 @@ pub enum PostgresError {
         binaries::BIN_VARIABLE
     )]
     NotInstalled,
-    /// The folder named does not hold them.
+    /// The folder named by the environment variable does not have them.
     #[error(
         "{variable} names {dir}, which does not hold working `postgres` and `initdb`",
         variable = binaries::BIN_VARIABLE
@@ -41,7 +41,7 @@ pub enum PostgresError {
         /// The folder.
         dir: PathBuf,
     },
-    /// The cluster is of another version.
+    /// The cluster has another version than the programs.
     #[error(
         "the cluster was made by PostgreSQL {cluster}, found is version {found}: install version \
          {cluster} beside it, or remove the cluster to build a new one from the log"
@@ -49,10 +49,10 @@ pub enum PostgresError {
     OtherVersion {
         /// Major version of the cluster.
         cluster: u32,
-        /// Major version found.
+        /// Major version of the programs found.
         found: u32,
     },
-    /// Root, and nobody to run it as.
+    /// This process is root, and there is no account to run the server under.
     #[error(
         "PostgreSQL does not run as root and there is neither an account `postgres` nor `nobody`"
     )]
@@ -68,24 +68,24 @@ pub enum PostgresError {
         dir: PathBuf,
         /// The account.
         account: String,
-        /// Why there is no copy.
+        /// Why copying failed.
         why: String,
     },
     /// `initdb` failed.
     #[error("initdb failed: {0}")]
     Initdb(String),
-    /// The server ended while it started.
+    /// The server ended while it was starting.
     #[error("PostgreSQL did not start: {0}")]
     DidNotStart(String),
     /// The server does not answer.
     #[error("PostgreSQL does not take connections: {0}")]
     DoesNotAnswer(String),
-    /// A server of an earlier run is still there.
+    /// A server of an earlier run is still running.
     #[error("an earlier PostgreSQL server (process {0}) has the cluster and does not end")]
     StillRunning(i32),
 }
 
-/// The running server; stops when dropped.
+/// The running server; stopped when dropped.
 pub struct PostgresServer {
     url: String,
     reader_url: String,
@@ -94,14 +94,14 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// Starts the cluster in `dir`, making it if need be, with a database `oms`. Blocks until it
-    /// takes connections.
+    /// Starts the cluster in `dir`, which is created if necessary, with a database `oms`. Blocks
+    /// until it accepts connections.
     pub fn start(dir: &Path) -> Result<Self, EmbeddedError> {
         let dir = dir.to_owned();
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
         let failed = EmbeddedError::io("start a thread for", &dir);
-        // The kernel ties the server's life to the thread that starts it, so that thread stays.
+        // The kernel ends the server with the thread that started it, so that thread must stay.
         let thread = std::thread::Builder::new()
             .name("embedded-postgres".into())
             .spawn(move || run(&dir, &ready, stopped))
@@ -121,7 +121,7 @@ impl PostgresServer {
         })
     }
 
-    /// URL of the database, with the password.
+    /// URL of the database, including the password.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -131,13 +131,13 @@ impl PostgresServer {
         &self.reader_url
     }
 
-    /// Ends the server in order: sessions are cut off, data is written.
+    /// Stops the server with a fast shutdown: sessions are ended, data is written.
     pub fn stop(mut self) {
         self.shut_down();
     }
 
     fn shut_down(&mut self) {
-        // Gone already: nothing to stop.
+        // The thread has ended already.
         self.stop.take().map(|stop| stop.send(()).ok());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -160,7 +160,7 @@ fn run(dir: &Path, ready: &Ready, stopped: oneshot::Receiver<()>) {
         .enable_all()
         .build()
         .map_err(EmbeddedError::io("start a runtime for", dir));
-    // Whoever started us waits for exactly one answer.
+    // The caller of `start` waits for exactly one answer.
     let tell = |outcome| ready.send(outcome).is_ok();
     match runtime {
         Ok(runtime) => runtime.block_on(async {

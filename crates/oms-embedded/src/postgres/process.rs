@@ -1,4 +1,5 @@
-//! The server's process: tied to us, watched, ended; and the ones of earlier runs.
+//! The server's process: ties it to this one, restarts and stops it, and handles processes of
+//! earlier runs.
 
 use std::fs;
 use std::path::Path;
@@ -15,21 +16,21 @@ use super::PostgresError;
 use super::cluster::Cluster;
 use crate::EmbeddedError;
 
-/// A fast shutdown writes a checkpoint; on a slow disk that takes a while.
+/// A fast shutdown writes a checkpoint, which takes long on a slow disk.
 const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
 
-/// An immediate one writes nothing.
+/// An immediate shutdown writes nothing.
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// Between two looks at a process that is not our child.
+/// Interval between two checks of a process that is not our child.
 const GONE_POLL: Duration = Duration::from_millis(10);
 
-/// Before a server that ended by itself is started again: first, and at most. It is tried for ever:
-/// on a full disk it comes back within this time once there is room.
+/// Pause before a server that ended by itself is restarted: the first and the longest. Repeated for
+/// ever: after a full disk it comes back within this time once there is space.
 const FIRST_RESTART_PAUSE: Duration = Duration::from_millis(200);
 const MAX_RESTART_PAUSE: Duration = Duration::from_secs(10);
 
-/// A server that ran this long was not a failed start.
+/// A server that ran this long counts as started.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// Lets the kernel end the program when the thread that starts it ends.
@@ -37,13 +38,13 @@ pub fn tie_to_us(command: &mut Command) {
     #[cfg(target_os = "linux")]
     {
         let us = nix::unistd::getpid();
-        // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid.
-        // It is set after the change of account, which would clear it.
+        // SAFETY: between fork and exec only prctl and getppid are called, which are
+        // async-signal-safe. Set after the change of account, which would reset it.
         unsafe {
             command.pre_exec(move || {
-                // A fast shutdown, so that no session holds it up.
+                // SIGINT means a fast shutdown, which does not wait for sessions.
                 nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
-                // Ended before that: there will be no signal.
+                // The parent ended before that: no signal will come.
                 if nix::unistd::getppid() != us {
                     return Err(Errno::ESRCH.into());
                 }
@@ -57,7 +58,8 @@ fn pid_of(child: &Child) -> Option<Pid> {
     Some(Pid::from_raw(i32::try_from(child.id()?).ok()?))
 }
 
-/// Ends the server: sessions are cut off, data is written; if that takes too long, the log must do.
+/// Stops the server: sessions are ended, data is written; if that takes too long, with an immediate
+/// shutdown, after which the write-ahead log is replayed.
 pub async fn end(mut child: Child) {
     for (signal, patience) in [
         (Signal::SIGINT, FAST_SHUTDOWN),
@@ -83,8 +85,8 @@ pub async fn end(mut child: Child) {
     }
 }
 
-/// Keeps the server running until told to stop. It comes back at the same port, and the service
-/// connects again by itself.
+/// Keeps the server running until it is told to stop. After a restart it has the same port, and the
+/// service reconnects by itself.
 pub async fn supervise(mut cluster: Cluster, child: Child, stopped: oneshot::Receiver<()>) {
     tokio::pin!(stopped);
     let mut running = Some(child);
@@ -93,7 +95,7 @@ pub async fn supervise(mut cluster: Cluster, child: Child, stopped: oneshot::Rec
         if let Some(mut child) = running.take() {
             let since = Instant::now();
             tokio::select! {
-                // Dropped without a word says the same.
+                // A dropped sender means the same as a message.
                 _ = &mut stopped => return end(child).await,
                 status = child.wait() => {
                     let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
@@ -115,8 +117,8 @@ pub async fn supervise(mut cluster: Cluster, child: Child, stopped: oneshot::Rec
     }
 }
 
-/// Deals with what an earlier run left. We hold the data directory's lock, so a server that still
-/// has this cluster is an orphan, and a pid file that names any other process is stale.
+/// Handles what an earlier run left. We hold the data directory's lock, so that a server that still
+/// uses this cluster is an orphan, and a pid file that names any other process is outdated.
 pub async fn clear_the_way(data: &Path) -> Result<(), EmbeddedError> {
     let pid_file = data.join("postmaster.pid");
     let Some(text) = crate::files::read_text(&pid_file)? else {
@@ -127,13 +129,13 @@ pub async fn clear_the_way(data: &Path) -> Result<(), EmbeddedError> {
         .next()
         .and_then(|line| line.trim().parse().ok());
     let Some(pid) = pid.map(Pid::from_raw) else {
-        // Made, but not written: the disk was full, or the machine went down. PostgreSQL would
-        // take it for a server that is about to start, for ever.
+        // Created but not written, because the disk was full or the machine crashed. PostgreSQL
+        // would wait for ever for the server that it seems to announce.
         tracing::warn!("the pid file of the embedded PostgreSQL is empty; removing it");
         return fs::remove_file(&pid_file).map_err(EmbeddedError::io("remove", &pid_file));
     };
     if !is_alive(pid) {
-        // PostgreSQL sees that itself.
+        // PostgreSQL detects this case itself.
         return Ok(());
     }
     if !works_in(pid, data) {
@@ -168,11 +170,11 @@ pub async fn clear_the_way(data: &Path) -> Result<(), EmbeddedError> {
 }
 
 fn is_alive(pid: Pid) -> bool {
-    // A process of somebody else answers EPERM.
+    // For a process of another account this fails with EPERM.
     if kill(pid, None) == Err(Errno::ESRCH) {
         return false;
     }
-    // Ended, but its parent has not asked how: it holds nothing any more.
+    // A zombie: it has ended and holds no resources.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit(')')
@@ -181,7 +183,7 @@ fn is_alive(pid: Pid) -> bool {
     state != Some('Z')
 }
 
-/// Whether a process works in `data`, as a postmaster does in its cluster.
+/// Whether a process has `data` as its working directory, as a postmaster has its cluster.
 fn works_in(pid: Pid, data: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)
 }

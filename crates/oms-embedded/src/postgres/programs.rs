@@ -1,9 +1,9 @@
-//! A copy of PostgreSQL's programs for the account of the server, when that cannot reach the ones
-//! that were found: in a checkout in root's home, say. The programs find their libraries and their
-//! files by where they lie, so unlike the data they cannot be handed over opened.
+//! A copy of PostgreSQL's programs for the server's account, if that has no access to those that
+//! were found, for example in root's home. The programs find their libraries and files relative to
+//! their own path, so that an inherited descriptor, as for the data, is not enough.
 //!
-//! The copy is root's, readable by everybody, and made anew when the programs change; it may be
-//! removed whenever no service runs.
+//! The copy belongs to root, is readable by all accounts, and is created again when the programs
+//! change; it may be deleted whenever no service runs.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -16,25 +16,25 @@ use sha2::{Digest, Sha256};
 use super::account::Account;
 use crate::files::random_key;
 
-/// Where the system's programs keep what they can make again.
+/// The standard folder for files that can be created again.
 const CACHE: &str = "/var/cache/oms";
 
-/// An installation is some tens of megabytes. Whatever is larger is none.
+/// An installation has some tens of megabytes; anything larger is not one.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// No installation has deeper folders; a link may lead back to one above it.
+/// No installation has deeper folders; limits links that lead back to a parent.
 const MAX_DEPTH: usize = 16;
 
-/// Of the programs' folder these two are run.
+/// The two programs that are run.
 const PROGRAMS: [&str; 2] = ["postgres", "initdb"];
 
-/// Folders to keep a copy in, best first.
+/// Folders for a copy, best first.
 pub fn places() -> Vec<PathBuf> {
     vec![CACHE.into(), std::env::temp_dir().join("oms-cache")]
 }
 
-/// The programs' folder in a copy of the installation that the programs in `bin` belong to. In the
-/// first of `places` that is fit; why none is, otherwise.
+/// The programs' folder in a copy of the installation of the programs in `bin`, in the first
+/// suitable folder of `places`; the error says why none is.
 pub fn copy(bin: &Path, account: &Account, places: &[PathBuf]) -> Result<PathBuf, String> {
     let name = name_of(bin).map_err(|e| format!("{}: {e}", bin.display()))?;
     let mut why = Vec::new();
@@ -51,7 +51,7 @@ pub fn copy(bin: &Path, account: &Account, places: &[PathBuf]) -> Result<PathBuf
     Err(why.join("; "))
 }
 
-/// One for each state of the programs.
+/// A name that changes with the programs.
 fn name_of(bin: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
     hash.update(bin.as_os_str().as_encoded_bytes());
@@ -74,7 +74,7 @@ fn copy_to(bin: &Path, account: &Account, place: &Path, name: &str) -> io::Resul
         let unfinished = place.join(format!(".{name}-{}", random_key(16)));
         let made = copy_installation(bin, &unfinished).and_then(|()| {
             match fs::rename(&unfinished, &copy) {
-                // Another process was as quick.
+                // Another process has created it at the same time.
                 Err(_) if copy.exists() => Ok(()),
                 outcome => outcome,
             }
@@ -89,13 +89,13 @@ fn copy_to(bin: &Path, account: &Account, place: &Path, name: &str) -> io::Resul
     if PROGRAMS.iter().all(|p| account.runs(&dir.join(p))) {
         Ok(dir)
     } else {
-        // A disk from which nothing runs, or a folder as closed as the other.
+        // The disk is mounted `noexec`, or this folder is inaccessible too.
         fs::remove_dir_all(&copy)?;
         Err(io::Error::other("programs do not run there either"))
     }
 }
 
-/// A folder of root's that everybody may search.
+/// Creates a folder of root's that all accounts can search.
 fn public_dir(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o755).create(path) {
         Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)),
@@ -104,7 +104,7 @@ fn public_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Programs are run from it: nobody else may have put them there.
+/// Checks that no other account could have put files there, because programs are run from it.
 fn trusted(path: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     let ours = metadata.is_dir() && metadata.uid() == geteuid().as_raw();
@@ -131,8 +131,8 @@ fn copy_installation(bin: &Path, to: &Path) -> io::Result<()> {
             copy_dir(&dir, &to.join(name), &mut left, 0)?;
         }
     }
-    // A folder of that name need not be PostgreSQL's; what is beside the programs then is elsewhere,
-    // and they know where.
+    // A folder of that name may belong to other software; the programs then know where their own
+    // files are.
     for name in ["share", "share/postgresql"] {
         let dir = root.join(name);
         if dir.join("postgres.bki").is_file() {
@@ -159,7 +159,7 @@ fn copy_dir(from: &Path, to: &Path, left: &mut u64, depth: usize) -> io::Result<
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
-        // A link that leads nowhere is nothing anybody needs.
+        // A broken link is not needed.
         let Ok(metadata) = fs::metadata(&from) else {
             continue;
         };

@@ -1,6 +1,7 @@
-//! Who comes in ([`super::guard`]), and that nothing is accepted and then ignored.
-//! A header that asks for something this endpoint does not do is answered 501; a server that
-//! takes a retention header and deletes the object all the same has lied.
+//! Access control ([`super::guard`]), and refusal of headers that are not implemented: a request
+//! with a header that this endpoint would have to ignore is answered with 501. A server that
+//! accepted a retention header, for example, and deleted the object all the same, would break a
+//! promise.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use s3s::{S3Result, s3_error};
 
 use super::guard::Who;
 
-/// `x-amz-` headers this endpoint does as it is told by, or that tell it nothing.
+/// `x-amz-` headers that are implemented, or have no effect.
 const UNDERSTOOD: &[&str] = &[
     "x-amz-checksum-algorithm",
     "x-amz-checksum-crc32",
@@ -30,7 +31,7 @@ const UNDERSTOOD: &[&str] = &[
     "x-amz-user-agent",
 ];
 
-/// `x-amz-` headers that are understood with one value only.
+/// `x-amz-` headers that are implemented for one value only.
 const UNDERSTOOD_VALUES: &[(&str, &str)] = &[
     ("x-amz-acl", "private"),
     ("x-amz-bucket-object-lock-enabled", "false"),
@@ -38,12 +39,12 @@ const UNDERSTOOD_VALUES: &[(&str, &str)] = &[
     ("x-amz-storage-class", "STANDARD"),
 ];
 
-/// Headers without that prefix that are not kept.
+/// Headers without that prefix that are not stored.
 const NOT_KEPT: &[&str] = &["expires"];
 
-/// See the module.
+/// Checks requests before they are executed.
 pub struct Access {
-    /// Whose each access key is.
+    /// The owner of each access key.
     pub keys: HashMap<String, Who>,
 }
 

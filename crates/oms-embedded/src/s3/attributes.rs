@@ -1,8 +1,8 @@
-//! What S3 keeps with an object beside its bytes.
+//! Headers that S3 stores with an object.
 
 use serde::{Deserialize, Serialize};
 
-/// Headers stored with an object and given back with it.
+/// Headers stored with an object and returned with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// `Content-Type`.
@@ -15,6 +15,6 @@ pub struct Attributes {
     pub content_language: Option<String>,
     /// `Cache-Control`.
     pub cache_control: Option<String>,
-    /// `x-amz-meta-*`, without that prefix, in the order of their names.
+    /// `x-amz-meta-*` without that prefix, sorted by name.
     pub metadata: Vec<(String, String)>,
 }

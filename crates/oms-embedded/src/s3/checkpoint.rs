@@ -1,9 +1,9 @@
 //! A copy of the index on disk, so that opening a large store reads only what was written since.
 //! Derived: a damaged one is ignored and the segments are read from the beginning.
 //!
-//! It is taken while writes go on, so it is *fuzzy*: an entry is as of the position noted at its
-//! beginning or later. Reading back the records from that position on gives the same index in
-//! either case, since the last record of a key decides.
+//! It is taken while writes go on, so it is *fuzzy*: an entry has the state at the position
+//! recorded at its beginning, or a later one. Replaying the records from that position on gives the
+//! same index in either case, because the last record of a key decides.
 //!
 //! ```text
 //! file   "omsckp\x01\n", then chunks
@@ -25,19 +25,19 @@ use crate::private;
 
 const MAGIC: [u8; 8] = *b"omsckp\x01\n";
 
-/// Entries copied while the index is locked for reading: some tens of microseconds, so that no
-/// write waits long.
+/// Entries copied while the index is locked for reading, which takes some tens of microseconds, so
+/// that no write waits long.
 const ENTRIES_PER_CHUNK: usize = 2048;
 
-/// No chunk is longer: 2,048 entries of keys of at most 1,024 bytes.
+/// Maximum length of a chunk: 2,048 entries with keys of at most 1,024 bytes.
 const MAX_CHUNK_BYTES: usize = 8 << 20;
 
-/// A place in the log, between batches.
+/// A position in the log, between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEnd {
-    /// Segment.
+    /// Number of the segment.
     pub segment: u32,
-    /// Byte in it.
+    /// Byte offset in the segment.
     pub offset: u64,
     /// Sequence number of the batch that begins there.
     pub next_batch: u64,
@@ -58,12 +58,12 @@ enum Chunk<'a> {
     End,
 }
 
-/// Where the checkpoint of a store lies.
+/// Path of a store's checkpoint.
 pub fn checkpoint_path(dir: &Path) -> PathBuf {
     dir.join("checkpoint")
 }
 
-/// Writes a checkpoint of `index` as of `end`, or somewhat later. Returns its size in bytes.
+/// Writes a checkpoint of `index` with the state at `end` or later. Returns its size in bytes.
 pub fn save(dir: &Path, index: &RwLock<Index>, end: LogEnd) -> Result<u64, LogStoreError> {
     let path = checkpoint_path(dir);
     let temporary = dir.join("checkpoint.new");
@@ -76,7 +76,7 @@ pub fn save(dir: &Path, index: &RwLock<Index>, end: LogEnd) -> Result<u64, LogSt
     let len = match written {
         Ok(len) => len,
         Err(error) => {
-            // Half a checkpoint is of no use, and the disk may be full of such things.
+            // An incomplete checkpoint is useless and takes space that the disk may lack.
             if let Err(error) = fs::remove_file(&temporary) {
                 tracing::warn!(path = %temporary.display(), %error, "cannot remove half a checkpoint");
             }
@@ -140,18 +140,18 @@ fn write(file: &File, index: &RwLock<Index>, end: LogEnd) -> std::io::Result<u64
     Ok(len)
 }
 
-/// A checkpoint that was read.
+/// A checkpoint that was loaded.
 #[derive(Debug)]
 pub struct Loaded {
-    /// From here on the log must be read.
+    /// The log must be replayed from here.
     pub end: LogEnd,
-    /// Buckets and removed segments; segments are not filled in.
+    /// Buckets and removed segments; `segments` is empty.
     pub index: Index,
     /// Bytes of the file.
     pub len: u64,
 }
 
-/// Reads the checkpoint; `None` when there is none or it is damaged.
+/// Loads the checkpoint; `None` if there is none or it is damaged.
 pub fn load(dir: &Path) -> Option<Loaded> {
     let path = checkpoint_path(dir);
     let file = match File::open(&path) {
@@ -162,7 +162,7 @@ pub fn load(dir: &Path) -> Option<Loaded> {
             return None;
         }
     };
-    // Until the next one is written, which is private from its beginning.
+    // Only until the next one is written, which is created private.
     if let Err(error) = private::close_file(&file, &path) {
         tracing::warn!(path = %path.display(), %error, "others may read the index checkpoint");
     }
@@ -173,7 +173,7 @@ pub fn load(dir: &Path) -> Option<Loaded> {
     loaded
 }
 
-/// The bucket whose objects are being read.
+/// The bucket whose objects are being loaded.
 struct Reading {
     name: Box<str>,
     created_ms: i64,
@@ -209,7 +209,7 @@ fn read(mut input: impl Read) -> Option<Loaded> {
         if !matches!(chunk, Chunk::Objects(_))
             && let Some(read) = bucket.take()
         {
-            // Sorted, so the tree is built in one go.
+            // The entries are sorted, so that the tree is built in one pass.
             let bucket = Bucket {
                 created_ms: read.created_ms,
                 objects: read.objects.into_iter().collect(),

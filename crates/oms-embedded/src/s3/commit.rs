@@ -1,15 +1,16 @@
-//! The one writer. It drains what is waiting, decides each change against the index and the
-//! changes before it in the same batch, writes them with one `writev`, makes them durable with one
+//! The single writer. It takes all waiting changes, decides each against the index and the changes
+//! before it in the same batch, writes them with one `writev`, makes them durable with one
 //! `fdatasync`, publishes them to the index and answers. Deciding and committing are one serial
-//! step, so of any number of racing conditional puts exactly one wins; and since the index changes
-//! after the `fdatasync`, no reader ever sees what a power failure could take back.
+//! step, so that of any number of racing conditional puts exactly one wins; and because the index
+//! changes after the `fdatasync`, readers never see a change that a power failure could undo.
 //!
-//! **A full disk.** What was written of the batch is cut off again and the cut made durable; then
-//! nothing of it is there, whatever the kernel had of it, and whoever is in it is told so. Everything
-//! before was durable and is not touched. Other failures say nothing about what the disk holds.
+//! **A full disk.** The file is truncated to its length before the batch, durably. Then nothing of
+//! the batch is stored, whatever the kernel had written of it, and its callers are told so.
+//! Everything before was durable and is not affected. After other failures it is unknown what is on
+//! the disk.
 //!
-//! **No next segment.** When it cannot be made (no file descriptors are left, say), nothing of the
-//! batch was written: whoever is in it is told so, and the next one tries again.
+//! **No next segment.** If it cannot be created (for example without free file descriptors),
+//! nothing of the batch was written: its callers are told so, and the next batch tries again.
 
 use std::sync::Arc;
 
@@ -25,14 +26,15 @@ use super::segment::Segment;
 use super::store::{Poison, Shared};
 use crate::space::free_bytes;
 
-/// Bytes that may wait to be written; beyond, writers are told to come back. Two full batches.
+/// Bytes that may wait to be written; beyond it writes are refused for the moment. Two full
+/// batches.
 const MAX_WAITING_BYTES: usize = 128 << 20;
 
-/// Bytes in one batch, unless a single record is larger: well below what a disk writes in a
-/// second, so that nobody in it waits long.
+/// Bytes of a batch, unless a single record is larger: well below what a disk writes in a second,
+/// so that no caller in it waits long.
 const MAX_BATCH_BYTES: usize = 32 << 20;
 
-/// When a put may happen.
+/// The condition of a put or delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// Always.
@@ -43,41 +45,41 @@ pub enum Condition {
     Present,
     /// `If-Match`: only if the object has this ETag.
     Matches([u8; 16]),
-    /// `If-Match` with something that is no ETag of ours.
+    /// `If-Match` with an ETag that this server never issues.
     Never,
 }
 
-/// What is to change.
+/// A change of the store.
 #[derive(Debug)]
 pub enum Change {
-    /// Make or replace an object. The entry's place is filled in by the writer.
+    /// Create or replace an object. The writer fills in the entry's location.
     Put {
         /// Bucket.
         bucket: String,
         /// Key.
         key: String,
-        /// Only if.
+        /// The condition.
         condition: Condition,
-        /// All of the entry but its place.
+        /// The entry without its location.
         entry: Entry,
     },
-    /// Remove an object, if it is there.
+    /// Remove an object if it exists.
     Delete {
         /// Bucket.
         bucket: String,
         /// Key.
         key: String,
-        /// Only if.
+        /// The condition.
         condition: Condition,
     },
-    /// Make a bucket.
+    /// Create a bucket.
     CreateBucket {
         /// Its name.
         bucket: String,
-        /// When.
+        /// Time of creation, in milliseconds since 1970.
         created_ms: i64,
     },
-    /// Compaction: write an object's record again, if it still lies where it was found.
+    /// Compaction: write an object's record again if its location is still the same.
     Move {
         /// Bucket.
         bucket: String,
@@ -86,28 +88,28 @@ pub enum Change {
         /// The entry as found.
         entry: Entry,
     },
-    /// Compaction: write a delete's record again, if the key is still free.
+    /// Compaction: write a delete's record again if the key is still free.
     KeepDelete {
         /// Bucket.
         bucket: String,
         /// Key.
         key: String,
     },
-    /// Compaction: write a record again that says nothing of an object.
+    /// Compaction: write again a record that does not concern an object.
     Keep {
-        /// The segment it declares removed, if it does.
+        /// The segment that it declares removed, if it does.
         removes: Option<u32>,
     },
 }
 
-/// A change, its record and who waits for it.
+/// A change with its record and its caller.
 #[derive(Debug)]
 pub struct Job {
     /// The change.
     pub change: Change,
-    /// What is written if it is made.
+    /// The record to write if the change is made.
     pub record: Record,
-    /// Who waits.
+    /// Where the caller waits for the outcome.
     pub reply: oneshot::Sender<Result<(), ChangeError>>,
 }
 
@@ -118,7 +120,7 @@ struct Waiting {
     closed: bool,
 }
 
-/// What waits for the writer.
+/// Changes that wait for the writer.
 #[derive(Debug, Default)]
 pub struct Queue {
     waiting: Mutex<Waiting>,
@@ -126,7 +128,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Hands a change to the writer.
+    /// Queues a change.
     pub fn submit(&self, job: Job) -> Result<(), ChangeError> {
         let mut waiting = self.waiting.lock();
         if waiting.closed {
@@ -144,13 +146,13 @@ impl Queue {
         Ok(())
     }
 
-    /// No more changes are taken; the writer finishes those that wait.
+    /// Accepts no more changes; the writer finishes those that wait.
     pub fn close(&self) {
         self.waiting.lock().closed = true;
         self.arrived.notify_all();
     }
 
-    /// What waits, once something does; `None` when closed and empty.
+    /// Waits for changes and takes them; `None` if the queue is closed and empty.
     fn take(&self) -> Option<Vec<Job>> {
         let mut waiting = self.waiting.lock();
         while waiting.jobs.is_empty() {
@@ -166,25 +168,25 @@ impl Queue {
 
 /// Why a batch was not written.
 enum WriteFailure {
-    /// The segment to write it to could not be made: nothing of it was written.
+    /// The next segment could not be created: nothing was written.
     NoSegment(LogStoreError),
-    /// It was begun.
+    /// Writing was started.
     Batch(LogStoreError),
 }
 
-/// The end of the log, which only the writer moves.
+/// The single writer, which moves the end of the log.
 pub struct Writer {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     end: LogEnd,
-    /// Whether the last batch found no room.
+    /// Whether there was no space for the last batch.
     is_full: bool,
-    /// Whether the next segment could not be made.
+    /// Whether the next segment could not be created.
     is_stuck: bool,
 }
 
 impl Writer {
-    /// A writer that goes on at `end` of `segment`.
+    /// A writer that continues at `end` of `segment`.
     pub fn new(shared: Arc<Shared>, segment: Arc<Segment>, end: LogEnd) -> Self {
         Self {
             shared,
@@ -195,7 +197,7 @@ impl Writer {
         }
     }
 
-    /// Works until the queue is closed and empty.
+    /// Runs until the queue is closed and empty.
     pub fn run(mut self) {
         let shared = self.shared.clone();
         while let Some(jobs) = shared.queue.take() {
@@ -240,8 +242,8 @@ impl Writer {
             && let Err(failed) = self.write(&records)
         {
             let why = self.failed(&failed);
-            // Of the changes in the batch, and of those that others were refused for, the same is
-            // known.
+            // A refusal because of another change of the batch depends on its outcome: both get the
+            // same answer.
             written
                 .into_iter()
                 .for_each(|(_, r)| answer(r, Err(why.clone())));
@@ -267,7 +269,8 @@ impl Writer {
         self.shared.upkeep.written(records, bytes, self.end);
     }
 
-    /// Finishes what a full disk has kept from being cut off; why nothing can be written otherwise.
+    /// Truncates what a full disk left of a batch, if that failed before; the error says why
+    /// nothing can be written.
     fn heal(&mut self) -> Result<(), String> {
         let poison = self.shared.poison.lock().clone();
         match poison {
@@ -283,7 +286,8 @@ impl Writer {
         }
     }
 
-    /// What a failed write means for those in the batch, and for the next one.
+    /// Handles a failed write: returns the answer for the callers in the batch, and decides whether
+    /// the next one may be written.
     fn failed(&mut self, failed: &WriteFailure) -> ChangeError {
         let (failed, begun) = match failed {
             WriteFailure::NoSegment(error) => (error, false),
@@ -312,7 +316,8 @@ impl Writer {
         }
     }
 
-    /// Once for all batches that find the disk full: a log on the same disk would only fill it.
+    /// Logged once for all batches until there is space again: a log on the same disk would fill it
+    /// further.
     fn note_full(&mut self, why: &str) {
         if !self.is_full {
             self.is_full = true;
@@ -320,14 +325,14 @@ impl Writer {
         }
     }
 
-    /// Why there is no room for the puts among `jobs`, if there are any and there is none.
+    /// Why there is no space for the puts among `jobs`; `None` if there is, or there are no puts.
     fn lacks_room(&mut self, jobs: &[Job]) -> Option<String> {
         let wanted = self.shared.options.min_free_bytes;
         let is_put = |job: &Job| matches!(job.change, Change::Put { .. });
         if wanted == 0 || !jobs.iter().any(is_put) {
             return None;
         }
-        // A disk that cannot be asked shows by itself whether it has room.
+        // If the free space cannot be determined, the write itself shows whether there is some.
         let free = free_bytes(&self.shared.dir).ok()?;
         if free >= wanted {
             return None;
@@ -368,7 +373,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes a durable batch visible.
+    /// Publishes a durable batch to the index.
     fn publish(
         &self,
         written: Vec<(Change, oneshot::Sender<Result<(), ChangeError>>)>,
@@ -411,7 +416,7 @@ impl Writer {
     }
 }
 
-/// However the writer ends, nobody is left waiting for it.
+/// However the writer ends, its callers get an answer.
 impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.queue.close();
@@ -422,7 +427,7 @@ impl Drop for Writer {
     }
 }
 
-/// Whoever asked may be gone; the change stands all the same.
+/// The caller may be gone; the change is made all the same.
 fn answer(reply: oneshot::Sender<Result<(), ChangeError>>, outcome: Result<(), ChangeError>) {
     reply.send(outcome).ok();
 }

@@ -1,4 +1,4 @@
-//! What becomes of each change of a batch: decided against the index and the changes before it.
+//! Decides each change of a batch against the index and the changes before it.
 
 use std::collections::HashMap;
 
@@ -6,20 +6,20 @@ use super::commit::{Change, Condition, Job};
 use super::error::ChangeError;
 use super::index::Index;
 
-/// What was decided of one job.
+/// The decision on one job.
 pub enum Decision {
-    /// It is in the batch.
+    /// It is written with the batch.
     Write,
-    /// It needs no record.
+    /// It succeeds without a record.
     Nothing,
     /// It is refused.
     Refused(ChangeError),
 }
 
-/// Decides every job against the index and those before it. Puts that would be made are refused when
-/// the disk is `full`: for whom the condition does not hold it is another answer that is true.
+/// Decides every job against the index and those before it. If the disk is `full`, puts that would
+/// be made are refused; those whose condition does not hold get the answer of that.
 pub fn decide(index: &Index, jobs: &[Job], full: Option<&str>) -> Vec<Decision> {
-    // What the batch so far makes of a key: its new ETag, or nothing.
+    // State of keys after the changes so far: the new ETag, or none.
     let mut changed: HashMap<(&str, &str), Option<[u8; 16]>> = HashMap::with_capacity(jobs.len());
     let mut made: Vec<&str> = Vec::new();
     let mut verdicts = Vec::with_capacity(jobs.len());

@@ -7,14 +7,14 @@
 //! record   head length u32, crc u32 of the head, head (postcard of [`Head`]), body
 //! ```
 //!
-//! All numbers are little endian. A batch is what one `fdatasync` made durable, so it stands or
-//! falls as a whole; sequence numbers count batches over all segments without gaps. The CRC of a
-//! body lies in its head, so that a body can be checked again whenever it is read.
+//! All numbers are little endian. A batch is what one `fdatasync` made durable, so it is valid or
+//! invalid as a whole; sequence numbers count batches over all segments without gaps. The CRC of a
+//! body is in its head, so that a body can be verified whenever it is read.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// First bytes of a segment; the seventh is the format's version.
+/// First bytes of a segment; the seventh is the format version.
 const SEGMENT_MAGIC: [u8; 8] = *b"omsseg\x01\n";
 
 /// First bytes of a batch.
@@ -26,13 +26,13 @@ pub const SEGMENT_HEADER: usize = 32;
 /// Bytes of a batch's header.
 pub const BATCH_HEADER: usize = 24;
 
-/// Bytes before a record's head.
+/// Bytes before a record's head: its length and CRC.
 const RECORD_PREFIX: usize = 8;
 
-/// What a record says.
+/// The content of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Head<'a> {
-    /// An object was made or replaced; its body follows.
+    /// An object was created or replaced; its body follows.
     #[serde(borrow)]
     Put(PutHead<'a>),
     /// An object was removed.
@@ -42,21 +42,21 @@ pub enum Head<'a> {
         /// Its key.
         key: &'a str,
     },
-    /// A bucket was made.
+    /// A bucket was created.
     CreateBucket {
         /// Its name.
         bucket: &'a str,
-        /// When, in milliseconds since 1970.
+        /// Time of creation, in milliseconds since 1970.
         created_ms: i64,
     },
-    /// A segment was emptied by compaction and its file may be gone.
+    /// Compaction has emptied a segment, whose file may be missing.
     SegmentRemoved {
         /// Its number.
         segment: u32,
     },
 }
 
-/// What is known of an object.
+/// The metadata of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutHead<'a> {
     /// Its bucket.
@@ -75,7 +75,7 @@ pub struct PutHead<'a> {
     pub attributes: &'a [u8],
 }
 
-/// A record ready to be written. The body stays in the pieces it arrived in.
+/// A record to be written. The body stays in the pieces in which it arrived.
 #[derive(Debug)]
 pub struct Record {
     /// Prefix and head.
@@ -87,7 +87,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Encodes `head`; `body` must be the one it describes.
+    /// Encodes `head`; `body` must be the one that it describes.
     pub fn new(head: &Head<'_>, body: Vec<Bytes>) -> Result<Self, postcard::Error> {
         let frame = postcard::to_extend(head, vec![0; RECORD_PREFIX])?;
         let body_len = match head {
@@ -97,7 +97,7 @@ impl Record {
         Ok(Self::framed(frame, body, body_len))
     }
 
-    /// A record read from a segment, to be written again.
+    /// A record that was read from a segment, to be written again.
     pub fn copied(head: &[u8], body: Bytes) -> Self {
         let mut frame = Vec::with_capacity(RECORD_PREFIX + head.len());
         frame.extend_from_slice(&[0; RECORD_PREFIX]);
@@ -117,16 +117,16 @@ impl Record {
         }
     }
 
-    /// Bytes as written.
+    /// Bytes of the record in the segment.
     pub fn size(&self) -> usize {
         self.frame.len() + self.body_len as usize
     }
 }
 
-/// A record found in a segment.
+/// A record that was read from a segment.
 #[derive(Debug)]
 pub struct Found<'a> {
-    /// Where the record begins in its segment.
+    /// Byte offset of the record in its segment.
     pub offset: u64,
     /// Bytes of prefix and head.
     pub frame_len: u32,
@@ -146,7 +146,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// The header of segment `number`, whose first batch will be `first_batch`.
+/// Encodes the header of segment `number`, whose first batch will be `first_batch`.
 pub fn segment_header(number: u32, first_batch: u64) -> [u8; SEGMENT_HEADER] {
     let mut header = [0; SEGMENT_HEADER];
     header[..8].copy_from_slice(&SEGMENT_MAGIC);
@@ -157,7 +157,8 @@ pub fn segment_header(number: u32, first_batch: u64) -> [u8; SEGMENT_HEADER] {
     header
 }
 
-/// Reads a segment's header: its number and first batch. `None` when it is torn or not ours.
+/// Parses a segment's header: its number and first batch. `None` if it is incomplete or not a
+/// segment's.
 pub fn parse_segment_header(bytes: &[u8]) -> Option<(u32, u64)> {
     let header: &[u8; SEGMENT_HEADER] = bytes.first_chunk()?;
     let sound =
@@ -165,10 +166,10 @@ pub fn parse_segment_header(bytes: &[u8]) -> Option<(u32, u64)> {
     sound.then_some((u32_at(header, 8)?, u64_at(header, 16)?))
 }
 
-/// A batch's header.
+/// The header of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// Its number.
+    /// Sequence number of the batch.
     pub sequence: u64,
     /// Bytes of its records.
     pub payload_len: u32,
@@ -177,7 +178,7 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// As written.
+    /// The encoded header.
     pub fn encode(&self) -> [u8; BATCH_HEADER] {
         let mut header = [0; BATCH_HEADER];
         header[..4].copy_from_slice(&BATCH_MAGIC);
@@ -189,7 +190,7 @@ impl BatchHeader {
         header
     }
 
-    /// `None` when these bytes are not a sound header.
+    /// Parses a header; `None` if it is invalid.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let header: &[u8; BATCH_HEADER] = bytes.first_chunk()?;
         let sound =
@@ -202,8 +203,8 @@ impl BatchHeader {
     }
 }
 
-/// Reads the records of a batch whose payload lies at `offset` of its segment. `None` when any
-/// of them is damaged.
+/// Parses the records of a batch whose payload is at `offset` of its segment. `None` if any of them
+/// is damaged.
 pub fn parse_payload(payload: &[u8], records: u32, offset: u64) -> Option<Vec<Found<'_>>> {
     let mut found = Vec::with_capacity((records as usize).min(payload.len() / RECORD_PREFIX));
     let mut at = 0;
@@ -240,7 +241,7 @@ fn parse_head(head: &[u8], crc: u32) -> Option<Head<'_>> {
     postcard::from_bytes(head).ok()
 }
 
-/// Reads prefix and head of one record. `None` when they are damaged.
+/// Parses prefix and head of one record. `None` if they are damaged.
 pub fn parse_frame(frame: &[u8]) -> Option<Head<'_>> {
     let head = frame.get(RECORD_PREFIX..)?;
     if u32_at(frame, 0)? as usize != head.len() {

@@ -1,45 +1,44 @@
-//! Whose a request is, and what it may do to objects that are made once.
+//! Who sends a request, and what it may do to immutable objects.
 //!
-//! Three key pairs: one is handed out and reads; one is the service's own; one, made anew at every
-//! start and told to nobody outside of this process, belongs to repair. Keys with a prefix that whoever
-//! starts the endpoint names are made once: but for repair nobody replaces or removes one, by whatever
-//! request.
+//! There are three key pairs: one that may be handed out and can only read; the service's own; and
+//! one for repair, created at every start and kept within this process. Objects whose keys have a
+//! configured prefix are immutable: only repair can replace or remove them, with any request.
 
 use s3s::{S3Error, S3Result, s3_error};
 
 use super::commit::Condition;
 use super::error::ChangeError;
 
-/// Whose a request is, by its access key.
+/// The sender of a request, by its access key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// Whoever was handed the key pair that reads.
+    /// A holder of the read-only key pair.
     Reader,
     /// The service.
     Service,
-    /// Repair.
+    /// Repair, within this process.
     Mender,
 }
 
 impl Who {
-    /// Whether it may ask for this operation of S3 at all.
+    /// Whether the sender may use this operation of S3.
     pub fn may(self, operation: &str) -> bool {
         let reads = ["Get", "Head", "List"];
         self != Self::Reader || reads.iter().any(|verb| operation.starts_with(verb))
     }
 }
 
-/// Whose a request is, and what is made once.
+/// The permissions of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Guard<'a> {
-    /// Whose it is.
+    /// Its sender.
     pub who: Who,
-    /// What the keys of objects that are made once begin with.
+    /// Prefix of the keys of immutable objects.
     pub immutable: Option<&'a str>,
 }
 
 impl Guard<'_> {
-    /// The condition under which it may put an object at `key`, when it asked for `condition`.
+    /// The condition to apply to a put at `key` that asked for `condition`.
     pub fn put(self, key: &str, condition: Condition) -> S3Result<Condition> {
         match condition {
             _ if self.is_free(key) => Ok(condition),
@@ -48,7 +47,7 @@ impl Guard<'_> {
         }
     }
 
-    /// What a put is told that was not made for `why`, when it asked for `condition`.
+    /// The answer to a put that failed with `why` and had asked for `condition`.
     pub fn refuse_put(self, key: &str, condition: Condition, why: ChangeError) -> S3Result<()> {
         let replaces = condition == Condition::None && why == ChangeError::PreconditionFailed;
         if replaces && !self.is_free(key) {
@@ -57,7 +56,7 @@ impl Guard<'_> {
         Err(super::service::refuse(why))
     }
 
-    /// Whether it may remove the object at `key`.
+    /// Refuses to remove an immutable object at `key`.
     pub fn delete(self, key: &str) -> S3Result<()> {
         if self.is_free(key) {
             Ok(())

@@ -1,5 +1,5 @@
-//! The ordered index of what the store holds. It is the only thing readers look at, and it is
-//! changed only after the change is durable.
+//! The ordered index of the store's content. Readers use nothing else, and it is changed only when
+//! the change is durable.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::segment::Segment;
 
-/// A key; ordered by its bytes, which is S3's order, and found by them.
+/// A key; ordered by its bytes, as in S3, and found by them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(pub Box<str>);
 
@@ -20,12 +20,12 @@ impl Borrow<[u8]> for Key {
     }
 }
 
-/// Where an object lies and what listings and conditions need of it.
+/// The location of an object, and what listings and conditions need of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Number of its segment.
     pub segment: u32,
-    /// Where its record begins there; segments are far below 4 GiB.
+    /// Byte offset of its record there; segments are far below 4 GiB.
     pub offset: u32,
     /// Bytes before the body.
     pub frame_len: u32,
@@ -54,16 +54,16 @@ impl Entry {
 /// A bucket.
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// When it was made, in milliseconds since 1970.
+    /// Time of creation, in milliseconds since 1970.
     pub created_ms: i64,
     /// Its objects.
     pub objects: BTreeMap<Key, Entry>,
 }
 
-/// A segment and how much of it is still wanted.
+/// A segment, and how much of it is in use.
 #[derive(Debug)]
 pub struct SegmentState {
-    /// To read from.
+    /// The open file, to read from.
     pub segment: Arc<Segment>,
     /// Bytes in it.
     pub len: u64,
@@ -74,24 +74,24 @@ pub struct SegmentState {
 /// One entry of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listed {
-    /// An object.
+    /// An object with its key.
     Object(Box<str>, Entry),
-    /// All keys with this prefix, rolled up.
+    /// All keys with this common prefix.
     CommonPrefix(String),
 }
 
-/// See the module.
+/// The index of the whole store.
 #[derive(Debug, Default)]
 pub struct Index {
     /// Buckets by name.
     pub buckets: BTreeMap<Box<str>, Bucket>,
     /// Segments by number.
     pub segments: BTreeMap<u32, SegmentState>,
-    /// Segments that compaction emptied.
+    /// Segments emptied by compaction.
     pub removed: BTreeSet<u32>,
 }
 
-/// The smallest byte string after all that begin with `prefix`; `None` when there is none.
+/// The smallest byte string after all that begin with `prefix`; `None` if there is none.
 fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut next = prefix.to_vec();
     while let Some(last) = next.pop() {
@@ -104,7 +104,7 @@ fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Index {
-    /// An object.
+    /// The entry of an object.
     pub fn get(&self, bucket: &str, key: &str) -> Option<&Entry> {
         self.buckets.get(bucket)?.objects.get(key.as_bytes())
     }
@@ -114,13 +114,13 @@ impl Index {
         self.buckets.values().map(|b| b.objects.len()).sum()
     }
 
-    /// Notes a bucket.
+    /// Adds a bucket.
     pub fn create_bucket(&mut self, bucket: &str, created_ms: i64) {
         self.buckets.entry(bucket.into()).or_default().created_ms = created_ms;
     }
 
-    /// Notes an object. The bucket is made if need be: when the log is read back, compaction may
-    /// have moved the record that made it behind those of its objects.
+    /// Adds or replaces an object. Creates the bucket if it is missing: during a replay, compaction
+    /// may have moved the bucket's record behind those of its objects.
     pub fn put(&mut self, bucket: &str, key: &str, entry: Entry) {
         let objects = match self.buckets.get_mut(bucket) {
             Some(bucket) => &mut bucket.objects,
@@ -141,7 +141,7 @@ impl Index {
         }
     }
 
-    /// Forgets an object.
+    /// Removes an object.
     pub fn delete(&mut self, bucket: &str, key: &str) {
         let old = self
             .buckets
@@ -158,7 +158,7 @@ impl Index {
         }
     }
 
-    /// At most `limit` entries of a listing, and whether there are more. `from` is where to begin.
+    /// At most `limit` entries of a listing from `from` on, and whether there are more.
     pub fn list(
         &self,
         bucket: &str,
@@ -200,7 +200,7 @@ impl Index {
                         let common = &key.0[..prefix.len() + end];
                         listed.push(Listed::CommonPrefix(common.to_owned()));
                         match after_prefix(common.as_bytes()) {
-                            // On to what comes after, however much is under it.
+                            // Skips everything under the prefix, however much it is.
                             Some(next) => low = Bound::Included(next),
                             None => return Some((listed, false)),
                         }
@@ -213,7 +213,7 @@ impl Index {
     }
 }
 
-/// Where a listing begins.
+/// The start of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
     /// At the first key.

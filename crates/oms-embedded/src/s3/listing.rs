@@ -13,7 +13,7 @@ use super::store::LogStore;
 /// Entries in one page, as in S3.
 const MAX_KEYS: i32 = 1000;
 
-/// What `encoding-type=url` leaves as it is.
+/// Characters that `encoding-type=url` leaves unescaped.
 const URL: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -21,7 +21,7 @@ const URL: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
-/// A continuation token says what the page before ended with.
+/// A continuation token holds the last entry of the previous page.
 fn encode_token(last: &Listed) -> String {
     let text = match last {
         Listed::Object(key, _) => format!("k{key}"),
@@ -39,7 +39,7 @@ fn decode_token(token: &str) -> Option<From> {
     }
 }
 
-/// Answers one page.
+/// Returns one page.
 pub fn list(store: &LogStore, input: ListObjectsV2Input) -> S3Result<ListObjectsV2Output> {
     let max_keys = input.max_keys.unwrap_or(MAX_KEYS);
     if max_keys < 0 {
@@ -62,7 +62,7 @@ pub fn list(store: &LogStore, input: ListObjectsV2Input) -> S3Result<ListObjects
     let (listed, more) = store
         .list(&input.bucket, prefix, delimiter, &from, limit)
         .ok_or_else(|| s3_error!(NoSuchBucket))?;
-    // With nothing in the page there is nothing to go on from.
+    // An empty page has no entry from which to continue.
     let next = listed.last().filter(|_| more).map(encode_token);
     let encode = |text: &str| {
         if url {

@@ -1,17 +1,18 @@
 //! Our own S3 endpoint: s3s in front (signatures, XML, error codes) of a durable store.
 //!
-//! It does what the log needs and says 501 to the rest (multipart, versions, encryption, object
-//! lock): buckets, put with `If-None-Match: *` and `If-Match`, get with ranges and conditions,
-//! head, delete, delete many, list (version 2). Objects are at most
+//! It implements what the log needs and answers the rest with 501 (multipart, versions, encryption,
+//! object lock): buckets, put with `If-None-Match: *` and `If-Match`, get with ranges and
+//! conditions, head, delete, delete many, list (version 2). Objects are at most
 //! [`MAX_OBJECT_BYTES`](store::MAX_OBJECT_BYTES).
 //!
-//! One process has the folder; several services share one endpoint, or use a real S3.
+//! One process uses the folder; several services have to share one endpoint, or use a real S3.
 //!
 //! * [`frame`], [`segment`]: the bytes on the disk
-//! * [`index`], [`checkpoint`], [`recovery`]: what is in them
-//! * [`commit`]: the one writer, [`decide`]: what it makes of each change; [`upkeep`]: checkpoints and compaction; [`store`]: all of it
-//! * [`service`], [`listing`], [`upload`], [`access`]: the protocol; [`guard`]: who may do what
-//! * [`server`] listens
+//! * [`index`], [`checkpoint`], [`recovery`]: the index of their content
+//! * [`commit`]: the single writer, [`decide`]: its decisions; [`upkeep`]: checkpoints and
+//!   compaction; [`store`]: the whole store
+//! * [`service`], [`listing`], [`upload`], [`access`]: the protocol; [`guard`]: permissions
+//! * [`server`]: the listening server
 
 pub mod access;
 pub mod attributes;

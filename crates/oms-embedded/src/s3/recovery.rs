@@ -1,4 +1,4 @@
-//! Reading the store back when it is opened: checkpoint, then every record written since.
+//! Loads the store when it is opened: the checkpoint, then every record written since.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -14,21 +14,21 @@ use super::segment::{Scanned, Segment, Tail, parse_segment_name, sync_dir};
 /// First sequence number of a batch.
 const FIRST_BATCH: u64 = 1;
 
-/// A store as it was left.
+/// The store as found.
 pub struct Recovered {
-    /// Everything in it.
+    /// Its index.
     pub index: Index,
-    /// The newest segment, to go on with.
+    /// The newest segment, to be continued.
     pub segment: Arc<Segment>,
-    /// Where to go on.
+    /// Where to continue.
     pub end: LogEnd,
-    /// Records read that the checkpoint did not have.
+    /// Records replayed after the checkpoint.
     pub replayed_records: u64,
-    /// Bytes of the checkpoint used; 0 when there was none.
+    /// Bytes of the checkpoint that was used; 0 if there was none.
     pub checkpoint_bytes: u64,
 }
 
-/// The entry a put's record makes.
+/// The entry for a put's record.
 pub fn entry_of(segment: u32, found: &Found<'_>) -> Option<Entry> {
     let Head::Put(put) = &found.head else {
         return None;
@@ -59,7 +59,7 @@ fn replay(index: &mut Index, segment: u32, found: &Found<'_>) {
     }
 }
 
-/// Reads the store in `dir`, cutting off a batch that was never acknowledged.
+/// Loads the store in `dir`, and truncates a batch that was never acknowledged.
 pub fn recover(dir: &Path) -> Result<Recovered, LogStoreError> {
     let mut segments = open_segments(dir)?;
     let loaded = checkpoint::load(dir);
@@ -89,7 +89,7 @@ pub fn recover(dir: &Path) -> Result<Recovered, LogStoreError> {
     let replayed = replay_segments(dir, &mut index, &segments, from)?;
     check_complete(dir, &mut index)?;
     let segment = replayed.segment;
-    // What is about to be shown to readers must not be lost to a power failure after all.
+    // Made durable now, because readers are about to see it.
     segment
         .sync()
         .map_err(LogStoreError::io("sync", &segment.path))?;
@@ -103,7 +103,7 @@ pub fn recover(dir: &Path) -> Result<Recovered, LogStoreError> {
     })
 }
 
-/// Every segment with the sequence number it begins with.
+/// Every segment with the sequence number of its first batch.
 fn open_segments(dir: &Path) -> Result<BTreeMap<u32, (Arc<Segment>, u64)>, LogStoreError> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir).map_err(LogStoreError::io("list", dir))? {
@@ -118,7 +118,8 @@ fn open_segments(dir: &Path) -> Result<BTreeMap<u32, (Arc<Segment>, u64)>, LogSt
             Some(first_batch) => {
                 segments.insert(*number, (Arc::new(segment), first_batch));
             }
-            // Made but not finished: no batch can have followed, unless the header rotted.
+            // It was created but not completed: no batch can have followed, unless the header was
+            // damaged later.
             None if Some(number) == numbers.last()
                 && !segment.has_batch_after(0, segment.file_len()?, 0)? =>
             {
@@ -144,7 +145,7 @@ struct Replayed {
     records: u64,
 }
 
-/// Reads the records after `from`, or all of them.
+/// Replays the records after `from`, or all of them.
 fn replay_segments(
     dir: &Path,
     index: &mut Index,
@@ -165,7 +166,8 @@ fn replay_segments(
             }
             (Some(from), None) => (from.offset, from.next_batch),
             (_, Some((_, end))) => {
-                // Between neighbours the count goes on; over removed segments it leaps.
+                // Between adjacent segments sequence numbers are consecutive; over removed segments
+                // they jump.
                 let follows = if *number == end.segment + 1 {
                     *first_batch == end.next_batch
                 } else {
@@ -235,8 +237,8 @@ fn replay_segments(
     }
 }
 
-/// Every segment is there or declared removed, and every object lies inside one. Counts what is
-/// live in each.
+/// Checks that every segment exists or was declared removed, and that every object is within one.
+/// Counts the live bytes of each.
 fn check_complete(dir: &Path, index: &mut Index) -> Result<(), LogStoreError> {
     let newest = index.segments.keys().next_back().copied().unwrap_or(0);
     let missing =
@@ -272,7 +274,7 @@ fn check_complete(dir: &Path, index: &mut Index) -> Result<(), LogStoreError> {
     Ok(())
 }
 
-/// Compaction was interrupted between declaring a segment removed and removing it.
+/// Removes the files of segments that were declared removed: compaction was interrupted in between.
 fn remove_leftovers(dir: &Path, index: &mut Index) -> Result<(), LogStoreError> {
     let left: Vec<u32> = (index.segments.iter())
         .filter(|(number, state)| index.removed.contains(number) && state.live == 0)
@@ -281,7 +283,7 @@ fn remove_leftovers(dir: &Path, index: &mut Index) -> Result<(), LogStoreError> 
     if left.is_empty() {
         return Ok(());
     }
-    // The checkpoint on the disk may still begin in one of them.
+    // The checkpoint on disk may begin in one of them.
     fs::remove_file(checkpoint::checkpoint_path(dir))
         .or_else(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Ok(()),

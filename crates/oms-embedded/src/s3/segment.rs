@@ -1,4 +1,4 @@
-//! One segment file: made, appended to, read, scanned.
+//! One segment file: creates, appends, reads and scans it.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
@@ -12,10 +12,10 @@ use super::frame::{
 };
 use crate::private;
 
-/// Slices in one `writev`: the kernel takes 1,024.
+/// Slices in one `writev`: the kernel's limit is 1,024.
 const SLICES_PER_WRITE: usize = 1024;
 
-/// A segment that can be read.
+/// A segment file that is open for reading.
 #[derive(Debug)]
 pub struct Segment {
     /// Its number, from 1.
@@ -28,31 +28,31 @@ pub struct Segment {
 /// Whether a segment may end in the middle of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tail {
-    /// The newest segment: its last batch may not have reached the disk.
+    /// The newest segment: its last batch may be incomplete.
     MayBeTorn,
-    /// An older one: all of it was durable before the next was begun.
+    /// An older one: all of it was durable before the next one was created.
     Whole,
 }
 
-/// What a scan came to.
+/// The result of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scanned {
-    /// End of the last sound batch.
+    /// End of the last valid batch.
     pub end: u64,
-    /// Sequence number of the batch that comes next.
+    /// Sequence number of the next batch.
     pub next_batch: u64,
-    /// Bytes after `end` that belong to a batch that was never acknowledged.
+    /// Bytes after `end`, of a batch that was never acknowledged.
     pub torn_bytes: u64,
 }
 
-/// Makes what was renamed, made or removed in `dir` durable.
+/// Makes renames, creations and removals in `dir` durable.
 pub fn sync_dir(dir: &Path) -> Result<(), LogStoreError> {
     File::open(dir)
         .and_then(|d| d.sync_all())
         .map_err(LogStoreError::io("sync", dir))
 }
 
-/// The file of segment `number`.
+/// Path of segment `number`.
 pub fn segment_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:010}.seg"))
 }
@@ -63,8 +63,8 @@ pub fn parse_segment_name(name: &str) -> Option<u32> {
 }
 
 impl Segment {
-    /// Makes an empty segment, durably. What a failed try has left of it is made anew: nothing is
-    /// written to a segment before this has returned.
+    /// Creates an empty segment, durably. Replaces what a failed attempt left: nothing is written
+    /// to a segment before this has returned.
     pub fn create(dir: &Path, number: u32, first_batch: u64) -> Result<Self, LogStoreError> {
         let path = segment_path(dir, number);
         match std::fs::remove_file(&path) {
@@ -87,7 +87,7 @@ impl Segment {
         Ok(Self { number, path, file })
     }
 
-    /// Opens an existing segment; also says its first batch, `None` when its header is torn.
+    /// Opens an existing segment; also returns its first batch, `None` if its header is incomplete.
     pub fn open(dir: &Path, number: u32) -> Result<(Self, Option<u64>), LogStoreError> {
         let path = segment_path(dir, number);
         let file = private::options()
@@ -153,7 +153,7 @@ impl Segment {
         self.file.sync_data()
     }
 
-    /// Cuts the file and makes the cut durable.
+    /// Truncates the file, durably.
     pub fn truncate(&self, len: u64) -> Result<(), LogStoreError> {
         self.file
             .set_len(len)
@@ -161,11 +161,11 @@ impl Segment {
             .map_err(LogStoreError::io("cut", &self.path))
     }
 
-    /// Reads batch after batch from `from`, which begins batch `next_batch`, and shows every
-    /// record to `visit`.
+    /// Reads all batches from `from`, where batch `next_batch` begins, and calls `visit` with every
+    /// record.
     ///
-    /// A batch that does not check is the torn end of the log if nothing sound comes after it:
-    /// a batch is only begun when the one before is durable. Otherwise it is damage.
+    /// An invalid batch is the incomplete end of the log if no valid one follows, because a batch
+    /// is written only when the previous one is durable. Otherwise the segment is damaged.
     pub fn scan<E: From<LogStoreError>>(
         &self,
         from: u64,
@@ -232,7 +232,7 @@ impl Segment {
         }
     }
 
-    /// Whether a sound header of a batch later than `batch` lies after byte `from`.
+    /// Whether the valid header of a batch later than `batch` follows after byte `from`.
     pub fn has_batch_after(&self, from: u64, len: u64, batch: u64) -> Result<bool, LogStoreError> {
         let rest = self
             .read(from, (len - from) as usize)

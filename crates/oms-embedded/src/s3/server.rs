@@ -1,5 +1,5 @@
-//! Listening on loopback, on threads and a runtime of its own: the service's arbiters and its
-//! I/O runtime never wait for the endpoint they speak to.
+//! Listens on loopback, with threads and a runtime of its own, so that the service's arbiters and
+//! I/O runtime never wait for the endpoint that they use.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,35 +25,35 @@ use super::store::{LogStore, Options};
 use crate::files::{keep_port, kept_port, random_key, secret};
 use crate::{EmbeddedError, S3Endpoint, private};
 
-/// Threads that serve, at most: a small PUT costs one about 50 µs, so the one writer behind them
-/// is the limit before four are.
+/// Serving threads at most: a small PUT takes one about 50 µs, so that with four the single writer
+/// behind them is the limit.
 const MAX_THREADS: usize = 4;
 
-/// Connections open at once; more wait to be accepted. The service's own pool has a few dozen.
+/// Open connections at most; more wait to be accepted. The service's own pool has a few dozen.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// Requests under way when the endpoint stops have this long.
+/// How long requests in progress may take when the endpoint stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// After a failed accept (no file descriptors left, say) the next comes no sooner.
+/// Pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The only region there is; S3's default.
+/// The only region; S3's default.
 const REGION: &str = "us-east-1";
 
-/// Lengths of AWS's keys, so that every client takes them.
+/// Lengths of AWS's keys, so that every client accepts them.
 const ACCESS_KEY_LEN: usize = 20;
 const SECRET_KEY_LEN: usize = 40;
 
-/// What whoever starts the endpoint decides.
+/// Settings of an endpoint.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Sizes of the store.
+    /// Sizes and limits of the store.
     pub store: Options,
-    /// Keys that begin with this are made once: but for the keys of repair nobody replaces or removes
-    /// such an object. `None`: there are none of that kind.
+    /// Objects whose keys have this prefix are immutable: only repair's keys can replace or remove
+    /// them. `None`: there are none.
     pub immutable: Option<String>,
-    /// The clock that objects are dated by: milliseconds since 1970.
+    /// The clock for the objects' times: milliseconds since 1970.
     pub now_ms: fn() -> i64,
 }
 
@@ -76,7 +76,7 @@ fn machine_time() -> i64 {
     since.map_or(0, |since| since.as_millis() as i64)
 }
 
-/// A key pair.
+/// An access key with its secret key.
 #[derive(Clone)]
 struct Pair {
     access: String,
@@ -91,7 +91,7 @@ impl Pair {
         }
     }
 
-    /// Kept in files of `dir` whose names begin with `prefix`.
+    /// The pair in files of `dir` whose names begin with `prefix`, created on first use.
     fn kept(dir: &Path, prefix: &str) -> Result<Self, EmbeddedError> {
         let kept = |name: &str, len| secret(&dir.join(format!("{prefix}{name}")), len);
         Ok(Self {
@@ -101,7 +101,7 @@ impl Pair {
     }
 }
 
-/// The running endpoint; stops when dropped.
+/// The running endpoint; stopped when dropped.
 pub struct S3Server {
     endpoint: S3Endpoint,
     reader: Pair,
@@ -112,13 +112,13 @@ pub struct S3Server {
 }
 
 impl S3Server {
-    /// Opens the store in `dir` and serves it, with `bucket` made. Keys (but repair's) and port are
-    /// kept in `dir`; the port changes only when another program has taken it.
+    /// Opens the store in `dir` and serves it, with `bucket` created. Keys (except repair's) and
+    /// port are stored in `dir`; the port changes only if another program uses it.
     pub fn start(dir: &Path, bucket: &str) -> Result<Self, EmbeddedError> {
         Self::start_with(dir, bucket, Settings::default())
     }
 
-    /// As [`S3Server::start`], with settings of one's own.
+    /// [`S3Server::start`] with other settings.
     pub fn start_with(dir: &Path, bucket: &str, settings: Settings) -> Result<Self, EmbeddedError> {
         let Settings {
             store: options,
@@ -127,7 +127,7 @@ impl S3Server {
         } = settings;
         private::create_dir(dir).map_err(EmbeddedError::io("create", dir))?;
         let store = Arc::new(LogStore::open(&dir.join("store"), options)?);
-        // The files of the only pair that earlier versions had, and handed out.
+        // The files of the only key pair that earlier versions had, and handed out.
         let reader = Pair::kept(dir, "")?;
         let own = Pair::kept(dir, "service_")?;
         let mender = Pair::random();
@@ -158,8 +158,8 @@ impl S3Server {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("s3-endpoint")
-            // s3s logs every 404 and 412 as an error; here they are how the log finds its end.
-            // What goes wrong inside reaches the client, and the store's own threads log.
+            // s3s logs every 404 and 412 as an error, but the log finds its end by them. Internal
+            // errors reach the client, and the store's own threads log them.
             .on_thread_start(|| {
                 let quiet = tracing::subscriber::NoSubscriber::default();
                 std::mem::forget(tracing::subscriber::set_default(quiet));
@@ -175,11 +175,11 @@ impl S3Server {
             .spawn(move || {
                 let bucket = runtime.block_on(making.create_bucket(&name, now_ms()));
                 drop(making);
-                // Nobody listens when `start` has failed; then there is nothing to serve either.
+                // The receiver is gone if `start` has failed; then there is nothing to serve.
                 if made.send(bucket).is_err() {
                     return;
                 }
-                // On a worker: what it spawns then stays close.
+                // On a worker thread, so that tasks spawned from it stay on the same worker.
                 let serving = runtime.spawn(serve(listener, service, stopped));
                 if let Err(error) = runtime.block_on(serving) {
                     tracing::error!(%error, "the embedded S3 endpoint ended");
@@ -208,17 +208,17 @@ impl S3Server {
         })
     }
 
-    /// Where it is, with the service's own keys.
+    /// Its address, with the service's own keys.
     pub fn endpoint(&self) -> &S3Endpoint {
         &self.endpoint
     }
 
-    /// Where it is, with the keys that are handed out.
+    /// Its address, with the read-only keys.
     pub fn reader(&self) -> S3Endpoint {
         self.with(&self.reader)
     }
 
-    /// Where it is, with the keys of repair, which last as long as this server.
+    /// Its address, with the keys for repair, which are valid as long as this server runs.
     pub fn mender(&self) -> S3Endpoint {
         self.with(&self.mender)
     }
@@ -231,13 +231,13 @@ impl S3Server {
         }
     }
 
-    /// Finishes what is under way, then closes the store.
+    /// Finishes the requests in progress, then closes the store.
     pub fn stop(mut self) {
         self.shut_down();
     }
 
     fn shut_down(&mut self) {
-        // No receiver: the thread is gone already.
+        // Without a receiver the thread has ended already.
         self.stop.send(true).ok();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -254,7 +254,7 @@ impl Drop for S3Server {
     }
 }
 
-/// Listens on the port kept from last time, or on a new one, which is kept.
+/// Listens on the stored port, or on a new one, which is stored.
 fn listen(dir: &Path) -> Result<TcpListener, EmbeddedError> {
     let path = dir.join("port");
     let kept = kept_port(&path)?;
@@ -276,7 +276,7 @@ fn listen(dir: &Path) -> Result<TcpListener, EmbeddedError> {
     Ok(listener)
 }
 
-/// Returns when the endpoint is to stop; its owner being gone says the same.
+/// Returns when the endpoint is to stop; a dropped sender means the same.
 async fn told(stopped: &mut watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.ok();
 }
@@ -299,14 +299,14 @@ async fn serve(listener: TcpListener, service: S3Service, mut stopped: watch::Re
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
-            // How a connection ended is its client's concern.
+            // How a connection ends does not matter here.
             Some(_) = connections.join_next() => {}
             () = told(&mut stopped) => break,
         }
     }
     drop(listener);
     let finished = async { while connections.join_next().await.is_some() {} };
-    // Those that are not done by then are cut off with the runtime.
+    // Requests still in progress are cut off with the runtime.
     tokio::time::timeout(GRACE, finished).await.ok();
 }
 

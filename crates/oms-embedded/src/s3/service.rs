@@ -1,4 +1,4 @@
-//! The S3 operations, over the store. What is not here answers 501 by itself.
+//! The S3 operations, on the store. Operations not implemented here are answered with 501 by s3s.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,11 +15,11 @@ use super::listing;
 use super::store::{LogStore, Stored, Upload};
 use super::upload;
 
-/// Reads longer than this leave the runtime's thread to others meanwhile; shorter ones come from
-/// the page cache faster than a change of threads.
+/// Longer reads run while the runtime moves other tasks to another thread; shorter ones come from
+/// the page cache faster than that takes.
 const LONG_READ_BYTES: u64 = 256 << 10;
 
-/// See the module.
+/// The implementation of s3s's trait.
 pub struct Endpoint {
     store: Arc<LogStore>,
     region: String,
@@ -28,8 +28,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The operations over `store`. Objects are dated by `now_ms`, in milliseconds since 1970; keys
-    /// that begin with `immutable` are made once.
+    /// The operations on `store`. Objects get their times from `now_ms`, in milliseconds since
+    /// 1970; those whose keys begin with `immutable` are immutable.
     pub fn new(
         store: Arc<LogStore>,
         region: String,
@@ -44,7 +44,7 @@ impl Endpoint {
         }
     }
 
-    /// Whose a request is, and what it may do; access lets nobody in without telling.
+    /// The permissions of a request; `Access` has identified every sender.
     fn guard<T>(&self, req: &S3Request<T>) -> Guard<'_> {
         Guard {
             who: req.extensions.get().copied().unwrap_or(Who::Reader),
@@ -76,7 +76,7 @@ pub(super) fn timestamp(ms: i64) -> Timestamp {
     Timestamp::from(time.unwrap_or(UNIX_EPOCH))
 }
 
-/// As HTTP dates tell it: whole seconds.
+/// A time with the precision of HTTP dates: whole seconds.
 fn http_time(ms: i64) -> Timestamp {
     timestamp(ms - ms.rem_euclid(1000))
 }
@@ -85,7 +85,7 @@ pub(super) fn etag(md5: &[u8; 16]) -> ETag {
     ETag::Strong(hex::encode(md5))
 }
 
-/// What a change that was not made, or not known to be, is answered with.
+/// The answer for a change that was not made, or may not have been made.
 pub(super) fn refuse(error: ChangeError) -> S3Error {
     match error {
         ChangeError::PreconditionFailed => s3_error!(PreconditionFailed),
@@ -93,12 +93,12 @@ pub(super) fn refuse(error: ChangeError) -> S3Error {
         ChangeError::NoSuchBucket => s3_error!(NoSuchBucket),
         ChangeError::BucketExists => s3_error!(BucketAlreadyOwnedByYou),
         ChangeError::Full(_) => {
-            // Insufficient Storage.
+            // 507 is Insufficient Storage.
             not_written(NO_ROOM, 507, &error)
         }
         ChangeError::Busy => s3_error!(SlowDown, "{error}"),
-        // A 503 of other servers says less, so its code says that nothing happened; a 500 says that
-        // nobody knows.
+        // From other servers a 503 means less, so that its code says that nothing happened; a 500
+        // means that the outcome is unknown.
         ChangeError::NotBegun(_) | ChangeError::Poisoned(_) | ChangeError::Closed => {
             not_written(NOTHING_WRITTEN, 503, &error)
         }
@@ -156,7 +156,7 @@ fn put_condition(input: &PutObjectInput) -> S3Result<Condition> {
     }
 }
 
-/// XML 1.0 cannot say these, so a key with one could never be listed.
+/// Refuses characters that XML 1.0 cannot express: a key with one could not be listed.
 fn check_key(key: &str) -> S3Result<()> {
     let unsayable = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
     if key.contains(unsayable) {
@@ -168,7 +168,7 @@ fn check_key(key: &str) -> S3Result<()> {
     Ok(())
 }
 
-/// The conditions of a read, in the order of RFC 9110, 13.2.2.
+/// Checks the conditions of a read, in the order of RFC 9110, 13.2.2.
 fn check_read(
     stored: &Stored,
     if_match: Option<&ETagCondition>,
@@ -194,7 +194,7 @@ fn check_read(
     }
 }
 
-/// The bytes asked for, and `Content-Range` if it is a part.
+/// The requested range of bytes, and `Content-Range` if it is a part.
 type Wanted = (std::ops::Range<u64>, Option<String>);
 
 fn wanted(stored: &Stored, range: Option<&Range>, part: Option<i32>) -> S3Result<Wanted> {
@@ -260,7 +260,7 @@ impl S3 for Endpoint {
         req: S3Request<GetBucketLocationInput>,
     ) -> S3Result<S3Response<GetBucketLocationOutput>> {
         self.bucket_exists(&req.input.bucket)?;
-        // Empty means us-east-1, in S3 too.
+        // Empty means us-east-1, as in S3.
         Ok(S3Response::new(GetBucketLocationOutput::default()))
     }
 
@@ -286,7 +286,7 @@ impl S3 for Endpoint {
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let guard = self.guard(&req);
         let mut input = req.input;
-        // The body first: answering while the client still sends may cost it the answer.
+        // The body first: a client that gets an answer while it sends may lose it.
         let body = upload::receive(&mut input, req.trailing_headers.as_ref()).await?;
         check_key(&input.key)?;
         let asked = put_condition(&input)?;
@@ -409,7 +409,7 @@ impl S3 for Endpoint {
             };
             (object.key, outcome)
         };
-        // All at once: one batch, one fdatasync.
+        // Concurrently: one batch, one fdatasync.
         let outcomes = futures_util::future::join_all(delete.objects.into_iter().map(one)).await;
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         for (key, outcome) in outcomes {

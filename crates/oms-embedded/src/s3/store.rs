@@ -1,8 +1,9 @@
 //! The durable store under the embedded S3 endpoint: append-only segments, one writer, an ordered
 //! index in memory.
 //!
-//! **Why not a key-value store.** redb 2 and fjall 2 were weighed against a bare append-only file
-//! with one `fdatasync` a commit, in turns on one busy disk, 1 KiB objects in commits of 64:
+//! **Why not a key-value store.** redb 2 and fjall 2 were compared with a plain append-only file
+//! with one `fdatasync` per commit, alternately on one busy disk, with 1 KiB objects in commits of
+//! 64:
 //!
 //! | | append-only file | fjall | redb |
 //! |---|---|---|---|
@@ -10,19 +11,19 @@
 //! | CPU µs an object | 3–4 | 4–6 | 11–12 |
 //! | bytes written an object | 1,115 | 1,150, and again at the flush | 2,550 |
 //!
-//! (Alone in a commit redb writes 26,000–31,000 bytes, the others 5,200.) The disk decides the
-//! rate, so fjall would do as well, at first. Three things speak for the file: the one writer that
-//! decides conditions and gathers what waits is needed over any of them; a part of an object, which
-//! is how the relay takes events out of commit objects of up to 8 MiB, is one `pread` here and a
-//! whole value there; and a log-structured tree holds bodies in memory until it writes them a
-//! second time. What is left of our code with one of them underneath is everything but the file
-//! format and its recovery, and those are small because nothing is ever changed in place.
+//! (For an object alone in a commit redb writes 26,000–31,000 bytes, the others 5,200.) The disk
+//! limits the rate, so fjall would be fast enough too. Three reasons decided for the file: the
+//! single writer that decides conditions and batches changes is needed with any of them; a part of
+//! an object, which the relay reads out of commit objects of up to 8 MiB, is one `pread` here and a
+//! whole value there; and a log-structured tree keeps bodies in memory until it writes them a
+//! second time. A library would only replace the file format and its recovery, which are small
+//! because nothing is changed in place.
 //!
-//! **Durability.** A change is answered after `fdatasync`. A failed write or `fdatasync` poisons the
-//! store: after it nobody can say what the kernel still holds, so all writes are refused until a
-//! restart reads back what is there. A full disk does not: the batch is cut off again, whoever is in
-//! it learns that nothing was written, and the next one is tried; nor does a next segment that cannot
-//! be made, since nothing of the batch was written then ([`super::commit`]).
+//! **Durability.** A change is answered after `fdatasync`. A failed write or `fdatasync` poisons
+//! the store: it is unknown what the kernel has written, so that all writes are refused until a
+//! restart reads what is there. A full disk does not poison it: the batch is truncated, its callers
+//! are told that nothing was written, and the next batch is tried. Neither does a next segment that
+//! cannot be created, because nothing of the batch was written then ([`super::commit`]).
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -44,27 +45,27 @@ use super::upkeep::{self, Upkeep};
 use crate::only::{NotAlone, OnlyOne};
 use crate::private;
 
-/// Largest object: segments stay far below 4 GiB, and an object is in memory whole. The log's
+/// Largest object: segments stay far below 4 GiB, and an object is in memory as a whole. The log's
 /// commit objects are below 8 MiB.
 pub const MAX_OBJECT_BYTES: usize = 64 << 20;
 
 /// Longest key in bytes, as in S3.
 pub const MAX_KEY_BYTES: usize = 1024;
 
-/// Sizes that tests make small.
+/// Sizes, which tests reduce.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A segment that has grown to this is followed by a new one. 64 MiB: compaction of one is
-    /// done in a moment, and a terabyte is 16,000 files.
+    /// A segment of this size is followed by a new one. 64 MiB: compaction of one is quick, and a
+    /// terabyte is 16,000 files.
     pub segment_bytes: u64,
-    /// Records after which a checkpoint is taken, at the least. 200,000 are read back in about a
-    /// second on a machine that is busy with other things.
+    /// Records at least between two checkpoints. 200,000 are replayed in about a second on a busy
+    /// machine.
     pub checkpoint_records: u64,
-    /// Bytes after which a checkpoint is taken, at the least. 256 MiB: four segments, a second or
-    /// two of a disk's reading.
+    /// Bytes at least between two checkpoints. 256 MiB: four segments, which a disk reads in one or
+    /// two seconds.
     pub checkpoint_bytes: u64,
-    /// Bytes that puts leave free on the disk, for others beside the store. Deletes and compaction,
-    /// which make room, go below.
+    /// Bytes of free space that puts leave for other programs. Deletes and compaction, which free
+    /// space, may use them.
     pub min_free_bytes: u64,
 }
 
@@ -79,53 +80,54 @@ impl Default for Options {
     }
 }
 
-/// Why no write is taken.
+/// Why writes are refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Poison {
-    /// The disk was full and what was written of a batch could not be cut off; that is tried again
-    /// before the next one.
+    /// The disk was full and the file could not be truncated to its length before the batch; that
+    /// is tried again before the next batch.
     Uncut(String),
-    /// Nobody knows what is on the disk: only a restart reads it back.
+    /// It is unknown what is on the disk: only a restart reads it.
     Broken(String),
 }
 
-/// What the store's threads share.
+/// State shared by the store's threads.
 pub struct Shared {
     /// The folder.
     pub dir: PathBuf,
-    /// Sizes.
+    /// Sizes and limits.
     pub options: Options,
-    /// What is durable.
+    /// The index of what is durable.
     pub index: RwLock<Index>,
-    /// What waits for the writer.
+    /// Changes that wait for the writer.
     pub queue: Queue,
-    /// Why writes are refused, after one has failed.
+    /// Why writes are refused, if one has failed.
     pub poison: Mutex<Option<Poison>>,
-    /// For the keeper.
+    /// Communication with the upkeep thread.
     pub upkeep: Upkeep,
 }
 
 /// An object to be put.
 #[derive(Debug)]
 pub struct Upload {
-    /// Its bytes, as they came.
+    /// Its bytes, in the pieces in which they arrived.
     pub body: Vec<Bytes>,
-    /// Their number.
+    /// Number of bytes.
     pub len: u32,
-    /// Their CRC-32.
+    /// CRC-32 of the bytes.
     pub crc: u32,
-    /// Their MD5.
+    /// MD5 of the bytes.
     pub etag: [u8; 16],
     /// Its headers.
     pub attributes: Attributes,
-    /// When, in milliseconds since 1970.
+    /// Time of the put, in milliseconds since 1970.
     pub modified_ms: i64,
 }
 
-/// An object found: readable for as long as this is held, whatever becomes of the key.
+/// An object that was found: readable as long as this is held, even if the key is replaced or
+/// removed.
 #[derive(Debug)]
 pub struct Stored {
-    /// What the index says.
+    /// Its entry in the index.
     pub entry: Entry,
     segment: Arc<Segment>,
 }
@@ -160,7 +162,7 @@ impl Stored {
         self.parse(&self.read(0, self.entry.frame_len)?)
     }
 
-    /// Its headers and bytes, checked against the CRC they were written with.
+    /// Its headers and bytes, verified against their CRC.
     pub fn whole(&self) -> Result<(Attributes, Bytes), LogStoreError> {
         let mut bytes = self.read(0, self.entry.frame_len + self.entry.body_len)?;
         let body = bytes.split_off(self.entry.frame_len as usize);
@@ -170,7 +172,7 @@ impl Stored {
         Ok((self.parse(&bytes)?, body))
     }
 
-    /// Its headers and a part of its bytes; the range must lie inside.
+    /// Its headers and a part of its bytes; the range must be within the object.
     pub fn part(&self, range: Range<u64>) -> Result<(Attributes, Bytes), LogStoreError> {
         let attributes = self.attributes()?;
         let from = self.entry.frame_len + range.start as u32;
@@ -179,16 +181,16 @@ impl Stored {
     }
 }
 
-/// See the module.
+/// The open store.
 pub struct LogStore {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    // Held, not read: the lock goes with it.
+    // Held for its `Drop`: the lock is released with it.
     _lock: OnlyOne,
 }
 
 impl LogStore {
-    /// Opens the store in `dir`, making it if need be. Blocks while it is read.
+    /// Opens the store in `dir`, which is created if necessary. Blocks while it is loaded.
     pub fn open(dir: &Path, options: Options) -> Result<Self, LogStoreError> {
         private::create_dir(dir).map_err(LogStoreError::io("create", dir))?;
         let path = dir.join("lock");
@@ -250,12 +252,12 @@ impl LogStore {
             record,
             reply,
         })?;
-        // Dropped without an answer: the writer died with the change in hand.
+        // The sender was dropped without an answer: the writer ended with the change in progress.
         let died = || ChangeError::Unknown("the writer ended".into());
         answer.await.unwrap_or_else(|_| Err(died()))
     }
 
-    /// Puts an object if `condition` holds. Answered when it is durable.
+    /// Puts an object if `condition` holds. Returns when it is durable.
     pub async fn put(
         &self,
         bucket: &str,
@@ -293,7 +295,7 @@ impl LogStore {
         self.change(change, record).await
     }
 
-    /// Removes an object, if it is there and `condition` holds.
+    /// Removes an object if it exists and `condition` holds. Returns when that is durable.
     pub async fn delete(
         &self,
         bucket: &str,
@@ -310,7 +312,7 @@ impl LogStore {
         self.change(change, record).await
     }
 
-    /// Makes a bucket.
+    /// Creates a bucket. Returns when it is durable.
     pub async fn create_bucket(&self, bucket: &str, created_ms: i64) -> Result<(), ChangeError> {
         let head = Head::CreateBucket { bucket, created_ms };
         let record = Record::new(&head, Vec::new())
@@ -322,7 +324,7 @@ impl LogStore {
         self.change(change, record).await
     }
 
-    /// Finds an object; the outer `None` means there is no such bucket.
+    /// Finds an object; the outer `None` means that the bucket does not exist.
     pub fn find(&self, bucket: &str, key: &str) -> Option<Option<Stored>> {
         let index = self.shared.index.read();
         let entry = index.buckets.get(bucket)?.objects.get(key.as_bytes());
@@ -335,8 +337,8 @@ impl LogStore {
         }))
     }
 
-    /// At most `limit` entries of a listing and whether there are more; `None` when there is no
-    /// such bucket.
+    /// At most `limit` entries of a listing, and whether there are more; `None` if the bucket does
+    /// not exist.
     pub fn list(
         &self,
         bucket: &str,
@@ -349,7 +351,7 @@ impl LogStore {
         index.list(bucket, prefix, delimiter, from, limit)
     }
 
-    /// Buckets by name, with when each was made in milliseconds since 1970.
+    /// Buckets by name, with their times of creation in milliseconds since 1970.
     pub fn buckets(&self) -> Vec<(String, i64)> {
         let index = self.shared.index.read();
         (index.buckets.iter())
@@ -359,7 +361,7 @@ impl LogStore {
 }
 
 impl Drop for LogStore {
-    /// Finishes what waits and takes a checkpoint.
+    /// Finishes waiting changes and takes a checkpoint.
     fn drop(&mut self) {
         self.shared.queue.close();
         self.shared.upkeep.stop();

@@ -1,11 +1,11 @@
-//! What goes on beside the writing: checkpoints of the index, and compaction.
+//! Background work of the store: checkpoints of the index, and compaction.
 //!
-//! **Compaction.** Derived objects (`index/`, `snapshots/`) are overwritten, so segments fill with
-//! records nobody wants. A segment that is mostly dead is read, what still counts in it is written
-//! again at the log's end by the one writer (which checks that it still counts), the segment is
-//! declared removed by a record, a checkpoint is taken, and only then the file goes. At any
-//! interruption the log reads back to the same index. Deletes are kept unless the segment is the
-//! oldest: an older segment may hold the put they undo.
+//! **Compaction.** Derived objects (`index/`, `snapshots/`) are overwritten, so that segments fill
+//! with obsolete records. A segment with mostly obsolete records is read, the single writer writes
+//! the live ones again at the end of the log (and checks that they are still live), a record
+//! declares the segment removed, a checkpoint is taken, and only then the file is deleted. After an
+//! interruption at any point the log replays to the same index. Deletes are kept unless the segment
+//! is the oldest: an older segment may hold the put that they undo.
 
 use std::fs;
 use std::sync::Arc;
@@ -21,25 +21,25 @@ use super::recovery::entry_of;
 use super::segment::{Segment, Tail, sync_dir};
 use super::store::Shared;
 
-/// Bytes handed to the writer at once while compacting: little beside what clients write, and
-/// far below what may wait.
+/// Bytes given to the writer at once while compacting: little beside what clients write, and far
+/// below the limit of waiting bytes.
 const COMPACTION_STEP_BYTES: usize = 4 << 20;
 
-/// A segment is compacted when less than one part in this many of it is live. Each byte kept is
-/// thus written at most 4/3 times, and a store is at most about four times what is in it.
+/// A segment is compacted if less than this fraction of it is live. Each byte kept is thus written
+/// at most 4/3 times, and a store is at most about four times as large as its content.
 const LIVE_FRACTION: u64 = 4;
 
 #[derive(Debug)]
 struct State {
     end: LogEnd,
-    /// Written since the last checkpoint.
+    /// Records written since the last checkpoint.
     records: u64,
     bytes: u64,
     checkpoint_bytes: u64,
     stop: bool,
 }
 
-/// What the writer tells the keeper.
+/// Communication between the writer and the upkeep thread.
 #[derive(Debug)]
 pub struct Upkeep {
     state: Mutex<State>,
@@ -49,7 +49,7 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    /// Begins at `end`, with `records` read that no checkpoint has.
+    /// Starts at `end`, with `records` replayed since the last checkpoint.
     pub fn new(
         end: LogEnd,
         records: u64,
@@ -70,7 +70,7 @@ impl Upkeep {
         }
     }
 
-    /// A batch was written; the log now ends at `end`.
+    /// Records that a batch was written; the log now ends at `end`.
     pub fn written(&self, records: u64, bytes: u64, end: LogEnd) {
         let mut state = self.state.lock();
         state.end = end;
@@ -81,16 +81,16 @@ impl Upkeep {
         }
     }
 
-    /// What is read back at an opening stays in proportion to the checkpoint that is loaded then,
-    /// and checkpoints cost less than the writes they follow.
+    /// Whether a checkpoint is due. What is replayed at an opening stays in proportion to the
+    /// checkpoint that is loaded, and checkpoints cost less than the writes between them.
     fn is_due(&self, state: &State) -> bool {
         let grown = state.checkpoint_bytes.max(self.checkpoint_file_bytes);
-        // An entry is about 100 bytes in the checkpoint.
+        // An entry takes about 100 bytes in the checkpoint.
         state.records > (state.checkpoint_bytes / 400).max(self.checkpoint_records)
             || state.bytes > grown
     }
 
-    /// Ends the keeper.
+    /// Stops the upkeep thread.
     pub fn stop(&self) {
         self.state.lock().stop = true;
         self.wake.notify_all();
@@ -100,7 +100,7 @@ impl Upkeep {
         self.state.lock().stop
     }
 
-    /// Waits until there is something to do; `false` to end.
+    /// Waits until there is something to do; `false` if the thread is to end.
     fn wait(&self) -> bool {
         let mut state = self.state.lock();
         while !state.stop && !self.is_due(&state) {
@@ -109,7 +109,7 @@ impl Upkeep {
         !state.stop
     }
 
-    /// Takes a checkpoint if anything was written since the last.
+    /// Takes a checkpoint if anything was written since the last one.
     pub fn checkpoint(&self, shared: &Shared) -> Result<(), LogStoreError> {
         let (end, records, bytes) = {
             let state = self.state.lock();
@@ -120,7 +120,7 @@ impl Upkeep {
         }
         let saved = checkpoint::save(&shared.dir, &shared.index, end);
         let mut state = self.state.lock();
-        // After a failure too: the next try comes when as much was written again.
+        // Also after a failure: the next attempt follows when as much was written again.
         state.records = state.records.saturating_sub(records);
         state.bytes = state.bytes.saturating_sub(bytes);
         state.checkpoint_bytes = saved?;
@@ -128,7 +128,7 @@ impl Upkeep {
     }
 }
 
-/// The keeper's thread.
+/// The loop of the upkeep thread.
 pub fn run(shared: &Arc<Shared>) {
     while shared.upkeep.wait() {
         if let Err(error) = shared.upkeep.checkpoint(shared) {
@@ -151,7 +151,7 @@ pub fn run(shared: &Arc<Shared>) {
     }
 }
 
-/// Segments worth compacting, oldest first.
+/// Segments to compact, oldest first.
 pub fn mostly_dead(shared: &Shared) -> Vec<u32> {
     let index = shared.index.read();
     let newest = index.segments.keys().next_back().copied();
@@ -162,13 +162,13 @@ pub fn mostly_dead(shared: &Shared) -> Vec<u32> {
         .collect()
 }
 
-/// A compaction that did not finish; nothing is lost by it.
+/// Why a compaction did not finish; nothing is lost by that.
 #[derive(Debug, thiserror::Error)]
 pub enum CompactionError {
-    /// Files.
+    /// An error of files.
     #[error(transparent)]
     Store(#[from] LogStoreError),
-    /// The writer.
+    /// An error of the writer.
     #[error(transparent)]
     Change(#[from] ChangeError),
     /// A record cannot be encoded.
@@ -176,7 +176,7 @@ pub enum CompactionError {
     Encode(#[from] postcard::Error),
 }
 
-/// Moves what still counts out of segment `number` and removes it.
+/// Moves the live records out of segment `number` and removes it.
 pub fn compact(shared: &Arc<Shared>, number: u32) -> Result<(), CompactionError> {
     let (segment, len, oldest) = {
         let index = shared.index.read();
@@ -221,7 +221,7 @@ pub fn compact(shared: &Arc<Shared>, number: u32) -> Result<(), CompactionError>
         );
         return Ok(());
     }
-    // Readers that already found an object in it hold the file open.
+    // Readers that have already found an object in it hold the file open.
     fs::remove_file(&segment.path).map_err(LogStoreError::io("remove", &segment.path))?;
     sync_dir(&shared.dir)?;
     tracing::info!(
@@ -251,7 +251,7 @@ fn still_counts(segment: u32, found: &Found<'_>, oldest: bool) -> Option<Change>
     })
 }
 
-/// Changes handed to the writer that were not answered yet.
+/// Changes given to the writer that were not answered yet.
 #[derive(Default)]
 struct Step {
     bytes: usize,

@@ -1,5 +1,5 @@
-//! Taking in the body of a PUT: kept in the pieces it arrives in, hashed on the way, and checked
-//! against every digest the client sent, before anything is stored.
+//! Receives the body of a PUT: kept in the pieces in which it arrives, hashed meanwhile, and
+//! compared with every digest that the client sent, before anything is stored.
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -11,22 +11,22 @@ use s3s::{S3Result, TrailingHeaders, s3_error};
 use super::attributes::Attributes;
 use super::store::MAX_OBJECT_BYTES;
 
-/// A body taken in.
+/// A received body.
 #[derive(Debug)]
 pub struct Body {
     /// Its pieces.
     pub pieces: Vec<Bytes>,
-    /// Their length.
+    /// Length in bytes.
     pub len: u32,
-    /// Their CRC-32.
+    /// CRC-32.
     pub crc: u32,
-    /// Their MD5.
+    /// MD5.
     pub md5: [u8; 16],
 }
 
-/// The digests a client sent, of those S3 knows.
+/// The digests that the client sent, of those that S3 defines.
 fn sent_checksums(input: &PutObjectInput, trailers: Option<&TrailingHeaders>) -> Checksum {
-    // Some clients only know the digest when they have sent the body.
+    // Some clients know the digest only after sending the body.
     let from_trailer = |name: &str| {
         trailers?.read(|headers| Some(headers.get(name)?.to_str().ok()?.to_owned()))?
     };
@@ -41,7 +41,7 @@ fn sent_checksums(input: &PutObjectInput, trailers: Option<&TrailingHeaders>) ->
     }
 }
 
-/// Reads the body of `input` to its end and checks it.
+/// Reads the body of `input` to its end and verifies it.
 pub async fn receive(
     input: &mut PutObjectInput,
     trailers: Option<&TrailingHeaders>,
@@ -143,7 +143,7 @@ fn check(sent: &Checksum, pieces: &[Bytes]) -> S3Result<()> {
     }
 }
 
-/// The headers kept with the object.
+/// The headers to store with the object.
 pub fn attributes(input: &mut PutObjectInput) -> Attributes {
     let mut metadata: Vec<(String, String)> = input.metadata.take().into_iter().flatten().collect();
     metadata.sort_unstable();

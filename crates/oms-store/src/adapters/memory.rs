@@ -1,5 +1,5 @@
-//! A bucket in memory: the oracle that the conformance suite holds the real ones against, and the
-//! store under the tests of pure logic.
+//! A bucket in memory: the reference for the conformance suite, and the store in tests of pure
+//! logic.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::object_store::{Created, ObjectInfo, ObjectStore};
 
-/// See the module.
+/// A bucket in memory, complete with conditional puts.
 #[derive(Debug, Default)]
 pub struct MemoryObjectStore {
     objects: Mutex<BTreeMap<String, Bytes>>,

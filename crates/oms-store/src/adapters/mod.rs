@@ -1,9 +1,9 @@
-//! What speaks to real stores, and one in memory.
+//! Implementations of the ports for real stores, and one in memory.
 //!
-//! * [`s3`]: the bucket, over rust-s3; [`memory`]: a bucket in memory, the oracle of tests
-//! * [`postgres`]: the pool, the schema, and what is kept in tables
+//! * [`s3`]: the bucket, over rust-s3; [`memory`]: a bucket in memory, the reference for tests
+//! * [`postgres`]: the pool, the schema, and the stores in its tables
 //! * [`kafka`]: the transport
-//! * [`proxy`]: proxies that the environment names
+//! * [`proxy`]: proxies named by the environment
 
 pub mod kafka;
 pub mod memory;

@@ -1,13 +1,13 @@
-//! Proxies named by the environment (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`), which our
-//! HTTP clients go through by themselves. What is on this machine is never behind one, and a failure
-//! behind one names it.
+//! Proxies named by the environment (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`), which
+//! our HTTP clients use by themselves. Addresses of this machine never use one, and errors of
+//! requests through one name it.
 
 use std::net::IpAddr;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use url::{Host, Url};
 
-/// Whether a URL leads to this machine itself.
+/// Whether a URL's host is this machine.
 pub fn is_loopback(url: &str) -> bool {
     match Url::parse(url).as_ref().map(Url::host) {
         Ok(Some(Host::Domain(name))) => {
@@ -20,8 +20,8 @@ pub fn is_loopback(url: &str) -> bool {
     }
 }
 
-/// What to add to the message of a failure to reach `url`: the proxy on the way to it, if there is
-/// one, without its password.
+/// A suffix for the message of a failure to reach `url`: the proxy used for it, if any, without its
+/// password.
 pub fn hint(url: &str) -> Option<String> {
     if is_loopback(url) {
         return None;
@@ -32,7 +32,7 @@ pub fn hint(url: &str) -> Option<String> {
 fn hint_of(proxies: &Matcher, url: &str) -> Option<String> {
     let proxy = proxies.intercept(&url.parse().ok()?)?;
     let mut shown = Url::parse(&proxy.uri().to_string()).ok()?;
-    // Only a URL without a host has none to be taken away.
+    // Fails only for a URL without a host, which has no user name to remove.
     shown.set_username("").ok();
     shown.set_password(None).ok();
     Some(format!(

@@ -1,6 +1,6 @@
-//! How far each partition of the log is known to reach: written by whoever commits or catches up,
-//! waited on by whoever tails the log. A hint that makes tailing quick; its absence only makes it
-//! slow, since tailers also look by themselves.
+//! How far each partition of the log is known to reach: published by components that commit or
+//! catch up, awaited by those that tail the log. Only a hint that makes tailing faster: tailers
+//! also check by themselves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use oms_core::domain::ids::{Offset, PartitionId};
 
-/// See the module.
+/// The known end of each partition.
 #[derive(Debug)]
 pub struct LogHeads {
     next: Vec<AtomicU64>,
@@ -24,7 +24,8 @@ impl LogHeads {
         }
     }
 
-    /// The partition reaches at least to `next` (the offset after its last known commit).
+    /// Publishes that the partition reaches at least `next`, the offset after its last known
+    /// commit.
     pub fn advance(&self, partition: PartitionId, next: Offset) {
         let Some(known) = self.next.get(usize::from(partition.0)) else {
             return;
@@ -34,8 +35,8 @@ impl LogHeads {
         }
     }
 
-    /// Wakes everyone though no head may have moved: something else about a partition has changed,
-    /// while a tailer may have seen its head first.
+    /// Wakes all waiters although no head may have moved: something else about a partition has
+    /// changed, after a tailer may have seen its head.
     pub fn nudge(&self) {
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
@@ -47,12 +48,12 @@ impl LogHeads {
             .map_or(0, |n| n.load(Ordering::Acquire))
     }
 
-    /// The same; `None` while nothing of the partition is known: every log has a first commit.
+    /// [`Self::next_offset`], or `None` while it is unknown: a known log has at least one commit.
     pub fn known(&self, partition: PartitionId) -> Option<Offset> {
         Some(self.next_offset(partition)).filter(|next| *next > 0)
     }
 
-    /// Wakes whenever any partition has advanced.
+    /// Changes whenever the head of any partition advances, and on [`Self::nudge`].
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }

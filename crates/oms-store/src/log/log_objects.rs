@@ -1,9 +1,10 @@
-//! Who may write under `events/`, where the log lies that is the truth (law 5). Three faces of one
-//! bucket, told apart when it is connected to:
+//! Limits who may write under `events/`, where the log is (law 5). Three types for one bucket,
+//! chosen when it is connected:
 //!
-//! * [`LogObjects`]: the log's writer. It makes objects at free offsets and can do nothing else.
-//! * [`RepairObjects`]: repair's way in. It alone can replace and remove, and only there.
-//! * [`DerivedObjects`]: everybody else. Reads everything and writes everything, but not there.
+//! * [`LogObjects`]: the log's writer. It can create objects at free offsets, and nothing else.
+//! * [`RepairObjects`]: for repair. Only it can replace and remove objects of the log.
+//! * [`DerivedObjects`]: everything else. It can read all objects, and write all but those of the
+//!   log.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,17 +40,17 @@ fn beside_log(operation: &'static str, key: &str) -> Result<(), StoreError> {
     }
 }
 
-/// The log's objects, for its writer.
+/// The log's objects, for the writer of the log.
 #[derive(Clone)]
 pub struct LogObjects(Arc<dyn ObjectStore>);
 
 impl LogObjects {
-    /// Those of this bucket.
+    /// The log's objects in this bucket.
     pub fn of(bucket: Arc<dyn ObjectStore>) -> Self {
         Self(bucket)
     }
 
-    /// Makes an object unless its key is taken.
+    /// Creates an object unless its key is taken.
     pub async fn create(&self, key: &str, body: Bytes) -> Result<Created, StoreError> {
         within_log("append", key)?;
         if flawed(Flaw::OverwriteCommits) {
@@ -84,17 +85,17 @@ impl LogObjects {
     }
 }
 
-/// The log's objects, for a repair. Whoever holds this has made sure of what he does.
+/// The log's objects, for a repair. The caller has to make sure that each change is right.
 #[derive(Clone)]
 pub struct RepairObjects(Arc<dyn ObjectStore>);
 
 impl RepairObjects {
-    /// Those of this bucket.
+    /// The log's objects in this bucket.
     pub fn of(bucket: Arc<dyn ObjectStore>) -> Self {
         Self(bucket)
     }
 
-    /// Makes an object unless its key is taken.
+    /// Creates an object unless its key is taken.
     pub async fn create(&self, key: &str, body: Bytes) -> Result<Created, StoreError> {
         within_log("repair", key)?;
         self.0.put_if_absent(key, body).await
@@ -112,7 +113,7 @@ impl RepairObjects {
         self.0.delete(key).await
     }
 
-    /// Keeps what was taken away, in quarantine.
+    /// Saves removed bytes in quarantine.
     pub async fn keep(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
         beside_log("quarantine", key)?;
         self.0.put(key, body).await
@@ -134,12 +135,12 @@ impl RepairObjects {
     }
 }
 
-/// The bucket for everybody else: whatever would write or remove under `events/` is refused, and
-/// did not happen.
+/// The bucket for everything outside the log: a write or removal under `events/` is refused and
+/// does not happen.
 pub struct DerivedObjects(Arc<dyn ObjectStore>);
 
 impl DerivedObjects {
-    /// Those of this bucket.
+    /// The objects in this bucket.
     pub fn of(bucket: Arc<dyn ObjectStore>) -> Self {
         Self(bucket)
     }

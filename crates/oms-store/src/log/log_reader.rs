@@ -1,9 +1,9 @@
-//! The partitioned log: commit objects by their offsets, from whichever of its two places holds
-//! them, with what can be verified verified at every read.
+//! The partitioned log: reads commit objects by their offsets from either store, and verifies every
+//! object it reads.
 //!
-//! * [`description`]: how many partitions there are, and which log it is; [`identity`]: whether
-//!   copies are of it; [`opening`]: from a checkpoint to the end
-//! * [`route`]: which place is read; [`events`]: single events; [`shadow`]: both compared
+//! * [`description`]: number of partitions and id of the log; [`identity`]: whether copies are of
+//!   this log; [`opening`]: opens a partition from a checkpoint
+//! * [`route`]: which store is read; [`events`]: single events; [`shadow`]: compares both stores
 
 mod description;
 mod events;
@@ -40,10 +40,10 @@ use oms_core::log::keys;
 use oms_core::log::lead::Lead;
 use oms_core::log::object::CommitObject;
 
-/// Commits asked of PostgreSQL at a time.
+/// Commits requested from PostgreSQL at a time.
 const SPAN: u64 = 256;
 
-/// See the module.
+/// Reads the log from both stores.
 pub struct LogReader {
     store: Arc<dyn ObjectStore>,
     s3: S3CommitStore,
@@ -55,7 +55,7 @@ pub struct LogReader {
     bucket: String,
     partitions: u16,
     id: Option<LogId>,
-    /// Whether the bucket is known to be this log's.
+    /// Whether the bucket was verified to be this log's.
     confirmed: AtomicBool,
     alarms: Alarms,
 }
@@ -70,7 +70,7 @@ fn missing(partition: PartitionId, offset: Offset) -> StoreError {
 }
 
 impl LogReader {
-    /// The log in `store`, which holds `partitions` partitions; `bucket` is only a name.
+    /// The log in `store` with `partitions` partitions; `bucket` is only a name for display.
     pub fn new(
         store: Arc<dyn ObjectStore>,
         bucket: String,
@@ -79,7 +79,7 @@ impl LogReader {
     ) -> Self {
         Self {
             s3: S3CommitStore::new(LogObjects::of(store.clone())),
-            // Index, snapshots and whatever else is derived never touch the log itself.
+            // Indexes, snapshots and other derived data must not overwrite the log.
             store: Arc::new(DerivedObjects::of(store)),
             postgres: None,
             routes: Routes::new(partitions),
@@ -94,7 +94,7 @@ impl LogReader {
         }
     }
 
-    /// The same log with PostgreSQL as its second place.
+    /// The same log with PostgreSQL as its second store.
     #[must_use]
     pub fn with_postgres(self, postgres: Arc<dyn LeadingTable>) -> Self {
         Self {
@@ -123,22 +123,22 @@ impl LogReader {
         &self.bucket
     }
 
-    /// From which place each partition is read.
+    /// From which store each partition is read.
     pub fn routes(&self) -> &Routes {
         &self.routes
     }
 
-    /// The bucket.
+    /// The log in the bucket.
     pub fn s3(&self) -> &S3CommitStore {
         &self.s3
     }
 
-    /// PostgreSQL, where it is a place of the log.
+    /// The log in PostgreSQL, if that is one of its stores.
     pub fn postgres(&self) -> Option<&Arc<dyn LeadingTable>> {
         self.postgres.as_ref()
     }
 
-    /// One of the places, if the log has it.
+    /// The log in one of its stores, if it has that one.
     pub fn place(&self, place: Lead) -> Option<&dyn CommitStore> {
         match place {
             Lead::S3 => Some(&self.s3),
@@ -149,12 +149,12 @@ impl LogReader {
         }
     }
 
-    /// Reads served by another place than the first since the process began.
+    /// Reads served by the second store because the first failed, since the process began.
     pub fn fallback_reads(&self) -> u64 {
         self.fallbacks.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the objects kept close at hand.
+    /// Bytes of the cached objects.
     pub fn cached_bytes(&self) -> u64 {
         self.cache.bytes()
     }
@@ -164,13 +164,13 @@ impl LogReader {
         self.cache.sweep(idle_after);
     }
 
-    /// Keeps an object that is known to be in the log close at hand.
+    /// Caches an object that is known to be in the log.
     pub fn remember(&self, object: Arc<CommitObject>) {
         self.cache.insert(object);
     }
 
-    /// The commit object at an offset; `None` when the log is shorter, as far as the place that
-    /// leads knows.
+    /// The commit object at an offset; `None` if the log ends before it, according to the store
+    /// that leads.
     pub async fn commit(
         &self,
         partition: PartitionId,
@@ -188,7 +188,8 @@ impl LogReader {
         Ok(Some(object))
     }
 
-    /// Only the place that leads can say that there is nothing; that there is something, any can.
+    /// Only the store that leads can tell that an object is absent; any store can tell that it is
+    /// there.
     async fn get_or_fall_back(
         &self,
         lead: Lead,
@@ -214,7 +215,7 @@ impl LogReader {
         Err(error)
     }
 
-    /// The commit object at an offset, in whichever place.
+    /// The commit object at an offset, in either store.
     async fn find(
         &self,
         partition: PartitionId,
@@ -227,7 +228,7 @@ impl LogReader {
         }
     }
 
-    /// What is known to be in the log, from the first place that has it.
+    /// An object that is known to be in the log, from the first store that has it.
     async fn one_of(
         &self,
         partition: PartitionId,
@@ -246,8 +247,8 @@ impl LogReader {
         .await
     }
 
-    /// Asks the places in order: the next one only when one cannot be reached or does not have it,
-    /// never when what it has cannot be read.
+    /// Asks the stores in order: the next one only if one cannot be reached or lacks the object,
+    /// never if what it has is damaged.
     async fn ask_places<T, F>(
         &self,
         partition: PartitionId,
@@ -266,7 +267,7 @@ impl LogReader {
                     return Ok(found);
                 }
                 (Err(e), _) if e.is_transient() || e.kind == StoreErrorKind::NotFound => {
-                    // What could not be asked says more than what was not there.
+                    // Among failures, one to reach a store says more than a missing object.
                     let says_more = failed.as_ref().is_none_or(|(_, f)| !f.is_transient());
                     if says_more {
                         failed = Some((*place, e));
@@ -279,7 +280,7 @@ impl LogReader {
     }
 
     fn fell_back(&self, from: Lead, to: Lead, error: &StoreError) {
-        // Before a stage is known nobody was asked first.
+        // Not counted before the stage is known, because the order is arbitrary then.
         self.fallbacks.fetch_add(1, Ordering::Relaxed);
         metrics::fallback_read(from, to, error.kind);
         tracing::debug!(?from, ?to, %error, "read from the other place");
@@ -295,8 +296,8 @@ impl LogReader {
         self.commits_ahead(partition, from, to, READ_AHEAD)
     }
 
-    /// The same, with at most `ahead` objects asked for before they are wanted: for readers that
-    /// stop early.
+    /// [`Self::commits`] with at most `ahead` objects fetched in advance: for readers that may stop
+    /// early.
     pub fn commits_ahead(
         &self,
         partition: PartitionId,
@@ -310,7 +311,7 @@ impl LogReader {
         }
     }
 
-    /// The same, of one place alone where that is PostgreSQL.
+    /// [`Self::commits`] from `place` first: PostgreSQL returns spans, S3 single objects.
     fn commits_of(
         &self,
         place: Lead,
@@ -333,7 +334,7 @@ impl LogReader {
     ) -> impl stream::Stream<Item = Result<Arc<CommitObject>, StoreError>> + '_ {
         stream::iter(from..to)
             .map(move |offset| async move {
-                // A long read must not push out what everyone else is about to read.
+                // Bypasses the cache: a long read must not evict what other readers need next.
                 match self.one_of(partition, offset).await {
                     Err(e) if e.kind == StoreErrorKind::NotFound => Err(missing(partition, offset)),
                     found => found,
@@ -342,7 +343,8 @@ impl LogReader {
             .buffered(ahead.max(1))
     }
 
-    /// Spans of a place that answers many at a time; what it cannot give is read one by one.
+    /// Reads spans from a store that can return many objects at a time; objects that it lacks are
+    /// read one by one.
     fn spans(
         &self,
         place: Lead,
@@ -375,8 +377,8 @@ impl LogReader {
         })
     }
 
-    /// The offset after the last commit of a partition, known to be at least `from`, as far as the
-    /// place that leads knows. Costs one request when nothing was added.
+    /// The offset after the last commit of a partition, at least `from`, according to the store
+    /// that leads. Costs one request if nothing was added.
     pub async fn reach(&self, partition: PartitionId, from: Offset) -> Result<Offset, StoreError> {
         if self.commit(partition, from).await?.is_none() {
             return Ok(from);
@@ -391,19 +393,21 @@ impl LogReader {
     pub async fn snapshot(
         &self,
         stream: &StreamName,
-        bucket: u64,
+        interval: u64,
     ) -> Result<Option<Bytes>, StoreError> {
-        self.store.get(&keys::snapshot(stream, bucket)).await
+        self.store.get(&keys::snapshot(stream, interval)).await
     }
 
     /// Stores a snapshot.
     pub async fn save_snapshot(
         &self,
         stream: &StreamName,
-        bucket: u64,
+        interval: u64,
         body: Bytes,
     ) -> Result<(), StoreError> {
-        self.store.put(&keys::snapshot(stream, bucket), body).await
+        self.store
+            .put(&keys::snapshot(stream, interval), body)
+            .await
     }
 }
 

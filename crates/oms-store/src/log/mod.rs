@@ -1,13 +1,12 @@
-//! What makes one log of two places and of the bucket: it is read here wherever it lies, and written
-//! by whoever was given his part of it.
+//! One log in two stores: reads it from either, and limits who may write to the bucket.
 //!
-//! * [`log_reader`]: the partitioned log; [`s3_commit_store`]: its place in the bucket
-//! * [`log_objects`]: who may write where in the bucket; [`s3_log_repair`]: the bucket for whoever
-//!   proves or mends it
+//! * [`log_reader`]: the partitioned log; [`s3_commit_store`]: the log in the bucket
+//! * [`log_objects`]: who may write which keys of the bucket; [`s3_log_repair`]: inspection and
+//!   repair of the bucket
 //! * [`object_cache`]: recent objects; [`log_heads`]: how far each partition is known to reach
-//! * [`outbox_rows`]: from an object to rows of the outbox; [`delivered`]: how far delivery has got
+//! * [`outbox_rows`]: outbox rows of an object; [`delivery_watermarks`]: the progress of delivery
 
-pub mod delivered;
+pub mod delivery_watermarks;
 pub mod log_heads;
 pub mod log_objects;
 pub mod log_reader;

@@ -1,5 +1,5 @@
-//! Recent commit objects in memory, bounded by bytes: what was just committed is what the outbox,
-//! the relay, the projection and the feed read next.
+//! Cache of recent commit objects, bounded by bytes: outbox, relay, projection and feed read next
+//! what was just committed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use oms_core::domain::ids::{Offset, PartitionId};
 use oms_core::log::object::CommitObject;
 
-/// Least bytes of a shard: four of the largest objects.
+/// Bytes of a shard at least: four of the largest objects.
 const SHARD_BYTES: u64 = 16 << 20;
 
 type Key = (PartitionId, Offset);
@@ -25,7 +25,7 @@ impl Weighter<Key, Arc<CommitObject>> for ByBytes {
     }
 }
 
-/// See the module.
+/// A cache of commit objects by partition and offset.
 pub struct ObjectCache {
     cache: Cache<Key, Arc<CommitObject>, ByBytes>,
     made: Instant,
@@ -36,10 +36,10 @@ pub struct ObjectCache {
 impl ObjectCache {
     /// A cache of about `bytes` bytes.
     pub fn new(bytes: u64) -> Self {
-        // The estimate only sizes the hash table: commits of a busy store are around 16 KiB.
+        // The estimate only sizes the hash table: a busy store's commits are around 16 KiB.
         let items = (bytes / 16_384).max(64) as usize;
-        // Each shard keeps its own share of the bytes, so it must have room for some of the largest
-        // objects, on however many cores.
+        // Each shard has its own share of the bytes, which must have room for some of the largest
+        // objects, however many cores there are.
         let shards = usize::try_from(bytes / SHARD_BYTES)
             .unwrap_or(1)
             .clamp(1, 64);
@@ -55,7 +55,7 @@ impl ObjectCache {
                 DefaultHashBuilder::default(),
                 DefaultLifecycle::default(),
             ),
-            // Cannot be: both capacities are given.
+            // Not reachable: both capacities are given.
             Err(_) => Cache::with_weighter(items, bytes, ByBytes),
         };
         Self {
@@ -78,18 +78,18 @@ impl ObjectCache {
         }
     }
 
-    /// Bytes of memory of what is kept.
+    /// Bytes of the cached objects.
     pub fn bytes(&self) -> u64 {
         self.cache.weight()
     }
 
-    /// The object, if it is here.
+    /// The object, if it is cached.
     pub fn get(&self, partition: PartitionId, offset: Offset) -> Option<Arc<CommitObject>> {
         self.used();
         self.cache.get(&(partition, offset))
     }
 
-    /// Keeps an object.
+    /// Caches an object.
     pub fn insert(&self, object: Arc<CommitObject>) {
         self.used();
         self.cache

@@ -1,4 +1,4 @@
-//! From a commit object to the rows of the outbox.
+//! Derives outbox rows from a commit object.
 
 use crate::error::StoreError;
 use crate::ports::delivery::OutboxRow;
@@ -7,9 +7,9 @@ use oms_core::domain::event::Envelope;
 use oms_core::log::object::{CommitKind, CommitObject};
 use oms_core::migration::stage::Mode;
 
-/// One row for each event of `object`, committed in `mode`; none for a control object, which
-/// concerns whoever writes. `with_bodies`: the rows carry the events themselves, for commits that no
-/// bucket may ever hold.
+/// One row per event of `object`, committed in `mode`; none for a control object, which concerns
+/// writers only. `with_bodies`: the rows contain the events, for commits that a bucket may never
+/// hold.
 pub fn rows_of(
     object: &CommitObject,
     topics: &TopicNames,

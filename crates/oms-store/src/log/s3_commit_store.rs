@@ -1,4 +1,4 @@
-//! The bucket as a place of the log: one object a commit, under `events/`.
+//! The log in the bucket: one object per commit, under `events/`.
 
 use std::sync::Arc;
 
@@ -17,20 +17,20 @@ use oms_core::log::keys;
 use oms_core::log::lead::Lead;
 use oms_core::log::object::CommitObject;
 
-/// Requests in flight when many objects are read or copied: enough to hide tens of milliseconds
-/// each.
+/// Concurrent requests when many objects are read or copied: enough to hide a latency of tens of
+/// milliseconds.
 pub const READ_AHEAD: usize = 32;
 
-/// Events that lie this close in an object are read with one request.
+/// Events with a gap of at most so many bytes in an object are read with one request.
 const COALESCE_GAP_BYTES: u32 = 64 * 1024;
 
-/// Bytes of a span, give or take an object: some of the largest.
+/// Bytes of a span, within one object: several of the largest objects.
 const SPAN_BYTES: usize = 16 << 20;
 
 /// Keys of one page of a listing.
 const PAGE: usize = 1000;
 
-/// See the module.
+/// The log in a bucket.
 #[derive(Clone)]
 pub struct S3CommitStore {
     store: LogObjects,
@@ -46,7 +46,7 @@ impl S3CommitStore {
         Self { store }
     }
 
-    /// Bytes of one object; the answer has exactly the length asked for.
+    /// Bytes of one object; the result has exactly the requested length.
     pub async fn range(
         &self,
         partition: PartitionId,
@@ -78,7 +78,7 @@ impl S3CommitStore {
         Ok(run.iter().map(event).collect())
     }
 
-    /// Puts a copy; whatever is at its offset must be the same.
+    /// Puts a copy; an object that is there already must be the same.
     async fn copy_one(&self, object: &CommitObject) -> Result<(), StoreError> {
         let header = &object.header;
         if strikes(Flaw::SkipCopy, 9) {
@@ -115,8 +115,8 @@ impl CommitStore for S3CommitStore {
         let Some(first) = objects.first() else {
             return Ok(0);
         };
-        // Side by side: each goes to its own offset, so their order does not matter. What counts as
-        // there is only what is there without a gap.
+        // Concurrently: each object has its own offset, so that their order does not matter. Only
+        // those without a gap before them count as copied.
         let mut next = first.header.offset;
         let mut copies = stream::iter(objects.to_vec())
             .map(|object| async move { self.copy_one(&object).await })
@@ -125,7 +125,7 @@ impl CommitStore for S3CommitStore {
             match copied {
                 Ok(()) => next += 1,
                 Err(error) if next == first.header.offset => return Err(error),
-                // The next call meets it first.
+                // The next call starts with this object.
                 Err(_) => break,
             }
         }
@@ -179,7 +179,7 @@ impl CommitStore for S3CommitStore {
             let prefix = keys::commits(partition);
             let page = self.store.list(&prefix, after.as_deref(), PAGE).await?;
             let begun = next;
-            // Copies are put side by side: there may be a gap that is still to be filled.
+            // Copies are put concurrently, so that there may be a gap that is still to be filled.
             for offset in page.iter().filter_map(|o| keys::parse_commit(&o.key)) {
                 if offset != next {
                     return Ok(next);

@@ -1,4 +1,4 @@
-//! The bucket as a place that is proved and mended.
+//! Inspection and repair of the log in the bucket.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,13 +13,13 @@ use oms_core::log::lead::Lead;
 use oms_core::log::object::{CommitObject, ObjectHash};
 use oms_core::proof::divergence::StrayName;
 
-/// Keys of one page of a listing: the most S3 gives.
+/// Keys of one page of a listing: S3's maximum.
 const PAGE: usize = 1_000;
 
 /// Sorts after every key of a partition.
 const LAST: char = '\u{10FFFF}';
 
-/// See the module.
+/// The bucket as a store to be verified and repaired.
 pub struct S3LogRepair {
     store: RepairObjects,
     partitions: u16,
@@ -48,7 +48,7 @@ fn stray(info: ObjectInfo, offset: Offset, why: &str) -> Stray {
     }
 }
 
-/// Whether a key lies under `events/` in none of `partitions` partitions.
+/// Whether a key under `events/` belongs to none of `partitions` partitions.
 fn is_foreign(key: &str, partitions: u16) -> bool {
     partition_of(key, partitions).is_none()
 }
@@ -107,7 +107,7 @@ impl LogRepair for S3LogRepair {
             let Some(first) = page.first() else {
                 break;
             };
-            // A partition's own keys are its survey's business: go on after them.
+            // A partition's own keys are covered by its survey: skip them.
             if let Some(partition) = partition_of(&first.key, partitions) {
                 after = Some(format!("{}{LAST}", keys::commits(partition)));
                 continue;
@@ -139,7 +139,7 @@ impl LogRepair for S3LogRepair {
         &self,
         object: &CommitObject,
         wrong: Option<ObjectHash>,
-        // An object is at its key alone.
+        // An object exists under its own key only.
         _: Rivals,
     ) -> Result<Mended, StoreError> {
         let key = keys::commit(object.header.partition, object.header.offset);
@@ -180,7 +180,7 @@ impl LogRepair for S3LogRepair {
         let StrayName::Key(key) = stray else {
             return Ok(Mended::Changed);
         };
-        // Never an object of the log, whatever the caller thinks it is.
+        // Never for an object of the log, whatever the caller believes it to be.
         let offset = keys::parse_commit(key);
         let partition = partition_of(key, self.partitions);
         let is_commit = partition
@@ -209,7 +209,7 @@ impl S3LogRepair {
 }
 
 impl Survey {
-    /// Notes offsets that hold nothing.
+    /// Records offsets without an object.
     pub fn gap(&mut self, gap: std::ops::Range<Offset>) {
         if self.gaps.len() < MAX_SURVEYED {
             self.gaps.push(gap);
@@ -218,7 +218,7 @@ impl Survey {
         }
     }
 
-    /// Notes what should not be there.
+    /// Records a stray object.
     pub fn stray(&mut self, stray: Stray) {
         if self.strays.len() < MAX_SURVEYED {
             self.strays.push(stray);

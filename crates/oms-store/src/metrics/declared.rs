@@ -1,26 +1,27 @@
-//! Every metric, declared once: name, kind, unit and meaning. `docs/METRICS.md` is made from here.
+//! The declaration of every metric: name, kind, unit and help text. `docs/METRICS.md` is generated
+//! from it.
 
 use metrics::Unit;
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows.
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Distribution.
+    /// A distribution of values.
     Histogram,
 }
 
 /// A declared metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
-    /// Name, as exported.
+    /// The name as exported.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Unit.
+    /// Its unit.
     pub unit: Unit,
     /// Help text.
     pub help: &'static str,

@@ -1,5 +1,5 @@
-//! What the system says of this process, read anew at each look: the names that Prometheus' own
-//! clients use, and the processor time of each kind of thread. Only Linux says it.
+//! Metrics of this process from the operating system, read at each scrape: under the names of
+//! Prometheus' own client libraries, plus the processor time of each kind of thread. Linux only.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use super::{
     PROCESS_THREADS, PROCESS_VIRTUAL, THREAD_CPU,
 };
 
-/// Adds it in Prometheus' text format; what cannot be read is absent.
+/// Appends them in Prometheus' text format; what cannot be read is left out.
 pub(super) fn render(text: &mut String) {
     match read() {
         Ok(read) => read.write(text),
@@ -50,7 +50,7 @@ fn read() -> ProcResult<Read> {
                 let used = threads.entry(purpose(&stat.comm).to_owned()).or_default();
                 *used += seconds(stat.utime + stat.stime);
             }
-            // It ended meanwhile.
+            // The thread has ended meanwhile.
             Err(ProcError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
@@ -58,8 +58,8 @@ fn read() -> ProcResult<Read> {
     Ok(Read { values, threads })
 }
 
-/// What a thread is for, by the name that it was given. Names of libraries are taken together: some
-/// carry numbers of their own.
+/// The purpose of a thread, from its name. Names of libraries' threads are grouped, because some
+/// contain numbers.
 fn purpose(name: &str) -> &str {
     const LIBRARIES: [(&str, &str); 5] = [
         ("actix", "http"),
@@ -106,7 +106,7 @@ fn head(text: &mut String, name: &str) {
 }
 
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
-    // A text takes whatever is written to it.
+    // Cannot fail: it writes to a String.
     let _always = writeln!(text, "{line}");
 }
 

@@ -1,7 +1,7 @@
-//! The last hour of this process, from memory: for whoever looks at it without a Prometheus.
+//! The last hour of this process's metrics, in memory, for use without Prometheus.
 //!
-//! Every few seconds the exporter's own text is read and a fixed number of figures is kept of it,
-//! in a ring of fixed length: [`SAMPLES`] times [`FIGURES`] numbers of four bytes, and never more.
+//! Every few seconds the exporter's text is parsed and a fixed number of figures is stored, in a
+//! ring of fixed length: [`SAMPLES`] times [`FIGURES`] numbers of four bytes, at most.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,34 +17,34 @@ use super::{
 
 /// Pause between two samples: as often as the gauges are measured.
 pub const EVERY: Duration = Duration::from_secs(5);
-/// Samples kept: an hour of them.
+/// Samples kept: one hour.
 pub const SAMPLES: usize = 720;
 
-/// How a figure follows from the metrics.
+/// How a figure is computed from the metrics.
 #[derive(Debug, Clone, Copy)]
 enum From {
-    /// Growth a second of a counter, over all its labels.
+    /// Growth of a counter per second, over all its labels.
     Rate(&'static str),
-    /// The same, of the lines that have a label which begins so.
+    /// [`From::Rate`] of the lines with a label that begins like this.
     RateOf(&'static str, &'static str),
-    /// The sum over all labels, as it is; absent when nothing is known.
+    /// The sum over all labels; absent if unknown.
     Sum(&'static str),
-    /// The largest over all labels.
+    /// The maximum over all labels.
     Max(&'static str),
-    /// A quantile of what a histogram saw since the last sample; absent when it saw nothing.
+    /// A quantile of a histogram's values since the last sample; absent without any.
     Quantile(&'static str, f64),
-    /// The same, of the lines that have a label which begins so.
+    /// [`From::Quantile`] of the lines with a label that begins like this.
     QuantileOf(&'static str, &'static str, f64),
 }
 
-/// One of the figures that are kept.
+/// A figure that is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Figure {
     /// Its stable name.
     pub name: &'static str,
     /// `per_second`, `seconds` or `count`.
     pub unit: &'static str,
-    /// The metric it is made of.
+    /// The metric from which it is computed.
     pub metric: &'static str,
     from: From,
 }
@@ -66,7 +66,7 @@ const fn figure(name: &'static str, unit: &'static str, from: From) -> Figure {
     }
 }
 
-/// Every figure that is kept.
+/// All figures, in the order of [`Sample::values`].
 pub const FIGURES: &[Figure] = &[
     figure("writes", "per_second", From::Rate(WRITES)),
     figure("commits", "per_second", From::Rate(COMMITS)),
@@ -127,21 +127,21 @@ const fn dependency_p99(label: &'static str) -> From {
     From::QuantileOf(DEPENDENCY_SECONDS, label, 0.99)
 }
 
-/// A look at all figures.
+/// All figures at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Milliseconds since 1970.
     pub at_ms: i64,
-    /// One number for each of [`FIGURES`]; NaN where nothing is known.
+    /// One number for each of [`FIGURES`]; NaN if unknown.
     pub values: [f32; FIGURES.len()],
 }
 
-/// What the figures are made of, at one moment.
+/// The input of a figure at one time.
 #[derive(Debug, Clone, PartialEq)]
 enum Raw {
-    /// `None`: there is no such line.
+    /// `None` if there is no such line.
     Number(Option<f64>),
-    /// Bounds with how many were at or below each.
+    /// Bounds, with the number of values at or below each.
     Buckets(Vec<(f64, f64)>),
 }
 
@@ -151,21 +151,21 @@ struct State {
     ring: VecDeque<Sample>,
 }
 
-/// The ring. See the module.
+/// The ring of samples.
 #[derive(Debug, Default)]
 pub struct Recent(Mutex<State>);
 
 impl Recent {
-    /// Takes a sample of what is exported now.
+    /// Takes a sample of the current metrics.
     pub fn sample(&self, exporter: &Exporter, at_ms: i64) {
         self.take(&exporter.render(), at_ms, Instant::now());
     }
 
-    /// `at_ms` is what the clock says and may leap; `looked` measures how long it was.
+    /// `at_ms` is the clock's time, which may jump; `looked` measures the interval.
     fn take(&self, text: &str, at_ms: i64, looked: Instant) {
         let now = read(text);
         let mut state = self.0.lock();
-        // Where the clock was set back, what it said before would hide all that follows.
+        // After the clock was set back, samples with later times would hide those that follow.
         while state.ring.back().is_some_and(|s| s.at_ms >= at_ms) {
             state.ring.pop_back();
         }
@@ -183,8 +183,8 @@ impl Recent {
         state.before = Some((looked, now));
     }
 
-    /// The samples taken later than this, the oldest first; all of them where the newest is earlier,
-    /// since the clock was set back then.
+    /// The samples after this time, oldest first; all of them if the newest is earlier, because the
+    /// clock was set back.
     pub fn since(&self, after_ms: i64) -> Vec<Sample> {
         let state = self.0.lock();
         let leapt = state.ring.back().is_some_and(|s| s.at_ms < after_ms);
@@ -214,7 +214,7 @@ fn value(from: From, before: &Raw, now: &Raw, seconds: f64) -> f64 {
     }
 }
 
-/// The quantile of what came between the two, by the usual interpolation within a bucket.
+/// The quantile of the values between two samples, by linear interpolation within a bucket.
 fn quantile(q: f64, before: &[(f64, f64)], now: &[(f64, f64)]) -> f64 {
     let was = |bound: f64| {
         let same = before.iter().find(|(b, _)| *b == bound);
@@ -239,7 +239,7 @@ fn quantile(q: f64, before: &[(f64, f64)], now: &[(f64, f64)]) -> f64 {
     floor
 }
 
-/// What the figures are made of, from Prometheus' text format as we write it ourselves.
+/// Parses the inputs from our own output in Prometheus' text format.
 fn read(text: &str) -> Vec<Raw> {
     let mut raw: Vec<Raw> = FIGURES
         .iter()
@@ -270,7 +270,7 @@ fn read(text: &str) -> Vec<Raw> {
     raw
 }
 
-/// `rest` is what follows the metric's name in the line's.
+/// `rest` is what follows the metric's name in the name of the line.
 fn add(from: From, rest: &str, labels: &str, number: f64, raw: &mut Raw) {
     let wanted = match from {
         From::RateOf(_, label) | From::QuantileOf(_, label, _) => labels.contains(label),
@@ -385,7 +385,7 @@ event_store_write_duration_seconds_bucket{aggregate_type=\"class\",le=\"+Inf\"} 
         recent.take(SECOND, hour + 5_000, first + EVERY * 3);
         let samples = recent.since(5_000);
         assert_eq!(figure_of(&samples[1], "writes"), 5.0);
-        // And back: whoever has seen the last sample is not left without those that follow.
+        // The clock is set back: a reader of the last sample still gets those that follow.
         recent.take(SECOND, 10_000, first + EVERY * 4);
         let since = |at| -> Vec<i64> { recent.since(at).iter().map(|s| s.at_ms).collect() };
         assert_eq!(since(hour + 5_000), [5_000, 10_000]);

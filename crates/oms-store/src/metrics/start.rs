@@ -1,6 +1,6 @@
-//! Counters from the start: a counter that appears with its first event has no growth that a rule
-//! could see (`increase()` of a series that was not there is nothing). So every set of labels that
-//! is known beforehand is there with 0.
+//! Creates counters at start: the first increment of a counter that did not exist before is
+//! invisible to a rule (`increase()` of a new series is nothing). Therefore every set of labels
+//! that is known in advance starts at 0.
 
 use hashbrown::HashSet;
 use metrics::{counter, gauge, histogram};
@@ -24,7 +24,7 @@ use oms_core::migration::job::JobKind;
 use oms_core::migration::stage::StageKind;
 use oms_core::migration::switch::SwitchState;
 
-/// What a dependency, and not the request, is at fault for.
+/// Failures that are the dependency's fault rather than the request's.
 pub(super) const FAULTS: [StoreErrorKind; 5] = [
     StoreErrorKind::Unavailable,
     StoreErrorKind::Timeout,
@@ -39,7 +39,7 @@ const DEPENDENCIES: [&str; 3] = ["s3", "postgres", "kafka"];
 /// Calls to the broker.
 const KAFKA_OPERATIONS: [&str; 2] = ["declare_topics", "publish"];
 
-/// Calls to a bucket; those of PostgreSQL are there from the first time they are made.
+/// Operations on a bucket; those of PostgreSQL are created with their first call.
 const S3_OPERATIONS: [&str; 6] = ["put_if_absent", "put", "get", "get_range", "list", "delete"];
 
 /// Event types by the label of their aggregate.
@@ -53,7 +53,7 @@ const EVENT_TYPES: [(&str, &[&str]); 4] = [
     ("stream", &["other"]),
 ];
 
-/// Ways in which reads are made, by the label of their aggregate.
+/// Kinds of reads, by the label of their aggregate.
 const READ_OPERATIONS: [(&str, &[&str]); 4] = [
     ("database", &["get", "list"]),
     ("class", &["get", "list"]),
@@ -77,7 +77,7 @@ pub const LIMITS: [&str; 10] = [
 
 const LEADS: [Lead; 2] = [Lead::Postgres, Lead::S3];
 
-/// Labels that only whoever puts the process together knows.
+/// Labels that only the composition root knows.
 #[derive(Debug, Default)]
 pub struct Labels {
     /// Kinds of actors.
@@ -88,11 +88,11 @@ pub struct Labels {
     pub topics: Vec<String>,
     /// Configured sources of imports.
     pub sources: Vec<String>,
-    /// How many partitions the log has.
+    /// Number of partitions of the log.
     pub partitions: u16,
 }
 
-/// Makes every counter with known labels exist, every histogram, and those gauges that are known.
+/// Creates every counter with known labels, every histogram, and the gauges whose value is known.
 pub fn begin(labels: &Labels) {
     histograms();
     copies(labels);
@@ -143,7 +143,7 @@ pub fn begin(labels: &Labels) {
     }
 }
 
-/// Made, and with that exported, without a sample.
+/// Creates the histograms, so that they are exported without a sample.
 fn histograms() {
     for name in [
         BATCH_EVENTS,
@@ -159,7 +159,7 @@ fn histograms() {
     }
 }
 
-/// Nothing is known to be wrong with any copy.
+/// Sets that nothing is known to be wrong with any copy.
 fn copies(labels: &Labels) {
     for copy in CopyKind::ALL {
         for reason in Foreign::LABELS {
@@ -252,7 +252,7 @@ fn events() {
     }
 }
 
-/// An operation of a dependency, the first time that it is named: what may become of it.
+/// Creates the outcomes of an operation of a dependency, when it is first used.
 pub(super) fn dependency(dependency: &'static str, operation: &'static str) {
     static KNOWN: RwLock<Option<HashSet<(&str, &str)>>> = RwLock::new(None);
     let named = (dependency, operation);

@@ -1,4 +1,4 @@
-//! The port to the audit trail: what administrators ordered, and who was turned away.
+//! The port to the audit trail: administrators' requests and refused callers.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 
-/// What kind of thing an entry tells of.
+/// The kinds of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuditKind {
-    /// Somebody with the role `admin` ordered something.
+    /// A request to a route that requires the role `admin`.
     Command,
-    /// Somebody was turned away: 401 or 403.
+    /// A refused request: 401 or 403.
     Refusal,
 }
 
@@ -22,7 +22,7 @@ impl AuditKind {
     /// Every kind.
     pub const ALL: [Self; 2] = [Self::Command, Self::Refusal];
 
-    /// As written.
+    /// The name as stored.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Command => "command",
@@ -30,7 +30,7 @@ impl AuditKind {
         }
     }
 
-    /// From its word.
+    /// The kind of a stored name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
@@ -42,7 +42,7 @@ impl fmt::Display for AuditKind {
     }
 }
 
-/// One entry.
+/// An entry of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
     /// UUIDv7: orders entries by the time of the process that recorded them.
@@ -51,51 +51,52 @@ pub struct AuditEntry {
     pub time: Timestamp,
     /// The process that answered.
     pub node: String,
-    /// What kind of thing it tells of.
+    /// The kind of entry.
     pub kind: AuditKind,
-    /// Who; `None` where nobody was recognised.
+    /// The principal; `None` if none was recognised.
     pub principal: Option<String>,
     /// The address the request came from.
     pub address: Option<String>,
     /// Method and path.
     pub action: String,
-    /// The body of the order, cut where it is long.
+    /// The body of the request, cut if it is long.
     pub body: Option<String>,
     /// HTTP status of the answer.
     pub status: u16,
-    /// Code of the problem, where the answer was one.
+    /// Code of the problem, if the answer was one.
     pub code: Option<String>,
-    /// The request's id, as answered in `X-Request-Id`; of the first, where several are counted.
+    /// The request's id, as answered in `X-Request-Id`; of the first one, if several are counted
+    /// together.
     pub request_id: String,
-    /// How often it happened: more than once only where refusals are counted together.
+    /// Number of requests; more than one only where refusals are counted together.
     pub times: u64,
 }
 
-/// Which entries to read.
+/// Selects entries.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
-    /// Older than this entry.
+    /// Only those before this entry.
     pub before: Option<Uuid>,
-    /// Of this principal.
+    /// Only those of this principal.
     pub principal: Option<String>,
-    /// Of this kind.
+    /// Only those of this kind.
     pub kind: Option<AuditKind>,
 }
 
-/// The audit trail.
+/// The stored audit trail.
 #[async_trait]
 pub trait AuditTable: Send + Sync + 'static {
-    /// Adds entries; those that are there already stay as they are, so an append of unknown outcome
-    /// may be made again.
+    /// Adds entries; existing ones stay as they are, so that an append of unknown outcome can be
+    /// repeated.
     async fn append(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError>;
 
-    /// The newest entries first, at most `limit`.
+    /// Entries, newest first, at most `limit`.
     async fn entries(
         &self,
         filter: AuditFilter,
         limit: usize,
     ) -> Result<Vec<AuditEntry>, StoreError>;
 
-    /// Removes entries older than `keep` by the database's clock; answers how many.
+    /// Removes entries older than `keep` by the database's clock; returns how many.
     async fn prune(&self, keep: Duration) -> Result<u64, StoreError>;
 }

@@ -1,9 +1,9 @@
-//! The port to one of the two places where the commit objects of the log lie: the bucket, where
-//! each is an object, and PostgreSQL, where each is a row with its events beside it.
+//! The port to one of the two stores of the log's commit objects: the bucket, where each is an
+//! object, and PostgreSQL, where each is a row with further rows for its events.
 //!
-//! A partition is ONE log. Whichever place leads, the other holds a copy of its beginning, object by
-//! object, byte by byte, at the same offsets. So whatever is found at an offset, in either place, is
-//! what the log holds there; only where the log *ends* must be asked of the place that leads.
+//! A partition is ONE log. Whichever store leads, the other one holds a copy of its beginning, with
+//! the same bytes at the same offsets. So an object found at an offset in either store is the log's
+//! object; only the *end* of the log must be asked of the store that leads.
 
 use std::sync::Arc;
 
@@ -19,35 +19,35 @@ use oms_core::log::lead::Lead;
 use oms_core::log::object::CommitObject;
 use oms_core::migration::record::MigrationRow;
 
-/// One place of the log.
+/// One of the log's stores.
 ///
-/// Implementations MUST be linearizable per offset, and MUST rebuild every object byte for byte.
-/// An object that is there but cannot be read as what it should be is
+/// Implementations MUST be linearizable per offset, and MUST rebuild every object byte for byte. An
+/// object that exists but is not a valid object of its offset is
 /// [`Corrupt`](crate::error::StoreErrorKind::Corrupt), never absent.
 #[async_trait]
 pub trait CommitStore: Send + Sync + 'static {
-    /// Which of the two it is.
+    /// Which of the two stores it is.
     fn place(&self) -> Lead;
 
-    /// Puts an object, if its offset is free. Checks nothing else: for copies, which may be made at
-    /// any time by anyone, and for control records and appends in the bucket, whose fence is the
-    /// offset itself.
+    /// Puts an object if its offset is free. Checks nothing else: used for copies, which any
+    /// process may make at any time, and for control records and appends in the bucket, where the
+    /// offset itself is the fence.
     async fn put(&self, object: &CommitObject) -> Result<Created, StoreError>;
 
-    /// Puts copies that follow one another, all or some of them, and answers the first offset that
-    /// is not known to be there now. An offset that holds another object is corrupt. PostgreSQL
-    /// takes only what goes on from its end.
+    /// Puts consecutive copies, all or some of them, and returns the first offset that is not known
+    /// to be occupied now. An offset with another object is corrupt. PostgreSQL accepts only
+    /// objects that continue its end.
     async fn copy(&self, objects: &[Arc<CommitObject>]) -> Result<Offset, StoreError>;
 
-    /// The object at an offset; `None` when there is none.
+    /// The object at an offset; `None` if there is none.
     async fn get(
         &self,
         partition: PartitionId,
         offset: Offset,
     ) -> Result<Option<CommitObject>, StoreError>;
 
-    /// The objects `from..to` in order, up to the first that is missing, or fewer when they are
-    /// large; at least the one at `from`, if it is there.
+    /// The objects `from..to` in order, up to the first missing one, or fewer if they are large; at
+    /// least the one at `from`, if it exists.
     async fn span(
         &self,
         partition: PartitionId,
@@ -55,10 +55,10 @@ pub trait CommitStore: Send + Sync + 'static {
         to: Offset,
     ) -> Result<Vec<CommitObject>, StoreError>;
 
-    /// The first offset at or after `from` that holds nothing.
+    /// The first free offset at or after `from`.
     async fn end(&self, partition: PartitionId, from: Offset) -> Result<Offset, StoreError>;
 
-    /// The events at these places of a partition, in order, without the ends of their lines.
+    /// The events at these locations of a partition, in order, without line ends.
     async fn events(
         &self,
         partition: PartitionId,
@@ -66,27 +66,28 @@ pub trait CommitStore: Send + Sync + 'static {
     ) -> Result<Vec<Bytes>, StoreError>;
 }
 
-/// What became of an append to PostgreSQL; each is determinate.
+/// The outcome of an append to PostgreSQL; all variants are determinate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
-    /// It is there.
+    /// The object was inserted.
     Created,
-    /// The offset was taken.
+    /// The offset was occupied.
     Exists,
-    /// PostgreSQL does not lead, not at rest, or not under the append's epoch; the row it was
-    /// refused by. `None`: there is no row.
+    /// PostgreSQL does not lead, a hand-off is under way, or the append's epoch is not the current
+    /// one; with the row that says so. `None`: there is no row.
     Fenced(Option<MigrationRow>),
-    /// The object before it, by its `prev`, is not there: it was not formed on this log.
+    /// The object named by its `prev` is not its predecessor here: it was formed on another log.
     Unchained,
 }
 
-/// PostgreSQL as the place that leads.
+/// PostgreSQL as the store that leads.
 #[async_trait]
 pub trait LeadingTable: CommitStore {
     /// Appends in one transaction: the row of the migration is read `FOR SHARE` and must allow it
-    /// ([`may_append_in_postgres`](oms_core::migration::fence::may_append_in_postgres)), the object goes
-    /// to its free offset on top of its predecessor, and the outbox takes in `rows` together with
-    /// its watermark, if that stands at this offset (otherwise the tailer will bring them).
+    /// ([`may_append_in_postgres`](oms_core::migration::fence::may_append_in_postgres)), the object
+    /// is inserted at its free offset after its predecessor, and `rows` are added to the outbox
+    /// together with its watermark, if that is at this offset (otherwise the tailer will insert
+    /// them).
     async fn append(
         &self,
         object: &CommitObject,

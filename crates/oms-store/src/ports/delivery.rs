@@ -1,9 +1,10 @@
-//! The port to the outbox: what still has to reach Kafka, and how far the log has been taken in.
+//! The port to the outbox: events that still have to reach Kafka, and how far the log was written
+//! to it.
 //!
-//! A commit is taken in by one transaction that writes a row for each of its events and moves the
-//! partition's *watermark*; a row leaves only after the broker acknowledged it, or by an operator's
-//! hand. So an event that is in the log and not in the outbox is either beyond the watermark or
-//! delivered (law 9).
+//! A commit is recorded by one transaction that inserts a row for each of its events and moves the
+//! partition's *watermark*; a row is deleted only after the broker acknowledged it, or by an
+//! operator. So an event of the log without a row is either beyond the watermark or delivered (law
+//! 9).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,18 +22,18 @@ use oms_core::log::identity::Mark;
 use oms_core::log::object::ObjectHash;
 use oms_core::migration::stage::Mode;
 
-/// An event on its way to Kafka.
+/// An event that waits to be sent to Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxRow {
-    /// Where it lies in the log.
+    /// Its position in the log.
     pub position: Position,
-    /// The event.
+    /// The event's id.
     pub event_id: EventId,
     /// Its stream.
     pub stream: StreamName,
-    /// Its number in its stream.
+    /// Its version in its stream.
     pub version: Version,
-    /// The topic it goes to.
+    /// The topic to send it to.
     pub topic: String,
     /// The epoch it was committed under.
     pub epoch: Epoch,
@@ -42,83 +43,83 @@ pub struct OutboxRow {
     pub start: u32,
     /// Length in bytes.
     pub len: u32,
-    /// The event itself, where no commit object holds it.
+    /// The event's bytes, if no commit object holds them.
     pub body: Option<Bytes>,
     /// How often the broker refused it.
     pub attempts: u32,
-    /// When to try again, if it was refused.
+    /// When to retry, if it was refused.
     pub next_attempt: Option<Timestamp>,
 }
 
-/// Commits of one partition, taken in together.
+/// Commits of one partition, recorded together.
 #[derive(Debug, Clone)]
 pub struct CommitGroup {
     /// The partition.
     pub partition: PartitionId,
-    /// The watermark it goes on from.
+    /// The watermark before them.
     pub from: Offset,
-    /// The watermark after it.
+    /// The watermark after them.
     pub to: Offset,
-    /// Hash of the commit the watermark stood on, as the outbox says it; `None` if it does not.
+    /// Hash of the commit before `from`, as recorded in the outbox; `None` if it is not.
     pub before: Option<ObjectHash>,
-    /// Hash of the last commit taken in.
+    /// Hash of the last of these commits.
     pub after: ObjectHash,
-    /// The rows of its events, in order; none for control records.
+    /// The rows of their events, in order; none for control records.
     pub rows: Vec<OutboxRow>,
 }
 
-/// A row the broker refused.
+/// A row that the broker refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Which.
+    /// Its position.
     pub position: Position,
-    /// What the broker said.
+    /// The broker's message.
     pub reason: String,
-    /// How often it was refused by now.
+    /// How often it was refused so far.
     pub attempts: u32,
-    /// When to try again; `None` moves it to the dead letters.
+    /// When to retry; `None` makes it a dead letter.
     pub next_attempt: Option<Timestamp>,
 }
 
-/// How a partition's delivery stands.
+/// The delivery of one partition.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartitionDelivery {
     /// The partition.
     pub partition: PartitionId,
-    /// Offset after the last commit taken into the outbox.
+    /// Offset after the last commit recorded in the outbox.
     pub watermark: Offset,
     /// Offset before which every event was delivered.
     pub delivered: Offset,
-    /// Commits not yet taken in, where the log's head is known.
+    /// Commits not recorded yet, if the log's head is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
-    /// The node that publishes it.
+    /// The node that holds its lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_owner: Option<String>,
-    /// Until when.
+    /// When the lease expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Timestamp>,
 }
 
-/// Outbox depth, age, watermarks.
+/// The state of the outbox: depth, age, watermarks.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct DeliveryStatus {
-    /// Rows waiting.
+    /// Rows in the outbox.
     pub depth: u64,
-    /// Age of the oldest row waiting, in seconds.
+    /// Age of the oldest row, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_seconds: Option<f64>,
-    /// Rows the broker will never take.
+    /// Number of dead letters.
     pub dead_letters: u64,
-    /// Each partition that was ever taken in.
+    /// Each partition that was ever recorded.
     pub partitions: Vec<PartitionDelivery>,
-    /// Where delivery cannot go on, as far as this process publishes.
+    /// Halts of delivery, as far as this process publishes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub halted: Vec<Halt>,
 }
 
 impl DeliveryStatus {
-    /// Fills in the lag behind the log as this process knows it.
+    /// Fills in the lag behind the log, as this process knows its heads.
     pub fn with_heads(mut self, heads: &LogHeads) -> Self {
         for p in &mut self.partitions {
             let head = heads.next_offset(p.partition);
@@ -128,46 +129,46 @@ impl DeliveryStatus {
     }
 }
 
-/// A row the broker will never take.
+/// A row that the broker refused for good.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadLetter {
-    /// Names it for requeue and discard.
+    /// Its id, for requeue and discard.
     pub id: i64,
-    /// Where the event lies.
+    /// The event's position.
     pub position: Position,
-    /// The event.
+    /// The event's id.
     pub event_id: EventId,
     /// Its stream, `type/id`.
     pub stream: String,
-    /// Its number in its stream.
+    /// Its version in its stream.
     pub version: Version,
     /// The topic that refused it.
     pub topic: String,
-    /// How often it was tried.
+    /// How often it was sent.
     pub attempts: u32,
-    /// What the broker said last.
+    /// The broker's last message.
     pub last_error: String,
-    /// When it came into the outbox.
+    /// When it was added to the outbox.
     pub created: Timestamp,
-    /// When it was given up.
+    /// When it became a dead letter.
     pub died: Timestamp,
 }
 
 /// The outbox.
 ///
-/// Every write is one transaction. Indeterminate failures need no settling: each call may simply
-/// be made again.
+/// Every write is one transaction. Indeterminate failures need no settling: each call can be
+/// repeated.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync + 'static {
-    /// How far each partition has been taken in; none that never was. Whether the outbox is of this
-    /// log is for the caller to judge, by what each watermark says it stands on.
+    /// The watermark of each partition that has one. The caller checks by their anchors whether the
+    /// outbox is of this log.
     async fn watermarks(&self) -> Result<BTreeMap<PartitionId, Mark>, StoreError>;
 
-    /// Gives partitions that have no watermark one; leaves those that have.
+    /// Sets the watermark of partitions that have none; leaves others alone.
     async fn begin(&self, starts: Vec<(PartitionId, Mark)>) -> Result<(), StoreError>;
 
-    /// Has a watermark say what it stands on, which the caller has found to be this log's commit; if
-    /// it is still `from`.
+    /// Records the commit at which a watermark stands, which the caller has verified to be in this
+    /// log; only if the watermark is still `from`.
     async fn mark(
         &self,
         partition: PartitionId,
@@ -175,28 +176,28 @@ pub trait DeliveryStore: Send + Sync + 'static {
         hash: ObjectHash,
     ) -> Result<(), StoreError>;
 
-    /// Takes groups in, each with its watermark; each event becomes one row, however often it is
-    /// offered. Answers which partitions moved: the watermark of any other is not where the group
-    /// begins, or stands on another commit or another log's, because another process was first (or
-    /// the database is another one), and nothing of that group was written.
+    /// Records groups, each with its watermark; each event gets one row, however often it is
+    /// recorded. Returns the partitions that moved. For any other the watermark is not where the
+    /// group begins, or stands at another commit or in another log, because another process was
+    /// faster or the database was replaced; nothing of that group was written.
     async fn record(&self, groups: Vec<CommitGroup>) -> Result<Vec<PartitionId>, StoreError>;
 
-    /// Rows waiting, in position order: of each partition at most `limit`, after a position
-    /// (`None`: from the first). None of a partition whose watermark is another log's.
+    /// Waiting rows in position order: of each partition at most `limit`, after a position (`None`:
+    /// from the first). None of a partition whose watermark is of another log.
     async fn pending(
         &self,
         after: Vec<(PartitionId, Option<Position>)>,
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError>;
 
-    /// The broker has these: removes them.
+    /// Deletes rows that the broker has acknowledged.
     async fn delivered(&self, positions: Vec<Position>) -> Result<(), StoreError>;
 
-    /// The broker refused these.
+    /// Records refusals.
     async fn refused(&self, rows: Vec<Refused>) -> Result<(), StoreError>;
 
-    /// Takes, renews and gives up leases, so that `partitions` partitions are shared fairly by the
-    /// nodes that called within their own `ttl`. Answers what `node` holds for `ttl` from the
+    /// Takes, renews and releases leases, so that `partitions` partitions are shared evenly by the
+    /// nodes that called within their own `ttl`. Returns what `node` holds for `ttl` from the
     /// moment of the call.
     async fn lease(
         &self,
@@ -205,24 +206,24 @@ pub trait DeliveryStore: Send + Sync + 'static {
         ttl: Duration,
     ) -> Result<Vec<PartitionId>, StoreError>;
 
-    /// Gives up every lease of `node`, so that others need not wait for it.
+    /// Releases every lease of `node`, so that others need not wait for it to expire.
     async fn release(&self, node: &str) -> Result<(), StoreError>;
 
     /// For each partition an offset before which every event was acknowledged by the broker or
-    /// discarded by an operator. Dead letters hold it back.
+    /// discarded by an operator. A dead letter holds it back.
     async fn delivered_watermarks(&self) -> Result<BTreeMap<PartitionId, Offset>, StoreError>;
 
-    /// How delivery stands.
+    /// The state of the outbox.
     async fn status(&self) -> Result<DeliveryStatus, StoreError>;
 
-    /// Dead letters by id, after one.
+    /// Dead letters by id, after the given one.
     async fn dead_letters(
         &self,
         limit: usize,
         after: Option<i64>,
     ) -> Result<Vec<DeadLetter>, StoreError>;
 
-    /// Puts a dead letter back into the outbox, all attempts open again; false if there is none.
+    /// Moves a dead letter back into the outbox, with its attempts reset; false if there is none.
     async fn requeue(&self, id: i64) -> Result<bool, StoreError>;
 
     /// Removes a dead letter for good; false if there is none.

@@ -1,4 +1,4 @@
-//! The ports of an import: somebody else's events, and what we keep of how far we are.
+//! The ports of an import: the events of the source, and the import's checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -11,102 +11,101 @@ use oms_core::domain::ids::StreamName;
 use oms_core::import::lanes::ParkedRow;
 use oms_core::import::row::{Cursor, ForeignRow};
 
-/// What a page ends with.
+/// Whether there may be more rows after a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageEnd {
-    /// There is more.
+    /// There are more rows.
     More,
-    /// Transactions that began before the newest row was seen may still add rows before it: ask
-    /// again in a moment. How many there are, as far as can be seen.
+    /// Transactions that began before the newest row was seen may still insert rows before it: ask
+    /// again in a moment. Their number, as far as visible.
     Unsettled(u32),
-    /// Everything there was when it was looked at last was read.
+    /// Every row that was there at the last check was read.
     Caught,
 }
 
 /// Rows in the order of the source.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// The rows; may be empty whatever the end.
+    /// The rows; possibly none, whatever `end` says.
     pub rows: Vec<ForeignRow>,
-    /// Where reading goes on.
+    /// The cursor after them.
     pub next: Cursor,
-    /// What follows.
+    /// Whether there may be more.
     pub end: PageEnd,
 }
 
 /// A foreign event store.
 ///
-/// Pages read one after the other give every row that is ever committed, once, whatever order
-/// transactions commit in: a row that commits late, with a position before rows that were visible
-/// earlier, is never passed over. Rows of one stream come in order of their versions where the
-/// source has them in that order.
+/// Consecutive pages contain every committed row once, in whatever order transactions commit: a row
+/// that commits late, with a position before rows that were visible earlier, is not skipped. Rows
+/// of one stream come in order of their versions where the source has them in that order.
 #[async_trait]
 pub trait ForeignEvents: Send + Sync {
-    /// Looks at the source anew, before the first page of a run; answers about how many rows it
-    /// has, 0 where that cannot be told.
+    /// Inspects the source again, before the first page of a run; returns its estimated number of
+    /// rows, 0 if unknown.
     async fn begin(&self) -> Result<u64, StoreError>;
 
-    /// Rows after `after` (from the beginning without), at most `limit`.
+    /// Rows after `after` (`None`: from the beginning), at most `limit`.
     async fn page(&self, after: Option<&Cursor>, limit: usize) -> Result<Page, StoreError>;
 }
 
-/// How far an import is.
+/// The progress of an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Everything up to here is in the log or parked.
+    /// Every row up to here is in the log or parked.
     pub cursor: Cursor,
-    /// Rows up to here, all runs together.
+    /// Rows up to here, over all runs.
     pub rows: u64,
-    /// Names of ours that were given to the source's types; saving adds to those that are kept.
+    /// Names assigned to the source's types; saving adds to the stored ones.
     pub names: BTreeMap<String, String>,
 }
 
-/// A parked row as it is listed.
+/// A parked row in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParkedEntry {
-    /// Number in the list.
+    /// Its number in the list.
     pub id: i64,
     /// The source's name.
     pub source: String,
-    /// Its position there, or its stream and version.
+    /// Its position in the source, or its stream and version.
     pub key: String,
-    /// Its stream as named there.
+    /// Its stream in the source.
     pub foreign_stream: Option<String>,
-    /// Its stream with us.
+    /// Its stream in this log, if known.
     pub stream: Option<String>,
-    /// Its version there.
+    /// Its version in the source.
     pub version: Option<i64>,
-    /// Its id there.
+    /// Its event id in the source.
     pub event_id: Option<String>,
-    /// Its type there.
+    /// Its event type in the source.
     pub event_type: Option<String>,
-    /// Why, as a code.
+    /// Why it was parked, as a code.
     pub reason: String,
-    /// Why, for a person.
+    /// Why it was parked, for a person.
     pub detail: String,
-    /// When it was parked last.
+    /// When it was last parked.
     pub parked: Timestamp,
 }
 
-/// What is kept of an import between its runs.
+/// Checkpoints and parked rows of imports.
 #[async_trait]
 pub trait ImportJournal: Send + Sync {
-    /// How far the import of a source is.
+    /// The checkpoint of a source's import.
     async fn checkpoint(&self, source: &str) -> Result<Option<Checkpoint>, StoreError>;
 
-    /// Keeps how far it is.
+    /// Saves the checkpoint.
     async fn save(&self, source: &str, checkpoint: Checkpoint) -> Result<(), StoreError>;
 
-    /// Records rows as parked; a row that was parked before is one row still.
+    /// Records rows as parked; a row that was parked before stays one entry.
     async fn park(&self, source: &str, rows: Vec<ParkedRow>) -> Result<(), StoreError>;
 
-    /// Streams of which nothing more is imported, because a row was parked.
+    /// Streams with a parked row, of which nothing more is imported.
     async fn stopped(&self, source: &str) -> Result<Vec<StreamName>, StoreError>;
 
-    /// Where a person looks at parked rows.
+    /// Where an operator finds the parked rows.
     fn parked_in(&self) -> String;
 
-    /// How many rows are parked.
+    /// Number of parked rows.
     async fn count_parked(&self, source: &str) -> Result<u64, StoreError>;
 
     /// Parked rows in the order in which they were parked, after the one with this number.
@@ -117,7 +116,7 @@ pub trait ImportJournal: Send + Sync {
         limit: usize,
     ) -> Result<Vec<ParkedEntry>, StoreError>;
 
-    /// Forgets checkpoint and parked rows, so that the import begins anew. What is in the log
-    /// already is recognised.
+    /// Deletes checkpoint and parked rows, so that the import starts again. Events that are in the
+    /// log are recognised.
     async fn forget(&self, source: &str) -> Result<(), StoreError>;
 }

@@ -1,4 +1,4 @@
-//! The port to the jobs of the migration that PostgreSQL records.
+//! The port to the recorded jobs of the migration.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use oms_core::migration::job::{Job, JobKind, JobProgress, JobState};
 
-/// How a job ended, or paused.
+/// The end, or a pause, of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobEnd {
-    /// Its state from now on.
+    /// Its state from then on.
     pub state: JobState,
-    /// Where it would go on.
+    /// Where it would continue.
     pub checkpoint: Option<Value>,
-    /// How far it came.
+    /// Its progress.
     pub progress: JobProgress,
-    /// What came of it.
+    /// Its report.
     pub report: Option<Value>,
     /// Why it failed.
     pub error: Option<String>,
 }
 
-/// The jobs. All times are the database's.
+/// The recorded jobs. All times are the database's.
 #[async_trait]
 pub trait JobTable: Send + Sync + 'static {
-    /// Records a job that begins now. False while another one of its kind is not over.
+    /// Records a job that begins now. False while another one of its kind has not ended.
     async fn begin(&self, job: &Job) -> Result<bool, StoreError>;
 
-    /// Says that `node` works on a job, and how far it is. Answers the job's state, or `None` when
-    /// it is another node's by now, over, or gone.
+    /// Heartbeat of `node` for a job, with its progress. Returns the job's state, or `None` if it
+    /// belongs to another node now, has ended, or does not exist.
     async fn beat(
         &self,
         id: Uuid,
@@ -40,12 +40,12 @@ pub trait JobTable: Send + Sync + 'static {
         checkpoint: Option<&Value>,
     ) -> Result<Option<JobState>, StoreError>;
 
-    /// Records how a job of `node` ended or that it paused. False when it is not `node`'s any more,
-    /// or over.
+    /// Records the end or pause of a job of `node`. False if it does not belong to `node` any more,
+    /// or has ended.
     async fn end(&self, id: Uuid, node: &str, end: &JobEnd) -> Result<bool, StoreError>;
 
-    /// A job in one of the states `from` gets the state `to`, and `node` if one is given; says
-    /// whether.
+    /// Changes a job from one of the states `from` to `to`, and to `node` if one is given; returns
+    /// whether it did.
     async fn change(
         &self,
         id: Uuid,
@@ -54,23 +54,23 @@ pub trait JobTable: Send + Sync + 'static {
         node: Option<&str>,
     ) -> Result<bool, StoreError>;
 
-    /// Says that `node` works on nothing: for a process that has just started. What it left is
-    /// there to be taken over.
+    /// Releases all jobs of `node`, a process that has just started, so that they can be taken over
+    /// at once.
     async fn release(&self, node: &str) -> Result<(), StoreError>;
 
-    /// Takes over a job that nobody was heard to work on for `patience`.
+    /// Takes over a job without a heartbeat for `patience`.
     async fn adopt(&self, node: &str, patience: Duration) -> Result<Option<Job>, StoreError>;
 
-    /// A job.
+    /// The job with this id.
     async fn job(&self, id: Uuid) -> Result<Option<Job>, StoreError>;
 
-    /// The job of a kind that was started last; with a state, of those in it.
+    /// The last job of a kind that was started; with `state`, only of those in that state.
     async fn latest(
         &self,
         kind: JobKind,
         state: Option<JobState>,
     ) -> Result<Option<Job>, StoreError>;
 
-    /// The last verification that is done and looked at everything.
+    /// The last verification that is done and covered everything.
     async fn latest_full_verification(&self) -> Result<Option<Job>, StoreError>;
 }

@@ -1,10 +1,9 @@
-//! The port to one place of the log for whoever proves or mends it: what lies there, right or
-//! wrong, and how to put right in the place of wrong. Everyone else uses
-//! [`commit_store`](crate::ports::commit_store).
+//! The port to one of the log's stores for verification and repair: reads what is there, valid or
+//! not, and replaces it. All other code uses [`commit_store`](crate::ports::commit_store).
 //!
-//! Whatever is taken away is kept: bytes of objects under `quarantine/` in the bucket by whoever
-//! mends, rows in PostgreSQL's table `log_quarantine`, keys under `quarantine/` by the bucket's
-//! adapter.
+//! Everything that is removed is saved: bytes of objects by the repair, under `quarantine/` in the
+//! bucket; rows in PostgreSQL's table `log_quarantine`; other keys by the bucket's adapter, under
+//! `quarantine/`.
 
 use std::ops::Range;
 
@@ -17,80 +16,81 @@ use oms_core::log::lead::Lead;
 use oms_core::log::object::{CommitObject, ObjectHash};
 use oms_core::proof::divergence::StrayName;
 
-/// Strays and gaps of a partition that one survey lists; more need more than one repair.
+/// Strays and gaps that one survey of a partition lists at most; with more, repairs have to be
+/// repeated.
 pub const MAX_SURVEYED: usize = 1_000;
 
-/// Something in a place that is no part of its log, or contradicts it.
+/// An object or row that is no part of the log, or contradicts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
-    /// What it is.
+    /// Identifies it.
     pub name: StrayName,
     /// What is wrong with it.
     pub why: String,
-    /// The offset it stands at, or claims to.
+    /// The offset at which it is, or claims to be.
     pub offset: Offset,
-    /// The event's stream and version, as far as the place tells.
+    /// The event's stream and version, if known.
     pub event: Option<(String, Version)>,
-    /// SHA-256 of its bytes, where they were read.
+    /// SHA-256 of its bytes in hex, if they were read.
     pub digest: Option<String>,
-    /// Whether it is a row of an object that is there: then the object has to be put right, not the
-    /// row taken away.
+    /// Whether it is a row of an existing object: then the object has to be replaced rather than
+    /// the row removed.
     pub within_object: bool,
 }
 
-/// What a place holds of a partition.
+/// What a store holds of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
     /// The offset after the last object, whatever is missing before it.
     pub reach: Offset,
-    /// Offsets below it that hold nothing.
+    /// Offsets below it without an object.
     pub gaps: Vec<Range<Offset>>,
-    /// What is there and should not be.
+    /// Objects or rows that should not be there.
     pub strays: Vec<Stray>,
-    /// Whether there is more than [`MAX_SURVEYED`] of either.
+    /// Whether there are more than [`MAX_SURVEYED`] of either.
     pub truncated: bool,
 }
 
-/// What became of putting something right.
+/// The outcome of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mended {
-    /// It is right now.
+    /// Repaired.
     Yes,
-    /// What is there is not what was seen: look again.
+    /// What is there is not what the caller saw: inspect it again.
     Changed,
 }
 
-/// What to do with rows elsewhere in the same place that claim to be events of an object that is
-/// put there.
+/// What to do with rows elsewhere in the same store that claim to be events of an object that is
+/// inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rivals {
-    /// Take them away: in a copy, which holds what its leader holds.
+    /// Remove them: for a copy, whose content is determined by its leader.
     TakeAway,
-    /// Put nothing: in the leader, nothing is touched that was not named.
+    /// Insert nothing: for the leader, where nothing is touched that no order names.
     Refuse,
 }
 
-/// See the module.
+/// Inspects and repairs the log in one store.
 #[async_trait]
 pub trait LogRepair: Send + Sync + 'static {
-    /// Which place it is.
+    /// Which store it is.
     fn place(&self) -> Lead;
 
-    /// Looks through a partition from `from` on.
+    /// Inspects a partition from `from` on.
     async fn survey(&self, partition: PartitionId, from: Offset) -> Result<Survey, StoreError>;
 
-    /// What lies in no partition there is, `partitions` being their number.
+    /// Objects or rows outside the `partitions` partitions of the log.
     async fn foreign(&self, partitions: u16) -> Result<Vec<Stray>, StoreError>;
 
-    /// The bytes at an offset, whatever they are.
+    /// The bytes at an offset, valid or not.
     async fn raw(
         &self,
         partition: PartitionId,
         offset: Offset,
     ) -> Result<Option<Bytes>, StoreError>;
 
-    /// Puts an object in the place of what is at its offset, if that still has the hash `wrong`
-    /// (`None`: nothing is there).
+    /// Puts an object at its offset, if what is there still has the hash `wrong` (`None`: nothing
+    /// is there).
     async fn replace(
         &self,
         object: &CommitObject,
@@ -98,7 +98,7 @@ pub trait LogRepair: Send + Sync + 'static {
         rivals: Rivals,
     ) -> Result<Mended, StoreError>;
 
-    /// Takes away what is at an offset beyond the end of the log, if it still has the hash `wrong`.
+    /// Removes what is at an offset beyond the end of the log, if it still has the hash `wrong`.
     async fn remove(
         &self,
         partition: PartitionId,
@@ -106,14 +106,14 @@ pub trait LogRepair: Send + Sync + 'static {
         wrong: ObjectHash,
     ) -> Result<Mended, StoreError>;
 
-    /// Moves a stray into quarantine. Nothing happens if it is none (any more).
+    /// Moves a stray into quarantine, unless it is none any more.
     async fn quarantine(&self, stray: &StrayName) -> Result<Mended, StoreError>;
 }
 
-/// PostgreSQL's tables of the log, once they have retired.
+/// PostgreSQL's tables of the log, when they have retired.
 #[async_trait]
 pub trait RetiredTables: Send + Sync + 'static {
     /// Empties them in one transaction, if each partition ends where `ends` says and every
-    /// partition is at rest in `s3_only`; says whether.
+    /// partition is in `s3_only` without a hand-off under way; returns whether it did.
     async fn empty(&self, ends: &[(PartitionId, Offset)]) -> Result<bool, StoreError>;
 }

@@ -1,5 +1,5 @@
-//! The port to what PostgreSQL records of the migration: the row of each partition, which fences
-//! its appends, and the switches that were ordered.
+//! The port to the migration's records in PostgreSQL: the row of each partition, which fences its
+//! appends, and the switches.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,45 +15,45 @@ use oms_core::migration::handoff::PostgresView;
 use oms_core::migration::record::MigrationRow;
 use oms_core::migration::switch::Switch;
 
-/// A partition's row, and since when it is in its stage.
+/// A partition's row, with its times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowSeen {
     /// The row.
     pub row: MigrationRow,
     /// When its stage was reached.
     pub since: Timestamp,
-    /// When it was changed last.
+    /// When it was last changed.
     pub changed: Timestamp,
-    /// When it was read, by the clock that stamped the other two.
+    /// When it was read, by the same clock as the other two.
     pub read: Timestamp,
 }
 
 impl RowSeen {
-    /// For how long it was in its stage when it was read. The store's clock alone counts: ours may
-    /// have been set since. `None` if that went backwards, which proves nothing.
+    /// How long it had been in its stage when it was read, by the store's clock, because ours may
+    /// have been set since. `None` if that clock went back.
     pub fn held(&self) -> Option<Duration> {
         Duration::try_from(self.read.duration_since(self.since)).ok()
     }
 
-    /// For how long it had been as it is when it was read; likewise.
+    /// How long it had been unchanged when it was read; as [`Self::held`].
     pub fn unchanged(&self) -> Option<Duration> {
         Duration::try_from(self.read.duration_since(self.changed)).ok()
     }
 }
 
-/// The rows, and the switches.
+/// The rows and the switches.
 #[async_trait]
 pub trait MigrationTable: Send + Sync + 'static {
-    /// Every partition's row. [`Conflict`](crate::error::StoreErrorKind::Conflict) when they are
-    /// another log's: then nothing here may be believed, nor changed.
+    /// Every partition's row. [`Conflict`](crate::error::StoreErrorKind::Conflict) if they belong
+    /// to another log: then they must be neither used nor changed.
     async fn rows(&self) -> Result<BTreeMap<PartitionId, RowSeen>, StoreError>;
 
     /// A partition's row and the end of its log in PostgreSQL, in one snapshot; `None` without a
     /// row.
     async fn view(&self, partition: PartitionId) -> Result<Option<PostgresView>, StoreError>;
 
-    /// The row becomes `to` if it is `from`; says whether. Waits for the appends that hold it, as
-    /// long as the statement may take.
+    /// Sets the row to `to` if it is `from`; returns whether it did. Waits for the appends that
+    /// hold it, within the statement timeout.
     async fn compare_and_set(
         &self,
         partition: PartitionId,
@@ -61,8 +61,9 @@ pub trait MigrationTable: Send + Sync + 'static {
         to: &MigrationRow,
     ) -> Result<bool, StoreError>;
 
-    /// Gives a partition that has none its row, and where PostgreSQL is to lead the beginning of
-    /// its log, in one transaction. Answers the row that is there then: whoever was first decides.
+    /// Inserts the row of a partition that has none and, if PostgreSQL is to lead, the beginning of
+    /// its log, in one transaction. Returns the row that is there then, which may be another
+    /// process's.
     async fn begin(
         &self,
         partition: PartitionId,
@@ -74,7 +75,7 @@ pub trait MigrationTable: Send + Sync + 'static {
     async fn has_commits(&self, partition: PartitionId) -> Result<bool, StoreError>;
 
     /// Records a switch that begins, driven by `driver`. False while another one is under way whose
-    /// driver was heard of within `patience`.
+    /// driver has recorded something within `patience`.
     async fn begin_switch(
         &self,
         switch: &Switch,
@@ -82,24 +83,24 @@ pub trait MigrationTable: Send + Sync + 'static {
         patience: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// Records how far a switch is; also says that its driver is alive. False when another process
-    /// drives it by now.
+    /// Records the progress of a switch, as a heartbeat of its driver. False if another process
+    /// drives it now.
     async fn record_switch(&self, switch: &Switch, driver: &str) -> Result<bool, StoreError>;
 
-    /// Takes over a switch under way whose driver was not heard of for `patience`.
+    /// Takes over a switch under way without a heartbeat for `patience`.
     async fn adopt_switch(
         &self,
         driver: &str,
         patience: Duration,
     ) -> Result<Option<Switch>, StoreError>;
 
-    /// A switch.
+    /// The switch with this id.
     async fn switch(&self, id: Uuid) -> Result<Option<Switch>, StoreError>;
 
     /// The switch under way, if any.
     async fn current_switch(&self) -> Result<Option<Switch>, StoreError>;
 
-    /// Switches, the newest first, those begun before `before`.
+    /// Switches that began before `before`, newest first.
     async fn switches(
         &self,
         limit: usize,

@@ -1,12 +1,12 @@
-//! What the service needs of its stores, as traits: whoever works with a store holds one of these and
-//! does not know which adapter is behind it.
+//! What the service needs of its stores, as traits: components hold these and do not know the
+//! adapter.
 //!
-//! * [`object_store`]: S3; [`commit_store`]: a place of the log, in S3 or PostgreSQL
-//! * [`log_repair`]: a place of the log for whoever proves or mends it
-//! * [`migration_table`], [`job_table`]: what PostgreSQL records of the migration and of its jobs
+//! * [`object_store`]: S3; [`commit_store`]: the log in one store, S3 or PostgreSQL
+//! * [`log_repair`]: verification and repair of the log in one store
+//! * [`migration_table`], [`job_table`]: records of the migration and its jobs in PostgreSQL
 //! * [`delivery`]: the outbox; [`transport`]: Kafka
-//! * [`read_model`]: queries, and the projection's side of them
-//! * [`import`]: another event store, and what is kept of how far its import is
+//! * [`read_model`]: queries, and updates by the projection
+//! * [`import`]: another event store, and the checkpoint of its import
 //! * [`audit_table`]: the audit trail
 
 pub mod audit_table;

@@ -7,13 +7,13 @@ use bytes::Bytes;
 
 use crate::error::StoreError;
 
-/// Prefix of what is made once and never replaced or removed, except by whoever mends the log.
+/// Prefix of objects that are created once and never replaced or removed, except by a repair.
 pub const IMMUTABLE: &str = oms_core::log::keys::EVENTS;
 
-/// Outcome of a put-if-absent that was decided.
+/// The outcome of a put-if-absent, when it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// This call made the object.
+    /// This call created the object.
     Yes,
     /// The key was taken.
     Exists,
@@ -30,23 +30,23 @@ pub struct ObjectInfo {
 
 /// A bucket.
 ///
-/// Implementations MUST be linearizable per key: a read that begins after a write was answered
-/// sees it, and of any number of concurrent [`ObjectStore::put_if_absent`] calls on one key
-/// exactly one is answered [`Created::Yes`]. They MUST NOT retry by themselves, and MUST report
-/// every failed write whose request may have reached the store as indeterminate.
+/// Implementations MUST be linearizable per key: a read that begins after a write was acknowledged
+/// sees it, and of any number of concurrent [`ObjectStore::put_if_absent`] calls on one key exactly
+/// one is answered [`Created::Yes`]. They MUST NOT retry by themselves, and MUST report every
+/// failed write whose request may have reached the store as indeterminate.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
-    /// Makes an object unless the key is taken.
+    /// Creates an object unless the key is taken.
     async fn put_if_absent(&self, key: &str, body: Bytes) -> Result<Created, StoreError>;
 
-    /// Makes or replaces an object; only for derived data.
+    /// Creates or replaces an object; only for derived data.
     async fn put(&self, key: &str, body: Bytes) -> Result<(), StoreError>;
 
-    /// Reads an object; `None` when there is none.
+    /// Reads an object; `None` if there is none.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
 
-    /// Reads part of an object; `None` when there is no such object. The answer has exactly the
-    /// length asked for.
+    /// Reads part of an object; `None` if there is no such object. The result has exactly the
+    /// requested length.
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, StoreError>;
 
     /// At most `limit` (1 to 1,000) keys that begin with `prefix` and come after `start_after`,
@@ -58,7 +58,7 @@ pub trait ObjectStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ObjectInfo>, StoreError>;
 
-    /// Removes an object, if it is there; only for derived data.
+    /// Removes an object if it exists; only for derived data.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 }
 

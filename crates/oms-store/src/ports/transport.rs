@@ -17,14 +17,14 @@ pub struct TopicNames {
 }
 
 impl TopicNames {
-    /// Names that begin with `prefix`.
+    /// Topic names with this prefix.
     pub fn new(prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
         }
     }
 
-    /// The topic of a type of stream.
+    /// The topic of a stream type.
     pub fn of(&self, stream_type: &str) -> String {
         format!("{}.{}", self.prefix, aggregate_label(stream_type))
     }
@@ -38,23 +38,23 @@ impl TopicNames {
 /// A message to be published.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Where to.
+    /// Its topic.
     pub topic: String,
-    /// Messages of one key keep their order.
+    /// Its key: messages of one key keep their order.
     pub key: String,
-    /// Names and values.
+    /// Names and values of its headers.
     pub headers: Vec<(&'static str, String)>,
-    /// The value: the event, or a reference to it.
+    /// Its value: the event, or a reference to it.
     pub payload: Bytes,
 }
 
 impl Message {
-    /// What a batch and its one message add to key, headers and value, rounded up.
+    /// Bytes that a batch with one message adds to key, headers and value, rounded up.
     const FRAME: usize = 256;
-    /// What a header adds to its name and value.
+    /// Bytes that a header adds to its name and value.
     const HEADER_FRAME: usize = 10;
 
-    /// Bytes on the wire, at most.
+    /// Upper bound of its size on the wire, in bytes.
     pub fn wire_size(&self) -> usize {
         let headers = self.headers.iter();
         let headers = headers.map(|(name, value)| name.len() + value.len() + Self::HEADER_FRAME);
@@ -62,46 +62,46 @@ impl Message {
     }
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// The broker has it, on as many replicas as it was told to wait for.
+    /// The broker has stored it, on as many replicas as configured.
     Delivered,
-    /// The broker has seen it and will not take it, or a message sent together with it; the text
-    /// says why. Sent alone, it is this one's own fault.
+    /// The broker has refused it, or a message in the same batch; the text says why. If it was sent
+    /// alone, it is the cause itself.
     Rejected(String),
-    /// It could not be delivered, or was not sent because an earlier one of its key was not. Where
-    /// the error is indeterminate, the broker may have it.
+    /// It was not delivered, or not sent because an earlier message of its key was not delivered.
+    /// If the error is indeterminate, the broker may have it.
     Failed(StoreError),
 }
 
 impl Outcome {
-    /// Whether the broker has it for certain.
+    /// Whether the broker certainly has it.
     pub fn is_delivered(&self) -> bool {
         matches!(self, Self::Delivered)
     }
 }
 
-/// A broker.
+/// A message broker.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// Publishes messages; answers one outcome for each, when all are settled.
+    /// Publishes messages; returns one outcome for each when all are settled.
     ///
     /// Messages of one topic and key are stored in the order given, and one that follows a message
     /// that was not delivered is not delivered either. Calls do not overlap: a second one waits.
     ///
-    /// Nothing is sent after `until`, when somebody else may begin: a wave that could take longer,
-    /// by [`wave_bound`](Self::wave_bound), is not begun.
+    /// Nothing is sent after `until`, when another process may begin: a wave that could take
+    /// longer, by [`wave_bound`](Self::wave_bound), is not begun.
     async fn publish(&self, messages: Vec<Message>, until: Instant) -> Vec<Outcome>;
 
-    /// Makes sure that the topics are there.
+    /// Creates missing topics.
     async fn declare(&self) -> Result<(), StoreError>;
 
-    /// Bytes of the largest message that will be taken, as far as that is known: key, headers and
-    /// value.
+    /// Size of the largest message that is accepted, with key and headers, in bytes, as far as
+    /// known.
     fn message_max(&self) -> usize;
 
-    /// The longest that [`publish`](Self::publish) takes once its turn has come; nothing of the wave
-    /// is sent after that.
+    /// The longest time that [`publish`](Self::publish) takes when it is not waiting for another
+    /// call; nothing of the wave is sent after that.
     fn wave_bound(&self) -> Duration;
 }

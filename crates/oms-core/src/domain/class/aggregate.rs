@@ -1,5 +1,5 @@
-//! The aggregate of a class. A class belongs to one incarnation of its database: when the
-//! database is deleted and created again, its classes are as if they had never been.
+//! The aggregate of a class. A class belongs to one incarnation of its database: when the database
+//! is deleted and created again, its old classes count as missing.
 
 use std::sync::Arc;
 
@@ -14,20 +14,22 @@ use crate::domain::ids::Version;
 use crate::domain::refusal::{Refusal, Violation};
 use crate::domain::weight::Weighed;
 
-/// A class's stream, folded.
+/// The state of a class's stream.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Class {
     live: Option<LiveClass>,
 }
 
-/// A class that is there, provided that its database still is the one it was created in.
+/// A class that exists, provided that its database is still in the incarnation in which it was
+/// created.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LiveClass {
-    /// Version of the event that created it. Instances belong to one incarnation.
+    /// Version of the event that created it, which identifies this incarnation: instances belong to
+    /// one.
     pub incarnation: Version,
     /// The incarnation of the database that it belongs to.
     pub database_incarnation: Version,
-    /// Its definition as it stands.
+    /// Its current definition.
     pub definition: Arc<ClassDefinition>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -36,19 +38,19 @@ pub struct LiveClass {
 }
 
 impl Class {
-    /// The class, unless there is none in this incarnation of its database.
+    /// The class, unless it does not exist in this incarnation of its database.
     pub fn live(&self, database_incarnation: Version) -> Option<&LiveClass> {
         self.live
             .as_ref()
             .filter(|live| live.database_incarnation == database_incarnation)
     }
 
-    /// The class as its last event left it, whichever incarnation of the database that was in.
+    /// The class as its last event left it, in whichever incarnation of the database.
     pub fn latest(&self) -> Option<&LiveClass> {
         self.live.as_ref()
     }
 
-    /// The class as a command sees it that was made for this incarnation of the database.
+    /// The class for a command that was made for this incarnation of the database.
     fn seen(&self, database_incarnation: Version) -> Result<Option<&LiveClass>, Refusal> {
         match &self.live {
             Some(live) if live.database_incarnation > database_incarnation => {
@@ -62,22 +64,22 @@ impl Class {
     }
 }
 
-/// What can be asked of a class. Every command names the incarnation of the database that it was
-/// made for; one that is older than the class's own is refused with 409 `database_changed`.
+/// The commands of a class. Every command names the incarnation of the database that it was made
+/// for; one older than the class's own is refused with 409 `database_changed`.
 #[derive(Debug, Clone)]
 pub enum ClassCommand {
-    /// Create it. 409 `class_exists`; 422 when the definition is not sound.
+    /// Create it. 409 `class_exists`; 422 if the definition is not valid.
     Create {
         /// The database's incarnation.
         database_incarnation: Version,
-        /// What it is to be.
+        /// The definition to create it with.
         definition: Arc<ClassDefinition>,
     },
-    /// Replace its definition. 404 `class_not_found`; 422 when the definition is not sound.
+    /// Replace its definition. 404 `class_not_found`; 422 if the definition is not valid.
     Update {
         /// The database's incarnation.
         database_incarnation: Version,
-        /// What it is to be.
+        /// The new definition.
         definition: Arc<ClassDefinition>,
     },
     /// Delete it, and with it its instances. 404 `class_not_found`.
@@ -87,7 +89,7 @@ pub enum ClassCommand {
     },
 }
 
-/// What can happen to a class.
+/// The events of a class.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClassEvent {
     /// `ClassCreated`

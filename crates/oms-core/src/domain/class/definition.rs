@@ -1,5 +1,5 @@
-//! A class as its author defines it. Reading one checks its form only; whether it makes sense is
-//! [`ClassDefinition::validate`]'s to say.
+//! A class as its author defines it. Parsing checks the form only; [`ClassDefinition::validate`]
+//! checks the content.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -36,7 +36,7 @@ pub struct ClassDefinition {
     #[serde(default)]
     #[schema(max_items = 100)]
     pub relationships: Vec<RelationshipDefinition>,
-    /// Its author's remarks; they have no meaning to the service.
+    /// The author's metadata, which have no meaning to the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,

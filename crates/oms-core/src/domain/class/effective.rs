@@ -1,4 +1,4 @@
-//! A class with all it inherits, ready to check instances.
+//! A class with everything it inherits, prepared to check instances.
 
 use std::mem::size_of;
 use std::sync::Arc;
@@ -17,15 +17,14 @@ use crate::domain::property::{LinkSink, PropertyType};
 use crate::domain::refusal::{Refusal, RefusalKind, Violation};
 use crate::domain::weight::{map_bytes, value_bytes};
 
-/// Most instances that one instance refers to. Each must be looked up before a write; and more of
-/// them belong into instances of a class of their own, since an instance is rewritten whole with
-/// each change.
+/// Links of one instance at most. Each target is looked up before a write, and an instance is
+/// rewritten whole with each change: more links belong into instances of a class of their own.
 pub const MAX_LINKS: usize = 1_000;
 
-/// An instance that data refers to.
+/// An instance that data refer to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkTarget {
-    /// Where, for example `data.author` or `data.tags[3]`.
+    /// Path of the reference, for example `data.author` or `data.tags[3]`.
     pub field: String,
     /// The class that the instance must be of.
     pub class: ClassId,
@@ -33,8 +32,8 @@ pub struct LinkTarget {
     pub id: InstanceId,
 }
 
-/// What instances of a class may and must have. Made once for each version of the class and its
-/// ancestors, then shared.
+/// The rules for instances of a class. Built once for each version of the class and its ancestors,
+/// then shared.
 #[derive(Debug)]
 pub struct EffectiveClass {
     id: ClassId,
@@ -66,21 +65,20 @@ enum FieldKind {
 /// Which defaults to fill in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defaults {
-    /// All: the instance is new.
+    /// All: for a new instance.
     All,
-    /// Those of required properties: the class may have got them after the instance, and without
-    /// them no change to the instance would be possible.
+    /// Those of required properties: the class may have got them after the instance, which could
+    /// not be changed without them.
     Required,
 }
 
 impl EffectiveClass {
-    /// Puts a class together with its ancestors: `chain` is the class itself, its parent, the
-    /// parent's parent and so on. What a class defines hides what its ancestors define under the
-    /// same name.
+    /// Merges a class with its ancestors: `chain` is the class itself, its parent, the parent's
+    /// parent and so on. A definition overrides those of ancestors with the same name.
     ///
-    /// Refused with 422 `class_definition_invalid` when a definition is not a sound one, as one
-    /// that was stored under other rules might be, and with 422 `class_chain_too_large` when all of
-    /// them together take more than one chain may.
+    /// Refused with 422 `class_definition_invalid` if a definition is not valid, for example
+    /// because it was stored under older rules, and with 422 `class_chain_too_large` if all of them
+    /// together exceed the limits of a chain.
     pub fn resolve(chain: &[&ClassDefinition]) -> Result<Self, Refusal> {
         let Some(own) = chain.first() else {
             return Err(Refusal::invalid(
@@ -101,7 +99,7 @@ impl EffectiveClass {
         Ok(this)
     }
 
-    /// Bytes of memory it takes, about.
+    /// Approximate bytes of memory it takes.
     pub fn memory_bytes(&self) -> usize {
         self.spent.bytes
     }
@@ -126,7 +124,7 @@ impl EffectiveClass {
             }
         }
         self.spent = compiler.spent;
-        // Only now, so that two of one name within one definition do not hide each other silently.
+        // Added only now, so that two properties of one name in one definition are found.
         for (index, field) in self.fields.iter().enumerate().skip(self.by_name.len()) {
             if self.by_name.insert(field.name.clone(), index).is_some() {
                 let message = format_args!("is defined twice");
@@ -146,7 +144,7 @@ impl EffectiveClass {
         })
     }
 
-    /// Whether instances of it can refer to others.
+    /// Whether instances of it can have links.
     pub fn has_links(&self) -> bool {
         self.fields.iter().any(|field| field.links)
     }
@@ -166,7 +164,7 @@ impl EffectiveClass {
         self.fields.iter().map(|field| &*field.name)
     }
 
-    /// Checks an instance's data. Refused with 422 and a violation for each fault.
+    /// Checks an instance's data. Refused with 422 and a violation for each error.
     pub fn validate(&self, data: &Map<String, Value>) -> Result<(), Refusal> {
         let mut report = Report::default();
         let root = Path::root("data");
@@ -196,7 +194,7 @@ impl EffectiveClass {
         report.into_result()
     }
 
-    /// The data with the defaults of what it lacks; the same data when nothing is to be added.
+    /// The data with the defaults of missing properties; unchanged if nothing is to be added.
     pub fn complete(
         &self,
         data: &Arc<Map<String, Value>>,
@@ -215,10 +213,10 @@ impl EffectiveClass {
         completed
     }
 
-    /// The instances that `data` refers to, by relationships and by `link` properties with a
-    /// `target`, wherever they are nested. Passes over what is not of the right shape, so it can
-    /// be asked about a merge patch as well, and before [`EffectiveClass::validate`]. Stops after
-    /// [`MAX_LINKS`], over which `validate` refuses.
+    /// The instances that `data` refer to, by relationships and by `link` properties with a
+    /// `target`, however nested. Skips values of the wrong form, so that it can be used on a merge
+    /// patch, and before [`EffectiveClass::validate`]. Stops after [`MAX_LINKS`], which `validate`
+    /// refuses.
     pub fn link_targets(&self, data: &Map<String, Value>) -> Vec<LinkTarget> {
         let mut targets = Vec::new();
         self.each_link(data, &mut |at, class, id| {
@@ -249,7 +247,7 @@ impl EffectiveClass {
     }
 }
 
-/// 422: what a class inherits is too much together.
+/// 422: the definitions of a chain together are too large.
 fn chain_too_large(class: &ClassId, at: &ClassId, spent: Spent) -> Refusal {
     let code = "class_chain_too_large";
     let Spent { bytes, cost } = spent;
@@ -271,8 +269,8 @@ fn chain_too_large(class: &ClassId, at: &ClassId, spent: Spent) -> Refusal {
 }
 
 impl Field {
-    /// Bytes of memory of a property, about, without its patterns: what its constraints list is
-    /// kept once more, in the form in which it is looked up.
+    /// Approximate bytes of memory of a property, without its patterns: the lists in its
+    /// constraints are stored a second time in the form in which they are looked up.
     fn bytes_of(definition: &PropertyDefinition) -> usize {
         let default = definition.default.as_ref().map_or(0, value_bytes);
         let lists = definition.constraints.as_ref().map_or(0, map_bytes);

@@ -1,11 +1,11 @@
-//! Refusals for whoever follows a class's parents to build the chain that
+//! Refusals for code that follows a class's parents to build the chain that
 //! [`EffectiveClass::resolve`](super::EffectiveClass::resolve) takes.
 
 use crate::domain::ids::ClassId;
 use crate::domain::refusal::{Refusal, RefusalKind, Violation};
 
-/// Most classes in a chain of inheritance, the class itself included. Each is one more stream to
-/// read before an instance can be checked; deep ontologies in the wild have about a dozen levels.
+/// Classes in a chain of inheritance at most, including the class itself. Each is one more stream
+/// to read before an instance can be checked; deep ontologies in use have about a dozen levels.
 pub const MAX_CHAIN: usize = 32;
 
 /// 422: `class` names a parent that its database does not have.
@@ -33,7 +33,7 @@ pub fn too_long(class: &ClassId) -> Refusal {
     )
 }
 
-/// 404: there is no such class.
+/// 404: the class does not exist.
 pub fn class_not_found(class: &ClassId) -> Refusal {
     Refusal::not_found("class_not_found", format!("there is no class `{class}`"))
 }

@@ -1,10 +1,10 @@
-//! Ontology classes: what their authors write, what follows from it for instances, and the
-//! aggregate that records its changes.
+//! Ontology classes: their definitions, the rules for instances that follow from them, and the
+//! aggregate.
 //!
 //! * [`definition`]: a class as its author defines it
-//! * [`validate`]: what makes a definition a sound one
-//! * [`effective`]: a class with all it inherits, ready to check instances
-//! * [`lineage`]: refusals for whoever follows parents
+//! * [`validate`]: checks of a definition
+//! * [`effective`]: a class with everything it inherits, prepared to check instances
+//! * [`lineage`]: refusals along the chain of parents
 //! * [`aggregate`]: the aggregate
 
 pub mod aggregate;

@@ -1,4 +1,4 @@
-//! What makes a definition a sound one.
+//! Checks of a class definition.
 
 use std::io;
 use std::mem::size_of;
@@ -14,9 +14,9 @@ use crate::domain::property::free::check_free_object;
 use crate::domain::refusal::Refusal;
 use crate::domain::weight::{map_bytes, too_large, value_bytes};
 
-/// Most properties of one class, inherited ones not counted.
+/// Properties of one class at most, without inherited ones.
 pub const MAX_PROPERTIES: usize = 200;
-/// Most relationships of one class, inherited ones not counted.
+/// Relationships of one class at most, without inherited ones.
 pub const MAX_RELATIONSHIPS: usize = 100;
 /// Longest label, in characters: a line.
 pub const MAX_LABEL_CHARS: usize = 200;
@@ -29,8 +29,8 @@ pub const MAX_NAME_BYTES: usize = 100;
 pub const MAX_DEFINITION_BYTES: usize = 256 * 1024;
 
 impl ClassDefinition {
-    /// Checks everything about the definition that can be told without other classes. Refused
-    /// with 422 and a violation for each fault.
+    /// Checks everything about the definition that does not depend on other classes. Refused with
+    /// 422 and a violation for each error.
     pub fn validate(&self) -> Result<(), Refusal> {
         let size = self.stored_bytes();
         if size > MAX_DEFINITION_BYTES {
@@ -57,14 +57,14 @@ impl ClassDefinition {
     /// Bytes of the definition as JSON.
     pub fn stored_bytes(&self) -> usize {
         let mut size = ByteCount(0);
-        // Plain data into a counter: there is nothing that could fail.
+        // Cannot fail: plain data written to a counter.
         match serde_json::to_writer(&mut size, self) {
             Ok(()) => size.0,
             Err(_) => usize::MAX,
         }
     }
 
-    /// Bytes of memory the definition takes, about.
+    /// Approximate bytes of memory that the definition takes.
     pub fn memory_bytes(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let map = |map: &Option<Map<String, Value>>| map.as_ref().map_or(0, map_bytes);
@@ -81,7 +81,7 @@ impl ClassDefinition {
         size_of::<Self>() + texts + properties.sum::<usize>() + relationships.sum::<usize>()
     }
 
-    /// What bounds the work of all other checks, beside the size.
+    /// Checks the counts that bound the work of all other checks.
     fn check_counts(&self, report: &mut Report) -> bool {
         for (field, count, most) in [
             ("properties", self.properties.len(), MAX_PROPERTIES),
@@ -115,7 +115,8 @@ impl ClassDefinition {
         }
     }
 
-    /// Properties and relationships share one name space: both live in an instance's data.
+    /// Properties and relationships share one name space, because both are members of an instance's
+    /// data.
     fn check_names(&self, report: &mut Report) {
         let mut seen = HashSet::new();
         let mut check = |root, index, field, name| {
@@ -154,7 +155,7 @@ fn check_property(property: &PropertyDefinition, at: &Path<'_>, compiler: &mut C
     };
     let at = at.key("default");
     if kind.has_links() {
-        // Nobody could promise that the instance is there whenever the default is used.
+        // The target may not exist whenever the default is used.
         let message = format_args!("a link to a certain class has no default");
         compiler.report.add(&at, "default", message);
     } else {
@@ -182,7 +183,7 @@ fn check_name(name: &str, at: &Path<'_>, report: &mut Report) {
     }
 }
 
-/// Checks a text for people.
+/// Checks a descriptive text.
 pub(crate) fn check_text(text: &str, most: usize, at: &Path<'_>, report: &mut Report) {
     if text.chars().nth(most).is_some() {
         let message = format_args!("must have at most {most} characters");

@@ -1,4 +1,4 @@
-//! `ip`.
+//! The property type `ip`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -58,7 +58,7 @@ impl IpType {
                 format_args!("must be an IPv{version} address"),
             );
         }
-        // An IPv4 address in IPv6 clothes must not slip past the rules for IPv4.
+        // An IPv4-mapped IPv6 address must not evade the rules for IPv4.
         let ip = ip.to_canonical();
         if self.require_private && !is_private(ip) {
             report.add(
@@ -84,7 +84,7 @@ impl IpType {
     }
 }
 
-/// Reads an address; IPv4 only as four plain decimal numbers.
+/// Parses an address; IPv4 only as four plain decimal numbers.
 pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
@@ -116,6 +116,6 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [first, second, ..] = ip.segments();
     let documentation = first == 0x2001 && second == 0xdb8;
-    // 2000::/3 is all that has been given out as global unicast.
+    // 2000::/3 is the whole range assigned for global unicast.
     first & 0xe000 == 0x2000 && !documentation
 }

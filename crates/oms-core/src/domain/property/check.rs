@@ -1,5 +1,5 @@
-//! Where a check stands and what it has found: paths that cost nothing until something is wrong,
-//! and a bounded list of violations.
+//! The state of a check: paths that cost nothing until something is wrong, and a bounded list of
+//! violations.
 
 use std::fmt;
 
@@ -7,14 +7,15 @@ use serde_json::Value;
 
 use crate::domain::refusal::{Refusal, Violation};
 
-/// Most violations told at once: more than anyone mends in one go, and an answer of a few pages.
+/// Violations reported at once at most: more than anyone corrects in one go, and an answer of a few
+/// pages.
 pub const MAX_VIOLATIONS: usize = 100;
 
-/// How much of a caller's own text is repeated in paths and messages, in characters.
+/// Characters of a caller's own text that are repeated in paths and messages.
 const MAX_SHOWN_CHARS: usize = 60;
 
-/// The place of a value: `data.address.zip`, `data.tags[3]`, `properties[2].constraints.min`.
-/// A chain of borrowed steps on the stack, written out only for a violation.
+/// The path of a value: `data.address.zip`, `data.tags[3]`, `properties[2].constraints.min`. A
+/// chain of borrowed steps on the stack, formatted only for a violation.
 #[derive(Debug, Clone, Copy)]
 pub struct Path<'a> {
     parent: Option<&'a Path<'a>>,
@@ -48,7 +49,7 @@ impl<'a> Path<'a> {
         self.then(Step::Index(index))
     }
 
-    /// How many steps below the top-level field this is.
+    /// Number of steps below the top-level field.
     pub fn depth(&self) -> usize {
         self.depth
     }
@@ -75,7 +76,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// A caller's text, cut where it becomes long.
+/// A caller's text, shortened if it is long.
 pub(crate) struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -87,7 +88,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// What a JSON value is, with its article.
+/// The type of a JSON value, with its article.
 pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -106,7 +107,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Records a violation. The message is written only when there is still room for it.
+    /// Records a violation. The message is formatted only while there is room for it.
     pub fn add(&mut self, at: &Path<'_>, code: &'static str, message: fmt::Arguments<'_>) {
         if self.violations.len() < MAX_VIOLATIONS {
             self.violations.push(Violation {
@@ -138,7 +139,7 @@ impl Report {
         self.violations
     }
 
-    /// Refuses when anything is wrong.
+    /// A refusal with all violations, if there are any.
     pub fn into_result(self) -> Result<(), Refusal> {
         if self.is_empty() {
             Ok(())

@@ -1,5 +1,5 @@
-//! From the constraints an author wrote to the typed ones that values are checked against: read
-//! once when a class is resolved, everything wrong reported with its path.
+//! Compiles the constraints of a definition into typed ones that values are checked against: once,
+//! when a class is resolved. Every error is reported with its path.
 
 use serde_json::{Map, Value};
 
@@ -7,41 +7,41 @@ use super::check::{Path, Report, Shown, kind_of};
 use super::decimal::Limit;
 use super::pattern::{MAX_CHAIN_COST, MAX_PATTERN_COST};
 
-/// Most property types of a class, nested ones included: five for each of the 200 properties.
+/// Property types of a class at most, including nested ones: five for each of the 200 properties.
 pub const MAX_TYPES: usize = 1_000;
-/// How deep types nest in one another (arrays of objects of …).
+/// Depth to which types may be nested (arrays of objects of …).
 pub const MAX_TYPE_NESTING: usize = 8;
-/// Most entries of a list in a constraint, for example the values of an enum.
+/// Entries of a list in a constraint at most, for example the values of an enum.
 pub const MAX_LIST: usize = 1_000;
-/// Most constraints of one property: over twice as many as any type knows.
+/// Constraints of one property at most: over twice as many as any type has.
 pub const MAX_CONSTRAINTS: usize = 32;
 
-/// What a class and its ancestors may take of memory together, made ready to check instances:
+/// Bytes of memory that a class and its ancestors may take together, prepared to check instances:
 /// compiled patterns, defaults, lists of values.
 pub const MAX_CHAIN_BYTES: usize = 64 * 1024 * 1024;
 
-/// What the compilation of a chain of classes has used up.
+/// What the compilation of a chain of classes has used so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spent {
     /// Bytes of memory.
     pub bytes: usize,
-    /// Work, as that of patterns is counted.
+    /// Cost of patterns, see `pattern::MAX_CHAIN_COST`.
     pub cost: usize,
 }
 
 impl Spent {
-    /// Whether it is more than one chain may.
+    /// Whether it exceeds the limits of a chain.
     pub fn is_too_much(&self) -> bool {
         self.bytes > MAX_CHAIN_BYTES || self.cost > MAX_CHAIN_COST
     }
 }
 
-/// What the compilation of one class has used up and found.
+/// Compiles one class: what it has used and found.
 #[derive(Debug, Default)]
 pub struct Compiler {
-    /// What is wrong with the definition.
+    /// The errors in the definition.
     pub report: Report,
-    /// What this class and those compiled before it have used up.
+    /// What this class and those compiled before it have used.
     pub spent: Spent,
     types: usize,
     pattern_cost: usize,
@@ -49,7 +49,7 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// Compiles the next class of a chain of which so much is spent.
+    /// Starts the next class of a chain that has used `spent` so far.
     pub fn going_on(spent: Spent) -> Self {
         Self {
             spent,
@@ -57,8 +57,8 @@ impl Compiler {
         }
     }
 
-    /// Counts one more type in; `false`, with a violation, when that is over a limit. Every
-    /// successful call is followed by [`Compiler::leave`].
+    /// Counts one more type; `false`, with a violation, if that exceeds a limit. Every successful
+    /// call must be followed by [`Compiler::leave`].
     pub(crate) fn enter(&mut self, at: &Path<'_>) -> bool {
         if self.nesting == MAX_TYPE_NESTING {
             let message = format_args!("types may nest {MAX_TYPE_NESTING} deep");
@@ -80,8 +80,8 @@ impl Compiler {
     }
 }
 
-/// The constraints of one property while they are being read. Every key that is understood is
-/// taken; [`Constraints::finish`] reports the others.
+/// The constraints of one property while they are parsed. Every known key is taken out;
+/// [`Constraints::finish`] reports the others.
 pub(crate) struct Constraints<'a> {
     entries: Vec<Entry<'a>>,
     at: &'a Path<'a>,
@@ -96,7 +96,7 @@ struct Entry<'a> {
 }
 
 impl<'a> Constraints<'a> {
-    /// Begins to read; `at` is the path of the constraints object.
+    /// `at` is the path of the constraints object.
     pub fn new(
         given: Option<&'a Map<String, Value>>,
         at: &'a Path<'a>,
@@ -140,14 +140,14 @@ impl<'a> Constraints<'a> {
         Some((entry.given, entry.value))
     }
 
-    /// Reports what is wrong with `key`.
+    /// Reports an error of `key`.
     pub fn fault(&mut self, key: &str, code: &'static str, message: std::fmt::Arguments<'_>) {
         let given = self.entries.iter().find(|e| e.canonical == key);
         let at = self.at.key(given.map_or(key, |e| e.given));
         self.compiler.report.add(&at, code, message);
     }
 
-    /// The value of `key` as `parse` reads it; `expected` says what that takes.
+    /// The value of `key` as parsed by `parse`; `expected` describes valid values.
     pub fn parsed<T>(
         &mut self,
         key: &str,
@@ -167,7 +167,7 @@ impl<'a> Constraints<'a> {
         parsed
     }
 
-    /// A list of 1 to [`MAX_LIST`] entries that `parse` reads.
+    /// A list of 1 to [`MAX_LIST`] entries, each parsed by `parse`.
     pub fn list<T>(
         &mut self,
         key: &str,
@@ -189,18 +189,18 @@ impl<'a> Constraints<'a> {
         self.list(key, "a string", Value::as_str)
     }
 
-    /// A boolean; `false` when not given.
+    /// A boolean; `false` if not given.
     pub fn flag(&mut self, key: &str) -> bool {
         self.parsed(key, "true or false", Value::as_bool)
             .unwrap_or(false)
     }
 
-    /// A number of things: a whole number from 0.
+    /// A count: a whole number from 0.
     pub fn count(&mut self, key: &str) -> Option<u64> {
         self.parsed(key, "a whole number from 0", Value::as_u64)
     }
 
-    /// A number of any size.
+    /// A number of any size and precision.
     pub fn number(&mut self, key: &str) -> Option<Limit> {
         self.parsed(key, "a number within range", |value| match value {
             Value::Number(number) => Limit::parse(number.as_str()),
@@ -225,7 +225,7 @@ impl<'a> Constraints<'a> {
         }
     }
 
-    /// Counts a pattern in; `false`, with a violation, when the class has too many.
+    /// Counts the cost of a pattern; `false`, with a violation, if the class exceeds its limit.
     pub fn may_spend_on_pattern(&mut self, cost: usize) -> bool {
         self.compiler.pattern_cost += cost;
         self.compiler.spent.cost += cost;
@@ -237,12 +237,12 @@ impl<'a> Constraints<'a> {
         within && !self.compiler.spent.is_too_much()
     }
 
-    /// Counts the memory of a compiled pattern in.
+    /// Counts the memory of a compiled pattern.
     pub fn pattern_takes(&mut self, bytes: usize) {
         self.compiler.spent.bytes += bytes;
     }
 
-    /// Reports every key that nothing asked for; `kind` is the type they were given for.
+    /// Reports every key that was not taken; `kind` is the type they were given for.
     pub fn finish(self, kind: &str) {
         for entry in self.entries.iter().filter(|e| !e.taken) {
             let message = format_args!("`{}` is not a constraint of {kind}", Shown(entry.given));
@@ -252,8 +252,8 @@ impl<'a> Constraints<'a> {
     }
 }
 
-/// The one name under which a constraint is known here: snake_case for camelCase, and one word
-/// where JSON Schema or an older ontology has another.
+/// The name under which a constraint is known here: snake_case for camelCase, and one name where
+/// JSON Schema or an older ontology has another.
 fn canonical_key(given: &str) -> String {
     let mut key = String::with_capacity(given.len() + 4);
     for c in given.chars() {

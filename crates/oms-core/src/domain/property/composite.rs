@@ -1,4 +1,4 @@
-//! `array` and `object`.
+//! The property types `array` and `object`.
 
 use hashbrown::{HashMap, HashSet};
 use serde_json::{Map, Value};
@@ -71,7 +71,7 @@ impl ArrayType {
     }
 }
 
-/// Reports items that are there already. Items are compared as given: `1` and `1.0` differ.
+/// Reports duplicate items. Items are compared as text: `1` and `1.0` differ.
 pub(crate) fn check_unique(items: &[Value], at: &Path<'_>, report: &mut Report) {
     let mut seen = HashSet::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
@@ -82,7 +82,7 @@ pub(crate) fn check_unique(items: &[Value], at: &Path<'_>, report: &mut Report) 
     }
 }
 
-/// The items' type: `items: {type, constraints}`, or `item_type` and `item_constraints`.
+/// The items' type, from `items: {type, constraints}`, or `item_type` and `item_constraints`.
 fn compile_items(c: &mut Constraints<'_>) -> Option<PropertyType> {
     if let Some((key, given)) = c.take("items") {
         for other in ["item_type", "item_constraints"] {
@@ -113,7 +113,7 @@ fn compile_items(c: &mut Constraints<'_>) -> Option<PropertyType> {
     )
 }
 
-/// A nested `{type, constraints}`; `others` are further keys that it may have.
+/// Compiles a nested `{type, constraints}`; `others` are further keys that it may have.
 fn compile_spec(
     given: &Value,
     at: &Path<'_>,
@@ -176,7 +176,8 @@ impl ObjectType {
         for name in c.strings("required").unwrap_or_default() {
             this.require(name);
         }
-        // An object whose members are described is closed, as a class is; one without is open.
+        // An object whose members are described is closed, as a class is; without a description it
+        // is open.
         this.additional = c
             .parsed("additional_properties", "true or false", Value::as_bool)
             .unwrap_or(schema.is_none());

@@ -1,15 +1,15 @@
-//! Exact decimal numbers of any size, read from the text in which they were given. Numbers are
-//! stored as given, so they are compared as given too: no rounding to a float or to 96 bits.
-//! Everything takes time linear in the text.
+//! Exact decimal numbers of any size, parsed from their text. Numbers are stored as given, so they
+//! are compared exactly too, without rounding to a float or to 96 bits. Everything takes time
+//! linear in the text.
 
 use std::cmp::Ordering;
 
-/// Most digits of a number, and the largest distance of its first digit from the decimal point.
+/// Digits of a number at most, and the largest distance of its first digit from the decimal point.
 /// Covers every IEEE double; PostgreSQL's `numeric`, which the read model uses, would expand an
 /// exponent of a few thousand into as many digits and refuse one of a few hundred thousand.
 pub const MAX_DIGITS: usize = 400;
 
-/// Most digits of a `multiple_of`: what fits a `u64` without overflow in the arithmetic below.
+/// Digits of a `multiple_of` at most: what fits a `u64` without overflow in the arithmetic below.
 const MAX_DIVISOR_DIGITS: usize = 18;
 
 /// `±0.d₁d₂d₃… × 10^magnitude` with neither leading nor trailing zeros among the digits. Zero has
@@ -23,7 +23,7 @@ pub struct Decimal<'a> {
 }
 
 impl<'a> Decimal<'a> {
-    /// Reads a number in JSON's grammar; `None` when it is not one or is out of range.
+    /// Parses a number in JSON's grammar; `None` if it is malformed or out of range.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -102,7 +102,7 @@ impl<'a> Decimal<'a> {
         !self.negative && !self.is_zero()
     }
 
-    /// Digits after the decimal point, trailing zeros not counted.
+    /// Digits after the decimal point, without trailing zeros.
     pub fn decimal_places(&self) -> usize {
         usize::try_from(self.digit_count() - self.magnitude).unwrap_or(0)
     }
@@ -161,7 +161,7 @@ impl PartialEq for Decimal<'_> {
 
 impl Eq for Decimal<'_> {}
 
-/// A number of a constraint, kept to compare values with.
+/// A number of a constraint, owned, to compare values with.
 #[derive(Debug, Clone)]
 pub(crate) struct Limit {
     text: Box<str>,
@@ -171,7 +171,7 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// Reads a number; `None` as for [`Decimal::parse`].
+    /// Parses a number; `None` as for [`Decimal::parse`].
     pub fn parse(text: &str) -> Option<Self> {
         let number = Decimal::parse(text)?;
         Some(Self {
@@ -220,7 +220,7 @@ pub(crate) struct Divisor {
 }
 
 impl Divisor {
-    /// Reads a divisor: greater than zero and of at most 18 digits.
+    /// Parses a divisor: greater than zero and of at most 18 digits.
     pub fn parse(text: &str) -> Option<Self> {
         let number = Decimal::parse(text)?;
         if !number.is_positive() || number.digit_count() > MAX_DIVISOR_DIGITS as i64 {
@@ -242,7 +242,7 @@ impl Divisor {
             return true;
         }
         if shift < 0 {
-            // The number's digits would have to end in a zero, and they do not.
+            // Its digits would have to end in a zero, and they do not.
             return false;
         }
         let modulus = u128::from(self.digits);

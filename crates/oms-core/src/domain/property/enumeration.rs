@@ -1,4 +1,4 @@
-//! `enum`.
+//! The property type `enum`.
 
 use hashbrown::HashSet;
 use serde_json::Value;
@@ -7,14 +7,14 @@ use super::check::{Path, Report, Shown};
 use super::compile::{Constraints, MAX_LIST};
 use super::decimal::{Decimal, Limit};
 
-/// How many of the values a message lists.
+/// Values listed in a message at most.
 const SHOWN_VALUES: usize = 10;
 
 /// The values of an `enum`: strings, numbers and booleans, in any mixture.
 #[derive(Debug, Clone, Default)]
 pub struct EnumType {
     strings: HashSet<Box<str>>,
-    /// In order.
+    /// Sorted, for binary search.
     numbers: Vec<Limit>,
     booleans: Vec<bool>,
     shown: String,
@@ -60,7 +60,7 @@ impl EnumType {
         this
     }
 
-    /// Takes a value in; `false` when it is there already.
+    /// Adds a value; `false` if it is there already.
     fn add(&mut self, value: &Value) -> Result<bool, &'static str> {
         if self.contains(value) {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! Values whose shape the class leaves open: any JSON that the log and the read model can hold.
+//! Values that the class does not restrict: any JSON that the log and the read model can store.
 
 use serde_json::{Map, Value};
 
@@ -6,12 +6,12 @@ use super::check::{Path, Report, Shown};
 use super::number::parse_in_range;
 use super::text::check_storable;
 
-/// How deep data nests, counted from `data` itself. A quarter of what the JSON parser takes, so
-/// that whatever was accepted can be wrapped in events and answers and still be read.
+/// Nesting of data at most, counted from `data` itself. A quarter of what the JSON parser accepts,
+/// so that accepted data can be wrapped in events and answers and still be parsed.
 pub const MAX_DEPTH: usize = 32;
 
-/// Keys that begin like this have a meaning of their own to the JSON library: an object with such
-/// a key would be read back as something else than was written, or not at all.
+/// Keys with this prefix have a special meaning to the JSON library: an object with such a key
+/// would be parsed as something else than was written, or not at all.
 const RESERVED_KEY_PREFIX: &str = "$serde_json::private::";
 
 /// Checks any JSON.
@@ -43,7 +43,7 @@ pub(crate) fn check_free_object(members: &Map<String, Value>, at: &Path<'_>, rep
     }
 }
 
-/// Checks a key that no class has named.
+/// Checks a key that no class defines.
 pub(super) fn check_key(key: &str, at: &Path<'_>, report: &mut Report) {
     if key.starts_with(RESERVED_KEY_PREFIX) {
         let message = format_args!("`{}` is a reserved key", Shown(key));

@@ -1,5 +1,5 @@
-//! `coordinate`: `"52.52,13.40"`, `[52.52, 13.40]` or `{"latitude": 52.52, "longitude": 13.40}`,
-//! latitude first.
+//! The property type `coordinate`: `"52.52,13.40"`, `[52.52, 13.40]` or `{"latitude": 52.52,
+//! "longitude": 13.40}`, latitude first.
 
 use serde_json::{Map, Value};
 
@@ -40,7 +40,7 @@ impl Axis {
         }
     }
 
-    /// How far it reaches to both sides of zero, in degrees.
+    /// Its name and largest absolute value, in degrees.
     fn reach(self) -> (&'static str, &'static str) {
         match self {
             Axis::Latitude => ("-90", "90"),
@@ -54,7 +54,7 @@ impl Axis {
             && Decimal::parse(high).is_some_and(|high| number <= high)
     }
 
-    /// The names under which an object may give it.
+    /// The axis of an object's key.
     fn of_key(key: &str) -> Option<Self> {
         match key {
             "latitude" | "lat" => Some(Axis::Latitude),

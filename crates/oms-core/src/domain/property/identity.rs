@@ -1,4 +1,4 @@
-//! `uuid` and `link`.
+//! The property types `uuid` and `link`.
 
 use serde_json::Value;
 use uuid::{Uuid, Variant};
@@ -70,7 +70,7 @@ impl UuidType {
     }
 }
 
-/// Reads the hyphenated form only; the other forms of a UUID would make two texts of one id.
+/// Parses the hyphenated form only; with others, one id could have several texts.
 pub(super) fn parse_uuid(text: &str) -> Option<Uuid> {
     if text.len() != uuid::fmt::Hyphenated::LENGTH {
         return None;
@@ -102,7 +102,7 @@ impl LinkType {
     }
 }
 
-/// Reports what is not the id of an instance.
+/// Reports a value that cannot be the id of an instance.
 pub(crate) fn check_instance_id(value: &Value, at: &Path<'_>, report: &mut Report) {
     let Some(text) = value.as_str() else {
         return report.wrong_type(at, "the id of an instance", value);

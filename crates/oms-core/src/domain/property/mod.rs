@@ -1,6 +1,6 @@
-//! The types that properties of a class can have: one validator for each, all behind
-//! [`PropertyType`]. Constraints are read once, when a class is resolved; after that a check
-//! neither compiles nor allocates unless something is wrong.
+//! The types of properties: one validator for each, all behind [`PropertyType`]. Constraints are
+//! compiled once, when a class is resolved; after that a check neither compiles nor allocates
+//! unless something is wrong.
 //!
 //! Validators only validate: data is stored as given, never trimmed, rounded or reordered. The
 //! code of a violation is the key of the constraint that is broken, or what holds for every value
@@ -75,11 +75,11 @@ pub const KINDS: [&str; 18] = [
     "link",
 ];
 
-/// Takes in a reference to an instance: where it stands, the class that the instance must be of,
-/// and what was given as its id.
+/// Receives a reference to an instance: its path, the class that the instance must have, and the
+/// given id.
 pub(crate) type LinkSink<'s> = dyn FnMut(&Path<'_>, &ClassId, &str) + 's;
 
-/// A type with its constraints, ready to check values.
+/// A type with its constraints, compiled to check values.
 #[derive(Debug, Clone)]
 pub enum PropertyType {
     /// `string`
@@ -117,8 +117,8 @@ pub enum PropertyType {
 }
 
 impl PropertyType {
-    /// Reads a property's `type` and `constraints`; `at` is the path of the property. `None` when
-    /// anything is wrong, which the compiler's report then tells.
+    /// Compiles a property's `type` and `constraints`; `at` is the path of the property. `None` if
+    /// anything is wrong, which is then in the compiler's report.
     pub fn compile(
         kind: &str,
         constraints: Option<&Map<String, Value>>,
@@ -200,7 +200,7 @@ impl PropertyType {
         }
     }
 
-    /// Whether values of this type can refer to instances of a certain class.
+    /// Whether values of this type can refer to instances of a given class.
     pub fn has_links(&self) -> bool {
         match self {
             Self::Link(t) => t.target.is_some(),
@@ -210,8 +210,8 @@ impl PropertyType {
         }
     }
 
-    /// Hands on the instances that `value` refers to. Passes over what is not of the right shape:
-    /// that is for [`PropertyType::check`] to report.
+    /// Calls `sink` for each instance that `value` refers to. Skips values of the wrong form:
+    /// [`PropertyType::check`] reports them.
     pub(crate) fn each_link(&self, value: &Value, at: &Path<'_>, sink: &mut LinkSink<'_>) {
         match self {
             Self::Link(t) => t.each_link(value, at, sink),

@@ -1,4 +1,4 @@
-//! `money`: `"123.45 USD"` or `{"amount": 123.45, "currency": "USD"}`.
+//! The property type `money`: `"123.45 USD"` or `{"amount": 123.45, "currency": "USD"}`.
 
 use hashbrown::HashSet;
 use serde_json::{Map, Value};
@@ -114,8 +114,8 @@ impl MoneyType {
     }
 }
 
-/// Whether this has the form of an ISO 4217 code. The codes themselves come and go with
-/// countries; who wants certain ones lists them in `allowed_currencies`.
+/// Whether this has the form of an ISO 4217 code. The codes themselves change with countries; a
+/// class that wants certain ones lists them in `allowed_currencies`.
 fn is_currency(code: &str) -> bool {
     code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase())
 }

@@ -1,4 +1,4 @@
-//! `url` and `email`.
+//! The property types `url` and `email`.
 
 use email_address::{EmailAddress, Options};
 use hashbrown::HashSet;
@@ -8,12 +8,12 @@ use url::{Host, Url};
 use super::check::{Path, Report, Shown};
 use super::compile::Constraints;
 
-/// Longest URL, in bytes: what browsers, proxies and CDNs agree on, doubled twice.
+/// Longest URL, in bytes: four times what browsers, proxies and CDNs all accept.
 pub const MAX_URL_BYTES: usize = 8_192;
 /// Longest email address, in bytes (RFC 5321: 64 + `@` + 255).
 pub const MAX_EMAIL_BYTES: usize = 320;
 
-/// Which hosts are allowed. A domain stands for itself and its subdomains.
+/// Which hosts are allowed. A domain includes its subdomains.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DomainRules {
     allowed: Option<HashSet<Box<str>>>,
@@ -56,7 +56,7 @@ impl DomainRules {
     }
 }
 
-/// A host in the one form in which hosts are compared: lower case, punycode, no final dot.
+/// A host in the form in which hosts are compared: lower case, punycode, no final dot.
 fn normal_host(host: &str) -> Option<String> {
     let host = Host::parse(host.strip_suffix('.').unwrap_or(host)).ok()?;
     Some(host.to_string())
@@ -135,8 +135,8 @@ pub(super) fn check_https(url: &Url, at: &Path<'_>, report: &mut Report) {
     }
 }
 
-/// Reads an absolute URL with a host, written without the liberties that the parser forgives,
-/// and without a user or password, which make a URL look as if it led elsewhere.
+/// Parses an absolute URL with a host. Refuses malformed ones that the parser would correct, and a
+/// user or password, which can make a URL look as if it led elsewhere.
 pub(super) fn parse_url(text: &str) -> Result<Url, &'static str> {
     if text.len() > MAX_URL_BYTES {
         return Err("it is too long");
@@ -200,7 +200,7 @@ impl EmailType {
     }
 }
 
-/// Checks an address without display name; gives its domain.
+/// Checks an address without display name; returns its domain.
 pub(super) fn parse_email(text: &str) -> Result<&str, String> {
     if text.len() > MAX_EMAIL_BYTES {
         return Err("it is too long".to_owned());

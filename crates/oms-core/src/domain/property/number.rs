@@ -1,4 +1,4 @@
-//! `integer` and `number`.
+//! The property types `integer` and `number`.
 
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ impl NumberType {
         };
         let text = number.as_str();
         if self.integer && text.contains(['.', 'e', 'E']) {
-            // Readers with typed integers refuse `1.0` and `1e3`, and numbers are kept as given.
+            // Typed readers refuse `1.0` and `1e3` as integers, and numbers are stored as given.
             let message = format_args!("must be an integer, without fraction or exponent");
             return report.add(at, "type", message);
         }
@@ -101,7 +101,7 @@ impl NumberType {
     }
 }
 
-/// Reads a JSON number; reports one that is out of range.
+/// Parses a JSON number; reports one that is out of range.
 pub(super) fn parse_in_range<'a>(
     text: &'a str,
     at: &Path<'_>,

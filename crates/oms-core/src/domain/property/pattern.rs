@@ -1,9 +1,9 @@
 //! Regular expressions of `pattern` constraints. Matching is linear in the text, but each byte may
-//! cost as much as the compiled pattern is large; so both are bounded, and so is what the patterns
-//! of one class take up together, and those of a chain of classes.
+//! cost as much as the compiled pattern is large; so both are bounded, and so is the sum over the
+//! patterns of a class, and of a chain of classes.
 //!
-//! What a search builds beside the pattern is kept by the thread that searches, for all patterns
-//! together, and dropped when it comes to more than [`MAX_SCRATCH_BYTES`].
+//! The scratch memory of searches is kept per thread, for all patterns together, and dropped when
+//! it exceeds [`MAX_SCRATCH_BYTES`].
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,16 +17,17 @@ use serde_json::Value;
 use super::check::{Path, Report, Shown};
 use super::compile::Constraints;
 
-/// Longest source of a pattern, in bytes: a screenful.
+/// Longest source of a pattern, in bytes: about a screenful.
 pub const MAX_PATTERN_BYTES: usize = 1_000;
-/// What the patterns of a class may cost together, by [`Size::cost`]: with the sizes below, some
+/// Cost of the patterns of a class at most, in units of [`Size::cost`]: with the sizes below, about
 /// 16 MiB of memory and a fraction of a second to compile.
 pub const MAX_PATTERN_COST: usize = 64;
 
-/// The same of a class with its ancestors: what is compiled anew when the class is first used.
+/// Cost of the patterns of a class with its ancestors at most: they are compiled when the class is
+/// first used.
 pub const MAX_CHAIN_COST: usize = 512;
 
-/// How large a compiled pattern may be and how long the text it is matched against.
+/// Limits of a compiled pattern's size and of the text it is matched against.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     program_bytes: usize,
@@ -51,8 +52,8 @@ const LARGE: Size = Size {
     cost: 16,
 };
 
-/// What a thread keeps of its searches at most, in bytes. Beyond it everything is built anew, which
-/// takes some microseconds a pattern.
+/// Bytes of scratch memory of a thread at most. Beyond it all is rebuilt, which takes some
+/// microseconds a pattern.
 const MAX_SCRATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// A compiled pattern. It may match anywhere in the text unless it is anchored.
@@ -61,11 +62,11 @@ pub(super) struct Pattern {
     regex: Regex,
     source: Box<str>,
     text_bytes: usize,
-    /// Tells it from every other one of this process.
+    /// Unique in this process.
     number: u64,
 }
 
-/// What searches of this thread have built.
+/// Scratch memory of this thread's searches, by pattern.
 #[derive(Default)]
 struct Scratch {
     by_pattern: HashMap<u64, Cache>,
@@ -84,7 +85,7 @@ impl Pattern {
             c.fault("pattern", "max_length", message);
             return None;
         }
-        // Paid before the work is done, so that no definition can have more of it done.
+        // Charged before the work is done, so that no definition can cause more of it.
         if !c.may_spend_on_pattern(USUAL.cost) {
             return None;
         }
@@ -151,8 +152,8 @@ fn build(source: &str, size: Size) -> Result<Pattern, Box<BuildError>> {
     })
 }
 
-/// What is wrong with a pattern, in one line. The error draws the pattern and points into it; its
-/// last line says why.
+/// The error of a pattern in one line: the last line of the error's text, which draws the pattern
+/// before it.
 fn reason(error: &BuildError) -> String {
     if error.size_limit().is_some() {
         return "is too large when compiled; shorter repetitions, or [A-Za-z0-9_] for \\w, help"

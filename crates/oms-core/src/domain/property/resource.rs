@@ -1,5 +1,5 @@
-//! `file` and `image`: a reference to something stored elsewhere, as an absolute URL or a relative
-//! path, alone or in an object with what is known about it.
+//! The property types `file` and `image`: a reference to something stored elsewhere, as an absolute
+//! URL or a relative path, alone or in an object with its attributes.
 
 use serde_json::{Map, Value};
 use url::Url;
@@ -10,10 +10,10 @@ use super::free::check_free;
 use super::network::{DomainRules, MAX_URL_BYTES, check_https, parse_url};
 use super::text::check_storable;
 
-/// Schemes under which a file may be referred to.
+/// Schemes that a reference may have.
 const SCHEMES: [&str; 3] = ["https", "http", "s3"];
 
-/// Extensions that an image may have unless the class says otherwise.
+/// Extensions that an image may have unless the class lists others.
 const IMAGE_EXTENSIONS: [&str; 12] = [
     "jpg", "jpeg", "png", "gif", "webp", "svg", "bmp", "tif", "tiff", "avif", "heic", "ico",
 ];
@@ -29,7 +29,7 @@ pub struct FileType {
     measures: Vec<Measure>,
 }
 
-/// A limit to a number that an object form must then give.
+/// A limit on a number, which an object form must then have.
 #[derive(Debug, Clone)]
 struct Measure {
     code: &'static str,
@@ -213,7 +213,7 @@ fn require(at: &Path<'_>, field: &str, report: &mut Report) {
     report.add(&at, "required", format_args!("is required"));
 }
 
-/// Whether this names something below where it is read from, and nothing above.
+/// Whether this is a relative path that does not leave its base.
 fn is_relative_path(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= MAX_URL_BYTES
@@ -239,7 +239,7 @@ fn is_media_type(text: &str) -> bool {
         .is_some_and(|(kind, subtype)| token(kind) && token(subtype))
 }
 
-/// Whether a media type is `allowed`, which may stand for all of a kind: `image/*`.
+/// Whether a media type is `allowed`, which may be a wildcard such as `image/*`.
 fn is_of_type(given: &str, allowed: &str) -> bool {
     match allowed.strip_suffix('*') {
         Some(kind) if kind.ends_with('/') => given.starts_with(kind),

@@ -1,4 +1,4 @@
-//! `string`.
+//! The property type `string`.
 
 use std::fmt;
 
@@ -106,7 +106,7 @@ impl TextType {
     }
 }
 
-/// Refuses what the read model's JSONB cannot hold.
+/// Refuses text that the read model's JSONB cannot store.
 pub(super) fn check_storable(text: &str, at: &Path<'_>, report: &mut Report) {
     if memchr::memchr(0, text.as_bytes()).is_some() {
         let message = format_args!("must not contain the character U+0000");
@@ -119,7 +119,7 @@ fn strings(c: &mut Constraints<'_>, key: &str) -> Option<HashSet<Box<str>>> {
     Some(list.into_iter().map(Box::from).collect())
 }
 
-/// A named shape of text.
+/// A named format of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Date,
@@ -138,7 +138,7 @@ enum Format {
 }
 
 impl Format {
-    /// Every format: its name, its other name if it has one, what it is.
+    /// Every format: its name, its alias if it has one, its description.
     const ALL: [(Format, &str, &str, &str); 13] = [
         (Format::Date, "date", "", "a date (YYYY-MM-DD)"),
         (

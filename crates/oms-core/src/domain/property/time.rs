@@ -1,4 +1,4 @@
-//! `date` and `datetime`.
+//! The property types `date` and `datetime`.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::check::{Path, Report, Shown};
 use super::compile::Constraints;
 
-/// Longest text that can be a date or a time: nine digits of a second and an offset.
+/// Longest text of a date or a time: with nine digits of a second and an offset.
 const MAX_TIME_BYTES: usize = 35;
 
 /// Constraints of a `date`.
@@ -43,7 +43,7 @@ impl DateTimeType {
     }
 }
 
-/// From the first to the last allowed, both included.
+/// The allowed range, both ends included.
 #[derive(Debug, Clone)]
 struct Span<T> {
     min: Option<T>,
@@ -88,7 +88,7 @@ impl<T: Ord + fmt::Display> Span<T> {
     }
 }
 
-/// Reads `YYYY-MM-DD`; a day that the calendar does not have is none.
+/// Parses `YYYY-MM-DD`; refuses days that the calendar does not have.
 pub(super) fn parse_date(text: &str) -> Option<Date> {
     if !has_shape(text.as_bytes(), b"dddd-dd-dd") {
         return None;
@@ -96,7 +96,7 @@ pub(super) fn parse_date(text: &str) -> Option<Date> {
     text.parse().ok()
 }
 
-/// Reads RFC 3339 with its offset. The general parser takes more forms, so the shape is checked
+/// Parses RFC 3339 with its offset. The general parser accepts more forms, so the shape is checked
 /// first.
 pub(super) fn parse_datetime(text: &str) -> Option<Timestamp> {
     if text.len() > MAX_TIME_BYTES || !text.is_ascii() {
@@ -128,7 +128,7 @@ pub(super) fn parse_datetime(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// Whether `text` is as `shape` says, where `d` stands for a digit.
+/// Whether `text` has the form `shape`, where `d` is any digit.
 fn has_shape(text: &[u8], shape: &[u8]) -> bool {
     text.len() == shape.len()
         && text.iter().zip(shape).all(|(byte, wanted)| match wanted {

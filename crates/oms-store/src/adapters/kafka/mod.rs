@@ -1,12 +1,12 @@
 //! Kafka through librdkafka.
 //!
-//! Order per key under every failure rests on three things. The producer is idempotent, so a batch
-//! cannot overtake an earlier one of its partition, once the broker knows the producer; until then
-//! what it sends to a partition is sent alone ([`wave`]). It treats a gap as fatal, so nothing is sent past
-//! a message that failed. And a wave of messages is settled as a whole before the next one is
-//! sent: whatever is not settled in time is purged *before* librdkafka would time single messages
-//! out, which it does without minding gaps. A producer that failed to deliver anything is thrown
-//! away, and what it had not delivered is sent again, in order, by a fresh one.
+//! Order per key under every failure rests on three things. The producer is idempotent, so that a
+//! batch cannot overtake an earlier one of its partition once the broker knows the producer; until
+//! then messages to a partition are sent one by one ([`wave`]). It treats a gap as fatal, so that
+//! nothing is sent after a message that failed. And a wave of messages is settled as a whole before
+//! the next one is sent: what is not settled in time is purged *before* librdkafka times out single
+//! messages, which could leave gaps. A producer that failed to deliver anything is dropped, and a
+//! fresh one sends the undelivered messages again, in order.
 
 pub mod options;
 mod partitions;
@@ -36,13 +36,13 @@ use crate::ports::transport::{Message, Outcome, Transport};
 
 pub(super) const STORE: &str = "kafka";
 
-/// How often to look whether topics were given more partitions.
+/// How often to check whether topics have got more partitions.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
-/// How long reports of purged messages may take: they are made by our own process.
+/// How long reports of purged messages may take: they come from this process.
 const PURGE_GRACE: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// Transport to Kafka with one producer at a time.
 pub struct KafkaTransport {
     inner: Arc<Inner>,
     io: IoRuntime,
@@ -52,21 +52,21 @@ pub struct KafkaTransport {
 struct Inner {
     settings: KafkaSettings,
     state: Mutex<State>,
-    /// Bytes of the largest message that producer and topics take, as far as that is known.
+    /// Size of the largest message that producer and topics accept, in bytes, as far as known.
     message_max: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
 struct State {
     producer: Option<Producer>,
-    /// What has acknowledged something of this producer.
+    /// Partitions that have acknowledged messages of this producer.
     known: Known,
-    /// Partitions of each topic, and when that was looked at.
+    /// Partitions of each topic, and when they were read.
     topics: Option<(HashMap<String, i32>, Instant)>,
 }
 
 impl KafkaTransport {
-    /// Connects to nothing yet. Fails only if the settings are wrong.
+    /// Connects on first use. Fails only if the settings are invalid.
     pub fn new(
         settings: KafkaSettings,
         io: IoRuntime,
@@ -84,7 +84,7 @@ impl KafkaTransport {
         })
     }
 
-    /// Lets the producer go; nothing is in flight when this returns.
+    /// Ends the producer; nothing is in flight when this returns.
     pub async fn close(&self) {
         let producer = self.inner.state.lock().await.producer.take();
         if let Some(producer) = producer {
@@ -103,7 +103,7 @@ impl Transport for KafkaTransport {
         let call = async {
             let wave = async move { Ok(inner.publish(messages, until).await) };
             outcomes = self.io.run(STORE, OPERATION, wave).await?;
-            // A refusal is about a message; a failure is about the broker.
+            // A refusal concerns a message; a failure concerns the broker.
             let failure = outcomes.iter().find_map(|o| match o {
                 Outcome::Failed(e) => Some(e.clone()),
                 _ => None,
@@ -112,8 +112,8 @@ impl Transport for KafkaTransport {
             failure.filter(|_| !rejected).map_or(Ok(()), Err)
         };
         if let Err(e) = measured(STORE, OPERATION, &self.health, call).await {
-            // Whatever the broker did say of a message stands; a wave of which it said only good
-            // and that failed nevertheless failed on the way back.
+            // Reports of the broker stand. If the call failed although none is negative, it failed
+            // on the way back, and every message counts as failed.
             if outcomes.iter().all(|o| matches!(o, Outcome::Delivered)) {
                 outcomes.clear();
             }
@@ -147,8 +147,8 @@ impl Inner {
         }
         let (admin, partitions) = topics::declare(&self.settings).await?;
         state.topics = Some((partitions, Instant::now()));
-        // Not waited for: not every broker answers, and until then the producer's own limit, a
-        // little below what brokers take by default, is a good guess.
+        // Not awaited: not every broker answers, and until then the producer's own limit, a little
+        // below the brokers' default, is a good estimate.
         let (settings, largest) = (self.settings.clone(), self.message_max.clone());
         drop(tokio::spawn(async move {
             let topics_take = topics::largest_message(admin, &settings).await;
@@ -159,7 +159,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Where each message goes.
+    /// The partition of each message.
     async fn place(
         &self,
         state: &mut State,
@@ -200,7 +200,7 @@ impl Inner {
     async fn publish(&self, messages: Vec<Message>, leased_until: Instant) -> Vec<Outcome> {
         let mut state = self.state.lock().await;
         if Instant::now() + self.settings.wave_bound() > leased_until {
-            // Not the broker's doing.
+            // Not caused by the broker.
             let (kind, why) = (
                 StoreErrorKind::Conflict,
                 "the lease would not outlast the wave",
@@ -230,7 +230,7 @@ impl Inner {
             }
             state.producer = None;
             state.known.clear();
-            // Gone before a fresh one sends anything, so that nothing of it arrives later.
+            // Ended before a fresh one sends anything, so that none of its messages arrive later.
             producer.discard().await;
         }
         outcomes

@@ -1,8 +1,8 @@
-//! librdkafka's options by name: many have two names, and some are the service's own.
+//! Names of librdkafka's options: many options have two, and some may be set by the service only.
 
 use std::collections::BTreeMap;
 
-/// Second names, and the name each stands for.
+/// Second names of options, with the first name of each.
 const ALIASES: [(&str, &str); 11] = [
     ("metadata.broker.list", "bootstrap.servers"),
     ("request.required.acks", "acks"),
@@ -23,7 +23,7 @@ const ALIASES: [(&str, &str); 11] = [
     ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
 ];
 
-/// What the guarantees rest on: the service sets these, and nobody else can.
+/// Options on which the guarantees depend: only the service sets these.
 const OWN: [&str; 9] = [
     "bootstrap.servers",
     "acks",
@@ -36,13 +36,13 @@ const OWN: [&str; 9] = [
     "queuing.strategy",
 ];
 
-/// The one name of an option.
+/// The first name of an option.
 pub fn canonical(name: &str) -> &str {
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
     alias.map_or(name, |(_, canonical)| canonical)
 }
 
-/// Options under their one name. Fails with two names of one option that were both given.
+/// Options by their first names. Fails if an option was given by both names.
 pub fn unambiguous(
     options: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, (String, String)> {
@@ -58,7 +58,7 @@ pub fn unambiguous(
         .collect())
 }
 
-/// Whether the service sets this option itself, under whichever name.
+/// Whether only the service may set this option, under either name.
 pub fn is_own(name: &str) -> bool {
     OWN.contains(&canonical(name))
 }

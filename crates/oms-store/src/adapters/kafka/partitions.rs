@@ -1,17 +1,17 @@
-//! Which partition of a topic a key goes to: murmur2, as Java's producers and streams do it, so that
-//! keys of several producers meet. Counted here and not by librdkafka, since what may be sent beside
-//! what depends on it.
+//! The partition of a key in a topic: murmur2, as Java's producers and Kafka Streams compute it, so
+//! that equal keys of different producers share a partition. Computed here rather than by
+//! librdkafka, because [`super::wave`] needs to know it.
 
 const SEED: u32 = 0x9747_b28c;
 const FACTOR: u32 = 0x5bd1_e995;
 
-/// Left to librdkafka, which then says that the topic is not there.
+/// Leaves the choice to librdkafka, which then reports that the topic is missing.
 const UNASSIGNED: i32 = -1;
 
 /// The partition of `key` among `partitions`.
 pub(super) fn partition_of(key: &str, partitions: i32) -> i32 {
     match u32::try_from(partitions) {
-        // The rest is below the number of partitions, which fits.
+        // The remainder is below the number of partitions, which fits.
         Ok(n @ 1..) => ((murmur2(key.as_bytes()) & 0x7fff_ffff) % n) as i32,
         _ => UNASSIGNED,
     }

@@ -1,4 +1,4 @@
-//! One incarnation of the producer, and what its reports mean.
+//! One incarnation of the producer, and the interpretation of its reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::ports::transport::{Message, Outcome};
 
 const OPERATION: &str = "publish";
 
-/// How long a producer may take to end: its threads wait for sockets.
+/// How long ending a producer may take: its threads wait for sockets.
 pub(super) const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// librdkafka's log, in ours.
+/// Forwards librdkafka's log to ours.
 pub(super) struct Log;
 
 impl ClientContext for Log {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         use RDKafkaLogLevel as L;
-        // Said at every start of a setting that is ours on purpose.
+        // Logged at every start for a setting that is intentional.
         if facility == "CONFWARN" && message.contains("enable.gapless.guarantee") {
             tracing::debug!(target: "librdkafka", facility, "{message}");
             return;
@@ -36,7 +36,7 @@ impl ClientContext for Log {
                 tracing::error!(target: "librdkafka", facility, "{message}");
             }
             L::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
-            // What librdkafka calls notice and info are connections that come and go.
+            // librdkafka logs connections that come and go as notice and info.
             L::Notice | L::Info | L::Debug => {
                 tracing::debug!(target: "librdkafka", facility, "{message}");
             }
@@ -48,17 +48,17 @@ impl ClientContext for Log {
     }
 }
 
-/// An idempotent producer. Clones are the same one.
+/// An idempotent producer. Clones share it.
 #[derive(Clone)]
 pub(super) struct Producer {
     inner: Arc<FutureProducer<Log>>,
 }
 
-/// A message that was not sent.
+/// Why a message was not sent.
 pub(super) enum SendFailed {
-    /// An earlier one of its key was not sent.
+    /// An earlier message of the same key was not sent.
     Behind,
-    /// librdkafka did not take it.
+    /// librdkafka refused it.
     Refused(KafkaError),
 }
 
@@ -70,7 +70,7 @@ impl SendFailed {
                 "an earlier message of its stream was not sent",
             )),
             Self::Refused(error) if is_rejection(&error) => Outcome::Rejected(error.to_string()),
-            // The topic was made anew, with fewer of them.
+            // The topic was recreated with fewer partitions.
             Self::Refused(error)
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) =>
             {
@@ -93,7 +93,7 @@ impl Producer {
         })
     }
 
-    /// Puts a message into the queue.
+    /// Queues a message.
     pub fn send(&self, message: &Message, partition: i32) -> Result<DeliveryFuture, SendFailed> {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
         for (key, value) in &message.headers {
@@ -112,7 +112,7 @@ impl Producer {
             .map_err(|(e, _)| SendFailed::Refused(e))
     }
 
-    /// Gives up everything that is not delivered; each of it is reported at once.
+    /// Gives up everything that is not delivered; librdkafka reports each message at once.
     pub async fn purge(&self) {
         let producer = self.inner.clone();
         run_blocking(move || {
@@ -122,12 +122,12 @@ impl Producer {
         .await;
     }
 
-    /// Whether it met an error it cannot go on after.
+    /// Whether it has met an error after which it cannot continue.
     pub fn is_dead(&self) -> bool {
         self.inner.client().fatal_error().is_some()
     }
 
-    /// Ends it; its destructor waits for threads and must not run on a worker of the runtime.
+    /// Ends it, on a blocking thread: its destructor waits for threads.
     pub async fn discard(self) {
         run_blocking(move || drop(self)).await;
     }
@@ -142,7 +142,7 @@ async fn run_blocking(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// What a delivery report says; `None` when there was none in time.
+/// The outcome according to a delivery report; `None` if there was none in time.
 pub(super) fn outcome_of(
     report: Option<Result<OwnedDeliveryResult, impl std::error::Error>>,
 ) -> Outcome {
@@ -176,7 +176,8 @@ pub(super) fn outcome_of(
     }
 }
 
-/// Whether the topics have to be looked at again: one is missing, or takes less than it did.
+/// Whether the topics have to be read again: one is missing, or accepts smaller messages than
+/// before.
 pub(super) fn topics_have_changed(outcomes: &[Outcome]) -> bool {
     outcomes.iter().any(|outcome| match outcome {
         Outcome::Delivered => false,
@@ -185,8 +186,8 @@ pub(super) fn topics_have_changed(outcomes: &[Outcome]) -> bool {
     })
 }
 
-/// Whether the error is about a message, or the batch it travelled in, and not about the broker's
-/// or the network's state. A topic that is missing or forbidden is an outage, not a bad message.
+/// Whether the error concerns the message, or the batch it was in, rather than the state of broker
+/// or network. A missing or forbidden topic is an outage, not a bad message.
 fn is_rejection(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),

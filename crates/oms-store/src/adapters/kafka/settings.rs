@@ -1,4 +1,4 @@
-//! Where Kafka is and how it is spoken to.
+//! Settings of the Kafka clients.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::{PURGE_GRACE, STORE, options};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::transport::TopicNames;
 
-/// Largest message, headers included, that librdkafka sends unless told otherwise; what brokers take
-/// by default is a little more.
+/// Largest message with headers that librdkafka sends by default; the brokers' default limit is a
+/// little higher.
 const MESSAGE_MAX: usize = 1_000_000;
 
 /// The option that changes it.
@@ -44,20 +44,20 @@ impl std::fmt::Debug for KafkaSecurity {
     }
 }
 
-/// Where Kafka is and how it is spoken to.
+/// Address of Kafka and settings of its clients.
 #[derive(Debug, Clone)]
 pub struct KafkaSettings {
     /// `host:port,host:port`.
     pub bootstrap: String,
-    /// First part of the topics' names.
+    /// Prefix of the topics' names.
     pub topic_prefix: String,
-    /// Partitions of a topic that has to be made.
+    /// Partitions of a topic that is created.
     pub partitions: i32,
-    /// Replicas of a topic that has to be made; -1 leaves it to the broker.
+    /// Replicas of a topic that is created; -1: the broker's default.
     pub replication: i32,
-    /// How long a wave of messages may take before it counts as failed and is sent again.
+    /// How long a wave of messages may take before it counts as failed and is repeated.
     pub delivery_timeout: Duration,
-    /// How long one request for the topics may take.
+    /// How long a request about topics may take.
     pub declare_timeout: Duration,
     /// Further options of librdkafka.
     pub extra: BTreeMap<String, String>,
@@ -70,10 +70,11 @@ impl Default for KafkaSettings {
         Self {
             bootstrap: "127.0.0.1:9092".into(),
             topic_prefix: "oms".into(),
-            // Four consumers of a group can share a topic from the start; streams keep their order
-            // in any number.
+            // Four consumers of a group can share a topic from the start; any number keeps streams
+            // in order.
             partitions: 4,
-            // The broker's own default: a fixed number would be wrong for one broker or for three.
+            // The broker's own default: a fixed number would be wrong for either one broker or
+            // three.
             replication: -1,
             delivery_timeout: Duration::from_secs(20),
             declare_timeout: Duration::from_secs(5),
@@ -102,7 +103,7 @@ impl KafkaSettings {
             return Err(invalid(format!("{one} and {other} are the same option")));
         }
         self.client().create_native_config().map_err(|e| {
-            // The error quotes the option's value, which may be a password.
+            // The error's text is left out: it quotes the option's value, which may be a password.
             let option = match e {
                 rdkafka::error::KafkaError::ClientConfig(_, _, option, _) => option,
                 _ => "an option".to_owned(),
@@ -112,12 +113,12 @@ impl KafkaSettings {
         Ok(())
     }
 
-    /// The longest that a wave takes.
+    /// The longest time that a wave takes.
     pub(super) fn wave_bound(&self) -> Duration {
         self.delivery_timeout + PURGE_GRACE + END_TIMEOUT
     }
 
-    /// The largest message, headers included, that the producer takes.
+    /// The largest message with headers that the producer accepts, in bytes.
     pub(super) fn message_max(&self) -> usize {
         self.extra
             .get(MESSAGE_MAX_OPTION)
@@ -125,16 +126,16 @@ impl KafkaSettings {
             .unwrap_or(MESSAGE_MAX)
     }
 
-    /// Options of every client.
+    /// Options of all clients.
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("client.id", "oms")
-            // Reconnect soon after an outage: the outbox waits for it.
+            // Reconnects soon after an outage, because the outbox waits for it.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
-            // A connection on which nothing comes back any more is given up after this, not after a
-            // minute: half of the time that a wave has, so that it gets another one.
+            // Gives up a silent connection after half of the time that a wave has, so that the wave
+            // can use another one; the default is a minute.
             .set("socket.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true");
         if let Some(security) = &self.security {
@@ -150,7 +151,7 @@ impl KafkaSettings {
                 }
             }
         }
-        // Each under its one name, so that none is given twice: librdkafka would take the last.
+        // Each by its first name, so that none is set twice: librdkafka would use the last value.
         for (option, value) in &self.extra {
             config.set(options::canonical(option), value);
         }
@@ -164,7 +165,7 @@ impl KafkaSettings {
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.client();
         for (option, value) in [
-            // A wave is in the queue at once, so batches fill without waiting.
+            // A wave is queued at once, so that batches fill without waiting.
             ("linger.ms", "0"),
             ("compression.codec", "lz4"),
             ("retry.backoff.ms", "50"),
@@ -173,8 +174,8 @@ impl KafkaSettings {
                 config.set(option, value);
             }
         }
-        // Waves are purged at the delivery timeout; librdkafka's own is reached only by a process
-        // that was stopped in between, and then before the wave's bound.
+        // Waves are purged at the delivery timeout. librdkafka's own timeout is reached only by a
+        // process that was paused in between, and even then before the wave's bound.
         let message_timeout = self.delivery_timeout + PURGE_GRACE;
         config
             .set("acks", "all")

@@ -1,6 +1,6 @@
-//! The topics: looked for, made where they are missing, looked for again. Some brokers make topics
-//! only when asked for them by name, some answer a creation with a timeout and make them all the
-//! same, so only the last look decides.
+//! Finds the topics, creates missing ones, and reads them again. Some brokers create topics only
+//! when asked for them by name, some answer a creation with a timeout and create them all the same,
+//! so that only the last read decides.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,15 +16,16 @@ use crate::error::StoreError;
 
 const OPERATION: &str = "declare_topics";
 
-/// The topic's option that says how large a batch, and so a message, it takes.
+/// The topic's option for the largest batch, and so the largest message, that it accepts.
 const MAX_BYTES: &str = "max.message.bytes";
 
 type Admin = Arc<AdminClient<Log>>;
 
-/// The number of partitions of topics.
+/// Number of partitions by topic.
 type Partitions = HashMap<String, i32>;
 
-/// Makes sure of the topics. Answers how many partitions each has, and the client for more.
+/// Creates missing topics. Returns the number of partitions of each topic, and the client for
+/// further requests.
 pub(super) async fn declare(settings: &KafkaSettings) -> Result<(Admin, Partitions), StoreError> {
     let admin = client(settings)?;
     match make_missing(&admin, settings).await {
@@ -36,13 +37,13 @@ pub(super) async fn declare(settings: &KafkaSettings) -> Result<(Admin, Partitio
     }
 }
 
-/// The number of partitions of a topic that is not ours to make; none if it is not there.
+/// The number of partitions of a topic that is not created by us; `None` if it does not exist.
 pub(super) async fn partitions_of(
     settings: &KafkaSettings,
     topic: &str,
 ) -> Result<i32, StoreError> {
     let admin = client(settings)?;
-    let found = look(&admin, settings, Some(topic.to_owned())).await;
+    let found = existing(&admin, settings, Some(topic.to_owned())).await;
     end(admin);
     Ok(found?.get(topic).copied().unwrap_or_default())
 }
@@ -55,14 +56,14 @@ fn client(settings: &KafkaSettings) -> Result<Admin, StoreError> {
     Ok(Arc::new(admin))
 }
 
-/// Its destructor waits for threads.
+/// Dropped on a blocking thread: its destructor waits for threads.
 fn end(admin: Admin) {
     drop(tokio::task::spawn_blocking(move || drop(admin)));
 }
 
 async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partitions, StoreError> {
     let names = settings.topics().all();
-    let mut there = look(admin, settings, None).await?;
+    let mut there = existing(admin, settings, None).await?;
     there.retain(|topic, _| names.contains(topic));
     let missing: Vec<&String> = names.iter().filter(|n| !there.contains_key(*n)).collect();
     if missing.is_empty() {
@@ -94,7 +95,7 @@ async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partiti
         Err(error) => tracing::info!(%error, "the broker does not say whether it made the topics"),
     }
     for name in missing {
-        let mut found = look(admin, settings, Some(name.clone())).await?;
+        let mut found = existing(admin, settings, Some(name.clone())).await?;
         let Some(partitions) = found.remove(name) else {
             let message = format!("topic {name} is not there and could not be made");
             return Err(unavailable(OPERATION, message));
@@ -104,8 +105,8 @@ async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partiti
     Ok(there)
 }
 
-/// The size of the largest message that all of the topics take. Not every broker answers this, nor
-/// everybody.
+/// Size of the largest message that all of the topics accept, in bytes. `None` if the broker or its
+/// permissions do not allow the request.
 pub(super) async fn largest_message(admin: Admin, settings: &KafkaSettings) -> Option<usize> {
     let names = settings.topics().all();
     let topics: Vec<ResourceSpecifier<'_>> =
@@ -131,14 +132,14 @@ pub(super) async fn largest_message(admin: Admin, settings: &KafkaSettings) -> O
     limits.min()
 }
 
-/// The topics that are there: all, or, asked for by name, one.
-async fn look(
+/// The existing topics: all, or one by name.
+async fn existing(
     admin: &Admin,
     settings: &KafkaSettings,
     name: Option<String>,
 ) -> Result<Partitions, StoreError> {
     let (admin, timeout) = (admin.clone(), settings.declare_timeout);
-    let look = move || {
+    let fetch = move || {
         let metadata = admin.inner().fetch_metadata(name.as_deref(), timeout)?;
         let topics = metadata.topics().iter();
         let there = topics.filter(|t| t.error().is_none() && !t.partitions().is_empty());
@@ -148,7 +149,7 @@ async fn look(
                 .collect(),
         )
     };
-    tokio::task::spawn_blocking(look)
+    tokio::task::spawn_blocking(fetch)
         .await
         .map_err(|e| unavailable(OPERATION, e.to_string()))?
         .map_err(|e| unavailable(OPERATION, e.to_string()))

@@ -1,10 +1,10 @@
 //! A wave of messages through one producer, settled as a whole.
 //!
-//! A broker that does not know a producer takes whatever number its first batch bears: were that
-//! the second one, because the first failed, the broker would have taken what comes behind a
-//! failure, and librdkafka would believe that it had taken the first one too. So the first message
-//! for a partition that has not acknowledged anything of this producer, or not for long, is sent
-//! alone, and what comes behind it when it was acknowledged.
+//! A broker that does not know a producer accepts any sequence number in its first batch. If the
+//! first batch failed and the second one arrived, the broker would accept the second, and
+//! librdkafka would believe that the first was accepted too. Therefore the first message for a
+//! partition that has not acknowledged anything of this producer, or not recently, is sent alone,
+//! and the others after its acknowledgement.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -16,13 +16,13 @@ use super::PURGE_GRACE;
 use super::producer::{self, Producer, SendFailed};
 use crate::ports::transport::{Message, Outcome};
 
-/// A broker forgets a producer of which it has heard nothing for a day, unless told otherwise.
+/// Far below the day after which brokers by default forget a producer that sends nothing.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// How often to look whether the producer met an error it cannot go on after.
+/// How often to check whether the producer has met a fatal error.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How long what is in flight then may take.
+/// How long messages in flight may take to be reported after that.
 const LAST_REPORTS: Duration = Duration::from_millis(500);
 
 type Report = <DeliveryFuture as Future>::Output;
@@ -30,11 +30,11 @@ type Report = <DeliveryFuture as Future>::Output;
 /// A partition of a topic.
 pub(super) type TopicPartition = (String, i32);
 
-/// When each partition acknowledged something last.
+/// When each partition last acknowledged a message.
 pub(super) type Known = HashMap<TopicPartition, Instant>;
 
-/// Sends messages, each with its place, and waits until all are settled: at `until`, and
-/// [`PURGE_GRACE`] later at the latest. Answers whether none was lost, too.
+/// Sends messages, each with its partition, and waits until all are settled: at `until`, and at the
+/// latest [`PURGE_GRACE`] after that. Also returns whether none was lost.
 pub(super) async fn send(
     producer: &Producer,
     messages: &[(Message, TopicPartition)],
@@ -50,7 +50,7 @@ pub(super) async fn send(
         outcomes: messages.iter().map(|_| None).collect(),
     };
     known.retain(|_, at| at.elapsed() < REMEMBERED);
-    // What is sent alone.
+    // The messages that are sent alone.
     let mut begun: HashSet<&TopicPartition> = HashSet::new();
     let mut reports = Vec::new();
     for (i, (message, place)) in messages.iter().enumerate() {
@@ -71,7 +71,7 @@ pub(super) async fn send(
             lost.insert(place);
         }
     }
-    // What comes behind it.
+    // The messages after them.
     let mut reports = Vec::new();
     for (i, (message, place)) in messages.iter().enumerate() {
         if wave.outcomes[i].is_some() {
@@ -98,13 +98,13 @@ struct Wave<'a> {
     until: Instant,
     purged: bool,
     dead: bool,
-    /// Streams of which a message could not be sent.
+    /// Streams with a message that could not be sent.
     held: HashSet<(&'a str, &'a str)>,
     outcomes: Vec<Option<Outcome>>,
 }
 
 impl<'a> Wave<'a> {
-    /// Sends one; what becomes of it at once is noted.
+    /// Sends a message and records an immediate failure.
     fn begin(
         &mut self,
         i: usize,
@@ -127,8 +127,8 @@ impl<'a> Wave<'a> {
         }
     }
 
-    /// Until there is a report or no more time. A producer that cannot go on reports what is in flight
-    /// and leaves the rest lying: then there is not much time left.
+    /// Waits for a report, at most until the time is over. A producer with a fatal error reports
+    /// what is in flight and nothing else: then the time is shortened.
     async fn wait(&mut self, report: &mut DeliveryFuture) -> Option<Report> {
         loop {
             let next_look = self.until.min(Instant::now() + LOOK_EVERY);
@@ -145,12 +145,12 @@ impl<'a> Wave<'a> {
         }
     }
 
-    /// Waits for a report. Answers whether it was delivered.
+    /// Waits for a report. Returns whether the message was delivered.
     async fn settle(&mut self, i: usize, mut report: DeliveryFuture) -> bool {
         let mut settled = self.wait(&mut report).await;
         if settled.is_none() && !self.purged {
             self.purged = true;
-            // One bound for all of them, so that the wave has one.
+            // Extended once for all messages, so that the wave has one bound.
             self.until += PURGE_GRACE;
             self.producer.purge().await;
             settled = tokio::time::timeout_at(self.until, report).await.ok();

@@ -26,7 +26,7 @@ ORDER BY id DESC LIMIT $4";
 
 const PRUNE: &str = "DELETE FROM audit WHERE recorded < now() - $1::float8 * interval '1 second'";
 
-/// See the module.
+/// The audit trail in PostgreSQL.
 #[derive(Clone)]
 pub struct PostgresAudit {
     postgres: Postgres,

@@ -1,4 +1,4 @@
-//! What a failure of PostgreSQL means: did it happen, and what must the caller do.
+//! Classifies failures of PostgreSQL: whether the operation happened, and what the caller can do.
 
 use std::error::Error as _;
 
@@ -10,8 +10,8 @@ use crate::error::{StoreError, StoreErrorKind};
 
 pub(super) const STORE: &str = "postgres";
 
-/// Whether the failure says that the schema, a table of ours or the whole database is gone, so
-/// that it has to be made again.
+/// Whether the failure means that the schema, one of its tables or the database is missing and has
+/// to be created again.
 pub(super) fn is_schema_missing(error: &Error) -> bool {
     error.code().is_some_and(|code| {
         [
@@ -23,7 +23,7 @@ pub(super) fn is_schema_missing(error: &Error) -> bool {
     })
 }
 
-/// A failure to get a connection: whatever was wanted did not happen.
+/// A failure to get a connection: the operation did not happen.
 pub(super) fn connecting(operation: &'static str, error: &PoolError) -> StoreError {
     let determinate =
         |kind, message: String| StoreError::determinate(kind, STORE, operation, message);
@@ -41,7 +41,7 @@ pub(super) fn connecting(operation: &'static str, error: &PoolError) -> StoreErr
     }
 }
 
-/// The same for a connection outside the pool.
+/// As [`connecting`], for a connection outside the pool.
 pub(super) fn connecting_directly(operation: &'static str, error: &Error) -> StoreError {
     let kind = match error.code().map(SqlState::code) {
         Some(code) if code.starts_with("28") || code == "42501" => StoreErrorKind::Denied,
@@ -50,8 +50,8 @@ pub(super) fn connecting_directly(operation: &'static str, error: &Error) -> Sto
     StoreError::determinate(kind, STORE, operation, describe(error))
 }
 
-/// A failure after work on a connection began. A statement the server refused did not happen; a
-/// connection that was lost may have been lost between COMMIT and its answer.
+/// A failure after work on a connection began. A statement that the server refused did not happen;
+/// a lost connection may have been lost between COMMIT and its answer.
 pub(super) fn working(operation: &'static str, error: &Error) -> StoreError {
     let message = describe(error);
     let Some(code) = error.code() else {
@@ -59,7 +59,7 @@ pub(super) fn working(operation: &'static str, error: &Error) -> StoreError {
         let kind = if lost {
             StoreErrorKind::Unavailable
         } else {
-            // What was sent or answered is not what the program expects.
+            // What was sent or received is not what the program expects.
             StoreErrorKind::Invalid
         };
         return StoreError::indeterminate(kind, STORE, operation, message);
@@ -80,22 +80,22 @@ enum Happened {
 fn judge(code: &str) -> (StoreErrorKind, Happened) {
     use StoreErrorKind as Kind;
     match code {
-        // Serialization failure, deadlock, a unique value that somebody else took.
+        // Serialization failure, deadlock, or a unique value that another transaction took.
         "40001" | "40P01" | "23505" => (Kind::Conflict, Happened::No),
-        // The server could not say how the transaction ended.
+        // The server does not know how the transaction ended.
         "40003" => (Kind::Unavailable, Happened::Unknown),
         // A lock or statement took longer than allowed.
         "55P03" | "57014" => (Kind::Timeout, Happened::No),
-        // A table, the schema or the database is gone: made again by the next call.
+        // A table, the schema or the database is missing: the next call creates it.
         "42P01" | "3F000" | "3D000" => (Kind::Unavailable, Happened::No),
-        // Fail-over: this server takes no writes at the moment.
+        // During a fail-over this server accepts no writes.
         "25006" => (Kind::Unavailable, Happened::No),
         "42501" => (Kind::Denied, Happened::No),
         "53100" => (Kind::Full, Happened::No),
         _ => match &code[..code.len().min(2)] {
-            // The connection, or the server shutting down: perhaps after the commit.
+            // A failure of the connection, or the server shutting down: perhaps after the commit.
             "08" | "57" => (Kind::Unavailable, Happened::Unknown),
-            // Out of memory or connections.
+            // Out of memory, disk or connections.
             "53" | "58" => (Kind::Unavailable, Happened::No),
             "28" => (Kind::Denied, Happened::No),
             "XX" => (Kind::Corrupt, Happened::No),
@@ -104,7 +104,7 @@ fn judge(code: &str) -> (StoreErrorKind, Happened) {
     }
 }
 
-/// No answer in time: it may have happened.
+/// No answer in time: the operation may have happened.
 pub(super) fn timed_out(operation: &'static str) -> StoreError {
     StoreError::indeterminate(
         StoreErrorKind::Timeout,
@@ -114,7 +114,7 @@ pub(super) fn timed_out(operation: &'static str) -> StoreError {
     )
 }
 
-/// The settings or the state of the database cannot be used.
+/// The settings, or the state of the database, cannot be used.
 pub(super) fn invalid(operation: &'static str, message: impl Into<String>) -> StoreError {
     StoreError::determinate(StoreErrorKind::Invalid, STORE, operation, message)
 }

@@ -1,4 +1,4 @@
-//! What is kept of imports, in PostgreSQL.
+//! Checkpoints and parked rows of imports in PostgreSQL.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -16,7 +16,7 @@ use oms_core::domain::ids::StreamName;
 use oms_core::import::lanes::ParkedRow;
 use oms_core::import::row::Cursor;
 
-/// Two processes may import the same source: the one that is further on is right.
+/// Two processes may import the same source: the checkpoint that is further on wins.
 const SAVE: &str = "
 INSERT INTO import_checkpoints (source, reached, rows, names) VALUES ($1, $2, $3, $4)
 ON CONFLICT (source) DO UPDATE
@@ -24,11 +24,11 @@ SET reached = excluded.reached, rows = excluded.rows, updated = now(),
     names = excluded.names || import_checkpoints.names
 WHERE import_checkpoints.rows <= excluded.rows";
 
-/// Longest texts of a parked row: a key has to fit an index, and the others are for people.
+/// Longest texts of a parked row: the key has to fit an index, the others are for people.
 const MAX_KEY: usize = 400;
 const MAX_TEXT: usize = 2_000;
 
-/// A text that is no longer than `max` bytes; what is cut off is told apart by a hash of all.
+/// Cuts a text to `max` bytes, with a hash of the whole so that different texts stay different.
 fn shortened(text: String, max: usize) -> String {
     if text.len() <= max {
         return text;
@@ -51,20 +51,20 @@ SELECT id, key, foreign_stream, stream_type, stream_id, version, event_id, event
        detail, parked
 FROM import_parked WHERE source = $1 AND id > $2 ORDER BY id LIMIT $3";
 
-/// See the module.
+/// The journal of imports in PostgreSQL.
 #[derive(Clone)]
 pub struct PostgresImportJournal {
     postgres: Postgres,
 }
 
 impl PostgresImportJournal {
-    /// Keeps it in this database.
+    /// The journal in this database.
     pub fn new(postgres: Postgres) -> Self {
         Self { postgres }
     }
 }
 
-/// Parked rows, one array a column.
+/// Parked rows as arrays of columns.
 #[derive(Default)]
 struct ParkedColumns {
     key: Vec<String>,
@@ -81,7 +81,7 @@ struct ParkedColumns {
 impl ParkedColumns {
     fn of(rows: Vec<ParkedRow>) -> Self {
         let mut columns = Self::default();
-        // One statement may touch a row once.
+        // One statement may touch a row only once.
         let mut seen = std::collections::HashSet::new();
         let text = |text: Option<String>| text.map(|text| shortened(text, MAX_TEXT));
         for row in rows {

@@ -35,12 +35,12 @@ UPDATE migration_jobs SET state = $3, node = coalesce($4, node),
     ended = CASE WHEN $5 THEN now() END
 WHERE id = $1 AND state = ANY($2)";
 
-/// Older than any patience.
+/// Sets the heartbeat so far back that the job is taken over at once.
 const RELEASE: &str = "
 UPDATE migration_jobs SET heartbeat = now() - interval '1 day'
 WHERE node = $1 AND state IN ('running', 'pausing')";
 
-/// One at a time: whoever adopts comes again.
+/// One at a time: the caller comes again.
 const ADOPT: &str = "
 UPDATE migration_jobs SET node = $1, heartbeat = now()
 WHERE id = (
@@ -50,7 +50,7 @@ WHERE id = (
 )
 RETURNING ";
 
-/// See the module.
+/// The table of jobs in PostgreSQL.
 #[derive(Clone)]
 pub struct PostgresJobs {
     postgres: Postgres,
@@ -252,7 +252,7 @@ where
     T::Err: std::fmt::Display,
 {
     text.parse().map_err(|e: T::Err| {
-        // Written by a newer program, perhaps.
+        // Possibly written by a newer version of the program.
         StoreError::determinate(StoreErrorKind::Invalid, STORE, operation, e.to_string())
     })
 }

@@ -1,12 +1,12 @@
-//! Which node publishes which partition: a lease per partition, shared fairly among the nodes that
-//! are alive, taken over when its time is up. All times are the database's.
+//! Leases: which node publishes which partition. Partitions are shared fairly among the live nodes,
+//! and taken over when a lease expires. All times are the database's.
 
 use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio_postgres::{Error, Row};
 
-/// Serialises changes of leases, so that shares are counted on what is true.
+/// Serialises changes of leases, so that shares are computed from a consistent state.
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock(hashtextextended('oms.relay.' || current_schema(), 0))";
 
@@ -14,12 +14,12 @@ const ALIVE: &str = "
 INSERT INTO relay_nodes (node, until) VALUES ($1, now() + $2::float8 * interval '1 second')
 ON CONFLICT (node) DO UPDATE SET until = excluded.until";
 
-/// A node's share: partitions by nodes, the remainder to the first ones by name.
+/// A node's share: partitions divided by nodes; the first nodes by name get the remainder.
 const SHARE: &str = "
 SELECT $2::int8 / count(*) + (count(*) FILTER (WHERE node < $1) < $2::int8 % count(*))::int
 FROM relay_nodes";
 
-/// Renews up to the share, lowest partitions first, and gives up the rest.
+/// Renews up to the share, lowest partitions first, and releases the rest.
 const RENEW: &str = "
 WITH kept AS (
     SELECT partition FROM relay_leases

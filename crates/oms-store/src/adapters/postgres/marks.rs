@@ -1,5 +1,4 @@
-//! How far copies have got and what they stand on, as columns: next_offset, log_id, anchored_at,
-//! sha256.
+//! Marks of copies as columns: next_offset, log_id, anchored_at, sha256.
 
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
@@ -7,7 +6,7 @@ use uuid::Uuid;
 use oms_core::log::identity::{Anchor, LogId, Mark};
 use oms_core::log::object::ObjectHash;
 
-/// Marks as arrays.
+/// Marks as arrays of columns.
 #[derive(Default)]
 pub(super) struct MarkColumns {
     pub next: Vec<i64>,
@@ -51,7 +50,7 @@ pub(super) fn mark_of(
 ) -> Mark {
     let anchor = at.zip(sha256).map(|(at, sha256)| {
         let mut hash = ObjectHash::NONE;
-        // The table holds 32 bytes; others would equal no hash.
+        // The column has 32 bytes; other lengths would equal no hash.
         if sha256.len() == hash.0.len() {
             hash.0.copy_from_slice(sha256);
         }

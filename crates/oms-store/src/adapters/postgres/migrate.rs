@@ -1,5 +1,5 @@
-//! The database's schema: versioned SQL files, applied one after the other, each in a transaction
-//! under an advisory lock, so that any number of processes may start at once.
+//! The database's schema: versioned SQL files, applied in order, each in a transaction under an
+//! advisory lock, so that any number of processes may start at the same time.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::error::{StoreError, StoreErrorKind};
 pub(super) struct Migration {
     /// Its number; never reused.
     pub version: i32,
-    /// What it brings.
+    /// Its name, for the log.
     pub name: &'static str,
     /// The statements.
     pub sql: &'static str,
@@ -28,8 +28,8 @@ impl Migration {
     }
 }
 
-/// Every step, by ascending numbers, which may have gaps: numbers are handed out before the steps are
-/// written. A file that was released is never changed: a new one corrects it.
+/// Every step, by ascending numbers, which may have gaps because numbers are reserved before the
+/// steps are written. A released file is never changed: a new one corrects it.
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 1,
@@ -73,23 +73,23 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
 ];
 
-/// Lowest version of a server, ours or a source's, as the server numbers it. Below it are no
-/// `pg_current_snapshot()` and no `autovacuum_vacuum_insert_scale_factor`, and nobody who mends it.
+/// Lowest supported version of a server, ours or a source's, in the server's own numbering. Older
+/// ones lack `pg_current_snapshot()` and `autovacuum_vacuum_insert_scale_factor`, and are not
+/// maintained any more.
 const MIN_SERVER: i32 = 130_000;
 
-/// Name of the lock that serialises everyone who migrates this schema.
+/// The lock that serialises migrations of this schema.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('oms.migrate.' || $1::text, 0))";
 
 const OPERATION: &str = "migrate";
 
-/// What the server and the database are.
+/// Version of the server, and encoding and name of the database.
 const SERVER: &str = "
 SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
        current_setting('server_encoding'), current_database()::text";
 
-/// Whether what is to be made is there already: somebody who owns the schema need not be allowed
-/// to make schemas, and PostgreSQL asks for that right before it looks whether there is anything
-/// to make.
+/// Whether schema and table exist already: the owner of a schema may lack the right to create
+/// schemas, which PostgreSQL checks before it checks whether the schema exists.
 const PLACE: &str = "
 SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1::text),
        has_database_privilege(current_database(), 'CREATE'),
@@ -97,7 +97,7 @@ SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1::text),
                WHERE n.nspname = $1::text AND c.relname = 'schema_migrations'),
        current_database()::text, current_user::text";
 
-/// Why the schema could not be brought up to date.
+/// Why the schema could not be updated.
 pub(super) enum MigrationFailed {
     /// PostgreSQL failed.
     Database(Error),
@@ -111,7 +111,7 @@ impl From<Error> for MigrationFailed {
     }
 }
 
-/// Brings the schema up to date.
+/// Updates the schema.
 pub(super) async fn migrate(
     client: &mut tokio_postgres::Client,
     schema: &str,
@@ -119,7 +119,7 @@ pub(super) async fn migrate(
     let mut steps = 0;
     loop {
         let transaction = client.transaction().await?;
-        // Building an index on a grown table may take its time.
+        // Building an index on a large table may take long.
         transaction
             .batch_execute("SET LOCAL statement_timeout = 0")
             .await?;
@@ -171,7 +171,7 @@ pub(super) async fn migrate(
     }
 }
 
-/// Whether a server of this version can be used; the message names both versions.
+/// Checks that a server of this version can be used; the message names both versions.
 pub(super) fn check_version(number: i32, name: &str) -> Result<(), String> {
     if number >= MIN_SERVER {
         return Ok(());
@@ -182,7 +182,7 @@ pub(super) fn check_version(number: i32, name: &str) -> Result<(), String> {
     ))
 }
 
-/// Refuses a database that could not hold what is written to it, however often it is tried.
+/// Refuses a database that could never store what is written to it.
 pub(super) async fn check_fitness(
     client: &(impl GenericClient + Sync),
 ) -> Result<(), MigrationFailed> {
@@ -202,10 +202,10 @@ pub(super) async fn check_fitness(
     Ok(())
 }
 
-/// Steps applied, each with its hash if that was recorded.
+/// Applied steps, each with its hash if that was recorded.
 type AppliedSteps = BTreeMap<i32, Option<String>>;
 
-/// Whether this program may work on a schema that went through these steps.
+/// Checks that this program may work on a schema with these applied steps.
 fn check(known: &[Migration], applied: &AppliedSteps) -> Result<(), String> {
     let newest = known.last().map_or(0, |m| m.version);
     for (version, hash) in applied {
@@ -226,7 +226,7 @@ fn check(known: &[Migration], applied: &AppliedSteps) -> Result<(), String> {
     Ok(())
 }
 
-/// Sees to it that there is a schema with a table that records its version.
+/// Creates the schema and the table that records its version, if missing.
 async fn prepare(transaction: &Transaction<'_>, schema: &str) -> Result<(), MigrationFailed> {
     let place = transaction.query_one(PLACE, &[&schema]).await?;
     let [has_schema, may_create, has_table]: [bool; 3] =
@@ -245,8 +245,8 @@ async fn prepare(transaction: &Transaction<'_>, schema: &str) -> Result<(), Migr
                 message,
             )));
         }
-        // The name was checked to be a plain identifier. Somebody who does not take our lock may
-        // make it at this moment.
+        // The name was checked to be a plain identifier. A program that does not take our lock may
+        // create the schema at the same moment.
         let sql = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
         transaction.batch_execute(&sql).await?;
     }
@@ -288,7 +288,7 @@ async fn applied(transaction: &Transaction<'_>) -> Result<AppliedSteps, Error> {
         .collect()
 }
 
-/// Makes the database named in the settings, through the server's `postgres` database.
+/// Creates the database named in the settings, through the server's `postgres` database.
 pub(super) async fn create_database(connector: &Connector) -> Result<(), StoreError> {
     let name = connector.config.get_dbname().unwrap_or_default();
     let client = connector
@@ -306,7 +306,7 @@ pub(super) async fn create_database(connector: &Connector) -> Result<(), StoreEr
         .await
         .and_then(|row| row.try_get(0))
         .map_err(creating)?;
-    // Where the server's own texts are not UTF-8, no locale of theirs may be.
+    // If the server's own texts are not UTF-8, none of its locales can be used.
     let how = if utf8 {
         ""
     } else {
@@ -320,7 +320,7 @@ pub(super) async fn create_database(connector: &Connector) -> Result<(), StoreEr
             tracing::info!(database = name, "created the database");
             Ok(())
         }
-        // Somebody else made it at the same moment.
+        // Another process has created it at the same moment.
         Err(e)
             if e.code().is_some_and(|c| {
                 [&SqlState::DUPLICATE_DATABASE, &SqlState::UNIQUE_VIOLATION].contains(&c)

@@ -1,9 +1,9 @@
-//! PostgreSQL: a pool whose every call runs on the I/O runtime with a deadline, is counted and
-//! timed, and finds the schema in place.
+//! PostgreSQL: a pool whose calls run on the I/O runtime with a deadline, are counted and timed,
+//! and find the schema in place.
 //!
-//! The service starts, and writes, with PostgreSQL down (law 10): nothing here connects before it
-//! is asked to, and the schema is made by the first call that gets through. A database that was
-//! dropped while the service ran is made again the same way (law 11).
+//! The service starts, and writes, with PostgreSQL down (law 10): nothing here connects before its
+//! first call, which also creates the schema. A database that was dropped while the service runs is
+//! created again in the same way (law 11).
 
 pub mod audit;
 pub mod commits;
@@ -40,7 +40,7 @@ use crate::io_runtime::IoRuntime;
 use crate::metered::measured;
 use crate::metrics;
 
-/// What work on a connection gives.
+/// The future of work on a connection.
 pub type Work<'c, T> = BoxFuture<'c, Result<T, tokio_postgres::Error>>;
 
 /// How much longer than one statement a call may take: several statements and their round trips.
@@ -58,13 +58,13 @@ struct Inner {
     settings: PostgresSettings,
     connector: Connector,
     pool: Pool,
-    /// Whether the schema is known to be in place.
+    /// Whether the schema is known to be up to date.
     migrated: AtomicBool,
     migrating: tokio::sync::Mutex<()>,
 }
 
 impl Postgres {
-    /// Connects to nothing yet. Fails only if the settings are wrong.
+    /// Connects on first use. Fails only if the settings are invalid.
     pub fn new(
         settings: PostgresSettings,
         io: IoRuntime,
@@ -117,9 +117,9 @@ impl Postgres {
         &self.inner.settings.schema
     }
 
-    /// Whether the database, as far as it is there, is one that can be used: refused as
+    /// Checks that the database, if it exists, can be used: refused as
     /// [`Invalid`](crate::error::StoreErrorKind::Invalid) if its server is too old or its encoding
-    /// another than UTF-8. Nothing is made or changed.
+    /// another than UTF-8. Creates and changes nothing.
     pub async fn check_fitness(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "check";
         let inner = self.inner.clone();
@@ -133,7 +133,7 @@ impl Postgres {
         .await
     }
 
-    /// What is known of it from the calls made.
+    /// The health of the database, according to the calls made.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
     }
@@ -150,7 +150,7 @@ impl Postgres {
         metrics::postgres_connections(pool.available, in_use, pool.max_size, pool.waiting);
     }
 
-    /// Closes every connection that is not in use; later calls fail as closed.
+    /// Closes every connection that is not in use; later calls fail with `Closed`.
     pub fn close(&self) {
         self.inner.pool.close();
     }
@@ -172,20 +172,20 @@ impl Inner {
                 }
                 let error = errors::working(operation, &e);
                 if error.is_indeterminate() {
-                    // The connection is lost or about to be; nobody else should be given it.
+                    // The connection is lost or about to be; it must not be reused.
                     drop(Object::take(client));
                 }
                 Err(error)
             }
             Err(_) => {
-                // The connection is in the middle of something that nobody waits for any more.
+                // The connection is in the middle of work that was given up.
                 drop(Object::take(client));
                 Err(errors::timed_out(operation))
             }
         }
     }
 
-    /// A connection to a database whose schema is in place.
+    /// A connection to a database whose schema is up to date.
     async fn acquire(&self, operation: &'static str) -> Result<Object, StoreError> {
         if !self.migrated.load(Ordering::Acquire) {
             self.migrate(operation).await?;
@@ -205,7 +205,7 @@ impl Inner {
     async fn check_fitness(&self, operation: &'static str) -> Result<(), StoreError> {
         let client = match self.pool.get().await {
             Ok(client) => client,
-            // It will be made.
+            // It will be created.
             Err(PoolError::Backend(e)) if errors::is_schema_missing(&e) => return Ok(()),
             Err(e) => return Err(errors::connecting(operation, &e)),
         };
@@ -215,7 +215,7 @@ impl Inner {
             Ok(Err(MigrationFailed::Refused(refused))) => Err(refused),
             Ok(Err(MigrationFailed::Database(e))) => Err(errors::working(operation, &e)),
             Err(_) => {
-                // The connection is in the middle of something that nobody waits for any more.
+                // The connection is in the middle of work that was given up.
                 drop(Object::take(client));
                 Err(errors::timed_out(operation))
             }
@@ -242,7 +242,7 @@ impl Inner {
                 Ok(())
             }
             Err(MigrationFailed::Refused(refused)) => Err(refused),
-            // The wanted operation was not begun; the migration is found done or undone next time.
+            // The operation itself was not started; the next call finds the migration done or not.
             Err(MigrationFailed::Database(e)) => Err(StoreError {
                 determinacy: crate::error::Determinacy::Determinate,
                 ..errors::working(operation, &e)

@@ -21,9 +21,10 @@ use oms_core::domain::ids::{Offset, PartitionId, Position};
 use oms_core::log::identity::{LogId, Mark};
 use oms_core::log::object::ObjectHash;
 
-/// The partitions that are where their group begins, on the same commit of the same log, move, and only
-/// their rows are written: one statement, one round trip, one fsync for many partitions. A second process that took the same
-/// commits in waits on the watermark's row and then finds it moved.
+/// Moves the watermarks of those partitions that are where their group begins, on the same commit
+/// of the same log, and inserts only their rows: one statement, one round trip and one fsync for
+/// many partitions. A second process that records the same commits waits for the watermark's row
+/// and then finds it moved.
 const RECORD: &str = "
 WITH wanted AS (
     SELECT * FROM unnest($1::int4[], $2::int8[], $3::int8[], $17::bytea[], $18::bytea[])
@@ -59,7 +60,7 @@ UPDATE outbox_watermarks SET log_id = $3, anchored_at = next_offset, sha256 = $4
 WHERE partition = $1 AND next_offset = $2
   AND log_id IS NOT DISTINCT FROM $5 AND sha256 IS NOT DISTINCT FROM $6";
 
-/// The floor `after` keeps the scan from wading through rows that were just deleted.
+/// The lower bound `after` keeps the scan from reading rows that were just deleted.
 const PENDING: &str = "
 SELECT o.partition, o.commit_offset, o.idx, o.event_id, o.stream_type, o.stream_id, o.version,
        o.topic, o.epoch, o.mode, o.start_byte, o.len_bytes, o.body, o.attempts, o.next_attempt
@@ -114,8 +115,8 @@ WITH back AS (DELETE FROM dead_letters WHERE id = $1 RETURNING *), taken AS (
 )
 SELECT count(*) FROM back";
 
-/// One statement, hence one snapshot: a commit below the watermark without a row in it was
-/// delivered. `least` passes over NULLs.
+/// One statement, hence one snapshot: a commit below the watermark without a row in the outbox was
+/// delivered. `least` ignores NULLs.
 const DELIVERED_WATERMARKS: &str = "
 SELECT w.partition,
        least(w.next_offset,
@@ -131,7 +132,7 @@ SELECT count(*), extract(epoch FROM now() - min(created))::float8,
        (SELECT count(*) FROM dead_letters)
 FROM outbox";
 
-/// See the module.
+/// The outbox in PostgreSQL.
 #[derive(Clone)]
 pub struct PostgresOutbox {
     postgres: Postgres,
@@ -147,7 +148,7 @@ impl PostgresOutbox {
         }
     }
 
-    /// The same, of this log.
+    /// Records this log in its watermarks.
     #[must_use]
     pub fn of_log(self, log: Option<LogId>) -> Self {
         Self {
@@ -403,7 +404,7 @@ impl DeliveryStore for PostgresOutbox {
             .postgres
             .run(OPERATION, |client| {
                 Box::pin(async move {
-                    // One snapshot, or a commit taken in between the two reads would look delivered.
+                    // In one snapshot: a commit recorded between two reads would look delivered.
                     let snapshot = client
                         .build_transaction()
                         .isolation_level(IsolationLevel::RepeatableRead)

@@ -1,4 +1,4 @@
-//! From settings to a pool of connections: URL, session settings, TLS.
+//! Builds a pool of connections from settings: URL, session settings, TLS.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use crate::error::StoreError;
 
 const CONNECT: &str = "connect";
 
-/// Where PostgreSQL is and how it is spoken to.
+/// Address of PostgreSQL and settings of its connections.
 #[derive(Clone)]
 pub struct PostgresSettings {
     /// `postgresql://user:password@host:port/database?sslmode=…`; a directory as `host` is a Unix
     /// socket. With `sslmode` `require`, `verify-ca` or `verify-full` the server's certificate is
     /// verified, name included; any other value means no TLS.
     pub url: String,
-    /// The schema that holds everything; made if it is not there. `[a-z_][a-z0-9_]{0,62}`.
+    /// The schema that holds all tables; created if missing. `[a-z_][a-z0-9_]{0,62}`.
     pub schema: String,
     /// Connections at most.
     pub max_connections: usize,
-    /// How long to wait for a connection: to be free, and to be made.
+    /// How long to wait for a connection to become free, and to be established.
     pub connect_timeout: Duration,
-    /// How long one statement may take; the server stops it then.
+    /// How long one statement may take; the server cancels it then.
     pub statement_timeout: Duration,
-    /// PEM file of the certificates to trust in place of the public ones.
+    /// PEM file of the certificates to trust instead of the public ones.
     pub tls_roots: Option<PathBuf>,
 }
 
@@ -42,7 +42,7 @@ impl Default for PostgresSettings {
             // Between the 4 that saturate a small server and the 16 that saturate two cores.
             max_connections: 8,
             connect_timeout: Duration::from_secs(3),
-            // Far above any statement of ours: what runs longer is stuck.
+            // Far above any of our statements: one that takes longer is stuck.
             statement_timeout: Duration::from_secs(30),
             tls_roots: None,
         }
@@ -50,7 +50,7 @@ impl Default for PostgresSettings {
 }
 
 impl std::fmt::Debug for PostgresSettings {
-    /// Without the URL: it may hold a password.
+    /// Without the URL, which may contain a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresSettings")
             .field("schema", &self.schema)
@@ -62,7 +62,7 @@ impl std::fmt::Debug for PostgresSettings {
     }
 }
 
-/// How to connect, with and without TLS.
+/// Opens connections, with or without TLS.
 #[derive(Clone)]
 pub(super) struct Connector {
     pub config: Config,
@@ -90,10 +90,10 @@ impl Connector {
              -c random_page_cost=1.1",
             settings.schema,
             settings.statement_timeout.as_millis(),
-            // A transaction that waits for its client pins the whole instance's vacuum horizon.
+            // A transaction that waits for its client keeps the whole server from vacuuming.
             settings.statement_timeout.as_millis() * 2,
-            // As on any disk without a head. With the server's own 4 a plan that was made, and kept,
-            // while a table was small reads all of it for one row, long after it has grown.
+            // As for any SSD. With the server's default of 4, a plan that was cached while a table
+            // was small still reads all of it for one row when it has grown.
         );
         let options = match config.get_options() {
             Some(given) => format!("{given} {own}"),
@@ -113,8 +113,7 @@ impl Connector {
         Ok(Self { config, tls })
     }
 
-    /// To a database that is not ours: nothing of the session is set, since what it understands is
-    /// not known.
+    /// For a database that is not ours: no session settings, because it may not know them.
     pub fn foreign(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let mut config = parse(&settings.url)?;
         let tls = match config.get_ssl_mode() {
@@ -137,7 +136,7 @@ impl Connector {
         Ok(Self { config, tls })
     }
 
-    /// The pool; no connection is made yet.
+    /// The pool; it connects on first use.
     pub fn pool(&self, settings: &PostgresSettings) -> Result<Pool, StoreError> {
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
@@ -157,8 +156,8 @@ impl Connector {
             .map_err(|e| invalid(CONNECT, e.to_string()))
     }
 
-    /// One connection outside the pool, to another database of the same server. Its driver runs
-    /// until the client is dropped.
+    /// A connection outside the pool, to another database of the same server. Its driver runs until
+    /// the client is dropped.
     pub async fn connect_to(
         &self,
         database: &str,
@@ -168,7 +167,7 @@ impl Connector {
         self.connect_with(config).await
     }
 
-    /// One connection outside the pool.
+    /// A connection outside the pool.
     pub async fn connect(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         self.connect_with(self.config.clone()).await
     }
@@ -208,8 +207,8 @@ fn is_plain_identifier(name: &str) -> bool {
         && !name.as_bytes()[0].is_ascii_digit()
 }
 
-/// Parses the URL. tokio-postgres knows `require` only; the stricter modes of libpq ask for no
-/// more than we do anyway. The parser's own message may quote the URL, so it is not passed on.
+/// Parses the URL. tokio-postgres only knows `require`; libpq's stricter modes are what we do in
+/// any case. The parser's own message is left out, because it may quote the URL.
 fn parse(url: &str) -> Result<Config, StoreError> {
     url.replace("sslmode=verify-full", "sslmode=require")
         .replace("sslmode=verify-ca", "sslmode=require")

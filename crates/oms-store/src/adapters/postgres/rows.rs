@@ -1,4 +1,4 @@
-//! Rows of the outbox as columns of arrays, and back.
+//! Conversion between rows of the outbox and arrays of columns.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,11 +12,11 @@ use crate::ports::delivery::{DeadLetter, OutboxRow};
 use oms_core::domain::ids::{Epoch, EventId, PartitionId, Position, StreamName, Version};
 use oms_core::migration::stage::Mode;
 
-/// What [`decode_dead_letter`] reads, in its order.
+/// The columns that [`decode_dead_letter`] reads, in its order.
 pub(super) const DEAD_COLUMNS: &str = "partition, commit_offset, idx, id, event_id, stream_type, \
      stream_id, version, topic, attempts, last_error, created, died";
 
-/// Rows to be inserted, one array a column.
+/// Rows to be inserted, as arrays of columns.
 #[derive(Default)]
 pub(super) struct RowColumns<'a> {
     pub partition: Vec<i32>,
@@ -56,7 +56,7 @@ impl<'a> RowColumns<'a> {
     }
 }
 
-/// Positions as columns.
+/// Positions as arrays of columns.
 pub(super) fn position_columns<'a>(
     positions: impl Iterator<Item = &'a Position>,
 ) -> (Vec<i32>, Vec<i64>, Vec<i32>) {
@@ -69,7 +69,7 @@ pub(super) fn position_columns<'a>(
     columns
 }
 
-/// What PostgreSQL answered is not what this program wrote.
+/// PostgreSQL's answer does not have the form that this program wrote.
 pub(super) fn unreadable(operation: &'static str) -> impl Fn(Error) -> StoreError {
     move |e| StoreError::corrupt(STORE, operation, e.to_string())
 }
@@ -87,12 +87,12 @@ fn position(row: &Row) -> Result<Position, Error> {
     })
 }
 
-/// PostgreSQL's times lie within what a [`Timestamp`] can hold, save its infinities.
+/// PostgreSQL's times are within the range of [`Timestamp`], except its infinities.
 pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Times of this century, to the microsecond, as PostgreSQL keeps them.
+/// A time of this century in the driver's type, with the microseconds that PostgreSQL stores.
 pub(super) fn system_time(time: Timestamp) -> SystemTime {
     let micros = u64::try_from(time.as_microsecond()).unwrap_or(0);
     SystemTime::UNIX_EPOCH + Duration::from_micros(micros)

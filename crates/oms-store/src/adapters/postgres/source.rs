@@ -1,25 +1,25 @@
-//! Somebody else's event store, read over a connection of its own.
+//! Reads another program's event store over a connection of its own.
 //!
-//! A sequence's order is not the order of committing, so the newest row that can be seen does not
-//! say that nothing will appear before it. With a global position:
+//! Positions from a sequence are not in the order of commits, so that rows may still appear before
+//! the newest visible one. With a global position:
 //!
-//! 1. see the newest position;
-//! 2. *then* list who holds a lock that inserting takes, on the table, its partitions or the
-//!    sequences that positions are drawn from;
-//! 3. when all of those have ended, and the configured lag is over, every row up to that position
-//!    is there for good, and is read in pages by position.
+//! 1. read the newest position;
+//! 2. *then* list the transactions that hold a lock that inserting takes, on the table, its
+//!    partitions or the sequences of positions;
+//! 3. when all of those have ended, and the configured lag has passed, the rows up to that position
+//!    are final and are read in pages by position.
 //!
-//! Whoever drew a smaller position did so before 1 and holds its lock until the row is visible, so
-//! 2 finds it or the row is visible already. New writers do not prolong the wait. Locks do not show
-//! writers on a standby, behind a view, or with numbers handed out ahead (`CACHE`): there the lag
-//! has to be configured.
+//! A transaction with a smaller position took it before step 1 and holds its lock until the row is
+//! visible, so that either step 2 finds it or the row is visible already. New writers do not
+//! prolong the wait. Locks do not reveal writers on a standby, behind a view, or with cached
+//! sequence numbers (`CACHE`): there the lag has to be configured.
 //!
-//! The connection may be a pooler's: each look is a transaction that leaves no setting and no named
-//! statement behind. A page ends early where it grows heavy. A row whose values an expression of
-//! the source cannot take is singled out by asking for less and less, and given as unreadable.
+//! The connection may go through a pooler: each read is a transaction that leaves no setting and no
+//! named statement behind. A page ends early if its content is large. A row on which an expression
+//! of the source fails is isolated by reading fewer and fewer rows, and returned as unreadable.
 //!
 //! Without a global position the table is read stream by stream in passes; each pass after the
-//! first reads the rows of transactions that were not over when the one before began.
+//! first reads the rows of transactions that had not ended when the previous one began.
 
 mod connect;
 mod decode;
@@ -55,10 +55,11 @@ const STORE: &str = "source";
 /// How much longer than one statement a call may take.
 const CALL_MARGIN: Duration = Duration::from_secs(10);
 
-/// Further back than this, half of what transaction numbers can tell apart, "since" means nothing.
+/// Largest distance of a transaction number, half of what 32 bits can distinguish; beyond it
+/// "since" has no meaning.
 const MAX_TRANSACTIONS_BACK: u64 = 2_000_000_000;
 
-/// See the module. Cheap to clone.
+/// An event store in another database. Cheap to clone.
 #[derive(Clone)]
 pub struct PostgresSource {
     inner: Arc<Inner>,
@@ -79,14 +80,14 @@ struct State {
     horizon: Horizon,
 }
 
-/// Up to where rows are there for good.
+/// Up to where rows are final.
 #[derive(Default)]
 struct Horizon {
     settled: Option<i64>,
     pending: Option<Pending>,
 }
 
-/// A position that was seen, and who may still add rows before it.
+/// A position that was seen, and the transactions that may still insert rows before it.
 struct Pending {
     newest: i64,
     writers: HashSet<String>,
@@ -96,12 +97,12 @@ struct Pending {
 struct Connected {
     client: Client,
     described: Described,
-    /// Rows of the next page, after a row that could not be read.
+    /// Rows of the next page, reduced after a row that could not be read.
     narrow: Option<usize>,
 }
 
 impl PostgresSource {
-    /// Connects to nothing yet. Of `settings` the URL and the timeouts are used.
+    /// Connects on first use. Of `settings` the URL and the timeouts are used.
     pub fn new(
         spec: SourceSpec,
         settings: &PostgresSettings,
@@ -128,7 +129,8 @@ impl PostgresSource {
     ) -> Result<T, StoreError> {
         let limit = self.inner.statement_timeout + CALL_MARGIN;
         let call = async move {
-            // The connection goes with the work that is given up: it is in the middle of something.
+            // The connection is dropped with work that is given up, because it is in the middle of
+            // something.
             tokio::time::timeout(limit, work)
                 .await
                 .unwrap_or_else(|_| Err(failed(errors::timed_out(operation))))
@@ -189,8 +191,8 @@ impl Inner {
         StoreError::determinate(StoreErrorKind::Invalid, STORE, "describe", message)
     }
 
-    /// Runs `work` on the connection, making one where there is none; a connection that failed is
-    /// not used again.
+    /// Runs `work` on the connection, which is opened if necessary; one that failed is not used
+    /// again.
     async fn with<T>(
         &self,
         state: &mut State,
@@ -270,7 +272,8 @@ impl Inner {
             .map_err(working("writers"))
     }
 
-    /// Looks how far rows are there for good; answers how many writers are waited for.
+    /// Advances the position up to which rows are final; returns the number of writers that are
+    /// waited for.
     async fn advance(
         &self,
         connected: &mut Connected,
@@ -299,7 +302,7 @@ impl Inner {
                     .map_err(|e| self.page_failed(&e))?;
                 if let Some(newest) = newest.filter(|n| horizon.settled.is_none_or(|s| *n > s)) {
                     let seen = Instant::now();
-                    // Only after the newest row was seen: see the module.
+                    // Only after the newest row was read: see the module.
                     let writers = self.writers(&transaction, &described.relations).await?;
                     horizon.pending = Some(Pending {
                         newest,

@@ -1,8 +1,8 @@
-//! The statements that read somebody else's table, from its description.
+//! Builds the SQL statements that read a source's table, from its description.
 
 use oms_core::import::spec::{Columns, SourceSpec};
 
-/// Columns by key, in the order in which they are selected after the order column.
+/// Expressions by configuration key, in the order in which they are selected after the position.
 pub(super) fn parts(columns: &Columns) -> [(&'static str, Option<&str>); 10] {
     fn of(column: &Option<String>) -> Option<&str> {
         column.as_deref().filter(|c| !c.is_empty())
@@ -21,7 +21,7 @@ pub(super) fn parts(columns: &Columns) -> [(&'static str, Option<&str>); 10] {
     ]
 }
 
-/// A column's name as itself of the row `e`; anything else as the expression it is.
+/// A column's name as a column of the row `e`; any other text as the expression that it is.
 pub(super) fn expression(spec: &SourceSpec, given: &str) -> String {
     let plain = !given.is_empty()
         && !given.starts_with(|c: char| c.is_ascii_digit())
@@ -35,7 +35,7 @@ pub(super) fn expression(spec: &SourceSpec, given: &str) -> String {
     }
 }
 
-/// How content of a type is selected.
+/// How a value of a type is selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Select {
     /// As text.
@@ -44,29 +44,29 @@ pub(super) enum Select {
     Bytes,
     /// As a timestamp.
     Time,
-    /// As JSON made from it.
+    /// Converted to JSON.
     ToJson,
 }
 
-/// Text, whatever it is called.
+/// Whether a type is a kind of text.
 pub(super) fn is_text(type_name: &str) -> bool {
     matches!(type_name, "text" | "varchar" | "bpchar" | "citext" | "name")
 }
 
-/// A number.
+/// Whether a type is a kind of number.
 pub(super) fn is_number(type_name: &str) -> bool {
     matches!(type_name, "int2" | "int4" | "int8" | "numeric")
 }
 
-/// Whether a type's values are numbers of something that lies elsewhere, in this very database.
+/// Whether values of a type are references to something stored elsewhere in the same database.
 fn is_reference(type_name: &str) -> bool {
     let one = type_name.strip_prefix('_').unwrap_or(type_name);
     one.starts_with("reg") || matches!(one, "oid" | "oidvector" | "xid" | "xid8" | "cid" | "tid")
 }
 
 impl Select {
-    /// How `part` of a type is selected; otherwise what to write instead, since what is stored is
-    /// what it was, or nothing.
+    /// How `part` with this type is selected. The error says what to configure instead, because the
+    /// stored value is a reference or cannot be used.
     pub fn of(
         part: &str,
         type_name: &str,
@@ -89,11 +89,11 @@ impl Select {
             _ if content && type_name == "bytea" => Ok(Self::Bytes),
             _ if content => Ok(Self::ToJson),
             ("time", "timestamptz" | "timestamp") => Ok(Self::Time),
-            // Read as RFC 3339, row by row.
+            // Parsed as RFC 3339, row by row.
             ("time", _) if is_text(type_name) => Ok(Self::Text),
             ("time", _) => Err(not_a_time(type_name, expression)),
             ("version", "int2" | "int4" | "int8") => Ok(Self::Text),
-            // Read as an integer, row by row. In a pass it would not sort as one.
+            // Parsed as an integer, row by row. Not in a pass, where it would sort as text.
             ("version", "numeric") if ordered => Ok(Self::Text),
             ("version", _) if ordered && is_text(type_name) => Ok(Self::Text),
             ("version", _) => Err(format!(
@@ -118,7 +118,7 @@ impl Select {
     }
 }
 
-/// What to write where a time is something else.
+/// Advice for a time column of another type.
 fn not_a_time(type_name: &str, expression: &str) -> String {
     let instead = match type_name {
         "int2" | "int4" | "int8" | "numeric" | "float4" | "float8" => format!(
@@ -135,42 +135,42 @@ fn not_a_time(type_name: &str, expression: &str) -> String {
     )
 }
 
-/// How much larger than an event a row's content may be before it is not read at all. A stored
-/// form may be larger than its text; what is read is weighed exactly.
+/// Content larger than so many times the largest event is not read at all. Stored forms may be
+/// larger than their text; what is read is measured exactly.
 const GUARD_FACTOR: usize = 16;
 
-/// Where in a row a column is that says whether its content was left out for its size.
+/// Index of the column that says whether content was left out because of its size.
 pub(super) const TOO_LARGE: usize = 11;
 
-/// The statements of one source. Their parameters are `int8`, but for the key of a pass: `text`.
+/// The statements of one source. Parameters are `int8`, except `text` for the key of a pass.
 #[derive(Debug, Clone)]
 pub(super) struct Statements {
     /// Rows after `$1` up to `$2`, at most `$3`; or the first page of a pass, at most `$1`.
     pub page: String,
     /// Further pages of a pass: rows after the key `$1…`, at most the last parameter.
     pub next_page: Option<String>,
-    /// As `page`, but only what a row is found by: of one whose content cannot be read.
+    /// As `page`, but with the identifying columns only: for a row whose content cannot be read.
     pub names: String,
-    /// As `names`, but the position alone.
+    /// As `names`, but with the position only.
     pub place: Option<String>,
-    /// As `next_page`, but only what a row is found by.
+    /// As `next_page`, but with the identifying columns only.
     pub next_names: Option<String>,
     /// The newest position.
     pub newest: Option<String>,
-    /// Whether there are rows without a position or a key, which no page would show.
+    /// Whether there are rows without a position or a key, which no page would contain.
     pub unplaced: String,
     /// Number of rows.
     pub count: String,
 }
 
-/// A value that is made of the rows of a page alone. What is volatile is not made before rows were
-/// sorted and cut off; anything else may be made of every row there is, where no index sorts them,
-/// and fail on one that is not wanted.
+/// Makes an expression depend on rows of the page only. Without this, expressions may be evaluated
+/// on all rows before sorting and limiting, if no index sorts them, and fail on a row that is not
+/// wanted; volatile ones are evaluated after that.
 fn late(value: &str) -> String {
     format!("CASE WHEN random() IS NOT NULL THEN {value} END")
 }
 
-/// The columns of a page. `wanted` says which parts are read.
+/// The columns of a page; `wanted` says which parts are selected.
 fn columns(
     spec: &SourceSpec,
     selects: &[(&'static str, String, Select)],
@@ -207,8 +207,8 @@ fn columns(
     format!("{}, ({large})", list.join(", "))
 }
 
-/// Puts the statements together; `selects` says how each of [`parts`] is selected, `key_types` are
-/// the types of stream type, stream id and version.
+/// Builds the statements; `selects` says how each of [`parts`] is selected, `key_types` are the
+/// types of stream type, stream id and version.
 pub(super) fn statements(
     spec: &SourceSpec,
     selects: &[(&'static str, String, Select)],
@@ -271,7 +271,7 @@ pub(super) fn statements(
     }
 }
 
-/// The condition of the source, or one that is always true.
+/// The configured condition, or one that is always true.
 pub(super) fn filter(spec: &SourceSpec) -> String {
     match spec.filter.as_deref().filter(|f| !f.is_empty()) {
         Some(filter) => format!("({})", spec.sql(filter)),
@@ -279,10 +279,10 @@ pub(super) fn filter(spec: &SourceSpec) -> String {
     }
 }
 
-/// What a row is found by where there is no position.
+/// The columns of a row's key where there is no position.
 const KEY_PARTS: [&str; 4] = ["stream_name", "stream_type", "stream_id", "version"];
 
-/// Whether a row is found by this part where there is no position.
+/// Whether a part belongs to the key where there is no position.
 pub(super) fn is_key(part: &str) -> bool {
     KEY_PARTS.contains(&part)
 }
@@ -294,22 +294,23 @@ fn join(spec: &SourceSpec) -> String {
         .unwrap_or_default()
 }
 
-/// The table as `e`, with what is joined to it.
+/// The table as `e`, with the configured joins.
 pub(super) fn from(spec: &SourceSpec) -> String {
     format!("FROM {} e {}", spec.table, join(spec))
 }
 
-/// The condition that stands for `{since}` in the pages of a pass.
+/// The condition that replaces `{since}` in the pages of a pass.
 pub(super) fn since(transaction: Option<u64>) -> String {
     match transaction {
         None => "true".to_owned(),
-        // Rows carry the lower half of a transaction's number; its age knows about going round.
+        // Rows have the lower half of a transaction's number; `age` handles its wrap-around.
         Some(transaction) => format!("age(e.xmin) <= age('{}'::xid)", transaction as u32),
     }
 }
 
-/// The table, its partitions, and the sequences its columns draw from: whoever is about to insert
-/// a row holds a lock on one of them from before the position is drawn until the row is visible.
+/// The table, its partitions and the sequences of its columns: a transaction that is about to
+/// insert a row holds a lock on one of them from before it takes its position until the row is
+/// visible.
 pub(super) const RELATIONS: &str = "
 WITH own AS (
     SELECT $1::text::regclass::oid AS oid
@@ -328,15 +329,16 @@ UNION SELECT c.oid, q.seqcache, abs(q.seqincrement) FROM sequences s
 JOIN pg_class c ON c.oid = s.oid AND c.relkind = 'S'
 JOIN pg_sequence q ON q.seqrelid = c.oid";
 
-/// Transactions that may be about to insert, waiting ones and prepared ones included.
+/// Transactions that may be about to insert, including waiting and prepared ones.
 pub(super) const WRITERS: &str = "
 SELECT DISTINCT virtualtransaction FROM pg_locks
 WHERE relation = ANY($1::oid[]) AND pid IS DISTINCT FROM pg_backend_pid()
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
 
-/// The type of an expression, a domain's base. No row is read. An expression that looks at more than
-/// its row, or makes more than one of it, is refused in a condition.
+/// The type of an expression, for a domain its base type, without reading a row. Because the
+/// expression is used in a condition, the server refuses aggregates, window functions and
+/// set-returning functions.
 pub(super) fn type_of(spec: &SourceSpec, expression: &str) -> String {
     let from = from(spec);
     format!(
@@ -352,8 +354,8 @@ pub(super) fn type_of(spec: &SourceSpec, expression: &str) -> String {
     )
 }
 
-/// Whether every content in a sample is the number of a large object that there is, as some
-/// mappers store texts.
+/// Whether every content in a sample is the number of an existing large object, as some mappers
+/// store texts.
 pub(super) fn only_large_objects(spec: &SourceSpec, expression: &str) -> String {
     let (from, filter) = (from(spec), filter(spec));
     format!(
@@ -366,7 +368,7 @@ pub(super) fn only_large_objects(spec: &SourceSpec, expression: &str) -> String 
     )
 }
 
-/// What the table is, whether this is a standby, and about how many rows there are.
+/// The kind of table, whether the server is a standby, and the estimated number of rows.
 pub(super) const ABOUT: &str = "
 SELECT c.relkind::text, pg_is_in_recovery(), greatest(0, (
     SELECT sum(greatest(p.reltuples, 0)) FROM pg_class p

@@ -1,4 +1,4 @@
-//! The bucket over rust-s3.
+//! The bucket, through rust-s3.
 //!
 //! One `Bucket`, built once and shared, so that there is one connection pool. The client's own
 //! retries are off: it cannot know which of our requests are safe to repeat.
@@ -20,7 +20,7 @@ use crate::adapters::proxy;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::object_store::{Created, ObjectInfo, ObjectStore};
 
-/// Where the bucket is and how to get in.
+/// Address and credentials of the bucket.
 #[derive(Debug, Clone)]
 pub struct S3Settings {
     /// URL of the server; `None` for AWS.
@@ -33,9 +33,9 @@ pub struct S3Settings {
     pub access_key: Option<String>,
     /// Secret key.
     pub secret_key: Option<String>,
-    /// Address the bucket in the path and not in the host name.
+    /// Whether the bucket is addressed in the path instead of the host name.
     pub path_style: bool,
-    /// A single request may take this long.
+    /// Timeout of a single request.
     pub request_timeout: Duration,
 }
 
@@ -60,19 +60,19 @@ impl S3Settings {
     }
 }
 
-/// See the module.
+/// A bucket reached through rust-s3.
 pub struct S3ObjectStore {
     bucket: Box<Bucket>,
     region: Region,
     credentials: Credentials,
-    /// Whether it is on this machine: then no proxy of the environment is in between.
+    /// Whether the server is on this machine: then no proxy of the environment is used.
     is_here: bool,
-    /// What a failure to reach it adds.
+    /// The suffix of messages about failures to reach it.
     on_the_way: Option<String>,
 }
 
 impl S3ObjectStore {
-    /// Builds the client; no request is made.
+    /// Builds the client without making a request.
     pub fn new(settings: &S3Settings) -> Result<Self, StoreError> {
         let invalid = |e: &dyn std::fmt::Display| {
             StoreError::determinate(StoreErrorKind::Invalid, "s3", "configure", e.to_string())
@@ -102,7 +102,7 @@ impl S3ObjectStore {
             .map_err(|e| invalid(&e))?;
         let is_here = proxy::is_loopback(&bucket.url());
         let bucket = if is_here {
-            // A proxy of our own, which is none, in the place of the environment's.
+            // A custom proxy that applies to no URL replaces those of the environment.
             let none = reqwest::Proxy::custom(|_| None::<reqwest::Url>);
             Box::new(bucket.set_proxy(none).map_err(|e| invalid(&e))?)
         } else {
@@ -134,8 +134,8 @@ impl S3ObjectStore {
         failed
     }
 
-    /// Makes the bucket unless it is there. Any answer but "not found" to the look-up is reported
-    /// as it is: a permissions problem must not look like a missing bucket.
+    /// Creates the bucket if it does not exist. Only "not found" counts as missing: missing
+    /// permissions must not look like a missing bucket.
     pub async fn ensure_bucket(&self) -> Result<(), StoreError> {
         match self
             .bucket
@@ -147,7 +147,7 @@ impl S3ObjectStore {
             Err(e) => return Err(self.read_failed("look up bucket", &e)),
         }
         if self.is_here {
-            // The client makes buckets by way of the environment's proxy.
+            // rust-s3 creates buckets through the environment's proxy.
             return self.create_without_location().await;
         }
         let name = self.bucket.name();
@@ -160,16 +160,16 @@ impl S3ObjectStore {
         };
         match made {
             Ok(_) => Ok(()),
-            // Another process made it in the meantime.
+            // Another process has created it meanwhile.
             Err(e) if is_status(&e, 409) => Ok(()),
             Err(e) if refuses_location(&e) => self.create_without_location().await,
             Err(e) => Err(self.write_failed("create bucket", &e)),
         }
     }
 
-    /// The client names the region of every server but AWS as the bucket's location, which some
-    /// refuse for `us-east-1`, the one region that has no name. A put on the bucket itself, without
-    /// a body, makes it where the server is.
+    /// Creates the bucket with a put without a body, in the server's own region. rust-s3 sends the
+    /// region of every server but AWS as the bucket's location, which some refuse for `us-east-1`,
+    /// the one region that must not be named.
     async fn create_without_location(&self) -> Result<(), StoreError> {
         match self.bucket.put_object("/", &[]).await {
             Ok(_) => Ok(()),

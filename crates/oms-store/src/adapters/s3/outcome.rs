@@ -1,15 +1,15 @@
-//! What an answer of rust-s3 means, by the facts of S3: 409 and 429 ask for another try, a 5xx or
-//! a broken connection says nothing about whether a write happened.
+//! Classifies answers of rust-s3 by the rules of S3: 409 and 429 ask for another attempt; after a
+//! 5xx or a broken connection it is unknown whether a write happened.
 
 use s3::error::S3Error;
 
 use crate::error::{Determinacy, StoreError, StoreErrorKind};
 
-/// Code of the embedded endpoint's 507: there is no room, and nothing was written. The 507 of other
-/// servers may come from one of several disks, after another has taken the write.
+/// Code of the embedded endpoint's 507: no space, and nothing was written. The 507 of another
+/// server may come from one of several disks after another one has written.
 pub const NO_ROOM: &str = "NoRoomNothingWritten";
 
-/// Code of the embedded endpoint's 503: it cannot write just now, and nothing was written.
+/// Code of the embedded endpoint's 503: it cannot write now, and nothing was written.
 pub const NOTHING_WRITTEN: &str = "NotNowNothingWritten";
 
 /// Whether the server answered with `status`.
@@ -17,7 +17,7 @@ pub fn is_status(error: &S3Error, status: u16) -> bool {
     matches!(error, S3Error::HttpFailWithBody(s, _) if *s == status)
 }
 
-/// A failed write.
+/// Classifies a failed write.
 pub fn classify_write(operation: &'static str, error: &S3Error) -> StoreError {
     let (kind, determinacy) = classify(error);
     StoreError {
@@ -30,7 +30,7 @@ pub fn classify_write(operation: &'static str, error: &S3Error) -> StoreError {
     }
 }
 
-/// A failed read; reads change nothing, so they are always determinate.
+/// Classifies a failed read; reads change nothing, so they are always determinate.
 pub fn classify_read(operation: &'static str, error: &S3Error) -> StoreError {
     StoreError {
         determinacy: Determinacy::Determinate,
@@ -43,15 +43,15 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
     use StoreErrorKind as Kind;
     match error {
         S3Error::HttpFailWithBody(status, body) => match status {
-            // One of the two clocks is wrong; that passes, unlike a key that is.
+            // One of the two clocks is wrong, which can be corrected, unlike a wrong key.
             403 if body.contains("RequestTimeTooSkewed") => (Kind::Unavailable, Determinate),
             401 | 403 => (Kind::Denied, Determinate),
             404 => (Kind::NotFound, Determinate),
-            // A delete raced with the put: nothing was decided.
+            // A delete raced with the put: nothing happened.
             409 => (Kind::Conflict, Determinate),
             412 => (Kind::Conflict, Determinate),
             429 => (Kind::Throttled, Determinate),
-            // A store or a proxy that gave up half-way: the write may have reached a disk.
+            // A store or proxy that gave up half-way: the write may have reached a disk.
             503 if body.contains(NOTHING_WRITTEN) => (Kind::Unavailable, Determinate),
             503 => (Kind::Throttled, Indeterminate),
             507 if body.contains(NO_ROOM) => (Kind::Full, Determinate),
@@ -62,23 +62,23 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
             _ => (Kind::Unavailable, Indeterminate),
         },
         S3Error::Reqwest(e) if e.is_timeout() => (Kind::Timeout, Indeterminate),
-        // The connection was never made, so the request was never sent.
+        // There was no connection, so the request was not sent.
         S3Error::Reqwest(e) if e.is_connect() => (Kind::Unavailable, Determinate),
         S3Error::Reqwest(_) | S3Error::Io(_) | S3Error::Http(_) | S3Error::HttpFail => {
             (Kind::Unavailable, Indeterminate)
         }
         S3Error::Credentials(_) => (Kind::Denied, Determinate),
-        // Made before anything is sent.
+        // Fails before anything is sent.
         S3Error::UrlParse(_)
         | S3Error::InvalidHeaderValue(_)
         | S3Error::InvalidHeaderName(_)
         | S3Error::HmacInvalidLength(_) => (Kind::Invalid, Determinate),
-        // Most others are about an answer that could not be read.
+        // Most other errors concern an answer that could not be read.
         _ => (Kind::Invalid, Indeterminate),
     }
 }
 
-/// The error with its causes, cut to what a log line bears.
+/// The error with its causes, shortened for the log.
 fn message(error: &S3Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

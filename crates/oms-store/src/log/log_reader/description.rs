@@ -1,4 +1,5 @@
-//! The description of the store, `meta/store.json`: made with the store, and never again.
+//! The description of the store, `meta/store.json`: written when the store is created, and never
+//! again.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,24 +9,24 @@ use crate::ports::object_store::ObjectStore;
 use oms_core::log::identity::LogId;
 use oms_core::log::keys;
 
-/// What `meta/store.json` says; written once, when the store is made.
+/// The content of `meta/store.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreDescription {
-    /// Format of the whole layout.
+    /// Format version of the whole layout.
     pub format: u32,
     /// Number of partitions; a stream's partition depends on it, so it never changes.
     pub partitions: u16,
-    /// Hash of the chain and of stream names.
+    /// Name of the hash function of the chain and of stream names.
     pub hash: String,
-    /// When the store was made.
+    /// When the store was created.
     pub created: Timestamp,
-    /// Which log it is. Stores of the build before have none in their description, which is never
-    /// written again; theirs follows from its bytes, see [`LogId::of_description`].
+    /// The id of the log. Descriptions of older versions have none and are never rewritten; their
+    /// id follows from their bytes, see [`LogId::of_description`].
     #[serde(default)]
     pub id: Option<LogId>,
 }
 
-/// Reads the store's description, making it with `partitions` and `id` if this is a new store.
+/// Reads the store's description; creates it with `partitions` and `id` if this is a new store.
 pub async fn describe_store(
     store: &dyn ObjectStore,
     partitions: u16,
@@ -51,7 +52,7 @@ pub async fn describe_store(
                     e.to_string(),
                 )
             })?;
-            // Whoever is first describes the store; everyone reads back what that was.
+            // The first process decides the description; all processes read it back.
             store.put_if_absent(keys::STORE, body.into()).await?;
             store.get(keys::STORE).await?.ok_or_else(|| {
                 StoreError::corrupt("s3", "describe store", "meta/store.json vanished")
@@ -72,7 +73,7 @@ pub async fn describe_store(
     Ok(found)
 }
 
-/// The id of the log in the bucket; `None` when there is none yet.
+/// The id of the log in the bucket; `None` if there is no log yet.
 pub async fn log_id(store: &dyn ObjectStore) -> Result<Option<LogId>, StoreError> {
     #[derive(Deserialize)]
     struct Named {
@@ -88,11 +89,11 @@ pub async fn log_id(store: &dyn ObjectStore) -> Result<Option<LogId>, StoreError
     Ok(Some(named.id.unwrap_or(LogId::of_description(&bytes))))
 }
 
-/// A description made up for a log that has lost its own would send streams to other partitions
-/// than those that hold them.
+/// Refuses a bucket with events but without a description: a new one could map streams to other
+/// partitions than those that hold them.
 async fn refuse_orphaned_log(store: &dyn ObjectStore) -> Result<(), StoreError> {
-    // A description is older than the first event: seen events but still no description, and it
-    // is lost rather than just being made by someone else.
+    // A description is older than the first event: if events exist without it, it was lost rather
+    // than not written yet.
     let orphaned = !store.list(keys::EVENTS, None, 1).await?.is_empty()
         && store.get(keys::STORE).await?.is_none();
     if !orphaned {

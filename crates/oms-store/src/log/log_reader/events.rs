@@ -1,4 +1,4 @@
-//! Reading single events from the places the index gave.
+//! Reads single events from the locations in the index.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -10,12 +10,12 @@ use oms_core::domain::ids::{Offset, PartitionId, Position, StreamName, Version};
 use oms_core::log::index::Location;
 use oms_core::log::lead::Lead;
 
-/// An event as it lies in the log.
+/// An event as stored in the log.
 #[derive(Debug, Clone)]
 pub struct StoredEvent {
-    /// Where.
+    /// Its position.
     pub position: Position,
-    /// Its number in its stream.
+    /// Its version in its stream.
     pub version: Version,
     /// Its envelope's bytes.
     pub bytes: Bytes,
@@ -31,8 +31,8 @@ impl StoredEvent {
 }
 
 impl LogReader {
-    /// Reads a stream's events from the places the index gave. Each is checked to be what the
-    /// index says it is.
+    /// Reads a stream's events from the locations in the index. Verifies that each is the expected
+    /// event.
     pub async fn read_events(
         &self,
         stream: &StreamName,
@@ -105,7 +105,7 @@ impl LogReader {
         }
     }
 
-    /// Reads bytes of one commit object, for whoever kept the address of an event.
+    /// Reads bytes of one commit object, for the owner of an event's address.
     pub async fn read_range(
         &self,
         partition: PartitionId,
@@ -141,7 +141,7 @@ impl LogReader {
     }
 }
 
-/// This place does not have it; another may.
+/// This store lacks it; the other one may have it.
 pub(super) fn not_there(partition: PartitionId) -> StoreError {
     StoreError::determinate(
         StoreErrorKind::NotFound,

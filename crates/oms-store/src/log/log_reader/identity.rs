@@ -1,4 +1,5 @@
-//! Whether copies are of this log: what it holds at the commit a copy says it stands on.
+//! Whether copies are of this log: compares what the log holds at the commit at which a copy
+//! stands.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use oms_core::log::identity::{Before, LogId, Mark, Ownership, judge};
 use oms_core::log::object::{CommitObject, ObjectHash};
 
 impl LogReader {
-    /// The same log, whose id is known.
+    /// The same log, with its id.
     #[must_use]
     pub fn with_id(self, id: LogId) -> Self {
         Self {
@@ -19,8 +20,8 @@ impl LogReader {
         }
     }
 
-    /// The same log, begun without its bucket: whoever reads the bucket first makes sure that it is
-    /// the log's.
+    /// The same log, opened without its bucket: the first read of the bucket verifies that it is
+    /// this log's.
     #[must_use]
     pub fn with_bucket_unread(self) -> Self {
         self.confirmed
@@ -28,17 +29,18 @@ impl LogReader {
         self
     }
 
-    /// Which log it is; `None` when it was begun without the bucket and PostgreSQL does not say.
+    /// The id of the log; `None` if it was opened without the bucket and PostgreSQL has no record
+    /// of it.
     pub fn id(&self) -> Option<LogId> {
         self.id
     }
 
-    /// What is wrong with copies of it.
+    /// The alarms about its copies.
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
     }
 
-    /// Fails if the bucket holds another log than the one that was begun without it.
+    /// Fails if the bucket holds another log than the one that was opened without it.
     pub async fn confirm_bucket(&self) -> Result<(), StoreError> {
         use std::sync::atomic::Ordering;
         if self.confirmed.load(Ordering::Acquire) {
@@ -59,7 +61,7 @@ impl LogReader {
         Ok(())
     }
 
-    /// Whether a copy of a partition is of this log. An error while that cannot be known.
+    /// Whether a copy of a partition is of this log. An error if that cannot be determined now.
     pub async fn judge(
         &self,
         partition: PartitionId,
@@ -73,7 +75,7 @@ impl LogReader {
         Ok(judge(self.id, mark, at_anchor, at_end))
     }
 
-    /// What the log holds before an offset.
+    /// The commit that the log holds before an offset.
     pub async fn before(
         &self,
         partition: PartitionId,
@@ -86,7 +88,7 @@ impl LogReader {
         match self.known(partition, last).await {
             Ok(Some(object)) => Ok(Before::Commit(object.hash())),
             Ok(None) => Ok(Before::Nothing),
-            // Its successor tells what its hash was.
+            // Its successor has its hash.
             Err(e) if damaged(&e) => match self.known(partition, offset).await {
                 Ok(Some(next)) => Ok(Before::Commit(next.header.prev)),
                 Ok(None) => Ok(Before::Damaged),
@@ -97,7 +99,7 @@ impl LogReader {
         }
     }
 
-    /// The commit at an offset. An error while it is not known who leads: then nobody can say that
+    /// The commit at an offset. An error while the leader is unknown: then no store can tell that
     /// there is none.
     async fn known(
         &self,
@@ -105,7 +107,7 @@ impl LogReader {
         offset: Offset,
     ) -> Result<Option<Arc<CommitObject>>, StoreError> {
         if self.routes.stage(partition).is_some() || self.postgres.is_none() {
-            // Not from memory: what is there now is what counts.
+            // Not from the cache, because the current content is what matters.
             let lead = self.routes.lead(partition);
             let found = self.get_or_fall_back(lead, partition, offset).await?;
             return Ok(found.map(Arc::new));

@@ -1,4 +1,4 @@
-//! Opening a partition: from checkpoints of its index, then from the log itself.
+//! Opens a partition: from checkpoints of its index, then from the log itself.
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -15,8 +15,8 @@ use oms_core::log::lead::Lead;
 use oms_core::log::partition::PartitionLog;
 use oms_core::log::segment::Segment;
 
-/// The stretches that lead on from `end`, each the one that reaches farthest: the fewest that
-/// cover what can be covered. They may overlap.
+/// Chooses the spans that continue from `end`, each time the one that reaches furthest: the fewest
+/// that cover all that can be covered. They may overlap.
 fn cover(stretches: &[(Offset, Offset)], mut end: Offset) -> Vec<(Offset, Offset)> {
     let mut chosen = Vec::new();
     while let Some(&next) = stretches
@@ -33,15 +33,16 @@ fn cover(stretches: &[(Offset, Offset)], mut end: Offset) -> Vec<(Offset, Offset
 /// Why a segment is not used.
 #[derive(Debug, Clone, Copy)]
 enum Useless {
-    /// It cannot be read, or is gone.
+    /// It cannot be read, or is missing.
     Damaged,
     /// It is not of this log.
     Foreign(Foreign),
 }
 
 impl LogReader {
-    /// Opens a partition as far as the bucket holds it: the index segments that can be trusted,
-    /// then the commits after them. Where PostgreSQL leads it goes on there.
+    /// Opens a partition as far as the bucket holds it: from the index segments that can be
+    /// trusted, then from the commits after them. Where PostgreSQL leads, the caller continues
+    /// there.
     pub async fn open(
         &self,
         partition: PartitionId,
@@ -56,7 +57,7 @@ impl LogReader {
         Ok(log)
     }
 
-    /// Whether the bucket holds checkpoints of the partition's index: then it had a log once.
+    /// Whether the bucket holds checkpoints of the partition's index, and so once had its log.
     pub async fn has_index(&self, partition: PartitionId) -> Result<bool, StoreError> {
         let found = self.store.list(&keys::segments(partition), None, 1).await?;
         Ok(!found.is_empty())
@@ -76,7 +77,7 @@ impl LogReader {
                 .buffered(READ_AHEAD);
             let (useless, why) = loop {
                 match segments.try_next().await? {
-                    // What two segments both cover is the same in both: the log never changes.
+                    // Two segments agree where they overlap, because the log never changes.
                     Some((_, Ok(s))) => {
                         let known = (log.next_offset() - s.from) as usize;
                         let prev = s.prev();
@@ -91,8 +92,8 @@ impl LogReader {
         }
     }
 
-    /// The segment of a stretch, if it can be trusted: the log, which is the truth, must have the
-    /// commit the segment ends with. By its hash that commit vouches for all before it.
+    /// The segment of a span, if it can be trusted: the log must hold the commit with which the
+    /// segment ends. Its hash covers all commits before it.
     async fn segment(
         &self,
         id: PartitionId,
@@ -106,8 +107,8 @@ impl LogReader {
         else {
             return Ok(Err(Useless::Damaged));
         };
-        // Commits that PostgreSQL alone holds are covered by no segment in the bucket that could be
-        // checked without it: `Routes` knows no stage yet, so both places are looked at.
+        // Commits that only PostgreSQL holds are not covered by any segment that could be verified
+        // without it; because `Routes` has no stage yet, both stores are asked.
         let before = match self.find(id, to - 1).await? {
             Some(object) => Before::Commit(object.hash()),
             None => Before::Nothing,
@@ -118,8 +119,8 @@ impl LogReader {
         })
     }
 
-    /// A segment is not used. One that knows more than the log stays, and is told of as long as it
-    /// does: it is what is left of commits that were acknowledged. Another log's is taken away.
+    /// Handles a segment that is not used. One that reaches beyond the log stays, with an alarm as
+    /// long as it does: it is what is left of acknowledged commits. One of another log is deleted.
     async fn do_without(
         &self,
         id: PartitionId,
@@ -152,7 +153,7 @@ impl LogReader {
         self.store.delete(&keys::segment(id, from, to)).await
     }
 
-    /// Reads on from where `log` ends to the end of the partition in this place.
+    /// Reads on from the end of `log` to the end of the partition in this store.
     pub async fn catch_up(&self, log: &mut PartitionLog, place: Lead) -> Result<(), StoreError> {
         let id = log.id();
         let Some(store) = self.place(place) else {
@@ -172,7 +173,7 @@ impl LogReader {
         }
     }
 
-    /// Stores a checkpoint of a stretch of the index.
+    /// Stores a checkpoint of a span of the index.
     pub async fn save_segment(&self, segment: &Segment) -> Result<(), StoreError> {
         let bytes = segment.clone().of_log(self.id()).encode().map_err(|e| {
             StoreError::determinate(

@@ -1,5 +1,5 @@
-//! From which place each partition is read. Hints, published by whoever knows the stages: a stale
-//! one makes a read slower or see a little less of the log's end, never something else.
+//! From which store each partition is read. These are hints, published by components that know the
+//! stages: with an outdated one a read is slower or misses the newest commits, but is never wrong.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -9,13 +9,13 @@ use oms_core::migration::stage::StageKind;
 
 #[derive(Debug)]
 struct Route {
-    /// Place of the stage on the road, from 1; 0 while it is not known.
+    /// The stage as a number from 1; 0 while unknown.
     stage: AtomicU8,
-    /// The place that does not lead holds everything before this offset.
+    /// The store that does not lead holds everything before this offset.
     mirrored: AtomicU64,
 }
 
-/// See the module.
+/// The hints for all partitions.
 #[derive(Debug)]
 pub struct Routes {
     partitions: Vec<Route>,
@@ -36,27 +36,27 @@ impl Routes {
         self.partitions.get(usize::from(partition.0))
     }
 
-    /// The partition is in this stage.
+    /// Publishes a partition's stage.
     pub fn set_stage(&self, partition: PartitionId, stage: StageKind) {
         if let Some(route) = self.of(partition) {
             route.stage.store(stage as u8 + 1, Ordering::Release);
         }
     }
 
-    /// The copy in the place that does not lead reaches up to here.
+    /// Publishes that the copy in the store that does not lead reaches up to `next`.
     pub fn set_mirrored(&self, partition: PartitionId, next: Offset) {
         if let Some(route) = self.of(partition) {
             route.mirrored.store(next, Ordering::Release);
         }
     }
 
-    /// How far the copy reaches, as far as is known.
+    /// How far the copy is known to reach.
     pub fn mirrored(&self, partition: PartitionId) -> Offset {
         self.of(partition)
             .map_or(0, |r| r.mirrored.load(Ordering::Acquire))
     }
 
-    /// The partition's stage, if it is known.
+    /// The partition's stage, if known.
     pub fn stage(&self, partition: PartitionId) -> Option<StageKind> {
         let place = self.of(partition)?.stage.load(Ordering::Acquire);
         StageKind::ROAD
@@ -64,17 +64,17 @@ impl Routes {
             .copied()
     }
 
-    /// The place that is asked where the log ends.
+    /// The store that is asked for the end of the log.
     pub fn lead(&self, partition: PartitionId) -> Lead {
         self.stage(partition).map_or(Lead::S3, StageKind::lead)
     }
 
-    /// The places that are asked for what is known to be in the log before `end`, in order.
+    /// The stores to ask, in order, for commits that are known to be in the log before `end`.
     pub fn order(&self, partition: PartitionId, end: Offset) -> &'static [Lead] {
         use Lead::{Postgres, S3};
         match self.stage(partition) {
             Some(StageKind::Legacy) => &[Postgres, S3],
-            // Known to be behind there: not even asked.
+            // S3 is known to lack the end, so it comes last.
             Some(StageKind::DualWritePostgres) if end > self.mirrored(partition) => &[Postgres, S3],
             Some(StageKind::DualWritePostgres | StageKind::DualWriteS3) => &[S3, Postgres],
             Some(StageKind::S3Only) => &[S3],

@@ -1,6 +1,6 @@
-//! Shadow reads: a sample of the reads is made in both places, off the request's path, and the
-//! answers are compared. What differs is never served differently for it: it is counted, and holds
-//! up the next edge.
+//! Shadow reads: a sample of the reads is repeated on both stores, outside the request, and the
+//! results are compared. A difference does not change any answer: it is counted, and blocks the
+//! next edge.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,13 +12,13 @@ use oms_core::log::index::Location;
 use oms_core::log::lead::Lead;
 use oms_core::migration::stage::StageKind;
 
-/// One read in so many is made twice.
+/// One read in so many is repeated.
 const ONE_IN: u64 = 50;
 
 /// Events of one read that are compared at most.
 const MAX_EVENTS: usize = 100;
 
-/// What the comparisons came to.
+/// The results of the comparisons.
 #[derive(Debug, Default)]
 pub struct Shadow {
     reads: AtomicU64,
@@ -28,7 +28,7 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Whether this read is one of the sample.
+    /// Whether this read belongs to the sample.
     pub fn is_due(&self) -> bool {
         self.reads
             .fetch_add(1, Ordering::Relaxed)
@@ -40,12 +40,12 @@ impl Shadow {
         self.compared.load(Ordering::Relaxed)
     }
 
-    /// Those that differed.
+    /// Reads that differed.
     pub fn mismatches(&self) -> u64 {
         self.mismatches.load(Ordering::Relaxed)
     }
 
-    /// Those that differed and were not told of yet.
+    /// Reads that differed since the last call.
     pub fn take_new_mismatches(&self) -> u64 {
         let all = self.mismatches();
         all.saturating_sub(self.told.swap(all, Ordering::Relaxed))
@@ -53,12 +53,12 @@ impl Shadow {
 }
 
 impl LogReader {
-    /// What the shadow reads came to.
+    /// The results of the shadow reads.
     pub fn shadow(&self) -> &Shadow {
         &self.shadow
     }
 
-    /// Whether events up to these places are in both stores, so that they can be compared.
+    /// Whether the events at these locations are in both stores, so that they can be compared.
     pub fn is_in_both(&self, partition: PartitionId, places: &[Location]) -> bool {
         let dual = matches!(
             self.routes.stage(partition),
@@ -68,7 +68,7 @@ impl LogReader {
         dual && places.iter().all(|at| at.offset < mirrored)
     }
 
-    /// Reads the events in both places and compares them.
+    /// Reads the events from both stores and compares them.
     pub async fn compare(
         &self,
         partition: PartitionId,
@@ -82,7 +82,7 @@ impl LogReader {
         let in_postgres = postgres.events(partition, places).await;
         let same = match (in_s3, in_postgres) {
             (Ok(one), Ok(other)) => one == other,
-            // A store that cannot be asked says nothing; one that has damage, or a hole, does.
+            // An unavailable store proves nothing; damage or a gap does.
             (Err(e), _) | (_, Err(e))
                 if !matches!(e.kind, StoreErrorKind::Corrupt | StoreErrorKind::NotFound) =>
             {

@@ -1,4 +1,4 @@
-//! Opaque cursors: where a page ended, bound to the query it answered.
+//! Opaque cursors: the end of a page, bound to the query that it belongs to.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,11 +10,12 @@ use super::field::Field;
 use super::query::SortKey;
 use oms_core::domain::refusal::Refusal;
 
-/// Longest cursor read, in bytes: eight sort keys of 256 four-byte characters, escaped and
-/// encoded, are half of it; a number sorted by may have more digits than that and is then refused.
+/// Longest cursor that is read, in bytes: eight sort keys of 256 four-byte characters, escaped and
+/// encoded, are half of it. A number among the sort keys may have more digits than fit, and is then
+/// refused.
 const MAX_CURSOR_BYTES: usize = 64 * 1024;
 
-/// Where a page ended, in a form that travels.
+/// The serialised form of [`After`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     #[serde(rename = "q")]
@@ -27,21 +28,21 @@ pub struct Cursor {
     total: Option<u64>,
 }
 
-/// Where a page ended.
+/// The end of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct After {
     /// The sort terms of its last item as text, see [`terms`].
     pub keys: Vec<String>,
-    /// Its last item.
+    /// The id of its last item.
     pub id: String,
-    /// What the first page counted.
+    /// The total that the first page counted.
     pub total: Option<u64>,
 }
 
-/// A part of a sort key, as the store compares it.
+/// A part of a sort key, by the type with which the store compares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Term {
-    /// A small integer: the value's type.
+    /// A small integer that stands for the value's type.
     Rank,
     /// An integer.
     Integer,
@@ -74,7 +75,7 @@ impl Cursor {
     }
 
     pub(super) fn encode(&self) -> String {
-        // Plain data: serialising it into memory has no way to fail.
+        // Cannot fail: plain data serialised into memory.
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
@@ -86,8 +87,8 @@ impl Cursor {
         serde_json::from_slice(&bytes).map_err(|_| invalid())
     }
 
-    /// Where the page before ended, if it answered the query of this fingerprint. What the caller
-    /// may have written into it is checked to be what the store can compare with.
+    /// The end of the previous page, if that belonged to the query with this fingerprint. Checks
+    /// that the store can compare with what a caller may have changed in it.
     pub(super) fn verify(&self, fingerprint: u64, sort: &[SortKey]) -> Result<After, Refusal> {
         let expected: Vec<Term> = sort
             .iter()
@@ -116,7 +117,7 @@ impl Cursor {
     }
 }
 
-/// The time of a [`Term::Micros`].
+/// The time in a [`Term::Micros`].
 pub fn micros(key: &str) -> Option<Timestamp> {
     Timestamp::from_microsecond(key.parse().ok()?).ok()
 }
@@ -136,9 +137,9 @@ fn invalid() -> Refusal {
     )
 }
 
-/// What identifies a query in its cursors.
+/// A hash that identifies a query in its cursors.
 pub(super) fn fingerprint(query: &impl Serialize) -> u64 {
-    // Plain data, see above.
+    // Cannot fail, as above.
     let bytes = serde_json::to_vec(query).unwrap_or_default();
     let digest = Sha256::digest(&bytes);
     let mut first = [0; 8];

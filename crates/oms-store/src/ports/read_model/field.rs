@@ -1,4 +1,4 @@
-//! What a query looks at and what must hold there; see [`super::query`] for the meaning.
+//! Fields and conditions of a query; see [`super::query`] for their meaning.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,15 +6,15 @@ use serde_json::Value;
 
 use super::query::MAX_IN;
 
-/// Parts of a property path: ontologies nest a few levels.
+/// Steps of a property path at most: ontologies nest a few levels.
 const MAX_PATH_PARTS: usize = 8;
-/// Bytes of a field as text.
+/// Bytes of a field's text at most.
 const MAX_FIELD_BYTES: usize = 500;
-/// Digits, and places a decimal point may be moved, of a number to compare with: more than any
-/// floating-point number has, far less than PostgreSQL's limit.
+/// Digits of a number to compare with at most, and places by which its exponent may move the point:
+/// more than any floating-point number has, far fewer than PostgreSQL's limit.
 const MAX_NUMBER_DIGITS: usize = 1000;
 
-/// What a query looks at.
+/// What a condition or a sort key refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Field {
     /// The instance's id.
@@ -57,9 +57,9 @@ impl Field {
 pub enum Op {
     /// Equal.
     Eq,
-    /// Not equal, or missing.
+    /// Not equal, or the field is missing.
     Ne,
-    /// Ordered.
+    /// Ordered comparison.
     Order(Comparison),
     /// Equal to one of several.
     In,
@@ -67,11 +67,11 @@ pub enum Op {
     Contains,
     /// Prefix.
     StartsWith,
-    /// There or missing.
+    /// Whether the field exists.
     Exists,
 }
 
-/// Which way an ordered comparison goes.
+/// The kinds of ordered comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Comparison {
     /// Greater.
@@ -85,7 +85,7 @@ pub enum Comparison {
 }
 
 impl Comparison {
-    /// As an operator of SQL.
+    /// The SQL operator.
     pub fn sql(self) -> &'static str {
         match self {
             Self::Gt => ">",
@@ -97,7 +97,7 @@ impl Comparison {
 }
 
 impl Op {
-    /// Every operator by name.
+    /// Every operator with its name.
     pub const ALL: [(&'static str, Op); 10] = [
         ("eq", Op::Eq),
         ("ne", Op::Ne),
@@ -111,7 +111,7 @@ impl Op {
         ("exists", Op::Exists),
     ];
 
-    /// The operator of a name.
+    /// The operator with this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL
             .iter()
@@ -120,22 +120,22 @@ impl Op {
     }
 }
 
-/// What must hold; its operand fits the field.
+/// A condition on a field; its operand fits the field.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Test {
-    /// Equal to this.
+    /// Equal to this value.
     Eq(Value),
-    /// Not equal to this, or missing.
+    /// Not equal to this value, or the field is missing.
     Ne(Value),
     /// Ordered against this number or string.
     Order(Comparison, Value),
-    /// Equal to one of these.
+    /// Equal to one of these values.
     In(Vec<Value>),
-    /// Holds this as a substring or member.
+    /// Contains this value as a substring or member.
     Contains(Value),
     /// Begins with this.
     StartsWith(String),
-    /// Is there.
+    /// Whether the field exists.
     Exists(bool),
 }
 
@@ -200,7 +200,8 @@ fn check_fits(field: &Field, value: &Value) -> Result<(), String> {
     }
 }
 
-/// PostgreSQL has no U+0000 in text and no numbers without bound, so nothing stored can match.
+/// Refuses values that PostgreSQL cannot store, U+0000 and unbounded numbers: nothing stored can
+/// match them.
 fn check_storable(value: &Value) -> Result<(), String> {
     match value {
         Value::Null | Value::Bool(_) => Ok(()),

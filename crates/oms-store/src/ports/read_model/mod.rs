@@ -1,16 +1,16 @@
-//! The port to the read model: what queries read. Derived from the log and disposable (law 11).
+//! The port to the read model, which answers queries. Derived from the log and disposable (law 11).
 //!
-//! A *generation* is one complete copy of the read model with the offsets it has reached, changed
-//! only together. One generation is *live*: queries read it. During a rebuild a second one is
-//! *building*: it is filled from offset 0 while the live one goes on, and takes its place in one
-//! transaction as soon as it has reached the live one's offsets in every partition, so no reader
-//! ever sees time run backwards.
+//! A *generation* is one complete copy of the read model with the offsets that it has reached; both
+//! change only together. One generation is *live*: queries read it. During a rebuild a second one
+//! is *building*: it is filled from offset 0 while the live one is updated further, and replaces it
+//! in one transaction when it has reached the live one's offsets in every partition, so that
+//! readers never see an older state than before.
 //!
-//! Partitions are projected independently, so an instance may be known before its class is. Rows
-//! are therefore joined when they are read: an instance is seen only under the incarnation of its
-//! class it was created in, a class only under the incarnation of its database.
+//! Partitions are projected independently, so that an instance may be stored before its class is.
+//! Rows are therefore joined when they are read: an instance is visible only under the incarnation
+//! of its class in which it was created, a class only under the incarnation of its database.
 //!
-//! * [`query`]: what may be asked; [`field`] and [`cursor`] are its parts
+//! * [`query`]: queries; [`field`] and [`cursor`] are their parts
 //! * [`status`]: a projection as operators see it
 
 pub mod cursor;
@@ -30,28 +30,28 @@ use oms_core::log::identity::{Anchor, Mark};
 use oms_core::log::object::ObjectHash;
 use oms_core::projection::changes::{Changes, ParkedEvent};
 
-/// Number of a generation; grows by one at each rebuild.
+/// Number of a generation; incremented by each rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct Generation(pub i64);
 
-/// A generation and how far it has got.
+/// A generation and its progress.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationState {
-    /// Which.
+    /// The generation's number.
     pub generation: Generation,
-    /// The offset after the last commit taken in, by partition.
+    /// The offset after the last commit applied, by partition.
     pub next: Vec<Offset>,
-    /// What it stands on in each of them, if it says so.
+    /// The commit at which it stands in each partition, if recorded.
     pub anchors: Vec<Option<Anchor>>,
-    /// Events it could not take in.
+    /// Events that could not be applied.
     pub parked: u64,
     /// Seconds since it was begun, by the store's clock.
     pub age_seconds: f64,
 }
 
 impl GenerationState {
-    /// How far it has got in a partition, and what it stands on.
+    /// Its progress in a partition, as the mark of a copy.
     pub fn mark(&self, partition: PartitionId) -> Mark {
         let at = usize::from(partition.0);
         Mark {
@@ -61,64 +61,64 @@ impl GenerationState {
     }
 }
 
-/// The generations there are.
+/// The existing generations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generations {
-    /// The one that queries read.
+    /// The generation that queries read.
     pub live: GenerationState,
-    /// The one that is to replace it.
+    /// The generation that will replace it.
     pub building: Option<GenerationState>,
 }
 
-/// A stretch of one partition: the commits `from..to`.
+/// A span of one partition: the commits `from..to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
     /// The partition.
     pub partition: PartitionId,
-    /// First commit taken in.
+    /// First commit applied.
     pub from: Offset,
-    /// First commit not taken in.
+    /// First commit not applied.
     pub to: Offset,
-    /// Hash of the commit before `from`, as the generation says it; `None` if it does not.
+    /// Hash of the commit before `from`, as recorded in the generation; `None` if it is not.
     pub before: Option<ObjectHash>,
     /// Hash of the commit before `to`.
     pub after: ObjectHash,
 }
 
-/// What one transaction takes in.
+/// What one transaction applies.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Into which generation.
+    /// The generation to apply it to.
     pub generation: Generation,
-    /// From where to where, each partition at most once.
+    /// The spans, each partition at most once.
     pub moves: Vec<Move>,
     /// The last state of everything the events changed.
     pub changes: Changes,
-    /// Events that could not be taken in.
+    /// Events that could not be applied.
     pub parked: Vec<ParkedEvent>,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// It is in the read model.
+    /// It was applied.
     Yes,
-    /// Nothing happened: the generation is gone, or is not where the batch begins, since somebody
-    /// else moved it on.
+    /// Nothing was applied: the generation does not exist any more, or is not where the batch
+    /// begins, because another process has moved it.
     Moved,
-    /// Nothing happened: the store cannot hold something in it. Says what, for a person.
+    /// Nothing was applied: the store cannot store something in it. The text says what.
     Unfit(String),
 }
 
-/// A resource as the read model has it.
+/// A resource in the read model.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Database name, class id or instance id.
     pub id: String,
     /// Version of its stream.
     pub version: Version,
-    /// The database's description (`{"description": …}`), the class's definition, the instance's
-    /// data (its members in the store's order).
+    /// The database's description (`{"description": …}`), the class's definition, or the instance's
+    /// data (members in the store's order).
     pub data: Box<RawValue>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -131,42 +131,42 @@ pub struct Record {
 pub struct RecordPage {
     /// The records.
     pub items: Vec<Record>,
-    /// How many match in all, counted exactly when the first page was read. `None` for lists of
+    /// Number of matches on all pages, counted exactly for the first page. `None` for lists of
     /// databases and classes.
     pub total: Option<u64>,
-    /// Ask with this for what follows; `None` at the end.
+    /// The cursor of the next page; `None` at the end.
     pub next_cursor: Option<String>,
 }
 
 /// A read model.
 ///
-/// Reading: rows are those of existing things only; a class that does not exist, or whose database
-/// does not, has no instances. A page may be shorter than its limit when its data grows large;
+/// Reading: rows are those of existing resources only; a class that does not exist, or whose
+/// database does not, has no instances. A page may be shorter than its limit if its data are large;
 /// only `next_cursor: None` means the end.
 #[async_trait]
 pub trait ReadModel: Send + Sync + 'static {
-    /// The generations with their offsets in `partitions` partitions; makes an empty live one when
+    /// The generations with their offsets in `partitions` partitions; creates an empty live one if
     /// there is none.
     async fn generations(&self, partitions: u16) -> Result<Generations, StoreError>;
 
-    /// Takes a batch in, with its offsets, in one transaction. MUST do nothing unless every move
-    /// begins where the generation is, on the same commit of the same log, and MUST leave alone whatever it knows in a newer version;
-    /// so a batch may be repeated, and several processes may try.
+    /// Applies a batch with its offsets in one transaction. MUST do nothing unless every move
+    /// begins where the generation is, at the same commit of the same log, and MUST NOT change rows
+    /// that have a newer version; so a batch can be repeated, and several processes can try.
     async fn apply(&self, batch: Batch) -> Result<Applied, StoreError>;
 
-    /// Begins a rebuild; gives the one that is under way if there is one.
+    /// Starts a rebuild, or returns the one under way.
     async fn begin_rebuild(&self) -> Result<Generation, StoreError>;
 
-    /// Puts the building generation in the live one's place and drops that one, in one
-    /// transaction; `false` when it has not caught up with the live one, or is gone. `in_any_case`:
-    /// even if it has not caught up, for a live one that is of another end of the log.
+    /// Replaces the live generation by the building one and drops it, in one transaction; `false`
+    /// if the building one has not caught up, or does not exist. `in_any_case`: even if it has not
+    /// caught up, because the live one belongs to another end of the log.
     async fn swap(&self, building: Generation, in_any_case: bool) -> Result<bool, StoreError>;
 
-    /// Drops a generation: it is another log's. A live one leaves none, and an empty one is made.
+    /// Drops a generation of another log. If it is the live one, an empty live one is created.
     async fn discard(&self, generation: Generation) -> Result<(), StoreError>;
 
-    /// Has a generation say what it stands on in a partition, which the caller has found to be this
-    /// log's commit; if it is still at `from`.
+    /// Records the commit at which a generation stands in a partition, which the caller has
+    /// verified to be in this log; only if the generation is still at `from`.
     async fn mark(
         &self,
         generation: Generation,
@@ -198,9 +198,9 @@ pub trait ReadModel: Send + Sync + 'static {
         id: &InstanceId,
     ) -> Result<Option<Record>, StoreError>;
 
-    /// A page of the instances that match.
+    /// A page of the instances that match the query.
     async fn instances(&self, query: &ClassQuery) -> Result<RecordPage, StoreError>;
 
-    /// How many instances match, exactly.
+    /// The exact number of instances that match.
     async fn count(&self, query: &ClassQuery) -> Result<u64, StoreError>;
 }

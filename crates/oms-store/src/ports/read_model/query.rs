@@ -1,13 +1,13 @@
-//! What callers may ask the read model, parsed and bounded before any store sees it.
+//! Queries of callers, parsed and bounded before a store executes them.
 //!
 //! A *field* is `id`, `version`, `created_at`, `updated_at` (these names always mean the
 //! instance's own), or the path of a property, `address.city`: each part enters an object, and a
 //! part that is an integer also enters an array, from 0.
 //!
-//! How a test looks at a field:
+//! The conditions:
 //!
-//! * Comparisons know JSON's types: numbers compare as exact decimals (`1 = 1.0`), strings by
-//!   their UTF-8 bytes (RFC 3339 times of one offset therefore by time), and values of different
+//! * Comparisons distinguish JSON's types: numbers compare as exact decimals (`1 = 1.0`), strings
+//!   by their UTF-8 bytes (RFC 3339 times of one offset therefore by time), and values of different
 //!   types are never equal and never ordered. Booleans, `null`, arrays and objects have equality
 //!   only; objects are equal whatever the order of their members.
 //! * A field that is missing matches `ne` and `exists: false` and nothing else. A field whose
@@ -16,8 +16,8 @@
 //! * `in` is equality with any of up to [`MAX_IN`] values, `starts_with` is for strings.
 //!
 //! A sort puts numbers before strings before booleans (`false` first) before `null` before arrays
-//! before objects, reversed when descending; what lacks the field comes last either way. Strings
-//! sort by their first [`SORT_CHARS`] characters; arrays, objects and whatever else ties by id.
+//! before objects, reversed when descending; instances without the field come last either way.
+//! Strings sort by their first [`SORT_CHARS`] characters; arrays, objects and equal values by id.
 
 use std::fmt;
 
@@ -31,34 +31,34 @@ use super::field::{Field, Op, Test};
 use oms_core::domain::ids::{ClassId, DatabaseName};
 use oms_core::domain::refusal::{Refusal, Violation};
 
-/// Filters of one query: far beyond what a form offers, and the SQL stays quick to plan.
+/// Filters of one query at most: far beyond what a form offers, and the SQL stays quick to plan.
 pub const MAX_FILTERS: usize = 50;
-/// Values of one `in`: each may cost an index probe.
+/// Values of one `in` at most: each may cost an index probe.
 pub const MAX_IN: usize = 100;
-/// Keys of one sort: each costs three terms in every comparison.
+/// Keys of one sort at most: each costs three terms in every comparison.
 pub const MAX_SORT_KEYS: usize = 8;
-/// Properties of one `select`.
+/// Properties of one `select` at most.
 pub const MAX_SELECT: usize = 100;
-/// Items of a page, at most.
+/// Items of a page at most.
 pub const MAX_LIMIT: u32 = 1000;
-/// Items of a page when nothing is said.
+/// Items of a page by default.
 pub const DEFAULT_LIMIT: u32 = 100;
-/// Characters of a string that a sort looks at: they travel in the cursor.
+/// Characters of a string that a sort compares: they are part of the cursor.
 pub const SORT_CHARS: usize = 256;
 
 /// A query as callers send it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuerySpec {
-    /// All must match.
+    /// All filters must match.
     pub filters: Vec<FilterSpec>,
-    /// Most significant first.
+    /// Sort keys, most significant first.
     pub sort: Vec<SortSpec>,
-    /// Properties to return, by path; all when absent.
+    /// Properties to return, by path; all if absent.
     pub select: Option<Vec<String>>,
-    /// Items of the page.
+    /// Items of the page at most.
     pub limit: Option<i64>,
-    /// `next_cursor` of the page before, asked with the same filters and sort.
+    /// The `next_cursor` of the previous page, for the same filters and sort.
     pub cursor: Option<String>,
 }
 
@@ -66,11 +66,11 @@ pub struct QuerySpec {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilterSpec {
-    /// What to look at.
+    /// The field.
     pub field: String,
-    /// How.
+    /// The operator.
     pub op: String,
-    /// Against what; may be left out for `exists`, where it means `true`.
+    /// The operand; may be left out for `exists`, where it means `true`.
     #[serde(default)]
     pub value: Value,
 }
@@ -78,18 +78,18 @@ pub struct FilterSpec {
 /// A sort key as callers send it: `"-year"`, or `{"field": "year", "descending": true}`.
 #[derive(Debug, Clone)]
 pub enum SortSpec {
-    /// The field, with `-` before it for descending.
+    /// The field, with `-` before it for descending order.
     Short(String),
-    /// In full.
+    /// As an object.
     Full {
-        /// What to sort by.
+        /// The field.
         field: String,
-        /// Largest first.
+        /// Whether the largest comes first.
         descending: bool,
     },
 }
 
-/// By hand: what serde makes of such a choice takes members it does not know.
+/// Written by hand: serde's derived untagged enum would accept unknown members.
 impl<'de> Deserialize<'de> for SortSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -124,26 +124,25 @@ impl<'de> Deserialize<'de> for SortSpec {
     }
 }
 
-/// One condition.
+/// A condition on a field.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Filter {
-    /// What to look at.
+    /// The field.
     pub field: Field,
-    /// What must hold.
+    /// The condition.
     pub test: Test,
 }
 
-/// One sort key.
+/// A sort key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SortKey {
-    /// What to sort by.
+    /// The field.
     pub field: Field,
-    /// Largest first.
+    /// Whether the largest comes first.
     pub descending: bool,
 }
 
-/// What to look for among the instances of a class: parsed and within bounds. The default lists
-/// them all by id.
+/// A query on the instances of a class, parsed and within bounds. The default lists them all by id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceQuery {
     filters: Vec<Filter>,
@@ -166,7 +165,7 @@ impl Default for InstanceQuery {
 }
 
 impl InstanceQuery {
-    /// Parses a query; everything wrong with it is named at once.
+    /// Parses a query; all errors in it are reported together.
     pub fn parse(spec: QuerySpec) -> Result<Self, Refusal> {
         let mut wrong = Violations::default();
         wrong.at_most("filters", spec.filters.len(), MAX_FILTERS);
@@ -195,7 +194,7 @@ impl InstanceQuery {
                 .filter_map(
                     |(i, path)| match wrong.field(format!("select[{i}]"), path)? {
                         Field::Path(parts) => Some(parts),
-                        // Always returned.
+                        // `id` and the times are always returned.
                         _ => None,
                     },
                 )
@@ -214,7 +213,7 @@ impl InstanceQuery {
     }
 
     /// A plain list of a class's instances: `sort` is a comma-separated list of fields, each with
-    /// `-` before it for descending.
+    /// `-` before it for descending order.
     pub fn list(
         sort: Option<&str>,
         limit: Option<i64>,
@@ -233,8 +232,8 @@ impl InstanceQuery {
         })
     }
 
-    /// The query on one class. A cursor that was given for another class or another query is
-    /// refused with `invalid_cursor`.
+    /// The query on one class. A cursor of another class or another query is refused with
+    /// `invalid_cursor`.
     pub fn bind(&self, db: &DatabaseName, class: &ClassId) -> Result<ClassQuery, Refusal> {
         let fingerprint = fingerprint(&(db, class, &self.filters, &self.sort));
         let after = self
@@ -255,34 +254,33 @@ impl InstanceQuery {
     }
 }
 
-/// A query on the instances of one class, with its place among the pages.
+/// A query on the instances of one class, with the end of the previous page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassQuery {
     /// The database.
     pub db: DatabaseName,
     /// The class.
     pub class: ClassId,
-    /// All must match.
+    /// All filters must match.
     pub filters: Vec<Filter>,
-    /// Most significant first; id is always the last key.
+    /// Sort keys, most significant first; id is always the last key.
     pub sort: Vec<SortKey>,
-    /// Properties to return, by path; all when absent.
+    /// Properties to return, by path; all if absent.
     pub select: Option<Vec<Vec<String>>>,
-    /// Items of the page.
+    /// Items of the page at most.
     pub limit: u32,
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub after: Option<After>,
     pub(crate) fingerprint: u64,
 }
 
 impl ClassQuery {
-    /// The cursor that stands right after an item. `total` travels in it, so that only the first
-    /// page counts.
+    /// The cursor right after an item. It carries `total`, so that only the first page counts.
     pub fn cursor(&self, keys: Vec<String>, id: String, total: u64) -> String {
         Cursor::new(self.fingerprint, keys, id, Some(total)).encode()
     }
 
-    /// The part of an instance's data that was asked for.
+    /// The selected part of an instance's data.
     pub fn project(&self, data: Value) -> Value {
         let (Some(paths), Value::Object(data)) = (&self.select, &data) else {
             return data;
@@ -321,9 +319,9 @@ fn copy_path(from: &Map<String, Value>, path: &[String], to: &mut Map<String, Va
 /// A page of databases, or of the classes of a database, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListQuery {
-    /// Items of the page.
+    /// Items of the page at most.
     pub limit: u32,
-    /// The last name of the page before.
+    /// The last name of the previous page.
     pub after: Option<String>,
     fingerprint: u64,
 }
@@ -357,13 +355,13 @@ impl ListQuery {
         })
     }
 
-    /// The cursor that stands right after an item.
+    /// The cursor right after an item.
     pub fn cursor(&self, name: String) -> String {
         Cursor::new(self.fingerprint, Vec::new(), name, None).encode()
     }
 }
 
-/// What was found wrong so far.
+/// The errors found so far.
 #[derive(Default)]
 struct Violations(Vec<Violation>);
 

@@ -1,4 +1,4 @@
-//! What is refused, and to whom a cursor belongs.
+//! Which queries are refused, and which query a cursor belongs to.
 
 use super::*;
 use serde_json::json;

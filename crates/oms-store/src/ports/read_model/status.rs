@@ -1,69 +1,70 @@
-//! A projection as operators see it.
+//! The status of a projection.
 
 use serde::Serialize;
 
 use super::{GenerationState, Generations};
 use oms_core::domain::ids::{Offset, PartitionId};
 
-/// Name of the projection that queries read.
+/// Name of the projection behind the queries.
 pub const ONTOLOGY: &str = "ontology";
 
-/// What a projection is doing.
+/// The states of a projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProjectionState {
-    /// Follows the log.
+    /// It follows the log.
     Live,
-    /// Follows the log, while a new copy is built beside it.
+    /// It follows the log while a new generation is built beside it.
     Rebuilding,
 }
 
-/// How far a projection is in one partition.
+/// The progress of a projection in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PartitionProgress {
     /// The partition.
     pub partition: PartitionId,
-    /// The offset after the last commit taken in.
+    /// The offset after the last commit applied.
     pub next_offset: Offset,
-    /// Commits not yet taken in.
+    /// Commits not applied yet.
     pub lag_commits: u64,
 }
 
-/// How far a rebuild is. Survives restarts: it is worked out from what is stored.
+/// The progress of a rebuild. Computed from what is stored, so that it survives restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RebuildProgress {
-    /// Commits taken in.
+    /// Commits applied.
     pub done: u64,
     /// Commits in the log.
     pub total: u64,
     /// Commits per second since it began.
     pub rate: f64,
-    /// Seconds to go at that rate; `None` before the first commit.
+    /// Estimated seconds to the end; `None` before the first commit.
     pub eta_seconds: Option<f64>,
 }
 
-/// A projection as operators see it.
+/// The status of a projection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProjectionStatus {
     /// Its name.
     pub name: &'static str,
-    /// What it is doing.
+    /// Its state.
     pub state: ProjectionState,
     /// The generation that queries read.
     pub generation: i64,
-    /// How far it is.
+    /// Its progress by partition.
     pub partitions: Vec<PartitionProgress>,
-    /// Commits not yet taken in, of all partitions.
+    /// Commits not applied yet, over all partitions.
     pub lag_commits: u64,
-    /// Events it could not take in and parked.
+    /// Events that could not be applied and were parked.
     pub parked_events: u64,
-    /// How far the rebuild is, while there is one.
+    /// The progress of a rebuild, if one is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildProgress>,
 }
 
 impl ProjectionStatus {
-    /// The status of the ontology's projection, given how far each partition of the log reaches.
+    /// The status of the ontology's projection; `heads` is how far each partition of the log
+    /// reaches.
     pub fn new(generations: &Generations, heads: &[Offset]) -> Self {
         let partitions: Vec<PartitionProgress> = (0..)
             .zip(&generations.live.next)
@@ -93,7 +94,7 @@ impl ProjectionStatus {
 fn progress(building: &GenerationState, heads: &[Offset]) -> RebuildProgress {
     let done: u64 = building.next.iter().sum();
     let pairs = building.next.iter().zip(heads);
-    // The log may be known to reach less far than the rebuild has come.
+    // The known head of the log may be behind the rebuild.
     let total: u64 = pairs.map(|(next, head)| next.max(head)).sum();
     let rate = done as f64 / building.age_seconds.max(0.001);
     RebuildProgress {

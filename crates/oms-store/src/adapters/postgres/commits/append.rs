@@ -1,4 +1,4 @@
-//! An append while PostgreSQL leads.
+//! Appends while PostgreSQL leads.
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
@@ -70,8 +70,8 @@ pub(super) async fn append(
     };
     match outcome {
         Appended::Created | Appended::Exists => Ok(Ok(outcome)),
-        // An earlier try whose answer was lost may have got through before the row changed. It has
-        // ended by now: the change waited for it.
+        // An earlier attempt whose answer was lost may have succeeded before the row changed. It
+        // has ended by now, because the change of the row waited for it.
         Appended::Fenced(_) | Appended::Unchained => {
             let there = copy::hash_at(client, header.partition, header.offset).await?;
             Ok(Ok(if there == Some(hash) {
@@ -83,7 +83,7 @@ pub(super) async fn append(
     }
 }
 
-/// What the statement answered.
+/// The statement's result.
 struct Seen {
     fence: Option<MigrationRow>,
     chained: bool,
@@ -105,8 +105,8 @@ fn seen(row: &Row) -> Result<Seen, StoreError> {
 }
 
 impl Seen {
-    /// The decision as the model checker knows it. The statement made the same one, or one of the
-    /// two is wrong.
+    /// The decision by the model-checked function. The statement must have made the same one; if
+    /// not, one of the two is wrong.
     fn judge(self, epoch: Epoch) -> Result<Appended, StoreError> {
         let allowed = self
             .fence

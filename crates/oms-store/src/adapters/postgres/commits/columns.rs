@@ -1,4 +1,4 @@
-//! Commit objects as columns of arrays. Nothing is copied on the way to the wire.
+//! Commit objects as arrays of columns, without copies on the way to the connection.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -33,7 +33,7 @@ impl<'a> FromSql<'a> for Json<'a> {
     accepts!(JSON);
 }
 
-/// A time to the microsecond, before 1970 too: events of others may be older than that.
+/// A time with microseconds, also before 1970: imported events may be older than that.
 #[derive(Debug, Clone, Copy)]
 struct Time(Timestamp);
 
@@ -50,7 +50,7 @@ impl ToSql for Time {
     to_sql_checked!();
 }
 
-/// Objects of one partition and their events, as they are inserted.
+/// The columns of objects of one partition and of their events, for insertion.
 #[derive(Default)]
 pub(super) struct CommitColumns<'a> {
     partition: i32,
@@ -76,7 +76,7 @@ pub(super) struct CommitColumns<'a> {
 }
 
 impl<'a> CommitColumns<'a> {
-    /// Fails for an object that holds something else than its header says.
+    /// Fails for an object whose content contradicts its header.
     pub fn of(
         objects: impl Iterator<Item = (&'a CommitObject, ObjectHash)>,
     ) -> Result<Self, CorruptObject> {
@@ -136,7 +136,7 @@ impl<'a> CommitColumns<'a> {
         Ok(())
     }
 
-    /// What they are, for messages.
+    /// Partition and offsets, for messages.
     pub fn place(&self) -> String {
         match self.offset.as_slice() {
             [one] => format!("{}/{one}", self.partition),
@@ -145,7 +145,7 @@ impl<'a> CommitColumns<'a> {
         }
     }
 
-    /// Parameters 1 to 20 of the statements that insert.
+    /// Parameters 1 to 20 of the inserting statements.
     pub fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
         vec![
             &self.partition,

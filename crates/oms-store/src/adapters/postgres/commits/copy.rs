@@ -1,7 +1,7 @@
-//! Copies of objects from the bucket, and whatever else is put without a fence.
+//! Copies of objects from the bucket, and other puts without a fence.
 //!
-//! An object goes on from the table's end and on top of its predecessor, or not at all: so the
-//! table has no gaps, and a log that went another way is found here and not built upon.
+//! An object is only inserted at the table's end and after its predecessor by hash. So the table
+//! has no gaps, and a log that has diverged is found here and not continued.
 
 use std::sync::Arc;
 
@@ -19,20 +19,20 @@ use oms_core::log::object::{CommitObject, ObjectHash};
 const COPY: &str = "commit_copy";
 const PUT: &str = "commit_put";
 
-/// Bytes of objects in one statement: enough that its fsync does not count, little enough to be
-/// held several times over (object, message, server).
+/// Bytes of objects in one statement: enough that its fsync does not matter, few enough to be held
+/// several times (object, message, server).
 const COPY_BYTES: usize = 8 << 20;
 
 /// An object with its hash, computed once.
 type Hashed = (Arc<CommitObject>, ObjectHash);
 
-/// An object's place, for messages.
+/// An object's position, for messages.
 pub(super) fn place(object: &CommitObject) -> String {
     format!("{}/{}", object.header.partition, object.header.offset)
 }
 
-/// As many of the objects as go in one statement; at least one. They must follow one another, and
-/// be some.
+/// As many of the objects as fit one statement; at least one. They must be consecutive, and at
+/// least one.
 pub(super) fn take(objects: &[Arc<CommitObject>]) -> Result<Vec<Arc<CommitObject>>, StoreError> {
     let Some(first) = objects.first() else {
         return Err(invalid(COPY, "nothing to copy"));
@@ -76,7 +76,7 @@ pub(super) async fn copy(
         return Ok(Err(e));
     }
     if end < from || end >= to {
-        // A gap, or nothing left to do.
+        // There is a gap, or nothing left to do.
         return Ok(Ok(end.min(to)));
     }
     let rest = &objects[(end - from) as usize..];
@@ -132,7 +132,7 @@ pub(super) async fn hash_at(
     row.map(|row| Ok(hashed(&row)?.1)).transpose()
 }
 
-/// What is there of `from - 1..to`.
+/// The hashes of the existing objects in `from - 1..to`.
 async fn known(
     client: &impl GenericClient,
     partition: PartitionId,
@@ -162,7 +162,7 @@ async fn known(
 
 fn hashed(row: &Row) -> Result<(Offset, ObjectHash), Error> {
     let mut hash = ObjectHash::NONE;
-    // The table holds 32 bytes; others would equal no hash.
+    // The column has 32 bytes; other lengths would equal no hash.
     let bytes: &[u8] = row.try_get(1)?;
     if bytes.len() == hash.0.len() {
         hash.0.copy_from_slice(bytes);
@@ -170,7 +170,7 @@ fn hashed(row: &Row) -> Result<(Offset, ObjectHash), Error> {
     Ok((row.try_get::<_, i64>(0)? as Offset, hash))
 }
 
-/// Whether what is there is the same, and each object lies on its predecessor.
+/// Checks that existing objects are the same, and that each object follows its predecessor.
 fn check(objects: &[Hashed], known: &[(Offset, ObjectHash)]) -> Result<(), StoreError> {
     let mut before = known
         .first()
@@ -201,15 +201,15 @@ fn unchained(object: &CommitObject, operation: &'static str) -> StoreError {
     corrupt(operation, message)
 }
 
-/// What became of an insert.
+/// The outcome of an insert.
 pub(in super::super) enum Inserted {
-    /// All of them are there now.
+    /// All of them are in the table.
     Yes,
-    /// Somebody else was faster with at least one; none was inserted.
+    /// Another process has inserted at least one of them; none was inserted.
     Taken,
 }
 
-/// Inserts objects of one partition that follow one another, all or none.
+/// Inserts consecutive objects of one partition, all or none.
 pub(in super::super) async fn insert<'a>(
     client: &impl GenericClient,
     objects: impl Iterator<Item = (&'a CommitObject, ObjectHash)> + Send,

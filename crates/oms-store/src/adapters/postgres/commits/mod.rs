@@ -1,10 +1,10 @@
-//! The log in PostgreSQL: each commit object a row, each of its events a row beside it, and the
-//! object's bytes rebuilt from them.
+//! The log in PostgreSQL: one row per commit object and one per event; an object's bytes are
+//! rebuilt from them.
 //!
-//! * `columns`: objects as arrays
-//! * [`append`]: PostgreSQL leading
-//! * [`copy`]: PostgreSQL mirroring
-//! * [`read`]: objects and events back
+//! * `columns`: objects as arrays of columns
+//! * [`append`]: appends while PostgreSQL leads
+//! * [`copy`]: copies while S3 leads
+//! * [`read`]: reads objects and events
 //! * `sql`: the statements
 
 mod append;
@@ -30,14 +30,14 @@ use oms_core::log::index::Location;
 use oms_core::log::lead::Lead;
 use oms_core::log::object::CommitObject;
 
-/// The log in this database.
+/// The log in a PostgreSQL database.
 #[derive(Clone)]
 pub struct PostgresCommitStore {
     postgres: Postgres,
 }
 
-/// What work on the log gives: an error of PostgreSQL passes through, anything else is judged on
-/// the I/O runtime, where the bytes are.
+/// The result of work on the log within [`Postgres::run`]: errors of PostgreSQL are the outer
+/// result; the inner one is judged on the I/O runtime, where the bytes are.
 type Judged<T> = Result<T, StoreError>;
 
 impl PostgresCommitStore {
@@ -57,7 +57,7 @@ impl PostgresCommitStore {
     }
 }
 
-/// Answers a violated constraint as corrupt, naming it: in a sound log there is none.
+/// Turns a violated constraint into a `Corrupt` error that names it: a valid log violates none.
 fn violated<T>(
     operation: &'static str,
     what: impl FnOnce() -> String,

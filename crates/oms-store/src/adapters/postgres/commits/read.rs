@@ -1,4 +1,4 @@
-//! Objects and events back from their rows.
+//! Reads objects and events from their rows.
 
 use bytes::{Bytes, BytesMut};
 use deadpool_postgres::GenericClient;
@@ -15,8 +15,8 @@ use oms_core::log::object::{CommitKind, CommitObject};
 const SPAN: &str = "commit_span";
 const EVENTS: &str = "commit_events";
 
-/// Bytes of objects in one answer, if there is more than one object in it: large enough that round
-/// trips do not count, small enough to be held several times over.
+/// Bytes of objects in one answer, unless a single object is larger: enough that round trips do not
+/// matter, few enough to be held several times.
 const SPAN_BYTES: i64 = 8 << 20;
 
 /// Objects in one answer at most: small ones cost the server a lookup each.
@@ -33,7 +33,7 @@ pub(super) async fn end(
     Ok(row.try_get::<_, i64>(0)? as Offset)
 }
 
-/// The objects from `from` on, before `to`, up to so many.
+/// The objects in `from..to`, at most `limit`, or fewer if they are large.
 pub(super) async fn span(
     client: &impl GenericClient,
     partition: PartitionId,
@@ -64,7 +64,7 @@ fn rebuild(row: &Row, partition: PartitionId, offset: Offset) -> Result<CommitOb
     let stored = Stored::of(row).map_err(unreadable(SPAN))?;
     let damaged = |what: String| corrupt(SPAN, format!("{partition}/{offset}: {what}"));
     if stored.offset != offset {
-        // Objects are only ever added at the end.
+        // Objects are only added at the end.
         return Err(damaged(format!(
             "missing, though {} is there",
             stored.offset
@@ -109,7 +109,7 @@ fn rebuild(row: &Row, partition: PartitionId, offset: Offset) -> Result<CommitOb
     Ok(object)
 }
 
-/// An object as its rows have it.
+/// An object as stored in its rows.
 struct Stored<'a> {
     offset: Offset,
     header: Json<'a>,
@@ -150,7 +150,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The events at these places, in order.
+/// The events at these locations, in order.
 pub(super) async fn events(
     client: &impl GenericClient,
     partition: PartitionId,

@@ -1,13 +1,13 @@
-//! The statements of the log.
+//! SQL statements of the log.
 
 /// An append: one statement, hence one transaction, one round trip, one fsync.
 ///
 /// `FOR SHARE` waits for a hand-off that is changing the row and then sees the row it made, while
-/// everything else keeps the statement's snapshot. That is enough: the predecessor was read before
-/// the append was formed, and an object at the same offset that the snapshot does not show is
-/// found by the primary key, which also waits for the transaction that brings it. The watermark is
-/// taken only where the snapshot shows it at this offset, on the same predecessor; if it moves there
-/// meanwhile, or stands on nothing that it says, the tailer brings the rows.
+/// everything else uses the statement's snapshot. That is sufficient: the predecessor was read
+/// before the append was formed, and an object at the same offset that the snapshot does not show
+/// is found by the primary key, which also waits for the transaction that brings it. The watermark
+/// is advanced only if the snapshot shows it at this offset, with the same predecessor; if it moves
+/// there meanwhile, or has no recorded predecessor, the tailer inserts the outbox rows.
 pub(super) const APPEND: &str = "
 WITH fence AS (
     SELECT mode, lead, epoch, step, revision FROM migration WHERE partition = $1 FOR SHARE
@@ -59,9 +59,9 @@ WITH fence AS (
 SELECT f.mode, f.lead, f.epoch, f.step, f.revision, base.chained, EXISTS (SELECT FROM added)
 FROM base LEFT JOIN fence f ON true";
 
-/// Objects of one partition, all of them or an error. The commits come first, in order: whoever
-/// brings the same ones at the same time waits at the first they share, and then fails by its
-/// primary key without having touched an event.
+/// Inserts objects of one partition, all or none. The commits come first, in order: of two
+/// processes that insert the same ones the second waits at the first common one, and then fails by
+/// its primary key without having touched an event.
 pub(super) const INSERT: &str = "
 WITH added AS (
     INSERT INTO commits (partition, commit_offset, epoch, kind, header, control, count, size,
@@ -81,21 +81,21 @@ FROM unnest($11::int8[], $12::int4[], $13::text[], $14::text[], $15::int8[], $16
           recorded, envelope)
 WHERE (SELECT count(*) FROM added) > 0";
 
-/// The constraint by which an offset is taken.
+/// The constraint that an occupied offset violates.
 pub(super) const OFFSET_TAKEN: &str = "commits_pkey";
 
-/// The hashes of a stretch of a partition, both ends included.
+/// The hashes of a span of a partition, both ends included.
 pub(super) const HASHES: &str = "
 SELECT commit_offset, sha256 FROM commits
 WHERE partition = $1 AND commit_offset BETWEEN $2 AND $3 ORDER BY commit_offset";
 
-/// The offset after the last. Objects go on from the end only, so there are no gaps.
+/// The offset after the last one. Objects are added at the end only, so that there are no gaps.
 pub(super) const END: &str =
     "SELECT coalesce(max(commit_offset) + 1, 0) FROM commits WHERE partition = $1";
 
-/// Objects from an offset on, as long as they fit in so many bytes, at least one. The server joins
-/// the lines: one row and one copy an object, and no work per event. Their order is proven by the
-/// hash.
+/// Objects from an offset on, as long as they fit into so many bytes, at least one. The server
+/// joins the lines: one row and one copy per object, and no work per event. The hash verifies their
+/// order.
 pub(super) const SPAN: &str = "
 WITH sized AS (
     SELECT commit_offset, header, control, size, sha256,
@@ -119,7 +119,7 @@ CROSS JOIN LATERAL (
 WHERE s.total <= $5 OR s.total = s.size
 ORDER BY s.commit_offset";
 
-/// Events by their places, in the order asked for.
+/// Events by their locations, in the requested order.
 pub(super) const EVENTS: &str = "
 SELECT e.version, e.envelope
 FROM unnest($2::int8[], $3::int4[]) WITH ORDINALITY AS w(commit_offset, idx, nr)

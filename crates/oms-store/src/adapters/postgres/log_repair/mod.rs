@@ -1,5 +1,5 @@
-//! PostgreSQL as a place that is proved and mended. Reads the tables of the log as they are, not as
-//! they should be: whoever asks here suspects them.
+//! PostgreSQL as a store to be verified and repaired. Reads the tables of the log as they are,
+//! without assuming that they are valid.
 
 mod retired;
 mod sql;
@@ -26,11 +26,11 @@ use oms_core::log::lead::Lead;
 use oms_core::log::object::{CommitObject, ObjectHash};
 use oms_core::proof::divergence::StrayName;
 
-/// Offsets looked through by one statement: with a few hundred events each it stays well below the
-/// time that a statement may take.
+/// Offsets inspected by one statement: with a few hundred events each it stays well below the
+/// statement timeout.
 const STRETCH: Offset = 500;
 
-/// See the module.
+/// Inspection and repair of the log in PostgreSQL.
 #[derive(Clone)]
 pub struct PostgresLogRepair {
     postgres: Postgres,
@@ -143,7 +143,7 @@ impl LogRepair for PostgresLogRepair {
             reach: reach.max(from),
             ..Survey::default()
         };
-        // What claims an offset before the first one.
+        // Rows with an offset below 0.
         let mut strays = match from {
             0 => self.strays(partition, i64::MIN, 0).await?,
             _ => Vec::new(),
@@ -165,7 +165,7 @@ impl LogRepair for PostgresLogRepair {
                 break;
             }
         }
-        // What claims an offset after the last one. The log may have gone on meanwhile: such rows
+        // Rows with an offset beyond the last commit. The log may have grown meanwhile: such rows
         // have their commits.
         let beyond = at.max(reach) as i64;
         strays.extend(self.strays(partition, beyond, i64::MAX).await?);
@@ -242,8 +242,8 @@ impl LogRepair for PostgresLogRepair {
                     let (partition, offset) = (object.header.partition, object.header.offset);
                     let transaction = client.transaction().await?;
                     let found = raw(&transaction, partition, offset).await?;
-                    // An object that looks right may still lie under wrong columns: `wrong` is its
-                    // own hash then, and it is put there anew all the same.
+                    // An object that is readable may still have wrong columns: then `wrong` is its
+                    // own hash, and it is inserted again all the same.
                     if found.as_deref().map(ObjectHash::of) != wrong {
                         let right = found.is_some_and(|bytes| bytes == object.bytes);
                         return Ok(Ok(if right { Mended::Yes } else { Mended::Changed }));
@@ -318,7 +318,7 @@ impl LogRepair for PostgresLogRepair {
     }
 }
 
-/// The bytes at an offset, put together as if they were an object. The commit's row is locked.
+/// The bytes at an offset, concatenated as if they were an object. Locks the commit's row.
 async fn raw(
     transaction: &Transaction<'_>,
     partition: PartitionId,
@@ -363,7 +363,7 @@ async fn take_out(
     Ok(())
 }
 
-/// What an object's events are called.
+/// Names in messages about an object's events.
 #[derive(Default)]
 struct Names {
     stream_type: Vec<String>,

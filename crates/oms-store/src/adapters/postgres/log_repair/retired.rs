@@ -1,4 +1,4 @@
-//! The tables of the log, emptied once they have retired.
+//! Empties the tables of the log when they have retired.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,8 @@ impl RetiredTables for PostgresLogRepair {
             .run("log_empty", move |client| {
                 Box::pin(async move {
                     let transaction = client.transaction().await?;
-                    // The fence first: nobody mirrors, or leads, from here until the end.
+                    // The fence first: from here to the end of the transaction nobody mirrors or
+                    // leads.
                     let rows = transaction
                         .query("SELECT mode, step FROM migration FOR SHARE", &[])
                         .await?;

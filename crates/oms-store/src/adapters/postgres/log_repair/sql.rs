@@ -1,7 +1,7 @@
-//! The statements of proof and repair.
+//! SQL statements of verification and repair.
 
-/// Rows of `events` that no commit holds, or whose columns contradict their envelope. What the
-/// reader of a stream finds by its columns must be what its envelope says it is.
+/// Rows of `events` without a commit, or whose columns contradict their envelope. Readers find
+/// events by columns, which therefore must agree with the envelope.
 pub(super) const STRAYS: &str = "
 SELECT e.commit_offset, e.idx, e.stream_type, e.stream_id, e.version,
     encode(sha256(convert_to(e.envelope::text, 'UTF8')), 'hex'),
@@ -46,9 +46,9 @@ INSERT INTO log_quarantine (source, partition, commit_offset, body, why)
 SELECT 'commits', partition, commit_offset, row_to_json(c), $3
 FROM commits c WHERE partition = $1 AND commit_offset = $2";
 
-/// Rows elsewhere that claim to be events of the right object. A version of a stream lies at one
-/// place of the log (law 5), and that is the right object's. An id says nothing: two events may
-/// have the same.
+/// Rows elsewhere that claim to be events of the correct object. A version of a stream is at one
+/// position of the log (law 5), which is in the correct object. An id proves nothing: two events
+/// may have the same.
 pub(super) const RIVALS: &str = "
 WITH rivals AS (
     DELETE FROM events e

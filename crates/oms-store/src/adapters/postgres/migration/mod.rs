@@ -1,4 +1,4 @@
-//! What PostgreSQL records of the migration: the row of each partition, and the switches.
+//! The migration's records in PostgreSQL: the row of each partition, and the switches.
 
 mod switches;
 
@@ -25,7 +25,7 @@ use oms_core::migration::handoff::PostgresView;
 use oms_core::migration::record::{InvalidRow, MigrationRow, Step};
 use oms_core::migration::switch::Switch;
 
-/// Column 0 the partition, 1 to 5 what [`decode_row`] reads.
+/// Column 0 is the partition, 1 to 5 are what [`decode_row`] reads.
 const ROWS: &str = "
 SELECT partition, mode, lead, epoch, step, revision, since, changed, clock_timestamp(),
        (SELECT log_id FROM log_identity)
@@ -37,7 +37,7 @@ SELECT mode, lead, epoch, step, revision,
        (SELECT coalesce(max(commit_offset) + 1, 0) FROM commits WHERE partition = $1)
 FROM migration WHERE partition = $1";
 
-/// The update waits for every append that holds the row `FOR SHARE`: that is the fence.
+/// The update waits for every append that holds the row `FOR SHARE`: this is the fence.
 const COMPARE_AND_SET: &str = "
 UPDATE migration
 SET mode = $7, lead = $8, epoch = $9, step = $10, revision = $11, changed = now(),
@@ -60,7 +60,7 @@ const BEGIN_OPERATION: &str = "migration_begin";
 
 const HAS_COMMITS: &str = "SELECT EXISTS (SELECT FROM commits WHERE partition = $1)";
 
-/// The migration in this database.
+/// The migration's tables in PostgreSQL.
 #[derive(Clone)]
 pub struct PostgresMigration {
     postgres: Postgres,
@@ -80,13 +80,14 @@ impl PostgresMigration {
         }
     }
 
-    /// The same, of this log: the rows of another one are refused.
+    /// Refuses rows of any other log than this one.
     #[must_use]
     pub fn of_log(self, log: Option<LogId>) -> Self {
         Self { log, ..self }
     }
 
-    /// The log this schema belongs to; `None` while no process with that log's bucket has said so.
+    /// The log to which this schema belongs; `None` until a process with access to that log's
+    /// bucket has recorded it.
     pub async fn log_id(&self) -> Result<Option<LogId>, StoreError> {
         const OPERATION: &str = "log_identity";
         let row = self
@@ -100,7 +101,7 @@ impl PostgresMigration {
             .map_err(unreadable(OPERATION))
     }
 
-    /// Has the schema say to which log it belongs, if it does not say so yet.
+    /// Records to which log the schema belongs, unless that is recorded already.
     async fn bind(&self) -> Result<(), StoreError> {
         let Some(LogId(ours)) = self.log else {
             return Ok(());
@@ -149,7 +150,7 @@ impl PostgresMigration {
     }
 }
 
-/// A row's columns, as stored.
+/// The columns of a row, as stored.
 struct RowColumns {
     mode: &'static str,
     lead: &'static str,
@@ -170,7 +171,7 @@ impl From<&MigrationRow> for RowColumns {
     }
 }
 
-/// The row whose mode, lead, epoch, step and revision begin at column `at`.
+/// The row whose columns mode, lead, epoch, step and revision begin at `at`.
 pub(super) fn decode_row(
     row: &Row,
     at: usize,
@@ -225,8 +226,8 @@ fn view(row: &Row, operation: &'static str) -> Result<PostgresView, StoreError> 
     })
 }
 
-/// The beginning of a partition's log. A log that is there, its row lost, keeps its own, if that
-/// says of the lead what the new one would.
+/// Inserts the beginning of a partition's log. An existing log whose row was lost keeps its own, if
+/// that names the same leader.
 async fn begin_log(
     transaction: &deadpool_postgres::Transaction<'_>,
     partition: i32,

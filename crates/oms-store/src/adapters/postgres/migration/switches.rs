@@ -1,5 +1,5 @@
-//! Switches: orders to move, each a document. At most one is under way, which a unique index
-//! guards; its driver says with each record that it is alive.
+//! Switches, each stored as a document. At most one is under way, which a unique index ensures;
+//! each record by its driver is a heartbeat.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use super::super::rows::system_time;
 use crate::error::{StoreError, StoreErrorKind};
 use oms_core::migration::switch::{Switch, SwitchState};
 
-/// Ends a switch whose driver is gone and that another one supersedes.
+/// Ends a switch whose driver is gone, when another one supersedes it.
 const SUPERSEDE: &str = "
 UPDATE migration_switches
 SET ended = $1, state = $2,
@@ -29,12 +29,12 @@ VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
 const BEGUN: &str = "
 SELECT EXISTS (SELECT FROM migration_switches WHERE id = $1 AND driver = $2)";
 
-/// A record made again after its answer was lost is made.
+/// Repeating a record whose answer was lost is harmless.
 const RECORD: &str = "
 UPDATE migration_switches SET ended = $2, state = $3, document = $4, heard = now()
 WHERE id = $1 AND driver = $5 AND (ended IS NULL OR document = $4)";
 
-/// Of two that adopt at once the second waits for the first and then finds it heard of.
+/// Of two concurrent adoptions the second waits for the first and then finds a recent heartbeat.
 const ADOPT: &str = "
 UPDATE migration_switches SET driver = $1, heard = now()
 WHERE ended IS NULL AND heard < now() - $2::float8 * interval '1 second'
@@ -45,12 +45,12 @@ SELECT document FROM migration_switches
 WHERE begun < coalesce($2::timestamptz, 'infinity')
 ORDER BY begun DESC, id DESC LIMIT $1";
 
-/// A switch as it is stored.
+/// A switch as stored.
 pub(super) struct Document {
     id: Uuid,
     begun: SystemTime,
     ended: Option<SystemTime>,
-    /// `begun` as in a document.
+    /// `begun` as formatted in a document.
     begun_text: String,
     state: &'static str,
     json: serde_json::Value,
@@ -116,7 +116,7 @@ pub(super) async fn begin(
         return Ok(true);
     }
     transaction.rollback().await?;
-    // Perhaps it was this very one, and the answer was lost.
+    // It may have been this very one, with its answer lost.
     client
         .query_one(BEGUN, &[&switch.id, &driver])
         .await?

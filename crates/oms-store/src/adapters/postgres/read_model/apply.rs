@@ -1,5 +1,5 @@
-//! A batch in one transaction. Positions first: whoever holds their rows is the only one who moves
-//! this generation on, and whoever finds them elsewhere does nothing.
+//! Applies a batch in one transaction. Positions first: the transaction that holds their rows is
+//! the only one that moves the generation, and one that finds other positions does nothing.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -16,11 +16,11 @@ use super::sql::{system_time, table};
 use crate::ports::read_model::{Applied, Batch, Generation, Move};
 use oms_core::projection::changes::{ParkedEvent, State};
 
-/// What every thing's row has besides its key.
+/// The columns of every row besides its key.
 const STATE_COLUMNS: &str = "version, incarnation, parent, data, created_at, updated_at";
 
-/// No fsync of its own: should the server crash, the last batches are undone together with their
-/// offsets and taken in again from the log.
+/// No fsync: after a crash of the server the last batches are lost together with their offsets and
+/// are applied again from the log.
 const UNHURRIED: &str = "SET LOCAL synchronous_commit = off";
 
 /// Takes a batch in.
@@ -37,7 +37,7 @@ pub(super) fn apply(
             }
             match write(&transaction, &batch, log).await {
                 Ok(()) => {}
-                // Swapped away and dropped: nobody reads it any more.
+                // The generation was swapped and dropped.
                 Err(e) if is_gone(&e) => return Ok(Applied::Moved),
                 Err(e) => match unfit(&e) {
                     Some(reason) => return Ok(Applied::Unfit(reason)),
@@ -50,8 +50,8 @@ pub(super) fn apply(
     }
 }
 
-/// What PostgreSQL says of values it cannot hold: jsonb knows no U+0000 and no numbers without
-/// bound, and everything has a largest size.
+/// PostgreSQL's message, if it cannot store a value: jsonb has no U+0000 and no unbounded numbers,
+/// and everything has a maximum size.
 fn unfit(error: &Error) -> Option<String> {
     let error = error.as_db_error()?;
     let code = error.code().code();
@@ -132,7 +132,7 @@ async fn write(
     advance(transaction, generation, &batch.moves, log).await
 }
 
-/// Writes the states of things unless newer ones are known. What a state does not say stays.
+/// Writes states unless newer ones are stored. Fields that a state does not set stay unchanged.
 async fn upsert(
     transaction: &Transaction<'_>,
     generation: Generation,
@@ -143,7 +143,7 @@ async fn upsert(
 ) -> Result<(), Error> {
     let key_columns: Vec<&str> = keys.iter().map(|(column, _)| *column).collect();
     let key_columns = key_columns.join(", ");
-    // Databases belong to nothing.
+    // Databases have no parent.
     let has_parent = name != "databases";
     let without_parent = STATE_COLUMNS.replace("parent, ", "");
     let columns = if has_parent {
@@ -237,7 +237,8 @@ async fn park(
     Ok(())
 }
 
-/// What made an event unfit may be in its description too: PostgreSQL's text has no U+0000.
+/// Removes U+0000, which PostgreSQL's text cannot store: what made an event unfit may also be in
+/// its description.
 fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -1,4 +1,4 @@
-//! Which copies of the read model there are; building one beside the other and swapping them.
+//! The generations of the read model: builds one beside the other and swaps them.
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use tokio_postgres::{Error, Row};
@@ -13,8 +13,8 @@ use oms_core::log::identity::{LogId, Mark};
 use oms_core::log::object::ObjectHash;
 use oms_core::projection::changes::ParkedEvent;
 
-/// Everything about the generations in one statement, hence of one moment. `whole` says whether a
-/// generation's tables are there: somebody may have dropped them.
+/// Everything about the generations in one statement, hence one snapshot. `whole` says whether a
+/// generation's tables exist: they may have been dropped.
 const STATES: &str = "
     SELECT g.generation, g.state,
            extract(epoch FROM clock_timestamp() - g.begun)::float8 AS age,
@@ -34,20 +34,20 @@ const STATES: &str = "
                  WHERE p.generation = g.generation ORDER BY p.partition) AS hashes
     FROM read_model_generations g";
 
-/// Waits for everyone else who makes, swaps or drops generations.
+/// Serialises creating, swapping and dropping generations.
 const ONE_AT_A_TIME: &str = "LOCK TABLE read_model_generations IN SHARE ROW EXCLUSIVE MODE";
 
-/// Statement that makes a generation's tables.
+/// Creates a generation's tables.
 const TABLES: &str = include_str!("generation.sql");
 
 struct Found {
     live: Option<GenerationState>,
     building: Option<GenerationState>,
-    /// Generations that lack tables or positions.
+    /// Generations without tables or positions.
     broken: Vec<Generation>,
 }
 
-/// The generations; makes an empty live one when there is none.
+/// The generations; creates an empty live one if there is none.
 pub(super) fn open(
     partitions: u16,
     log: Option<Uuid>,
@@ -164,8 +164,8 @@ async fn begin_at_zero(
     Ok(())
 }
 
-/// Drops a generation. Its tables go in the order in which readers and writers take them, so that
-/// nobody waits for each other.
+/// Drops a generation. Its tables are locked in the order of readers and writers, to avoid
+/// deadlocks.
 async fn drop_generation(
     transaction: &Transaction<'_>,
     generation: Generation,
@@ -183,7 +183,7 @@ async fn drop_generation(
     Ok(())
 }
 
-/// Begins a rebuild, or gives the one under way. Its partitions are those of the live generation.
+/// Starts a rebuild, or returns the one under way. Its partitions are those of the live generation.
 pub(super) fn begin_rebuild(
     log: Option<Uuid>,
 ) -> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, Generation> + Send + 'static {
@@ -220,7 +220,7 @@ pub(super) fn begin_rebuild(
     }
 }
 
-/// Drops a generation, whatever it is.
+/// Drops a generation of any kind.
 pub(super) fn discard(
     generation: Generation,
 ) -> impl for<'c> FnOnce(&'c mut Object) -> Work<'c, ()> + Send + 'static {
@@ -239,7 +239,7 @@ UPDATE read_model_positions SET log_id = $4, anchored_at = next_offset, sha256 =
 WHERE generation = $1 AND partition = $2 AND next_offset = $3
   AND log_id IS NOT DISTINCT FROM $6 AND sha256 IS NOT DISTINCT FROM $7";
 
-/// Has a generation say what it stands on in a partition.
+/// Records the commit at which a generation stands in a partition.
 pub(super) fn mark(
     (generation, partition): (Generation, PartitionId),
     from: Mark,
@@ -270,7 +270,7 @@ pub(super) fn mark(
     }
 }
 
-/// Puts `building` in the live one's place if it has caught up with it, or in any case.
+/// Replaces the live generation by `building`: if that has caught up, or in any case.
 pub(super) fn swap(
     building: Generation,
     in_any_case: bool,
@@ -290,7 +290,7 @@ pub(super) fn swap(
                 return Ok(false);
             };
             let live = Generation(row.try_get(0)?);
-            // From here on nobody moves the live one on.
+            // From here on no projector moves the live generation.
             transaction
                 .query(
                     "SELECT FROM read_model_positions WHERE generation = $1

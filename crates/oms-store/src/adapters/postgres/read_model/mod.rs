@@ -1,7 +1,7 @@
 //! The read model in PostgreSQL.
 //!
-//! * [`generations`]: which copies there are, rebuild and swap
-//! * [`apply`]: a batch in one transaction
+//! * [`generations`]: generations, rebuild and swap
+//! * [`apply`]: applies a batch in one transaction
 //! * [`read`]: queries on the live generation
 //! * [`query_sql`] on [`sql`]: queries on instances as SQL
 
@@ -28,19 +28,19 @@ use oms_core::log::identity::{LogId, Mark};
 use oms_core::log::object::ObjectHash;
 use oms_core::projection::changes::ParkedEvent;
 
-/// No generation: numbers begin at 1.
+/// No generation known; numbers begin at 1.
 const UNKNOWN: i64 = 0;
 
-/// See the module.
+/// The read model in PostgreSQL.
 pub struct PostgresReadModel {
     postgres: Postgres,
-    /// The live generation as last seen; a reader that finds its tables gone looks again.
+    /// The live generation as last read; a query that finds its tables missing reads it again.
     live: AtomicI64,
     log: Option<Uuid>,
 }
 
 impl PostgresReadModel {
-    /// The read model in `postgres`.
+    /// The read model in this database.
     pub fn new(postgres: Postgres) -> Self {
         Self {
             postgres,
@@ -49,7 +49,7 @@ impl PostgresReadModel {
         }
     }
 
-    /// The same, of this log.
+    /// Records this log in its positions.
     #[must_use]
     pub fn of_log(self, log: Option<LogId>) -> Self {
         Self {
@@ -64,8 +64,8 @@ impl PostgresReadModel {
     }
 }
 
-/// Whether the failure says that a table is not there: a generation's, if the tables that are
-/// always there were found just before.
+/// Whether the failure means that a table is missing: one of a generation, because the other tables
+/// were found just before.
 fn is_gone(error: &Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }

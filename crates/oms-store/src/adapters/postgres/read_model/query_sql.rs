@@ -1,5 +1,5 @@
-//! Queries on instances as SQL. The meaning is that of [`crate::ports::read_model::query`]; the
-//! integration tests hold the two together.
+//! Queries on instances as SQL, with the meaning defined in [`crate::ports::read_model::query`];
+//! integration tests compare the two.
 
 use serde_json::{Map, Value};
 
@@ -9,16 +9,16 @@ use crate::ports::read_model::cursor::{After, Term, micros, terms};
 use crate::ports::read_model::field::{Comparison, Field, Test};
 use crate::ports::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
 
-/// Columns before the sort terms in a page's rows.
+/// Columns before the sort terms in the rows of a page.
 pub(super) const FIXED_COLUMNS: usize = 5;
 
-/// With no more matches than this, and an index that finds them, fetching them all and sorting
-/// takes a few milliseconds; with more, walking the class by id fills a page as quickly. The
-/// planner cannot tell: it keeps no statistics of documents of this size.
+/// With no more matches than this, and an index that finds them, fetching and sorting all takes a
+/// few milliseconds; with more, walking the class by id fills a page as fast. The planner cannot
+/// know: it has no statistics for documents of this size.
 const FEW: u64 = 2_000;
 
 /// A page: `limit` + 1 rows of id, version, data, times and the sort terms as text. The row beyond
-/// the limit only says that there is more.
+/// the limit only shows that there is more.
 ///
 /// `total` is how many match.
 pub(super) fn page(generation: Generation, query: &ClassQuery, total: u64) -> Sql {
@@ -28,7 +28,7 @@ pub(super) fn page(generation: Generation, query: &ClassQuery, total: u64) -> Sq
         .iter()
         .map(|key| (key.clone(), term_expressions(&mut sql, key)))
         .collect();
-    // Every row is sorted, few are returned: what is only for these is done outside.
+    // All rows are sorted but few returned: what only these need is computed in the outer query.
     let (mut inner, mut outer) = (String::new(), String::new());
     let (mut inner_order, mut outer_order) = (String::new(), String::new());
     let mut columns = 0;
@@ -59,7 +59,7 @@ pub(super) fn page(generation: Generation, query: &ClassQuery, total: u64) -> Sq
     }
     let limit = sql.param(Param::Int(i64::from(query.limit) + 1));
     let by_index = total <= FEW && query.filters.iter().any(is_indexed);
-    // An expression takes the primary key's order from the planner's choices.
+    // An expression keeps the planner from using the order of the primary key.
     let id = if by_index { "(i.id || '')" } else { "i.id" };
     sql.push(&format!(
         " ORDER BY {inner_order}{id} LIMIT {limit}) p ORDER BY {outer_order}p.id"
@@ -67,7 +67,7 @@ pub(super) fn page(generation: Generation, query: &ClassQuery, total: u64) -> Sq
     sql
 }
 
-/// How many match, whatever the page.
+/// Counts all matches.
 pub(super) fn count(generation: Generation, query: &ClassQuery) -> Sql {
     let mut sql = Sql::default();
     sql.push("SELECT count(*)");
@@ -89,7 +89,7 @@ fn matching(sql: &mut Sql, generation: Generation, query: &ClassQuery) {
     }
 }
 
-/// The incarnation of an existing class of an existing database; no row otherwise.
+/// The incarnation of an existing class of an existing database; otherwise no row.
 pub(super) fn class_incarnation(generation: Generation, db: &str, class: &str) -> String {
     format!(
         "SELECT c.incarnation FROM {} c JOIN {} d ON d.name = c.db AND d.incarnation = c.parent \
@@ -119,8 +119,8 @@ fn time(value: &Value) -> Option<Param> {
     Some(Param::Time(system_time(time)))
 }
 
-/// A test of a column. It is never missing, and its values have one type, which `param` makes;
-/// a value of another type, which parsing refuses, would equal nothing.
+/// A condition on a column. It is never NULL, and its values have one type, which `param` makes;
+/// values of another type are refused by parsing and would equal nothing.
 fn own(
     sql: &mut Sql,
     column: &str,
@@ -151,8 +151,8 @@ fn any_of(conditions: impl Iterator<Item = String>) -> String {
     format!("({})", conditions.join(" OR "))
 }
 
-/// Whether the index can find what matches: equality with scalars and membership of them, at a path
-/// that containment knows. A string may be contained in a string, which it does not know.
+/// Whether the index can find the matches: equality with scalars, and membership in a list of them,
+/// at a path that jsonb containment can express. It cannot express that a string contains another.
 fn is_indexed(filter: &Filter) -> bool {
     let Field::Path(path) = &filter.field else {
         return false;
@@ -206,7 +206,7 @@ fn unindexed(sql: &mut Sql, field: &str, test: &Test) -> String {
             )
         }
         Test::Order(order, number) => {
-            // Among numbers jsonb's own order is that of exact decimals.
+            // Among numbers, jsonb compares exact decimals.
             let number = sql.param(Param::Json(number.clone()));
             ordered(&is("number"), field, *order, &number)
         }
@@ -247,12 +247,12 @@ fn nest(path: &[String], value: Value) -> Value {
     })
 }
 
-/// Containment equals equality only for these: of an array or object it asks for a part.
+/// Containment means equality only for scalars; for arrays and objects it also matches a part.
 fn is_scalar(value: &Value) -> bool {
     !value.is_array() && !value.is_object()
 }
 
-/// Whether no part of the path could mean a place in an array, which containment does not know.
+/// Whether no step of the path could be an index of an array, which containment cannot express.
 fn walks_objects(path: &[String]) -> bool {
     let may_be_integer = |part: &String| {
         let unsigned = part.trim_start().trim_start_matches(['+', '-']);
@@ -261,7 +261,7 @@ fn walks_objects(path: &[String]) -> bool {
     !path.iter().any(may_be_integer)
 }
 
-/// The expressions a key sorts by; none is ever NULL.
+/// The expressions for a sort key; none is ever NULL.
 fn term_expressions(sql: &mut Sql, key: &SortKey) -> Vec<String> {
     let path = match &key.field {
         Field::Id => return vec!["i.id".into()],
@@ -272,7 +272,7 @@ fn term_expressions(sql: &mut Sql, key: &SortKey) -> Vec<String> {
     };
     let at = sql.param(Param::Texts(path.clone()));
     let field = format!("(i.data #> {at})");
-    // What lacks the field comes last whichever way the key goes.
+    // Rows without the field come last in either direction.
     let missing = if key.descending { -1 } else { 9 };
     vec![
         format!(
@@ -292,7 +292,7 @@ fn direction(key: &SortKey) -> &'static str {
     if key.descending { "DESC" } else { "ASC" }
 }
 
-/// Rows that come after the place where the page before ended: `a > $1 OR (a = $1 AND (b > $2 OR
+/// The condition for rows after the end of the previous page: `a > $1 OR (a = $1 AND (b > $2 OR
 /// …))`, id last.
 fn beyond(sql: &mut Sql, keys: &[(SortKey, Vec<String>)], after: &After) -> String {
     let mut steps = Vec::new();

@@ -17,11 +17,11 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::read_model::{ClassQuery, Generation, ListQuery, Record, RecordPage};
 use oms_core::domain::ids::{ClassId, DatabaseName, InstanceId, Version};
 
-/// A page ends when its data has this many bytes, however few its items: 1,000 items of the
-/// largest size would be a gigabyte.
+/// A page ends at so many bytes of data, however few its items: 1,000 items of the largest size
+/// would be a gigabyte.
 const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Position of the data in a row.
+/// Index of the data column.
 const DATA: usize = 2;
 
 impl PostgresReadModel {
@@ -121,7 +121,7 @@ impl PostgresReadModel {
         &self,
         query: &ClassQuery,
     ) -> Result<RecordPage, StoreError> {
-        // The first page counts; the cursor carries the figure to all others.
+        // Only the first page counts; the cursor carries the number to the others.
         let total = match query.after.as_ref().and_then(|a| a.total) {
             Some(total) => total,
             None => self.count_instances(query).await?,
@@ -178,8 +178,8 @@ impl PostgresReadModel {
         .await
     }
 
-    /// Runs a read on the live generation. When that turns out to be gone, swapped away since it
-    /// was last seen, the read is run again on the one that took its place.
+    /// Runs a read on the live generation. If that was swapped away since it was last seen, the
+    /// read is repeated on the one that replaced it.
     async fn with_live<T, W>(
         &self,
         operation: &'static str,
@@ -192,7 +192,7 @@ impl PostgresReadModel {
         for _ in 0..3 {
             let live = self.live.load(Ordering::Acquire);
             if live == UNKNOWN {
-                self.look_for_live().await?;
+                self.refresh_live().await?;
                 continue;
             }
             let read = work(Generation(live));
@@ -216,7 +216,7 @@ impl PostgresReadModel {
         Err(not_built(operation))
     }
 
-    async fn look_for_live(&self) -> Result<(), StoreError> {
+    async fn refresh_live(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "find_read_model";
         let live: Option<i64> = self
             .postgres
@@ -264,7 +264,7 @@ fn select_classes(generation: Generation, db: &str) -> String {
     )
 }
 
-/// Rows up to [`MAX_PAGE_BYTES`] of data, and one more.
+/// Rows with up to [`MAX_PAGE_BYTES`] of data, and one more.
 async fn rows(client: &Object, sql: &Sql) -> Result<Vec<Row>, Error> {
     let params = sql.params.iter().map(|p| p.as_sql());
     let mut stream = pin!(client.query_typed_raw(&sql.text, params).await?);
@@ -286,7 +286,7 @@ async fn count_rows(client: &Object, sql: &Sql) -> Result<u64, Error> {
     row.try_get::<_, i64>(0).map(|n| n as u64)
 }
 
-/// Cuts the rows to a page; gives its last row when there is more.
+/// Cuts the rows to a page; returns its last row if there is more.
 fn cut(rows: &mut Vec<Row>, limit: u32) -> Option<&Row> {
     let data = |row: &Row| row.try_get::<_, &str>(DATA).map_or(0, str::len);
     let bytes: usize = rows.iter().map(data).sum();
@@ -294,7 +294,7 @@ fn cut(rows: &mut Vec<Row>, limit: u32) -> Option<&Row> {
     if more {
         rows.truncate(limit as usize);
     }
-    // The row that made the stream stop is the proof that there may be more.
+    // The row at which reading stopped shows that there may be more.
     if bytes >= MAX_PAGE_BYTES && rows.len() > 1 && !more {
         rows.pop();
         more = true;

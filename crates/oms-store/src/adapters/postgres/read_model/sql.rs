@@ -1,5 +1,5 @@
-//! A statement under construction: text of ours, values of anybody's. Whatever comes from a caller
-//! becomes a parameter; the only names put into the text are those of a generation's tables.
+//! A statement under construction. Callers' values always become parameters; the only names
+//! inserted into the text are those of a generation's tables.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::ports::read_model::Generation;
 
-/// A value handed to a statement.
+/// A parameter of a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Param {
     Text(String),
@@ -33,7 +33,7 @@ impl Param {
     }
 }
 
-/// See the module.
+/// The text and parameters so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sql {
     pub text: String,
@@ -41,18 +41,18 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    /// Adds text of ours.
+    /// Appends text, which must not come from a caller.
     pub fn push(&mut self, text: &str) {
         self.text.push_str(text);
     }
 
-    /// Adds a value; gives its place-holder, which may be used more than once.
+    /// Adds a parameter; returns its placeholder, which may be used more than once.
     pub fn param(&mut self, value: Param) -> String {
         self.params.push(value);
         format!("${}", self.params.len())
     }
 
-    /// Adds a string; gives its place-holder.
+    /// Adds a string parameter; returns its placeholder.
     pub fn text(&mut self, value: &str) -> String {
         self.param(Param::Text(value.to_owned()))
     }
@@ -63,7 +63,7 @@ pub(super) fn table(generation: Generation, name: &'static str) -> String {
     format!("rm_{}_{name}", generation.0)
 }
 
-/// A time as the driver takes it, to the microsecond that PostgreSQL keeps.
+/// A time in the driver's type, with the microseconds that PostgreSQL stores.
 pub(super) fn system_time(time: Timestamp) -> SystemTime {
     let micros = time.as_microsecond();
     let distance = Duration::from_micros(micros.unsigned_abs());

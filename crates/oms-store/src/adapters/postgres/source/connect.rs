@@ -1,4 +1,5 @@
-//! Connecting: what kind of table it is, who can be seen writing to it, and what its columns are.
+//! Connects to a source: determines what kind of table it is, which writers are visible, and the
+//! types of its columns.
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row, Transaction};
@@ -8,16 +9,16 @@ use super::{Connected, Inner, errors, failed, working};
 use crate::adapters::postgres::migrate::check_version;
 use crate::error::{Determinacy, StoreError, StoreErrorKind};
 
-/// How much longer than one statement a transaction may wait for its next one.
+/// How much longer than one statement a transaction may be idle, as a factor.
 const IDLE_FACTOR: u128 = 2;
 
-/// What the server is.
+/// Version of the server, as number and as text.
 const SERVER: &str =
     "SELECT current_setting('server_version_num')::int4, current_setting('server_version')";
 
 impl Inner {
-    /// A transaction that cannot write, and whose settings end with it: behind a pooler the
-    /// connection belongs to the next one who comes. For the same reason statements have no names.
+    /// A transaction that cannot write and whose settings end with it, because behind a pooler
+    /// another client uses the connection next. For the same reason statements have no names.
     pub(super) async fn transaction<'c>(
         &self,
         client: &'c mut Client,
@@ -27,7 +28,7 @@ impl Inner {
         Ok(transaction)
     }
 
-    /// Plans fit their pages, and times come as UTC.
+    /// Plans suited to pages, and times in UTC.
     async fn settings(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         let timeout = self.statement_timeout.as_millis();
         let idle = timeout * IDLE_FACTOR;
@@ -122,7 +123,7 @@ impl Inner {
         order.filter(|o| !o.is_empty())
     }
 
-    /// What the server says of something configured: its own mistake is told with its key.
+    /// The server's error about a configured expression, with the key of the setting.
     fn refused(&self, key: &str, error: Error) -> StoreError {
         let Some(db) = error.as_db_error() else {
             return failed(errors::working("describe", &error));
@@ -146,7 +147,7 @@ impl Inner {
         }
     }
 
-    /// Asks the server for the type of every column, one by one, so that what is wrong is named.
+    /// Asks the server for the type of every column, one by one, so that an error names the column.
     async fn columns(
         &self,
         transaction: &Transaction<'_>,
@@ -197,7 +198,7 @@ impl Inner {
         Ok((selects, key_types))
     }
 
-    /// Some mappers store a text as a large object, and its number as the text.
+    /// Refuses columns that hold numbers of large objects, as some mappers store texts.
     async fn refuse_large_objects(
         &self,
         transaction: &Transaction<'_>,
@@ -214,7 +215,7 @@ impl Inner {
             .await
             .and_then(|row| row.try_get(0));
         let end = match only {
-            // A row that cannot be read is for the page that reads it.
+            // A row that cannot be read is handled by the page that has it.
             Err(ref e) if e.as_db_error().is_some() => "ROLLBACK TO sample",
             _ => "RELEASE sample",
         };
@@ -238,27 +239,26 @@ impl Inner {
         ))
     }
 
-    /// Whether an error comes from one row's values, which an expression of the source could not
-    /// take; other rows may be read.
+    /// Whether the error comes from one row's values, on which an expression of the source failed;
+    /// other rows may be readable.
     pub(super) fn is_of_a_row(error: &Error) -> bool {
         let Some(db) = error.as_db_error() else {
             return false;
         };
         match db.code().code() {
-            // Raised by a function; a domain's check; the depth of what is parsed; no such large
-            // object.
+            // Raised by a function; a domain's check; a stack limit; a missing large object.
             "23514" | "54001" => true,
             "42704" => db.message().starts_with("large object"),
             code => code.starts_with("22") || code.starts_with("P0"),
         }
     }
 
-    /// What the server refuses of a page: what was there when it was described is not any more, or
-    /// an expression writes. Neither gets better by trying again.
+    /// An error that a page caused: what was there when the source was described is missing now, or
+    /// an expression writes. Retrying does not help.
     pub(super) fn page_failed(&self, error: &Error) -> StoreError {
         match error.code().map(|code| code.code()) {
             Some("25006") => self.invalid("filter", "an expression of the source writes"),
-            // A table that is not there may be being replaced.
+            // A missing table may be being replaced.
             Some(code) if code.starts_with("42") && !["42P01", "42501"].contains(&code) => {
                 StoreError {
                     determinacy: Determinacy::Determinate,
@@ -273,14 +273,15 @@ impl Inner {
 
 type Selects = Vec<(&'static str, String, Select)>;
 
-/// What is known of a source after looking at it.
+/// What is known of a source after connecting.
 pub(super) struct Described {
     pub statements: sql::Statements,
     pub selects: Selects,
     pub relations: Vec<u32>,
 }
 
-/// Each statement sees what is committed when it begins, whatever the database's own default is.
+/// Each statement sees what is committed when it begins, whatever the database's default isolation
+/// is.
 async fn begin(client: &mut Client) -> Result<Transaction<'_>, Error> {
     client
         .build_transaction()

@@ -1,4 +1,4 @@
-//! From a row of the driver to a foreign row.
+//! Converts a row of the driver into a foreign row.
 
 use std::error::Error as _;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use tokio_postgres::{Error, Row};
 use super::sql::{Select, TOO_LARGE};
 use oms_core::import::row::{Content, Cursor, ForeignRow, RowTime};
 
-/// Longest account of what cannot be read.
+/// Longest description of what cannot be read, in bytes.
 const MAX_TOLD: usize = 300;
 
 struct Decoder<'r> {
@@ -18,8 +18,8 @@ struct Decoder<'r> {
 }
 
 impl<'r> Decoder<'r> {
-    /// A value; none if it is not what its type promises, as text in a database without encoding
-    /// may be. A column of another type than was described is an error: the table was changed.
+    /// A column's value; `None` if it is not valid for its type, as text in a database without
+    /// encoding may be. A column of another type than described is an error: the table was changed.
     fn get<T: FromSql<'r>>(&mut self, column: usize) -> Result<Option<T>, Error> {
         match self.row.try_get(column) {
             Ok(value) => Ok(value),
@@ -42,7 +42,7 @@ impl<'r> Decoder<'r> {
     }
 }
 
-/// `wanted` says which parts were read; the others are none.
+/// `wanted` says which parts were selected; the others are `None`.
 pub(super) fn decode(
     row: &Row,
     selects: &[(&'static str, String, Select)],
@@ -57,7 +57,7 @@ pub(super) fn decode(
         row,
         unreadable: None,
     };
-    // The parts follow the position in their order.
+    // The parts follow the position, in their order.
     let version: Option<String> = decoder.get(4)?;
     let number = version.as_deref().and_then(integer);
     let time = if select("time") == Some(Select::Time) {
@@ -85,14 +85,14 @@ pub(super) fn decode(
     })
 }
 
-/// An integer, also one that a decimal type shows with a fraction of zeros.
+/// An integer, also in the form of a decimal with only zeros after the point.
 fn integer(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let is_whole = fraction.bytes().all(|b| b == b'0');
     whole.parse().ok().filter(|_| is_whole)
 }
 
-/// Microseconds since 1970; the ends of time stay where no timestamp can be made of them.
+/// Microseconds since 1970; times out of range are clamped.
 fn micros(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),

@@ -1,4 +1,4 @@
-//! Reading a table without a global position: stream by stream, in passes.
+//! Reads a table without a global position: stream by stream, in passes.
 
 use super::read::{Bound, key_of};
 use super::{Connected, Inner, MAX_TRANSACTIONS_BACK, STORE, working};
@@ -6,8 +6,8 @@ use crate::error::StoreError;
 use crate::ports::import::{Page, PageEnd};
 use oms_core::import::row::{Cursor, ForeignRow};
 
-/// Rows of a page at least: more than any key is there in a table that is to be imported, so that
-/// rows of the same key come in the same page.
+/// Rows of a page at least: more than share a key in any table fit for import, so that rows of one
+/// key are in one page.
 const MIN_ROWS: usize = 64;
 
 impl Inner {
@@ -67,7 +67,7 @@ impl Inner {
                 end: PageEnd::Caught,
             });
         }
-        // Rows of one key stay together, or those on the next page would be passed over.
+        // Rows of one key are kept together, because those on the next page would be skipped.
         let beyond = rows.get(read.keep).map(key_of);
         rows.truncate(read.keep);
         if beyond.is_some() && rows.last().map(key_of) == beyond {

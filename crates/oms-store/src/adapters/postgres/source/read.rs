@@ -1,4 +1,4 @@
-//! One page: as many rows as were asked for, or as may be held at once, or down to the one that
+//! Reads one page: as many rows as requested, or as fit the memory limit, or only the one that
 //! cannot be read.
 
 use std::pin::pin;
@@ -12,17 +12,17 @@ use super::{Connected, Inner, sql, working};
 use crate::error::StoreError;
 use oms_core::import::row::{Cursor, ForeignRow, RowKey};
 
-/// Bytes of a page's content beyond which nothing is added to it.
+/// A page ends when its content exceeds so many bytes.
 const PAGE_BYTES: usize = 32 << 20;
 
-/// How much less is asked for after a row that could not be read, and more after it.
+/// Factor by which a page is reduced after a row that could not be read, and enlarged after it.
 const NARROWING: usize = 8;
 
-/// Where a page begins and ends.
+/// The range of a page.
 pub(super) enum Bound {
-    /// After a position, up to another.
+    /// Positions above `after`, up to `settled`.
     Position { after: i64, settled: i64 },
-    /// After a row of a pass, or from its beginning.
+    /// Keys after a row of a pass, or from its beginning.
     Pass {
         since: Option<u64>,
         horizon: u64,
@@ -30,17 +30,17 @@ pub(super) enum Bound {
     },
 }
 
-/// What was read.
+/// The result of a read.
 pub(super) struct Read {
-    /// Rows; one more than `keep`, where there is one.
+    /// Rows; one more than `keep` if there is one.
     pub rows: Vec<ForeignRow>,
-    /// How many of them make the page.
+    /// Number of rows in the page.
     pub keep: usize,
-    /// Whether there may be more than those.
+    /// Whether there may be more rows after the page.
     pub more: bool,
 }
 
-/// Which statements of a source.
+/// The statements of a source that a read uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     All,
@@ -59,9 +59,9 @@ impl What {
 }
 
 enum Failed {
-    /// The server, or a row of it.
+    /// An error of the server, or of one row.
     Postgres(Error),
-    /// What is said already.
+    /// An error for the caller.
     Store(StoreError),
 }
 
@@ -86,8 +86,8 @@ impl Inner {
         limit: usize,
     ) -> Result<Read, StoreError> {
         loop {
-            // One more than asked for, to see that the next one is another. Not while a row that
-            // cannot be read is looked for: the one more may be that one.
+            // One more than requested, to see whether the next row has the same key. Not while a
+            // row that cannot be read is being isolated: the additional one may be that row.
             let (asked, look) = match connected.narrow {
                 Some(rows) => (rows.min(limit), 0),
                 None => (limit, 1),
@@ -96,7 +96,8 @@ impl Inner {
                 Ok((rows, cut)) => {
                     let wider = connected.narrow.map(|rows| rows * NARROWING);
                     connected.narrow = wider.filter(|rows| *rows < limit);
-                    // The row before the last: what is like the last is seen beside it next time.
+                    // Up to the row before the last: rows with the key of the last one are read
+                    // together with it next time.
                     let keep = if cut { (rows.len() - 1).max(1) } else { asked };
                     let more = cut || rows.len() >= asked + look;
                     return Ok(Read { rows, keep, more });
@@ -119,7 +120,7 @@ impl Inner {
         }
     }
 
-    /// The first row within the bound, as much of it as can be read.
+    /// The first row within the bound, with those columns that can be read.
     async fn unreadable(
         &self,
         connected: &mut Connected,
@@ -141,7 +142,7 @@ impl Inner {
             Err(Failed::Store(e)) => return Err(e),
         };
         let Some(mut row) = rows.into_iter().next() else {
-            // It was taken away meanwhile: the next look finds what there is.
+            // It was deleted meanwhile: the next read finds what there is.
             return Err(StoreError::determinate(
                 crate::error::StoreErrorKind::Unavailable,
                 super::STORE,
@@ -153,7 +154,7 @@ impl Inner {
         Ok(row)
     }
 
-    /// At most `limit` rows; whether it ends early for its weight.
+    /// At most `limit` rows; also returns whether the page ended early because of its size.
     async fn rows(
         &self,
         connected: &mut Connected,
@@ -250,7 +251,7 @@ impl Inner {
     }
 }
 
-/// Where reading goes on after a row.
+/// The cursor after a row.
 fn cursor_of(row: &ForeignRow, bound: &Bound) -> Cursor {
     match bound {
         Bound::Position { .. } => Cursor::Position(row.position.unwrap_or(i64::MIN)),
@@ -262,11 +263,11 @@ fn cursor_of(row: &ForeignRow, bound: &Bound) -> Cursor {
     }
 }
 
-/// What a row of a pass is found by.
+/// The key of a row of a pass.
 pub(super) fn key_of(row: &ForeignRow) -> RowKey {
     RowKey {
         stream_type: row.stream_type.clone(),
-        // Either is there: rows without are refused at the beginning.
+        // One of the two is set: rows without a key are refused when connecting.
         stream_id: row
             .stream_name
             .clone()

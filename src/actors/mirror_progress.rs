@@ -1,6 +1,6 @@
-//! How far the copy in the place that does not lead has got, for whoever waits for it: in the
-//! stages with two copies a write is answered when both have it, unless the second one is in
-//! trouble; then the first one alone counts, and the copy follows.
+//! Progress of the copies in the store that does not lead, for writers that wait for it. In the
+//! stages with two copies a write is answered when both stores have it; while the copy is in
+//! trouble, the leader alone counts and the copy follows.
 
 use std::time::Duration;
 
@@ -9,25 +9,24 @@ use tokio::sync::watch;
 use crate::domain::ids::{Offset, PartitionId};
 use crate::log::lead::Lead;
 
-/// A partition's copy.
+/// The copy of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mirror {
-    /// Which place holds it; `None` while nothing is known of it.
+    /// Which store holds it; `None` while nothing is known of it.
     pub to: Option<Lead>,
-    /// It has everything before this offset.
+    /// It has every commit before this offset.
     pub next: Offset,
-    /// It has caught up and keeps up, so that waiting for it is worth while.
+    /// Whether it has caught up and keeps up, so that waiting for it is worthwhile.
     pub in_step: bool,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct Mirrors {
     partitions: Vec<watch::Sender<Mirror>>,
 }
 
 impl Mirrors {
-    /// Copies of which nothing is known.
+    /// Nothing is known of any copy yet.
     pub fn new(partitions: u16) -> Self {
         let unknown = |_| watch::Sender::new(Mirror::default());
         Self {
@@ -35,27 +34,27 @@ impl Mirrors {
         }
     }
 
-    /// A partition's copy as last seen.
+    /// A partition's copy as last published.
     pub fn of(&self, partition: PartitionId) -> Mirror {
         let known = self.partitions.get(usize::from(partition.0));
         known.map_or_else(Mirror::default, |mirror| *mirror.borrow())
     }
 
-    /// A partition's copy in this place; `None` while it is not known how far it reaches.
+    /// A partition's copy in this store; `None` while its end is unknown.
     pub fn known(&self, partition: PartitionId, to: Lead) -> Option<Mirror> {
         Some(self.of(partition)).filter(|mirror| mirror.to == Some(to))
     }
 
-    /// The copy has got here.
+    /// Publishes how far the copy is.
     pub fn set(&self, partition: PartitionId, mirror: Mirror) {
         if let Some(known) = self.partitions.get(usize::from(partition.0)) {
             known.send_if_modified(|was| std::mem::replace(was, mirror) != mirror);
         }
     }
 
-    /// Waits until the copy has everything before `next`; false when it is, or falls, out of step,
-    /// which it also does when it takes longer than `patience`: nobody waits for it again before it
-    /// has caught up.
+    /// Waits until the copy has everything before `next`. Returns false if the copy is not in step.
+    /// A copy that takes longer than `patience` falls out of step, so that nobody waits for it
+    /// until it has caught up.
     pub async fn wait(&self, partition: PartitionId, next: Offset, patience: Duration) -> bool {
         let Some(sender) = self.partitions.get(usize::from(partition.0)) else {
             return false;

@@ -1,13 +1,13 @@
 //! The loop of one import: pages of the source on one side, appends in flight on the other, and a
-//! checkpoint that never passes what is not settled.
+//! checkpoint that never passes an event that is not settled.
 //!
 //! ```text
 //!   page ─▶ mapping ─▶ lanes ─▶ appends, many at once ─▶ settled ─▶ checkpoint
 //!              └─ cannot be an event ─▶ parked ──────────┘
 //! ```
 //!
-//! It holds nothing that is not in the source, the log or the journal: killed at any point it goes
-//! on from the checkpoint, and what was appended since is recognised.
+//! All its state can be rebuilt from the source, the log and the journal: killed at any point, it
+//! continues from the checkpoint and recognises what was appended since.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::ports::import::{Checkpoint, Page, PageEnd};
 
-/// Something that has ended.
+/// A future that has completed.
 enum Ended {
     Page(Result<Page, StoreError>, Duration),
     Append(Box<Settled>),
@@ -45,34 +45,33 @@ enum Ended {
     Saved(Checkpoint, Result<(), StoreError>),
 }
 
-/// See the module.
-pub(super) struct Running {
+pub(super) struct ImportLoop {
     mapping: Mapping,
     encoder: Arc<Encoder>,
     numbering: Arc<Numbering>,
     lanes: Lanes,
     under_way: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
-    /// What does not work with the log or the journal.
+    /// The last failure of the log or the journal.
     trouble: Arc<Trouble>,
-    /// What does not work with the source or the checkpoint.
+    /// The last failure of the source or the checkpoint.
     unreachable: Option<String>,
-    /// Why it cannot go on.
+    /// Why the run cannot continue.
     failed: Option<String>,
     backoff: Backoff,
-    /// Where reading goes on.
+    /// Where the next page begins.
     next: Option<Cursor>,
-    /// Everything there was has been read.
+    /// Whether everything in the source has been read.
     caught: bool,
     fetching: bool,
     parking: bool,
     saving: bool,
     appends: usize,
-    /// Not before this is a page read.
+    /// The next page is read no earlier than this.
     read_at: Instant,
     save_at: Instant,
     report_at: Instant,
     begun: Instant,
-    /// When it was told to end.
+    /// When it was told to stop.
     ending: Option<Instant>,
     saved: Option<Checkpoint>,
     unsaved_names: BTreeMap<String, String>,
@@ -87,7 +86,7 @@ pub(super) struct Running {
     rate: Rate,
 }
 
-impl Running {
+impl ImportLoop {
     pub fn new(
         spec: &SourceSpec,
         checkpoint: Option<Checkpoint>,
@@ -131,7 +130,6 @@ impl Running {
         }
     }
 
-    /// Runs to the end.
     pub async fn run(mut self, mut run: ImportRun) {
         let follow = run.progress.borrow().follow;
         loop {
@@ -164,14 +162,14 @@ impl Running {
             tokio::select! {
                 Some(ended) = self.under_way.next() => {
                     self.settle_one(ended, &run, control);
-                    // What has ended at the same time is taken in at once.
+                    // Futures that completed at the same time are handled in the same turn.
                     while let Some(Some(ended)) = self.under_way.next().now_or_never() {
                         self.settle_one(ended, &run, control);
                     }
                 }
                 changed = run.control.changed() => {
                     if changed.is_err() {
-                        // Nobody is left to ask for anything.
+                        // Control is closed: nobody can resume or stop the run.
                         self.failed = Some("the service is shutting down".into());
                     }
                 }
@@ -191,8 +189,8 @@ impl Running {
         wake
     }
 
-    /// Reads and appends. A pause ends the reading: what was read is appended all the same, so that
-    /// nothing is under way while it rests.
+    /// Starts reads and appends. A pause ends the reading; what was read is still appended, so that
+    /// nothing is in flight while it is paused.
     fn begin_work(&mut self, run: &ImportRun, control: Control, follow: bool, now: Instant) {
         let wanted = control.order == ImportControl::Run && (!self.caught || follow);
         if wanted && !self.fetching && now >= self.read_at && self.lanes.has_room() {
@@ -224,7 +222,7 @@ impl Running {
         }
     }
 
-    /// Records what was parked, and how far everything is settled.
+    /// Saves parked rows, and how far everything is settled.
     fn begin_records(&mut self, run: &ImportRun, now: Instant) {
         if !self.parking {
             let rows = self.lanes.take_parked(PARK_ROWS);
@@ -280,7 +278,8 @@ impl Running {
         })
     }
 
-    /// Names are given to rows that are not settled yet; they need not be waited for.
+    /// Names of streams are reserved for rows that are not settled yet, so they need not be waited
+    /// for.
     fn is_saved(&self, checkpoint: &Checkpoint) -> bool {
         let place = |c: &Checkpoint| (c.cursor.clone(), c.rows);
         self.saved.as_ref().map(place) == Some(place(checkpoint))
@@ -466,7 +465,7 @@ impl Running {
     }
 }
 
-/// A cursor for a person.
+/// A cursor as readable text.
 fn describe(cursor: &Cursor) -> String {
     match cursor {
         Cursor::Position(position) => position.to_string(),

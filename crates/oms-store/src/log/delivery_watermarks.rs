@@ -1,8 +1,8 @@
-//! How far delivery has got, kept in the bucket: where an outbox that turns out to be new begins,
-//! so that a dropped database does not publish all of history again. Derived and conservative:
-//! everything before a watermark was acknowledged by the broker; it may lag, never lead. It says of
-//! which log it is and on which commits it stands, since buckets are copied: whoever begins with it
-//! compares both.
+//! The progress of delivery, kept in the bucket: an outbox that turns out to be new starts from it,
+//! so that a dropped database does not publish all history again. Derived and conservative:
+//! everything before a watermark was acknowledged by the broker; it may lag, but never be ahead.
+//! Because buckets are copied, it records the log and the commits at which it stands, and both are
+//! compared before it is used.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use oms_core::domain::ids::{Offset, PartitionId};
 use oms_core::log::identity::{LogId, Mark};
 use oms_core::log::object::ObjectHash;
 
-/// Where it lies in the bucket.
+/// Its key in the bucket.
 pub const KEY: &str = "delivery/watermarks.json";
 
 const FORMAT: u32 = 1;
@@ -24,11 +24,11 @@ const FORMAT: u32 = 1;
 struct Document {
     format: u32,
     at: Timestamp,
-    /// The log; none in documents of the build before.
+    /// The log; `None` in documents of older versions.
     #[serde(default)]
     log: Option<LogId>,
     delivered: BTreeMap<PartitionId, Offset>,
-    /// The hash of the commit before each offset, where it is known.
+    /// The hash of the commit before each offset, if known.
     #[serde(default)]
     hashes: BTreeMap<PartitionId, ObjectHash>,
 }
@@ -47,7 +47,7 @@ impl Document {
 }
 
 /// Reads the watermarks; none if there is no such document or it cannot be used, since starting
-/// from the beginning is always right.
+/// from the beginning is always correct.
 pub async fn load(store: &dyn ObjectStore) -> Result<BTreeMap<PartitionId, Mark>, StoreError> {
     let Some(bytes) = store.get(KEY).await? else {
         return Ok(BTreeMap::new());

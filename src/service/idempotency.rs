@@ -1,7 +1,8 @@
-//! Whether an idempotency key already stands for another request.
+//! Refuses an idempotency key that already stands for another request.
 //!
-//! What is known is what was committed anywhere when the request began. Two *different* requests under
-//! one key that run at the very same time in different partitions may therefore both commit; so may a single command after a batch of which item 0 did nothing. The same request
+//! The check covers everything that was committed anywhere when the request began. Two *different*
+//! requests under one key that run at the very same time in different partitions may therefore both
+//! commit; so may a single command after a batch whose item 0 changed nothing. The same request
 //! twice is safe regardless: both have the same command ids, and each stream takes a command once.
 
 use std::time::Duration;
@@ -15,21 +16,21 @@ use super::error::{RETRY_WHEN_FULL, ServiceError};
 use crate::domain::ids::CommandId;
 use crate::domain::refusal::Refusal;
 
-/// How long what other processes have written is waited for.
-const HEARING: Duration = Duration::from_secs(1);
+/// Longest wait for reading what other processes have written.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The request hash of a committed command, where it had one.
+/// The request hash of a committed command, if it had one.
 type RequestHash = Option<u64>;
 
 impl Service {
-    /// What every single command passes first: its key must not stand for a batch, and there must
-    /// be room for it. Whether the key stands for another single command shows at the command's
-    /// own outcome.
+    /// The checks before a single command: its key must not stand for a batch, and there must be
+    /// disk space. Whether the key stands for another single command shows when the command is
+    /// executed.
     pub(super) async fn begin(
         &self,
         ctx: &RequestContext,
     ) -> Result<SemaphorePermit<'_>, ServiceError> {
-        self.hear_of_keys(ctx).await;
+        self.catch_up_on_keys(ctx).await;
         if stands_for_batch(ctx, |id| self.committed(id)) {
             return Err(Refusal::key_reused().into());
         }
@@ -37,11 +38,11 @@ impl Service {
         self.permits.ask(ctx.deadline).await
     }
 
-    /// Where other processes write too, reads what they have committed under a new key, in whichever
-    /// partition. Only a key that stands for two *different* requests needs it: the same request has
-    /// the same stream, where a command is taken once whoever knows what. So a log that cannot be
-    /// read now holds nobody up; the command's own partition will tell.
-    async fn hear_of_keys(&self, ctx: &RequestContext) {
+    /// Reads what other processes have committed, in all partitions, before a new key is accepted.
+    /// Only a key used for two *different* requests needs this: the same request has the same
+    /// stream, which executes a command once in any case. Therefore a log that cannot be read now
+    /// does not hold the request up.
+    async fn catch_up_on_keys(&self, ctx: &RequestContext) {
         let store = &self.parts.entities.writer;
         let known = || {
             self.committed(ctx.command_id()).is_some()
@@ -50,28 +51,28 @@ impl Service {
         if ctx.idempotency.is_none() || !store.others_write() || known() {
             return;
         }
-        match tokio::time::timeout(HEARING, store.catch_up_all()).await {
+        match tokio::time::timeout(CATCH_UP_PATIENCE, store.catch_up_all()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "keys of other processes are not known yet"),
             Err(_) => tracing::debug!("keys of other processes are not known yet"),
         }
     }
 
-    /// What every batch passes first: its key must not stand for a single command or for another
-    /// batch, of whatever length.
+    /// The check before a batch: its key must not stand for a single command or for another batch
+    /// of any length.
     pub(super) async fn refuse_reused_batch_key(
         &self,
         ctx: &RequestContext,
     ) -> Result<(), ServiceError> {
-        self.hear_of_keys(ctx).await;
+        self.catch_up_on_keys(ctx).await;
         if stands_for_other_than_this_batch(ctx, |id| self.committed(id)) {
             return Err(Refusal::key_reused().into());
         }
         Ok(())
     }
 
-    /// A command that would add to a disk that is nearly full is refused before anything is done;
-    /// one that was committed before gets its answer.
+    /// Refuses a command while the disk is nearly full, before anything is done; a command that was
+    /// committed before still gets its answer.
     pub(super) fn refuse_without_room(&self, command: CommandId) -> Result<(), ServiceError> {
         let low = self.parts.room.as_ref().filter(|room| room.is_low());
         let Some(room) = low else {
@@ -97,7 +98,7 @@ impl Service {
     }
 }
 
-/// Only place 0 is looked at: looking at every place of the longest batch would cost every single
+/// Only place 0 is checked: to check every place of the longest batch would cost every single
 /// command more than everything else it does.
 fn stands_for_batch(
     ctx: &RequestContext,
