@@ -383,6 +383,7 @@ fn framing(headers: &HeaderMap) -> Framing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::http::header::CONNECTION;
     use actix_web::test::TestRequest;
 
     const PATIENCE: Patience = Patience {
@@ -396,7 +397,13 @@ mod tests {
         for header in headers {
             request = request.append_header(*header);
         }
-        connection.begin(request.to_http_request().head())
+        let mut head = RequestHead::default();
+        *head.headers_mut() = request.to_http_request().headers().clone();
+        if head.headers().get(CONNECTION).is_some_and(|c| c == "close") {
+            // As actix does where it reads a head.
+            head.set_connection_type(ConnectionType::Close);
+        }
+        connection.begin(&head)
     }
 
     #[tokio::test(start_paused = true)]
