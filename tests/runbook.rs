@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "end_to_end/contract.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+mod contract;
 #[path = "end_to_end/service.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests")]
 mod service;

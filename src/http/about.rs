@@ -48,7 +48,6 @@ pub struct About {
     /// This process's name among those that publish.
     pub node: String,
     /// What it does: `api`, `relay`, `projection`.
-    #[schema(value_type = Vec<String>)]
     pub roles: Vec<&'static str>,
     /// Whether actors may be killed on request.
     pub chaos: bool,
@@ -57,6 +56,7 @@ pub struct About {
     /// The bucket of the log.
     pub bucket: String,
     /// Where the bucket is; null for AWS.
+    #[schema(required)]
     pub s3_endpoint: Option<String>,
     /// Other event stores that may be imported from: `migration.sources` of the configuration.
     pub sources: Vec<String>,

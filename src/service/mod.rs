@@ -26,6 +26,7 @@ pub mod jobs;
 pub mod keys;
 mod lineage;
 pub mod migration;
+mod openapi;
 pub mod operations;
 pub mod permits;
 pub mod places;

@@ -9,6 +9,7 @@
 mod audit;
 mod clock;
 mod connections;
+mod contract;
 mod copies;
 mod drill;
 mod full_disk;
@@ -21,6 +22,7 @@ mod load;
 mod local;
 mod manners;
 mod migration;
+mod operations;
 #[allow(dead_code, reason = "not every test needs every fault")]
 #[path = "../support/proxy.rs"]
 mod proxy;

@@ -7,6 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../end_to_end/contract.rs"]
+#[allow(dead_code, reason = "made for more than this")]
+mod contract;
 mod live;
 mod mutate;
 mod parsers;

@@ -142,7 +142,11 @@ async fn law_4_what_one_node_did_to_a_class_the_other_writes_by_at_once() {
     let send = async |node: &Node, method: Method, path: &str, body: Option<&Value>| {
         let answer = node.send(&cluster.http, method.clone(), path, body).await;
         let (status, body) = answer.expect("an answer");
-        assert!(status < 300, "{method} {path} at node {}: {status} {body}", node.index);
+        assert!(
+            status < 300,
+            "{method} {path} at node {}: {status} {body}",
+            node.index
+        );
         body
     };
     // Each node has heard that the other writes.
@@ -172,6 +176,12 @@ async fn law_4_what_one_node_did_to_a_class_the_other_writes_by_at_once() {
         }
         send(here, Method::PUT, CLASS, Some(&class(Some(i)))).await;
         let patch = json!({format!("p{i}"): 1});
-        send(there, Method::PATCH, &format!("{instances}/{id}"), Some(&patch)).await;
+        send(
+            there,
+            Method::PATCH,
+            &format!("{instances}/{id}"),
+            Some(&patch),
+        )
+        .await;
     }
 }

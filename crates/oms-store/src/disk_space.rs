@@ -15,6 +15,7 @@ pub struct DiskSpace {
 
 /// Whether there is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = DiskState))]
 #[serde(rename_all = "lowercase")]
 pub enum RoomState {
     /// Commands are taken.
@@ -23,10 +24,11 @@ pub enum RoomState {
     Low,
 }
 
-/// Room as last measured.
+/// Room on the disk of the data directory, as last measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Disk))]
 pub struct RoomStatus {
-    /// Whether there is enough.
+    /// Whether there is enough; where it is `low`, commands are refused.
     pub state: RoomState,
     /// Bytes that may still be written.
     pub free_bytes: u64,

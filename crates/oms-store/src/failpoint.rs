@@ -32,6 +32,7 @@ static POINTS: Mutex<BTreeMap<String, Point>> = Mutex::new(BTreeMap::new());
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = FailpointAction))]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// A failure is returned: after the call, one of unknown outcome.
@@ -64,8 +65,10 @@ impl Side {
 
 /// A point as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = FailpointState))]
 pub struct Point {
     /// What happens there; nothing when it is not armed.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub action: Option<Action>,
     /// How often it still happens.
     pub times: u32,

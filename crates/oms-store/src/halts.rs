@@ -33,11 +33,14 @@ pub const HAND_OFF: &str = "hand_off";
 
 /// Something that does not go on. Everybody may read it: a store's own words are not in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Halted))]
 pub struct Halt {
-    /// What: `writes`, `hand_off`, `copy`, `outbox`, `relay`, `projection`, or a kind of job.
+    /// `writes`, `hand_off`, `copy`, `outbox` (the log is not taken into it), `relay` (nothing is
+    /// published), `projection`, or a kind of job.
     pub what: &'static str,
     /// The partition it is halted in; all of it without.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub partition: Option<PartitionId>,
     /// Since when.
     pub since: Timestamp,

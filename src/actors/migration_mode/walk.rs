@@ -60,7 +60,8 @@ pub struct Walker {
 }
 
 /// An edge on the way, with what its gates say now.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = PlannedEdge)]
 pub struct Planned {
     /// Which, and which way.
     #[serde(flatten)]

@@ -39,8 +39,9 @@ pub const NOT_RUN_AFTER: Duration = Duration::from_secs(3);
 pub const WAITING_AFTER: Duration = Duration::from_secs(60);
 
 /// In which way an actor is stuck.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ActorStuck)]
 pub enum Stuck {
     /// It holds its thread.
     Blocked,

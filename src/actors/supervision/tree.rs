@@ -13,12 +13,13 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::health::{Activity, Stuck};
 use super::policy::ActorKind;
 
 /// What an actor is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorState {
     /// Handling messages.
@@ -34,7 +35,8 @@ pub enum ActorState {
 }
 
 /// Why an actor was restarted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = ActorFailure)]
 pub struct Failure {
     /// `panic`, `killed`, `stopped`, `stuck` or `lost` (its task or its thread ended).
     pub cause: &'static str,
@@ -45,7 +47,7 @@ pub struct Failure {
 }
 
 /// How to kill an actor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KillHow {
     /// As if it had panicked.
@@ -327,10 +329,11 @@ impl Node {
     }
 }
 
-/// A node of the tree as shown to people.
-#[derive(Debug, Clone, Serialize)]
+/// An actor and those below it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Actor)]
 pub struct NodeView {
-    /// Where it stands.
+    /// Where it stands, for example `event_store/2`.
     pub path: String,
     /// Last part of the path.
     pub name: String,
@@ -341,6 +344,7 @@ pub struct NodeView {
     /// In which way it is stuck: `blocked` (it holds its thread), `not_run` (woken, and not run) or
     /// `waiting` (it owes answers and waits in vain).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub stuck: Option<Stuck>,
     /// How often it failed and was restarted.
     pub restarts: u64,
@@ -349,6 +353,7 @@ pub struct NodeView {
     pub rebuilds: u64,
     /// Why it was restarted last.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub last_failure: Option<Failure>,
     /// How often it was run; grows while it lives.
     pub polls: u64,
@@ -358,8 +363,9 @@ pub struct NodeView {
     /// longest below it.
     pub mailbox_wait_ms: f64,
     /// Actors below it.
+    #[schema(no_recursion)]
     pub children: Vec<NodeView>,
-    /// How many more there are below it than `children` names.
+    /// How many more there are below it than `children` names; absent when there are none.
     #[serde(skip_serializing_if = "is_zero")]
     pub children_omitted: usize,
 }

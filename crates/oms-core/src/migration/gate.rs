@@ -12,6 +12,7 @@ use super::edge::{Direction, Edge, Move};
 
 /// Whether `force` skips a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GateKind {
     /// Experience speaks for the step; `force` skips it.
@@ -22,6 +23,7 @@ pub enum GateKind {
 
 /// What a gate came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GateState {
     /// It holds.
@@ -57,6 +59,7 @@ impl fmt::Display for Figure {
 
 /// What a figure must be.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Threshold {
     /// Not more.
@@ -171,18 +174,20 @@ pub struct Gate {
 
 /// What a gate said.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Gate))]
 pub struct GateReport {
-    /// Which.
+    /// Its stable name.
     pub name: &'static str,
     /// What it asks, for a person.
     pub asks: &'static str,
     /// Pass, fail or skipped.
     pub state: GateState,
     /// What was measured; null when it was not.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub figure: Option<Figure>,
-    /// What it must be.
+    /// What it must be: `at_most`, `at_least` or `exactly`.
     pub threshold: Threshold,
-    /// Whether `force` skips it.
+    /// `confidence` (skipped by `force`) or `data`.
     pub kind: GateKind,
 }
 

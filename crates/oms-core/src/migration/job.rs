@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobKind {
     /// Copies history into the log.
@@ -45,6 +46,7 @@ impl JobKind {
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Somebody works on it.
@@ -124,11 +126,12 @@ impl fmt::Display for JobKind {
 
 /// How far a job is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobProgress {
     /// What it is doing.
     pub phase: String,
     /// What `done` and `total` count.
+    #[cfg_attr(feature = "openapi", schema(example = "objects"))]
     pub unit: String,
     /// How much is done.
     pub done: u64,
@@ -138,14 +141,17 @@ pub struct JobProgress {
     pub events: u64,
     /// Events per second of late.
     pub rate: f64,
-    /// Seconds that the rest will take at the pace so far; `None` while there is no pace.
+    /// Seconds that the rest will take at the pace so far; null while there is no pace.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub eta_seconds: Option<f64>,
-    /// What it waits for, when it cannot work.
+    /// What it waits for, when it cannot work: for example PostgreSQL.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub waiting: Option<String>,
 }
 
-/// See the module.
+/// A job of the migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Job {
     /// Names it.
     pub id: Uuid,
@@ -154,6 +160,7 @@ pub struct Job {
     /// Where it stands.
     pub state: JobState,
     /// What it was asked for.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub parameters: Value,
     /// Who started it.
     pub by: String,
@@ -162,9 +169,12 @@ pub struct Job {
     pub checkpoint: Option<Value>,
     /// How far it is.
     pub progress: JobProgress,
-    /// What came of it.
+    /// What came of it, once it is done. Of a verification: `clean`, sums, `divergences` (each with
+    /// where, what, which place is right, why, and the repair that applies), `partitions`.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>, required))]
     pub report: Option<Value>,
     /// Why it failed.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub error: Option<String>,
     /// The process that works on it, or did last.
     pub node: String,
@@ -173,6 +183,7 @@ pub struct Job {
     /// When it was started.
     pub begun: Timestamp,
     /// When it was over.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub ended: Option<Timestamp>,
 }
 

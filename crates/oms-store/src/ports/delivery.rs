@@ -82,37 +82,45 @@ pub struct Refused {
 
 /// How a partition's delivery stands.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PartitionDelivery {
     /// The partition.
     pub partition: PartitionId,
     /// Offset after the last commit taken into the outbox.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub watermark: Offset,
     /// Offset before which every event was delivered.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub delivered: Offset,
     /// Commits not yet taken in, where the log's head is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub lag: Option<u64>,
     /// The node that publishes it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub lease_owner: Option<String>,
     /// Until when.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub lease_until: Option<Timestamp>,
 }
 
 /// Outbox depth, age, watermarks.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Delivery))]
 pub struct DeliveryStatus {
     /// Rows waiting.
     pub depth: u64,
     /// Age of the oldest row waiting, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub oldest_seconds: Option<f64>,
     /// Rows the broker will never take.
     pub dead_letters: u64,
     /// Each partition that was ever taken in.
     pub partitions: Vec<PartitionDelivery>,
-    /// Where delivery cannot go on, as far as this process publishes.
+    /// Where delivery cannot go on, as far as this process publishes; not there if it goes on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub halted: Vec<Halt>,
 }
@@ -128,8 +136,9 @@ impl DeliveryStatus {
     }
 }
 
-/// A row the broker will never take.
+/// A row of the outbox that the broker will never take.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeadLetter {
     /// Names it for requeue and discard.
     pub id: i64,

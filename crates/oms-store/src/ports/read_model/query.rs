@@ -46,31 +46,44 @@ pub const DEFAULT_LIMIT: u32 = 100;
 /// Characters of a string that a sort looks at: they travel in the cursor.
 pub const SORT_CHARS: usize = 256;
 
-/// A query as callers send it.
+/// What to look for, as callers send it; every part may be left out.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = InstanceQuery))]
+#[serde(deny_unknown_fields)]
 pub struct QuerySpec {
-    /// All must match.
+    /// All must hold.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_items = 50))]
     pub filters: Vec<FilterSpec>,
     /// Most significant first.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_items = 8, example = json!(["-year", "title"])))]
     pub sort: Vec<SortSpec>,
-    /// Properties to return, by path; all when absent.
+    /// Properties to give back, by path; all when absent.
+    #[cfg_attr(feature = "openapi", schema(max_items = 100))]
     pub select: Option<Vec<String>>,
     /// Items of the page.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(minimum = 1, maximum = 1000, default = 100)
+    )]
     pub limit: Option<i64>,
     /// `next_cursor` of the page before, asked with the same filters and sort.
     pub cursor: Option<String>,
 }
 
-/// A filter as callers send it.
+/// One condition, as callers send it.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Filter))]
 #[serde(deny_unknown_fields)]
 pub struct FilterSpec {
-    /// What to look at.
+    /// `id`, `version`, `created_at`, `updated_at`, or a property's path, `address.city`.
+    #[cfg_attr(feature = "openapi", schema(example = "year"))]
     pub field: String,
     /// How.
+    #[cfg_attr(feature = "openapi", schema(schema_with = super::openapi::operators))]
     pub op: String,
-    /// Against what; may be left out for `exists`, where it means `true`.
+    /// What to compare with: a list for `in`; may be left out for `exists`, where it means true.
     #[serde(default)]
     pub value: Value,
 }
@@ -81,25 +94,24 @@ pub enum SortSpec {
     /// The field, with `-` before it for descending.
     Short(String),
     /// In full.
-    Full {
-        /// What to sort by.
-        field: String,
-        /// Largest first.
-        descending: bool,
-    },
+    Full(SortKeySpec),
+}
+
+/// A sort key in full.
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SortKeySpec {
+    /// What to sort by.
+    pub field: String,
+    /// Largest first.
+    #[serde(default)]
+    pub descending: bool,
 }
 
 /// By hand: what serde makes of such a choice takes members it does not know.
 impl<'de> Deserialize<'de> for SortSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Full {
-            field: String,
-            #[serde(default)]
-            descending: bool,
-        }
-
         struct Either;
 
         impl<'de> Visitor<'de> for Either {
@@ -114,9 +126,7 @@ impl<'de> Deserialize<'de> for SortSpec {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SortSpec, A::Error> {
-                let Full { field, descending } =
-                    Full::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(SortSpec::Full { field, descending })
+                SortKeySpec::deserialize(MapAccessDeserializer::new(map)).map(SortSpec::Full)
             }
         }
 
@@ -427,7 +437,7 @@ impl Violations {
                 Some(rest) => (rest, true),
                 None => (text.as_str(), false),
             },
-            SortSpec::Full { field, descending } => (field.as_str(), *descending),
+            SortSpec::Full(key) => (key.field.as_str(), key.descending),
         };
         let field = self.field(format!("sort[{i}]"), text)?;
         Some(SortKey { field, descending })

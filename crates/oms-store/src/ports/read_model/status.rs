@@ -10,6 +10,7 @@ pub const ONTOLOGY: &str = "ontology";
 
 /// What a projection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ProjectionState {
     /// Follows the log.
@@ -20,10 +21,12 @@ pub enum ProjectionState {
 
 /// How far a projection is in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PartitionProgress {
     /// The partition.
     pub partition: PartitionId,
     /// The offset after the last commit taken in.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub next_offset: Offset,
     /// Commits not yet taken in.
     pub lag_commits: u64,
@@ -31,6 +34,7 @@ pub struct PartitionProgress {
 
 /// How far a rebuild is. Survives restarts: it is worked out from what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RebuildProgress {
     /// Commits taken in.
     pub done: u64,
@@ -38,12 +42,14 @@ pub struct RebuildProgress {
     pub total: u64,
     /// Commits per second since it began.
     pub rate: f64,
-    /// Seconds to go at that rate; `None` before the first commit.
+    /// Seconds to go at that rate; null before the first commit.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub eta_seconds: Option<f64>,
 }
 
 /// A projection as operators see it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Projection))]
 pub struct ProjectionStatus {
     /// Its name.
     pub name: &'static str,
@@ -59,6 +65,7 @@ pub struct ProjectionStatus {
     pub parked_events: u64,
     /// How far the rebuild is, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub rebuild: Option<RebuildProgress>,
 }
 
