@@ -15,23 +15,23 @@ use super::extract::{Caller, Command, Params};
 use super::path::{DeadLetterPath, ProjectionPath};
 use super::problem::{self, Problem};
 use super::respond;
-use super::schema;
 use crate::actors::supervision::tree::{KillHow, NodeView};
 use crate::clock::{SystemClock, clock_shift};
 use crate::domain::time::Clock;
 use crate::store::failpoint::{Action, Point};
-use crate::store::ports::delivery::DeadLetter;
+use crate::store::ports::delivery::{DeadLetter, DeliveryStatus};
 use crate::store::ports::read_model::ProjectionStatus;
 
 /// The supervision tree.
-#[derive(Debug, Serialize)]
-struct ActorTree {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ActorTree {
+    /// All actors are below it.
     root: NodeView,
 }
 
 /// The supervision tree: every actor, its state, its restarts, its last failure.
 #[utoipa::path(get, path = "/api/v1/admin/actors", operation_id = "getActors", tag = "admin",
-    responses((status = 200, description = "The tree", body = schema::ActorTree)))]
+    responses((status = 200, description = "The tree", body = ActorTree)))]
 pub async fn actors(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let root = state.service.actors();
     respond::json(HttpResponse::Ok(), &ActorTree { root })
@@ -44,23 +44,31 @@ pub struct Kill {
     /// Its path in the supervision tree.
     #[schema(example = "event_store/2")]
     path: String,
-    /// `panic`: as if it had panicked; `stop`: as if it had stopped by itself; `hang`: it is not
-    /// run for a while; `abort`: its task is aborted and its mailbox lost; `arbiter`: its thread
-    /// ends, and with it all actors on that thread.
-    #[schema(value_type = String, example = "panic")]
+    /// `panic`: as if it had panicked; `stop`: as if it had stopped of its own accord; `hang`: it
+    /// is not run for a while; `abort`: its task is aborted and its mailbox lost; `arbiter`: its
+    /// thread ends, and with it everyone who lives there.
     how: KillHow,
 }
 
-/// The request was accepted and has begun.
+/// That an order was taken.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Acceptance {
+    /// It was.
+    Accepted,
+}
+
+/// What was asked for has begun.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Accepted {
     /// `accepted`.
-    #[schema(value_type = String, example = "accepted")]
-    status: &'static str,
+    status: Acceptance,
 }
 
 fn accepted() -> Result<HttpResponse, Problem> {
-    let body = Accepted { status: "accepted" };
+    let body = Accepted {
+        status: Acceptance::Accepted,
+    };
     respond::json(HttpResponse::build(StatusCode::ACCEPTED), &body)
 }
 
@@ -73,7 +81,6 @@ pub struct Failpoint {
     name: String,
     /// `error`: a failure is returned; `panic`: the caller panics; `delay`: some time passes;
     /// `happened_but_failed`: after a call, a failure of unknown outcome is returned.
-    #[schema(value_type = String, example = "happened_but_failed")]
     action: Action,
     /// How often; 0 disarms.
     #[serde(default = "once")]
@@ -112,8 +119,7 @@ pub async fn arm_failpoint(
 /// The fail points.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failpoints {
-    /// By name: what is armed, how often the point was reached and how often it happened.
-    #[schema(value_type = Object)]
+    /// By name: what is armed, how often somebody came by and how often it happened.
     points: BTreeMap<String, Point>,
 }
 
@@ -139,8 +145,7 @@ pub struct ClockShift {
 pub struct ShiftedClock {
     /// Seconds that are added to the machine's time.
     offset_seconds: i64,
-    /// The time by the shifted clock.
-    #[schema(value_type = String, format = DateTime)]
+    /// What the clock tells.
     now: Timestamp,
 }
 
@@ -182,7 +187,7 @@ pub async fn kill(
 
 /// How far delivery is: outbox depth, age, watermarks.
 #[utoipa::path(get, path = "/api/v1/admin/outbox", operation_id = "getOutbox", tag = "admin",
-    responses((status = 200, description = "Depth, age, watermarks", body = schema::Delivery)))]
+    responses((status = 200, description = "Depth, age, watermarks", body = DeliveryStatus)))]
 pub async fn outbox(state: web::Data<HttpState>, caller: Caller) -> Result<HttpResponse, Problem> {
     let status = caller.within(state.service.delivery()).await?;
     respond::json(HttpResponse::Ok(), &status)
@@ -204,9 +209,9 @@ pub struct DeadParams {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeadLetterPage {
     /// The letters, oldest first.
-    #[schema(value_type = Vec<schema::DeadLetter>)]
     items: Vec<DeadLetter>,
-    /// Cursor of the next page; null at the end.
+    /// Ask with this for what follows; null at the end.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
@@ -263,9 +268,9 @@ pub async fn discard(
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Projections {
     /// Each with how far it is.
-    #[schema(value_type = Vec<schema::Projection>)]
     items: Vec<ProjectionStatus>,
     /// Always null: there are few.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 

@@ -165,37 +165,51 @@ pub struct AuditParams {
     kind: Option<String>,
 }
 
+/// What came of a request.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditOutcome {
+    /// It was done.
+    Done,
+    /// Nothing was done.
+    Refused,
+    /// It may have been begun.
+    Failed,
+    /// Its caller left before the answer; it may have been begun.
+    Unanswered,
+}
+
 /// An entry of the audit trail.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
 pub struct Entry {
-    /// Its id.
-    #[schema(value_type = String, format = "uuid")]
+    /// Names it.
     id: Uuid,
     /// When the request was answered.
-    #[schema(value_type = String, format = DateTime)]
     time: jiff::Timestamp,
     /// The process that answered.
     node: String,
     /// `command`: an order of an administrator; `refusal`: a 401 or 403.
-    #[schema(example = "command")]
-    kind: &'static str,
-    /// The principal; null where none was recognised.
+    kind: AuditKind,
+    /// Who; null where nobody was recognised.
+    #[schema(required)]
     principal: Option<String>,
-    /// The client's address.
+    /// Where from.
+    #[schema(required)]
     address: Option<String>,
     /// Method and path.
     #[schema(example = "POST /api/v1/admin/migration/mode")]
     action: String,
-    /// The body of the request, cut if it is long.
+    /// The order itself, its beginning where it is long.
+    #[schema(required)]
     body: Option<String>,
     /// `done`, `refused` (nothing was done), `failed` (it may have been begun) or `unanswered` (its caller
     /// left before the answer; it may have been begun).
-    #[schema(example = "done")]
-    outcome: &'static str,
+    outcome: AuditOutcome,
     /// Status of the answer; 0 where there was none.
     status: u16,
     /// Code of the problem, where the answer was one.
+    #[schema(required)]
     code: Option<String>,
     /// As in the answer's `X-Request-Id`.
     request_id: String,
@@ -206,16 +220,16 @@ pub struct Entry {
 impl From<AuditEntry> for Entry {
     fn from(entry: AuditEntry) -> Self {
         let outcome = match entry.status {
-            UNANSWERED => "unanswered",
-            1..400 => "done",
-            400..500 => "refused",
-            _ => "failed",
+            UNANSWERED => AuditOutcome::Unanswered,
+            1..400 => AuditOutcome::Done,
+            400..500 => AuditOutcome::Refused,
+            _ => AuditOutcome::Failed,
         };
         Self {
             id: entry.id,
             time: entry.time,
             node: entry.node,
-            kind: entry.kind.as_str(),
+            kind: entry.kind,
             principal: entry.principal,
             address: entry.address,
             action: entry.action,
@@ -234,7 +248,8 @@ impl From<AuditEntry> for Entry {
 pub struct AuditPage {
     /// The entries, the newest first.
     items: Vec<Entry>,
-    /// Cursor of the next page, with older entries; null at the end.
+    /// Ask with this for what is older; null at the end.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 

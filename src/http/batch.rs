@@ -76,21 +76,23 @@ pub struct ItemAnswer {
     pub status: u16,
     /// The instance, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub id: Option<String>,
     /// Its command.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(nullable = false)]
     pub command_id: Option<CommandId>,
     /// Its version after the operation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(nullable = false)]
     pub version: Option<Version>,
     /// Position of its last event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(nullable = false)]
     pub position: Option<Position>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub error: Option<ProblemBody>,
 }
 
@@ -101,7 +103,7 @@ pub struct BatchAnswer {
     pub items: Vec<ItemAnswer>,
     /// Positions of the last events, one per partition: a query that sends them all as
     /// `X-Min-Position` sees the whole batch. Also in `X-Commit-Position`.
-    #[schema(value_type = Vec<String>, example = json!(["0/1045/2", "1/998/0"]))]
+    #[schema(example = json!(["0/1045/2", "1/998/0"]))]
     pub positions: Vec<Position>,
 }
 

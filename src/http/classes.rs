@@ -10,11 +10,11 @@ use super::json;
 use super::path::{ClassPath, DatabasePath};
 use super::problem::{self, Problem};
 use super::respond::{self, WriteAnswer, await_position};
-use super::schema;
 use crate::domain::class::ClassDefinition;
 use crate::domain::document::Document;
 use crate::domain::ids::{DatabaseName, StreamName};
 use crate::service::permits::Held;
+use crate::service::view::{EventPage, Resource, ResourcePage};
 use crate::store::ports::read_model::ListQuery;
 
 /// Creates a class.
@@ -39,7 +39,7 @@ pub async fn create(
 /// Lists the classes of a database by id.
 #[utoipa::path(get, path = "/api/v1/databases/{db}/classes", operation_id = "listClasses",
     tag = "classes", params(DatabasePath, PageParams),
-    responses((status = 200, description = "A page", body = schema::ResourcePage)))]
+    responses((status = 200, description = "A page", body = ResourcePage)))]
 pub async fn list(
     state: web::Data<HttpState>,
     req: HttpRequest,
@@ -57,7 +57,9 @@ pub async fn list(
 /// One class.
 #[utoipa::path(get, path = "/api/v1/databases/{db}/classes/{class}", operation_id = "getClass",
     tag = "classes", params(ClassPath),
-    responses((status = 200, description = "The class", body = schema::Resource)))]
+    responses(
+        (status = 200, description = "The class", body = Resource),
+        (status = 304, description = "It is the one of `If-None-Match`")))]
 pub async fn get(
     state: web::Data<HttpState>,
     req: HttpRequest,
@@ -116,7 +118,7 @@ pub async fn delete(
 /// A class's events, with who, when and why.
 #[utoipa::path(get, path = "/api/v1/databases/{db}/classes/{class}/history",
     operation_id = "getClassHistory", tag = "classes", params(ClassPath, HistoryParams),
-    responses((status = 200, description = "A page of events", body = schema::EventPage)))]
+    responses((status = 200, description = "A page of events", body = EventPage)))]
 pub async fn history(
     state: web::Data<HttpState>,
     caller: Caller,

@@ -12,23 +12,26 @@ use super::problem::Problem;
 use super::respond;
 use crate::domain::ids::{CommandId, Position, Version};
 
-/// The outcome of a command.
+/// What may have become of a command that is known.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandState {
+    /// Its events are in the log.
+    Committed,
+}
+
+/// What became of a command.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CommandAnswer {
     /// The command.
-    #[schema(value_type = String, format = "uuid")]
     pub command_id: CommandId,
     /// `committed`: commands that were refused or never arrived leave nothing behind.
-    #[schema(value_type = String, example = "committed")]
-    pub status: &'static str,
+    pub status: CommandState,
     /// Version of the stream after it.
-    #[schema(value_type = u64)]
     pub version: Version,
-    /// Position of its first event.
-    #[schema(value_type = String, example = "3/1045/2")]
+    /// Where its first event lies.
     pub position: Position,
     /// When it was recorded.
-    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Number of its events.
     pub events: u32,
@@ -48,7 +51,7 @@ pub async fn get(
         .await?;
     let answer = CommandAnswer {
         command_id: status.command_id,
-        status: "committed",
+        status: CommandState::Committed,
         version: status.version,
         position: status.position,
         at: status.at,

@@ -10,8 +10,8 @@ use super::extract::{BareCommand, Caller, Command, Params};
 use super::path::DatabasePath;
 use super::problem::Problem;
 use super::respond::{self, WriteAnswer, await_position};
-use super::schema;
 use crate::domain::ids::{DatabaseName, StreamName};
+use crate::service::view::{EventPage, Resource, ResourcePage};
 use crate::store::ports::read_model::ListQuery;
 
 /// Items per page by default.
@@ -75,7 +75,7 @@ pub async fn create(
 /// Lists the databases by name.
 #[utoipa::path(get, path = "/api/v1/databases", operation_id = "listDatabases", tag = "databases",
     params(PageParams),
-    responses((status = 200, description = "A page", body = schema::ResourcePage)))]
+    responses((status = 200, description = "A page", body = ResourcePage)))]
 pub async fn list(
     state: web::Data<HttpState>,
     req: HttpRequest,
@@ -92,7 +92,9 @@ pub async fn list(
 /// One database.
 #[utoipa::path(get, path = "/api/v1/databases/{db}", operation_id = "getDatabase", tag = "databases",
     params(DatabasePath),
-    responses((status = 200, description = "The database", body = schema::Resource)))]
+    responses(
+        (status = 200, description = "The database", body = Resource),
+        (status = 304, description = "It is the one of `If-None-Match`")))]
 pub async fn get(
     state: web::Data<HttpState>,
     req: HttpRequest,
@@ -123,7 +125,7 @@ pub async fn delete(
 /// A database's events, with who, when and why.
 #[utoipa::path(get, path = "/api/v1/databases/{db}/history", operation_id = "getDatabaseHistory",
     tag = "databases", params(DatabasePath, HistoryParams),
-    responses((status = 200, description = "A page of events", body = schema::EventPage)))]
+    responses((status = 200, description = "A page of events", body = EventPage)))]
 pub async fn history(
     state: web::Data<HttpState>,
     caller: Caller,

@@ -15,13 +15,13 @@ use super::headers::LAST_EVENT_ID;
 use super::limits::StreamRefused;
 use super::problem::{self, Problem};
 use super::respond;
-use super::schema;
 use super::sse::Live;
 use super::streams::stream_cursor;
 use crate::domain::ids::{EventType, StreamName};
 use crate::metrics;
 use crate::service::error::RETRY_AFTER;
 use crate::service::queries::Direction;
+use crate::service::view::EventPage;
 
 /// Media type of a live stream.
 const EVENT_STREAM: &str = "text/event-stream";
@@ -101,7 +101,7 @@ fn event_types(text: Option<&str>) -> Result<Vec<String>, Problem> {
     params(FeedParams,
         ("Last-Event-ID" = Option<String>, Header, description = "Resumes a live stream")),
     responses((status = 200, description = "A page of events, or a live stream", content(
-        (schema::EventPage = "application/json"),
+        (EventPage = "application/json"),
         (String = "text/event-stream")))))]
 pub async fn feed(
     state: web::Data<HttpState>,

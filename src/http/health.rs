@@ -9,19 +9,28 @@ use utoipa::ToSchema;
 use super::HttpState;
 use super::problem::Problem;
 use super::respond;
-use super::schema;
 use crate::domain::ids::PartitionId;
-use crate::service::operations::Dependencies;
+use crate::service::operations::{Dependencies, HealthReport, HealthState};
+
+/// What a probe finds.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeState {
+    /// The process lives.
+    Live,
+    /// Requests should be sent here.
+    Ready,
+    /// They should not.
+    NotReady,
+}
 
 /// A probe's answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Probe {
-    /// `live`, `ready` or `not_ready`.
-    #[schema(value_type = String, example = "ready")]
-    status: &'static str,
+    /// `live`, or `ready` or `not_ready`.
+    status: ProbeState,
     /// Partitions that are not open yet, or whose leader is not known; absent without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Option<Vec<u16>>)]
     partitions: Vec<PartitionId>,
 }
 
@@ -33,16 +42,15 @@ fn status_of(serving: bool) -> StatusCode {
     }
 }
 
-/// Removes the causes of failed calls: health is public, and a dependency's own messages may
-/// contain addresses and names. They are in the log.
-fn without_causes(dependencies: &mut Dependencies) {
+/// Tells the log why the last calls failed; the answer does not.
+fn log_causes(dependencies: &Dependencies) {
     let all = [
-        ("s3", &mut dependencies.s3),
-        ("postgres", &mut dependencies.postgres),
-        ("kafka", &mut dependencies.kafka),
+        ("s3", &dependencies.s3),
+        ("postgres", &dependencies.postgres),
+        ("kafka", &dependencies.kafka),
     ];
     for (dependency, status) in all {
-        if let Some(cause) = status.error.take() {
+        if let Some(cause) = &status.error {
             tracing::debug!(dependency, cause, "{dependency} is down: {cause}");
         }
     }
@@ -51,12 +59,12 @@ fn without_causes(dependencies: &mut Dependencies) {
 /// The health of the service and its dependencies.
 #[utoipa::path(get, path = "/health", operation_id = "getHealth", tag = "health",
     responses(
-        (status = 200, description = "It serves", body = schema::Health),
-        (status = 503, description = "It does not", body = schema::Health)))]
+        (status = 200, description = "It serves", body = HealthReport),
+        (status = 503, description = "It does not", body = HealthReport)))]
 pub async fn health(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
-    let mut report = state.service.health();
-    without_causes(&mut report.dependencies);
-    let status = status_of(report.status != "unavailable");
+    let report = state.service.health();
+    log_causes(&report.dependencies);
+    let status = status_of(report.status != HealthState::Unavailable);
     respond::json(HttpResponse::build(status), &report)
 }
 
@@ -65,7 +73,7 @@ pub async fn health(state: web::Data<HttpState>) -> Result<HttpResponse, Problem
     responses((status = 200, description = "It is", body = Probe)))]
 pub async fn live() -> Result<HttpResponse, Problem> {
     let probe = Probe {
-        status: "live",
+        status: ProbeState::Live,
         partitions: Vec::new(),
     };
     respond::json(HttpResponse::Ok(), &probe)
@@ -80,7 +88,11 @@ pub async fn ready(state: web::Data<HttpState>) -> Result<HttpResponse, Problem>
     let partitions = state.service.not_ready();
     let ready = partitions.is_empty();
     let probe = Probe {
-        status: if ready { "ready" } else { "not_ready" },
+        status: if ready {
+            ProbeState::Ready
+        } else {
+            ProbeState::NotReady
+        },
         partitions,
     };
     respond::json(HttpResponse::build(status_of(ready)), &probe)
@@ -111,12 +123,11 @@ mod tests {
             since: "2026-01-02T03:04:05Z".parse().unwrap(),
             error: Some("http://10.0.0.7:9000 refused".into()),
         };
-        let mut dependencies = Dependencies {
+        let dependencies = Dependencies {
             s3: down(),
             postgres: down(),
             kafka: down(),
         };
-        without_causes(&mut dependencies);
         let shown = serde_json::to_string(&dependencies).unwrap();
         assert!(shown.contains("down"));
         assert!(!shown.contains("10.0.0.7"), "{shown}");

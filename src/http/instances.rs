@@ -14,11 +14,11 @@ use super::headers::min_positions;
 use super::path::{ClassPath, InstancePath, segment};
 use super::problem::{self, Problem};
 use super::respond::{self, WriteAnswer, await_position};
-use super::schema;
 use crate::domain::document::Document;
 use crate::domain::ids::{ClassId, DatabaseName, InstanceId, StreamName, Version};
 use crate::service::instance_commands::NewInstance;
 use crate::service::queries::{Consistency, PointInTime};
+use crate::service::view::{EventPage, Resource, ResourcePage};
 use crate::store::ports::read_model::InstanceQuery;
 
 /// A new instance.
@@ -97,7 +97,7 @@ pub struct ListParams {
 /// Lists the instances of a class, from the read model.
 #[utoipa::path(get, path = "/api/v1/databases/{db}/classes/{class}/instances",
     operation_id = "listInstances", tag = "instances", params(ClassPath, ListParams),
-    responses((status = 200, description = "A page", body = schema::ResourcePage)))]
+    responses((status = 200, description = "A page", body = ResourcePage)))]
 pub async fn list(
     state: web::Data<HttpState>,
     req: HttpRequest,
@@ -118,19 +118,18 @@ pub async fn list(
 #[into_params(parameter_in = Query)]
 pub struct GetParams {
     /// The state right after this version; excludes `at`.
-    #[param(value_type = Option<u64>)]
     at_version: Option<u64>,
     /// The state as it was known at this time (RFC 3339).
     #[param(value_type = Option<String>, format = DateTime)]
     at: Option<String>,
     /// `strong` (the default) asks the aggregate and sees every acknowledged write; `read_model`
     /// may lag behind.
-    #[param(value_type = Option<String>, example = "strong")]
+    #[param(inline, example = "strong")]
     consistency: Option<Freshness>,
 }
 
 /// Where the current state is read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Freshness {
     /// The aggregate.
@@ -171,7 +170,9 @@ fn wanted(params: &GetParams) -> Result<Wanted, Problem> {
 /// One instance, as it stands or as it was.
 #[utoipa::path(get, path = "/api/v1/databases/{db}/classes/{class}/instances/{id}",
     operation_id = "getInstance", tag = "instances", params(InstancePath, GetParams),
-    responses((status = 200, description = "The instance", body = schema::Resource)))]
+    responses(
+        (status = 200, description = "The instance", body = Resource),
+        (status = 304, description = "It is the one of `If-None-Match`")))]
 pub async fn get(
     state: web::Data<HttpState>,
     req: HttpRequest,
@@ -245,7 +246,7 @@ pub async fn delete(
 /// An instance's events, with who, when and why.
 #[utoipa::path(get, path = "/api/v1/databases/{db}/classes/{class}/instances/{id}/history",
     operation_id = "getInstanceHistory", tag = "instances", params(InstancePath, HistoryParams),
-    responses((status = 200, description = "A page of events", body = schema::EventPage)))]
+    responses((status = 200, description = "A page of events", body = EventPage)))]
 pub async fn history(
     state: web::Data<HttpState>,
     caller: Caller,

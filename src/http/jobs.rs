@@ -15,7 +15,7 @@ use crate::migration::job::{Job, JobKind};
 use crate::service::jobs::JobAction;
 
 /// What to do with a job.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = JobAction)]
 pub enum Action {
@@ -30,6 +30,11 @@ pub enum Action {
     Cancel,
 }
 
+/// What an order says of jobs is no parameter of one.
+fn left_out<T>(_: &T) -> bool {
+    true
+}
+
 macro_rules! order {
     ($(#[$doc:meta])* $name:ident { $( $(#[$field_doc:meta])* $field:ident: $type:ty, )* }) => {
         $(#[$doc])*
@@ -37,11 +42,10 @@ macro_rules! order {
         #[serde(deny_unknown_fields)]
         pub struct $name {
             /// Default `start`. The others take `job` and nothing else.
-            #[serde(default, skip_serializing)]
+            #[serde(default, skip_serializing_if = "left_out")]
             action: Action,
             /// The job to pause, resume or cancel; without it the last one.
-            #[serde(default, skip_serializing)]
-            #[schema(value_type = Option<String>, format = "uuid")]
+            #[serde(default, skip_serializing_if = "left_out")]
             job: Option<Uuid>,
             $(
                 $(#[$field_doc])*
@@ -98,7 +102,6 @@ order! {
     /// Repairs what a verification found.
     RepairOrder {
         /// The verification whose report is repaired; without it the last one that is done.
-        #[schema(value_type = Option<String>, format = "uuid")]
         verification: Uuid,
         /// Run a new verification first.
         fresh: bool,
@@ -126,71 +129,6 @@ order! {
         /// Export, and leave the tables as they are.
         keep_rows: bool,
     }
-}
-
-/// Shape of a job, for the document.
-#[derive(ToSchema)]
-#[schema(as = Job)]
-#[allow(dead_code, reason = "described, never built")]
-pub struct JobShape {
-    /// Its id.
-    #[schema(value_type = String, format = "uuid")]
-    id: (),
-    /// `backfill`, `verify`, `repair`, `archive`.
-    #[schema(example = "verify")]
-    kind: String,
-    /// `running`, `pausing`, `paused`, `done`, `failed`, `cancelled`.
-    #[schema(example = "running")]
-    state: String,
-    /// Parameters of the request.
-    #[schema(value_type = Object)]
-    parameters: (),
-    /// Who started it.
-    by: String,
-    /// Its progress.
-    progress: JobProgressShape,
-    /// The report, once it is done. Of a verification: `clean`, sums, `divergences` (each with its
-    /// position, kind, the store that is right, the reason, and the repair that applies),
-    /// `partitions`.
-    #[schema(value_type = Option<Object>)]
-    report: (),
-    /// Why it failed.
-    error: Option<String>,
-    /// The process that works on it.
-    node: String,
-    /// When that process last stored its progress.
-    #[schema(value_type = String, format = DateTime)]
-    heartbeat: (),
-    /// When it was started.
-    #[schema(value_type = String, format = DateTime)]
-    begun: (),
-    /// When it ended.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    ended: (),
-}
-
-/// The progress of a job.
-#[derive(ToSchema)]
-#[schema(as = JobProgress)]
-#[allow(dead_code, reason = "described, never built")]
-pub struct JobProgressShape {
-    /// The phase it is in.
-    phase: String,
-    /// What `done` and `total` count.
-    #[schema(example = "objects")]
-    unit: String,
-    /// How much is done.
-    done: u64,
-    /// How much there is, as far as known.
-    total: u64,
-    /// Events processed.
-    events: u64,
-    /// Events per second, over the last seconds.
-    rate: f64,
-    /// Estimated seconds to the end.
-    eta_seconds: Option<f64>,
-    /// What it waits for, when it cannot work: for example PostgreSQL.
-    waiting: Option<String>,
 }
 
 async fn take<T: JobRequest>(
@@ -249,7 +187,7 @@ async fn show(
 /// Starts, pauses, resumes or cancels a backfill.
 #[utoipa::path(post, path = "/api/v1/admin/migration/backfill", operation_id = "orderBackfill",
     tag = "admin", request_body = BackfillOrder,
-    responses((status = 202, description = "The job as it is now", body = JobShape)))]
+    responses((status = 202, description = "The job as it is now", body = Job)))]
 pub async fn backfill(
     state: web::Data<HttpState>,
     command: Command<BackfillOrder>,
@@ -259,7 +197,7 @@ pub async fn backfill(
 
 /// The last backfill.
 #[utoipa::path(get, path = "/api/v1/admin/migration/backfill", operation_id = "getLastBackfill",
-    tag = "admin", responses((status = 200, description = "The job", body = JobShape)))]
+    tag = "admin", responses((status = 200, description = "The job", body = Job)))]
 pub async fn last_backfill(
     state: web::Data<HttpState>,
     caller: Caller,
@@ -270,7 +208,7 @@ pub async fn last_backfill(
 /// A backfill.
 #[utoipa::path(get, path = "/api/v1/admin/migration/backfill/{job}", operation_id = "getBackfill",
     tag = "admin", params(JobPath),
-    responses((status = 200, description = "The job", body = JobShape)))]
+    responses((status = 200, description = "The job", body = Job)))]
 pub async fn get_backfill(
     state: web::Data<HttpState>,
     caller: Caller,
@@ -282,7 +220,7 @@ pub async fn get_backfill(
 /// Starts, pauses, resumes or cancels a verification: are PostgreSQL and S3 the same log?
 #[utoipa::path(post, path = "/api/v1/admin/migration/verify", operation_id = "orderVerify",
     tag = "admin", request_body = VerifyOrder,
-    responses((status = 202, description = "The job as it is now", body = JobShape)))]
+    responses((status = 202, description = "The job as it is now", body = Job)))]
 pub async fn verify(
     state: web::Data<HttpState>,
     command: Command<VerifyOrder>,
@@ -292,7 +230,7 @@ pub async fn verify(
 
 /// The last verification.
 #[utoipa::path(get, path = "/api/v1/admin/migration/verify", operation_id = "getLastVerify",
-    tag = "admin", responses((status = 200, description = "The job", body = JobShape)))]
+    tag = "admin", responses((status = 200, description = "The job", body = Job)))]
 pub async fn last_verify(
     state: web::Data<HttpState>,
     caller: Caller,
@@ -303,7 +241,7 @@ pub async fn last_verify(
 /// A verification.
 #[utoipa::path(get, path = "/api/v1/admin/migration/verify/{job}", operation_id = "getVerify",
     tag = "admin", params(JobPath),
-    responses((status = 200, description = "The job", body = JobShape)))]
+    responses((status = 200, description = "The job", body = Job)))]
 pub async fn get_verify(
     state: web::Data<HttpState>,
     caller: Caller,
@@ -315,7 +253,7 @@ pub async fn get_verify(
 /// Starts, pauses, resumes or cancels a repair of what a verification found.
 #[utoipa::path(post, path = "/api/v1/admin/migration/repair", operation_id = "orderRepair",
     tag = "admin", request_body = RepairOrder,
-    responses((status = 202, description = "The job as it is now", body = JobShape)))]
+    responses((status = 202, description = "The job as it is now", body = Job)))]
 pub async fn repair(
     state: web::Data<HttpState>,
     command: Command<RepairOrder>,
@@ -325,7 +263,7 @@ pub async fn repair(
 
 /// The last repair.
 #[utoipa::path(get, path = "/api/v1/admin/migration/repair", operation_id = "getLastRepair",
-    tag = "admin", responses((status = 200, description = "The job", body = JobShape)))]
+    tag = "admin", responses((status = 200, description = "The job", body = Job)))]
 pub async fn last_repair(
     state: web::Data<HttpState>,
     caller: Caller,
@@ -336,7 +274,7 @@ pub async fn last_repair(
 /// A repair.
 #[utoipa::path(get, path = "/api/v1/admin/migration/repair/{job}", operation_id = "getRepair",
     tag = "admin", params(JobPath),
-    responses((status = 200, description = "The job", body = JobShape)))]
+    responses((status = 200, description = "The job", body = Job)))]
 pub async fn get_repair(
     state: web::Data<HttpState>,
     caller: Caller,
@@ -349,7 +287,7 @@ pub async fn get_repair(
 /// not retired for long enough.
 #[utoipa::path(post, path = "/api/v1/admin/migration/archive", operation_id = "orderArchive",
     tag = "admin", request_body = ArchiveOrder,
-    responses((status = 202, description = "The job as it is now", body = JobShape)))]
+    responses((status = 202, description = "The job as it is now", body = Job)))]
 pub async fn archive(
     state: web::Data<HttpState>,
     command: Command<ArchiveOrder>,
@@ -359,7 +297,7 @@ pub async fn archive(
 
 /// The last archive.
 #[utoipa::path(get, path = "/api/v1/admin/migration/archive", operation_id = "getLastArchive",
-    tag = "admin", responses((status = 200, description = "The job", body = JobShape)))]
+    tag = "admin", responses((status = 200, description = "The job", body = Job)))]
 pub async fn last_archive(
     state: web::Data<HttpState>,
     caller: Caller,
@@ -370,7 +308,7 @@ pub async fn last_archive(
 /// An archive.
 #[utoipa::path(get, path = "/api/v1/admin/migration/archive/{job}", operation_id = "getArchive",
     tag = "admin", params(JobPath),
-    responses((status = 200, description = "The job", body = JobShape)))]
+    responses((status = 200, description = "The job", body = Job)))]
 pub async fn get_archive(
     state: web::Data<HttpState>,
     caller: Caller,

@@ -12,53 +12,20 @@ use super::respond;
 use crate::service::places::StoredObject;
 
 /// A commit object as stored, with where to fetch it.
-#[derive(Debug, Serialize)]
-struct Fetched<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StoredCommit)]
+pub struct Fetched<'a> {
     #[serde(flatten)]
     object: &'a StoredObject,
+    /// Where the bucket is; null for AWS.
+    #[schema(required)]
     s3_endpoint: Option<&'a str>,
-}
-
-/// What one store of the log holds at an offset.
-#[derive(ToSchema)]
-#[schema(as = CommitPlace)]
-#[allow(dead_code, reason = "described, never built")]
-pub struct PlaceShape {
-    /// `s3` or `postgres`.
-    store: String,
-    /// `here`, `absent` or `unknown`: the store could not be read, or holds something unreadable.
-    state: String,
-    /// SHA-256 of the object, in hex.
-    sha256: Option<String>,
-    /// Why it is unknown.
-    error: Option<String>,
-}
-
-/// A commit object as stored.
-#[derive(ToSchema)]
-#[schema(as = StoredCommit)]
-#[allow(dead_code, reason = "described, never built")]
-pub struct CommitShape {
-    partition: u16,
-    offset: u64,
-    /// The bucket of the log.
-    bucket: String,
-    /// Its key in the bucket, whether or not it is there yet: see `places`.
-    #[schema(example = "events/0000/00000000000000000002.ndjson")]
-    key: String,
-    /// S3 and PostgreSQL, each read for this request.
-    places: Vec<PlaceShape>,
-    bytes: u64,
-    /// Each line as it is stored: the header, then the events (or, at a hand-off, who leads).
-    lines: Vec<String>,
-    /// Endpoint of the bucket; null for AWS.
-    s3_endpoint: Option<String>,
 }
 
 /// A commit object as stored in both stores of the log; 404 when neither has it.
 #[utoipa::path(get, path = "/api/v1/log/{partition}/{offset}", operation_id = "getCommit",
     tag = "events", params(CommitPath),
-    responses((status = 200, description = "The object", body = CommitShape)))]
+    responses((status = 200, description = "The object", body = Fetched)))]
 pub async fn commit(
     state: web::Data<HttpState>,
     caller: Caller,

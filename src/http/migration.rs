@@ -7,17 +7,16 @@ use actix_web::http::header::{LOCATION, RETRY_AFTER};
 use actix_web::{HttpResponse, web};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::HttpState;
 use super::extract::{Command, Params};
 use super::path::SwitchPath;
 use super::problem::{self, Problem};
 use super::respond;
-use super::schema;
 use crate::migration::switch::Switch;
 use crate::migration::switch_order::SwitchOrder;
-use crate::service::migration::{HISTORY_PAGE, Planned, SwitchAnswer};
+use crate::service::migration::{HISTORY_PAGE, MigrationReport, Planned, SwitchAnswer};
 
 /// How long a switch is awaited before it is answered with 202: most edges take less.
 const WAIT: Duration = Duration::from_secs(5);
@@ -25,34 +24,56 @@ const WAIT: Duration = Duration::from_secs(5);
 /// The state of the migration, as this process knows it.
 #[utoipa::path(get, path = "/api/v1/admin/migration", operation_id = "getMigration", tag = "admin",
     responses((status = 200, description = "Mode, lead, epoch, each partition, the switch under way",
-        body = schema::Migration)))]
+        body = MigrationReport)))]
 pub async fn status(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     respond::json(HttpResponse::Ok(), &state.service.migration())
 }
 
-#[derive(Debug, Serialize)]
-struct SwitchBody<'a> {
-    /// `done`, `planned`, `walking`, or how else it ended.
-    status: &'static str,
+/// How far an order has come when it is answered.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SwitchStatus {
+    /// What was asked for is so.
+    Done,
+    /// Only the gates were asked for.
+    Planned,
+    /// It goes on.
+    Walking,
+}
+
+/// The answer to an order to switch.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SwitchAnswer)]
+pub struct SwitchBody<'a> {
+    /// `done`, `planned` (only the gates were asked for) or `walking`.
+    status: SwitchStatus,
+    /// Whether it could begin now.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     may_begin: Option<bool>,
+    /// The edges on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     edges: Option<&'a [Planned]>,
+    /// The switch that walks, or has walked.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     switch: Option<&'a Switch>,
-    migration: crate::service::migration::MigrationReport,
+    /// How the migration stands now.
+    migration: MigrationReport,
 }
 
 /// Switches the mode, or says what stands in the way.
 #[utoipa::path(post, path = "/api/v1/admin/migration/mode", operation_id = "switchMode",
-    tag = "admin", request_body = schema::SwitchOrder,
+    tag = "admin", request_body = SwitchOrder,
     responses(
-        (status = 200, description = "It is so, or the dry run's answer", body = schema::SwitchAnswer),
+        (status = 200, description = "It is so, or the dry run's answer", body = SwitchBody),
         (status = 202, description = "It is walked; `Location` tells how far",
-            body = schema::SwitchAnswer),
-        (status = 409, description = "Gates do not hold (`gates_failed`), another switch is under way \
+            body = SwitchBody),
+        (status = 409, content_type = "application/problem+json",
+            description = "Gates do not hold (`gates_failed`), another switch is under way \
             (`switch_under_way`), or it was undone (`switch_undone`); nothing is lost",
-            body = schema::SwitchProblem)))]
+            body = SwitchProblem)))]
 pub async fn switch_mode(
     state: web::Data<HttpState>,
     command: Command<SwitchOrder>,
@@ -70,17 +91,25 @@ pub async fn switch_mode(
     };
     match &answer {
         SwitchAnswer::Planned { edges, may_begin } => {
-            let status = if dry_run { "planned" } else { "done" };
+            let status = if dry_run {
+                SwitchStatus::Planned
+            } else {
+                SwitchStatus::Done
+            };
             let body = body(status, Some(*may_begin), Some(edges.as_slice()), None);
             respond::json(HttpResponse::Ok(), &body)
         }
-        SwitchAnswer::Ended(switch) if switch.state.as_str() == "done" => {
-            respond::json(HttpResponse::Ok(), &body("done", None, None, Some(switch)))
-        }
+        SwitchAnswer::Ended(switch) if switch.state.as_str() == "done" => respond::json(
+            HttpResponse::Ok(),
+            &body(SwitchStatus::Done, None, None, Some(switch)),
+        ),
         SwitchAnswer::Walking(switch) => {
             let mut response = HttpResponse::build(StatusCode::ACCEPTED);
             response.insert_header((LOCATION, progress_url(switch)));
-            respond::json(response, &body("walking", None, None, Some(switch)))
+            respond::json(
+                response,
+                &body(SwitchStatus::Walking, None, None, Some(switch)),
+            )
         }
         SwitchAnswer::Ended(switch) => refused(
             ended_code(switch),
@@ -107,17 +136,27 @@ fn ended_code(switch: &Switch) -> &'static str {
     }
 }
 
-/// A problem document with what stands in the way.
-#[derive(Debug, Serialize)]
-struct SwitchProblem<'a> {
+/// Why an order to switch was not carried out: a problem document with what stands in the way.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SwitchProblem<'a> {
+    /// `urn:oms:problem:` and the code.
     r#type: String,
+    /// What the code means, the same for every occurrence.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// `gates_failed`, `switch_under_way`, `switch_undone` or `switch_failed`; `no_postgres` where
+    /// there is nothing to migrate from or to.
     code: &'static str,
+    /// What is wrong this time and what would be right.
     detail: String,
+    /// The edges on the way, with what their gates say.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     edges: Option<&'a [Planned]>,
+    /// The switch that was refused, has ended early, or is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     switch: Option<&'a Switch>,
 }
 
@@ -168,7 +207,7 @@ fn refused(
 /// How far a switch is, or how it ended.
 #[utoipa::path(get, path = "/api/v1/admin/migration/switches/{id}", operation_id = "getSwitch",
     tag = "admin", params(SwitchPath),
-    responses((status = 200, description = "The switch", body = schema::Switch)))]
+    responses((status = 200, description = "The switch", body = Switch)))]
 pub async fn switch(
     state: web::Data<HttpState>,
     path: SwitchPath,
@@ -180,7 +219,7 @@ pub async fn switch(
 /// Ends a switch at its next gate; a step that has begun is walked to its end.
 #[utoipa::path(delete, path = "/api/v1/admin/migration/switches/{id}",
     operation_id = "cancelSwitch", tag = "admin", params(SwitchPath),
-    responses((status = 202, description = "It will end at its next gate", body = schema::Switch)))]
+    responses((status = 202, description = "It will end at its next gate", body = Switch)))]
 pub async fn cancel(
     state: web::Data<HttpState>,
     path: SwitchPath,
@@ -201,9 +240,14 @@ pub struct HistoryParams {
     cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct HistoryPage {
+/// A page of the history of switches.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SwitchPage)]
+pub struct HistoryPage {
+    /// The switches, the newest first.
     items: Vec<Switch>,
+    /// Ask with this for what follows; null at the end.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
@@ -211,7 +255,7 @@ struct HistoryPage {
 #[utoipa::path(get, path = "/api/v1/admin/migration/history", operation_id = "getMigrationHistory",
     tag = "admin", params(HistoryParams),
     responses((status = 200, description = "A page, the newest first",
-        body = schema::SwitchPage)))]
+        body = HistoryPage)))]
 pub async fn history(
     state: web::Data<HttpState>,
     Params(params): Params<HistoryParams>,

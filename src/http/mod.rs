@@ -13,7 +13,7 @@
 //! * [`admin`], [`migration`], [`jobs`], [`health`]: operations; [`audit`]: who requested what
 //! * [`about`]: the caller and this process; [`recent`]: its last hour
 //! * [`console`]: the files of the web console, a client of this API
-//! * [`openapi`], [`schema`]: the API's description
+//! * [`openapi`]: the API's description
 //!
 //! What cannot be a problem: a head that is not HTTP, too long or too slow is answered by actix
 //! with an empty 400, 431 or 408 before there is a request.
@@ -49,7 +49,6 @@ pub mod recent;
 pub mod respond;
 pub mod routes;
 pub mod same_site;
-pub mod schema;
 pub mod server;
 pub mod sse;
 pub mod streams;

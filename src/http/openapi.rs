@@ -62,6 +62,14 @@ fn complete(operation: &mut Value, route: &RouteSpec) {
         }
         statuses.extend([401, 403, 500]);
     }
+    if matches!(route.access, Access::Read | Access::Write) {
+        statuses.push(429);
+    }
+    let parameters = operation["parameters"].as_array();
+    let asks = parameters.is_some_and(|all| all.iter().any(|p| p["in"] == "query"));
+    if asks || route.access == Access::Read {
+        statuses.push(400);
+    }
     if route.path.contains('{') {
         statuses.extend([400, 404]);
     }

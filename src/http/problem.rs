@@ -99,34 +99,33 @@ pub struct ProblemBody {
     #[serde(rename = "type")]
     pub problem_type: String,
     /// What the code means, the same for every occurrence.
-    #[schema(value_type = String)]
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
     /// Stable code, for programs.
-    #[schema(value_type = String, example = "version_mismatch")]
+    #[schema(example = "version_mismatch")]
     pub code: &'static str,
     /// What is wrong this time and what would be right.
     pub detail: String,
     /// The fields at fault, when it is about fields: `field` (a path), `code`, `message`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<super::schema::Violation>, required = false)]
     pub violations: Vec<Violation>,
     /// `version_mismatch`: the current version.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(nullable = false)]
     pub actual_version: Option<Version>,
     /// Seconds after which a retry makes sense; also in `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub retry_after: Option<u64>,
     /// `outcome_unknown`: the command to ask about at `/api/v1/commands/{command_id}`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(nullable = false)]
     pub command_id: Option<CommandId>,
     /// `unavailable`: which dependency; `storage_full`: which store, or `disk`; `overloaded`: which
     /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(nullable = false)]
     pub subject: Option<&'static str>,
 }
 

@@ -48,7 +48,6 @@ pub struct RecentView {
     /// Samples kept at most.
     kept: usize,
     /// When each sample was taken, the oldest first.
-    #[schema(value_type = Vec<String>)]
     times: Vec<Timestamp>,
     /// The figures.
     figures: Vec<FigureView>,

@@ -31,29 +31,24 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WriteAnswer<'a> {
     /// Database name, class id, instance id or stream name.
-    #[schema(value_type = String)]
     pub id: &'a str,
     /// The command, for `/api/v1/commands/{command_id}`.
-    #[schema(value_type = String, format = "uuid")]
     pub command_id: CommandId,
     /// Version after the command; also the `ETag`.
-    #[schema(value_type = u64)]
     pub version: Version,
-    /// Position of its last event, `partition/offset/index`; null when the command changed nothing.
-    #[schema(value_type = Option<String>, example = "3/1045/2")]
+    /// Where its last event lies, `partition/offset/index`; null when the command asked for what
+    /// already was.
+    #[schema(required)]
     pub position: Option<Position>,
     /// The migration mode it was committed in.
-    #[schema(value_type = super::schema::Mode)]
     pub mode: Mode,
     /// The store whose write made it true.
-    #[schema(value_type = super::schema::Lead)]
     pub lead: Lead,
     /// The stores that hold it already.
-    #[schema(value_type = Vec<super::schema::Lead>)]
-    pub stored_in: &'static [&'static str],
+    pub stored_in: &'static [Lead],
     /// The resource after the command; absent after deletions and plain appends.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object)]
     pub data: Option<&'a RawValue>,
 }
 

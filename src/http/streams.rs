@@ -12,11 +12,11 @@ use super::instances::check_metadata;
 use super::path::{StreamPath, is_reserved, segment};
 use super::problem::{self, Problem};
 use super::respond::{self, WriteAnswer};
-use super::schema;
 use crate::domain::event::NewEvent;
 use crate::domain::ids::{EventType, Version};
 use crate::domain::refusal::Refusal;
 use crate::service::queries::Direction;
+use crate::service::view::EventPage;
 
 /// Most events of one append: they become one commit, all or none.
 pub const MAX_EVENTS: usize = 1_000;
@@ -31,7 +31,7 @@ pub struct AppendEvent {
     #[schema(value_type = String, example = "OrderPlaced")]
     event_type: EventType,
     /// Its content: any JSON, kept as given.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     data: Box<RawValue>,
     /// Metadata of this event: an object.
     #[serde(default)]
@@ -121,12 +121,12 @@ pub struct ReadParams {
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `forward` (the default) or `backward`.
-    #[param(value_type = Option<String>, example = "forward")]
+    #[param(inline, example = "forward")]
     direction: Option<Way>,
 }
 
 /// Which way to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
     /// From the first event on.
@@ -161,7 +161,7 @@ pub fn stream_cursor(cursor: Option<&str>) -> Result<Option<Version>, Problem> {
 /// Reads a stream, of the ontology's too.
 #[utoipa::path(get, path = "/api/v1/streams/{type}/{id}/events", operation_id = "readStream",
     tag = "streams", params(StreamPath, ReadParams),
-    responses((status = 200, description = "A page of events", body = schema::EventPage)))]
+    responses((status = 200, description = "A page of events", body = EventPage)))]
 pub async fn read(
     state: web::Data<HttpState>,
     caller: Caller,

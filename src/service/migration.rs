@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Service;
@@ -40,37 +41,50 @@ pub struct MigrationParts {
     pub switches: watch::Receiver<Option<Switch>>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+/// A partition on the road between the stores.
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PartitionStatus {
+    /// The partition.
     pub partition: PartitionId,
-    /// Its stage; during a hand-off the one it leaves.
+    /// Its stage; during a hand-off the one it comes from.
+    #[schema(required)]
     pub stage: Option<StageKind>,
+    /// Which store leads it.
+    #[schema(required)]
     pub lead: Option<Lead>,
     /// The epoch of its lead: the number of hand-offs so far.
     pub epoch: u64,
-    /// The step of a hand-off; absent where PostgreSQL has not been read.
+    /// How far a hand-off is, `steady` when none is under way; absent where PostgreSQL has not told.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub step: Option<Step>,
     /// Whether its writes wait for the end of a hand-off.
     pub moving: bool,
     /// Since when it is in its stage.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub since: Option<Timestamp>,
     /// Offset after its last commit, as far as this process has read.
+    #[schema(value_type = u64)]
     pub next_offset: Offset,
     /// While both stores are kept: the offset before which the store that does not lead has
     /// everything.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u64)]
     pub mirrored: Option<Offset>,
     /// Commits that the store that does not lead lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub unmirrored: Option<u64>,
     /// Whether answers wait for that store.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub in_step: Option<bool>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+/// How the migration stands.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Migration)]
 pub struct MigrationReport {
     /// The mode of the partition that is furthest behind.
     pub mode: Mode,
@@ -79,6 +93,7 @@ pub struct MigrationReport {
     /// Its epoch.
     pub epoch: u64,
     /// Its stage.
+    #[schema(required)]
     pub stage: Option<StageKind>,
     /// Share of the partitions that are further on the way to S3, 0 to 1.
     pub share_ahead: f64,
@@ -87,7 +102,8 @@ pub struct MigrationReport {
     pub partitions: Vec<PartitionStatus>,
     /// Reads of this process that were served by the second store because the first failed.
     pub fallback_reads: u64,
-    /// The switch that this process drives or drove last.
+    /// The switch that is walked, or that was walked last by this process.
+    #[schema(required)]
     pub switch: Option<Switch>,
 }
 

@@ -27,6 +27,7 @@ pub mod instance_commands;
 pub mod jobs;
 mod lineage;
 pub mod migration;
+mod openapi;
 pub mod operations;
 pub mod permits;
 pub mod places;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Service;
 use super::error::{RETRY_AFTER, ServiceError};
@@ -24,19 +25,34 @@ use crate::store::ports::delivery::{DeadLetter, DeliveryStatus};
 use crate::store::ports::read_model::ProjectionStatus;
 use crate::store::ports::read_model::status::ONTOLOGY;
 
-#[derive(Debug, Clone, Serialize)]
+/// The dependencies as last seen.
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Dependencies {
     pub s3: DependencyStatus,
     pub postgres: DependencyStatus,
     pub kafka: DependencyStatus,
 }
 
-/// Body of `GET /health`.
-#[derive(Debug, Clone, Serialize)]
+/// Whether the service serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// It does.
+    Ok,
+    /// It does, and something lags behind or does not go on.
+    Degraded,
+    /// It does not.
+    Unavailable,
+}
+
+/// How the service is.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Health)]
 pub struct HealthReport {
     /// `ok`, `degraded` (something lags behind or does not go on, or writes are refused for want of
     /// room while reads go on) or `unavailable`.
-    pub status: &'static str,
+    pub status: HealthState,
+    /// The mode.
     pub migration_mode: Mode,
     pub lead: Lead,
     /// The epoch of the lead: the number of hand-offs so far.
@@ -45,21 +61,24 @@ pub struct HealthReport {
     /// refused), `not_ready`, or `WHAT_halted` for the first of `halted`, or what is
     /// wrong with a copy of the log: `other_log`, `log_behind`, `diverged`, `bucket_unread`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "projection_halted")]
     pub reason: Option<String>,
-    /// What does not go on, wholly or in a partition, since when and why.
+    /// What does not go on, wholly or in a partition, since when and why; absent without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub halted: Vec<Halt>,
-    /// Partitions that are not open yet, or whose leader is not known.
+    /// Partitions that are not open yet, or whose leader is not known; absent without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_ready: Vec<PartitionId>,
-    /// What is wrong with copies of the log, what follows and what to do, for people.
+    /// What is wrong with copies of the log, what follows and what to do, for people; absent if
+    /// nothing is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<String>,
     /// Room on the disk of the data directory, where embedded parts keep their data on it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub disk: Option<RoomStatus>,
     pub dependencies: Dependencies,
-    /// Actors, entities apart, that failed beyond their limit or are stuck.
+    /// Actors, entities apart, that failed beyond their limit or are stuck; absent without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actors_down: Vec<String>,
     pub version: &'static str,
@@ -102,7 +121,7 @@ impl Service {
         let halted = self.halted();
         let alarms = store.log().alarms().all();
         let status = if !not_ready.is_empty() || gone || fail {
-            "unavailable"
+            HealthState::Unavailable
         } else if no_room
             || !halted.is_empty()
             || !alarms.is_empty()
@@ -115,9 +134,9 @@ impl Service {
             .into_iter()
             .any(down)
         {
-            "degraded"
+            HealthState::Degraded
         } else {
-            "ok"
+            HealthState::Ok
         };
         HealthReport {
             status,

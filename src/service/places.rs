@@ -1,6 +1,7 @@
 //! A commit object as each of the two stores holds it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Service;
 use super::error::ServiceError;
@@ -11,31 +12,54 @@ use crate::log::lead::Lead;
 use crate::log::object::CommitObject;
 use crate::store::error::{StoreError, StoreErrorKind};
 
-/// What one store holds at an offset.
-#[derive(Debug, Clone, Serialize)]
+/// Whether a place holds a commit.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = CommitPlaceState)]
+pub enum PlaceState {
+    /// It does.
+    Here,
+    /// It does not.
+    Absent,
+    /// It could not be asked, or what it holds cannot be read.
+    Unknown,
+}
+
+/// What one place of the log holds at an offset.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = CommitPlace)]
 pub struct PlaceView {
     pub store: Lead,
-    /// `here`, `absent` or `unknown`: the store could not be read, or holds something unreadable.
-    pub state: &'static str,
+    /// `here`, `absent` or `unknown`: it could not be asked, or what it holds cannot be read.
+    pub state: PlaceState,
     /// SHA-256 of what it holds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub sha256: Option<String>,
     /// Why it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub error: Option<&'static str>,
 }
 
 /// A commit object as stored.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StoredObject {
     pub partition: PartitionId,
+    /// Its number there.
+    #[schema(value_type = u64)]
     pub offset: Offset,
     pub bucket: String,
-    /// Its key in the bucket, whether or not it is there.
+    /// Its key in the bucket, whether or not it is there yet: `places` tells.
+    #[schema(example = "events/0000/00000000000000000002.ndjson")]
     pub key: String,
+    /// S3 and PostgreSQL, each asked anew.
     pub places: Vec<PlaceView>,
+    /// Its size.
+    #[schema(value_type = u64)]
     pub bytes: usize,
-    /// Each line as stored, without its line end: the header, then the events.
+    /// Each line as it is stored, without its end: the header, then the events (or, at a hand-off,
+    /// who leads).
     pub lines: Vec<String>,
 }
 
@@ -64,10 +88,12 @@ impl Service {
                 Ok(Some(object)) => {
                     let hash = object.hash().to_string();
                     found.get_or_insert(object);
-                    ("here", Some(hash), None)
+                    (PlaceState::Here, Some(hash), None)
                 }
-                Ok(None) => ("absent", None, None),
-                Err(error) if error.kind == StoreErrorKind::NotFound => ("absent", None, None),
+                Ok(None) => (PlaceState::Absent, None, None),
+                Err(error) if error.kind == StoreErrorKind::NotFound => {
+                    (PlaceState::Absent, None, None)
+                }
                 Err(error) => {
                     // Not returned to the caller, because it names hosts and tables.
                     tracing::debug!(%error, %partition, offset, "a commit cannot be shown");
@@ -77,7 +103,7 @@ impl Service {
                         "what it holds cannot be read"
                     };
                     failed.get_or_insert(error);
-                    ("unknown", None, Some(why))
+                    (PlaceState::Unknown, None, Some(why))
                 }
             };
             places.push(PlaceView {

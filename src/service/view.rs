@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use utoipa::ToSchema;
 
 use super::error::ServiceError;
 use crate::actors::event_store::ReadPlace;
@@ -14,14 +15,15 @@ use crate::migration::stage::Stage;
 use crate::store::log::log_reader::StoredEvent;
 use crate::store::ports::read_model::{Record, RecordPage};
 
-/// The current state of a resource.
-#[derive(Debug, Clone, Serialize)]
+/// A resource as it stands.
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Resource {
     /// Database name, class id or instance id.
     pub id: String,
     /// Version of its stream.
     pub version: Version,
-    /// Its content: the database's description, the class's definition, the instance's data.
+    /// Its content: the database's description, the class's definition, the instance's properties.
+    #[schema(value_type = Object)]
     pub data: Box<RawValue>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -144,6 +146,12 @@ pub struct Page<T> {
     #[serde(skip)]
     pub place: ReadPlace,
 }
+
+/// A page of resources.
+pub type ResourcePage = Page<Resource>;
+
+/// A page of events.
+pub type EventPage = Page<EventView>;
 
 /// An event as callers see it: its envelope plus `position`.
 #[derive(Debug, Clone)]

@@ -16,6 +16,7 @@ pub struct DiskSpace {
 
 /// Whether commands are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = DiskState))]
 #[serde(rename_all = "lowercase")]
 pub enum RoomState {
     /// Enough: commands are accepted.
@@ -24,10 +25,11 @@ pub enum RoomState {
     Low,
 }
 
-/// Free space as last measured.
+/// Room on the disk of the data directory, as last measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Disk))]
 pub struct RoomStatus {
-    /// Whether commands are accepted.
+    /// Whether there is enough; where it is `low`, commands are refused.
     pub state: RoomState,
     /// Bytes that can still be written.
     pub free_bytes: u64,

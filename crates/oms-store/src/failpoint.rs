@@ -32,6 +32,7 @@ static POINTS: Mutex<BTreeMap<String, Point>> = Mutex::new(BTreeMap::new());
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = FailpointAction))]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// A failure is returned; after the call, one of unknown outcome.
@@ -64,8 +65,10 @@ impl Side {
 
 /// The state of a point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = FailpointState))]
 pub struct Point {
-    /// The armed action, if any.
+    /// What happens there; nothing when it is not armed.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub action: Option<Action>,
     /// How often it will still happen.
     pub times: u32,

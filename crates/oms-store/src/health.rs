@@ -9,6 +9,7 @@ use serde::Serialize;
 
 /// Whether a dependency works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DependencyState {
     /// No call was made yet.
@@ -21,15 +22,17 @@ pub enum DependencyState {
 
 /// A dependency's state after the last call.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Dependency))]
 pub struct DependencyStatus {
-    /// Whether it works.
+    /// Whether it answers; `unknown` before anything was asked of it.
     pub state: DependencyState,
     /// Smoothed time of a successful call, in milliseconds.
     pub latency_ms: f64,
     /// Since when it is in this state.
     pub since: Timestamp,
-    /// Why the last call failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why the last call failed. For the log: everybody may ask how a dependency is, and its own
+    /// words hold addresses and names that are nobody's business.
+    #[serde(skip)]
     pub error: Option<String>,
 }
 

@@ -55,7 +55,9 @@ pub struct Walker {
     pub cancelled: Mutex<Option<Uuid>>,
 }
 
-#[derive(Debug, Clone, serde::Serialize)]
+/// An edge on the way, with what its gates say now.
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = PlannedEdge)]
 pub struct Planned {
     /// The step and its direction.
     #[serde(flatten)]

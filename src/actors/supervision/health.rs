@@ -38,8 +38,10 @@ pub const NOT_RUN_AFTER: Duration = Duration::from_secs(3);
 /// Twice the longest deadline of a request: every caller has been answered or has gone by then.
 pub const WAITING_AFTER: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// In which way an actor is stuck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ActorStuck)]
 pub enum Stuck {
     /// It blocks its thread.
     Blocked,

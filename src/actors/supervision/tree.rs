@@ -13,11 +13,13 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::health::{Activity, Stuck};
 use super::policy::ActorKind;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What an actor is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorState {
     /// Handling messages.
@@ -32,7 +34,9 @@ pub enum ActorState {
     Stuck,
 }
 
-#[derive(Debug, Clone, Serialize)]
+/// Why an actor was restarted.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = ActorFailure)]
 pub struct Failure {
     /// `panic`, `killed`, `stopped`, `stuck` or `lost` (its task or its thread ended).
     pub cause: &'static str,
@@ -41,7 +45,8 @@ pub struct Failure {
     pub at: Timestamp,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+/// How to kill an actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KillHow {
     /// As if it had panicked.
@@ -318,8 +323,11 @@ impl Node {
     }
 }
 
-#[derive(Debug, Clone, Serialize)]
+/// An actor and those below it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Actor)]
 pub struct NodeView {
+    /// Where it stands, for example `event_store/2`.
     pub path: String,
     /// Last part of the path.
     pub name: String,
@@ -328,6 +336,7 @@ pub struct NodeView {
     /// `blocked` (it blocks its thread), `not_run` (woken and not polled) or `waiting` (it owes
     /// answers and has not been polled for long).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub stuck: Option<Stuck>,
     /// How often it failed and was restarted.
     pub restarts: u64,
@@ -335,6 +344,7 @@ pub struct NodeView {
     /// thread had ended, or an actor that it depends on was rebuilt.
     pub rebuilds: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub last_failure: Option<Failure>,
     /// How often it was polled; grows while it lives.
     pub polls: u64,
@@ -343,8 +353,10 @@ pub struct NodeView {
     /// Smoothed time that a message waits in the mailbox, in milliseconds; of a branch: the longest
     /// below it.
     pub mailbox_wait_ms: f64,
+    /// Actors below it.
+    #[schema(no_recursion)]
     pub children: Vec<NodeView>,
-    /// How many actors below it are not in `children`.
+    /// How many more there are below it than `children` names; absent when there are none.
     #[serde(skip_serializing_if = "is_zero")]
     pub children_omitted: usize,
 }

@@ -7,7 +7,7 @@ use oms::domain::ids::{PartitionId, Version};
 use oms::log::object::ObjectHash;
 use oms::projection::changes::{Changes, State};
 use oms::store::adapters::postgres::read_model::PostgresReadModel;
-use oms::store::ports::read_model::query::{FilterSpec, QuerySpec, SortSpec};
+use oms::store::ports::read_model::query::{FilterSpec, QuerySpec, SortKeySpec, SortSpec};
 use oms::store::ports::read_model::{Applied, Batch, ClassQuery, InstanceQuery, Move, ReadModel};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -238,9 +238,11 @@ async fn pages_visit_each_row_once_in_order_under_any_query() {
             })
             .collect();
         let sort = (0..rng.random_range(0..4))
-            .map(|_| SortSpec::Full {
-                field: (*FIELDS.choose(&mut rng).expect("one")).into(),
-                descending: rng.random_bool(0.5),
+            .map(|_| {
+                SortSpec::Full(SortKeySpec {
+                    field: (*FIELDS.choose(&mut rng).expect("one")).into(),
+                    descending: rng.random_bool(0.5),
+                })
             })
             .collect();
         let mut spec = QuerySpec {

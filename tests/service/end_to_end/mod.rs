@@ -14,6 +14,7 @@ mod load;
 mod local;
 mod manners;
 mod migration;
+mod operations;
 mod steps;
 mod stopped;
 

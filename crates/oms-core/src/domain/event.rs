@@ -210,10 +210,11 @@ fn format_time(time: Timestamp) -> String {
 
 /// A parsed event, which borrows from its bytes where possible.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Envelope<'a> {
     /// The event's id.
     pub id: EventId,
-    /// Its type.
+    /// Its type, for example `InstanceCreated`.
     #[serde(rename = "type", borrow)]
     pub event_type: Cow<'a, str>,
     /// When it was recorded.
@@ -224,7 +225,7 @@ pub struct Envelope<'a> {
     /// Id of its stream: percent-encoded components joined by `/`.
     #[serde(rename = "streamid", borrow)]
     pub stream_id: Cow<'a, str>,
-    /// Its number in its stream.
+    /// Its number in its stream, from 1.
     #[serde(rename = "streamversion")]
     pub version: Version,
     /// The command that caused it.
@@ -241,15 +242,19 @@ pub struct Envelope<'a> {
     pub schema_version: u32,
     /// The client's idempotency key.
     #[serde(rename = "idempotencykey", borrow, default)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub idempotency_key: Option<Cow<'a, str>>,
     /// Hash of the request that came with the key, 16 hex digits.
     #[serde(rename = "requesthash", borrow, default)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub request_hash: Option<Cow<'a, str>>,
     /// The caller's metadata: the text of a JSON object.
     #[serde(borrow, default)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub metadata: Option<Cow<'a, str>>,
     /// The event's data, as given.
     #[serde(borrow)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     pub data: &'a RawValue,
 }
 

@@ -33,9 +33,10 @@ pub struct InvalidId {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr, $rule:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $example:literal, $valid:expr, $rule:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, example = $example))]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Arc<str>);
 
@@ -88,6 +89,7 @@ text_id!(
     /// A database: `[a-z][a-z0-9_-]{2,49}`.
     DatabaseName,
     "database name",
+    "films",
     |t| (3..=50).contains(&t.len())
         && t.as_bytes()[0].is_ascii_lowercase()
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-'),
@@ -98,6 +100,7 @@ text_id!(
     /// An ontology class: `[A-Za-z][A-Za-z0-9_:-]{0,99}`.
     ClassId,
     "class id",
+    "Person",
     |t| (1..=100).contains(&t.len())
         && t.as_bytes()[0].is_ascii_alphabetic()
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-')),
@@ -108,6 +111,7 @@ text_id!(
     /// An instance: 1 to 200 bytes, not `.` or `..`, without control characters or `/`.
     InstanceId,
     "instance id",
+    "metropolis-1927",
     is_component,
     "must be 1 to 200 bytes without control characters or '/', and not '.' or '..'"
 );
@@ -116,6 +120,7 @@ text_id!(
     /// The type of a stream: `[a-z][a-z0-9_-]{0,49}`.
     StreamType,
     "stream type",
+    "order",
     |t| (1..=50).contains(&t.len())
         && t.as_bytes()[0].is_ascii_lowercase()
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-'),
@@ -126,6 +131,7 @@ text_id!(
     /// The type of an event: `[A-Za-z][A-Za-z0-9_.:-]{0,99}`.
     EventType,
     "event type",
+    "OrderPlaced",
     |t| (1..=100).contains(&t.len())
         && t.as_bytes()[0].is_ascii_alphabetic()
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-')),
@@ -141,6 +147,7 @@ pub(super) fn is_component(text: &str) -> bool {
 
 /// A shard of the log; a stream lives in exactly one, by hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct PartitionId(pub u16);
 
@@ -155,6 +162,7 @@ impl fmt::Display for PartitionId {
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Version(pub u64);
 
@@ -245,6 +253,7 @@ macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 

@@ -16,6 +16,8 @@ pub mod event;
 pub mod ids;
 pub mod instance;
 pub mod merge_patch;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod plain;
 pub mod property;
 pub mod refusal;

@@ -26,10 +26,13 @@ pub enum RefusalKind {
 
 /// An error of one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Violation {
     /// Path of the field, for example `data.address.zip` or `properties[2].constraints.min`.
+    #[cfg_attr(feature = "openapi", schema(example = "data.address.zip"))]
     pub field: String,
     /// Stable code, for example `required`, `type`, `pattern`.
+    #[cfg_attr(feature = "openapi", schema(example = "required"))]
     pub code: &'static str,
     /// What is wrong and what would be right, for a person.
     pub message: String,

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::Epoch;
 
-/// The store that decides whether a write happened.
+/// A store of events; the one that leads decides whether a write happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Store))]
 #[serde(rename_all = "lowercase")]
 pub enum Lead {
     /// A PostgreSQL transaction is the commit point.

@@ -6,6 +6,7 @@ use super::stage::StageKind;
 
 /// The step between two neighbouring stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Edge {
     /// `legacy` ⇄ `dual_write/postgres`: starts or stops the mirror in S3.
@@ -18,6 +19,7 @@ pub enum Edge {
 
 /// The direction along an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Towards `s3_only`.
@@ -28,6 +30,7 @@ pub enum Direction {
 
 /// An edge with a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Move {
     /// The edge.
     pub edge: Edge,

@@ -12,6 +12,7 @@ use super::edge::{Direction, Edge, Move};
 
 /// Whether `force` skips a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GateKind {
     /// Its condition rests on experience; `force` skips it.
@@ -22,6 +23,7 @@ pub enum GateKind {
 
 /// The result of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GateState {
     /// It holds.
@@ -58,6 +60,7 @@ impl fmt::Display for Figure {
 
 /// The condition on a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Threshold {
     /// The figure must not be greater.
@@ -172,6 +175,7 @@ pub struct Gate {
 
 /// A gate with its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Gate))]
 pub struct GateReport {
     /// Its stable name.
     pub name: &'static str,
@@ -179,11 +183,12 @@ pub struct GateReport {
     pub asks: &'static str,
     /// The result.
     pub state: GateState,
-    /// The measured figure; null if it could not be measured.
+    /// What was measured; null when it was not.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub figure: Option<Figure>,
-    /// The condition on the figure.
+    /// What it must be: `at_most`, `at_least` or `exactly`.
     pub threshold: Threshold,
-    /// Whether `force` skips it.
+    /// `confidence` (skipped by `force`) or `data`.
     pub kind: GateKind,
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 /// The kinds of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobKind {
     /// Copies history into the log.
@@ -45,6 +46,7 @@ impl JobKind {
 
 /// The states of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// A process works on it.
@@ -124,11 +126,12 @@ impl fmt::Display for JobKind {
 
 /// The progress of a job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobProgress {
     /// The phase it is in.
     pub phase: String,
     /// What `done` and `total` count.
+    #[cfg_attr(feature = "openapi", schema(example = "objects"))]
     pub unit: String,
     /// Units done so far.
     pub done: u64,
@@ -138,14 +141,17 @@ pub struct JobProgress {
     pub events: u64,
     /// Events per second, over the last seconds.
     pub rate: f64,
-    /// Estimated seconds to the end; `None` while there is no rate.
+    /// Seconds that the rest will take at the pace so far; null while there is no pace.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub eta_seconds: Option<f64>,
-    /// The store it waits for, if it cannot work.
+    /// What it waits for, when it cannot work: for example PostgreSQL.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub waiting: Option<String>,
 }
 
-/// A job as recorded.
+/// A job of the migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Job {
     /// Its id.
     pub id: Uuid,
@@ -153,7 +159,8 @@ pub struct Job {
     pub kind: JobKind,
     /// Its state.
     pub state: JobState,
-    /// The parameters of the request.
+    /// What it was asked for.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub parameters: Value,
     /// The principal who started it.
     pub by: String,
@@ -162,9 +169,12 @@ pub struct Job {
     pub checkpoint: Option<Value>,
     /// Its progress.
     pub progress: JobProgress,
-    /// Its report, once it is done.
+    /// What came of it, once it is done. Of a verification: `clean`, sums, `divergences` (each with
+    /// where, what, which place is right, why, and the repair that applies), `partitions`.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>, required))]
     pub report: Option<Value>,
     /// Why it failed.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub error: Option<String>,
     /// The process that works on it, or did so last.
     pub node: String,
@@ -172,7 +182,8 @@ pub struct Job {
     pub heartbeat: Timestamp,
     /// When it was started.
     pub begun: Timestamp,
-    /// When it ended.
+    /// When it was over.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub ended: Option<Timestamp>,
 }
 

@@ -28,6 +28,8 @@ pub mod gate;
 pub mod guardrail;
 pub mod handoff;
 pub mod job;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod partition_state;
 pub mod ramp;
 pub mod record;

@@ -12,6 +12,7 @@ use crate::log::lead::{Lead, Leadership};
 
 /// The step of a hand-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = HandOffStep))]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// No hand-off is under way.

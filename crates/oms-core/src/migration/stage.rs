@@ -10,6 +10,7 @@ use crate::log::lead::{Lead, Leadership};
 
 /// The mode in the API; `dual_write` has two stages, see [`Stage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = MigrationMode))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// PostgreSQL alone.
@@ -66,28 +67,32 @@ impl Stage {
         StageKind::of(self.mode, self.leadership.lead)
     }
 
-    /// The stores that hold a write of this stage, the leader first, for `stored_in`.
-    pub fn stored_in(&self, mirrored: bool) -> &'static [&'static str] {
+    /// The stores that hold a write of this stage, the one that leads first, for `stored_in`.
+    pub fn stored_in(&self, mirrored: bool) -> &'static [Lead] {
         match (self.leadership.lead, mirrored) {
-            (Lead::S3, true) => &["s3", "postgres"],
-            (Lead::S3, false) => &["s3"],
-            (Lead::Postgres, true) => &["postgres", "s3"],
-            (Lead::Postgres, false) => &["postgres"],
+            (Lead::S3, true) => &[Lead::S3, Lead::Postgres],
+            (Lead::S3, false) => &[Lead::S3],
+            (Lead::Postgres, true) => &[Lead::Postgres, Lead::S3],
+            (Lead::Postgres, false) => &[Lead::Postgres],
         }
     }
 }
 
 /// One of the four stages; ordered from `legacy` to `s3_only`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "&'static str", try_from = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Stage))]
 pub enum StageKind {
     /// `legacy`: PostgreSQL alone.
+    #[serde(rename = "legacy")]
     Legacy,
     /// `dual_write/postgres`: PostgreSQL leads, S3 mirrors.
+    #[serde(rename = "dual_write/postgres")]
     DualWritePostgres,
     /// `dual_write/s3`: S3 leads, PostgreSQL mirrors.
+    #[serde(rename = "dual_write/s3")]
     DualWriteS3,
     /// `s3_only`: S3 alone.
+    #[serde(rename = "s3_only")]
     S3Only,
 }
 
@@ -197,21 +202,7 @@ impl FromStr for StageKind {
     }
 }
 
-impl From<StageKind> for &'static str {
-    fn from(stage: StageKind) -> Self {
-        stage.as_str()
-    }
-}
-
-impl TryFrom<String> for StageKind {
-    type Error = UnknownStage;
-
-    fn try_from(text: String) -> Result<Self, UnknownStage> {
-        text.parse()
-    }
-}
-
-/// The summary over all partitions.
+/// What is reported for all partitions together.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Whole {
     /// The stage of the least advanced partition.
@@ -243,8 +234,9 @@ mod tests {
             assert_eq!(stage.as_str().parse(), Ok(stage));
             assert_eq!(StageKind::of(stage.mode(), stage.lead()), Some(stage));
             assert_eq!(stage.at(Epoch(7)).kind(), Some(stage));
-            let json = serde_json::to_string(&stage).unwrap();
-            assert_eq!(serde_json::from_str::<StageKind>(&json).unwrap(), stage);
+            let json = serde_json::to_value(stage).unwrap();
+            assert_eq!(json, stage.as_str());
+            assert_eq!(serde_json::from_value::<StageKind>(json).unwrap(), stage);
             if let Some(next) = stage.next() {
                 assert!(stage < next);
                 assert_eq!(next.previous(), Some(stage));

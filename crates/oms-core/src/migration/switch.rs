@@ -13,6 +13,7 @@ use crate::domain::ids::PartitionId;
 
 /// The state of a switch, or of one of its edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SwitchState {
     /// Under way.
@@ -45,6 +46,7 @@ impl SwitchState {
 
 /// One edge of a switch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SwitchEdge))]
 pub struct EdgeReport {
     /// The edge and its direction.
     #[serde(flatten)]
@@ -57,19 +59,23 @@ pub struct EdgeReport {
     pub partitions: Vec<PartitionId>,
     /// Its state.
     pub state: SwitchState,
-    /// The results of its gates, as JSON.
+    /// What the gates said, as shown; null until they were asked.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<super::gate::GateReport>>, required))]
     pub gates: serde_json::Value,
     /// When it began.
     pub begun: Timestamp,
     /// When it ended.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub ended: Option<Timestamp>,
-    /// For how long writes of each partition waited, in milliseconds, as measured by the driver;
-    /// only for edges that move the lead.
+    /// For how long writes of a partition waited, in milliseconds, as the driver saw it; only of
+    /// edges that move the lead.
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, f64>))]
     pub pause_ms: BTreeMap<PartitionId, f64>,
 }
 
-/// A switch as recorded.
+/// An order to switch, and what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Switch {
     /// Its id.
     pub id: Uuid,
@@ -85,13 +91,15 @@ pub struct Switch {
     pub force: bool,
     /// Whether the guardrail requested it.
     pub automatic: bool,
-    /// When it began.
+    /// When it was ordered.
     pub begun: Timestamp,
     /// When it ended.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub ended: Option<Timestamp>,
     /// Its state.
     pub state: SwitchState,
     /// Why it ended early.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub error: Option<String>,
     /// The edges begun so far, in order.
     pub edges: Vec<EdgeReport>,

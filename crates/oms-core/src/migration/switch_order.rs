@@ -13,6 +13,7 @@ pub const MAX_REASON_BYTES: usize = 1_000;
 
 /// An order to bring partitions to another stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SwitchOrder {
     /// The mode to reach. One that is further off is walked to edge by edge.
@@ -25,14 +26,18 @@ pub struct SwitchOrder {
     pub partitions: Option<Vec<PartitionId>>,
     /// Only so many of the partitions, 1 to 100; those already there count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 100))]
     pub percent: Option<u8>,
     /// Why; recorded.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 1000))]
     pub reason: String,
     /// Skip gates of confidence (never those of data); recorded.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(default = false))]
     pub force: bool,
     /// Only say what the gates say.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(default = false))]
     pub dry_run: bool,
 }
 

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 
-/// The kinds of entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What kind of thing an entry tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum AuditKind {
     /// A request to a route that requires the role `admin`.
     Command,

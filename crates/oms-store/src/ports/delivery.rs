@@ -83,37 +83,45 @@ pub struct Refused {
 
 /// The delivery of one partition.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PartitionDelivery {
     /// The partition.
     pub partition: PartitionId,
-    /// Offset after the last commit recorded in the outbox.
+    /// Offset after the last commit taken into the outbox.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub watermark: Offset,
     /// Offset before which every event was delivered.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub delivered: Offset,
     /// Commits not recorded yet, if the log's head is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub lag: Option<u64>,
     /// The node that holds its lease.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub lease_owner: Option<String>,
     /// When the lease expires.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub lease_until: Option<Timestamp>,
 }
 
 /// The state of the outbox: depth, age, watermarks.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Delivery))]
 pub struct DeliveryStatus {
     /// Rows in the outbox.
     pub depth: u64,
     /// Age of the oldest row, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub oldest_seconds: Option<f64>,
     /// Number of dead letters.
     pub dead_letters: u64,
     /// Each partition that was ever recorded.
     pub partitions: Vec<PartitionDelivery>,
-    /// Halts of delivery, as far as this process publishes.
+    /// Where delivery cannot go on, as far as this process publishes; not there if it goes on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub halted: Vec<Halt>,
 }
@@ -129,8 +137,9 @@ impl DeliveryStatus {
     }
 }
 
-/// A row that the broker refused for good.
+/// A row of the outbox that the broker will never take.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeadLetter {
     /// Its id, for requeue and discard.
     pub id: i64,

@@ -15,6 +15,8 @@
 
 pub mod cursor;
 pub mod field;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod query;
 pub mod status;
 

@@ -46,31 +46,44 @@ pub const DEFAULT_LIMIT: u32 = 100;
 /// Characters of a string that a sort compares: they are part of the cursor.
 pub const SORT_CHARS: usize = 256;
 
-/// A query as callers send it.
+/// What to look for, as callers send it; every part may be left out.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = InstanceQuery))]
+#[serde(deny_unknown_fields)]
 pub struct QuerySpec {
-    /// All filters must match.
+    /// All must hold.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_items = 50))]
     pub filters: Vec<FilterSpec>,
-    /// Sort keys, most significant first.
+    /// Most significant first.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_items = 8, example = json!(["-year", "title"])))]
     pub sort: Vec<SortSpec>,
-    /// Properties to return, by path; all if absent.
+    /// Properties to give back, by path; all when absent.
+    #[cfg_attr(feature = "openapi", schema(max_items = 100))]
     pub select: Option<Vec<String>>,
-    /// Items of the page at most.
+    /// Items of the page.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(minimum = 1, maximum = 1000, default = 100)
+    )]
     pub limit: Option<i64>,
     /// The `next_cursor` of the previous page, for the same filters and sort.
     pub cursor: Option<String>,
 }
 
-/// A filter as callers send it.
+/// One condition, as callers send it.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Filter))]
 #[serde(deny_unknown_fields)]
 pub struct FilterSpec {
-    /// The field.
+    /// `id`, `version`, `created_at`, `updated_at`, or a property's path, `address.city`.
+    #[cfg_attr(feature = "openapi", schema(example = "year"))]
     pub field: String,
-    /// The operator.
+    /// How.
+    #[cfg_attr(feature = "openapi", schema(schema_with = super::openapi::operators))]
     pub op: String,
-    /// The operand; may be left out for `exists`, where it means `true`.
+    /// What to compare with: a list for `in`; may be left out for `exists`, where it means true.
     #[serde(default)]
     pub value: Value,
 }
@@ -80,26 +93,25 @@ pub struct FilterSpec {
 pub enum SortSpec {
     /// The field, with `-` before it for descending order.
     Short(String),
-    /// As an object.
-    Full {
-        /// The field.
-        field: String,
-        /// Whether the largest comes first.
-        descending: bool,
-    },
+    /// In full.
+    Full(SortKeySpec),
+}
+
+/// A sort key in full.
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SortKeySpec {
+    /// What to sort by.
+    pub field: String,
+    /// Largest first.
+    #[serde(default)]
+    pub descending: bool,
 }
 
 /// Written by hand: serde's derived untagged enum would accept unknown members.
 impl<'de> Deserialize<'de> for SortSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Full {
-            field: String,
-            #[serde(default)]
-            descending: bool,
-        }
-
         struct Either;
 
         impl<'de> Visitor<'de> for Either {
@@ -114,9 +126,7 @@ impl<'de> Deserialize<'de> for SortSpec {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SortSpec, A::Error> {
-                let Full { field, descending } =
-                    Full::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(SortSpec::Full { field, descending })
+                SortKeySpec::deserialize(MapAccessDeserializer::new(map)).map(SortSpec::Full)
             }
         }
 
@@ -425,7 +435,7 @@ impl Violations {
                 Some(rest) => (rest, true),
                 None => (text.as_str(), false),
             },
-            SortSpec::Full { field, descending } => (field.as_str(), *descending),
+            SortSpec::Full(key) => (key.field.as_str(), key.descending),
         };
         let field = self.field(format!("sort[{i}]"), text)?;
         Some(SortKey { field, descending })

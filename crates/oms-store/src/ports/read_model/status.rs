@@ -10,6 +10,7 @@ pub const ONTOLOGY: &str = "ontology";
 
 /// The states of a projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ProjectionState {
     /// It follows the log.
@@ -20,10 +21,12 @@ pub enum ProjectionState {
 
 /// The progress of a projection in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PartitionProgress {
     /// The partition.
     pub partition: PartitionId,
-    /// The offset after the last commit applied.
+    /// The offset after the last commit taken in.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub next_offset: Offset,
     /// Commits not applied yet.
     pub lag_commits: u64,
@@ -31,6 +34,7 @@ pub struct PartitionProgress {
 
 /// The progress of a rebuild. Computed from what is stored, so that it survives restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RebuildProgress {
     /// Commits applied.
     pub done: u64,
@@ -38,12 +42,14 @@ pub struct RebuildProgress {
     pub total: u64,
     /// Commits per second since it began.
     pub rate: f64,
-    /// Estimated seconds to the end; `None` before the first commit.
+    /// Seconds to go at that rate; null before the first commit.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub eta_seconds: Option<f64>,
 }
 
 /// The status of a projection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Projection))]
 pub struct ProjectionStatus {
     /// Its name.
     pub name: &'static str,
@@ -59,6 +65,7 @@ pub struct ProjectionStatus {
     pub parked_events: u64,
     /// The progress of a rebuild, if one is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub rebuild: Option<RebuildProgress>,
 }
 
