@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use super::{cores, duration};
-use crate::actors::event_store::READ_BYTES;
 use crate::domain::property::compile::MAX_CHAIN_BYTES;
+use crate::domain::weight::MAX_READ_BYTES;
 
 /// About 0.1 GB plus the entities' own state.
 const MAX_LIVE_AGGREGATES: usize = 100_000;
@@ -66,7 +66,7 @@ impl Default for ActorsConfig {
             max_live_bytes: MAX_LIVE_BYTES,
             class_cache_bytes: CLASS_CACHE_BYTES,
             max_command_bytes: MAX_COMMAND_BYTES,
-            max_read_bytes: READ_BYTES,
+            max_read_bytes: MAX_READ_BYTES,
             idle_after: IDLE_AFTER,
             per_entity_limit: PER_ENTITY_LIMIT,
             snapshot_every: SNAPSHOT_EVERY,

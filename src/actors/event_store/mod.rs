@@ -19,7 +19,7 @@ mod states;
 mod tail;
 mod waiting;
 
-pub use self::read_room::{READ_BYTES, ReadPlace, ReadRoom};
+pub use self::read_room::{ReadPlace, ReadRoom};
 pub use self::reading::HeldEvents;
 
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use crate::actors::claim::Claim;
 use crate::actors::supervision::handle::Handle;
 use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
-use crate::domain::weight::{MAX_APPEND_BYTES, MAX_EVENT_BYTES};
+use crate::domain::weight::{MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_READ_BYTES};
 use crate::flaws::{Flaw, flawed};
 use crate::log::index::KeyBounds;
 use crate::log::lead::Leadership;
@@ -86,7 +86,7 @@ impl Default for EventStoreSettings {
             // Some tens of round trips: a copy that takes longer is in trouble.
             mirror_patience: Duration::from_secs(1),
             keys: KeyBounds::default(),
-            read_bytes: READ_BYTES,
+            read_bytes: MAX_READ_BYTES,
         }
     }
 }

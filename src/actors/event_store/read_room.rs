@@ -11,9 +11,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics;
 
-/// Room where nothing else is said.
-pub const READ_BYTES: usize = 128 << 20;
-
 /// Reads of up to so many bytes take no room: of as many of them as there are requests at once, 32 MiB.
 const LIGHT: usize = 16 << 10;
 

@@ -262,9 +262,8 @@ impl Story {
 
     /// Of rows that the broker refused; it takes all of ours, so they are put there by hand.
     async fn dead_letters(&mut self) {
-        let url = self.service.endpoints()["postgres"].clone();
-        let url = url.as_str().expect("an URL");
-        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        let url = self.service.postgres_of_the_service();
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
             .await
             .expect("a connection");
         let connection = tokio::spawn(connection);

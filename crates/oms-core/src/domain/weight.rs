@@ -14,6 +14,10 @@ pub const MAX_EVENT_BYTES: usize = 1 << 20;
 /// Bytes of one append at most: what a commit object holds.
 pub const MAX_APPEND_BYTES: usize = 4 << 20;
 
+/// Most bytes of events that all who read large pages or rebuild states hold at once, where nothing else
+/// is configured: eight of the largest pages, each as it is stored and as it is answered.
+pub const MAX_READ_BYTES: usize = 128 << 20;
+
 /// The limits, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
