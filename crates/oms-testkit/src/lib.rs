@@ -4,7 +4,6 @@
 //!   [`broker`] (the real one, where one was asked for), [`service`] (`oms serve` as a process)
 //! * what breaks the way between two of them: [`proxy`], [`kafka_proxy`]
 //! * doubles, which stand in for a port: [`faulty`], [`boastful`], [`undeleting`]
-//! * [`contract`]: holds answers to the description of the API
 //! * [`log`]: a log written the way the service writes it
 //!
 //! Knows the core and the ports, not the service: a change of the service does not build it anew. What
@@ -14,7 +13,6 @@
 
 pub mod boastful;
 pub mod broker;
-pub mod contract;
 pub mod faulty;
 pub mod kafka;
 pub mod kafka_proxy;

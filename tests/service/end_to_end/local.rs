@@ -81,7 +81,7 @@ async fn law_5_who_was_handed_the_database_reads_it_and_does_nothing_else() {
     client.batch_execute(meant).await.expect("his own session");
     for harm in [
         "DELETE FROM oms.commits",
-        "UPDATE oms.events SET data = '{}'",
+        "UPDATE oms.events SET version = 0",
         "TRUNCATE oms.outbox",
         "INSERT INTO oms.outbox_watermarks DEFAULT VALUES",
         "DROP TABLE oms.events",

@@ -1,5 +1,6 @@
 //! A service started as its users start it, and killed as chaos kills it.
 
+pub mod contract;
 mod process;
 
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::contract::Exchange;
+use self::contract::Answer;
 
 pub use crate::DEADLINE as PATIENCE;
 pub use process::Process;
@@ -225,21 +226,20 @@ impl Service {
             .send()
             .await
             .expect("an answer");
-        let (status, body) = held("GET", path, None, answer).await;
+        let Answer { status, body, .. } = {
+            let answer = Answer::read(answer).await.expect("a body");
+            answer.hold("GET", path, None);
+            answer
+        };
         assert!((200..300).contains(&status), "GET {path}: {status} {body}");
         serde_json::from_str(&body).expect("JSON")
     }
 
     /// A request whatever its answer; status and body.
     pub async fn send(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let verb = method.parse().expect("a method");
-        let mut request = self.http.request(verb, self.at(path));
-        if let Some(body) = &body {
-            request = request.json(body);
-        }
-        let answer = request.send().await.expect("an answer");
-        let (status, text) = held(method, path, body.as_ref(), answer).await;
-        (status, serde_json::from_str(&text).unwrap_or(json!(text)))
+        let method = method.parse().expect("a method");
+        let sent = self.process.send(&self.http, method, path, body.as_ref());
+        sent.await.expect("an answer")
     }
 
     /// Every event of the feed.
@@ -268,28 +268,4 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-}
-
-/// The status and the body of an answer, which is held to the description of the API.
-pub async fn held(
-    method: &str,
-    path: &str,
-    sent: Option<&Value>,
-    answer: reqwest::Response,
-) -> (u16, String) {
-    let status = answer.status().as_u16();
-    let media = answer.headers().get("content-type");
-    let media = media.map(|m| m.to_str().expect("text").to_owned());
-    let media = media.unwrap_or_default();
-    let body = answer.text().await.expect("a body");
-    Exchange {
-        method,
-        path,
-        sent,
-        status,
-        media: &media,
-        body: &body,
-    }
-    .hold();
-    (status, body)
 }

@@ -217,7 +217,8 @@ impl Process {
         Some(kilobytes << 10)
     }
 
-    /// Asks; status and body, as text where it is no JSON.
+    /// Asks; status and body, as text where it is no JSON. An answer that is not as the API's
+    /// description says ends the test.
     pub async fn send(
         &self,
         http: &reqwest::Client,
@@ -225,14 +226,14 @@ impl Process {
         path: &str,
         body: Option<&Value>,
     ) -> reqwest::Result<(u16, Value)> {
-        let mut request = http.request(method, format!("{}{path}", self.url));
+        let mut request = http.request(method.clone(), format!("{}{path}", self.url));
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send().await?;
-        let status = answer.status().as_u16();
-        let text = answer.text().await?;
-        Ok((status, serde_json::from_str(&text).unwrap_or(json!(text))))
+        let answer = Answer::read(request.send().await?).await?;
+        answer.hold(method.as_str(), path, body);
+        let value = serde_json::from_str(&answer.body).unwrap_or(json!(answer.body));
+        Ok((answer.status, value))
     }
 }
 

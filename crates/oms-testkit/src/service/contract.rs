@@ -1,4 +1,4 @@
-//! Holds every answer that a test gets to `docs/openapi.json`: its status and media
+//! Holds every answer that a test gets from the service to `docs/openapi.json`: its status and media
 //! type are described, and its body is what the schema says, down to members that are not
 //! described. So are bodies that the service has taken.
 
@@ -183,44 +183,55 @@ impl Contract {
     }
 }
 
-/// A request and what became of it.
-pub struct Exchange<'a> {
-    /// Method.
-    pub method: &'a str,
-    /// Path, with or without a query.
-    pub path: &'a str,
-    /// The body that was sent.
-    pub sent: Option<&'a Value>,
-    /// Status of the answer.
+/// An answer as it came.
+pub struct Answer {
+    /// Its status.
     pub status: u16,
-    /// Its media type.
-    pub media: &'a str,
+    /// Its media type, with its parameters.
+    pub media: String,
     /// Its body.
-    pub body: &'a str,
+    pub body: String,
 }
 
-impl Exchange<'_> {
-    /// Holds it to the document; gives the operation's id, where the path is one of the API's.
-    pub fn check(&self) -> Result<Option<&'static str>, String> {
-        let Some(operation) = CONTRACT.operation(self.method, self.path) else {
+impl Answer {
+    /// Reads it to its end.
+    pub async fn read(response: reqwest::Response) -> reqwest::Result<Self> {
+        let media = response.headers().get("content-type");
+        let media = media.map_or("", |m| m.to_str().expect("text")).to_owned();
+        Ok(Self {
+            status: response.status().as_u16(),
+            media,
+            body: response.text().await?,
+        })
+    }
+
+    /// Holds it to what the document says of such a request, and the body of the request too if it
+    /// was taken. Gives the operation's id, where the path is one of the API's.
+    pub fn check(
+        &self,
+        method: &str,
+        path: &str,
+        sent: Option<&Value>,
+    ) -> Result<Option<&'static str>, String> {
+        let Some(operation) = CONTRACT.operation(method, path) else {
             return Ok(None);
         };
-        let Self { status, .. } = self;
-        let Some(described) = operation.answers.get(status) else {
+        let status = self.status;
+        let Some(described) = operation.answers.get(&status) else {
             return Err(format!("status {status} is not described: {}", self.body));
         };
         let media = self.media.split(';').next().unwrap_or_default().trim();
         match described.get(media) {
             Some(Some(schema)) => {
-                let value = serde_json::from_str(self.body).map_err(|e| e.to_string())?;
+                let value = serde_json::from_str(&self.body).map_err(|e| e.to_string())?;
                 CONTRACT.check("the answer", &value, *schema)?;
             }
             Some(None) => {}
             None if described.is_empty() && self.body.is_empty() => {}
             None => return Err(format!("an answer {status} of {media:?} is not described")),
         }
-        if (200..300).contains(status) {
-            match (operation.body, self.sent) {
+        if (200..300).contains(&status) {
+            match (operation.body, sent) {
                 (Some(schema), Some(sent)) => {
                     CONTRACT.check("the body that was taken", sent, schema)?;
                 }
@@ -232,9 +243,9 @@ impl Exchange<'_> {
     }
 
     /// The same; whatever is not as described ends the test.
-    pub fn hold(&self) {
-        if let Err(why) = self.check() {
-            panic!("{} {}: {why}", self.method, self.path);
+    pub fn hold(&self, method: &str, path: &str, sent: Option<&Value>) {
+        if let Err(why) = self.check(method, path, sent) {
+            panic!("{method} {path}: {why}");
         }
     }
 }
