@@ -47,7 +47,7 @@ pub struct About {
     pub version: &'static str,
     /// This process's name among the relays.
     pub node: String,
-    /// What it does: `api`, `relay`, `projection`.
+    /// Its roles: `api`, `relay`, `projection`.
     pub roles: Vec<&'static str>,
     /// Whether the API may kill actors.
     pub chaos: bool,
@@ -55,7 +55,7 @@ pub struct About {
     pub partitions: u16,
     /// The bucket of the log.
     pub bucket: String,
-    /// Where the bucket is; null for AWS.
+    /// Endpoint of the bucket; null for AWS.
     #[schema(required)]
     pub s3_endpoint: Option<String>,
     /// Other event stores that may be imported from: `migration.sources` of the configuration.

@@ -44,9 +44,9 @@ pub struct Kill {
     /// Its path in the supervision tree.
     #[schema(example = "event_store/2")]
     path: String,
-    /// `panic`: as if it had panicked; `stop`: as if it had stopped of its own accord; `hang`: it
-    /// is not run for a while; `abort`: its task is aborted and its mailbox lost; `arbiter`: its
-    /// thread ends, and with it everyone who lives there.
+    /// `panic`: as if it had panicked; `stop`: as if it had stopped by itself; `hang`: it is not
+    /// run for a while; `abort`: its task is aborted and its mailbox lost; `arbiter`: its thread
+    /// ends, and with it all actors on that thread.
     how: KillHow,
 }
 
@@ -58,7 +58,7 @@ pub enum Acceptance {
     Accepted,
 }
 
-/// What was asked for has begun.
+/// The request was accepted and has begun.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Accepted {
     /// `accepted`.
@@ -119,7 +119,7 @@ pub async fn arm_failpoint(
 /// The fail points.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failpoints {
-    /// By name: what is armed, how often somebody came by and how often it happened.
+    /// By name: what is armed, how often the point was reached and how often it happened.
     points: BTreeMap<String, Point>,
 }
 
@@ -145,7 +145,7 @@ pub struct ClockShift {
 pub struct ShiftedClock {
     /// Seconds that are added to the machine's time.
     offset_seconds: i64,
-    /// What the clock tells.
+    /// The time by the shifted clock.
     now: Timestamp,
 }
 
@@ -210,7 +210,7 @@ pub struct DeadParams {
 pub struct DeadLetterPage {
     /// The letters, oldest first.
     items: Vec<DeadLetter>,
-    /// Ask with this for what follows; null at the end.
+    /// Cursor of the next page; null at the end.
     #[schema(required)]
     next_cursor: Option<String>,
 }

@@ -20,7 +20,7 @@ pub enum CommandState {
     Committed,
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CommandAnswer {
     /// The command.
@@ -29,7 +29,7 @@ pub struct CommandAnswer {
     pub status: CommandState,
     /// Version of the stream after it.
     pub version: Version,
-    /// Where its first event lies.
+    /// Position of its first event.
     pub position: Position,
     /// When it was recorded.
     pub at: Timestamp,

@@ -17,7 +17,7 @@ use crate::service::places::StoredObject;
 pub struct Fetched<'a> {
     #[serde(flatten)]
     object: &'a StoredObject,
-    /// Where the bucket is; null for AWS.
+    /// Endpoint of the bucket; null for AWS.
     #[schema(required)]
     s3_endpoint: Option<&'a str>,
 }

@@ -36,8 +36,7 @@ pub struct WriteAnswer<'a> {
     pub command_id: CommandId,
     /// Version after the command; also the `ETag`.
     pub version: Version,
-    /// Where its last event lies, `partition/offset/index`; null when the command asked for what
-    /// already was.
+    /// Position of its last event, `partition/offset/index`; null when the command changed nothing.
     #[schema(required)]
     pub position: Option<Position>,
     /// The migration mode it was committed in.

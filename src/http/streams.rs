@@ -78,9 +78,7 @@ fn new_events(append: Append) -> Result<Vec<NewEvent>, Problem> {
 /// stream's version, `If-None-Match: *` on there being none.
 #[utoipa::path(post, path = "/api/v1/streams/{type}/{id}/events", operation_id = "appendEvents",
     tag = "streams", params(StreamPath), request_body = Append,
-    responses(
-        (status = 200, description = "Appended", body = WriteAnswer),
-        (status = 201, description = "Appended; the stream is new", body = WriteAnswer)))]
+    responses((status = 201, description = "Appended", body = WriteAnswer)))]
 pub async fn append(
     state: web::Data<HttpState>,
     path: StreamPath,

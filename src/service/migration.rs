@@ -99,6 +99,7 @@ pub struct MigrationReport {
     pub share_ahead: f64,
     /// Whether writes of some partition wait for the end of a hand-off.
     pub moving: bool,
+    /// Each partition.
     pub partitions: Vec<PartitionStatus>,
     /// Reads of this process that were served by the second store because the first failed.
     pub fallback_reads: u64,

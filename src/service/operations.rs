@@ -28,8 +28,11 @@ use crate::store::ports::read_model::status::ONTOLOGY;
 /// The dependencies as last seen.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Dependencies {
+    /// The event store.
     pub s3: DependencyStatus,
+    /// The outbox and the read model.
     pub postgres: DependencyStatus,
+    /// The transport.
     pub kafka: DependencyStatus,
 }
 
@@ -54,6 +57,7 @@ pub struct HealthReport {
     pub status: HealthState,
     /// The mode.
     pub migration_mode: Mode,
+    /// Which store leads.
     pub lead: Lead,
     /// The epoch of the lead: the number of hand-offs so far.
     pub epoch: u64,
@@ -77,10 +81,12 @@ pub struct HealthReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub disk: Option<RoomStatus>,
+    /// The dependencies as last seen.
     pub dependencies: Dependencies,
     /// Actors, entities apart, that failed beyond their limit or are stuck; absent without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actors_down: Vec<String>,
+    /// Version of the program.
     pub version: &'static str,
 }
 

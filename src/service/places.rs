@@ -25,12 +25,13 @@ pub enum PlaceState {
     Unknown,
 }
 
-/// What one place of the log holds at an offset.
+/// What one store holds at an offset.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = CommitPlace)]
 pub struct PlaceView {
+    /// The store.
     pub store: Lead,
-    /// `here`, `absent` or `unknown`: it could not be asked, or what it holds cannot be read.
+    /// `here`, `absent` or `unknown`: the store could not be read, or holds something unreadable.
     pub state: PlaceState,
     /// SHA-256 of what it holds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,12 +46,14 @@ pub struct PlaceView {
 /// A commit object as stored.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StoredObject {
+    /// Its partition.
     pub partition: PartitionId,
     /// Its number there.
     #[schema(value_type = u64)]
     pub offset: Offset,
+    /// The bucket of the log.
     pub bucket: String,
-    /// Its key in the bucket, whether or not it is there yet: `places` tells.
+    /// Its key in the bucket, whether or not it is there.
     #[schema(example = "events/0000/00000000000000000002.ndjson")]
     pub key: String,
     /// S3 and PostgreSQL, each asked anew.
@@ -58,8 +61,7 @@ pub struct StoredObject {
     /// Its size.
     #[schema(value_type = u64)]
     pub bytes: usize,
-    /// Each line as it is stored, without its end: the header, then the events (or, at a hand-off,
-    /// who leads).
+    /// Each line as stored, without its line end: the header, then the events.
     pub lines: Vec<String>,
 }
 

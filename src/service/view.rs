@@ -15,7 +15,7 @@ use crate::migration::stage::Stage;
 use crate::store::log::log_reader::StoredEvent;
 use crate::store::ports::read_model::{Record, RecordPage};
 
-/// A resource as it stands.
+/// The current state of a resource.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Resource {
     /// Database name, class id or instance id.
@@ -25,7 +25,9 @@ pub struct Resource {
     /// Its content: the database's description, the class's definition, the instance's properties.
     #[schema(value_type = Object)]
     pub data: Box<RawValue>,
+    /// When it was created.
     pub created_at: Timestamp,
+    /// When it was last changed.
     pub updated_at: Timestamp,
 }
 

@@ -25,11 +25,11 @@ pub enum RoomState {
     Low,
 }
 
-/// Room on the disk of the data directory, as last measured.
+/// Free space as last measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Disk))]
 pub struct RoomStatus {
-    /// Whether there is enough; where it is `low`, commands are refused.
+    /// Whether commands are accepted.
     pub state: RoomState,
     /// Bytes that can still be written.
     pub free_bytes: u64,

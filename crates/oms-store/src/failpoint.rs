@@ -67,7 +67,7 @@ impl Side {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = FailpointState))]
 pub struct Point {
-    /// What happens there; nothing when it is not armed.
+    /// The armed action, if any.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub action: Option<Action>,
     /// How often it will still happen.

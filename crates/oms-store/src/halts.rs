@@ -34,8 +34,8 @@ pub const HAND_OFF: &str = "hand_off";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Halted))]
 pub struct Halt {
-    /// `writes`, `hand_off`, `copy`, `outbox` (the log is not taken into it), `relay` (nothing is
-    /// published), `projection`, or a kind of job.
+    /// The component: `writes`, `hand_off`, `copy`, `outbox`, `relay`, `projection`, or a kind of
+    /// job.
     pub what: &'static str,
     /// The partition in which it is halted; `None`: entirely.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -24,7 +24,7 @@ pub enum DependencyState {
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Dependency))]
 pub struct DependencyStatus {
-    /// Whether it answers; `unknown` before anything was asked of it.
+    /// Whether it works.
     pub state: DependencyState,
     /// Smoothed time of a successful call, in milliseconds.
     pub latency_ms: f64,

@@ -62,8 +62,11 @@ pub struct Planned {
     /// The step and its direction.
     #[serde(flatten)]
     pub step: Move,
+    /// The stage it leaves.
     pub from: StageKind,
+    /// The stage it reaches.
     pub to: StageKind,
+    /// Its gates.
     pub gates: Vec<GateReport>,
 }
 

@@ -42,6 +42,7 @@ pub struct Failure {
     pub cause: &'static str,
     /// The panic's message, or who killed it.
     pub message: String,
+    /// When it failed.
     pub at: Timestamp,
 }
 
@@ -331,7 +332,9 @@ pub struct NodeView {
     pub path: String,
     /// Last part of the path.
     pub name: String,
+    /// What it is.
     pub kind: &'static str,
+    /// What it is doing.
     pub state: ActorState,
     /// `blocked` (it blocks its thread), `not_run` (woken and not polled) or `waiting` (it owes
     /// answers and has not been polled for long).
@@ -343,6 +346,7 @@ pub struct NodeView {
     /// How often it was rebuilt with another mailbox: because restarts did not help, its task or
     /// thread had ended, or an actor that it depends on was rebuilt.
     pub rebuilds: u64,
+    /// Why it was restarted last.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub last_failure: Option<Failure>,
@@ -356,7 +360,7 @@ pub struct NodeView {
     /// Actors below it.
     #[schema(no_recursion)]
     pub children: Vec<NodeView>,
-    /// How many more there are below it than `children` names; absent when there are none.
+    /// How many actors below it are not in `children`.
     #[serde(skip_serializing_if = "is_zero")]
     pub children_omitted: usize,
 }

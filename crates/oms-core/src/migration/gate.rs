@@ -183,10 +183,10 @@ pub struct GateReport {
     pub asks: &'static str,
     /// The result.
     pub state: GateState,
-    /// What was measured; null when it was not.
+    /// The measured figure; null if it could not be measured.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub figure: Option<Figure>,
-    /// What it must be: `at_most`, `at_least` or `exactly`.
+    /// The condition on the figure.
     pub threshold: Threshold,
     /// `confidence` (skipped by `force`) or `data`.
     pub kind: GateKind,

@@ -141,15 +141,15 @@ pub struct JobProgress {
     pub events: u64,
     /// Events per second, over the last seconds.
     pub rate: f64,
-    /// Seconds that the rest will take at the pace so far; null while there is no pace.
+    /// Estimated seconds to the end; `None` while there is no rate.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub eta_seconds: Option<f64>,
-    /// What it waits for, when it cannot work: for example PostgreSQL.
+    /// The store it waits for, if it cannot work.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub waiting: Option<String>,
 }
 
-/// A job of the migration.
+/// A job as recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Job {
@@ -159,7 +159,7 @@ pub struct Job {
     pub kind: JobKind,
     /// Its state.
     pub state: JobState,
-    /// What it was asked for.
+    /// The parameters of the request.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub parameters: Value,
     /// The principal who started it.
@@ -169,8 +169,7 @@ pub struct Job {
     pub checkpoint: Option<Value>,
     /// Its progress.
     pub progress: JobProgress,
-    /// What came of it, once it is done. Of a verification: `clean`, sums, `divergences` (each with
-    /// where, what, which place is right, why, and the repair that applies), `partitions`.
+    /// Its report, once it is done.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>, required))]
     pub report: Option<Value>,
     /// Why it failed.
@@ -182,7 +181,7 @@ pub struct Job {
     pub heartbeat: Timestamp,
     /// When it was started.
     pub begun: Timestamp,
-    /// When it was over.
+    /// When it ended.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub ended: Option<Timestamp>,
 }

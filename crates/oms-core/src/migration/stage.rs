@@ -67,7 +67,7 @@ impl Stage {
         StageKind::of(self.mode, self.leadership.lead)
     }
 
-    /// The stores that hold a write of this stage, the one that leads first, for `stored_in`.
+    /// The stores that hold a write of this stage, the leader first, for `stored_in`.
     pub fn stored_in(&self, mirrored: bool) -> &'static [Lead] {
         match (self.leadership.lead, mirrored) {
             (Lead::S3, true) => &[Lead::S3, Lead::Postgres],
@@ -202,7 +202,7 @@ impl FromStr for StageKind {
     }
 }
 
-/// What is reported for all partitions together.
+/// The summary over all partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Whole {
     /// The stage of the least advanced partition.

@@ -59,7 +59,7 @@ pub struct EdgeReport {
     pub partitions: Vec<PartitionId>,
     /// Its state.
     pub state: SwitchState,
-    /// What the gates said, as shown; null until they were asked.
+    /// The results of its gates, as JSON.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<super::gate::GateReport>>, required))]
     pub gates: serde_json::Value,
     /// When it began.
@@ -67,13 +67,13 @@ pub struct EdgeReport {
     /// When it ended.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub ended: Option<Timestamp>,
-    /// For how long writes of a partition waited, in milliseconds, as the driver saw it; only of
-    /// edges that move the lead.
+    /// For how long writes of each partition waited, in milliseconds, as measured by the driver;
+    /// only for edges that move the lead.
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, f64>))]
     pub pause_ms: BTreeMap<PartitionId, f64>,
 }
 
-/// An order to switch, and what became of it.
+/// A switch as recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Switch {
@@ -91,7 +91,7 @@ pub struct Switch {
     pub force: bool,
     /// Whether the guardrail requested it.
     pub automatic: bool,
-    /// When it was ordered.
+    /// When it began.
     pub begun: Timestamp,
     /// When it ended.
     #[cfg_attr(feature = "openapi", schema(required))]

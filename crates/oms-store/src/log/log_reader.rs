@@ -30,6 +30,7 @@ use crate::alarms::Alarms;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::log::log_objects::{DerivedObjects, LogObjects};
 use crate::log::object_cache::ObjectCache;
+use crate::log::read_ahead::read_ahead;
 use crate::log::s3_commit_store::{READ_AHEAD, S3CommitStore};
 use crate::metrics;
 use crate::ports::commit_store::{CommitStore, LeadingTable};
@@ -332,15 +333,15 @@ impl LogReader {
         to: Offset,
         ahead: usize,
     ) -> impl stream::Stream<Item = Result<Arc<CommitObject>, StoreError>> + '_ {
-        stream::iter(from..to)
-            .map(move |offset| async move {
-                // Bypasses the cache: a long read must not evict what other readers need next.
-                match self.one_of(partition, offset).await {
-                    Err(e) if e.kind == StoreErrorKind::NotFound => Err(missing(partition, offset)),
-                    found => found,
-                }
-            })
-            .buffered(ahead.max(1))
+        let fetch = move |offset| async move {
+            // Bypasses the cache: a long read must not evict what other readers need next.
+            match self.one_of(partition, offset).await {
+                Err(e) if e.kind == StoreErrorKind::NotFound => Err(missing(partition, offset)),
+                found => found,
+            }
+        };
+        let size = |object: &Arc<CommitObject>| object.bytes.len();
+        read_ahead(from..to, ahead, fetch, size)
     }
 
     /// Reads spans from a store that can return many objects at a time; objects that it lacks are

@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::error::StoreError;
 use crate::flaws::{Flaw, strikes};
 use crate::log::log_objects::LogObjects;
+use crate::log::read_ahead::read_ahead;
 use crate::ports::commit_store::CommitStore;
 use crate::ports::object_store::Created;
 use oms_core::domain::ids::{Offset, PartitionId};
@@ -157,9 +158,9 @@ impl CommitStore for S3CommitStore {
         to: Offset,
     ) -> Result<Vec<CommitObject>, StoreError> {
         let mut bytes = 0;
-        stream::iter(from..to)
-            .map(|offset| self.get(partition, offset))
-            .buffered(READ_AHEAD)
+        let fetch = |offset| self.get(partition, offset);
+        let size = |found: &Option<CommitObject>| found.as_ref().map_or(0, |o| o.bytes.len());
+        read_ahead(from..to, READ_AHEAD, fetch, size)
             .try_take_while(|found| {
                 let goes_on = bytes < SPAN_BYTES;
                 bytes += found.as_ref().map_or(0, |object| object.bytes.len());

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 
-/// What kind of thing an entry tells of.
+/// The kinds of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]

@@ -87,7 +87,7 @@ pub struct Refused {
 pub struct PartitionDelivery {
     /// The partition.
     pub partition: PartitionId,
-    /// Offset after the last commit taken into the outbox.
+    /// Offset after the last commit recorded in the outbox.
     #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub watermark: Offset,
     /// Offset before which every event was delivered.
@@ -121,7 +121,7 @@ pub struct DeliveryStatus {
     pub dead_letters: u64,
     /// Each partition that was ever recorded.
     pub partitions: Vec<PartitionDelivery>,
-    /// Where delivery cannot go on, as far as this process publishes; not there if it goes on.
+    /// Halts of delivery, as far as this process publishes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub halted: Vec<Halt>,
 }
@@ -137,7 +137,7 @@ impl DeliveryStatus {
     }
 }
 
-/// A row of the outbox that the broker will never take.
+/// A row that the broker refused for good.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeadLetter {

@@ -51,18 +51,18 @@ pub const SORT_CHARS: usize = 256;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = InstanceQuery))]
 #[serde(deny_unknown_fields)]
 pub struct QuerySpec {
-    /// All must hold.
+    /// All filters must match.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(max_items = 50))]
     pub filters: Vec<FilterSpec>,
-    /// Most significant first.
+    /// Sort keys, most significant first.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(max_items = 8, example = json!(["-year", "title"])))]
     pub sort: Vec<SortSpec>,
-    /// Properties to give back, by path; all when absent.
+    /// Properties to return, by path; all if absent.
     #[cfg_attr(feature = "openapi", schema(max_items = 100))]
     pub select: Option<Vec<String>>,
-    /// Items of the page.
+    /// Items of the page at most.
     #[cfg_attr(
         feature = "openapi",
         schema(minimum = 1, maximum = 1000, default = 100)
@@ -77,13 +77,13 @@ pub struct QuerySpec {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Filter))]
 #[serde(deny_unknown_fields)]
 pub struct FilterSpec {
-    /// `id`, `version`, `created_at`, `updated_at`, or a property's path, `address.city`.
+    /// The field.
     #[cfg_attr(feature = "openapi", schema(example = "year"))]
     pub field: String,
-    /// How.
+    /// The operator.
     #[cfg_attr(feature = "openapi", schema(schema_with = super::openapi::operators))]
     pub op: String,
-    /// What to compare with: a list for `in`; may be left out for `exists`, where it means true.
+    /// The operand; may be left out for `exists`, where it means `true`.
     #[serde(default)]
     pub value: Value,
 }
@@ -102,9 +102,9 @@ pub enum SortSpec {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SortKeySpec {
-    /// What to sort by.
+    /// The field.
     pub field: String,
-    /// Largest first.
+    /// Whether the largest comes first.
     #[serde(default)]
     pub descending: bool,
 }

@@ -25,7 +25,7 @@ pub enum ProjectionState {
 pub struct PartitionProgress {
     /// The partition.
     pub partition: PartitionId,
-    /// The offset after the last commit taken in.
+    /// The offset after the last commit applied.
     #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub next_offset: Offset,
     /// Commits not applied yet.
@@ -42,7 +42,7 @@ pub struct RebuildProgress {
     pub total: u64,
     /// Commits per second since it began.
     pub rate: f64,
-    /// Seconds to go at that rate; null before the first commit.
+    /// Estimated seconds to the end; `None` before the first commit.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub eta_seconds: Option<f64>,
 }
