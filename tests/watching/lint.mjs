@@ -4,7 +4,7 @@
 import { read } from './promql.mjs';
 
 const TYPES = new Set(['timeseries', 'stat', 'state-timeline']);
-const UNITS = new Set(['short', 'none', 'percentunit', 's', 'bytes', 'decbytes', 'reqps', 'cps', 'currencyUSD']);
+const UNITS = new Set(['short', 'none', 'percentunit', 's', 'bytes', 'decbytes', 'reqps', 'cps', 'eps', 'mps', 'currencyUSD']);
 const GROWTH = new Set(['rate', 'increase']);
 /** Metrics that Prometheus makes, with their labels. */
 const PROMETHEUS = { up: ['gauge', []], ALERTS: ['gauge', ['alertname', 'alertstate', 'severity']] };

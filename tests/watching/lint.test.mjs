@@ -25,6 +25,13 @@ test('a metric that no panel shows is told', () => {
   assert.deepEqual(lintAll(dashboards, { page: more, runbook }), ['oms_new_total is declared and no panel shows it']);
 });
 
+test('every rule has a line that says what made it fire', () => {
+  const rules = [...text('deploy', 'alerts.yml').matchAll(/- alert: (\w+)/g)].map(([, name]) => name);
+  const lines = text('docs', 'ALERTS.md').split('\n').map((line) => /^\| (Oms\w+) \| .* \| (?:yes|no: .+) \|$/.exec(line)?.[1]).filter(Boolean);
+  assert.ok(rules.length > 30);
+  assert.deepEqual(lines, rules, 'run deploy/dev watching pictures');
+});
+
 test('expressions are read', () => {
   const { selectors, grouped } = read('histogram_quantile(0.9, sum by (le, store) (rate(a_bucket{b="c)", d=~"$d"}[$__rate_interval]))) / on (job) group_left (log) max(e) > 1e6');
   assert.deepEqual(selectors, [

@@ -85,7 +85,7 @@ export default dashboard({
         act: 'nothing while rows wait: see the failures.',
         runbook: 'kafka-is-down',
         queries: [[sum(per('oms_relay_published_total'), 'topic'), '{{topic}}']],
-        unit: 'cps',
+        unit: 'mps',
         stacked: true,
       }),
       lines('Publishes that fail', {
@@ -144,7 +144,7 @@ export default dashboard({
         act: 'more than is written is a rebuild.',
         runbook: 'the-read-model',
         queries: [[sum(per('oms_projection_events_total')), 'events']],
-        unit: 'cps',
+        unit: 'eps',
       }),
       lines('Reads', {
         what: 'Reads a second, by what was read and how.',

@@ -70,7 +70,7 @@ export default dashboard({
         good: 'rises to 100 %.',
         act: 'one that stands still waits for a store or is paused: `oms backfill`, `oms verify` and so on tell.',
         runbook: 'something-is-halted',
-        queries: [[`${max(of('oms_job_items_done'), 'kind')} / (${max(of('oms_job_items'), 'kind')} > 0)`, '{{kind}}']],
+        queries: [[`clamp_max(${max(of('oms_job_items_done'), 'kind')} / (${max(of('oms_job_items'), 'kind')} > 0), 1)`, '{{kind}}']],
         unit: 'percentunit',
       }),
       lines('Rows imported', {
@@ -113,7 +113,7 @@ export default dashboard({
         act: 'slower than wanted: `--rate`.',
         runbook: 'phase-3-verify',
         queries: [[sum(per('oms_verified_events_total')), 'events']],
-        unit: 'cps',
+        unit: 'eps',
       }),
       lines('Repairs', {
         what: 'Differences that a repair looked at since the point before, by outcome.',
@@ -136,7 +136,7 @@ export default dashboard({
         good: '0.',
         act: 'each is a reason to wait with s3_only.',
         runbook: 'phase-5-watch',
-        queries: [[sum(per('oms_fallback_reads_total'), 'from', 'to', 'reason'), '{{from}} → {{to}}: {{reason}}']],
+        queries: [[sum(per('oms_fallback_reads_total'), 'from', 'to'), '{{from}} → {{to}}']],
         unit: 'cps',
         bounds: [0.01],
       }),
@@ -146,7 +146,7 @@ export default dashboard({
         act: 'bucket and database do not belong together, or one was restored: GET /health names the copy.',
         runbook: 'a-copy-is-not-of-this-log',
         queries: [
-          [sum(step('oms_copies_refused_total'), 'copy', 'reason'), 'refused: {{copy}} {{reason}}'],
+          [sum(step('oms_copies_refused_total'), 'copy'), 'refused: {{copy}}'],
           [sum(of('oms_copy_halted'), 'copy'), 'halted: {{copy}}'],
         ],
         unit: 'short',
@@ -164,6 +164,7 @@ export default dashboard({
         unit: 'short',
         decimals: 0,
         instant: true,
+        height: 8,
       }),
       figure('Undone', {
         what: 'Hand-offs that took longer than migration.handoff_timeout and were undone, in the time that is shown.',
@@ -175,6 +176,7 @@ export default dashboard({
         decimals: 0,
         bounds: [1],
         instant: true,
+        height: 8,
       }),
       figure('Guardrail', {
         what: 'Whether a budget of a young stage is exceeded.',
@@ -184,6 +186,7 @@ export default dashboard({
         queries: [[max(of('oms_guardrail_exceeded'))]],
         unit: 'none',
         mappings: worded({ 0: ['kept', 'green'], 1: ['exceeded', 'red'] }),
+        height: 8,
       }),
       figure('Under way', {
         what: 'Partitions whose writes wait for the end of a hand-off.',
@@ -193,6 +196,7 @@ export default dashboard({
         queries: [[sum(of('oms_handoff_under_way'))]],
         unit: 'short',
         bounds: [1],
+        height: 8,
       }),
       lines('How long writes waited', {
         what: 'Pause of a partition\'s writes while its lead moved.',
@@ -225,7 +229,7 @@ export default dashboard({
         queries: [[quantile(0.99, 'event_store_write_duration_seconds', '', 'instance'), '99 % within, {{instance}}']],
         unit: 's',
         bounds: [0.5, 1],
-        width: 12,
+        width: 24,
       }),
     ),
   ],

@@ -163,7 +163,7 @@ export default dashboard({
         good: 'follows the traffic that is usual.',
         act: 'if callers write and this falls: `oms_halted` and the requests that fail.',
         queries: [[sum(per('event_store_writes_total'), 'aggregate_type'), '{{aggregate_type}}']],
-        unit: 'cps',
+        unit: 'eps',
         stacked: true,
       }),
     ),

@@ -1,5 +1,5 @@
 // One process: what it is, what it uses, what of that it may use.
-import { dashboard, figure, lines, max, of, outward, per, quantile, row, sum, worded } from './words.mjs';
+import { dashboard, figure, lines, max, of, outward, per, quantile, row, sum } from './words.mjs';
 
 export default dashboard({
   uid: 'oms-process',
@@ -19,7 +19,7 @@ export default dashboard({
         queries: [[of('oms_build_info'), '{{version}} {{revision}}']],
         unit: 'none',
         width: 6,
-        mappings: worded({ 1: ['runs', 'green'] }),
+        named: true,
       }),
       figure('Runs for', {
         what: 'How long the process has run.',
@@ -38,7 +38,7 @@ export default dashboard({
         queries: [[of('oms_log_info'), '{{log}}']],
         unit: 'none',
         width: 6,
-        mappings: worded({ 1: ['open', 'green'] }),
+        named: true,
       }),
       figure('Files open', {
         what: 'Share of the file descriptors open that there may be.',

@@ -98,12 +98,12 @@ export function lines(title, options) {
     ...panel('timeseries', title, { width: 8, height: 8, from: 0, custom, ...options }),
     options: {
       legend: { displayMode: 'list', placement: 'bottom', showLegend: true, calcs: [] },
-      tooltip: { mode: 'multi', sort: 'desc' },
+      tooltip: { mode: 'multi', sort: 'desc', hideZeros: true },
     },
   };
 }
 
-/** One figure, the last one. `grown()` goes with `instant`. */
+/** One figure, the last one. `grown()` goes with `instant`; with `named` it is what the series is called. */
 export function figure(title, options) {
   return {
     ...panel('stat', title, { width: 3, height: 4, ...options }),
@@ -115,7 +115,7 @@ export function figure(title, options) {
       percentChangeColorMode: 'standard',
       reduceOptions: { calcs: ['lastNotNull'], fields: '', values: false },
       showPercentChange: false,
-      textMode: 'auto',
+      textMode: options.named ? 'name' : 'auto',
       wideLayout: true,
     },
   };
