@@ -45,6 +45,7 @@ test_everything() {
     tier 'campaigns of faults' campaigns 20 60
     tier 'mutated input' env OMS_FUZZ_RUNS=200000 "$root/deploy/dev" test --test engine fuzz::
     tier 'the console in a browser' "$root/deploy/dev" console
+    tier 'dashboards and alerts' "$root/deploy/dev" watching
     [ -z "$failed" ] || die "failed:$failed"
 }
 

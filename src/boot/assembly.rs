@@ -224,7 +224,7 @@ pub fn start(
         jobs: Some(jobs),
         tree: tree.clone(),
         health: stores.health,
-        halts: stores.halts,
+        halts: stores.halts.clone(),
         migration: MigrationParts {
             actor: write_side.migration_mode.clone(),
             registry: write_side.registry.clone(),
@@ -250,6 +250,7 @@ pub fn start(
         &io,
         store.clone(),
         stores.postgres.clone(),
+        stores.halts,
     ));
     housekeeping.push(io.spawn(health::watch(supervisor.clone())));
     Running {

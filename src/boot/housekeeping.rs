@@ -16,6 +16,7 @@ use crate::metrics::{self, Exporter};
 use crate::service::Service;
 use crate::store::adapters::postgres::Postgres;
 use crate::store::disk_space::DiskSpace;
+use crate::store::halts::{Halts, WRITES};
 use crate::store::io_runtime::IoRuntime;
 
 /// How often sizes are measured: about as often as Prometheus scrapes.
@@ -102,13 +103,19 @@ pub fn sample_metrics(io: &IoRuntime, recent: Arc<Recent>, exporter: Exporter) -
     })
 }
 
-/// Exports the sizes of the event store and of the PostgreSQL pool.
-pub fn measure_store(io: &IoRuntime, store: LogWriter, postgres: Postgres) -> JoinHandle<()> {
+/// Exports the sizes of the event store and of the PostgreSQL pool, and where writes fail.
+pub fn measure_store(
+    io: &IoRuntime,
+    store: LogWriter,
+    postgres: Postgres,
+    halts: Halts,
+) -> JoinHandle<()> {
     io.spawn(async move {
         let mut ticks = interval(MEASURE_EVERY);
         loop {
             ticks.tick().await;
             postgres.measure();
+            halts.measure(WRITES, &store.refusing());
             let sizes = store.sizes();
             // The sum over some partitions would be taken for the sum over all.
             if store.is_open() {

@@ -155,6 +155,8 @@ impl Driver {
             eta_seconds: None,
             ..progress
         };
+        // The last beat was before the last steps: what is shown must not stay there.
+        metrics::job_progress(self.runner.kind().as_str(), progress.done, progress.total);
         let end = JobEnd {
             state,
             checkpoint,

@@ -1,7 +1,7 @@
 //! What does not go on, and since when: a component with endless work that is halted, entirely or
 //! in one partition, reports that here, and withdraws it when it goes on. `/health` shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,6 +141,23 @@ impl Halts {
         was_halted
     }
 
+    /// Shows in how many partitions something does not go on, with those that somebody else knows of
+    /// and forgets by himself.
+    pub fn measure(&self, what: &'static str, others: &[Halt]) {
+        metrics::halted(what, self.places(what, others));
+    }
+
+    fn places(&self, what: &'static str, others: &[Halt]) -> usize {
+        let entries = self.0.entries.lock();
+        let ours = entries.keys().filter(|(halted, _)| *halted == what);
+        let others = others.iter().filter(|halt| halt.what == what);
+        let places: BTreeSet<Option<PartitionId>> = ours
+            .map(|(_, partition)| *partition)
+            .chain(others.map(|halt| halt.partition))
+            .collect();
+        places.len()
+    }
+
     /// The halts to be shown.
     pub fn list(&self) -> Vec<Halt> {
         let entries = self.0.entries.lock();
@@ -178,6 +195,24 @@ mod tests {
         assert_eq!(halts.list(), first, "since when does not move");
         assert!(!halts.goes_on(PROJECTION, None) && halts.goes_on(PROJECTION, p));
         assert_eq!(halts.list(), []);
+    }
+
+    #[test]
+    fn a_place_that_two_know_of_counts_once() {
+        let halts = Halts::new(|| Timestamp::UNIX_EPOCH);
+        let denied = StoreError::determinate(StoreErrorKind::Denied, "s3", "put", "no");
+        halts.failed(WRITES, Some(PartitionId(0)), &denied);
+        halts.failed(COPY, Some(PartitionId(3)), &denied);
+        let known = |what, partition| Halt {
+            what,
+            partition: Some(PartitionId(partition)),
+            since: Timestamp::UNIX_EPOCH,
+            reason: "a store does not answer",
+        };
+        let others = [known(WRITES, 0), known(WRITES, 1), known(RELAY, 2)];
+        assert_eq!(halts.places(WRITES, &others), 2);
+        assert_eq!(halts.places(WRITES, &[]), 1);
+        assert_eq!(halts.places(OUTBOX, &others), 0);
     }
 
     #[tokio::test(start_paused = true)]

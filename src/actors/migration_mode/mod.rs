@@ -32,6 +32,7 @@ use super::supervision::policy::ActorKind;
 use super::supervision::supervisor::Supervisor;
 use super::write_stats::WriteStats;
 use crate::clock::new_uuid;
+use crate::metrics;
 use crate::migration::record::Step;
 use crate::migration::switch::{Switch, SwitchState};
 use crate::migration::switch_order::{Errand, InvalidOrder, SwitchOrder};
@@ -325,6 +326,9 @@ async fn consider(
         .table
         .begin_switch(&switch, &walker.driver, PATIENCE)
         .await?;
+    if begun && !may_begin {
+        metrics::switch_ended(switch.goal.as_str(), switch.state.as_str());
+    }
     Ok(match (begun, may_begin) {
         (false, _) => SwitchAnswer::Busy(walker.table.current_switch().await?),
         (true, true) => SwitchAnswer::Walking(switch),

@@ -18,7 +18,7 @@ there with 0 from the start. No label is unbounded: ids of streams never become 
 that are not the ontology's own are `stream` and `other`.
 
 Rules that alert on them are in [deploy/alerts.yml](../deploy/alerts.yml); what to do then is in the
-[runbook](../deploy/RUNBOOK.md).
+[runbook](../deploy/RUNBOOK.md). Dashboards that show them: [Grafana](OPERATIONS.md#grafana).
 
 | metric | kind | unit | labels | meaning |
 |---|---|---|---|---|

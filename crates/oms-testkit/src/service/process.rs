@@ -9,6 +9,8 @@ use nix::unistd::Pid;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::contract::Answer;
+
 use crate::DEADLINE;
 
 /// A process of `oms serve`, or the place of one: the data directory and the port are kept when it
