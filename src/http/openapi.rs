@@ -65,6 +65,10 @@ fn complete(operation: &mut Value, route: &RouteSpec) {
     if matches!(route.access, Access::Read | Access::Write) {
         statuses.push(429);
     }
+    let of_the_migration = route.path.starts_with("/api/v1/admin/migration/");
+    if route.access == Access::Admin && (route.method != "GET" || of_the_migration) {
+        statuses.extend([404, 409]);
+    }
     let parameters = operation["parameters"].as_array();
     let asks = parameters.is_some_and(|all| all.iter().any(|p| p["in"] == "query"));
     if asks || route.access == Access::Read {

@@ -180,7 +180,12 @@ async fn web_pages(service: &Service) {
         ("origin", "http://localhost:3000"),
         ("sec-fetch-site", "cross-site"),
     ];
-    let read = ask(service, Method::GET, INSTANCES, &from_page, "").await;
+    // The read model may still be on its way.
+    let read = async || {
+        let read = ask(service, Method::GET, INSTANCES, &from_page, "").await;
+        (read.status != 503).then_some(read)
+    };
+    let read = service.until("read model", read).await;
     assert_eq!(
         (read.status, read.header(origin)),
         (200, "http://localhost:3000")
