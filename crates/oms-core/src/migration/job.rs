@@ -124,22 +124,28 @@ impl fmt::Display for JobKind {
     }
 }
 
-/// The progress of a job.
+/// The progress of a job. What an earlier build recorded may lack members.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
 pub struct JobProgress {
     /// The phase it is in.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub phase: String,
     /// What `done` and `total` count.
-    #[cfg_attr(feature = "openapi", schema(example = "objects"))]
+    #[cfg_attr(feature = "openapi", schema(required, example = "objects"))]
     pub unit: String,
     /// Units done so far.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub done: u64,
     /// Units in total, as far as known.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub total: u64,
     /// Events processed.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub events: u64,
     /// Events per second, over the last seconds.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub rate: f64,
     /// Estimated seconds to the end; `None` while there is no rate.
     #[cfg_attr(feature = "openapi", schema(required))]
