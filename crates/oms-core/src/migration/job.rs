@@ -124,7 +124,8 @@ impl fmt::Display for JobKind {
     }
 }
 
-/// The progress of a job. What an earlier build recorded may lack members.
+// What an earlier build recorded may lack members.
+/// The progress of a job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
