@@ -91,6 +91,7 @@ export default dashboard({
           [sum(of('oms_live_aggregate_bytes')), 'aggregates'],
           [sum(of('oms_class_context_bytes')), 'classes'],
           [sum(of('oms_command_bytes')), 'commands at work'],
+          [sum(of('oms_read_bytes')), 'large pages and states'],
           [sum(of('oms_http_response_bytes_in_flight')), 'answers not taken yet'],
         ],
         unit: 'bytes',
