@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::config::roles::Role;
 use crate::domain::aggregate::Aggregate;
 use crate::jobs::runner::Runner;
-use crate::log::index::KeyBounds;
+use crate::log::recent_commands::KeyBounds;
 use crate::metrics::{self, start::Labels};
 use crate::service::audit::AuditTrail;
 use crate::service::migration::MigrationParts;

@@ -52,7 +52,7 @@ pub enum BatchOperation {
 struct Item<'a> {
     place: usize,
     id: InstanceId,
-    circumstances: CommandMetadata<'a>,
+    meta: CommandMetadata<'a>,
     change: Change,
 }
 
@@ -130,17 +130,10 @@ impl Service {
         (db, class, current): (&DatabaseName, &ClassId, bool),
         item: Item<'_>,
     ) -> Result<Written, ServiceError> {
-        self.refuse_without_room(item.circumstances.command_id)?;
-        let _permit = self.permits.wait(item.circumstances.ctx.deadline).await?;
-        self.change_instance(
-            &item.circumstances,
-            db,
-            class,
-            item.id,
-            item.change,
-            Some(current),
-        )
-        .await
+        self.refuse_without_room(item.meta.command_id)?;
+        let _permit = self.permits.wait(item.meta.ctx.deadline).await?;
+        self.change_instance(&item.meta, db, class, item.id, item.change, Some(current))
+            .await
     }
 }
 
@@ -169,13 +162,11 @@ fn item<'a>(
     operation: BatchOperation,
     ctx: &'a RequestContext,
 ) -> Result<Item<'a>, ServiceError> {
-    let mut circumstances = CommandMetadata::of_item(ctx, place);
+    let mut meta = CommandMetadata::of_item(ctx, place);
     let (id, change) = match operation {
         BatchOperation::Create(new) => {
-            circumstances.metadata = new.metadata;
-            let id = new
-                .id
-                .map_or_else(|| made_id(circumstances.command_id), Ok)?;
+            meta.metadata = new.metadata;
+            let id = new.id.map_or_else(|| made_id(meta.command_id), Ok)?;
             (id, Change::Create(new.data))
         }
         BatchOperation::Update {
@@ -183,18 +174,18 @@ fn item<'a>(
             patch,
             expected,
         } => {
-            circumstances.expected = expected;
+            meta.expected = expected;
             (id, Change::Update(patch))
         }
         BatchOperation::Delete { id, expected } => {
-            circumstances.expected = expected;
+            meta.expected = expected;
             (id, Change::Delete)
         }
     };
     Ok(Item {
         place,
         id,
-        circumstances,
+        meta,
         change,
     })
 }

@@ -76,20 +76,20 @@ impl Service {
         description: Option<String>,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, ExpectedVersion::Any);
+        let meta = CommandMetadata::of(ctx, ExpectedVersion::Any);
         let stream = StreamName::database(&name);
         let command = DatabaseCommand::Create { description };
         let done = self
             .parts
             .databases
-            .execute(&stream, circumstances.execute(command))
+            .execute(&stream, meta.execute(command))
             .await?;
         let resource = done
             .state
             .live()
             .map(|live| Resource::database(&name, live, done.version));
-        let resource = shown(&circumstances, resource)?;
-        Ok(written(name.as_str(), &circumstances, done, resource, true))
+        let resource = shown(&meta, resource)?;
+        Ok(written(name.as_str(), &meta, done, resource, true))
     }
 
     /// Deletes a database and, with it, everything in it.
@@ -100,15 +100,15 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, expected);
+        let meta = CommandMetadata::of(ctx, expected);
         let stream = StreamName::database(&name);
         let command = DatabaseCommand::Delete;
         let done = self
             .parts
             .databases
-            .execute(&stream, circumstances.execute(command))
+            .execute(&stream, meta.execute(command))
             .await?;
-        Ok(written(name.as_str(), &circumstances, done, None, false))
+        Ok(written(name.as_str(), &meta, done, None, false))
     }
 
     pub async fn create_class(
@@ -118,9 +118,8 @@ impl Service {
         definition: ClassDefinition,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, ExpectedVersion::Any);
-        self.define_class(&circumstances, &db, definition, true)
-            .await
+        let meta = CommandMetadata::of(ctx, ExpectedVersion::Any);
+        self.define_class(&meta, &db, definition, true).await
     }
 
     /// Replaces a class's definition; `definition.id` names the class.
@@ -132,14 +131,13 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, expected);
-        self.define_class(&circumstances, &db, definition, false)
-            .await
+        let meta = CommandMetadata::of(ctx, expected);
+        self.define_class(&meta, &db, definition, false).await
     }
 
     async fn define_class(
         &self,
-        circumstances: &CommandMetadata<'_>,
+        meta: &CommandMetadata<'_>,
         db: &DatabaseName,
         definition: ClassDefinition,
         create: bool,
@@ -147,7 +145,7 @@ impl Service {
         let id = definition.id.clone();
         let definition = Arc::new(definition);
         let stream = StreamName::class(db, &id);
-        let done = match self.recall::<Class>(circumstances, &stream).await? {
+        let done = match self.recall::<Class>(meta, &stream).await? {
             Some(done) => done,
             None => {
                 // Held until the command is committed: see `lineage`.
@@ -155,7 +153,7 @@ impl Service {
                 let mut current = self.catch_up_on_database(db).await?;
                 loop {
                     let outcome = self
-                        .define(circumstances, db, &stream, definition.clone(), create)
+                        .define(meta, db, &stream, definition.clone(), create)
                         .await;
                     match outcome {
                         Ok(done) => break done,
@@ -164,7 +162,7 @@ impl Service {
                             self.catch_up_with(&[StreamName::database(db)]).await?;
                             current = true;
                         }
-                        Err(e) => break self.or_recalled(circumstances, &stream, e).await?,
+                        Err(e) => break self.or_recalled(meta, &stream, e).await?,
                     }
                 }
             }
@@ -173,20 +171,20 @@ impl Service {
             .state
             .latest()
             .map(|live| Resource::class(&id, live, done.version));
-        let resource = shown(circumstances, resource)?;
-        Ok(written(id.as_str(), circumstances, done, resource, create))
+        let resource = shown(meta, resource)?;
+        Ok(written(id.as_str(), meta, done, resource, create))
     }
 
     async fn define(
         &self,
-        circumstances: &CommandMetadata<'_>,
+        meta: &CommandMetadata<'_>,
         db: &DatabaseName,
         stream: &StreamName,
         definition: Arc<ClassDefinition>,
         create: bool,
     ) -> Result<Executed<Class>, ServiceError> {
         let command = self.definition_command(db, definition, create).await?;
-        let execute = circumstances.execute(command);
+        let execute = meta.execute(command);
         Ok(self.parts.classes.execute(stream, execute).await?)
     }
 
@@ -228,22 +226,22 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, expected);
+        let meta = CommandMetadata::of(ctx, expected);
         let stream = StreamName::class(&db, &class);
-        let done = match self.recall::<Class>(&circumstances, &stream).await? {
+        let done = match self.recall::<Class>(&meta, &stream).await? {
             Some(done) => done,
             None => {
                 let _lineage = self.lineages.cut(&db).await;
                 match self.deletion_command(ctx, &db, &class).await {
                     Ok(command) => {
-                        let execute = circumstances.execute(command);
+                        let execute = meta.execute(command);
                         self.parts.classes.execute(&stream, execute).await?
                     }
-                    Err(e) => self.or_recalled(&circumstances, &stream, e).await?,
+                    Err(e) => self.or_recalled(&meta, &stream, e).await?,
                 }
             }
         };
-        Ok(written(class.as_str(), &circumstances, done, None, false))
+        Ok(written(class.as_str(), &meta, done, None, false))
     }
 
     /// Appends events to a plain stream, all or none.
@@ -265,30 +263,30 @@ impl Service {
             .into());
         }
         let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, expected);
+        let meta = CommandMetadata::of(ctx, expected);
         let metadata = |e: &NewEvent| e.metadata.as_ref().map_or(0, |m| m.get().len());
         let bytes = events
             .iter()
             .map(|e| e.data.get().len() + metadata(e))
             .sum();
-        let _held = self.hold(&circumstances, bytes).await?;
-        let execute = circumstances.execute(events);
+        let _held = self.hold(&meta, bytes).await?;
+        let execute = meta.execute(events);
         let done = self.parts.streams.execute(&stream, execute).await?;
-        Ok(written(stream.as_str(), &circumstances, done, None, true))
+        Ok(written(stream.as_str(), &meta, done, None, true))
     }
 
     /// The recorded outcome of a command that was committed before, so that a repeated request gets
     /// its answer even if other aggregates have changed since.
     pub(super) async fn recall<A: Aggregate>(
         &self,
-        circumstances: &CommandMetadata<'_>,
+        meta: &CommandMetadata<'_>,
         stream: &StreamName,
     ) -> Result<Option<Executed<A>>, ServiceError> {
-        let Some(idempotency) = &circumstances.ctx.idempotency else {
+        let Some(idempotency) = &meta.ctx.idempotency else {
             return Ok(None);
         };
         let deps = &self.parts.entities;
-        let Some((_, outcome)) = deps.writer.command(circumstances.command_id) else {
+        let Some((_, outcome)) = deps.writer.command(meta.command_id) else {
             return Ok(None);
         };
         let stage = deps.writer.stage(stream).await?;
@@ -300,29 +298,29 @@ impl Service {
     /// process may have committed it before those changed.
     pub(super) async fn or_recalled<A: Aggregate>(
         &self,
-        circumstances: &CommandMetadata<'_>,
+        meta: &CommandMetadata<'_>,
         stream: &StreamName,
         error: ServiceError,
     ) -> Result<Executed<A>, ServiceError> {
         let refused = matches!(error, ServiceError::Refused(_));
-        if !refused || circumstances.ctx.idempotency.is_none() {
+        if !refused || meta.ctx.idempotency.is_none() {
             return Err(error);
         }
         self.catch_up_with(std::slice::from_ref(stream)).await?;
-        self.recall(circumstances, stream).await?.ok_or(error)
+        self.recall(meta, stream).await?.ok_or(error)
     }
 }
 
 /// The resource after a command. The command is committed: an error from here on must not say that
 /// nothing happened.
 pub(super) fn shown(
-    circumstances: &CommandMetadata<'_>,
+    meta: &CommandMetadata<'_>,
     resource: Option<Result<Resource, ServiceError>>,
 ) -> Result<Option<Resource>, ServiceError> {
     resource
         .transpose()
         .map_err(|error| ServiceError::OutcomeUnknown {
-            command_id: circumstances.command_id,
+            command_id: meta.command_id,
             message: format!("its result cannot be shown: {error}"),
             retry_after: RETRY_AFTER,
         })
@@ -330,14 +328,14 @@ pub(super) fn shown(
 
 pub(super) fn written<A>(
     id: &str,
-    circumstances: &CommandMetadata<'_>,
+    meta: &CommandMetadata<'_>,
     done: Executed<A>,
     resource: Option<Resource>,
     created: bool,
 ) -> Written {
     Written {
         id: id.to_owned(),
-        command_id: circumstances.command_id,
+        command_id: meta.command_id,
         version: done.version,
         position: done.position,
         stage: done.stage,
@@ -361,13 +359,13 @@ mod tests {
             idempotency: None,
             deadline: Instant::now(),
         };
-        let circumstances = CommandMetadata::of(&ctx, ExpectedVersion::Any);
+        let meta = CommandMetadata::of(&ctx, ExpectedVersion::Any);
         let failed = Some(Err(ServiceError::Internal("not JSON".into())));
-        let error = shown(&circumstances, failed).unwrap_err();
+        let error = shown(&meta, failed).unwrap_err();
         let ServiceError::OutcomeUnknown { command_id, .. } = error else {
             panic!("{error}");
         };
-        assert_eq!(command_id, circumstances.command_id);
-        assert!(shown(&circumstances, None).unwrap().is_none());
+        assert_eq!(command_id, meta.command_id);
+        assert!(shown(&meta, None).unwrap().is_none());
     }
 }

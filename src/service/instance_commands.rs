@@ -41,15 +41,13 @@ impl Service {
         new: NewInstance,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata {
+        let meta = CommandMetadata {
             metadata: new.metadata,
             ..CommandMetadata::of(ctx, ExpectedVersion::Any)
         };
-        let id = new
-            .id
-            .map_or_else(|| made_id(circumstances.command_id), Ok)?;
+        let id = new.id.map_or_else(|| made_id(meta.command_id), Ok)?;
         let change = Change::Create(new.data);
-        self.change_instance(&circumstances, &db, &class, id, change, None)
+        self.change_instance(&meta, &db, &class, id, change, None)
             .await
     }
 
@@ -64,9 +62,9 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, expected);
+        let meta = CommandMetadata::of(ctx, expected);
         let change = Change::Update(patch);
-        self.change_instance(&circumstances, &db, &class, id, change, None)
+        self.change_instance(&meta, &db, &class, id, change, None)
             .await
     }
 
@@ -80,8 +78,8 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<Written, ServiceError> {
         let _permit = self.begin(ctx).await?;
-        let circumstances = CommandMetadata::of(ctx, expected);
-        self.change_instance(&circumstances, &db, &class, id, Change::Delete, None)
+        let meta = CommandMetadata::of(ctx, expected);
+        self.change_instance(&meta, &db, &class, id, Change::Delete, None)
             .await
     }
 
@@ -89,7 +87,7 @@ impl Service {
     /// since the request began.
     pub(super) async fn change_instance(
         &self,
-        circumstances: &CommandMetadata<'_>,
+        meta: &CommandMetadata<'_>,
         db: &DatabaseName,
         class: &ClassId,
         id: InstanceId,
@@ -101,15 +99,15 @@ impl Service {
         // As it is, which its last event says, and what is to become of it.
         let store = &self.parts.entities.writer;
         let bytes = store.last_event_bytes(&stream) + change.bytes();
-        let done = match self.recall::<Instance>(circumstances, &stream).await? {
+        let done = match self.recall::<Instance>(meta, &stream).await? {
             Some(done) => done,
             None => {
-                let _held = self.hold(circumstances, bytes).await?;
+                let _held = self.hold(meta, bytes).await?;
                 let current = match current {
                     Some(current) => current,
                     None => self.catch_up_on_class(db, class).await?,
                 };
-                let attempt = |change| self.attempt(circumstances, db, class, &stream, change);
+                let attempt = |change| self.attempt(meta, db, class, &stream, change);
                 let done = match attempt(change.clone()).await {
                     // It may rest on a class that another process has changed.
                     Err(ServiceError::Refused(refusal))
@@ -122,7 +120,7 @@ impl Service {
                 };
                 match done {
                     Ok(done) => done,
-                    Err(e) => self.or_recalled(circumstances, &stream, e).await?,
+                    Err(e) => self.or_recalled(meta, &stream, e).await?,
                 }
             }
         };
@@ -130,20 +128,20 @@ impl Service {
             .state
             .latest()
             .map(|live| Resource::instance(&id, live, done.version));
-        let resource = shown(circumstances, resource)?;
-        Ok(written(id.as_str(), circumstances, done, resource, created))
+        let resource = shown(meta, resource)?;
+        Ok(written(id.as_str(), meta, done, resource, created))
     }
 
     async fn attempt(
         &self,
-        circumstances: &CommandMetadata<'_>,
+        meta: &CommandMetadata<'_>,
         db: &DatabaseName,
         class: &ClassId,
         stream: &StreamName,
         change: Change,
     ) -> Result<Executed<Instance>, ServiceError> {
         let command = self.instance_command(db, class, change).await?;
-        let execute = circumstances.execute(command);
+        let execute = meta.execute(command);
         Ok(self.parts.instances.execute(stream, execute).await?)
     }
 

@@ -146,13 +146,11 @@ impl Service {
     /// Reserves memory for a command on so many bytes of JSON.
     pub(super) async fn hold(
         &self,
-        circumstances: &CommandMetadata<'_>,
+        meta: &CommandMetadata<'_>,
         bytes: usize,
     ) -> Result<Held<'_>, ServiceError> {
-        let deadline = circumstances.ctx.deadline;
-        self.permits
-            .hold(bytes, deadline, circumstances.patient)
-            .await
+        let deadline = meta.ctx.deadline;
+        self.permits.hold(bytes, deadline, meta.patient).await
     }
 }
 

@@ -74,7 +74,7 @@ pub struct Point {
     pub times: u32,
     /// The delay in milliseconds.
     pub delay_ms: u64,
-    /// How often the point was reached since [`open`].
+    /// How often the point was reached since fail points were switched on.
     pub passed: u64,
     /// How often the action has happened.
     pub hit: u64,

@@ -37,7 +37,7 @@ pub struct Halt {
     /// The component: `writes`, `hand_off`, `copy`, `outbox`, `relay`, `projection`, or a kind of
     /// job.
     pub what: &'static str,
-    /// The partition in which it is halted; `None`: entirely.
+    /// The partition in which it is halted; absent: entirely.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub partition: Option<PartitionId>,

@@ -16,10 +16,11 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::StoreErrorKind;
 use oms_core::domain::ids::PartitionId;
+use oms_core::log::batch::Owner;
 use oms_core::log::identity::LogId;
 use oms_core::log::lead::Lead;
 use oms_core::log::object::CommitObject;
-use oms_core::log::partition::{Owner, PartitionLog};
+use oms_core::log::partition::PartitionLog;
 use oms_core::migration::stage::{Mode, Stage};
 
 /// Histogram bounds of durations in seconds: 0.25 ms to 10 s, fine around the targets.

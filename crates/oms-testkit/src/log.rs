@@ -9,9 +9,10 @@ use oms_core::domain::event::{NewEvent, Provenance, encode};
 use oms_core::domain::ids::{
     CommandId, Epoch, EventId, EventType, PartitionId, StreamName, StreamType, Version, WriterId,
 };
+use oms_core::log::batch::{Append, BatchLimits, Owner, Stamp};
 use oms_core::log::lead::Lead;
 use oms_core::log::object::ControlRecord;
-use oms_core::log::partition::{Append, BatchLimits, Owner, PartitionLog, Stamp};
+use oms_core::log::partition::PartitionLog;
 use oms_store::adapters::memory::MemoryObjectStore;
 use oms_store::log::log_heads::LogHeads;
 use oms_store::log::log_reader::LogReader;

@@ -32,7 +32,7 @@ use crate::domain::ids::{CommandId, EventType, StreamName, StreamType, Version};
 use crate::domain::instance::{Instance, InstanceCommand};
 use crate::domain::plain::PlainStream;
 use crate::domain::refusal::Refusal;
-use crate::log::partition::AppendOutcome;
+use crate::log::batch::AppendOutcome;
 use crate::migration::guardrail::Judgement;
 use crate::store::adapters::memory::MemoryObjectStore;
 use crate::store::halts::Halts;

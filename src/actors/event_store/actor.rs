@@ -32,8 +32,9 @@ use crate::clock::new_uuid;
 use crate::domain::ids::{PartitionId, WriterId};
 use crate::domain::time::Clock;
 use crate::flaws::{Flaw, flawed};
+use crate::log::batch::{Append, BatchLimits, Stamp};
 use crate::log::object::{CommitKind, CommitObject, CorruptObject};
-use crate::log::partition::{Append, BatchLimits, PartitionLog, Stamp};
+use crate::log::partition::PartitionLog;
 use crate::metrics;
 use crate::migration::partition_state::{PartitionState, PartitionStates};
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -305,11 +306,11 @@ impl EventStoreActor {
 
     fn forget_keys(&self) {
         let now = self.deps.clock.now();
-        let old = |log: &PartitionLog| log.index().has_old_keys(now.as_millisecond());
+        let old = |log: &PartitionLog| log.commands().has_old_keys(now);
         if self.deps.shared.log.read().as_ref().is_some_and(old)
             && let Some(log) = &mut *self.deps.shared.log.write()
         {
-            log.forget_keys(now);
+            log.commands_mut().forget_keys(now);
         }
     }
 
@@ -368,7 +369,7 @@ impl Actor for EventStoreActor {
         *self.deps.shared.log.write() = None;
         let open = open(self.deps.clone());
         ctx.spawn(open.into_actor(self).map(|mut log, actor, ctx| {
-            log.bound_keys(actor.deps.settings.keys);
+            log.commands_mut().bound_keys(actor.deps.settings.keys);
             let next = log.next_offset();
             metrics::index_size(&log);
             tracing::info!(partition = %log.id(), next_offset = next,

@@ -37,9 +37,10 @@ use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
 use crate::domain::weight::{MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_READ_BYTES};
 use crate::flaws::{Flaw, flawed};
-use crate::log::index::KeyBounds;
+use crate::log::batch::AppendOutcome;
 use crate::log::lead::Leadership;
-use crate::log::partition::{AppendOutcome, PartitionLog};
+use crate::log::partition::PartitionLog;
+use crate::log::recent_commands::KeyBounds;
 use crate::migration::partition_state::PartitionStates;
 use crate::migration::stage::Stage;
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -406,7 +407,7 @@ impl LogWriter {
                 partition: slot.shared.id,
                 stored_bytes: index.stored_bytes(),
                 index_bytes: index.memory_bytes() as u64,
-                key_bytes: index.key_bytes() as u64,
+                key_bytes: index.commands().key_bytes() as u64,
             })
         };
         self.slots.iter().filter_map(size).collect()

@@ -48,7 +48,7 @@ async fn try_open(deps: &WriterDeps) -> Result<PartitionLog, StoreError> {
             tracing::warn!(partition = %deps.shared.id, error = %e,
                 "the bucket cannot be read: reading the whole partition from PostgreSQL");
             let mut log = PartitionLog::new(deps.shared.id);
-            log.tell_time(deps.clock.now());
+            log.commands_mut().tell_time(deps.clock.now());
             log
         }
         Err(e) => return Err(e),

@@ -7,9 +7,9 @@ use rand::Rng;
 use tokio::time::{Instant, sleep};
 
 use crate::flaws::{Flaw, flawed, strikes};
+use crate::log::batch::Owner;
 use crate::log::lead::{Lead, Leadership};
 use crate::log::object::CommitObject;
-use crate::log::partition::Owner;
 use crate::metrics;
 use crate::migration::stage::Mode;
 use crate::store::error::{StoreError, StoreErrorKind};

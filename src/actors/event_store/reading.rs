@@ -4,8 +4,9 @@
 use super::read_room::ReadPlace;
 use super::{LogWriter, Slot, not_open};
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
-use crate::log::index::{CommandOutcome, Location};
+use crate::log::index::Location;
 use crate::log::partition::PartitionLog;
+use crate::log::summary::CommandOutcome;
 use crate::store::error::StoreError;
 use crate::store::log::log_reader::StoredEvent;
 
@@ -128,5 +129,5 @@ pub struct HeldEvents {
 
 fn outcome_in(slot: &Slot, id: CommandId) -> Option<CommandOutcome> {
     let log = slot.shared.log.read();
-    log.as_ref()?.index().command(id).copied()
+    log.as_ref()?.commands().get(id).copied()
 }

@@ -11,8 +11,8 @@ use super::put::Unsettled;
 use super::waiting::{Waiting, answer_all};
 use super::{AppendError, GaveUp};
 use crate::flaws::{Flaw, flawed};
+use crate::log::batch::{AppendOutcome, Batch, Owner};
 use crate::log::object::{CommitKind, CommitObject};
-use crate::log::partition::{AppendOutcome, Batch, Owner};
 use crate::metrics;
 use crate::migration::partition_state::PartitionState;
 use crate::migration::stage::Mode;
@@ -81,7 +81,7 @@ impl EventStoreActor {
         }
         let settled = match &mut *self.deps.shared.log.write() {
             Some(log) => {
-                log.tell_time(self.deps.clock.now());
+                log.commands_mut().tell_time(self.deps.clock.now());
                 log.settle(batch, &owner)
             }
             None => return,

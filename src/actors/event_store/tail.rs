@@ -152,7 +152,7 @@ impl EventStoreActor {
             _ => return Ok(()),
         };
         if let Some(log) = &mut *shared.log.write() {
-            log.tell_time(self.deps.clock.now());
+            log.commands_mut().tell_time(self.deps.clock.now());
             log.take(checked)?;
             self.deps.heads.advance(self.id(), log.next_offset());
         }

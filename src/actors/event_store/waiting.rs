@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{Answer, AppendError};
 use crate::actors::claim::Claim;
-use crate::log::partition::AppendOutcome;
+use crate::log::batch::AppendOutcome;
 use crate::metrics;
 use crate::migration::partition_state::PartitionState;
 use crate::store::error::{StoreError, StoreErrorKind};

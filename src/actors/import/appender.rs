@@ -9,7 +9,7 @@ use crate::actors::event_store::LogWriter;
 use crate::actors::event_store::{AppendError, AppendRequest};
 use crate::domain::event::{EncodedEvents, Envelope};
 use crate::domain::ids::{CommandId, EventId, StreamName, Version};
-use crate::log::partition::AppendOutcome;
+use crate::log::batch::AppendOutcome;
 use crate::store::error::StoreError;
 
 /// Events of one stream to append.

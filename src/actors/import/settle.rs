@@ -13,7 +13,7 @@ use crate::domain::ids::Version;
 use crate::import::encoder::Encoder;
 use crate::import::lanes::{Queued, Run};
 use crate::import::mapping::ParkReason;
-use crate::log::partition::AppendOutcome;
+use crate::log::batch::AppendOutcome;
 use crate::store::backoff::Backoff;
 
 /// How long one attempt waits for its outcome: longer than the writer tries a put, so that the

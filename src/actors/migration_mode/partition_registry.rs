@@ -17,9 +17,10 @@ use crate::actors::event_store::LogWriter;
 use crate::clock::new_uuid;
 use crate::domain::ids::{Epoch, PartitionId, WriterId};
 use crate::domain::time::Clock;
+use crate::log::batch::Stamp;
 use crate::log::lead::{Lead, Leadership};
 use crate::log::object::{CommitObject, ControlRecord};
-use crate::log::partition::{PartitionLog, Stamp};
+use crate::log::partition::PartitionLog;
 use crate::metrics;
 use crate::migration::partition_state::{
     Known, PartitionState, PartitionStates, of_known, without_postgres,

@@ -75,7 +75,7 @@ fn is(status: u16, code: &str) -> (u16, String) {
 }
 
 #[actix_web::test]
-async fn a_command_reaches_its_handler_with_its_circumstances() {
+async fn a_command_reaches_its_handler_with_its_metadata() {
     let request = post(r#"{"n":7}"#)
         .uri("/orders?limit=3")
         .insert_header((IDEMPOTENCY_KEY, "k"))

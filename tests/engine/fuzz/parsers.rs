@@ -9,12 +9,12 @@ use oms::domain::ids::{
 };
 use oms::embedded::s3::frame;
 use oms::http::json;
-use oms::log::index::CommitSummary;
 use oms::log::keys;
 use oms::log::lead::Leadership;
 use oms::log::object::{CommitObject, ObjectHash};
 use oms::log::partition::PartitionLog;
 use oms::log::segment::Segment;
+use oms::log::summary::CommitSummary;
 use oms::service::feed::FeedCursor;
 use oms::store::ports::read_model::query::{InstanceQuery, ListQuery, QuerySpec};
 use proptest::prelude::*;

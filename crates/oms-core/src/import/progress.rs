@@ -67,7 +67,7 @@ pub struct ImportStatus {
     pub rate: f64,
     /// Limit in rows per second; `None`: no limit.
     pub limit: Option<u32>,
-    /// Estimated seconds to the end; `None` if unknown.
+    /// Estimated seconds to the end, if known.
     pub eta_seconds: Option<u64>,
     /// Every row up to here is in the log or parked, according to the saved checkpoint.
     pub checkpoint: Option<String>,

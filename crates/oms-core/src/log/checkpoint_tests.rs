@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::batch::{Append, AppendOutcome, BatchLimits, Owner, Stamp};
 use super::lead::{Lead, Leadership};
 use super::object::{CommitObject, ControlRecord, ObjectHash};
-use super::partition::{Append, AppendOutcome, BatchLimits, Owner, PartitionLog, Stamp};
+use super::partition::PartitionLog;
 use super::segment::Segment;
 use crate::domain::event::{Envelope, Idempotency, NewEvent, Provenance, encode};
 use crate::domain::ids::{
@@ -336,7 +337,7 @@ impl World {
 
 type Formed = (
     Vec<(u128, AppendOutcome)>,
-    Option<super::partition::Batch<u128>>,
+    Option<super::batch::Batch<u128>>,
 );
 
 proptest! {

@@ -10,14 +10,16 @@
 //!
 //! * [`object`]: a commit object and its bytes
 //! * [`lead`]: which store leads; [`fence`]: who may append
-//! * [`index`]: stream → head version and the locations of its events; recent commands
-//! * [`partition`]: the decisions of the commit protocol
+//! * [`partition`]: the decisions of the commit protocol; [`batch`]: appends that share an object
+//! * [`index`]: stream → head version and the locations of its events, from the [`summary`] of each
+//!   object; [`recent_commands`]: what a repeated request is told
 //! * [`segment`]: checkpoint of the index
 //! * [`identity`]: which log a copy is of, and at which commit it stands
 //! * [`audit`]: checks of a partition against the laws
 //! * [`keys`]: the keys of the bucket
 
 pub mod audit;
+pub mod batch;
 pub mod copy_kind;
 pub mod fence;
 pub mod identity;
@@ -26,7 +28,9 @@ pub mod keys;
 pub mod lead;
 pub mod object;
 pub mod partition;
+pub mod recent_commands;
 pub mod segment;
+pub mod summary;
 
 #[cfg(test)]
 mod checkpoint_tests;

@@ -13,129 +13,18 @@
 use std::collections::VecDeque;
 
 use hashbrown::{HashMap, HashSet};
-use jiff::Timestamp;
 
+use super::batch::{Append, AppendOutcome, Batch, BatchLimits, Owner, Settled, Stamp, Unsettled};
 use super::fence::{Fenced, may_append_in_s3};
-use super::index::{CommandOutcome, CommitSummary, KeyBounds, KeysFull, StreamIndex};
+use super::index::StreamIndex;
 use super::lead::{Lead, Leadership};
 use super::object::{
     CommitHeader, CommitKind, CommitObject, ControlRecord, CorruptObject, FORMAT, ObjectHash,
 };
+use super::recent_commands::RecentCommands;
+use super::summary::CommitSummary;
 use crate::domain::event::{EncodedEvents, PrincipalTag};
-use crate::domain::ids::{
-    CommandId, Epoch, Offset, PartitionId, Position, StreamKey, Version, WriterId,
-};
-
-/// One command's events, to be appended.
-#[derive(Debug)]
-pub struct Append<T> {
-    /// The stream.
-    pub stream: StreamKey,
-    /// The version that the events were decided on.
-    pub expected: Version,
-    /// The command.
-    pub command: CommandId,
-    /// Hash of the request, if it had an idempotency key.
-    pub request_hash: Option<u64>,
-    /// The events, encoded as versions `expected`+1, ….
-    pub events: EncodedEvents,
-    /// Where the caller waits for the outcome.
-    pub reply: T,
-}
-
-/// The outcome of an append. Each variant is determinate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AppendOutcome {
-    /// Its events are in the log.
-    Committed {
-        /// Position of its first event.
-        position: Position,
-        /// Version of its last event.
-        version: Version,
-    },
-    /// The stream has other events at this version; nothing was written.
-    Conflict {
-        /// The stream's current version.
-        actual: Version,
-    },
-    /// The command was committed before; nothing was written again.
-    Repeated(CommandOutcome),
-    /// The idempotency key was used for another request.
-    KeyReused(CommandOutcome),
-    /// No space to remember its idempotency key for the promised time; nothing was written.
-    KeysFull(KeysFull),
-}
-
-/// Limits of one commit object.
-#[derive(Debug, Clone, Copy)]
-pub struct BatchLimits {
-    /// Events at most.
-    pub events: usize,
-    /// Bytes of events at most. A larger append would be put alone; the service accepts none.
-    pub bytes: usize,
-}
-
-/// Appends that share one commit object.
-#[derive(Debug)]
-pub struct Batch<T> {
-    /// The object, ready to be put.
-    pub object: CommitObject,
-    appends: Vec<Append<T>>,
-    rival: Option<Checked>,
-}
-
-impl<T> Batch<T> {
-    /// Number of commands in it.
-    pub fn commands(&self) -> usize {
-        self.appends.len()
-    }
-
-    /// Does the expensive part of settling ahead: hashes the object, or checks another writer's
-    /// object. So that the log's lock is held as briefly as possible.
-    pub fn prepare(&mut self, log: &PartitionLog, owner: &Owner) {
-        match owner {
-            Owner::Found(found) if !self.is(found) => self.rival = log.prepare(found).ok(),
-            _ => {
-                self.object.hash();
-            }
-        }
-    }
-
-    fn is(&self, found: &CommitObject) -> bool {
-        found.header.writer == self.object.header.writer
-            && found.header.batch == self.object.header.batch
-    }
-
-    /// Gives the batch up: its callers must be told that the outcome is unknown.
-    pub fn abandon(self) -> impl Iterator<Item = T> {
-        self.appends.into_iter().map(|a| a.reply)
-    }
-
-    /// Splits the batch up: nothing of it was written, and its appends have to be formed again.
-    pub fn take_back(self) -> Vec<Append<T>> {
-        self.appends
-    }
-}
-
-/// The result of [`PartitionLog::settle`].
-#[derive(Debug)]
-pub struct Settled<T> {
-    /// Final outcomes.
-    pub verdicts: Vec<(T, AppendOutcome)>,
-    /// Appends to be formed again, before anything queued later.
-    pub again: Vec<Append<T>>,
-    /// Whether another writer owned the offset.
-    pub lost_race: bool,
-}
-
-/// The batch cannot be settled, because the object that owns the offset is damaged.
-#[derive(Debug)]
-pub struct Unsettled<T> {
-    /// What is wrong.
-    pub corrupt: CorruptObject,
-    /// The batch, whose appends were not written.
-    pub batch: Batch<T>,
-}
+use crate::domain::ids::{CommandId, Epoch, Offset, PartitionId, StreamKey, Version};
 
 /// An object that was checked to be the log's next one.
 #[derive(Debug)]
@@ -215,6 +104,16 @@ impl PartitionLog {
     /// The stream index.
     pub fn index(&self) -> &StreamIndex {
         &self.index
+    }
+
+    /// The outcomes of recent commands.
+    pub fn commands(&self) -> &RecentCommands {
+        self.index.commands()
+    }
+
+    /// The outcomes of recent commands, to set their limits and tell them the time.
+    pub fn commands_mut(&mut self) -> &mut RecentCommands {
+        self.index.commands_mut()
     }
 
     /// Whether a panic interrupted a change, so that the state cannot be trusted.
@@ -315,21 +214,6 @@ impl PartitionLog {
         self.torn = false;
     }
 
-    /// Sets the limits of the idempotency keys.
-    pub fn bound_keys(&mut self, bounds: KeyBounds) {
-        self.index.bound_keys(bounds);
-    }
-
-    /// What time it is, for the idempotency keys of what is taken in next.
-    pub fn tell_time(&mut self, now: Timestamp) {
-        self.index.tell_time(now.as_millisecond());
-    }
-
-    /// Forgets the idempotency keys whose time has passed.
-    pub fn forget_keys(&mut self, now: Timestamp) {
-        self.index.forget_keys(now.as_millisecond());
-    }
-
     /// A control object for the next offset.
     pub fn control(&self, stamp: Stamp, record: ControlRecord) -> CommitObject {
         CommitObject::control(
@@ -399,7 +283,7 @@ impl PartitionLog {
             if append.request_hash.is_some() {
                 let principal = append.events.recorded.principal;
                 let own = keys_by.entry(principal).or_default();
-                if let Err(full) = self.index.room_for_key(principal, keys, *own) {
+                if let Err(full) = self.commands().room_for_key(principal, keys, *own) {
                     verdicts.push((append.reply, AppendOutcome::KeysFull(full)));
                     continue;
                 }
@@ -431,7 +315,7 @@ impl PartitionLog {
 
     /// An outcome that does not depend on the rest of the batch.
     fn refusal<T>(&self, append: &Append<T>) -> Option<AppendOutcome> {
-        let outcome = self.index.command(append.command)?;
+        let outcome = self.commands().get(append.command)?;
         Some(if outcome.request_hash == append.request_hash {
             AppendOutcome::Repeated(*outcome)
         } else {
@@ -464,86 +348,17 @@ impl PartitionLog {
             };
         }
         self.accept(Checked {
-            summary: summary_of(&batch),
+            summary: batch.summary(),
             prev: batch.object.header.prev,
             hash: batch.object.hash(),
             control: None,
         });
-        let mut index = 0;
-        let verdicts = batch
-            .appends
-            .into_iter()
-            .map(|append| {
-                let events = append.events.spans.len();
-                let position = batch.object.position(index);
-                index += events;
-                let version = append.expected.plus(events);
-                (append.reply, AppendOutcome::Committed { position, version })
-            })
-            .collect();
         Ok(Settled {
-            verdicts,
+            verdicts: batch.committed(),
             again: Vec::new(),
             lost_race: false,
         })
     }
-}
-
-/// The summary of an own batch, without parsing what was just encoded.
-fn summary_of<T>(batch: &Batch<T>) -> CommitSummary {
-    let header = &batch.object.header;
-    let mut summary = CommitSummary {
-        offset: header.offset,
-        first_start: batch.object.lines.first().map_or(0, |l| l.start),
-        events: Vec::with_capacity(batch.object.lines.len()),
-        commands: Vec::with_capacity(batch.appends.len()),
-    };
-    let mut index = 0;
-    for append in &batch.appends {
-        let events = append.events.spans.len();
-        summary.events.extend(
-            append
-                .events
-                .spans
-                .iter()
-                .map(|span| (append.stream.into(), span.end - span.start)),
-        );
-        summary.commands.push((
-            append.command,
-            CommandOutcome {
-                stream: append.stream.into(),
-                version: append.expected.plus(events),
-                events: events as u32,
-                offset: header.offset,
-                index,
-                request_hash: append.request_hash,
-                at_ms: append.events.recorded.at_ms,
-                principal: append.events.recorded.principal,
-            },
-        ));
-        index += events as u32;
-    }
-    summary
-}
-
-/// Identifies an object as one batch of one writer.
-#[derive(Debug, Clone, Copy)]
-pub struct Stamp {
-    /// The writer.
-    pub writer: WriterId,
-    /// The writer's number for the batch; never used twice.
-    pub batch: u64,
-    /// When it was formed.
-    pub at: Timestamp,
-}
-
-/// The owner of an offset.
-#[derive(Debug)]
-pub enum Owner {
-    /// The put reported that it created the object.
-    Us,
-    /// This object was there.
-    Found(CommitObject),
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 //! partition, replies get lost, and no command may be in the log twice, none that was acknowledged
 //! may be missing, and no version may have two contents.
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
 use crate::domain::event::{Idempotency, NewEvent, Provenance, encode};
-use crate::domain::ids::{EventId, EventType, StreamName, StreamType};
+use crate::domain::ids::{EventId, EventType, StreamName, StreamType, WriterId};
 use crate::log::lead::Lead;
+use crate::log::recent_commands::{KeyBounds, KeysFull};
 
 const LIMITS: BatchLimits = BatchLimits {
     events: 8,
@@ -79,8 +81,8 @@ fn law_4_every_process_says_the_same_of_a_command() {
     ours.settle(batch, &Owner::Us).unwrap();
     theirs.apply(&object).unwrap();
     let command = CommandId(Uuid::from_u128(1));
-    let outcome = ours.index().command(command).unwrap();
-    assert_eq!(theirs.index().command(command), Some(outcome));
+    let outcome = ours.commands().get(command).unwrap();
+    assert_eq!(theirs.commands().get(command), Some(outcome));
     assert_eq!(outcome.at_ms, 0, "the event's own time");
     assert_ne!(outcome.principal, PrincipalTag::UNKNOWN);
 }
@@ -88,7 +90,7 @@ fn law_4_every_process_says_the_same_of_a_command() {
 #[test]
 fn law_13_over_its_keys_a_principal_is_refused_and_unkeyed_commands_are_not() {
     let mut log = genesis();
-    log.bound_keys(KeyBounds {
+    log.commands_mut().bound_keys(KeyBounds {
         keys_of_one: 2,
         ..KeyBounds::default()
     });

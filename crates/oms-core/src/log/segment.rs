@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::identity::{LogId, Mark};
-use super::index::{CommandOutcome, CommitSummary};
 use super::lead::Leadership;
 use super::object::ObjectHash;
+use super::summary::{CommandOutcome, CommitSummary};
 use crate::domain::event::PrincipalTag;
 use crate::domain::ids::{Offset, PartitionId};
 
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn principals_come_along_and_a_checkpoint_of_the_build_before_is_read() {
         let outcome = |request_hash, principal| CommandOutcome {
-            stream: crate::log::index::StreamKeyBytes([1; 16]),
+            stream: crate::log::summary::StreamKeyBytes([1; 16]),
             version: crate::domain::ids::Version(1),
             events: 1,
             offset: 0,

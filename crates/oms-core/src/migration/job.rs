@@ -148,7 +148,7 @@ pub struct JobProgress {
     /// Events per second, over the last seconds.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub rate: f64,
-    /// Estimated seconds to the end; `None` while there is no rate.
+    /// Estimated seconds to the end; not known while there is no rate.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub eta_seconds: Option<f64>,
     /// The store it waits for, if it cannot work.
@@ -176,7 +176,8 @@ pub struct Job {
     pub checkpoint: Option<Value>,
     /// Its progress.
     pub progress: JobProgress,
-    /// Its report, once it is done.
+    /// Its report, once it is done, with the fields of its kind: what a verification compared and
+    /// found to differ, what a repair put right, which files an archive has.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>, required))]
     pub report: Option<Value>,
     /// Why it failed.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::Epoch;
 use crate::log::lead::{Lead, Leadership};
 
-/// The mode in the API; `dual_write` has two stages, see [`Stage`].
+/// Where events are: in PostgreSQL, in both stores, or in S3. `dual_write` has two stages, by which
+/// store leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = MigrationMode))]
 #[serde(rename_all = "snake_case")]

@@ -50,7 +50,7 @@ impl LogReader {
     ) -> Result<PartitionLog, StoreError> {
         self.confirm_bucket().await?;
         let mut log = PartitionLog::new(partition);
-        log.tell_time(now);
+        log.commands_mut().tell_time(now);
         self.alarms().clear(CopyKind::Index, partition);
         self.restore_segments(&mut log).await?;
         self.catch_up(&mut log, Lead::S3).await?;

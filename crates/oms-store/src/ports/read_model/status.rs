@@ -42,7 +42,7 @@ pub struct RebuildProgress {
     pub total: u64,
     /// Commits per second since it began.
     pub rate: f64,
-    /// Estimated seconds to the end; `None` before the first commit.
+    /// Estimated seconds to the end; not known before the first commit.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub eta_seconds: Option<f64>,
 }
