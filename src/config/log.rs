@@ -64,7 +64,8 @@ pub struct LogConfig {
     /// the commit before it carried, so a lone writer never waits.
     #[serde(with = "duration")]
     pub linger: Duration,
-    /// An append that took this long is answered "unknown".
+    /// An append that took this long is answered: `unavailable` where it is certain that nothing was
+    /// written, otherwise that the outcome is unknown.
     #[serde(with = "duration")]
     pub append_deadline: Duration,
     /// How often tailers look for commits of other processes.

@@ -52,7 +52,7 @@ pub struct MigrationModeDeps {
     pub registry: Arc<PartitionRegistry>,
     /// Walks switches; `None` where PostgreSQL is no place of the log.
     pub walker: Option<Arc<Walker>>,
-    /// Walks switches; `None` where PostgreSQL holds no log.
+    /// How many writes commit and fail, for the guardrail and the figures of a switch.
     pub write_stats: Arc<WriteStats>,
     /// How often PostgreSQL is read without a reason.
     pub poll: Duration,

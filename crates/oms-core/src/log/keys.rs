@@ -6,6 +6,7 @@
 //! index/{partition:04}/{from:020}-{to:020}.seg   derived
 //! snapshots/{type}/{id}/{interval:020}.json      derived
 //! archive/{uuid}/…                               PostgreSQL's retired events
+//! delivery/watermarks.json                       how far delivery has got, for when PostgreSQL is lost
 //! quarantine/…                                   what a repair replaced or removed; never read
 //! probe/{uuid}                                   removed after the start-up probe
 //! ```
