@@ -106,20 +106,7 @@ mod tests {
             switch: None,
         };
         let text = card(&places, &migration, Duration::from_millis(2_340));
-        assert_eq!(
-            text,
-            "oms is ready in 2.3 s\n\
-             \n\
-             \x20 API         http://127.0.0.1:8000\n\
-             \x20 Docs        http://127.0.0.1:8000/docs\n\
-             \x20 Console     http://127.0.0.1:8000/console\n\
-             \x20 S3          embedded, http://127.0.0.1:9\n\
-             \x20 Mode        dual_write, S3 leads\n\
-             \x20 Keys        ./oms-data/endpoints.json\n\
-             \n\
-             \x20 Next: `OMS_URL=http://127.0.0.1:8000 oms status`, or open \
-             http://127.0.0.1:8000/docs. Ctrl-C stops it."
-        );
+        insta::assert_snapshot!(text);
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn standing(report: &Value) -> String {
         rows,
     ));
     if !report["switch"].is_null() {
-        text.push_str("\n\nlast switch: ");
+        text.push_str("\nlast switch: ");
         text.push_str(&switch_text(&report["switch"]));
     }
     text
@@ -281,7 +281,7 @@ fn gates(edges: &Value) -> String {
 fn answered(answer: &Value) -> String {
     match field(answer, "status").as_str() {
         "planned" => format!(
-            "{}\n\n{}",
+            "{}\n{}",
             gates(&answer["edges"]),
             if answer["may_begin"] == true {
                 "the switch could begin now"
@@ -332,3 +332,7 @@ fn history(page: &Value) -> String {
         rows,
     )
 }
+
+#[cfg(test)]
+#[path = "mode_tests.rs"]
+mod tests;

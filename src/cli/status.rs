@@ -80,3 +80,15 @@ fn describe(url: &str, report: &Value) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_names_each_store_and_whatever_is_halted_and_why() {
+        let report = include_str!("../../tests/fixtures/answers/status.json");
+        let report = serde_json::from_str(report).unwrap();
+        insta::assert_snapshot!(describe("http://127.0.0.1:8000", &report));
+    }
+}

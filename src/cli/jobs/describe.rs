@@ -166,3 +166,44 @@ fn describe_any(report: &Value) -> String {
         plain.map(|(key, _)| [key.clone(), field(report, key)]),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn verification() -> Value {
+        let answer = include_str!("../../../tests/fixtures/answers/verify.json");
+        serde_json::from_str(answer).unwrap()
+    }
+
+    #[test]
+    fn a_verification_shows_what_was_compared() {
+        insta::assert_snapshot!(describe("verify", &verification()));
+    }
+
+    #[test]
+    fn a_verification_shows_what_differs_which_place_is_right_and_what_a_repair_would_do() {
+        let mut job = verification();
+        let report = &mut job["report"];
+        report["clean"] = json!(false);
+        report["divergences_total"] = json!(2);
+        report["divergent_streams"] = json!(1);
+        report["divergences"] = json!([
+            { "partition": 1, "offset": 3, "kind": "missing", "right": "postgres",
+              "repair": "copy", "why": "S3 lacks the object" },
+            { "partition": 1, "offset": 4, "kind": "differs", "stream": "instance/quakes/Quake/q1",
+              "version": 2, "right": "postgres", "repair": "replace", "why": "PostgreSQL leads" },
+        ]);
+        insta::assert_snapshot!(describe("verify", &job));
+    }
+
+    #[test]
+    fn a_job_that_did_not_end_says_what_to_do() {
+        let paused = json!({ "state": "paused", "report": null });
+        let failed = json!({ "state": "failed", "error": "the bucket is away", "report": null });
+        insta::assert_snapshot!(describe("backfill", &paused), @"the backfill is paused; `oms backfill --resume` lets a paused one go on");
+        insta::assert_snapshot!(describe("verify", &failed), @"the verify failed: the bucket is away");
+    }
+}

@@ -313,15 +313,8 @@ mod tests {
     #[test]
     fn law_8_one_envelope_golden_bytes() {
         let encoded = sample(r#"{"n":1.50}"#, None);
-        let expected = concat!(
-            r#"{"specversion":"1.0","id":"00000000-0000-0000-0000-000000000009","source":"/oms","#,
-            r#""type":"OrderPlaced","subject":"order/a%20b","time":"2026-01-02T03:04:05.678901Z","#,
-            r#""datacontenttype":"application/json","streamtype":"order","streamid":"a%20b","#,
-            r#""streamversion":5,"commandid":"00000000-0000-0000-0000-000000000007","#,
-            r#""correlationid":"story \"1\"","actor":"ann","schemaversion":1,"#,
-            r#""idempotencykey":"k\n1","requesthash":"00000000000000ab","data":{"n":1.50}}"#
-        );
-        assert_eq!(std::str::from_utf8(&encoded.event(0)).unwrap(), expected);
+        // Stored for good: what is written today must be read by every later build, and look like this.
+        insta::assert_snapshot!(std::str::from_utf8(&encoded.event(0)).unwrap());
     }
 
     #[test]
