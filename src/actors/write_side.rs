@@ -10,7 +10,8 @@ use tokio::sync::{Notify, watch};
 
 use super::aggregate::entity::EntityDeps;
 use super::aggregate::fold::SnapshotEvery;
-use super::event_store::actor::{WriterDeps, start as start_writer};
+use super::event_store::actor::start as start_writer;
+use super::event_store::writer_deps::WriterDeps;
 use super::event_store::{EventStoreSettings, LogWriter, Partition};
 use super::migration_mode::{
     FigureDeps, MigrationModeActor, MigrationModeDeps, PartitionRegistry, PartitionRegistryDeps,

@@ -6,8 +6,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::backfill::{History, Imports};
+use super::ending::Escalations;
 use super::jobs::{self, RecordedVerifications};
-use super::shutdown::Escalations;
 use super::stores::Stores;
 use super::{housekeeping, imports, known_leads};
 use crate::actors::aggregate::fold::SnapshotEvery;

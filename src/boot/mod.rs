@@ -6,12 +6,13 @@
 //! * [`http`]: the HTTP server's settings; [`descriptors`]: how many files may be open
 //! * [`jobs`]: the jobs of the migration
 //! * [`card`]: what a terminal shows when the service is ready
-//! * [`shutdown`]: when to stop, and in which order
+//! * [`ending`]: when to stop; [`shutdown`]: in which order
 
 mod assembly;
 mod backfill;
 mod card;
 mod descriptors;
+mod ending;
 mod housekeeping;
 mod http;
 pub mod imports;
@@ -29,11 +30,11 @@ use actix_web::web;
 use anyhow::Context;
 
 use self::card::Places;
-use self::shutdown::{Ending, Escalations};
+use self::ending::{Ending, Escalations};
 use crate::config::Config;
 use crate::config::endpoints::{self, Endpoints};
 use crate::embedded::s3::server::Settings;
-use crate::embedded::s3::store::Options;
+use crate::embedded::s3::shared::Options;
 use crate::embedded::{EmbeddedStack, Endpoints as EmbeddedEndpoints, Names, Parts};
 use crate::http::{HttpLimits, HttpState};
 use crate::metrics::recent::Recent;

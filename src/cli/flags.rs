@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::config::layers::{Setting, Sources};
+use crate::config::layers::Sources;
+
+use crate::config::Config;
 use crate::config::problems::ConfigError;
+use crate::config::setting::Setting;
 use crate::config::telemetry::LogFormat;
-use crate::config::{Config, layers};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -65,9 +67,7 @@ impl ConfigFlags {
         }
         sources.flags.extend(more);
         for (key, value) in &self.set {
-            sources
-                .flags
-                .push(layers::Setting::flag(key, "--set", value));
+            sources.flags.push(Setting::flag(key, "--set", value));
         }
         Config::load(&sources)
     }

@@ -9,42 +9,11 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::problems::{Problem, Problems};
+use super::setting::{PREFIX, Setting, key_of};
 use super::{kafka_options, legacy_env, secret_files};
-
-/// Prefix of our environment variables; `__` also separates section and key.
-pub const PREFIX: &str = "OMS__";
 
 /// The file that is read if none is named and it exists.
 pub const DEFAULT_FILE: &str = "oms.toml";
-
-/// One value with its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// For example `http.port`.
-    pub key: String,
-    /// As text; JSON where it is a list or a table.
-    pub value: String,
-    /// For example "environment variable OMS__HTTP__PORT".
-    pub origin: String,
-}
-
-impl Setting {
-    pub fn flag(key: &str, flag: &str, value: impl ToString) -> Self {
-        Self {
-            key: key.to_owned(),
-            value: value.to_string(),
-            origin: format!("flag {flag}"),
-        }
-    }
-
-    pub(super) fn variable(key: impl Into<String>, name: &str, value: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            value: value.into(),
-            origin: format!("environment variable {name}"),
-        }
-    }
-}
 
 /// All inputs of a configuration; the defaults come with the types.
 #[derive(Debug, Clone, Default)]
@@ -107,12 +76,6 @@ fn from_json(json: serde_json::Value) -> Value {
                 .collect::<Dict>(),
         ),
     }
-}
-
-/// The key that one of our variables sets.
-pub(super) fn key_of(name: &str) -> String {
-    let key = name.strip_prefix(PREFIX).unwrap_or(name);
-    key.replace("__", ".").to_lowercase()
 }
 
 /// Whether an environment variable of this name affects the configuration.

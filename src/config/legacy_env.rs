@@ -2,7 +2,7 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::layers::Setting;
+use super::setting::Setting;
 
 /// Variables that correspond to exactly one key.
 const SIMPLE: [(&str, &str); 7] = [

@@ -30,6 +30,7 @@ pub mod roles;
 pub mod s3;
 pub mod secret;
 mod secret_files;
+pub mod setting;
 pub mod sources;
 pub mod telemetry;
 

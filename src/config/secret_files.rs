@@ -4,8 +4,8 @@
 
 use std::fs;
 
-use super::layers::{PREFIX, Setting, key_of};
 use super::problems::{Problem, Problems};
+use super::setting::{PREFIX, Setting, key_of};
 
 /// Appended to a key.
 const SUFFIX: &str = "_file";

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::auth::TokenRole;
-use crate::config::layers::Setting;
 use crate::config::roles::Role;
+use crate::config::setting::Setting;
 
 fn sources(file: &str, env: &[(&str, &str)], flags: &[Setting]) -> (tempfile::TempDir, Sources) {
     let dir = tempfile::tempdir().unwrap();

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::HttpState;
-use super::databases::page_limit;
 use super::extract::{Caller, Command, Params};
+use super::paging::page_limit;
 use super::path::{DeadLetterPath, ProjectionPath};
 use super::problem::{self, Problem};
 use super::respond;

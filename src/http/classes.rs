@@ -3,10 +3,11 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::HttpState;
-use super::databases::{PageParams, page_limit};
+use super::databases::PageParams;
 use super::events::{self, HistoryParams};
 use super::extract::{BareCommand, Caller, Command, Params};
 use super::json;
+use super::paging::page_limit;
 use super::path::{ClassPath, DatabasePath};
 use super::problem::{self, Problem};
 use super::respond::{self, WriteAnswer, await_position};

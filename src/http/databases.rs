@@ -7,29 +7,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::HttpState;
 use super::events::{self, HistoryParams};
 use super::extract::{BareCommand, Caller, Command, Params};
+use super::paging::page_limit;
 use super::path::DatabasePath;
 use super::problem::Problem;
 use super::respond::{self, WriteAnswer, await_position};
 use crate::domain::ids::{DatabaseName, StreamName};
 use crate::service::view::{EventPage, Resource, ResourcePage};
 use crate::store::ports::read_model::ListQuery;
-
-/// Items per page by default.
-pub const DEFAULT_LIMIT: usize = 100;
-/// Items per page at most: bounds the memory of an answer.
-pub const MAX_LIMIT: usize = 1_000;
-
-/// The requested page size, from 1 to [`MAX_LIMIT`].
-pub fn page_limit(limit: Option<usize>) -> Result<usize, Problem> {
-    match limit.unwrap_or(DEFAULT_LIMIT) {
-        limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => Err(Problem::new(
-            super::problem::INVALID_QUERY,
-            format!("limit must be between 1 and {MAX_LIMIT}"),
-        )
-        .field("limit", "range", format!("1 to {MAX_LIMIT}"))),
-    }
-}
 
 /// Which part of a list.
 #[derive(Debug, Deserialize, IntoParams)]

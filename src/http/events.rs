@@ -9,14 +9,14 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::HttpState;
-use super::databases::page_limit;
 use super::extract::{Caller, Params};
 use super::headers::LAST_EVENT_ID;
 use super::limits::StreamRefused;
+use super::paging::page_limit;
+use super::paging::stream_cursor;
 use super::problem::{self, Problem};
 use super::respond;
 use super::sse::Live;
-use super::streams::stream_cursor;
 use crate::domain::ids::{EventType, StreamName};
 use crate::metrics;
 use crate::service::error::RETRY_AFTER;

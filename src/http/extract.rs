@@ -18,7 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::audit;
+use super::audited;
 use super::connection::Connection;
 use super::headers::{Precondition, idempotency_key, request_hash};
 use super::json;
@@ -123,7 +123,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Command<T> {
             let precondition = Precondition::from_headers(req.headers())?;
             let key = idempotency_key(req.headers())?;
             let bytes = read_body(&req, payload, &caller.limits).await?;
-            audit::keep_body(&req, &bytes);
+            audited::keep_body(&req, &bytes);
             let body = json::parse_object(&bytes)?;
             Ok(Self {
                 ctx: caller.context(promise(&req, key, &bytes)),

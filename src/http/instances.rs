@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::HttpState;
-use super::databases::page_limit;
 use super::events::{self, HistoryParams};
 use super::extract::{BareCommand, Caller, Command, Params};
 use super::headers::min_positions;
+use super::paging::page_limit;
 use super::path::{ClassPath, InstancePath, segment};
 use super::problem::{self, Problem};
 use super::respond::{self, WriteAnswer, await_position};

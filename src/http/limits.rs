@@ -12,9 +12,11 @@ use tokio::sync::{Semaphore, watch};
 
 use super::auth::{Authenticator, Token};
 use super::cors::Cors;
-use super::sse::TURNS;
 use crate::clock::new_uuid;
 use crate::service::audit::AuditTrail;
+
+/// Live streams that may skip many events at the same time, see [`super::sse`].
+const TURNS: usize = 1;
 
 /// Settings of the HTTP server. `boot` takes them from the configuration, which has the defaults.
 #[derive(Debug, Clone)]

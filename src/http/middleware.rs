@@ -19,7 +19,7 @@ use futures_util::future::LocalBoxFuture;
 use metrics::{Counter, Histogram};
 use tokio::time::Instant;
 
-use super::audit::Audited;
+use super::audited::Audited;
 use super::auth::Access;
 use super::connection::{Call, Connection, Held, MAX_HEAD_BYTES, Version};
 use super::cors::Page;

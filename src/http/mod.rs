@@ -3,17 +3,17 @@
 //! A request passes [`middleware`] (request id, admission, token, deadline), is matched by
 //! [`routes`] (the one table of them), has its ids, headers and body checked by [`path`],
 //! [`headers`], [`json`] and [`extract`], is handled by the file named after its resource, and is
-//! answered through [`respond`] or as a [`problem`].
+//! answered through [`respond`] ([`paging`]: lists in parts) or as a [`problem`].
 //!
 //! * [`mod@server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines
 //! * [`limits`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: rejects web pages
 //!   where there are no tokens; [`cors`]: which pages may read answers
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
 //! * [`streams`], [`events`], [`sse`], [`commands`], [`mod@log`]: the events
-//! * [`admin`], [`migration`], [`jobs`], [`health`]: operations; [`audit`]: who requested what
+//! * [`admin`], [`migration`], [`jobs`], [`health`]: operations; [`audit`], [`audited`]: who requested what
 //! * [`about`]: the caller and this process; [`recent`]: its last hour
 //! * [`console`]: the files of the web console, a client of this API
-//! * [`openapi`]: the API's description
+//! * [`openapi`]: the API's description; [`docs`]: its pages
 //!
 //! What cannot be a problem: a head that is not HTTP, too long or too slow is answered by actix
 //! with an empty 400, 431 or 408 before there is a request.
@@ -21,6 +21,7 @@
 pub mod about;
 pub mod admin;
 pub mod audit;
+pub mod audited;
 pub mod auth;
 pub mod batch;
 pub mod classes;
@@ -29,6 +30,7 @@ pub mod connection;
 pub mod console;
 pub mod cors;
 pub mod databases;
+pub mod docs;
 pub mod events;
 pub mod extract;
 pub mod headers;
@@ -42,6 +44,7 @@ pub mod middleware;
 pub mod migration;
 pub mod openapi;
 pub mod outgoing;
+pub mod paging;
 pub mod path;
 pub mod problem;
 pub mod query;
@@ -79,6 +82,7 @@ pub struct HttpState {
 /// Adds the whole API to an application.
 pub fn configure(cfg: &mut web::ServiceConfig, state: web::Data<HttpState>) {
     routes::configure(cfg, &state.limits);
+    cfg.app_data(web::Data::new(docs::Description(openapi::text)));
     cfg.app_data(state);
 }
 

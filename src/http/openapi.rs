@@ -1,26 +1,26 @@
-//! `/openapi.json`, generated from the handlers' annotations; `/docs`, Swagger UI from files in
-//! this binary (nothing is loaded from elsewhere); `/`, which redirects there.
+//! The description of the API by OpenAPI, generated from the handlers' annotations and the table of
+//! routes. [`super::docs`] answers with it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION,
-};
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
-use utoipa_swagger_ui::Config;
 
 use super::auth::Access;
-use super::problem::{self, PROBLEM_JSON, Problem, ProblemBody};
+use super::problem::{self, PROBLEM_JSON, ProblemBody};
 use super::routes::{Document, ROUTES, RouteSpec};
 
-static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
-    // Cannot fail: a JSON value with text keys.
-    serde_json::to_vec(&document()).unwrap_or_default().into()
-});
+/// The description as text, made once.
+pub fn text() -> Bytes {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
+        // Cannot fail: a JSON value with text keys.
+        serde_json::to_vec(&document()).unwrap_or_default().into()
+    });
+    TEXT.clone()
+}
 
+/// The description of the API.
 pub fn document() -> Value {
     let mut api = Document::openapi();
     let components = api.components.get_or_insert_default();
@@ -139,37 +139,4 @@ fn title(status: u16) -> String {
             codes.join(", ")
         }
     }
-}
-
-pub async fn json_document() -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "application/json"))
-        .body(TEXT.clone())
-}
-
-/// Redirects `/` and `/docs` to `/docs/`.
-pub async fn to_docs() -> HttpResponse {
-    HttpResponse::TemporaryRedirect()
-        .insert_header((LOCATION, "/docs/"))
-        .finish()
-}
-
-/// The files of Swagger UI.
-pub async fn docs(req: HttpRequest) -> Result<HttpResponse, Problem> {
-    static CONFIG: LazyLock<Arc<Config<'static>>> =
-        LazyLock::new(|| Arc::new(Config::from("/openapi.json")));
-    let tail = req.match_info().get("tail").unwrap_or_default();
-    let file = utoipa_swagger_ui::serve(tail, CONFIG.clone())
-        .map_err(|e| Problem::internal(e.to_string()))?;
-    let Some(file) = file else {
-        let detail = format!("there is no {tail:?} in the documentation");
-        return Err(Problem::new(problem::ROUTE_NOT_FOUND, detail));
-    };
-    let mut response = HttpResponse::Ok();
-    response.insert_header((CONTENT_TYPE, file.content_type));
-    response.insert_header((CACHE_CONTROL, "max-age=3600"));
-    if file.gzpipped {
-        response.insert_header((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
-    }
-    Ok(response.body(file.bytes.into_owned()))
 }

@@ -13,8 +13,8 @@ use super::limits::HttpLimits;
 use super::middleware::RequestPipeline;
 use super::problem::{self, Problem};
 use super::{
-    about, admin, audit, batch, classes, commands, console, databases, events, health, instances,
-    jobs, log, migration, openapi, query, recent, streams,
+    about, admin, audit, batch, classes, commands, console, databases, docs, events, health,
+    instances, jobs, log, migration, query, recent, streams,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -224,12 +224,12 @@ pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
     let (document, pipeline) = hidden("/openapi.json");
     cfg.service(
         document
-            .route(method(Method::GET).to(openapi::json_document))
+            .route(method(Method::GET).to(docs::json_document))
             .wrap(pipeline),
     );
     let (docs, pipeline) = hidden("/docs/{tail:.*}");
     cfg.service(
-        docs.route(method(Method::GET).to(openapi::docs))
+        docs.route(method(Method::GET).to(docs::docs))
             .wrap(pipeline),
     );
     // Files only: their data comes through the API.
@@ -249,7 +249,7 @@ pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
         let (entrance, pipeline) = hidden(path);
         cfg.service(
             entrance
-                .route(method(Method::GET).to(openapi::to_docs))
+                .route(method(Method::GET).to(docs::to_docs))
                 .wrap(pipeline),
         );
     }

@@ -36,8 +36,6 @@ const MAX_BYTES_AT_ONCE: usize = 256 << 10;
 const AS_IT_COMES: usize = 256;
 /// Events read in one turn.
 const ONE_TURN: usize = 4_096;
-/// Turns at the same time.
-pub const TURNS: usize = 1;
 /// Pause after an empty page that needed no waiting: events of other types arrive all the time, and
 /// a stream that wants none of them must not spin.
 const IDLE_PAUSE: Duration = Duration::from_millis(20);

@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::HttpState;
-use super::databases::page_limit;
 use super::extract::{Caller, Command, Params};
 use super::instances::check_metadata;
+use super::paging::{page_limit, stream_cursor};
 use super::path::{StreamPath, is_reserved, segment};
 use super::problem::{self, Problem};
 use super::respond::{self, WriteAnswer};
@@ -139,20 +139,6 @@ impl From<Option<Way>> for Direction {
             None | Some(Way::Forward) => Direction::Forward,
             Some(Way::Backward) => Direction::Backward,
         }
-    }
-}
-
-/// Parses the cursor of a stream: the version to continue with.
-pub fn stream_cursor(cursor: Option<&str>) -> Result<Option<Version>, Problem> {
-    let Some(text) = cursor else {
-        return Ok(None);
-    };
-    match text.parse() {
-        Ok(version) => Ok(Some(Version(version))),
-        Err(_) => Err(Problem::new(
-            problem::INVALID_CURSOR,
-            "cursor must be the next_cursor of a page of this stream",
-        )),
     }
 }
 

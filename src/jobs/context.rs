@@ -9,29 +9,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::runner::{JobFailure, read};
+use super::failure::{Interrupted, JobCommand, JobFailure, read};
 use crate::migration::job::{Job, JobProgress};
 
 /// Interval between two checkpoints: what an interruption costs at most.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
-
-/// The command that a job has received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobCommand {
-    /// No command: go on.
-    Run,
-    /// Stop at a checkpoint.
-    Pause,
-    /// Stop for good.
-    Cancel,
-    /// Another process has taken the job over, or this one is shutting down.
-    Leave,
-}
-
-/// The runner must stop, because of this command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("told to stop ({0:?})")]
-pub struct Interrupted(pub JobCommand);
 
 #[derive(Debug, Default)]
 struct State {

@@ -7,8 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::context::{Interrupted, JobCommand, JobContext};
-use super::runner::{JobFailure, Runner};
+use super::context::JobContext;
+
+use super::failure::JobFailure;
+use super::failure::{Interrupted, JobCommand};
+use super::runner::Runner;
 use crate::metrics;
 use crate::migration::job::{Job, JobProgress, JobState};
 use crate::store::backoff::Backoff;

@@ -10,8 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::context::{JobCommand, JobContext};
+use super::context::JobContext;
+
 use super::driver::Driver;
+use super::failure::JobCommand;
 use super::runner::{JobRefused, Runners};
 use crate::clock::new_uuid;
 use crate::domain::refusal::Refusal;

@@ -8,7 +8,8 @@
 //!            silence: any process takes over ──┘                           ▼ report
 //! ```
 //!
-//! * [`runner`]: the trait every job implements; [`context`]: what it is given
+//! * [`runner`]: the trait every job implements; [`context`]: what it is given;
+//!   [`failure`]: why it ends early
 //! * [`manager`]: starts, pauses, resumes, cancels, takes over; [`driver`]: runs one job
 //! * [`pace`]: throttle, rate, remaining time
 //! * [`log_copies`]: the log in both stores; [`recorded_states`]: the partitions' states
@@ -19,6 +20,7 @@ pub mod archive;
 pub mod assembly;
 pub mod context;
 pub mod driver;
+pub mod failure;
 pub mod log_copies;
 pub mod manager;
 pub mod pace;

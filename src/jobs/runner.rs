@@ -5,24 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::context::{Interrupted, JobContext};
+use super::context::JobContext;
+use super::failure::JobFailure;
+
 use crate::domain::refusal::Refusal;
 use crate::migration::job::JobKind;
 use crate::store::error::StoreError;
-
-/// Why a job ended without a report.
-#[derive(Debug, thiserror::Error)]
-pub enum JobFailure {
-    /// It was told to stop, and left a checkpoint.
-    #[error("interrupted: {0:?}")]
-    Interrupted(#[from] Interrupted),
-    /// A store failed. After a temporary failure the job continues from its checkpoint.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// It cannot be done; repeating it would not help.
-    #[error("{0}")]
-    Failed(String),
-}
 
 /// Executes jobs of one kind.
 #[async_trait]
@@ -82,14 +70,4 @@ impl Runners {
             .iter()
             .find(|runner| runner.kind() == kind && runner.takes(parameters))
     }
-}
-
-/// Parses parameters or a checkpoint; `what` names them in the error.
-pub fn read<T: serde::de::DeserializeOwned>(value: &Value, what: &str) -> Result<T, JobFailure> {
-    T::deserialize(value).map_err(|e| JobFailure::Failed(format!("{what}: {e}")))
-}
-
-/// Serialises a report or a checkpoint.
-pub fn write<T: serde::Serialize>(value: &T) -> Result<Value, JobFailure> {
-    serde_json::to_value(value).map_err(|e| JobFailure::Failed(e.to_string()))
 }

@@ -15,62 +15,31 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
 use super::opening::open;
 use super::put::{Outcome, Put};
 use super::waiting::{Waiting, answer_all, too_late};
-use super::{Answer, AppendError, AppendRequest, EventStoreSettings, Partition};
+use super::writer_deps::WriterDeps;
+use super::{Answer, AppendError, AppendRequest};
 use crate::actors::arbiters::ArbiterSlot;
 use crate::actors::claim::Claim;
-use crate::actors::mirror_progress::Mirrors;
 use crate::actors::supervision::handle::Handle;
 use crate::actors::supervision::policy::ActorKind;
 use crate::actors::supervision::supervisor::Supervisor;
 use crate::clock::new_uuid;
 use crate::domain::ids::{PartitionId, WriterId};
-use crate::domain::time::Clock;
 use crate::flaws::{Flaw, flawed};
 use crate::log::batch::{Append, BatchLimits, Stamp};
 use crate::log::object::{CommitKind, CommitObject, CorruptObject};
 use crate::log::partition::PartitionLog;
 use crate::metrics;
-use crate::migration::partition_state::{PartitionState, PartitionStates};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::halts::{Halts, WRITES};
-use crate::store::log::log_heads::LogHeads;
-use crate::store::log::log_reader::LogReader;
-use crate::store::ports::migration_table::MigrationTable;
-use crate::store::ports::transport::TopicNames;
+use crate::store::halts::WRITES;
 
 /// How long appends are held before the leader is looked up again, unless news comes first.
 const HOLD: Duration = Duration::from_millis(20);
-
-pub struct WriterDeps {
-    pub log: Arc<LogReader>,
-    pub shared: Arc<Partition>,
-    pub heads: Arc<LogHeads>,
-    pub stages: watch::Receiver<PartitionStates>,
-    /// Woken when `stages` turns out to be out of date.
-    pub stale: Arc<Notify>,
-    /// How far the copies in the other store are.
-    pub mirrors: Arc<Mirrors>,
-    pub table: Option<Arc<dyn MigrationTable>>,
-    /// The topics' names, for commits that carry their outbox rows.
-    pub topics: TopicNames,
-    pub settings: EventStoreSettings,
-    pub clock: Arc<dyn Clock>,
-    /// Where it reports that the partition takes no writes.
-    pub halts: Halts,
-}
-
-impl WriterDeps {
-    pub fn state(&self) -> Option<PartitionState> {
-        let stages = self.stages.borrow();
-        stages.get(usize::from(self.shared.id.0)).copied().flatten()
-    }
-}
 
 pub fn start(supervisor: &Supervisor, deps: WriterDeps) -> Handle<EventStoreActor> {
     let path = format!("event_store/{}", deps.shared.id);

@@ -18,6 +18,7 @@ mod settle;
 mod states;
 mod tail;
 mod waiting;
+pub mod writer_deps;
 
 pub use self::read_room::{ReadPlace, ReadRoom};
 pub use self::reading::HeldEvents;

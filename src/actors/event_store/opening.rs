@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, sleep};
 
-use super::actor::WriterDeps;
+use super::writer_deps::WriterDeps;
 use crate::log::lead::Lead;
 use crate::log::partition::PartitionLog;
 use crate::migration::partition_state::PartitionState;

@@ -77,7 +77,7 @@ impl EventStoreActor {
         *self.deps.shared.gave_up.lock() = None;
         let next = object.header.offset + 1;
         if let Some(log) = &*self.deps.shared.log.read() {
-            batch.prepare(log, &owner);
+            log.prepare_to_settle(&mut batch, &owner);
         }
         let settled = match &mut *self.deps.shared.log.write() {
             Some(log) => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::actor::{EventStoreActor, Phase, WriterDeps};
+use super::actor::{EventStoreActor, Phase};
+use super::writer_deps::WriterDeps;
 use crate::domain::ids::Offset;
 use crate::flaws::{Flaw, flawed};
 use crate::log::lead::Lead;

@@ -18,12 +18,12 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
 
+use super::given::{Control, ImportControl, ImportRun, RETRY};
 use super::limits::{
     LOOK_AT_LEAST_EVERY, LOOK_EVERY, LOOK_PAUSE_FACTOR, MAX_APPENDS, MAX_PARKED, PAGE_ROWS,
     PARK_ROWS, PORTIONS, REPORT_EVERY, SAVE_EVERY, SETTLE_EVERY, STOP_WITHIN,
 };
 use super::numbering::Numbering;
-use super::run::{Control, ImportControl, ImportRun, RETRY};
 use super::settle::{Settled, Trouble, settle};
 use crate::domain::ids::StreamName;
 use crate::import::encoder::Encoder;

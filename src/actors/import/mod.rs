@@ -3,11 +3,12 @@
 //! own, so that converting rows at full speed holds up no arbiter.
 //!
 //! * [`appender`]: the part of the append path that an import needs
-//! * [`run`]: starts one import; [`import_loop`]: its loop; [`limits`]: its limits
+//! * [`given`]: what an import is given; [`run`]: starts one; [`import_loop`]: its loop; [`limits`]: its limits
 //! * [`settle`]: one append, until it is in the log; [`numbering`]: versions that the source lacks or
 //!   numbers differently
 
 pub mod appender;
+pub mod given;
 mod import_loop;
 mod limits;
 mod numbering;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::appender::Appender;
-use self::run::{Control, ImportControl, ImportRun, RunDeps};
+use self::given::{Control, ImportControl, ImportRun, RunDeps};
 use crate::domain::time::Clock;
 use crate::import::progress::{ImportState, ImportStatus};
 use crate::import::spec::SourceSpec;

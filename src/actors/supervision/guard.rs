@@ -33,6 +33,7 @@ use metrics::counter;
 use rand::Rng;
 use tokio::time::{Instant, Sleep};
 
+use super::condition::Gone;
 use super::intensity::Intensity;
 use super::policy::Policy;
 use super::tree::{ActorState, Failure, Kill, Node};
@@ -72,17 +73,6 @@ pub fn note_panic(place: String) {
             *last = Some(place);
         }
     });
-}
-
-/// How an actor ended without being asked to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
-    /// It failed beyond its limit.
-    Escalated,
-    /// Its task was aborted or its thread ended, perhaps before it ran.
-    Lost,
-    /// It ended so that it can be rebuilt, because an actor that it depends on was.
-    Renewed,
 }
 
 /// Called once for every guard that ends without being asked to, on any thread: it must not block.

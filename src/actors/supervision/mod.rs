@@ -7,8 +7,9 @@
 //! 3. When that does not help ([`tiers`]), the process ends or goes on without the actor.
 //!
 //! The [`tree`] shows everyone what happened and takes orders to kill; [`health`] finds stuck
-//! actors.
+//! actors ([`condition`]).
 
+pub mod condition;
 pub mod guard;
 pub mod handle;
 pub mod health;

@@ -21,7 +21,8 @@ use rand::Rng;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep};
 
-use super::guard::{Gone, GuardSettings, OnGone, mailbox, start_on_mailbox};
+use super::condition::Gone;
+use super::guard::{GuardSettings, OnGone, mailbox, start_on_mailbox};
 use super::handle::Handle;
 use super::policy::ActorKind;
 use super::tiers::{Next, Tiers};

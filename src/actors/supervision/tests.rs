@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use actix::prelude::*;
 
-use super::guard::{Gone, GuardSettings, OnGone, start_guarded_here};
-use super::health::{self, NOT_RUN_AFTER, Stuck, WAITING_AFTER};
+use super::condition::{Gone, NOT_RUN_AFTER, Stuck, WAITING_AFTER};
+use super::guard::{GuardSettings, OnGone, start_guarded_here};
+use super::health;
 use super::policy::{ActorKind, POLICIES};
 use super::supervisor::EndProcess;
 use super::tree::{ActorState, KillHow, Tree};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::guard::Gone;
+use super::condition::Gone;
 use super::intensity::Intensity;
 use super::policy::{Escalation, LastResort, Policy};
 

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::health::{Activity, Stuck};
+use super::condition::{Activity, Stuck};
 use super::policy::ActorKind;
 
 /// What an actor is doing.

@@ -14,7 +14,9 @@ use crate::http::limits::HttpSettings;
 macro_rules! app {
     ($settings:expr, $tokens:expr) => {{
         let limits = Arc::new(HttpLimits::new($settings, $tokens));
-        init_service(App::new().configure(|cfg| configure(cfg, &limits))).await
+        let description = web::Data::new(docs::Description(crate::http::openapi::text));
+        let app = App::new().app_data(description);
+        init_service(app.configure(|cfg| configure(cfg, &limits))).await
     }};
     () => {
         app!(HttpSettings::standard(), vec![])
@@ -41,7 +43,7 @@ fn problem_code(body: &Value) -> &str {
 
 #[test]
 fn the_document_describes_every_route_and_no_other() {
-    let document = openapi::document();
+    let document = crate::http::openapi::document();
     let mut described = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
@@ -57,7 +59,7 @@ fn the_document_describes_every_route_and_no_other() {
 
 #[test]
 fn every_operation_is_described_in_full() {
-    let document = openapi::document();
+    let document = crate::http::openapi::document();
     let mut ids = BTreeSet::new();
     for route in ROUTES {
         let operation = &document["paths"][route.path][route.method.to_lowercase()];
@@ -104,7 +106,7 @@ fn every_reference_of_the_document_leads_somewhere() {
             _ => {}
         }
     }
-    let document = openapi::document();
+    let document = crate::http::openapi::document();
     let mut all = BTreeSet::new();
     references(&document, &mut all);
     assert!(!all.is_empty());
@@ -267,5 +269,5 @@ async fn the_documentation_is_served_from_here() {
     assert!(script.contains("/openapi.json"), "{script}");
     let response = call_service(&app, request("GET", "/openapi.json").to_request()).await;
     let body: Value = read_body_json(response).await;
-    assert_eq!(body, openapi::document());
+    assert_eq!(body, crate::http::openapi::document());
 }

@@ -3,7 +3,7 @@
 use super::report::RepairOutcome;
 use super::run::{RepairDecision, Run};
 use crate::domain::ids::{Offset, PartitionId};
-use crate::jobs::runner::JobFailure;
+use crate::jobs::failure::JobFailure;
 use crate::jobs::verify::Ends;
 use crate::log::lead::Lead;
 use crate::log::object::{CommitObject, ObjectHash};

@@ -22,8 +22,9 @@ use uuid::Uuid;
 
 use self::run::{Checkpoint, Run};
 use super::context::JobContext;
+use super::failure::{JobFailure, read, write};
 use super::pace::Pace;
-use super::runner::{JobFailure, JobRefused, Runner, read, write};
+use super::runner::{JobRefused, Runner};
 use super::verify::{Verifier, VerifyOrder, check_partitions, order_of};
 use crate::domain::ids::PartitionId;
 use crate::domain::refusal::Refusal;

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 pub use self::look::{Ends, Verifier};
 use super::context::JobContext;
-use super::runner::{JobFailure, JobRefused, Runner, read, write};
+use super::failure::{JobFailure, read, write};
+use super::runner::{JobRefused, Runner};
 use crate::domain::ids::{Offset, PartitionId};
 use crate::domain::refusal::Refusal;
 use crate::log::object::ObjectHash;

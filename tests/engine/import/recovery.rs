@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use oms::actors::import::run::{Control, ImportControl, ImportRun, RunDeps};
+use oms::actors::import::given::{Control, ImportControl, ImportRun, RunDeps};
 use oms::clock::SystemClock;
 use oms::import::progress::ImportStatus;
 use oms::store::ports::import::ImportJournal as _;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use oms::jobs::context::JobContext;
+use oms::jobs::failure::JobFailure;
 use oms::jobs::log_copies::digest_of_stream;
 use oms::jobs::manager::JobAction;
-use oms::jobs::runner::{JobFailure, JobRefused, Runner};
+use oms::jobs::runner::{JobRefused, Runner};
 use oms::log::partition::PartitionLog;
 use oms::migration::job::{JobKind, JobProgress, JobState};
 use oms::migration::stage::StageKind;

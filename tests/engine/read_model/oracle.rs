@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use oms::store::ports::read_model::field::{Comparison, Field, Test};
-use oms::store::ports::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
+use oms::store::ports::read_model::query::{ClassQuery, Filter, SORT_CHARS};
+use oms::store::ports::read_model::sort::SortKey;
 use serde_json::{Value, json};
 
 /// An instance.

@@ -4,6 +4,7 @@
 //!
 //! Also guards law 10 from afar: what cannot see PostgreSQL's adapter cannot wait for it.
 
+mod circles;
 mod sources;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,8 @@ const OWN_ROOMS: &[&str] = &["metrics", "flaws"];
 pub(super) struct Source {
     pub path: PathBuf,
     pub room: String,
+    /// Its module, as a path of the workspace.
+    pub module: String,
     pub named: Named,
 }
 
@@ -260,10 +262,17 @@ fn read_sources() -> Vec<Source> {
                 continue;
             }
             let module = module_of(path.strip_prefix(&root).unwrap(), prefix);
-            let room = module.absolute(&module.path).into_iter().next();
+            let absolute = module.absolute(&module.path);
+            let room = absolute.first().cloned();
             let named = Reader::read(&fs::read_to_string(&path).unwrap(), module);
             let room = room.unwrap_or_else(|| "lib".to_owned());
-            sources.push(Source { path, room, named });
+            let module = absolute.join("::");
+            sources.push(Source {
+                path,
+                room,
+                module,
+                named,
+            });
         }
     }
     sources

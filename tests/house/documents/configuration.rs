@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oms::config::Config;
-use oms::config::layers::{Setting, Sources, is_ours};
+use oms::config::layers::{Sources, is_ours};
 use oms::config::problems::Problem;
+use oms::config::setting::Setting;
 
 use super::read;
 use super::sources::rust_files;

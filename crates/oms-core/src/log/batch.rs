@@ -3,8 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::object::{CommitObject, CorruptObject};
-use super::partition::{Checked, PartitionLog};
+use super::object::{CommitObject, ControlRecord, CorruptObject, ObjectHash};
 use super::recent_commands::KeysFull;
 use super::summary::{CommandOutcome, CommitSummary};
 use crate::domain::event::EncodedEvents;
@@ -74,17 +73,6 @@ impl<T> Batch<T> {
         self.appends.len()
     }
 
-    /// Does the expensive part of settling ahead: hashes the object, or checks another writer's
-    /// object. So that the log's lock is held as briefly as possible.
-    pub fn prepare(&mut self, log: &PartitionLog, owner: &Owner) {
-        match owner {
-            Owner::Found(found) if !self.is(found) => self.rival = log.prepare(found).ok(),
-            _ => {
-                self.object.hash();
-            }
-        }
-    }
-
     /// The summary of the batch, without parsing what was just encoded.
     pub(super) fn summary(&self) -> CommitSummary {
         let header = &self.object.header;
@@ -149,7 +137,16 @@ impl<T> Batch<T> {
     }
 }
 
-/// The result of [`PartitionLog::settle`].
+/// An object that was checked to be the log's next one.
+#[derive(Debug)]
+pub struct Checked {
+    pub(super) summary: CommitSummary,
+    pub(super) prev: ObjectHash,
+    pub(super) hash: ObjectHash,
+    pub(super) control: Option<ControlRecord>,
+}
+
+/// The result of [`super::partition::PartitionLog::settle`].
 #[derive(Debug)]
 pub struct Settled<T> {
     /// Final outcomes.

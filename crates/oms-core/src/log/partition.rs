@@ -14,7 +14,9 @@ use std::collections::VecDeque;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::batch::{Append, AppendOutcome, Batch, BatchLimits, Owner, Settled, Stamp, Unsettled};
+use super::batch::{
+    Append, AppendOutcome, Batch, BatchLimits, Checked, Owner, Settled, Stamp, Unsettled,
+};
 use super::fence::{Fenced, may_append_in_s3};
 use super::index::StreamIndex;
 use super::lead::{Lead, Leadership};
@@ -25,15 +27,6 @@ use super::recent_commands::RecentCommands;
 use super::summary::CommitSummary;
 use crate::domain::event::{EncodedEvents, PrincipalTag};
 use crate::domain::ids::{CommandId, Epoch, Offset, PartitionId, StreamKey, Version};
-
-/// An object that was checked to be the log's next one.
-#[derive(Debug)]
-pub struct Checked {
-    summary: CommitSummary,
-    prev: ObjectHash,
-    hash: ObjectHash,
-    control: Option<ControlRecord>,
-}
 
 /// A partition up to where it was read: its end, its leadership, its index.
 #[derive(Debug)]
@@ -321,6 +314,18 @@ impl PartitionLog {
         } else {
             AppendOutcome::KeyReused(*outcome)
         })
+    }
+
+    /// Does the expensive part of [`PartitionLog::settle`] ahead, which changes nothing of the log:
+    /// hashes the batch's object, or checks another writer's. So that the log's lock is held as
+    /// briefly as possible.
+    pub fn prepare_to_settle<T>(&self, batch: &mut Batch<T>, owner: &Owner) {
+        match owner {
+            Owner::Found(found) if !batch.is(found) => batch.rival = self.prepare(found).ok(),
+            _ => {
+                batch.object.hash();
+            }
+        }
     }
 
     /// Settles the batch by the object that owns its offset.

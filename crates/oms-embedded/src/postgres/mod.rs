@@ -12,6 +12,7 @@ mod process;
 mod programs;
 mod reader;
 mod settings;
+mod supervise;
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -172,7 +173,7 @@ fn run(dir: &Path, ready: &Ready, stopped: oneshot::Receiver<()>) {
             match started.await {
                 Ok((cluster, child)) => {
                     if tell(Ok((cluster.url(), cluster.reader_url()))) {
-                        process::supervise(cluster, child, stopped).await;
+                        supervise::supervise(cluster, child, stopped).await;
                     } else {
                         process::end(child).await;
                     }

@@ -1,5 +1,4 @@
-//! The server's process: ties it to this one, restarts and stops it, and handles processes of
-//! earlier runs.
+//! The server's process: ties it to this one, stops it, and handles processes of earlier runs.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +8,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::PostgresError;
-use super::cluster::Cluster;
 use crate::EmbeddedError;
 
 /// A fast shutdown writes a checkpoint, which takes long on a slow disk.
@@ -24,14 +21,6 @@ const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Interval between two checks of a process that is not our child.
 const GONE_POLL: Duration = Duration::from_millis(10);
-
-/// Pause before a server that ended by itself is restarted: the first and the longest. Repeated for
-/// ever: after a full disk it comes back within this time once there is space.
-const FIRST_RESTART_PAUSE: Duration = Duration::from_millis(200);
-const MAX_RESTART_PAUSE: Duration = Duration::from_secs(10);
-
-/// A server that ran this long counts as started.
-const STABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// Lets the kernel end the program when the thread that starts it ends.
 pub fn tie_to_us(command: &mut Command) {
@@ -82,38 +71,6 @@ pub async fn end(mut child: Child) {
             signal = signal.as_str(),
             "the embedded PostgreSQL does not end"
         );
-    }
-}
-
-/// Keeps the server running until it is told to stop. After a restart it has the same port, and the
-/// service reconnects by itself.
-pub async fn supervise(mut cluster: Cluster, child: Child, stopped: oneshot::Receiver<()>) {
-    tokio::pin!(stopped);
-    let mut running = Some(child);
-    let mut pause = FIRST_RESTART_PAUSE;
-    loop {
-        if let Some(mut child) = running.take() {
-            let since = Instant::now();
-            tokio::select! {
-                // A dropped sender means the same as a message.
-                _ = &mut stopped => return end(child).await,
-                status = child.wait() => {
-                    let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-                    tracing::error!(%status, "the embedded PostgreSQL ended by itself; starting it again");
-                }
-            }
-            if since.elapsed() > STABLE_AFTER {
-                pause = FIRST_RESTART_PAUSE;
-            }
-        }
-        tokio::select! {
-            _ = &mut stopped => return,
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(MAX_RESTART_PAUSE),
-        }
-        match cluster.launch().await {
-            Ok(child) => running = Some(child),
-            Err(error) => tracing::error!(%error, "cannot start the embedded PostgreSQL again"),
-        }
     }
 }
 

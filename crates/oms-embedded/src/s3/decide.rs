@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::commit::{Change, Condition, Job};
 use super::error::ChangeError;
 use super::index::Index;
+use super::queue::{Change, Condition, Job};
 
 /// The decision on one job.
 pub enum Decision {

@@ -6,8 +6,9 @@
 
 use s3s::{S3Error, S3Result, s3_error};
 
-use super::commit::Condition;
+use super::answers::refuse;
 use super::error::ChangeError;
+use super::queue::Condition;
 
 /// The sender of a request, by its access key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Guard<'_> {
         if replaces && !self.is_free(key) {
             return Err(denied(key));
         }
-        Err(super::service::refuse(why))
+        Err(refuse(why))
     }
 
     /// Refuses to remove an immutable object at `key`.

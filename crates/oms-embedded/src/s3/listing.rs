@@ -6,8 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::*;
 use s3s::{S3Result, s3_error};
 
+use super::answers::{etag, timestamp};
 use super::index::{From, Listed};
-use super::service::{etag, timestamp};
 use super::store::LogStore;
 
 /// Entries in one page, as in S3.

@@ -9,12 +9,14 @@
 //!
 //! * [`frame`], [`segment`]: the bytes on the disk
 //! * [`index`], [`checkpoint`], [`recovery`]: the index of their content
-//! * [`commit`]: the single writer, [`decide`]: its decisions; [`upkeep`]: checkpoints and
-//!   compaction; [`store`]: the whole store
-//! * [`service`], [`listing`], [`upload`], [`access`]: the protocol; [`guard`]: permissions
+//! * [`queue`]: changes that wait; [`commit`]: the single writer, [`decide`]: its decisions;
+//!   [`upkeep`]: checkpoints, when they are due by the [`schedule`], and compaction; [`shared`]: what
+//!   the threads share; [`store`]: the whole store
+//! * [`service`], [`listing`], [`upload`], [`access`], [`answers`]: the protocol; [`guard`]: permissions
 //! * [`server`]: the listening server
 
 pub mod access;
+mod answers;
 pub mod attributes;
 pub mod checkpoint;
 pub mod commit;
@@ -24,10 +26,13 @@ pub mod frame;
 pub mod guard;
 pub mod index;
 pub mod listing;
+pub mod queue;
 pub mod recovery;
+pub mod schedule;
 pub mod segment;
 pub mod server;
 pub mod service;
+pub mod shared;
 pub mod store;
 pub mod upkeep;
 pub mod upload;

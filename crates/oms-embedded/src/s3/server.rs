@@ -21,7 +21,8 @@ use super::access::Access;
 use super::error::ChangeError;
 use super::guard::Who;
 use super::service::Endpoint;
-use super::store::{LogStore, Options};
+use super::shared::Options;
+use super::store::LogStore;
 use crate::files::{keep_port, kept_port, random_key, secret};
 use crate::{EmbeddedError, S3Endpoint, private};
 

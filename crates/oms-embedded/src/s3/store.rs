@@ -26,7 +26,7 @@
 //! cannot be created, because nothing of the batch was written then ([`super::commit`]).
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -35,13 +35,16 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
 use super::attributes::Attributes;
-use super::commit::{Change, Condition, Job, Queue, Writer, delete_record};
+use super::commit::{Writer, delete_record};
 use super::error::{ChangeError, LogStoreError};
 use super::frame::{Head, PutHead, Record, parse_frame};
-use super::index::{Entry, From, Index, Listed};
+use super::index::{Entry, From, Listed};
+use super::queue::{Change, Condition, Job, Queue};
 use super::recovery::recover;
+use super::schedule::Schedule;
 use super::segment::Segment;
-use super::upkeep::{self, Upkeep};
+use super::shared::{Options, Poison, Shared};
+use super::upkeep;
 use crate::only::{NotAlone, OnlyOne};
 use crate::private;
 
@@ -51,60 +54,6 @@ pub const MAX_OBJECT_BYTES: usize = 64 << 20;
 
 /// Longest key in bytes, as in S3.
 pub const MAX_KEY_BYTES: usize = 1024;
-
-/// Sizes, which tests reduce.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// A segment of this size is followed by a new one. 64 MiB: compaction of one is quick, and a
-    /// terabyte is 16,000 files.
-    pub segment_bytes: u64,
-    /// Records at least between two checkpoints. 200,000 are replayed in about a second on a busy
-    /// machine.
-    pub checkpoint_records: u64,
-    /// Bytes at least between two checkpoints. 256 MiB: four segments, which a disk reads in one or
-    /// two seconds.
-    pub checkpoint_bytes: u64,
-    /// Bytes of free space that puts leave for other programs. Deletes and compaction, which free
-    /// space, may use them.
-    pub min_free_bytes: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 64 << 20,
-            checkpoint_records: 200_000,
-            checkpoint_bytes: 256 << 20,
-            min_free_bytes: 0,
-        }
-    }
-}
-
-/// Why writes are refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Poison {
-    /// The disk was full and the file could not be truncated to its length before the batch; that
-    /// is tried again before the next batch.
-    Uncut(String),
-    /// It is unknown what is on the disk: only a restart reads it.
-    Broken(String),
-}
-
-/// State shared by the store's threads.
-pub struct Shared {
-    /// The folder.
-    pub dir: PathBuf,
-    /// Sizes and limits.
-    pub options: Options,
-    /// The index of what is durable.
-    pub index: RwLock<Index>,
-    /// Changes that wait for the writer.
-    pub queue: Queue,
-    /// Why writes are refused, if one has failed.
-    pub poison: Mutex<Option<Poison>>,
-    /// Communication with the upkeep thread.
-    pub upkeep: Upkeep,
-}
 
 /// An object to be put.
 #[derive(Debug)]
@@ -205,11 +154,11 @@ impl LogStore {
             index: RwLock::new(recovered.index),
             queue: Queue::default(),
             poison: Mutex::new(None),
-            upkeep: Upkeep::new(
+            upkeep: Schedule::new(
                 end,
                 recovered.replayed_records,
                 recovered.checkpoint_bytes,
-                &options,
+                (options.checkpoint_records, options.checkpoint_bytes),
             ),
             options,
         });
@@ -371,7 +320,7 @@ impl Drop for LogStore {
             }
         }
         if self.poisoned().is_none()
-            && let Err(error) = self.shared.upkeep.checkpoint(&self.shared)
+            && let Err(error) = upkeep::checkpoint(&self.shared)
         {
             tracing::warn!(%error, "cannot write the index checkpoint of the embedded S3 store");
         }

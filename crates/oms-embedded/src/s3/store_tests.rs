@@ -157,7 +157,7 @@ proptest! {
                         prop_assert!(!segment_path(dir.path(), number).exists());
                     }
                 }
-                Step::Checkpoint => store.shared.upkeep.checkpoint(&store.shared).unwrap(),
+                Step::Checkpoint => upkeep::checkpoint(&store.shared).unwrap(),
                 Step::Reopen | Step::ReopenWithoutCheckpoint => {
                     drop(store);
                     if matches!(step, Step::ReopenWithoutCheckpoint) {
@@ -173,7 +173,7 @@ proptest! {
             .filter_map(|k| Some((k.clone(), get(&store, &k)?)))
             .collect();
         prop_assert_eq!(held, model);
-        let live = |index: &Index| -> Vec<u64> { index.segments.values().map(|s| s.live).collect() };
+        let live = |index: &crate::s3::index::Index| -> Vec<u64> { index.segments.values().map(|s| s.live).collect() };
         let counted = live(&store.shared.index.read());
         drop(store);
         let store = LogStore::open(dir.path(), small()).unwrap();

@@ -10,16 +10,15 @@
 use std::fs;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::checkpoint::{self, LogEnd};
-use super::commit::{Change, Job};
+use super::checkpoint;
 use super::error::{ChangeError, LogStoreError};
 use super::frame::{Found, Head, Record, SEGMENT_HEADER};
+use super::queue::{Change, Job};
 use super::recovery::entry_of;
 use super::segment::{Segment, Tail, sync_dir};
-use super::store::Shared;
+use super::shared::Shared;
 
 /// Bytes given to the writer at once while compacting: little beside what clients write, and far
 /// below the limit of waiting bytes.
@@ -29,109 +28,21 @@ const COMPACTION_STEP_BYTES: usize = 4 << 20;
 /// at most 4/3 times, and a store is at most about four times as large as its content.
 const LIVE_FRACTION: u64 = 4;
 
-#[derive(Debug)]
-struct State {
-    end: LogEnd,
-    /// Records written since the last checkpoint.
-    records: u64,
-    bytes: u64,
-    checkpoint_bytes: u64,
-    stop: bool,
-}
-
-/// Communication between the writer and the upkeep thread.
-#[derive(Debug)]
-pub struct Upkeep {
-    state: Mutex<State>,
-    wake: Condvar,
-    checkpoint_records: u64,
-    checkpoint_file_bytes: u64,
-}
-
-impl Upkeep {
-    /// Starts at `end`, with `records` replayed since the last checkpoint.
-    pub fn new(
-        end: LogEnd,
-        records: u64,
-        checkpoint_bytes: u64,
-        options: &super::store::Options,
-    ) -> Self {
-        Self {
-            state: Mutex::new(State {
-                end,
-                records,
-                bytes: 0,
-                checkpoint_bytes,
-                stop: false,
-            }),
-            wake: Condvar::new(),
-            checkpoint_records: options.checkpoint_records,
-            checkpoint_file_bytes: options.checkpoint_bytes,
-        }
-    }
-
-    /// Records that a batch was written; the log now ends at `end`.
-    pub fn written(&self, records: u64, bytes: u64, end: LogEnd) {
-        let mut state = self.state.lock();
-        state.end = end;
-        state.records += records;
-        state.bytes += bytes;
-        if self.is_due(&state) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Whether a checkpoint is due. What is replayed at an opening stays in proportion to the
-    /// checkpoint that is loaded, and checkpoints cost less than the writes between them.
-    fn is_due(&self, state: &State) -> bool {
-        let grown = state.checkpoint_bytes.max(self.checkpoint_file_bytes);
-        // An entry takes about 100 bytes in the checkpoint.
-        state.records > (state.checkpoint_bytes / 400).max(self.checkpoint_records)
-            || state.bytes > grown
-    }
-
-    /// Stops the upkeep thread.
-    pub fn stop(&self) {
-        self.state.lock().stop = true;
-        self.wake.notify_all();
-    }
-
-    fn stopped(&self) -> bool {
-        self.state.lock().stop
-    }
-
-    /// Waits until there is something to do; `false` if the thread is to end.
-    fn wait(&self) -> bool {
-        let mut state = self.state.lock();
-        while !state.stop && !self.is_due(&state) {
-            self.wake.wait(&mut state);
-        }
-        !state.stop
-    }
-
-    /// Takes a checkpoint if anything was written since the last one.
-    pub fn checkpoint(&self, shared: &Shared) -> Result<(), LogStoreError> {
-        let (end, records, bytes) = {
-            let state = self.state.lock();
-            (state.end, state.records, state.bytes)
-        };
-        if records == 0 {
-            return Ok(());
-        }
-        let saved = checkpoint::save(&shared.dir, &shared.index, end);
-        let mut state = self.state.lock();
-        // Also after a failure: the next attempt follows when as much was written again.
-        state.records = state.records.saturating_sub(records);
-        state.bytes = state.bytes.saturating_sub(bytes);
-        state.checkpoint_bytes = saved?;
-        Ok(())
-    }
+/// Takes a checkpoint if anything was written since the last one.
+pub fn checkpoint(shared: &Shared) -> Result<(), LogStoreError> {
+    let Some(unsaved) = shared.upkeep.unsaved() else {
+        return Ok(());
+    };
+    let saved = checkpoint::save(&shared.dir, &shared.index, unsaved.end);
+    shared.upkeep.tried(unsaved);
+    shared.upkeep.saved(saved?);
+    Ok(())
 }
 
 /// The loop of the upkeep thread.
 pub fn run(shared: &Arc<Shared>) {
     while shared.upkeep.wait() {
-        if let Err(error) = shared.upkeep.checkpoint(shared) {
+        if let Err(error) = checkpoint(shared) {
             tracing::warn!(%error, "cannot write the index checkpoint of the embedded S3 store");
             continue;
         }
@@ -205,7 +116,7 @@ pub fn compact(shared: &Arc<Shared>, number: u32) -> Result<(), CompactionError>
     step.wait()?;
     step.submit(shared, change, Record::new(&removed, Vec::new())?)?;
     step.wait()?;
-    shared.upkeep.checkpoint(shared)?;
+    checkpoint(shared)?;
     let emptied = {
         let mut index = shared.index.write();
         let live = index.segments.get(&number).map_or(0, |s| s.live);

@@ -285,7 +285,7 @@ fn types_and_patterns_of_a_class_are_bounded() {
     assert!(found[0].starts_with("depth properties[0].constraints.items"));
 
     let pattern = json!({"type": "string", "constraints": {"pattern": "a"}});
-    let most = crate::domain::property::pattern::MAX_PATTERN_COST;
+    let most = crate::domain::property::compile::MAX_PATTERN_COST;
     let schema: serde_json::Map<String, Value> = (0..=most)
         .map(|i| (format!("p{i}"), pattern.clone()))
         .collect();

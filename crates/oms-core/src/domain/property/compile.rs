@@ -5,7 +5,14 @@ use serde_json::{Map, Value};
 
 use super::check::{Path, Report, Shown, kind_of};
 use super::decimal::Limit;
-use super::pattern::{MAX_CHAIN_COST, MAX_PATTERN_COST};
+
+/// Cost of the patterns of a class at most, in units of [`Size::cost`](super::pattern::Size::cost): with the sizes below, about
+/// 16 MiB of memory and a fraction of a second to compile.
+pub const MAX_PATTERN_COST: usize = 64;
+
+/// Cost of the patterns of a class with its ancestors at most: they are compiled when the class is
+/// first used.
+pub const MAX_CHAIN_COST: usize = 512;
 
 /// Property types of a class at most, including nested ones: five for each of the 200 properties.
 pub const MAX_TYPES: usize = 1_000;
@@ -25,7 +32,7 @@ pub const MAX_CHAIN_BYTES: usize = 64 * 1024 * 1024;
 pub struct Spent {
     /// Bytes of memory.
     pub bytes: usize,
-    /// Cost of patterns, see `pattern::MAX_CHAIN_COST`.
+    /// Cost of patterns, see [`MAX_CHAIN_COST`].
     pub cost: usize,
 }
 

@@ -19,14 +19,6 @@ use super::compile::Constraints;
 
 /// Longest source of a pattern, in bytes: about a screenful.
 pub const MAX_PATTERN_BYTES: usize = 1_000;
-/// Cost of the patterns of a class at most, in units of [`Size::cost`]: with the sizes below, about
-/// 16 MiB of memory and a fraction of a second to compile.
-pub const MAX_PATTERN_COST: usize = 64;
-
-/// Cost of the patterns of a class with its ancestors at most: they are compiled when the class is
-/// first used.
-pub const MAX_CHAIN_COST: usize = 512;
-
 /// Limits of a compiled pattern's size and of the text it is matched against.
 #[derive(Debug, Clone, Copy)]
 struct Size {

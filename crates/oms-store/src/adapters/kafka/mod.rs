@@ -42,6 +42,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// How long reports of purged messages may take: they come from this process.
 const PURGE_GRACE: Duration = Duration::from_secs(5);
 
+/// How long ending a producer may take: its threads wait for sockets.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Transport to Kafka with one producer at a time.
 pub struct KafkaTransport {
     inner: Arc<Inner>,

@@ -1,7 +1,6 @@
 //! One incarnation of the producer, and the interpretation of its reports.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -10,15 +9,12 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::{DeliveryFuture, OwnedDeliveryResult};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
-use super::{STORE, unavailable};
+use super::{END_TIMEOUT, STORE, unavailable};
 use crate::adapters::kafka::settings::KafkaSettings;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::transport::{Message, Outcome};
 
 const OPERATION: &str = "publish";
-
-/// How long ending a producer may take: its threads wait for sockets.
-pub(super) const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Forwards librdkafka's log to ours.
 pub(super) struct Log;

@@ -6,8 +6,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-use super::producer::END_TIMEOUT;
-use super::{PURGE_GRACE, STORE, options};
+use super::{END_TIMEOUT, PURGE_GRACE, STORE, options};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::transport::TopicNames;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::field::Field;
-use super::query::SortKey;
+use super::sort::SortKey;
 use oms_core::domain::refusal::Refusal;
 
 /// Longest cursor that is read, in bytes: eight sort keys of 256 four-byte characters, escaped and

@@ -4,8 +4,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::query::MAX_IN;
-
 /// Steps of a property path at most: ontologies nest a few levels.
 const MAX_PATH_PARTS: usize = 8;
 /// Bytes of a field's text at most.
@@ -13,6 +11,9 @@ const MAX_FIELD_BYTES: usize = 500;
 /// Digits of a number to compare with at most, and places by which its exponent may move the point:
 /// more than any floating-point number has, far fewer than PostgreSQL's limit.
 const MAX_NUMBER_DIGITS: usize = 1000;
+
+/// Values of one `in` at most: each may cost an index probe.
+pub const MAX_IN: usize = 100;
 
 /// What a condition or a sort key refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -229,4 +230,14 @@ fn check_text(text: &str) -> Result<(), String> {
         return Err("must not contain U+0000".into());
     }
     Ok(())
+}
+
+/// Every operator of a filter, for the description of the API: they are read by hand.
+#[cfg(feature = "openapi")]
+pub(super) fn operators() -> utoipa::openapi::schema::ObjectBuilder {
+    utoipa::openapi::schema::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .description(Some("How to compare."))
+        .enum_values(Some(Op::ALL.map(|(name, _)| name)))
+        .examples(["gte"])
 }

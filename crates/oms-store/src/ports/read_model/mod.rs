@@ -10,14 +10,13 @@
 //! Rows are therefore joined when they are read: an instance is visible only under the incarnation
 //! of its class in which it was created, a class only under the incarnation of its database.
 //!
-//! * [`query`]: queries; [`field`] and [`cursor`] are their parts
+//! * [`query`]: queries; [`field`], [`sort`] and [`cursor`] are their parts
 //! * [`status`]: a projection as operators see it
 
 pub mod cursor;
 pub mod field;
-#[cfg(feature = "openapi")]
-mod openapi;
 pub mod query;
+pub mod sort;
 pub mod status;
 
 use async_trait::async_trait;

@@ -13,28 +13,23 @@
 //! * A field that is missing matches `ne` and `exists: false` and nothing else. A field whose
 //!   value is `null` is there.
 //! * `contains` on a string is a substring, on an array a member; on anything else it is false.
-//! * `in` is equality with any of up to [`MAX_IN`] values, `starts_with` is for strings.
+//! * `in` is equality with any of up to [`MAX_IN`](super::field::MAX_IN) values, `starts_with` is for strings.
 //!
 //! A sort puts numbers before strings before booleans (`false` first) before `null` before arrays
 //! before objects, reversed when descending; instances without the field come last either way.
 //! Strings sort by their first [`SORT_CHARS`] characters; arrays, objects and equal values by id.
 
-use std::fmt;
-
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::cursor::{After, Cursor, fingerprint};
 use super::field::{Field, Op, Test};
+use super::sort::{SortKey, SortSpec};
 use oms_core::domain::ids::{ClassId, DatabaseName};
 use oms_core::domain::refusal::{Refusal, Violation};
 
 /// Filters of one query at most: far beyond what a form offers, and the SQL stays quick to plan.
 pub const MAX_FILTERS: usize = 50;
-/// Values of one `in` at most: each may cost an index probe.
-pub const MAX_IN: usize = 100;
 /// Keys of one sort at most: each costs three terms in every comparison.
 pub const MAX_SORT_KEYS: usize = 8;
 /// Properties of one `select` at most.
@@ -81,57 +76,11 @@ pub struct FilterSpec {
     #[cfg_attr(feature = "openapi", schema(example = "year"))]
     pub field: String,
     /// The operator.
-    #[cfg_attr(feature = "openapi", schema(schema_with = super::openapi::operators))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = super::field::operators))]
     pub op: String,
     /// The operand; may be left out for `exists`, where it means `true`.
     #[serde(default)]
     pub value: Value,
-}
-
-/// A sort key as callers send it: `"-year"`, or `{"field": "year", "descending": true}`.
-#[derive(Debug, Clone)]
-pub enum SortSpec {
-    /// The field, with `-` before it for descending order.
-    Short(String),
-    /// In full.
-    Full(SortKeySpec),
-}
-
-/// A sort key in full.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct SortKeySpec {
-    /// The field.
-    pub field: String,
-    /// Whether the largest comes first.
-    #[serde(default)]
-    pub descending: bool,
-}
-
-/// Written by hand: serde's derived untagged enum would accept unknown members.
-impl<'de> Deserialize<'de> for SortSpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = SortSpec;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field, or an object of `field` and `descending`")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<SortSpec, E> {
-                Ok(SortSpec::Short(text.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SortSpec, A::Error> {
-                SortKeySpec::deserialize(MapAccessDeserializer::new(map)).map(SortSpec::Full)
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
 }
 
 /// A condition on a field.
@@ -141,15 +90,6 @@ pub struct Filter {
     pub field: Field,
     /// The condition.
     pub test: Test,
-}
-
-/// A sort key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SortKey {
-    /// The field.
-    pub field: Field,
-    /// Whether the largest comes first.
-    pub descending: bool,
 }
 
 /// A query on the instances of a class, parsed and within bounds. The default lists them all by id.

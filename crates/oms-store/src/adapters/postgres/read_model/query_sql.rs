@@ -7,7 +7,8 @@ use super::sql::{Param, Sql, system_time, table};
 use crate::ports::read_model::Generation;
 use crate::ports::read_model::cursor::{After, Term, micros, terms};
 use crate::ports::read_model::field::{Comparison, Field, Test};
-use crate::ports::read_model::query::{ClassQuery, Filter, SORT_CHARS, SortKey};
+use crate::ports::read_model::query::{ClassQuery, Filter, SORT_CHARS};
+use crate::ports::read_model::sort::SortKey;
 
 /// Columns before the sort terms in the rows of a page.
 pub(super) const FIXED_COLUMNS: usize = 5;
