@@ -51,7 +51,7 @@ fn law_13_queries_are_bounded_and_everything_wrong_is_named_at_once() {
         ["filters"]
     );
     assert_eq!(fields(json!({"limit": MAX_LIMIT + 1})), ["limit"]);
-    let values: Vec<usize> = (0..=MAX_IN).collect();
+    let values: Vec<usize> = (0..=crate::ports::read_model::field::MAX_IN).collect();
     let too_many = json!({"filters": [{"field": "a", "op": "in", "value": values}]});
     assert_eq!(fields(too_many), ["filters[0].value"]);
 }
