@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use futures_util::future::join_all;
 use oms_testkit::careless_s3::CarelessS3;
+use oms_testkit::pooler::PgBouncer;
 use oms_testkit::postgres::{Cluster, connect, execute};
 use oms_testkit::service::{PATIENCE, Service};
 use serde_json::Value;
@@ -420,4 +421,40 @@ async fn what_is_wrong_within_a_database_is_found() {
     ])
     .await;
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_keeps_no_sessions_is_found() {
+    let Some(program) = PgBouncer::program() else {
+        println!(
+            "SKIPPED: there is no pgbouncer, on PATH or in OMS_TEST_PGBOUNCER; the doctor was not \
+             tried behind a real pooler"
+        );
+        return;
+    };
+    let cluster = Cluster::start();
+    let settings = cluster.fresh();
+    execute(&settings, "SELECT 1").await;
+    let (_, database) = settings.url.rsplit_once('/').expect("a database");
+    let bouncer = PgBouncer::start(&program, cluster.socket_dir()).await;
+    let told = Told::default().with("POSTGRES_URL", &bouncer.url(database));
+    let said = told.report().await;
+    let (verdict, words) = said.check("postgres", "reach");
+    assert_eq!(said.code, Some(1), "{}", said.report);
+    assert!(
+        verdict == "failed" && words.contains("session mode"),
+        "{words}"
+    );
+    drop(bouncer);
+
+    // One that lets the settings of a session pass, and keeps none of them.
+    let bouncer = PgBouncer::start_ignoring(&program, cluster.socket_dir(), "options").await;
+    let told = Told::default().with("POSTGRES_URL", &bouncer.url(database));
+    let said = told.report().await;
+    let (verdict, words) = said.check("postgres", "sessions");
+    assert_eq!(said.code, Some(1), "{}", said.report);
+    assert!(
+        verdict == "failed" && words.contains("session mode"),
+        "{words}"
+    );
 }

@@ -109,7 +109,7 @@ async fn log(store: &dyn ObjectStore, settings: &S3Settings) -> Finding {
 }
 
 fn unreached(error: &StoreError, settings: &S3Settings) -> Finding {
-    let (bucket, message) = (&settings.bucket, &error.message);
+    let (bucket, message) = (&settings.bucket, settings::plain(&error.message));
     let place = settings.endpoint.as_deref().unwrap_or("AWS");
     let seen = format!("{place}: {message}");
     match error.kind {
