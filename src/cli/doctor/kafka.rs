@@ -264,7 +264,7 @@ mod tests {
         let (failed, warning) = (Verdict::Failed, Verdict::Warning);
         type Fault = fn(&mut Inspection);
         let faults: [(&str, Verdict, &str, Fault); 7] = [
-            ("topics", failed, "leader", |f| {
+            ("topics", failed, "look at the brokers", |f| {
                 // No leader, and the replicas are not the matter.
                 f.topics[0].partitions[0].has_leader = false;
             }),
