@@ -43,7 +43,7 @@ pub fn provide(config: &mut Config) -> anyhow::Result<()> {
         bail!(
             "the process may have {limit} files open, and needs {} at least: raise the limit \
              (ulimit -n, LimitNOFILE=)",
-            reserve + FEWEST_CONNECTIONS
+            needed(config)
         );
     };
     let wanted = config.http.max_connections;
@@ -58,6 +58,17 @@ pub fn provide(config: &mut Config) -> anyhow::Result<()> {
         config.http.max_connections = connections;
     }
     Ok(())
+}
+
+/// The fewest files that a service with this configuration must be able to open.
+pub fn needed(config: &Config) -> u64 {
+    reserve(config) + FEWEST_CONNECTIONS
+}
+
+/// How many connections a service that may open so many files serves; `None`: it does not start.
+pub fn served(limit: u64, config: &Config) -> Option<usize> {
+    let served = connections(limit, reserve(config))?;
+    Some(served.min(config.http.max_connections))
 }
 
 fn reserve(config: &Config) -> u64 {

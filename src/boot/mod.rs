@@ -11,7 +11,7 @@
 mod assembly;
 mod backfill;
 mod card;
-mod descriptors;
+pub mod descriptors;
 mod ending;
 mod housekeeping;
 mod http;
@@ -20,7 +20,7 @@ mod jobs;
 mod known_leads;
 mod node;
 mod shutdown;
-mod stores;
+pub mod stores;
 
 use std::process::ExitCode;
 use std::sync::Arc;

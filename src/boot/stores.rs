@@ -251,7 +251,11 @@ fn s3_settings(config: &Config, embedded: Option<&S3Endpoint>) -> anyhow::Result
     Ok(settings_of(s3, config.s3.request_timeout))
 }
 
-fn postgres_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<PostgresSettings> {
+/// The configured database, else the embedded one.
+pub fn postgres_settings(
+    config: &Config,
+    embedded: &Endpoints,
+) -> anyhow::Result<PostgresSettings> {
     let url = match config.postgres.connection() {
         Some(url) => url.expose().to_owned(),
         None => embedded
@@ -268,7 +272,8 @@ fn postgres_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<Po
     })
 }
 
-fn kafka_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<KafkaSettings> {
+/// The configured brokers, else the embedded one.
+pub fn kafka_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<KafkaSettings> {
     let bootstrap = match &config.kafka.bootstrap {
         Some(bootstrap) => bootstrap.clone(),
         None => embedded.kafka.clone().context("no Kafka was started")?,

@@ -17,8 +17,8 @@ pub enum Exit {
     Unavailable,
     /// What was checked is not as it must be.
     NotProven,
-    /// Done, but for rows that were parked.
-    Parked,
+    /// Done, with reservations: rows were parked, or a check warns.
+    Reservations,
     /// The configuration is wrong.
     Configuration,
 }
@@ -32,7 +32,7 @@ Exit codes:
    3  the service refused (4xx): the same request would be refused again
    4  the service is unreachable, unavailable or does not know the outcome: try again
    5  a check found what must not be: a broken log, facts that differ
-   6  an import is done, but for rows that could not be taken and are parked
+   6  done, with reservations: rows of an import could not be taken and are parked, or a check warns
   70  an actor of the service failed beyond its limit: start it again
   78  the configuration is wrong";
 
@@ -45,7 +45,7 @@ impl Exit {
             Exit::Refused => 3,
             Exit::Unavailable => 4,
             Exit::NotProven => 5,
-            Exit::Parked => 6,
+            Exit::Reservations => 6,
             Exit::Configuration => 78,
         }
     }
@@ -82,7 +82,7 @@ mod tests {
             Exit::Refused,
             Exit::Unavailable,
             Exit::NotProven,
-            Exit::Parked,
+            Exit::Reservations,
             Exit::Configuration,
         ];
         let mut codes: Vec<i32> = all.iter().map(|e| i32::from(e.code())).collect();

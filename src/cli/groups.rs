@@ -6,7 +6,7 @@ use super::Cli;
 
 /// A purpose, and the commands for it.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run", &["serve", "config", "completions"]),
+    ("Run", &["serve", "config", "doctor", "completions"]),
     (
         "Look",
         &[

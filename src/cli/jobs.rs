@@ -325,7 +325,7 @@ fn exit(job: &Value) -> Exit {
         Some("done") if job["report"]["clean"] == false && job["report"]["dry_run"] != true => {
             Exit::Failed
         }
-        Some("done") if parked(&job["report"]) > 0 => Exit::Parked,
+        Some("done") if parked(&job["report"]) > 0 => Exit::Reservations,
         Some("done" | "paused") => Exit::Done,
         _ => Exit::Failed,
     }
@@ -347,7 +347,7 @@ mod tests {
             ),
             (job("done", json!({ "rows": 3 })), Exit::Done),
             (job("done", json!({ "parked": 0 })), Exit::Done),
-            (job("done", json!({ "parked": 3 })), Exit::Parked),
+            (job("done", json!({ "parked": 3 })), Exit::Reservations),
             (job("failed", json!({ "parked": 3 })), Exit::Failed),
             (job("paused", Value::Null), Exit::Done),
             (job("failed", Value::Null), Exit::Failed),

@@ -4,7 +4,7 @@
 //! * against a running service: `status`, `mode`, `jobs`, `events`, `dead`, `actors`, `audit`, `drill`,
 //!   `projections`, `bench`, through `remote`
 //! * on the bucket itself: `log`
-//! * `config`: the configuration
+//! * `config`: the configuration; `doctor`: an installation with all that it needs
 //! * `groups`: the commands by purpose; `exit`: the exit codes; `output`, `progress`: text, tables,
 //!   progress bars and JSON
 
@@ -14,6 +14,7 @@ mod bench;
 mod config;
 mod dead;
 mod demo;
+mod doctor;
 mod drill;
 mod events;
 mod exit;
@@ -55,6 +56,7 @@ pub struct Cli {
 enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
     Status(status::Status),
     Mode(mode::Mode),
     #[command(subcommand)]
@@ -114,6 +116,7 @@ fn run(chosen: Command, output: Output) -> anyhow::Result<ExitCode> {
             Ok(Exit::Done.into())
         }
         Command::Demo(command) => block_on(command.run(output)),
+        Command::Doctor(command) => block_on(command.run(output)),
         Command::Status(command) => block_on(command.run(output)),
         Command::Mode(command) => block_on(command.run(output)),
         Command::Events(command) => block_on(command.run(output)),

@@ -1,6 +1,6 @@
 //! Client of a running service.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +22,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The flags that name a service.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Remote {
+    #[command(flatten)]
+    pub address: Address,
+    /// Data directory of a service on this machine, whose endpoints.json names its URL
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+}
+
+/// The flags that name a service, without the data directory.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Address {
     /// The service [default: as endpoints.json in the data directory says, else
     /// http://127.0.0.1:8000]
     #[arg(long, env = "OMS_URL", value_name = "URL")]
@@ -40,9 +50,6 @@ pub struct Remote {
     /// Trust this certificate authority (PEM) too
     #[arg(long, env = "OMS_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Data directory of a service on this machine, whose endpoints.json names its URL
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
-    pub data_dir: PathBuf,
 }
 
 /// Why there is no usable answer.
@@ -104,16 +111,23 @@ pub struct RawAnswer {
 impl Remote {
     /// A client of the service that the flags name.
     pub fn connect(&self) -> anyhow::Result<Api> {
+        self.address.connect(&self.data_dir)
+    }
+}
+
+impl Address {
+    /// A client of the service that the flags name, or else the `endpoints.json` in `data_dir`.
+    pub fn connect(&self, data_dir: &Path) -> anyhow::Result<Api> {
         let token = self.token()?;
         let base = match &self.url {
             Some(url) => url.clone(),
-            None => match Endpoints::read(&self.data_dir)? {
+            None => match Endpoints::read(data_dir)? {
                 Some(endpoints) => endpoints.http,
                 // Any process on this machine could listen on that port and would get the token.
                 None if token.is_some() => anyhow::bail!(
                     "a token is sent only to a service that is named, by --url (OMS_URL) or by the \
                      endpoints.json in --data-dir, and {} has none",
-                    self.data_dir.display()
+                    data_dir.display()
                 ),
                 None => format!("http://127.0.0.1:{DEFAULT_PORT}"),
             },
@@ -287,34 +301,26 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn remote(data_dir: &std::path::Path) -> Remote {
-        Remote {
-            url: None,
-            token: None,
-            token_file: None,
-            ca: None,
-            data_dir: data_dir.to_owned(),
-        }
-    }
-
     #[test]
     fn a_token_goes_only_to_a_service_that_was_named() {
         let dir = tempfile::tempdir().unwrap();
-        let nobody = remote(dir.path());
-        assert_eq!(nobody.connect().unwrap().base(), "http://127.0.0.1:8000");
+        let nobody = Address::default();
+        let base = nobody.connect(dir.path()).unwrap();
+        assert_eq!(base.base(), "http://127.0.0.1:8000");
         let file = dir.path().join("token");
         std::fs::write(&file, "hunter2\n").unwrap();
-        let with_token = Remote {
+        let with_token = Address {
             token_file: Some(file),
-            ..remote(dir.path())
+            ..Address::default()
         };
-        let refused = with_token.connect().unwrap_err().to_string();
+        let refused = with_token.connect(dir.path()).unwrap_err().to_string();
         assert!(refused.contains("--url"), "{refused}");
-        let named = Remote {
+        let named = Address {
             url: Some("http://oms.example".into()),
             ..with_token.clone()
         };
-        assert_eq!(named.connect().unwrap().token.unwrap(), "hunter2");
+        let named = named.connect(dir.path()).unwrap();
+        assert_eq!(named.token.unwrap(), "hunter2");
         let endpoints = Endpoints {
             pid: 1,
             http: "http://127.0.0.1:4711".into(),
@@ -323,10 +329,8 @@ mod tests {
             kafka: None,
         };
         endpoints.write(dir.path()).unwrap();
-        assert_eq!(
-            with_token.connect().unwrap().base(),
-            "http://127.0.0.1:4711"
-        );
+        let found = with_token.connect(dir.path()).unwrap();
+        assert_eq!(found.base(), "http://127.0.0.1:4711");
     }
 
     /// Serves one canned answer on a real socket and gives back what was asked.

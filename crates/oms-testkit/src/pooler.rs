@@ -157,6 +157,11 @@ impl PgBouncer {
 
     /// In front of the server whose socket is in `socket_dir`.
     pub async fn start(program: &Path, socket_dir: &Path) -> Self {
+        Self::start_ignoring(program, socket_dir, "").await
+    }
+
+    /// The same; it takes these parameters with which a session begins, and does nothing with them.
+    pub async fn start_ignoring(program: &Path, socket_dir: &Path, parameters: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         // A port that was free a moment ago.
         let port = {
@@ -166,7 +171,8 @@ impl PgBouncer {
         let config = format!(
             "[databases]\n* = host={} port=5432 user=postgres\n[pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = any\npool_mode = transaction\ndefault_pool_size = 1\n",
+             auth_type = any\npool_mode = transaction\ndefault_pool_size = 1\n\
+             ignore_startup_parameters = {parameters}\n",
             socket_dir.display()
         );
         let file = dir.path().join("pgbouncer.ini");

@@ -8,6 +8,7 @@
 //! messages, which could leave gaps. A producer that failed to deliver anything is dropped, and a
 //! fresh one sends the undelivered messages again, in order.
 
+pub mod inspect;
 pub mod options;
 mod partitions;
 mod producer;

@@ -5,8 +5,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResourceResult, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::util::Timeout;
 
 use super::producer::Log;
@@ -17,9 +19,9 @@ use crate::error::StoreError;
 const OPERATION: &str = "declare_topics";
 
 /// The topic's option for the largest batch, and so the largest message, that it accepts.
-const MAX_BYTES: &str = "max.message.bytes";
+pub(super) const MAX_BYTES: &str = "max.message.bytes";
 
-type Admin = Arc<AdminClient<Log>>;
+pub(super) type Admin = Arc<AdminClient<Log>>;
 
 /// Number of partitions by topic.
 type Partitions = HashMap<String, i32>;
@@ -48,7 +50,7 @@ pub(super) async fn partitions_of(
     Ok(found?.get(topic).copied().unwrap_or_default())
 }
 
-fn client(settings: &KafkaSettings) -> Result<Admin, StoreError> {
+pub(super) fn client(settings: &KafkaSettings) -> Result<Admin, StoreError> {
     let admin: AdminClient<Log> = settings
         .client()
         .create_with_context(Log)
@@ -57,7 +59,7 @@ fn client(settings: &KafkaSettings) -> Result<Admin, StoreError> {
 }
 
 /// Dropped on a blocking thread: its destructor waits for threads.
-fn end(admin: Admin) {
+pub(super) fn end(admin: Admin) {
     drop(tokio::task::spawn_blocking(move || drop(admin)));
 }
 
@@ -108,12 +110,7 @@ async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partiti
 /// Size of the largest message that all of the topics accept, in bytes. `None` if the broker or its
 /// permissions do not allow the request.
 pub(super) async fn largest_message(admin: Admin, settings: &KafkaSettings) -> Option<usize> {
-    let names = settings.topics().all();
-    let topics: Vec<ResourceSpecifier<'_>> =
-        names.iter().map(|n| ResourceSpecifier::Topic(n)).collect();
-    let limit = Some(Timeout::After(settings.declare_timeout));
-    let options = AdminOptions::new().request_timeout(limit);
-    let described = admin.describe_configs(&topics, &options).await;
+    let described = configurations(&admin, settings).await;
     end(admin);
     let described = match described {
         Ok(described) => described,
@@ -130,6 +127,19 @@ pub(super) async fn largest_message(admin: Admin, settings: &KafkaSettings) -> O
         }
     });
     limits.min()
+}
+
+/// The configuration of every topic of the service, as far as the broker tells it.
+pub(super) async fn configurations(
+    admin: &Admin,
+    settings: &KafkaSettings,
+) -> KafkaResult<Vec<ConfigResourceResult>> {
+    let names = settings.topics().all();
+    let topics: Vec<ResourceSpecifier<'_>> =
+        names.iter().map(|n| ResourceSpecifier::Topic(n)).collect();
+    let limit = Some(Timeout::After(settings.declare_timeout));
+    let options = AdminOptions::new().request_timeout(limit);
+    admin.describe_configs(&topics, &options).await
 }
 
 /// The existing topics: all, or one by name.

@@ -90,7 +90,7 @@ SELECT current_setting('server_version_num')::int4, current_setting('server_vers
 
 /// Whether schema and table exist already: the owner of a schema may lack the right to create
 /// schemas, which PostgreSQL checks before it checks whether the schema exists.
-const PLACE: &str = "
+pub(super) const PLACE: &str = "
 SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1::text),
        has_database_privilege(current_database(), 'CREATE'),
        EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -186,14 +186,24 @@ pub(super) fn check_version(number: i32, name: &str) -> Result<(), String> {
 pub(super) async fn check_fitness(
     client: &(impl GenericClient + Sync),
 ) -> Result<(), MigrationFailed> {
-    let refused = |message: String| Err(MigrationFailed::Refused(invalid(OPERATION, message)));
     let server = client.query_one(SERVER, &[]).await?;
-    if let Err(message) = check_version(server.try_get(0)?, server.try_get(1)?) {
-        return refused(format!("the database cannot be used: {message}"));
-    }
-    let (encoding, database): (&str, &str) = (server.try_get(2)?, server.try_get(3)?);
+    let (number, name) = (server.try_get(0)?, server.try_get(1)?);
+    let (encoding, database) = (server.try_get(2)?, server.try_get(3)?);
+    check_server(number, name, encoding, database)
+        .map_err(|message| MigrationFailed::Refused(invalid(OPERATION, message)))
+}
+
+/// Checks version of the server and encoding of the database.
+pub(super) fn check_server(
+    number: i32,
+    name: &str,
+    encoding: &str,
+    database: &str,
+) -> Result<(), String> {
+    check_version(number, name)
+        .map_err(|message| format!("the database cannot be used: {message}"))?;
     if encoding != "UTF8" {
-        return refused(format!(
+        return Err(format!(
             "the database `{database}` cannot be used: its server_encoding is {encoding}, which \
              has no place for every text. It must be UTF8: CREATE DATABASE … ENCODING 'UTF8' \
              TEMPLATE template0"
@@ -203,10 +213,10 @@ pub(super) async fn check_fitness(
 }
 
 /// Applied steps, each with its hash if that was recorded.
-type AppliedSteps = BTreeMap<i32, Option<String>>;
+pub(super) type AppliedSteps = BTreeMap<i32, Option<String>>;
 
 /// Checks that this program may work on a schema with these applied steps.
-fn check(known: &[Migration], applied: &AppliedSteps) -> Result<(), String> {
+pub(super) fn check(known: &[Migration], applied: &AppliedSteps) -> Result<(), String> {
     let newest = known.last().map_or(0, |m| m.version);
     for (version, hash) in applied {
         let Some(step) = known.iter().find(|m| m.version == *version) else {

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod commits;
 mod errors;
 pub mod import_journal;
+pub mod inspect;
 pub mod jobs;
 mod leases;
 pub mod log_repair;

@@ -3,6 +3,7 @@
 //! One `Bucket`, built once and shared, so that there is one connection pool. The client's own
 //! retries are off: it cannot know which of our requests are safe to repeat.
 
+mod inspect;
 mod outcome;
 
 use std::ops::Range;
@@ -14,6 +15,7 @@ use s3::creds::Credentials;
 use s3::error::S3Error;
 use s3::{Bucket, BucketConfiguration, Region};
 
+pub use self::inspect::BucketAnswer;
 pub use self::outcome::{NO_ROOM, NOTHING_WRITTEN};
 use self::outcome::{classify_read, classify_write, is_status};
 use crate::adapters::proxy;
