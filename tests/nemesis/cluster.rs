@@ -11,7 +11,7 @@ use oms::embedded::s3::server::Settings;
 use oms::embedded::{EmbeddedStack, Endpoints, Names, Parts};
 use oms::store::ports::object_store::IMMUTABLE;
 use oms::store::ports::transport::TopicNames;
-use oms_testkit::broker::Broker;
+use oms_testkit::broker::{Broker, Follower};
 use oms_testkit::proxy::{Link, Proxy};
 use oms_testkit::service::{PATIENCE, Process, http_client};
 use serde_json::Value;
@@ -81,6 +81,8 @@ impl DerefMut for Node {
 /// Everything.
 pub struct Cluster {
     pub nodes: Vec<Node>,
+    /// What Kafka gave a consumer so far. Before the broker, because it ends first.
+    pub followed: Follower,
     pub broker: Broker,
     /// The topics of this cluster alone.
     pub topics: TopicNames,
@@ -116,10 +118,13 @@ impl Cluster {
         });
         let stack = stack.await.expect("no panic").expect("S3 and PostgreSQL");
         let prefix = format!("nemesis-{}", oms::clock::new_uuid());
+        let broker = Broker::start_for(&prefix);
+        let topics = TopicNames::new(prefix.clone());
         let mut cluster = Self {
             nodes: vec![],
-            broker: Broker::start_for(&prefix),
-            topics: TopicNames::new(prefix.clone()),
+            followed: broker.follow(topics.all()),
+            broker,
+            topics,
             http: http_client(),
             stack: Some(stack),
             dir,

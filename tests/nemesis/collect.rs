@@ -13,8 +13,8 @@ use crate::cluster::{Cluster, Node};
 use crate::history::{Event, Found};
 use crate::proof::verify;
 
-/// How long what was committed may take to reach everyone once nothing is broken.
-const SETTLE: Duration = Duration::from_secs(45);
+/// How long what was committed may take to reach everyone once nothing is broken, after a run of minutes.
+pub const SETTLE: Duration = Duration::from_secs(45);
 
 /// A late write of a node that was frozen, or of a request nobody waits for, has landed or failed
 /// within an append's deadline; this is looked at until nothing came for so long.
@@ -133,7 +133,7 @@ pub async fn collect_within(cluster: &Cluster, settle: Duration) -> Found {
         now
     };
     let now = took("the feeds");
-    found.kafka = kafka(cluster, &found.feeds[0], now + settle);
+    found.kafka = kafka(cluster, &found.feeds[0], now + settle).await;
     let now = took("Kafka");
     found.read_model = settled_model(cluster, &found.feeds[0], now + settle).await;
     let now = took("the read model");
@@ -144,24 +144,23 @@ pub async fn collect_within(cluster: &Cluster, settle: Duration) -> Found {
     found
 }
 
-/// Everything of ours that Kafka has, once every event of the feed came or time is up.
-fn kafka(cluster: &Cluster, feed: &[Event], deadline: Instant) -> Vec<Event> {
+/// Everything of ours that Kafka had, once every event of the feed came or time is up.
+async fn kafka(cluster: &Cluster, feed: &[Event], deadline: Instant) -> Vec<Event> {
     let mut missing: HashSet<&str> = feed.iter().map(|e| e.id.as_str()).collect();
-    let mut looked_at = 0;
-    let topics = cluster.topics.all();
-    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-    let hopeless = deadline.saturating_duration_since(Instant::now()) * 2;
-    let consumed = cluster.broker.consume(&topics, hopeless, |consumed| {
-        for message in &consumed[looked_at..] {
+    let mut consumed = vec![];
+    loop {
+        for message in cluster.followed.since(consumed.len()) {
             missing.remove(message.headers["ce_id"].as_str());
+            consumed.push(event(
+                String::new(),
+                &String::from_utf8_lossy(&message.value),
+            ));
         }
-        looked_at = consumed.len();
-        missing.is_empty() || Instant::now() > deadline
-    });
-    consumed
-        .iter()
-        .map(|message| event(String::new(), &String::from_utf8_lossy(&message.value)))
-        .collect()
+        if missing.is_empty() || Instant::now() > deadline {
+            return consumed;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The read model, once it has as many instances and versions as the feed says or time is up.

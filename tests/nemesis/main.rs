@@ -117,7 +117,9 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
     for client in load {
         client.await.expect("a client");
     }
-    let found = collect::collect(&cluster).await;
+    // Long campaigns have more to be read, compared and audited in the end.
+    let settle = collect::SETTLE + Duration::from_secs(seconds) / 10;
+    let found = collect::collect_within(&cluster, settle).await;
     let history = shared.history();
     let verdict = validator::judge(&history, &found);
     let report = report::Report {
