@@ -148,7 +148,7 @@ fn beginning(state: &HttpState, params: &FeedParams) -> Result<Option<String>, P
     let back = params.back.unwrap_or(0);
     match params.after.as_deref() {
         Some(LATEST) if back <= MAX_BACK => Ok(Some(state.service.feed_cursor_before_end(back)?)),
-        after if params.back.is_none() => Ok(after.map(str::to_owned)),
+        after if back == 0 => Ok(after.map(str::to_owned)),
         _ => {
             let message = format!("back goes with after=latest, and is {MAX_BACK} at most");
             Err(Problem::new(problem::INVALID_QUERY, message).subject("back"))
