@@ -98,7 +98,7 @@ public final class RoundTrip {
         var types = new ArrayList<String>();
         String after = null;
         for (int pages = 0; pages < 1000; pages++) {
-            var events = new EventsApi(CLIENT).readFeed(after, null, 100L, null, null, null, null, null);
+            var events = new EventsApi(CLIENT).readFeed(after, null, 100, null, null, null, null, null);
             if (events.getItems().isEmpty()) {
                 break;
             }
