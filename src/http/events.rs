@@ -189,8 +189,8 @@ fn no_place(refused: StreamRefused, caller: &Caller) -> Problem {
     problem.subject(limit).retry_after(RETRY_AFTER)
 }
 
-/// Whether the caller would rather have a live stream than a page. Generated clients name every media
-/// type that is described for the answer; they get a page.
+/// Whether the caller would rather have a live stream than a page. Generated clients name every
+/// media type that is described for the answer; they get a page.
 fn wants_stream(headers: &HeaderMap) -> bool {
     let weight = |media: &str| {
         let values = headers.get_all(ACCEPT).filter_map(|v| v.to_str().ok());
@@ -234,7 +234,9 @@ mod tests {
         assert!(wants("text/event-stream"));
         assert!(wants("application/json;q=0.1, Text/Event-Stream; q=1"));
         assert!(wants("text/event-stream, */*"));
-        assert!(!wants("application/json, text/event-stream, application/problem+json"));
+        assert!(!wants(
+            "application/json, text/event-stream, application/problem+json"
+        ));
         assert!(!wants("text/event-stream;q=0"));
         assert!(!wants("*/*"));
         assert!(!wants("application/json"));
