@@ -189,9 +189,13 @@ def main():
         for copy in copies:
             copy.kill()
             copy.start()
-        for n in range(60):
-            send("PATCH", f"{instances}/f{n}", {"title": f"{n} again"})
-        everybody("follows", lambda copy: copy.has_said("applied", 5))
+        everybody("reads the feed", lambda copy: copy.has_said("swept"))
+
+        def write_and_look():
+            send("PATCH", f"{instances}/f{time.monotonic_ns() % 300}", {"title": f"at {time.monotonic()}"})
+            return all(copy.has_said("applied", 5) for copy in copies)
+
+        until("both follow", write_and_look)
         for copy in copies:
             copy.kill()
 

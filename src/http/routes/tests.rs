@@ -97,7 +97,8 @@ fn generators_are_told_what_is_free_and_what_may_be_left_out() {
     let free = serde_json::json!({});
     let data = &schemas["CreateInstance"]["properties"]["data"];
     assert_eq!(data["additionalProperties"], free);
-    let patch = &document["paths"]["/api/v1/databases/{db}/classes/{class}/instances/{id}"]["patch"];
+    let patch =
+        &document["paths"]["/api/v1/databases/{db}/classes/{class}/instances/{id}"]["patch"];
     let patch = &patch["requestBody"]["content"]["application/merge-patch+json"]["schema"];
     assert_eq!(patch["additionalProperties"], free);
     let version = &schemas["NewEvent"]["properties"]["schema_version"];
