@@ -7,7 +7,8 @@ import type { components, paths } from './api.js'
 
 const baseUrl = process.env.OMS_API
 ok(baseUrl, 'OMS_API names the service')
-const headers: Record<string, string> = process.env.OMS_TOKEN ? { authorization: `Bearer ${process.env.OMS_TOKEN}` } : {}
+const token = process.env.OMS_TOKEN
+const headers: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {}
 const api = createClient<paths>({ baseUrl, headers })
 
 type Problem = components['schemas']['Problem']
