@@ -47,6 +47,7 @@ test_everything() {
     tier 'mutated input' env OMS_FUZZ_RUNS=200000 "$root/deploy/dev" test --test engine fuzz::
     tier 'the console in a browser' "$root/deploy/dev" console
     tier 'dashboards and alerts' "$root/deploy/dev" watching
+    tier "other people's tools" "$root/deploy/dev" clients
     [ -z "$failed" ] || die "failed:$failed"
 }
 

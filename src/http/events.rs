@@ -25,6 +25,8 @@ use crate::service::view::EventPage;
 
 /// Media type of a live stream.
 const EVENT_STREAM: &str = "text/event-stream";
+/// Media type of a page.
+const JSON: &str = "application/json";
 /// The value of `after` that means the end of the feed.
 const LATEST: &str = "latest";
 /// How many commits before the end of a partition a feed may begin, at most.
@@ -148,7 +150,7 @@ fn beginning(state: &HttpState, params: &FeedParams) -> Result<Option<String>, P
     let back = params.back.unwrap_or(0);
     match params.after.as_deref() {
         Some(LATEST) if back <= MAX_BACK => Ok(Some(state.service.feed_cursor_before_end(back)?)),
-        after if params.back.is_none() => Ok(after.map(str::to_owned)),
+        after if back == 0 => Ok(after.map(str::to_owned)),
         _ => {
             let message = format!("back goes with after=latest, and is {MAX_BACK} at most");
             Err(Problem::new(problem::INVALID_QUERY, message).subject("back"))
@@ -187,15 +189,20 @@ fn no_place(refused: StreamRefused, caller: &Caller) -> Problem {
     problem.subject(limit).retry_after(RETRY_AFTER)
 }
 
+/// Whether the caller would rather have a live stream than a page. Generated clients name every
+/// media type that is described for the answer; they get a page.
 fn wants_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT)
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .any(|range| {
-            let media = range.split(';').next().unwrap_or_default();
-            media.trim().eq_ignore_ascii_case(EVENT_STREAM)
-        })
+    let weight = |media: &str| {
+        let values = headers.get_all(ACCEPT).filter_map(|v| v.to_str().ok());
+        let weights = values.flat_map(|v| v.split(',')).filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let named = parts.next()?.eq_ignore_ascii_case(media);
+            let q = parts.find_map(|p| p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")));
+            named.then(|| q.and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0))
+        });
+        weights.fold(0.0_f32, f32::max)
+    };
+    weight(EVENT_STREAM) > weight(JSON)
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -226,6 +233,11 @@ mod tests {
         };
         assert!(wants("text/event-stream"));
         assert!(wants("application/json;q=0.1, Text/Event-Stream; q=1"));
+        assert!(wants("text/event-stream, */*"));
+        assert!(!wants(
+            "application/json, text/event-stream, application/problem+json"
+        ));
+        assert!(!wants("text/event-stream;q=0"));
         assert!(!wants("*/*"));
         assert!(!wants("application/json"));
     }

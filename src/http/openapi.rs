@@ -48,7 +48,48 @@ pub fn document() -> Value {
             complete(operation, route);
         }
     }
+    for_generators(&mut document);
     document
+}
+
+/// Says what generators of clients would otherwise take for something else: an object without
+/// described members for one that has none, and a member of a request with a default for one that
+/// has to be given.
+fn for_generators(value: &mut Value) {
+    let map = match value {
+        Value::Object(map) => map,
+        Value::Array(items) => return items.iter_mut().for_each(for_generators),
+        _ => return,
+    };
+    let is_object = match map.get("type") {
+        Some(Value::String(one)) => one == "object",
+        Some(Value::Array(all)) => all.iter().any(|one| one == "object"),
+        _ => false,
+    };
+    let is_free = !map.contains_key("properties") && !map.contains_key("additionalProperties");
+    if is_object && is_free {
+        map.insert("additionalProperties".into(), json!({}));
+    }
+    // What is sent holds what is described and nothing else.
+    if map.get("additionalProperties") == Some(&Value::Bool(false))
+        && let Some(Value::Object(members)) = map.get_mut("properties")
+    {
+        members.values_mut().for_each(default_in_words);
+    }
+    for (name, value) in map {
+        // Values are no schemas.
+        if !["default", "enum", "example", "examples"].contains(&name.as_str()) {
+            for_generators(value);
+        }
+    }
+}
+
+fn default_in_words(member: &mut Value) {
+    let Some(default) = member.as_object_mut().and_then(|map| map.remove("default")) else {
+        return;
+    };
+    let description = member["description"].as_str().unwrap_or_default();
+    member["description"] = json!(format!("{description} {default} where it is left out."));
 }
 
 /// Adds to an operation what follows from its route: roles, common headers, problems.
@@ -73,6 +114,10 @@ fn complete(operation: &mut Value, route: &RouteSpec) {
     let asks = parameters.is_some_and(|all| all.iter().any(|p| p["in"] == "query"));
     if asks || route.access == Access::Read {
         statuses.push(400);
+    }
+    // What is sorted by is held to what fields there can be.
+    if parameters.is_some_and(|all| all.iter().any(|p| p["name"] == "sort")) {
+        statuses.push(422);
     }
     if route.path.contains('{') {
         statuses.extend([400, 404]);

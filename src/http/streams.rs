@@ -156,6 +156,11 @@ pub async fn read(
         let message = "from_version and cursor exclude each other";
         return Err(Problem::new(problem::INVALID_QUERY, message));
     }
+    // Declared as clients have it: 64 bits with a sign.
+    if params.from_version.is_some_and(|v| i64::try_from(v).is_err()) {
+        let message = format!("from_version is {} at most", i64::MAX);
+        return Err(Problem::new(problem::INVALID_QUERY, message).subject("from_version"));
+    }
     let from = stream_cursor(params.cursor.as_deref())?.or(params.from_version.map(Version));
     let limit = page_limit(params.limit)?;
     let read = state

@@ -93,6 +93,23 @@ fn every_operation_is_described_in_full() {
 }
 
 #[test]
+fn generators_are_told_what_is_free_and_what_may_be_left_out() {
+    let document = openapi::document();
+    let schemas = &document["components"]["schemas"];
+    let free = serde_json::json!({});
+    let data = &schemas["CreateInstance"]["properties"]["data"];
+    assert_eq!(data["additionalProperties"], free);
+    let patch =
+        &document["paths"]["/api/v1/databases/{db}/classes/{class}/instances/{id}"]["patch"];
+    let patch = &patch["requestBody"]["content"]["application/merge-patch+json"]["schema"];
+    assert_eq!(patch["additionalProperties"], free);
+    let version = &schemas["NewEvent"]["properties"]["schema_version"];
+    assert!(version.get("default").is_none(), "{version}");
+    let words = version["description"].as_str().unwrap();
+    assert!(words.ends_with(" 1 where it is left out."), "{words}");
+}
+
+#[test]
 fn every_reference_of_the_document_leads_somewhere() {
     fn references(value: &Value, out: &mut BTreeSet<String>) {
         match value {
