@@ -83,7 +83,7 @@ Description: event-sourced ontology service
 TEXT
     package=$package_cache/oms_${version}_$architecture.deb
     rm -f "$package_cache"/*.deb
-    dpkg-deb --root-owner-group -Zxz -z3 --build "$tree" "$package" >&2
+    dpkg-deb --root-owner-group -Zxz -z1 --build "$tree" "$package" >&2
     say "made $package, $(($(stat -c %s "$package") / 1000000)) MB"
 }
 
@@ -141,7 +141,7 @@ package_runs() {
     # The process 1 of the system is the child of systemd-nspawn.
     wait_until 60 system_is_up || die "the system does not come up: $(tail -n 20 "$trial/system.log")"
     in_system systemctl start oms || die "the unit does not start: $(in_system journalctl -u oms --no-pager -n 30)"
-    wait_until 90 in_system oms status --data-dir /var/lib/oms ||
+    wait_until 90 in_system oms status ||
         die "the service is not well: $(in_system journalctl -u oms --no-pager -n 40)"
     say "ok: systemd runs it, embedded store and PostgreSQL included"
     main=$(in_system systemctl show -p MainPID --value oms)
@@ -172,6 +172,15 @@ package_credentials() {
         die "the token of its credential is not known"
     ! in_system curl -fsS http://127.0.0.1:8000/api/v1/databases/unit 2>/dev/null || die "it does not ask for a token"
     say "ok: a token out of a credential"
+    cp "$trial/root/etc/oms/oms.toml" "$trial/oms.toml"
+    echo 'http = 3' >"$trial/root/etc/oms/oms.toml"
+    in_system systemctl restart oms || :
+    wait_until 30 in_system systemctl is-failed oms || die "a wrong configuration does not end it"
+    [ "$(in_system systemctl show -p NRestarts --value oms)" = 0 ] || die "a wrong configuration is tried again"
+    say "ok: a wrong configuration is not tried again"
+    cp "$trial/oms.toml" "$trial/root/etc/oms/oms.toml"
+    in_system systemctl restart oms || die "put right, it does not start"
+    wait_until 60 in_system oms status || die "put right, it is not well"
 }
 
 # Once systemd in it takes orders. It may count as degraded: what a machine has and this lacks is none of ours.
