@@ -157,7 +157,10 @@ pub async fn read(
         return Err(Problem::new(problem::INVALID_QUERY, message));
     }
     // Declared as clients have it: 64 bits with a sign.
-    if params.from_version.is_some_and(|v| i64::try_from(v).is_err()) {
+    if params
+        .from_version
+        .is_some_and(|v| i64::try_from(v).is_err())
+    {
         let message = format!("from_version is {} at most", i64::MAX);
         return Err(Problem::new(problem::INVALID_QUERY, message).subject("from_version"));
     }

@@ -94,7 +94,7 @@ fn every_operation_is_described_in_full() {
 
 #[test]
 fn generators_are_told_what_is_free_and_what_may_be_left_out() {
-    let document = openapi::document();
+    let document = crate::http::openapi::document();
     let schemas = &document["components"]["schemas"];
     let free = serde_json::json!({});
     let data = &schemas["CreateInstance"]["properties"]["data"];
