@@ -74,6 +74,11 @@ impl<T> Batch<T> {
         self.appends.len()
     }
 
+    /// Where the callers of its commands wait.
+    pub fn replies(&self) -> impl Iterator<Item = &T> {
+        self.appends.iter().map(|append| &append.reply)
+    }
+
     /// Does the expensive part of settling ahead: hashes the object, or checks another writer's
     /// object. So that the log's lock is held as briefly as possible.
     pub fn prepare(&mut self, log: &PartitionLog, owner: &Owner) {
