@@ -1,7 +1,8 @@
 //! What the tests of `oms` start, break and look at.
 //!
 //! * servers: [`postgres`] and [`pooler`]s in front of it, [`kafka`] (whose faults can be ordered),
-//!   [`broker`] (the real one, where one was asked for), [`service`] (`oms serve` as a process)
+//!   [`broker`] (the real one, where one was asked for), [`service`] (`oms serve` as a process),
+//!   [`collector`] of traces
 //! * what breaks the way between two of them: [`proxy`], [`kafka_proxy`]
 //! * doubles, which stand in for a port: [`faulty`], [`boastful`], [`undeleting`]
 //! * [`log`]: a log written the way the service writes it
@@ -13,6 +14,7 @@
 
 pub mod boastful;
 pub mod broker;
+pub mod collector;
 pub mod faulty;
 pub mod kafka;
 pub mod kafka_proxy;
