@@ -1,4 +1,11 @@
-//! Logging, and the panic hook.
+//! Logging, the panic hook, and the export of traces.
+//!
+//! * [`lines`]: log lines say which trace they belong to
+//! * [`export`]: sends spans to a collector; [`otlp`]: in which form
+
+pub mod export;
+mod lines;
+mod otlp;
 
 use std::backtrace::Backtrace;
 use std::backtrace::BacktraceStatus;
@@ -64,11 +71,16 @@ pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
         .with_writer(io::stderr);
     let terminal = io::stderr().is_terminal();
     match format(config, terminal) {
-        LogFormat::Text => subscriber.with_ansi(terminal).finish().try_init()?,
+        LogFormat::Text => subscriber
+            .with_ansi(terminal)
+            .map_event_format(|lines| lines::Text(lines.with_ansi(terminal)))
+            .finish()
+            .try_init()?,
         LogFormat::Json => subscriber
             .json()
             .flatten_event(true)
             .with_current_span(false)
+            .map_event_format(lines::Json)
             .finish()
             .try_init()?,
     }

@@ -32,3 +32,17 @@ pub enum CallError {
     #[error("{0}")]
     Internal(String),
 }
+
+impl CallError {
+    /// What went wrong, as one of few words.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Overloaded { limit, .. } => limit,
+            Self::Store(error) => error.kind.as_str(),
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Internal(_) => "internal",
+        }
+    }
+}

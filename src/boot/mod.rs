@@ -116,6 +116,9 @@ async fn run(
     let escalations = Escalations::default();
     let stores = stores::connect(config, stack.endpoints(), &io).await?;
     let node = node::name(stack.data_dir())?;
+    let traces = crate::telemetry::export::start(&config.telemetry, &node, io.handle())
+        .map_err(anyhow::Error::msg)
+        .context("cannot export traces")?;
     let partitions = stores.log.partitions();
     let about = http::about(config, stack.endpoints(), node.clone(), partitions);
     let mut running = assembly::start(config, stores, io.clone(), &escalations, node);
@@ -145,6 +148,9 @@ async fn run(
     }
     tracing::info!(%ending, "stopping");
     shutdown::in_order(running, limits, handle, serving, ending.patience()).await;
+    if let Some(traces) = traces {
+        traces.end(shutdown::TRACES_PATIENCE).await;
+    }
     Ok(ending)
 }
 

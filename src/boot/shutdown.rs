@@ -22,6 +22,9 @@ pub const IO_PATIENCE: Duration = Duration::from_secs(1);
 /// already.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the last spans of traces may take to be sent.
+pub const TRACES_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How much longer than the server's own limit the step of stopping it may take.
 const STEP_MARGIN: Duration = Duration::from_secs(1);
 

@@ -1,11 +1,12 @@
-//! Environment variables of the service that this one replaces.
+//! Environment variables of the service that this one replaces, and those that OpenTelemetry has
+//! given the same names everywhere.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::setting::Setting;
 
 /// Variables that correspond to exactly one key.
-const SIMPLE: [(&str, &str); 7] = [
+const SIMPLE: [(&str, &str); 10] = [
     ("MINIO_ENDPOINT_URL", "s3.endpoint"),
     ("MINIO_ACCESS_KEY", "s3.access_key"),
     ("MINIO_SECRET_KEY", "s3.secret_key"),
@@ -13,10 +14,13 @@ const SIMPLE: [(&str, &str); 7] = [
     ("KAFKA_BOOTSTRAP_SERVERS", "kafka.bootstrap"),
     ("MESSAGE_RELAY_BATCH_SIZE", "relay.batch_size"),
     ("OMS_PORT", "http.port"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("OTEL_TRACES_SAMPLER_ARG", "telemetry.traces_ratio"),
+    ("OTEL_SERVICE_NAME", "telemetry.service_name"),
 ];
 
 /// Every variable that is read.
-pub(super) const NAMES: [&str; 17] = [
+pub(super) const NAMES: [&str; 20] = [
     "MINIO_ENDPOINT_URL",
     "MINIO_ACCESS_KEY",
     "MINIO_SECRET_KEY",
@@ -25,6 +29,9 @@ pub(super) const NAMES: [&str; 17] = [
     "MESSAGE_RELAY_BATCH_SIZE",
     "MESSAGE_RELAY_POLL_INTERVAL",
     "OMS_PORT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_SERVICE_NAME",
     "LOG_LEVEL",
     "POSTGRES_URL",
     "POSTGRES_HOST",

@@ -79,7 +79,7 @@ pub struct Config {
     pub chaos: chaos::ChaosConfig,
     /// The migration: how it begins, what its gates ask, how fast history is copied.
     pub migration: migration::MigrationConfig,
-    /// Logs.
+    /// Logs and traces.
     pub telemetry: telemetry::TelemetryConfig,
 }
 

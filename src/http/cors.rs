@@ -24,8 +24,8 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
 
 /// Every answer header that scripts may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "accept-patch, allow, etag, idempotent-replayed, location, retry-after, www-authenticate, \
-     x-commit-position, x-read-lag, x-read-source, x-request-id",
+    "accept-patch, allow, etag, idempotent-replayed, location, retry-after, traceresponse, \
+     www-authenticate, x-commit-position, x-read-lag, x-read-source, x-request-id",
 );
 
 /// Seconds for which a browser may cache the answer to a preflight.

@@ -25,6 +25,7 @@ use super::json;
 use super::limits::{HeldBytes, HttpLimits};
 use super::problem::{self, Problem};
 use crate::domain::event::Idempotency;
+use crate::domain::trace::TraceContext;
 use crate::metrics as oms_metrics;
 use crate::service::context::RequestContext;
 use crate::service::error::{RETRY_AFTER, ServiceError};
@@ -35,6 +36,7 @@ pub struct Caller {
     pub limits: Arc<HttpLimits>,
     principal: Arc<str>,
     correlation_id: String,
+    trace: Option<TraceContext>,
     deadline: Instant,
 }
 
@@ -44,12 +46,14 @@ impl Caller {
         limits: Arc<HttpLimits>,
         principal: Arc<str>,
         correlation_id: String,
+        trace: Option<TraceContext>,
         deadline: Instant,
     ) -> Self {
         Self {
             limits,
             principal,
             correlation_id,
+            trace,
             deadline,
         }
     }
@@ -63,6 +67,7 @@ impl Caller {
         RequestContext {
             principal: self.principal.as_ref().to_owned(),
             correlation_id: self.correlation_id,
+            trace: self.trace,
             idempotency,
             deadline: self.deadline,
         }

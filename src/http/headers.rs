@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::problem::{self, Problem};
 use crate::domain::ids::{Position, Version};
+use crate::domain::trace::TraceContext;
 use crate::domain::versions::{MAX_VERSIONS, VersionSet};
 use crate::service::context::ExpectedVersion;
 
@@ -29,6 +30,8 @@ pub const READ_LAG: HeaderName = HeaderName::from_static("x-read-lag");
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// W3C trace context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The trace in which a request was recorded: what W3C drafts for answers, in the form of `traceparent`.
+pub const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// The precondition of a write, before it is known whether the request allows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,26 +287,9 @@ pub fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     })
 }
 
-/// The trace id of a valid W3C `traceparent` (`00-<32 hex>-<16 hex>-<2 hex>`; later versions may
-/// append more).
-pub fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(&TRACEPARENT)?.to_str().ok()?;
-    let mut parts = text.split('-');
-    let (version, trace, span, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let nonzero = |part: &str| part.bytes().any(|b| b != b'0');
-    let valid = hex(version, 2)
-        && version != "ff"
-        && (version != "00" || parts.next().is_none())
-        && hex(trace, 32)
-        && hex(span, 16)
-        && hex(flags, 2)
-        && nonzero(trace)
-        && nonzero(span);
-    valid.then_some(trace)
+/// The caller's operation in its trace, from a valid `traceparent`.
+pub fn trace_context(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::parse(headers.get(&TRACEPARENT)?.to_str().ok()?)
 }
 
 #[cfg(test)]
@@ -434,11 +420,11 @@ mod tests {
         assert!(!id(""));
         assert!(!id("a b"));
         assert!(!id(&"x".repeat(MAX_REQUEST_ID_BYTES + 1)));
-        let trace = |value: &str| trace_id(&headers(&[(TRACEPARENT, value)])).map(str::to_owned);
+        let trace = |value: &str| trace_context(&headers(&[(TRACEPARENT, value)]));
         let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(
-            trace(valid).as_deref(),
-            Some("0af7651916cd43dd8448eb211c80319c")
+            trace(valid).unwrap().trace,
+            0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c
         );
         for bad in [
             "",

@@ -24,13 +24,14 @@ use super::auth::Access;
 use super::connection::{Call, Connection, Held, MAX_HEAD_BYTES, Version};
 use super::cors::Page;
 use super::extract::Caller;
-use super::headers::{REQUEST_ID, client_request_id, trace_id};
+use super::headers::{REQUEST_ID, TRACERESPONSE, client_request_id, trace_context};
 use super::limits::{HttpLimits, Permit};
 use super::outgoing::{Bodyless, Outgoing};
 use super::problem::{self, Problem};
 use super::same_site;
 use crate::metrics as oms_metrics;
 use crate::service::error::RETRY_AFTER;
+use crate::store::traces::{self, Span};
 
 /// The middleware of one resource.
 pub struct RequestPipeline {
@@ -198,8 +199,18 @@ where
                 .unwrap_or(HeaderValue::from_static("invalid")),
         };
 
+        let trace_of_caller = trace_context(req.headers());
+        // Probes and scrapes would make most of the traces; whoever asks for theirs gets it.
+        let is_traced = access != Access::Public || trace_of_caller.is_some();
+        let span = if is_traced {
+            Span::request(trace_of_caller)
+        } else {
+            Span::default()
+        };
+        let trace = span.context();
         let connection = req.conn_data::<Rc<Connection>>().cloned();
         let exit = Exit {
+            span,
             limits: self.limits.clone(),
             route,
             method,
@@ -231,13 +242,15 @@ where
             match same_site.and_then(|()| self.limits.auth.check(req.headers(), access)) {
                 Ok(principal) => {
                     audited.let_in(&principal, req.request());
-                    let correlation = trace_id(req.headers())
-                        .or(exit.request_id.to_str().ok())
-                        .unwrap_or_default();
+                    let correlation = match trace_of_caller {
+                        Some(caller) => format!("{:032x}", caller.trace),
+                        None => exit.request_id.to_str().unwrap_or_default().to_owned(),
+                    };
                     let caller = Caller::new(
                         self.limits.clone(),
                         principal,
-                        correlation.to_owned(),
+                        correlation,
+                        trace,
                         began + self.limits.settings.request_deadline,
                     );
                     req.extensions_mut().insert(caller);
@@ -247,13 +260,14 @@ where
             }
         });
         if let Some(problem) = refused {
+            let _entered = traces::enter(trace);
             let response = req.error_response(problem);
             return ready(Ok(exit.leave(response, place, audited))).boxed_local();
         }
 
         let request = req.request().clone();
         let handled = AssertUnwindSafe(self.service.call(req)).catch_unwind();
-        async move {
+        traces::within(trace, async move {
             let response = match handled.await {
                 Ok(Ok(response)) => {
                     drop(request);
@@ -263,7 +277,7 @@ where
                 Err(_panic) => ServiceResponse::from_err(Problem::crashed(), request),
             };
             Ok(exit.leave(response, place, audited))
-        }
+        })
         .boxed_local()
     }
 }
@@ -276,6 +290,7 @@ fn overloaded(limit: &'static str, detail: &str) -> Problem {
 
 /// What is needed of a request when its answer is sent.
 struct Exit {
+    span: Span,
     limits: Arc<HttpLimits>,
     route: Rc<Route>,
     method: &'static str,
@@ -352,6 +367,7 @@ impl Exit {
             self.request_id,
             self.began,
         );
+        describe(self.span, &mut response, self.method, &self.route);
         audited.answered(&response);
         self.limits.cors.mark(self.page, response.headers_mut());
         let held = Held {
@@ -404,6 +420,34 @@ fn finish(
         status.as_u16()
     );
     response.headers_mut().insert(REQUEST_ID, request_id);
+}
+
+/// Says of a request's span what it was, by the names of OpenTelemetry's conventions, and ends it. The
+/// path is not said: it has ids in it.
+fn describe(
+    mut span: Span,
+    response: &mut ServiceResponse<BoxBody>,
+    method: &'static str,
+    route: &Route,
+) {
+    if !span.is_recorded() {
+        return;
+    }
+    let status = response.status();
+    span.rename(|| format!("{method} {}", route.pattern));
+    let known = if method == "other" { "_OTHER" } else { method };
+    span.set("http.request.method", known);
+    span.set("http.route", route.pattern);
+    span.set("http.response.status_code", u64::from(status.as_u16()));
+    if status.is_server_error() {
+        let problem = response.response().error();
+        let code = problem.and_then(|e| Some(e.as_error::<Problem>()?.code()));
+        span.fail(code.unwrap_or("5xx"));
+    }
+    let context = span.context().map(|context| context.to_string());
+    if let Some(value) = context.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert(TRACERESPONSE, value);
+    }
 }
 
 /// Turns errors of actix itself into problems.

@@ -34,7 +34,8 @@ pub fn document() -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "description": "Event-sourced ontology service: databases, classes, instances, and the \
             events behind them. Failures are RFC 9457 problems with a stable `code`. Every answer \
-            carries `X-Request-Id`; `traceparent` becomes the correlation id of events.",
+            carries `X-Request-Id`; `traceparent` is continued, and its trace id becomes the \
+            correlation id of events.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     });
     document["components"]["securitySchemes"]["bearer"] = json!({

@@ -60,6 +60,7 @@ impl<'a> CommandMetadata<'a> {
             },
             command_id: self.command_id,
             correlation_id: self.ctx.correlation_id.clone(),
+            trace: self.ctx.trace,
             actor: self.ctx.principal.clone(),
             idempotency: self.ctx.idempotency.clone(),
             metadata: self.metadata.clone(),
@@ -356,6 +357,7 @@ mod tests {
         let ctx = RequestContext {
             principal: "ann".into(),
             correlation_id: "story".into(),
+            trace: None,
             idempotency: None,
             deadline: Instant::now(),
         };

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use crate::clock::new_uuid;
 use crate::domain::event::Idempotency;
 use crate::domain::ids::{CommandId, Version};
+use crate::domain::trace::TraceContext;
 use crate::domain::versions::VersionSet;
 use crate::flaws::{Flaw, flawed};
 
@@ -15,6 +16,8 @@ pub struct RequestContext {
     /// Correlates the events that one client action caused: the client's trace id, else the request
     /// id.
     pub correlation_id: String,
+    /// The request in its trace, where traces are recorded.
+    pub trace: Option<TraceContext>,
     /// The idempotency key, with the hash of the request it stands for.
     pub idempotency: Option<Idempotency>,
     /// When the caller stops waiting.

@@ -132,6 +132,7 @@ mod tests {
         RequestContext {
             principal: "ann".into(),
             correlation_id: "story".into(),
+            trace: None,
             idempotency: Some(Idempotency {
                 key: key.into(),
                 request_hash,

@@ -8,7 +8,8 @@
 //! * [`health`]: state of the dependencies; [`halts`]: what does not go on, and since when;
 //!   [`alarms`]: what is wrong with copies of the log; [`disk_space`]: free space for commands
 //! * [`io_runtime`], [`metered`]: decorators that count, time and bound calls and run them on the
-//!   I/O runtime; [`metrics`]: every metric of the service
+//!   I/O runtime; [`metrics`]: every metric of the service; [`traces`]: spans of what is done for a
+//!   request
 //! * [`failpoint`]: places where failures can be injected; [`flaws`]: laws that are broken on purpose,
 //!   in test builds
 
@@ -27,3 +28,4 @@ pub mod metered;
 pub mod metrics;
 pub mod ports;
 pub mod probe;
+pub mod traces;

@@ -184,6 +184,7 @@ impl Writers {
             command_id: command,
             correlation_id: "test".into(),
             actor: "test".into(),
+            trace: None,
             idempotency: None,
             time: crate::now(),
         };

@@ -182,6 +182,16 @@ export default dashboard({
         queries: [[sum(per('oms_http_connections_cut_total'), 'at'), 'at {{at}}']],
         unit: 'cps',
       }),
+      lines('Spans of traces', {
+        what: 'Spans a second that the collector took, and that were dropped, by reason. Nothing where no collector is configured.',
+        good: 'none dropped.',
+        act: 'unreachable, refused: the collector. queue_full: it is slower than the service, or `telemetry.traces_ratio` is too high.',
+        queries: [
+          [sum(per('oms_trace_spans_exported_total')), 'taken'],
+          [sum(per('oms_trace_spans_dropped_total'), 'reason'), 'dropped: {{reason}}'],
+        ],
+        unit: 'cps',
+      }),
       lines('Errors of the event store', {
         what: 'Operations of stores a second that failed, the ten most frequent, by operation and kind.',
         good: '0.',

@@ -13,7 +13,7 @@ use super::fold::{Folded, SnapshotEvery, apply_stored, fold, fold_on, save_snaps
 use super::{Read, Seen};
 use crate::actors::error::CallError;
 use crate::actors::event_store::LogWriter;
-use crate::actors::event_store::{AppendError, AppendRequest};
+use crate::actors::event_store::{Answer, AppendError, AppendRequest};
 use crate::actors::write_stats::WriteStats;
 use crate::clock::new_uuid;
 use crate::domain::aggregate::{Aggregate, DomainEvent};
@@ -21,6 +21,7 @@ use crate::domain::event::{EncodedEvents, Idempotency, NewEvent, Provenance, enc
 use crate::domain::ids::{CommandId, EventId, EventType, Position, StreamName, Version};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Clock;
+use crate::domain::trace::TraceContext;
 use crate::domain::versions::VersionSet;
 use crate::domain::weight::{EventSize, Limits, append_too_large};
 use crate::flaws::{Flaw, flawed, strikes};
@@ -31,6 +32,7 @@ use crate::metrics;
 use crate::migration::stage::{Mode, Stage};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::io_runtime::IoRuntime;
+use crate::store::traces::{Kind, Span};
 
 /// How often a command is decided again because its stream was written to in between: by another
 /// process, or by a previous incarnation of this actor that still has commands in flight. A process
@@ -56,6 +58,8 @@ pub struct Execute<A: Aggregate> {
     pub command_id: CommandId,
     /// Groups the events of one business transaction across streams; copied into each event.
     pub correlation_id: String,
+    /// The operation that the command is part of, in its trace.
+    pub trace: Option<TraceContext>,
     pub actor: String,
     /// The client's idempotency key with the hash of the request, if it sent one.
     pub idempotency: Option<Idempotency>,
@@ -72,6 +76,7 @@ impl<A: Aggregate> Clone for Execute<A> {
             expected: self.expected,
             command_id: self.command_id,
             correlation_id: self.correlation_id.clone(),
+            trace: self.trace,
             actor: self.actor.clone(),
             idempotency: self.idempotency.clone(),
             metadata: self.metadata.clone(),
@@ -123,6 +128,10 @@ impl<A: Aggregate> Entity<A> {
     fn weigh(&self) {
         self.weight
             .store(self.state.memory_bytes(), Ordering::Relaxed);
+    }
+
+    pub fn stream(&self) -> &StreamName {
+        &self.stream
     }
 
     pub async fn read(&mut self, wanted: &Read) -> Result<Seen<A>, CallError> {
@@ -188,7 +197,9 @@ impl<A: Aggregate> Entity<A> {
                 Ok(None) => return Ok(self.executed(None, stage, false)),
                 Err(error) => return Err(error),
             };
+            let span = Span::child(execute.trace, Kind::Internal, "append");
             let request = AppendRequest {
+                trace: span.context(),
                 stream: self.stream.clone(),
                 expected: self.version,
                 command: execute.command_id,
@@ -196,13 +207,9 @@ impl<A: Aggregate> Entity<A> {
                 events: encoded.clone(),
                 deadline: execute.deadline,
             };
-            match self
-                .deps
-                .writer
-                .append(request)
-                .await
-                .map(|a| (a.verdict, a))
-            {
+            let appended = self.deps.writer.append(request).await;
+            describe(span, &appended);
+            match appended.map(|a| (a.verdict, a)) {
                 Ok((AppendOutcome::Committed { position, version }, answer)) => {
                     let is_new = self.version == Version::NONE;
                     self.apply(&events, &encoded, version)
@@ -355,6 +362,7 @@ impl<A: Aggregate> Entity<A> {
             correlation_id: execute.correlation_id.clone(),
             actor: execute.actor.clone(),
             idempotency: execute.idempotency.clone(),
+            trace: execute.trace,
             time: self.deps.clock.now(),
         };
         let encoded = encode(
@@ -484,6 +492,25 @@ pub async fn recorded<A: Aggregate>(
             && store.log().routes().mirrored(partition) > outcome.offset,
         replayed: true,
     })
+}
+
+/// Says of an append's span what came of it, and ends it.
+fn describe(mut span: Span, appended: &Result<Answer, AppendError>) {
+    match appended {
+        Ok(answer) => match answer.verdict {
+            AppendOutcome::Committed { position, .. } => {
+                span.set("oms.partition", u64::from(position.partition.0));
+                span.set("oms.offset", position.offset);
+            }
+            AppendOutcome::Conflict { .. } => span.set("oms.outcome", "conflict"),
+            AppendOutcome::Repeated(_) => span.set("oms.outcome", "repeated"),
+            AppendOutcome::KeyReused(_) => span.set("oms.outcome", "key_reused"),
+            AppendOutcome::KeysFull(_) => span.set("oms.outcome", "keys_full"),
+        },
+        Err(AppendError::NotWritten(error)) => span.fail(error.kind.as_str()),
+        Err(AppendError::Unknown(_)) => span.fail("outcome_unknown"),
+        Err(AppendError::TooLarge { .. }) => span.fail("too_large"),
+    }
 }
 
 fn outcome_unknown<A: Aggregate>(execute: &Execute<A>, message: String) -> CallError {

@@ -12,6 +12,7 @@ mod tests;
 mod weight_tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::time::Instant;
@@ -21,8 +22,9 @@ use super::claim::Claim;
 use super::error::CallError;
 use super::supervision::guard::note_wait;
 use crate::domain::aggregate::Aggregate;
-use crate::domain::ids::Version;
+use crate::domain::ids::{StreamName, Version};
 use crate::metrics;
+use crate::store::traces::{self, Kind, Span};
 
 pub struct AggregateActor<A: Aggregate> {
     make: Arc<dyn Fn() -> Entity<A> + Send + Sync>,
@@ -104,7 +106,14 @@ impl<A: Aggregate + Unpin> Handler<ExecuteMessage<A>> for AggregateActor<A> {
             let Some(mut entity) = entity else {
                 return (None, Err(CallError::Internal("entity in use".into())));
             };
-            let outcome = entity.execute(message.execute).await;
+            let mut execute = message.execute;
+            let mut span = Span::child(execute.trace, Kind::Internal, "command");
+            span.began_before(waited);
+            // From here on the command stands for the request: its events name it, and it is what
+            // their delivery is part of.
+            execute.trace = span.context();
+            let outcome = traces::within(execute.trace, entity.execute(execute)).await;
+            describe(span, entity.stream(), waited, &outcome);
             (Some(entity), outcome)
         };
         AtomicResponse::new(Box::pin(work.into_actor(self).map(
@@ -113,6 +122,30 @@ impl<A: Aggregate + Unpin> Handler<ExecuteMessage<A>> for AggregateActor<A> {
                 outcome
             },
         )))
+    }
+}
+
+/// Says of a command's span what came of it, and ends it. A refusal is an answer, not a failure.
+fn describe<A>(
+    mut span: Span,
+    stream: &StreamName,
+    waited: Duration,
+    outcome: &Result<Executed<A>, CallError>,
+) {
+    if !span.is_recorded() {
+        return;
+    }
+    let aggregate = metrics::aggregate_label(stream.stream_type());
+    span.rename(|| format!("command {aggregate}"));
+    span.set("oms.aggregate", aggregate);
+    span.set("oms.wait_us", waited.as_micros() as u64);
+    match outcome {
+        Ok(executed) => {
+            span.set("oms.version", executed.version.0);
+            span.set("oms.replayed", executed.replayed);
+        }
+        Err(CallError::Refused(_)) => span.set("oms.refused", true),
+        Err(error) => span.fail(error.label()),
     }
 }
 

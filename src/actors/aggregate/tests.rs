@@ -162,6 +162,7 @@ fn change(by: i64, command: u128) -> Execute<Purse> {
         command: Arc::new(by),
         expected: None,
         command_id: CommandId(Uuid::from_u128(command)),
+        trace: None,
         correlation_id: "test".into(),
         actor: "test".into(),
         idempotency: Some(Idempotency {

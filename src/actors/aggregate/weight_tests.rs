@@ -134,6 +134,7 @@ fn execute<A: Aggregate>(command: A::Command) -> Execute<A> {
         command: Arc::new(command),
         expected: None,
         command_id: CommandId(new_uuid()),
+        trace: None,
         correlation_id: "test".into(),
         actor: "test".into(),
         idempotency: None,
@@ -410,6 +411,7 @@ fn law_13_an_append_that_no_commit_carries_is_refused_at_the_door_of_its_partiti
         let world = world(Arc::new(MemoryObjectStore::default()), EVENT, APPEND);
         world.goes_on().await;
         let append = |size: usize| AppendRequest {
+            trace: None,
             stream: named("import", &size.to_string()),
             expected: Version::NONE,
             command: CommandId(new_uuid()),

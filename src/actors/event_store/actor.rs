@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
 use super::opening::open;
-use super::put::{Outcome, Put};
+use super::put::{Outcome, Put, ended, put_span};
 use super::waiting::{Waiting, answer_all, too_late};
 use super::writer_deps::WriterDeps;
 use super::{Answer, AppendError, AppendRequest};
@@ -227,6 +227,7 @@ impl EventStoreActor {
         self.phase = Phase::Putting;
         let deps = self.deps.clone();
         let object = Arc::new(batch.object.clone());
+        let span = put_span(&batch, authority.lead);
         let deadline = Instant::now() + deps.settings.append_deadline;
         let put = {
             let object = object.clone();
@@ -237,7 +238,9 @@ impl EventStoreActor {
                     mode: state.stage.mode,
                     topics: &deps.topics,
                 };
-                put.find_owner(&object, deadline).await
+                let outcome = put.find_owner(&object, deadline).await;
+                ended(span, &outcome);
+                outcome
             }
         };
         ctx.spawn(put.into_actor(self).map(move |outcome, actor, ctx| {
@@ -393,6 +396,7 @@ impl Handler<AppendMessage> for EventStoreActor {
                 reply,
                 deadline: request.deadline,
                 claim,
+                trace: request.trace,
             },
         });
         self.proceed(ctx);

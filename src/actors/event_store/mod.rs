@@ -36,6 +36,7 @@ use crate::actors::claim::Claim;
 use crate::actors::supervision::handle::Handle;
 use crate::domain::event::EncodedEvents;
 use crate::domain::ids::{CommandId, PartitionId, StreamName, Version};
+use crate::domain::trace::TraceContext;
 use crate::domain::weight::{MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_READ_BYTES};
 use crate::flaws::{Flaw, flawed};
 use crate::log::batch::AppendOutcome;
@@ -110,6 +111,8 @@ pub struct AppendRequest {
     pub command: CommandId,
     /// Hash of the request, if it had an idempotency key.
     pub request_hash: Option<u64>,
+    /// The operation that waits for it, in its trace.
+    pub trace: Option<TraceContext>,
     /// The events, encoded as versions `expected`+1, ….
     pub events: EncodedEvents,
     pub deadline: Instant,

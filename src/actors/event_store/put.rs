@@ -6,8 +6,9 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::{Instant, sleep};
 
+use super::waiting::Waiting;
 use crate::flaws::{Flaw, flawed, strikes};
-use crate::log::batch::Owner;
+use crate::log::batch::{Batch, Owner};
 use crate::log::lead::{Lead, Leadership};
 use crate::log::object::CommitObject;
 use crate::metrics;
@@ -18,6 +19,7 @@ use crate::store::log::outbox_rows::rows_of;
 use crate::store::ports::commit_store::{Appended, CommitStore, LeadingTable};
 use crate::store::ports::object_store::Created;
 use crate::store::ports::transport::TopicNames;
+use crate::store::traces::{Kind, SharedSpan};
 
 /// First pause before the same put is tried again.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -51,6 +53,42 @@ pub struct Put<'a> {
     pub mode: Mode,
     /// The topics' names, for the outbox rows.
     pub topics: &'a TopicNames,
+}
+
+/// The span of a batch's put, in the trace of each command that is in it.
+pub fn put_span(batch: &Batch<Waiting>, lead: Lead) -> SharedSpan {
+    let name = match lead {
+        Lead::S3 => "S3 PutObject",
+        Lead::Postgres => "PostgreSQL append",
+    };
+    let waiting = batch.replies().filter_map(|waiting| waiting.trace);
+    let mut span = SharedSpan::begin(waiting, Kind::Client, name);
+    match lead {
+        Lead::S3 => {
+            span.set("rpc.system", "aws-api");
+            span.set("rpc.service", "S3");
+            span.set("rpc.method", "PutObject");
+        }
+        Lead::Postgres => span.set("db.system.name", "postgresql"),
+    }
+    let header = &batch.object.header;
+    span.set("oms.partition", u64::from(header.partition.0));
+    span.set("oms.offset", header.offset);
+    span.set("oms.batch.commands", batch.commands());
+    span.set("oms.batch.events", batch.object.event_count());
+    span.set("oms.batch.bytes", batch.object.bytes.len());
+    span
+}
+
+/// Says of a put's span what came of it, and ends it.
+pub fn ended(mut span: SharedSpan, outcome: &Result<Outcome, Unsettled>) {
+    match outcome {
+        Ok(Outcome::Owned(Owner::Us)) => {}
+        // The object may still be ours: read back after an answer was lost.
+        Ok(Outcome::Owned(Owner::Found(_))) => span.set("oms.outcome", "found"),
+        Ok(Outcome::Fenced) => span.set("oms.outcome", "fenced"),
+        Err(unsettled) => span.fail(unsettled.error.kind.as_str()),
+    }
 }
 
 enum Attempt {

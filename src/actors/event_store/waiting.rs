@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::{Answer, AppendError};
 use crate::actors::claim::Claim;
+use crate::domain::trace::TraceContext;
 use crate::log::batch::AppendOutcome;
 use crate::metrics;
 use crate::migration::partition_state::PartitionState;
@@ -18,6 +19,8 @@ pub struct Waiting {
     pub deadline: Instant,
     /// Whether the caller may still withdraw the append.
     pub claim: Claim,
+    /// The operation that waits, in its trace.
+    pub trace: Option<TraceContext>,
 }
 
 impl Waiting {

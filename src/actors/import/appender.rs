@@ -69,6 +69,7 @@ impl Appender for LogWriter {
             expected: append.expected,
             command: append.command,
             request_hash: None,
+            trace: None,
             events: append.events,
             deadline: append.deadline,
         };

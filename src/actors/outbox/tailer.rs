@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::actors::corrupt_partitions::CorruptPartitions;
 use crate::actors::halted::Halted;
 use crate::domain::ids::{Offset, PartitionId};
+use crate::domain::trace::TraceContext;
 use crate::log::identity::{Foreign, Mark, Ownership};
 use crate::log::lead::Lead;
 use crate::log::object::ObjectHash;
@@ -35,6 +36,7 @@ use crate::store::log::outbox_rows::rows_of;
 use crate::store::ports::delivery::{CommitGroup, DeliveryStore};
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::ports::transport::TopicNames;
+use crate::store::traces::{self, Kind, SharedSpan};
 
 /// Rows of one transaction: with more, PostgreSQL is no faster, and a smaller transaction wakes the
 /// relay sooner. A commit is never split.
@@ -163,6 +165,7 @@ impl Tailer {
             .map(|(p, from, to)| this.read(*p, *from, *to, share));
         let reads = join_all(reads).await;
         let mut groups = Vec::with_capacity(reads.len());
+        let mut traces = Vec::new();
         for ((partition, from, _), read) in spans.iter().zip(reads) {
             match read.transpose() {
                 None => self.halt(*partition, Foreign::Diverged, from.next),
@@ -171,7 +174,9 @@ impl Tailer {
                         self.damaged.note(*partition, &error, Instant::now());
                     }
                     group => {
-                        groups.push(group?);
+                        let (group, traced) = group?;
+                        groups.push(group);
+                        traces.extend(traced);
                         self.damaged.goes_on(*partition);
                     }
                 },
@@ -185,14 +190,22 @@ impl Tailer {
             (g.partition, Cursor { next: g.to, hash })
         };
         let ends: Vec<(PartitionId, Cursor)> = groups.iter().map(end).collect();
+        let mut span = SharedSpan::begin(traces, Kind::Client, "PostgreSQL outbox");
+        span.set("db.system.name", "postgresql");
+        span.set(
+            "oms.batch.events",
+            groups.iter().map(|g| g.rows.len()).sum::<usize>(),
+        );
         let moved = match self.deps.store.record(groups).await {
             Ok(moved) => moved,
             Err(e) => {
+                span.fail(e.kind.as_str());
                 // The watermarks, read again, tell whether the transaction happened.
                 self.cursors.clear();
                 return Err(e);
             }
         };
+        drop(span);
         self.deps.recorded.notify_one();
         for (partition, to) in ends {
             if moved.contains(&partition) {
@@ -421,15 +434,16 @@ impl Tailer {
         Ok(head)
     }
 
-    /// Reads on from a cursor; `None` when the next commit does not follow the last one written to
-    /// the outbox.
+    /// Reads on from a cursor, with the recorded traces of what is read; `None` when the next commit
+    /// does not follow the last one written to the outbox.
     async fn read(
         &self,
         partition: PartitionId,
         from: Cursor,
         to: Offset,
         max_rows: usize,
-    ) -> Result<Option<CommitGroup>, StoreError> {
+    ) -> Result<Option<(CommitGroup, Vec<TraceContext>)>, StoreError> {
+        let mut traced = Vec::new();
         let mut group = CommitGroup {
             partition,
             from: from.next,
@@ -456,6 +470,7 @@ impl Tailer {
                         return Ok(None);
                     }
                     group.rows.extend(rows);
+                    traced.extend(traces::of_commit(&object));
                     group.to = object.header.offset + 1;
                     last = Some(object);
                 }
@@ -466,6 +481,6 @@ impl Tailer {
             }
         }
         group.after = last.map_or(ObjectHash::NONE, |object| object.hash());
-        Ok(Some(group))
+        Ok(Some((group, traced)))
     }
 }

@@ -21,6 +21,7 @@ use super::gather::{Gathered, Stretch, gather};
 use super::{ProjectionDeps, TAKE_OVER_AFTER};
 use crate::actors::corrupt_partitions::CorruptPartitions;
 use crate::actors::halted::Halted;
+use crate::domain::event::trace_of;
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::log::identity::Mark;
 use crate::metrics::{PROJECTED, PROJECTION_LAG, PROJECTION_POISON, known_gauge};
@@ -30,6 +31,7 @@ use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::halts;
 use crate::store::ports::read_model::{Applied, Batch, Generation, GenerationState, Generations};
+use crate::store::traces::{self, Kind, SharedSpan};
 
 /// Shortest time from one transaction to the next: commits meanwhile go into one. Readers that wait
 /// for their own write wait at most this much longer.
@@ -48,6 +50,15 @@ const FOLLOW: Duration = Duration::from_millis(100);
 /// Commits read ahead of one partition, at first and at most; adapted in between, so that batches
 /// are full and little is read in vain.
 const TURN: (u64, u64) = (16, 1024);
+
+/// What a batch is applied for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The model that is read from.
+    Live,
+    /// One that is built again, long after the traces of its events.
+    Rebuild,
+}
 
 pub struct Projector {
     pub(super) deps: ProjectionDeps,
@@ -216,7 +227,7 @@ impl Projector {
         let live = if distrusted {
             Step::Idle
         } else {
-            self.advance(&mut generations.live).await?
+            self.advance(&mut generations.live, Purpose::Live).await?
         };
         if let Step::Rival | Step::Stale = live {
             return Ok(live);
@@ -227,7 +238,7 @@ impl Projector {
         let Some(building) = &mut generations.building else {
             return Ok(live);
         };
-        let built = self.advance(building).await?;
+        let built = self.advance(building, Purpose::Rebuild).await?;
         let caught_up = if distrusted {
             matches!(built, Step::Idle) && self.is_caught_up(&building.next)
         } else {
@@ -248,13 +259,18 @@ impl Projector {
     }
 
     /// One batch of one generation.
-    async fn advance(&mut self, state: &mut GenerationState) -> Result<Step, StoreError> {
+    async fn advance(
+        &mut self,
+        state: &mut GenerationState,
+        purpose: Purpose,
+    ) -> Result<Step, StoreError> {
         let stretches = self.stretches(state);
         if stretches.is_empty() {
             return Ok(Step::Idle);
         }
         let limits = self.deps.settings.batch;
         let asked: u64 = stretches.iter().map(|s| s.to - s.from).sum();
+        let begun = Instant::now();
         let reading = gather(self.deps.log.clone(), stretches, limits);
         let gathered = self.deps.io.run("s3", "project", reading).await?;
         for (partition, error) in &gathered.damaged {
@@ -276,9 +292,14 @@ impl Projector {
         self.adapt(asked, &gathered);
         let events = gathered.count;
         let moves = gathered.moves.clone();
-        let Some(parked) = self.apply(state.generation, gathered).await? else {
+        let mut span = project_span(&gathered, state.generation, purpose);
+        span.began_before(begun.elapsed());
+        let applied = self.apply(state.generation, gathered, &span).await;
+        let Some(parked) = applied.inspect_err(|e| span.fail(e.kind.as_str()))? else {
+            span.set("oms.outcome", "rival");
             return Ok(Step::Rival);
         };
+        drop(span);
         for stretch in moves {
             let mark = Mark::on(self.deps.log.id(), stretch.to, stretch.after);
             let at = usize::from(stretch.partition.0);
@@ -333,6 +354,7 @@ impl Projector {
         &self,
         generation: Generation,
         gathered: Gathered,
+        span: &SharedSpan,
     ) -> Result<Option<usize>, StoreError> {
         let Gathered {
             moves,
@@ -347,7 +369,14 @@ impl Projector {
             changes,
             parked: parked.clone(),
         };
-        match self.deps.model.apply(whole).await? {
+        let mut transaction = span.part(Kind::Client, "PostgreSQL read model");
+        transaction.set("db.system.name", "postgresql");
+        let applied = self.deps.model.apply(whole).await;
+        if let Err(error) = &applied {
+            transaction.fail(error.kind.as_str());
+        }
+        drop(transaction);
+        match applied? {
             Applied::Yes => {}
             Applied::Moved => return Ok(None),
             Applied::Unfit(_) => {
@@ -470,4 +499,17 @@ impl Projector {
             .zip(next)
             .all(|(partition, next)| *next >= self.deps.heads.next_offset(partition))
     }
+}
+
+/// The span of a batch, in the trace of each command whose events are in it.
+fn project_span(gathered: &Gathered, generation: Generation, purpose: Purpose) -> SharedSpan {
+    let events: &[(Position, Bytes)] = match purpose {
+        Purpose::Live if traces::is_on() => &gathered.events,
+        Purpose::Live | Purpose::Rebuild => &[],
+    };
+    let traced = events.iter().filter_map(|(_, event)| trace_of(event));
+    let mut span = SharedSpan::begin(traced, Kind::Internal, "project");
+    span.set("oms.generation", generation.0);
+    span.set("oms.batch.events", gathered.count);
+    span
 }

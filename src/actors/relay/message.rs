@@ -88,6 +88,12 @@ pub fn message(
         ("mode", row.mode.as_str().to_owned()),
         ("epoch", row.epoch.0.to_string()),
     ];
+    if let Some(trace) = event.traceparent {
+        // The attribute, and the same for consumers that look for where the message comes from: a
+        // relay that records traces puts its own operation there.
+        headers.push(("ce_traceparent", trace.clone().into_owned()));
+        headers.push((TRACEPARENT, trace.into_owned()));
+    }
     let object = row.body.is_none().then(|| InObject {
         bucket,
         key: keys::commit(row.position.partition, row.position.offset),
@@ -131,6 +137,9 @@ pub fn message(
     Ok((message, time))
 }
 
+/// The header that says what the message is part of, in which trace.
+pub const TRACEPARENT: &str = "traceparent";
+
 /// The header by which CloudEvents libraries recognise an event.
 const SPEC_VERSION: &str = "ce_specversion";
 
@@ -149,10 +158,15 @@ mod tests {
     use crate::domain::ids::{
         CommandId, Epoch, EventId, EventType, PartitionId, Position, StreamName, Version,
     };
+    use crate::domain::trace::TraceContext;
     use crate::migration::stage::Mode;
     use uuid::Uuid;
 
     fn sample() -> (OutboxRow, Bytes) {
+        traced(None)
+    }
+
+    fn traced(trace: Option<TraceContext>) -> (OutboxRow, Bytes) {
         let stream = StreamName::from_stored("instance", "db/Car/a%20b");
         let event = NewEvent {
             event_type: EventType::new("InstanceCreated").unwrap(),
@@ -164,6 +178,7 @@ mod tests {
             command_id: CommandId(Uuid::from_u128(7)),
             correlation_id: "story".into(),
             actor: "ann".into(),
+            trace,
             idempotency: None,
             time: Timestamp::UNIX_EPOCH,
         };
@@ -217,6 +232,20 @@ mod tests {
             assert_eq!(header(&message, name), Some(value), "{name}");
         }
         assert_eq!(header(&message, "claim_check"), None);
+    }
+
+    #[test]
+    fn the_trace_of_an_event_goes_on_in_the_headers_of_its_message() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let (row, bytes) = traced(TraceContext::parse(text));
+        let (sent, _) = message(&row, bytes.clone(), "bucket", 1 << 20).unwrap();
+        assert_eq!(sent.payload, bytes);
+        assert_eq!(header(&sent, "ce_traceparent"), Some(text));
+        assert_eq!(header(&sent, TRACEPARENT), Some(text));
+        let (row, bytes) = sample();
+        let (sent, _) = message(&row, bytes, "bucket", 1 << 20).unwrap();
+        assert_eq!(header(&sent, "ce_traceparent"), None);
+        assert_eq!(header(&sent, TRACEPARENT), None);
     }
 
     fn reference(message: &Message) -> serde_json::Value {

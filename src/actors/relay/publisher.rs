@@ -20,11 +20,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::bodies;
-use super::message::message;
+use super::message::{TRACEPARENT, message};
 use super::ours::{self, Ours};
 use super::queue::{PublishOutcome, QueueLimits, SendQueue};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::domain::time::Clock;
+use crate::domain::trace::TraceContext;
 use crate::flaws::{Flaw, flawed, strikes};
 use crate::metrics::{
     DEAD_LETTERS, OUTBOX_DEPTH, OUTBOX_OLDEST, PUBLISH_FAILED, PUBLISHED, RELAY_SECONDS,
@@ -37,6 +38,7 @@ use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::{DeliveryStore, OutboxRow};
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::ports::transport::{Message, Outcome, Transport};
+use crate::store::traces::{self, Kind, Span};
 
 /// Pauses while PostgreSQL, S3 or the broker does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
@@ -120,6 +122,8 @@ struct Wave {
     parts: Vec<Result<usize, PublishOutcome>>,
     /// Per message: when its event was recorded.
     times: Vec<Timestamp>,
+    /// The spans of messages whose trace is recorded, by their index.
+    spans: BTreeMap<usize, Span>,
 }
 
 impl Publisher {
@@ -192,6 +196,7 @@ impl Publisher {
             }
         };
         let (outcomes, kept) = tokio::join!(publish, self.keep_house());
+        end_spans(std::mem::take(&mut wave.spans), &outcomes);
         let failure = self.settle(&rows, &wave, outcomes).await;
         let read = kept?;
         match failure? {
@@ -358,7 +363,10 @@ impl Publisher {
                 Some(Err(_)) | None => Err(PublishOutcome::Failed),
             };
             wave.parts.push(match part {
-                Ok((message, time)) => {
+                Ok((mut message, time)) => {
+                    if let Some(span) = publish_span(&mut message) {
+                        wave.spans.insert(wave.messages.len(), span);
+                    }
                     wave.messages.push(message);
                     wave.times.push(time);
                     Ok(wave.messages.len() - 1)
@@ -499,6 +507,36 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+}
+
+/// The span of a message's way to the broker, if its event names a trace and traces are recorded; the
+/// message then says so to its consumers.
+fn publish_span(message: &mut Message) -> Option<Span> {
+    if !traces::is_on() {
+        return None;
+    }
+    let mut headers = message.headers.iter_mut();
+    let (_, header) = headers.find(|(name, _)| *name == TRACEPARENT)?;
+    let parent = TraceContext::parse(header)?;
+    let mut span = Span::child(Some(parent), Kind::Producer, "send");
+    *header = span.context()?.to_string();
+    span.rename(|| format!("send {}", message.topic));
+    span.set("messaging.system", "kafka");
+    span.set("messaging.operation.type", "send");
+    span.set("messaging.operation.name", "send");
+    span.set("messaging.destination.name", message.topic.clone());
+    Some(span)
+}
+
+fn end_spans(spans: BTreeMap<usize, Span>, outcomes: &[Outcome]) {
+    for (i, mut span) in spans {
+        match outcomes.get(i) {
+            Some(Outcome::Delivered) => {}
+            Some(Outcome::Rejected(_)) => span.fail("rejected"),
+            Some(Outcome::Failed(error)) => span.fail(error.kind.as_str()),
+            None => span.fail("not_sent"),
+        }
     }
 }
 

@@ -122,6 +122,7 @@ fn event(stream: &StreamName, version: u64) -> EncodedEvents {
         command_id: CommandId(new_uuid()),
         correlation_id: "c".into(),
         actor: "alice".into(),
+        trace: None,
         idempotency: None,
         time: "2026-01-02T03:04:05.123456Z".parse().expect("time"),
     };

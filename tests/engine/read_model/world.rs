@@ -119,6 +119,7 @@ impl Writer {
             command_id: CommandId(new_uuid()),
             correlation_id: "test".into(),
             actor: "ann".into(),
+            trace: None,
             idempotency: None,
             time: self.now(),
         };

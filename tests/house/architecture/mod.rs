@@ -99,6 +99,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store::ports::delivery",
             "store::failpoint",
             "store::ports::read_model",
+            "store::traces",
         ],
     ),
     // The defaults are those of whoever works by them: there is one set of each.
@@ -116,7 +117,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store::adapters::s3",
         ],
     ),
-    ("telemetry", &["actors::supervision", "config", "metrics"]),
+    (
+        "telemetry",
+        &[
+            "actors::supervision",
+            "clock",
+            "config",
+            "metrics",
+            "store::traces",
+        ],
+    ),
     // Usable by others: knows nothing of the service.
     ("embedded", &[]),
     // The composition root and the command line see everything.

@@ -55,7 +55,7 @@ They keep working, and are weaker than `OMS__…`. `MESSAGE_RELAY_POLL_INTERVAL`
 `POSTGRES_URL` the five `POSTGRES_…` parts make one. `ENABLE_S3_EVENT_STORE` with `ENABLE_DUAL_WRITE` chooses
 `migration.mode`: anything but `true` in the first means `legacy`; `true` means `dual_write`, and `s3_only` where the
 second is there and not `true`. An `OMS_PORT` or `POSTGRES_PORT` of the form `tcp://…` is what Kubernetes tells of a
-service of that name, and is ignored.
+service of that name, and is ignored. The `OTEL_…` variables are OpenTelemetry's own and go the same way.
 
 | variable | key |
 |---|---|
@@ -63,7 +63,7 @@ service of that name, and is ignored.
 
 /// The predecessor's variables and what they set. `legacy_env.rs` decides; the test below holds this
 /// list to its names.
-const PREDECESSOR: [(&str, &str); 17] = [
+const PREDECESSOR: [(&str, &str); 20] = [
     ("MINIO_ENDPOINT_URL", "s3.endpoint"),
     ("MINIO_ACCESS_KEY", "s3.access_key"),
     ("MINIO_SECRET_KEY", "s3.secret_key"),
@@ -79,6 +79,9 @@ const PREDECESSOR: [(&str, &str); 17] = [
     ("MESSAGE_RELAY_POLL_INTERVAL", "relay.poll_interval"),
     ("LOG_LEVEL", "telemetry.log_level"),
     ("OMS_PORT", "http.port"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("OTEL_TRACES_SAMPLER_ARG", "telemetry.traces_ratio"),
+    ("OTEL_SERVICE_NAME", "telemetry.service_name"),
     ("ENABLE_S3_EVENT_STORE", "migration.mode"),
     ("ENABLE_DUAL_WRITE", "migration.mode"),
 ];

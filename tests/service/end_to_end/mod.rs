@@ -18,6 +18,7 @@ mod migration;
 mod operations;
 mod steps;
 mod stopped;
+mod traces;
 
 use std::time::Duration;
 

@@ -130,6 +130,7 @@ impl Chain {
             command_id: CommandId(new_uuid()),
             correlation_id: "a \"story\" \u{1}".into(),
             actor: "ann 😀".into(),
+            trace: None,
             idempotency: None,
             time: "1969-12-31T23:59:59.123456Z".parse().unwrap(),
         };

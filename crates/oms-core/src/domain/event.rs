@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::ids::{CommandId, EventId, EventType, StreamName, Version};
+use super::trace::TraceContext;
 
 /// CloudEvents `source` of every event.
 pub const SOURCE: &str = "/oms";
@@ -44,6 +45,9 @@ pub struct Provenance {
     pub actor: String,
     /// The client's idempotency key and the hash of the request it stands for.
     pub idempotency: Option<Idempotency>,
+    /// The command in its trace; kept with the events if the trace is recorded, so that what becomes of
+    /// them later, in whichever process, joins it.
+    pub trace: Option<TraceContext>,
     /// When they were recorded.
     pub time: Timestamp,
 }
@@ -178,6 +182,9 @@ fn write_event(
         write_json_string(out, &idempotency.key);
         let _ = write!(out, r#","requesthash":"{:016x}""#, idempotency.request_hash);
     }
+    if let Some(trace) = provenance.trace.filter(|trace| trace.sampled) {
+        let _ = write!(out, r#","traceparent":"{trace}""#);
+    }
     if let Some(metadata) = &event.metadata {
         out.extend_from_slice(br#","metadata":"#);
         write_json_string(out, metadata.get());
@@ -248,6 +255,10 @@ pub struct Envelope<'a> {
     #[serde(rename = "requesthash", borrow, default)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub request_hash: Option<Cow<'a, str>>,
+    /// The command that caused it, in its trace: W3C Trace Context; there if the trace was recorded.
+    #[serde(borrow, default)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub traceparent: Option<Cow<'a, str>>,
     /// The caller's metadata: the text of a JSON object.
     #[serde(borrow, default)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -275,6 +286,18 @@ impl<'a> Envelope<'a> {
         let request_hash = u64::from_str_radix(self.request_hash.as_deref()?, 16).ok()?;
         Some(Idempotency { key, request_hash })
     }
+
+    /// The command that caused it in its trace, if that was recorded.
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::parse(self.traceparent.as_deref()?).filter(|trace| trace.sampled)
+    }
+}
+
+/// [`Envelope::trace`] of one event's bytes, without parsing those that have none.
+pub fn trace_of(bytes: &[u8]) -> Option<TraceContext> {
+    // An event's data may have such a member too: only the envelope tells.
+    memchr::memmem::find(bytes, br#""traceparent":""#)?;
+    Envelope::parse(bytes).ok()?.trace()
 }
 
 #[cfg(test)]
@@ -284,6 +307,10 @@ mod tests {
     use uuid::Uuid;
 
     fn sample(data: &str, metadata: Option<&str>) -> EncodedEvents {
+        traced(data, metadata, None)
+    }
+
+    fn traced(data: &str, metadata: Option<&str>, trace: Option<TraceContext>) -> EncodedEvents {
         let stream = StreamName::new(&StreamType::new("order").unwrap(), &["a b"]).unwrap();
         let event = NewEvent {
             event_type: EventType::new("OrderPlaced").unwrap(),
@@ -299,6 +326,7 @@ mod tests {
                 key: "k\n1".into(),
                 request_hash: 0xab,
             }),
+            trace,
             time: "2026-01-02T03:04:05.678901Z".parse().unwrap(),
         };
         encode(
@@ -335,5 +363,46 @@ mod tests {
         let metadata: serde_json::Value =
             serde_json::from_str(envelope.metadata.as_deref().unwrap()).unwrap();
         assert_eq!(metadata["src"], "x");
+    }
+
+    #[test]
+    fn a_recorded_trace_is_kept_with_its_events_and_another_leaves_no_mark() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace = TraceContext::parse(text).unwrap();
+        let encoded = traced("1", Some("{}"), Some(trace));
+        let line = encoded.event(1);
+        let attribute = format!(r#","traceparent":"{text}","metadata":"#);
+        assert!(memchr::memmem::find(&line, attribute.as_bytes()).is_some());
+        assert_eq!(trace_of(&line), Some(trace));
+        let unsampled = TraceContext {
+            sampled: false,
+            ..trace
+        };
+        let plain = sample("1", Some("{}"));
+        assert_eq!(traced("1", Some("{}"), Some(unsampled)).bytes, plain.bytes);
+        // Members of the data and of the metadata are the caller's own.
+        let own = format!(r#"{{"traceparent":"{text}"}}"#);
+        let line = sample(&own, Some(&own)).event(0);
+        assert_eq!(trace_of(&line), None);
+    }
+
+    #[test]
+    fn a_reader_that_knows_no_traces_reads_such_an_event() {
+        // The members of the envelope as the first release had them.
+        #[derive(Deserialize)]
+        struct Before<'a> {
+            id: EventId,
+            #[serde(borrow)]
+            data: &'a RawValue,
+        }
+        let trace = TraceContext {
+            trace: 1,
+            span: 2,
+            sampled: true,
+        };
+        let line = traced("[1]", None, Some(trace)).event(0);
+        let read: Before<'_> = serde_json::from_slice(&line).unwrap();
+        assert_eq!(read.id, EventId(Uuid::from_u128(9)));
+        assert_eq!(read.data.get(), "[1]");
     }
 }

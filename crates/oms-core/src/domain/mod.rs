@@ -4,7 +4,7 @@
 //! [`ids`] are the identifiers, [`event`] is the envelope that S3, PostgreSQL and Kafka all carry,
 //! [`aggregate`] is the contract of an aggregate, [`database`], [`class`] and [`instance`] are the
 //! three aggregates of the ontology, and [`plain`] is the one of streams that belong to other
-//! programs. [`property`] has the types of properties, [`weight`] the limits of size, and
+//! programs. [`trace`] is what joins all that is done for one request. [`property`] has the types of properties, [`weight`] the limits of size, and
 //! [`document`] the form in which data are kept.
 
 pub mod aggregate;
@@ -22,6 +22,7 @@ pub mod plain;
 pub mod property;
 pub mod refusal;
 pub mod time;
+pub mod trace;
 pub mod versions;
 pub mod weight;
 

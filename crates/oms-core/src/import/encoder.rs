@@ -39,6 +39,7 @@ impl Encoder {
             command_id: command,
             correlation_id: command.to_string(),
             actor: self.actor.clone(),
+            trace: None,
             idempotency: None,
             time: first.time,
         };

@@ -139,6 +139,7 @@ mod tests {
             command_id: CommandId(Uuid::nil()),
             correlation_id: "c".into(),
             actor: "a".into(),
+            trace: None,
             idempotency: None,
             time: "2026-01-02T03:04:05Z".parse().unwrap(),
         };

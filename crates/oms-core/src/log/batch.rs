@@ -73,6 +73,11 @@ impl<T> Batch<T> {
         self.appends.len()
     }
 
+    /// Where the callers of its commands wait.
+    pub fn replies(&self) -> impl Iterator<Item = &T> {
+        self.appends.iter().map(|append| &append.reply)
+    }
+
     /// The summary of the batch, without parsing what was just encoded.
     pub(super) fn summary(&self) -> CommitSummary {
         let header = &self.object.header;

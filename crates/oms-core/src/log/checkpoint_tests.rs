@@ -109,6 +109,7 @@ fn append(stream: u8, after: u64, events: usize, command: u128, hash: Option<u64
         command_id: CommandId(Uuid::from_u128(command)),
         correlation_id: String::new(),
         actor: "t".into(),
+        trace: None,
         idempotency: hash.map(|request_hash| Idempotency {
             key: command.to_string(),
             request_hash,

@@ -33,6 +33,7 @@ fn append(n: u8, expected: u64, command: u128) -> Append<u128> {
         command_id: CommandId(Uuid::from_u128(command)),
         correlation_id: String::new(),
         actor: "t".into(),
+        trace: None,
         idempotency: Some(Idempotency {
             key: command.to_string(),
             request_hash: 5,

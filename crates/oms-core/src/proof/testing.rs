@@ -26,6 +26,7 @@ fn event(partition: u16, stream: u64, version: u64) -> EncodedEvents {
         command_id: CommandId(Uuid::from_u128(number)),
         correlation_id: "c".into(),
         actor: "a".into(),
+        trace: None,
         idempotency: None,
         time: "2026-01-02T03:04:05.123456Z".parse().unwrap(),
     };

@@ -90,6 +90,8 @@ metrics_table! {
     ACTOR_WAIT = "oms_actor_mailbox_wait_seconds", Gauge, Seconds, "Smoothed time a message waits before its actor takes it up, by actor: the longest of its kind";
     ARBITER_LAG = "oms_arbiter_lag_seconds", Gauge, Seconds, "How long the thread has owed an answer to a ping, by arbiter; 0 when it answers at once";
     PANICS = "oms_panics_total", Counter, Count, "Panics, in an actor or elsewhere";
+    SPANS_EXPORTED = "oms_trace_spans_exported_total", Counter, Count, "Spans of traces that the collector has taken";
+    SPANS_DROPPED = "oms_trace_spans_dropped_total", Counter, Count, "Spans of traces that were dropped, by reason: queue_full, unreachable or refused by the collector, stopping; nothing waits for them";
     LIVE_AGGREGATES = "oms_live_aggregates", Gauge, Count, "Aggregates in memory";
     LIVE_AGGREGATE_BYTES = "oms_live_aggregate_bytes", Gauge, Bytes, "Memory of the states of aggregates in memory, by aggregate type";
     CLASS_CONTEXT_BYTES = "oms_class_context_bytes", Gauge, Bytes, "Memory of classes made ready to check instances, patterns included";

@@ -12,8 +12,8 @@ use super::{
     DEPENDENCY_STARTED, DEPENDENCY_SUCCEEDED, ERRORS, ESCALATIONS, HANDOFF_PAUSE, HANDOFFS,
     HTTP_CUT, IMPORTED, MAILBOX_WAIT, MIRROR_COPIED, MIRROR_FAILED, PANICS, PROJECTED,
     PUBLISH_FAILED, PUBLISHED, RACES_LOST, READ_BYTES, READ_SECONDS, READS, REBUILDS,
-    RELAY_SECONDS, REPAIRS, RESTARTS, SETTLED, SHADOW_READS, SWITCHES, VERIFIED, VERSION_CONFLICTS,
-    WRITE_SECONDS, WRITES,
+    RELAY_SECONDS, REPAIRS, RESTARTS, SETTLED, SHADOW_READS, SPANS_DROPPED, SPANS_EXPORTED,
+    SWITCHES, VERIFIED, VERSION_CONFLICTS, WRITE_SECONDS, WRITES,
 };
 use crate::error::StoreErrorKind;
 use oms_core::domain::ids::PartitionId;
@@ -126,6 +126,10 @@ pub fn begin(labels: &Labels) {
         counter!(AUDITED, "kind" => kind).increment(0);
     }
     counter!(AUDIT_LOST).increment(0);
+    counter!(SPANS_EXPORTED).increment(0);
+    for reason in ["queue_full", "unreachable", "refused", "stopping"] {
+        counter!(SPANS_DROPPED, "reason" => reason).increment(0);
+    }
     for limit in LIMITS {
         counter!(ADMISSION_REJECTS, "limit" => limit).increment(0);
     }
