@@ -202,7 +202,7 @@ image_check() {
     holds "it runs as the account 10001" process_says Uid "10001	10001	10001	10001"
     holds "without any capability" process_says CapEff 0000000000000000
     holds "and cannot gain any" process_says NoNewPrivs 1
-    holds "its root and all it sees is read-only" nothing_is_writable
+    holds "its root is read-only, and it sees no disk that is not" nothing_is_writable
     holds "it has no shell" without_shell
     holds "it takes a write" image_asks '' '{"name":"image"}'
     holds "and ends in order when it is told to" stopped_in_order
