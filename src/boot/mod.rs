@@ -114,7 +114,17 @@ async fn run(
         )?,
     );
     let escalations = Escalations::default();
-    let stores = stores::connect(config, stack.endpoints(), &io).await?;
+    // Polled from here on: a store that is away at start is waited for, and whoever wants the process to
+    // end is heard meanwhile. As process 1 of a container it would else ignore SIGTERM.
+    let ended = escalations.wait_for_end();
+    tokio::pin!(ended);
+    let stores = tokio::select! {
+        stores = stores::connect(config, stack.endpoints(), &io) => stores?,
+        ending = &mut ended => {
+            tracing::info!(%ending, "stopping before the stores were reached");
+            return Ok(ending);
+        }
+    };
     let node = node::name(stack.data_dir())?;
     let traces = crate::telemetry::export::start(&config.telemetry, &node, io.handle())
         .map_err(anyhow::Error::msg)
@@ -142,7 +152,7 @@ async fn run(
     let serving = actix_rt::spawn(server);
     let shown = crate::telemetry::for_people(&config.telemetry)
         .then(|| actix_rt::spawn(card::show(places, state, begun)));
-    let ending = escalations.wait_for_end().await;
+    let ending = ended.await;
     if let Some(shown) = shown {
         shown.abort();
     }

@@ -7,6 +7,7 @@ mod connections;
 mod copies;
 mod doctor;
 mod drill;
+mod early;
 mod full_disk;
 mod health;
 mod kills;

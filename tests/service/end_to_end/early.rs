@@ -1,0 +1,49 @@
+//! A service that has not begun to serve yet.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use oms_testkit::service::{PATIENCE, Process};
+
+use crate::OMS;
+
+/// Waits for something of the process.
+async fn until<T>(
+    process: &mut Process,
+    what: &str,
+    probe: impl Fn(&mut Process) -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe(process) {
+            return found;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what}:\n{}",
+            process.log_tail(40)
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn while_it_waits_for_s3_at_its_start_it_ends_in_order_when_told_to() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", nobody.local_addr().expect("an address"));
+    drop(nobody);
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut process = Process::new(OMS, "early", dir);
+    process.set("OMS__S3__ENDPOINT", &endpoint);
+    process.set("OMS__S3__ACCESS_KEY", "key");
+    process.set("OMS__S3__SECRET_KEY", "secret");
+    process.spawn();
+    until(&mut process, "it waits for S3", |process| {
+        process.log().contains("waiting for S3").then_some(())
+    })
+    .await;
+    process.signal(Signal::SIGTERM);
+    let code = until(&mut process, "it ends", Process::has_ended).await;
+    // -1 would be the signal itself, which a container's first process does not get.
+    assert_eq!(code, 0, "{}", process.log_tail(40));
+}
