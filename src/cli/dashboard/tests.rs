@@ -16,7 +16,7 @@ pub fn look() -> Look {
         "since": "2026-01-02T02:04:05Z" })
     };
     let health = json!({
-        "status": "degraded", "migration_mode": "dual_write", "lead": "s3", "epoch": 3,
+        "status": "degraded", "migration_mode": "dual_write", "lead": "postgres", "epoch": 2,
         "version": "0.1.0", "reason": "relay_halted",
         "dependencies": { "s3": dependency("up", 3.25), "postgres": dependency("up", 1.5),
             "kafka": dependency("down", 0.0) },

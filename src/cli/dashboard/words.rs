@@ -13,7 +13,7 @@ pub fn number(value: Option<f64>) -> String {
     }
 }
 
-/// Seconds as 3 ms, 1.2 s, 4 min, 3 h 20 min, 5 d.
+/// Seconds as 3.1 ms, 1.2 s, 4 min, 3.3 h, 5 d.
 pub fn duration(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds else {
         return "-".to_owned();
@@ -24,10 +24,8 @@ pub fn duration(seconds: Option<f64>) -> String {
         _ if s < 10.0 => format!("{s:.1} s"),
         _ if s < 90.0 => format!("{s:.0} s"),
         _ if s < 5_400.0 => format!("{:.0} min", s / 60.0),
-        _ if s < 172_800.0 => {
-            let minutes = (s / 60.0) as u64;
-            format!("{} h {} min", minutes / 60, minutes % 60)
-        }
+        _ if s < 36_000.0 => format!("{:.1} h", s / 3_600.0),
+        _ if s < 172_800.0 => format!("{:.0} h", s / 3_600.0),
         _ => format!("{:.0} d", s / 86_400.0),
     }
 }
@@ -72,7 +70,8 @@ mod tests {
             (1.25, "1.2 s"),
             (61.0, "61 s"),
             (240.0, "4 min"),
-            (12_000.0, "3 h 20 min"),
+            (12_000.0, "3.3 h"),
+            (86_400.0, "24 h"),
             (400_000.0, "5 d"),
         ] {
             assert_eq!(duration(Some(s)), text);

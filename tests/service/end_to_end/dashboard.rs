@@ -175,7 +175,12 @@ impl Watched {
             self.press("\u{1b}[B").await;
             self.press("k").await;
             self.shows(ASKS).await;
-            if self.screen.lock().text().contains(&format!("│{actor}{ASKS}")) {
+            if self
+                .screen
+                .lock()
+                .text()
+                .contains(&format!("│{actor}{ASKS}"))
+            {
                 return;
             }
             self.press("\u{1b}").await;

@@ -1,7 +1,8 @@
 //! The supervision tree: who was restarted, and why.
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::widgets::{Paragraph, Wrap};
 
 use super::{Theme, section, table};
 use crate::cli::dashboard::app::App;
@@ -14,8 +15,11 @@ pub fn draw(frame: &mut Frame<'_>, app: &App, theme: Theme, area: Rect) {
         true => "Actors (k kills the chosen one)",
         false => "Actors",
     };
-    let within = section(frame, theme, chaos, area);
+    let parts = Layout::vertical([Constraint::Min(0), Constraint::Length(3)]);
+    let [list, chosen] = parts.areas(area);
+    let within = section(frame, theme, chaos, list);
     let lines = tree::lines(app.seen.part(Part::Actors));
+    let why = lines.get(app.line).and_then(|line| line.failure.clone());
     let rows = lines.into_iter().map(|line| {
         let name = format!("{}{}", "  ".repeat(line.depth), line.name);
         if line.path.is_none() {
@@ -49,4 +53,8 @@ pub fn draw(frame: &mut Frame<'_>, app: &App, theme: Theme, area: Rect) {
         height,
     );
     frame.render_widget(drawn, within);
+    // The table has no room for a long message.
+    let within = section(frame, theme, "Last failure of the chosen one", chosen);
+    let told = why.unwrap_or_else(|| "none".to_owned());
+    frame.render_widget(Paragraph::new(told).wrap(Wrap { trim: true }), within);
 }

@@ -24,9 +24,9 @@ k              kill the chosen actor (only with chaos.enabled)
 r              look again now; it looks every 2 s by itself
 ?              this help
 
-What is ordered here is ordered in the service and recorded in its audit
-trail; leaving interrupts nothing. The same without a terminal: oms status,
-oms mode, oms verify, oms actors.";
+What is ordered here is ordered in the service and is in its audit trail;
+leaving interrupts nothing. The same without a terminal: oms status, mode,
+verify, actors.";
 
 pub fn draw(frame: &mut Frame<'_>, dialog: &Dialog, theme: Theme) {
     let (title, lines) = match dialog {
@@ -157,7 +157,7 @@ fn gates(switch: &SwitchDialog, plan: &Value, theme: Theme) -> Vec<Line<'static>
     } else if SwitchDialog::is_so(plan) {
         keys(theme, "Esc leaves it")
     } else {
-        let told = "It would be refused: `oms mode --help` says what --force skips. Esc leaves it";
+        let told = "It would be refused; `oms mode --help`: what --force skips. Esc leaves it";
         Line::styled(told, theme.warn())
     });
     lines

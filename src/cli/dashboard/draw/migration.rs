@@ -59,10 +59,7 @@ fn listed(app: &App, theme: Theme, height: u16) -> ratatui::widgets::Table<'stat
             field(p, "stage"),
             store(p["lead"].as_str().unwrap_or("-")).to_owned(),
             field(p, "epoch"),
-            match p["moving"] == true {
-                true => format!("{} (writes wait)", field(p, "step")),
-                false => field(p, "step"),
-            },
+            field(p, "step"),
             field(p, "next_offset"),
             field(p, "unmirrored"),
             age(&p["since"], app.now),

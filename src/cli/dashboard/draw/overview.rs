@@ -106,9 +106,9 @@ fn leaders(seen: &Seen) -> String {
     let moving = seen.partitions().filter(|p| p["moving"] == true).count();
     let led = [(count("postgres"), "PostgreSQL"), (count("s3"), "S3")];
     let led = led.into_iter().filter(|(n, _)| *n > 0);
-    let mut told: Vec<String> = led.map(|(n, name)| format!("{n} by {name}")).collect();
+    let mut told: Vec<String> = led.map(|(n, name)| format!("{n} {name}")).collect();
     if moving > 0 {
-        told.push(format!("{moving} being handed over"));
+        told.push(format!("{moving} moving"));
     }
     match told.is_empty() {
         true => "-".to_owned(),
