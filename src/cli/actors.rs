@@ -104,10 +104,10 @@ fn points(answer: &Value) -> String {
 }
 
 /// With more healthy children than this, only their number is shown.
-const FOLDED_FROM: usize = 8;
+pub(super) const FOLDED_FROM: usize = 8;
 
 /// Whether the actor and all below it run, so that they need no line of their own.
-fn is_well(node: &Value) -> bool {
+pub(super) fn is_well(node: &Value) -> bool {
     let children = node.get("children").and_then(Value::as_array);
     node.get("state").and_then(Value::as_str) == Some("running")
         && node.get("stuck").is_none_or(Value::is_null)

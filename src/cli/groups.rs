@@ -11,6 +11,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Look",
         &[
             "status",
+            "dashboard",
             "events",
             "log",
             "actors",

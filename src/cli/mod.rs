@@ -1,8 +1,8 @@
 //! The command line, one file for each group of commands.
 //!
 //! * `serve`: the service; `demo`: migrates and verifies on a real data set
-//! * against a running service: `status`, `mode`, `jobs`, `events`, `dead`, `actors`, `audit`, `drill`,
-//!   `projections`, `bench`, through `remote`
+//! * against a running service: `status`, `dashboard`, `mode`, `jobs`, `events`, `dead`, `actors`,
+//!   `audit`, `drill`, `projections`, `bench`, through `remote`
 //! * on the bucket itself: `log`
 //! * `config`: the configuration; `doctor`: an installation with all that it needs
 //! * `groups`: the commands by purpose; `exit`: the exit codes; `output`, `progress`: text, tables,
@@ -12,6 +12,7 @@ mod actors;
 mod audit;
 mod bench;
 mod config;
+mod dashboard;
 mod dead;
 mod demo;
 mod doctor;
@@ -58,6 +59,7 @@ enum Command {
     Demo(demo::Demo),
     Doctor(doctor::Doctor),
     Status(status::Status),
+    Dashboard(dashboard::Dashboard),
     Mode(mode::Mode),
     #[command(subcommand)]
     Events(events::Events),
@@ -118,6 +120,7 @@ fn run(chosen: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Demo(command) => block_on(command.run(output)),
         Command::Doctor(command) => block_on(command.run(output)),
         Command::Status(command) => block_on(command.run(output)),
+        Command::Dashboard(command) => block_on(command.run(output)),
         Command::Mode(command) => block_on(command.run(output)),
         Command::Events(command) => block_on(command.run(output)),
         Command::Dead(command) => block_on(command.run(output)),

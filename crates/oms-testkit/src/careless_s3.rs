@@ -147,8 +147,8 @@ fn bounds(range: &str) -> Option<(usize, usize)> {
 fn listing(bucket: &str, query: &str, objects: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     let value = |name: &str| {
         let given = query.split('&').filter_map(|part| part.split_once('='));
-        let found = given.filter(|(n, _)| *n == name).map(|(_, v)| v);
-        found.last().unwrap_or_default().replace("%2F", "/")
+        let mut found = given.filter(|(n, _)| *n == name).map(|(_, v)| v);
+        found.next_back().unwrap_or_default().replace("%2F", "/")
     };
     let bucket = bucket.trim_matches('/');
     let (prefix, after) = (value("prefix"), value("start-after"));

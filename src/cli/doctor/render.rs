@@ -19,7 +19,7 @@ pub fn text(report: &Report) -> String {
         text.push_str(title(first.area));
         text.push('\n');
         // What was skipped for one reason takes one line.
-        for same in checks.chunk_by(|a, b| is_skipped(a, b)) {
+        for same in checks.chunk_by(is_skipped) {
             line(same, &mut text);
         }
         text.push('\n');

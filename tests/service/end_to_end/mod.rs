@@ -5,6 +5,7 @@ mod audit;
 mod clock;
 mod connections;
 mod copies;
+mod dashboard;
 mod doctor;
 mod drill;
 mod early;
