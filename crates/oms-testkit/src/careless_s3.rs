@@ -1,6 +1,6 @@
-//! An S3 server on loopback that must not hold a log: it ignores `If-None-Match`, its clock is wrong,
-//! and a lifecycle rule removes everything. Asks for no signature. What it does beyond that is what
-//! a bucket needs.
+//! An S3 server on loopback that must not hold a log: it ignores `If-None-Match`, its clock is
+//! wrong, and a lifecycle rule removes everything. Asks for no signature. What it does beyond that
+//! is what a bucket needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ const VERSIONING: &str =
     "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>";
 
 const LIFECYCLE: &str = "<LifecycleConfiguration><Rule><ID>tidy</ID><Filter/>\
-    <Status>Enabled</Status><Expiration><Days>30</Days></Expiration></Rule></LifecycleConfiguration>";
+    <Status>Enabled</Status><Expiration><Days>30</Days></Expiration></Rule>\
+    </LifecycleConfiguration>";
 
 type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
@@ -160,7 +161,8 @@ fn listing(bucket: &str, query: &str, objects: &BTreeMap<String, Vec<u8>>) -> Ve
         .map(|(key, size)| {
             format!(
                 "<Contents><Key>{key}</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified>\
-                 <ETag>\"e\"</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+                 <ETag>\"e\"</ETag><Size>{size}</Size>\
+                 <StorageClass>STANDARD</StorageClass></Contents>"
             )
         })
         .collect();

@@ -1,5 +1,5 @@
-//! The state of the dashboard, and how keys and answers change it. Does nothing by itself: what is to
-//! be asked or ordered is returned.
+//! The state of the dashboard, and how keys and answers change it. Does nothing by itself: what is
+//! to be asked or ordered is returned.
 
 use jiff::Timestamp;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};

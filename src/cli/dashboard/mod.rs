@@ -1,7 +1,8 @@
 //! `oms dashboard`: the state of a running service in a terminal, a client of its public API.
 //!
 //! * [`app`]: the state, changed by keys and answers, without I/O; [`seen`]: what is known;
-//!   [`dialog`]: what must be confirmed; [`tree`], [`attention`], [`words`]: made from it for people
+//!   [`dialog`]: what must be confirmed; [`tree`], [`attention`], [`words`]: made from it for
+//!   people
 //! * [`draw`]: draws the state, and knows nothing else
 //! * [`ask`]: asks and orders; [`terminal`]: the terminal, left as it was whatever happens
 

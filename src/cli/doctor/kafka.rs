@@ -92,8 +92,8 @@ fn topics(found: &Inspection, settings: &KafkaSettings) -> Finding {
         return Finding::warning(
             format!("{missing} are not there, or may not be seen"),
             format!(
-                "the service makes them with {} partitions if its account may; otherwise make them, \
-                 with as many replicas as there are brokers, up to 3",
+                "the service makes them with {} partitions if its account may; otherwise make \
+                 them, with as many replicas as there are brokers, up to 3",
                 settings.partitions
             ),
         );
@@ -107,7 +107,8 @@ fn topics(found: &Inspection, settings: &KafkaSettings) -> Finding {
         true => Finding::ok(format!("partitions: {}", partitions.join(", "))),
         false => Finding::failed(
             format!("partitions of {leaderless} have no leader"),
-            "look at the brokers: nothing can be published there until one of their replicas is back",
+            "look at the brokers: nothing can be published there until one of their replicas is \
+             back",
         ),
     }
 }

@@ -1,13 +1,13 @@
 //! `oms doctor`: checks an installation with all that it needs, and says what to do.
 //!
-//! Every file probes and judges one area; judging is pure and separate, so that it is tested without
-//! servers. Probes end in time, run beside one another, and change nothing of the log: what they
-//! write is small, is under a name of their own, and is removed or rolled back.
+//! Every file probes and judges one area; judging is pure and separate, so that it is tested
+//! without servers. Probes end in time, run beside one another, and change nothing of the log: what
+//! they write is small, is under a name of their own, and is removed or rolled back.
 //!
 //! * [`check`]: what a check finds; [`render`]: the list for people
 //! * [`targets`]: where the dependencies are
-//! * [`configuration`], [`s3`], [`postgres`], [`kafka`], [`machine`], [`service`], [`prometheus`]: the
-//!   areas; [`clocks`]: clocks that differ
+//! * [`configuration`], [`s3`], [`postgres`], [`kafka`], [`machine`], [`service`], [`prometheus`]:
+//!   the areas; [`clocks`]: clocks that differ
 
 mod check;
 mod clocks;

@@ -91,7 +91,8 @@ fn unreached(error: &StoreError) -> Finding {
     let advice = match error.kind {
         _ if pooler => {
             "a pooler stands between that does not take the settings of a session: connect to \
-             PostgreSQL itself, or give this service a pool in session mode; it has a pool of its own"
+             PostgreSQL itself, or give this service a pool in session mode; it has a pool of its \
+             own"
         }
         StoreErrorKind::Denied => {
             "postgres.url names the account and postgres.password its password: compare them with \
@@ -101,8 +102,8 @@ fn unreached(error: &StoreError) -> Finding {
             "correct postgres.url: docs/CONFIGURATION.md says how it is written"
         }
         _ if message.contains("certificate") => {
-            "the server's certificate does not stand for the name in postgres.url, or comes from an \
-             authority that is not public"
+            "the server's certificate does not stand for the name in postgres.url, or comes from \
+             an authority that is not public"
         }
         _ => {
             "is postgres.url right, does the server run, does a firewall stand between? With \
@@ -180,7 +181,8 @@ fn version(found: &Inspection) -> Finding {
         None => Finding::ok(format!("PostgreSQL {}, UTF8", found.server.version)),
         Some(why) => Finding::failed(
             why,
-            "the service refuses to start on it: use PostgreSQL 13 or newer, and a database in UTF8",
+            "the service refuses to start on it: use PostgreSQL 13 or newer, and a database in \
+             UTF8",
         ),
     }
 }
@@ -205,8 +207,8 @@ fn schema(schema: &Schema, name: &str, server: &Server) -> Finding {
         (true, _, []) => Finding::ok(format!("{name} is at step {}, the newest", schema.applied)),
         (true, _, pending) => Finding::warning(
             format!("{name} lacks the steps {}", pending.join(", ")),
-            "a service of this version makes them at its start; back up first, since older versions \
-             do not work on it afterwards",
+            "a service of this version makes them at its start; back up first, since older \
+             versions do not work on it afterwards",
         ),
     }
 }
@@ -248,8 +250,8 @@ fn rights(found: &Inspection, schema: &str) -> Finding {
         return Finding::warning(
             format!("{} belong to somebody else", foreign.join(", ")),
             format!(
-                "the next step of the schema will fail: let an administrator run REASSIGN OWNED, or \
-                 ALTER TABLE … OWNER TO {user}"
+                "the next step of the schema will fail: let an administrator run REASSIGN OWNED, \
+                 or ALTER TABLE … OWNER TO {user}"
             ),
         );
     }
@@ -292,8 +294,8 @@ fn is_shared(one: &[String], other: &[String]) -> bool {
 
 /// `writes`: the account is the service's own; one that only reads is read-only on purpose.
 fn writable(server: &Server, writes: bool) -> Finding {
-    let advice = "connect to the primary: with several hosts, add target_session_attrs=read-write to \
-                  postgres.url";
+    let advice = "connect to the primary: with several hosts, add target_session_attrs=read-write \
+                  to postgres.url";
     if server.in_recovery {
         return Finding::failed("this is a standby, where nothing can be written", advice);
     }

@@ -1,4 +1,5 @@
-//! A running service: its health, its version, who leads, and whether it is the one configured here.
+//! A running service: its health, its version, who leads, and whether it is the one configured
+//! here.
 
 use reqwest::Method;
 use serde_json::Value;

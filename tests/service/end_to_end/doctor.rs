@@ -29,7 +29,8 @@ struct Said {
 }
 
 impl Told {
-    /// The parts of a running service as if they were somebody's own, with the service's credentials.
+    /// The parts of a running service as if they were somebody's own, with the service's
+    /// credentials.
     fn installation(service: &Service) -> Self {
         let s3 = service.s3_of_the_service();
         let text = |name: &str| s3[name].as_str().expect("a value").to_owned();

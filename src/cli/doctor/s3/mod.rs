@@ -1,7 +1,7 @@
 //! The bucket: reach, rights, put-if-absent, clock, speed, and settings that would remove events.
 //!
-//! * [`rights`]: what the key may do, tried on one small object under `probe/`, where the service's own
-//!   start writes too
+//! * [`rights`]: what the key may do, tried on one small object under `probe/`, where the service's
+//!   own start writes too
 //! * [`settings`]: versioning, Object Lock and lifecycle rules
 
 mod rights;

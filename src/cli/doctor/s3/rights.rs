@@ -87,9 +87,9 @@ fn is_left(key: &str, now: Timestamp) -> bool {
 
 /// What the outcome means.
 pub fn judge(rights: &Rights) -> Finding {
-    let policy = "the service lists, gets and puts in the whole bucket, and removes below probe/ and \
-                  index/: allow s3:ListBucket, s3:GetObject, s3:PutObject and, but for events/, \
-                  s3:DeleteObject";
+    let policy = "the service lists, gets and puts in the whole bucket, and removes below probe/ \
+                  and index/: allow s3:ListBucket, s3:GetObject, s3:PutObject and, but for \
+                  events/, s3:DeleteObject";
     let failed = |what: &str, error: &StoreError| {
         Finding::failed(
             format!("it may not {what}: {}", plain(&error.message)),

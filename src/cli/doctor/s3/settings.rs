@@ -52,8 +52,8 @@ fn versioning(xml: &str) -> Finding {
                 "{}: a removed object is gone",
                 state.unwrap_or("off").to_lowercase()
             ),
-            "turn versioning on: the service replaces and removes nothing under events/, but others \
-             with a key could",
+            "turn versioning on: the service replaces and removes nothing under events/, but \
+             others with a key could",
         ),
     }
 }
