@@ -187,7 +187,8 @@ fn assigned(bootstrap: &str, topics: &[&str], goes_on: impl Fn() -> bool) -> Opt
             begun.elapsed() < TOPICS_PATIENCE,
             "not all of {topics:?} are there"
         );
-        std::thread::sleep(POLL);
+        // Nothing is assigned yet: this only waits.
+        let _nothing = consumer.poll(POLL);
     }
     None
 }

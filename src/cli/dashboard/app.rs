@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use serde_json::Value;
 
 use super::dialog::{Dialog, Reply};
-use super::seen::{Look, Part, Seen};
+use super::order::{Answer, Order};
+use super::seen::{Part, Seen};
 use super::tree;
 
 /// Samples and states are asked for so often; the service measures every 5 s.
@@ -53,32 +53,6 @@ impl View {
         let here = Self::ALL.iter().position(|view| *view == self).unwrap_or(0);
         Self::ALL[(here + step) % Self::ALL.len()]
     }
-}
-
-/// Something to ask the service for, or to order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Order {
-    Look,
-    /// What the gates of a switch say.
-    Plan {
-        order: Value,
-    },
-    Switch {
-        order: Value,
-    },
-    Verify,
-    Kill {
-        path: String,
-    },
-}
-
-/// What the service said to it.
-#[derive(Debug)]
-pub enum Answer {
-    Looked(Result<Look, String>),
-    Planned(Result<Value, String>),
-    /// What to tell of an order.
-    Ordered(Result<String, String>),
 }
 
 /// All that is shown.

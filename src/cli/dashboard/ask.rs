@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::app::{Answer, Order};
+use super::order::{Answer, Order};
 use super::seen::{Look, Part};
 use crate::cli::output::field;
 use crate::cli::remote::{Api, ApiError, failure};

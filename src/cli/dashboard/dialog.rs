@@ -3,7 +3,7 @@
 use ratatui::crossterm::event::KeyCode;
 use serde_json::{Value, json};
 
-use super::app::Order;
+use super::order::Order;
 
 /// The stages that can be switched to: name, mode, lead.
 pub const GOALS: [(&str, &str, &str); 4] = [

@@ -4,13 +4,15 @@
 //!   [`dialog`]: what must be confirmed; [`tree`], [`attention`], [`words`]: made from it for
 //!   people
 //! * [`draw`]: draws the state, and knows nothing else
-//! * [`ask`]: asks and orders; [`terminal`]: the terminal, left as it was whatever happens
+//! * [`order`]: what is asked and ordered; [`ask`]: asks and orders
+//! * [`terminal`]: the terminal, left as it was whatever happens
 
 mod app;
 mod ask;
 mod attention;
 mod dialog;
 mod draw;
+mod order;
 mod seen;
 mod terminal;
 mod tree;
@@ -22,8 +24,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use self::app::{Answer, App, Order};
+use self::app::App;
 use self::draw::Theme;
+use self::order::{Answer, Order};
 use self::terminal::Terminal;
 use super::exit::Exit;
 use super::output::Output;

@@ -3,8 +3,9 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::{Value, json};
 
-use super::app::{Answer, App, Order, View};
+use super::app::{App, View};
 use super::dialog::Dialog;
+use super::order::{Answer, Order};
 use super::seen::{Look, Part};
 
 pub const NOW: &str = "2026-01-02T03:04:05Z";

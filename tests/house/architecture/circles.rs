@@ -61,7 +61,7 @@ fn circles(uses: &Uses<'_>) -> BTreeSet<BTreeSet<String>> {
         back.map(|other| (*other).to_owned())
             .collect::<BTreeSet<String>>()
     };
-    let all = uses.keys().map(|module| circle(module));
+    let all = uses.keys().map(circle);
     all.filter(|circle| circle.len() > 1).collect()
 }
 

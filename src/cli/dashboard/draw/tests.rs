@@ -6,7 +6,8 @@ use ratatui::style::{Color, Modifier};
 use serde_json::json;
 
 use super::{Theme, draw};
-use crate::cli::dashboard::app::{Answer, App};
+use crate::cli::dashboard::app::App;
+use crate::cli::dashboard::order::Answer;
 use crate::cli::dashboard::tests::{app, press, write};
 
 const SMALL: (u16, u16) = (80, 24);
