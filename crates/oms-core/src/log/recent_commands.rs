@@ -17,7 +17,7 @@ const RECENT_COMMANDS: usize = 16_384;
 
 /// How long an idempotency key is remembered: 24 hours, in milliseconds. Measured by the times of
 /// events, which jump when a clock is set. Therefore some of the newest keys are kept however old
-/// they seem ([`StreamIndex::never_forgotten`]); otherwise a request repeated after the jump would
+/// they seem ([`RecentCommands::never_forgotten`]); otherwise a request repeated after the jump would
 /// be executed twice.
 const KEYED_COMMANDS_MS: i64 = 24 * 3600 * 1000;
 

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use super::check::{Path, Report, Shown, kind_of};
 use super::decimal::Limit;
 
-/// Cost of the patterns of a class at most, in units of [`Size::cost`](super::pattern::Size::cost): with the sizes below, about
-/// 16 MiB of memory and a fraction of a second to compile.
+/// Cost of the patterns of a class at most, as [`super::pattern`] counts it: about 16 MiB of memory
+/// and a fraction of a second to compile.
 pub const MAX_PATTERN_COST: usize = 64;
 
 /// Cost of the patterns of a class with its ancestors at most: they are compiled when the class is
