@@ -192,7 +192,7 @@ def compose(root, path):
     known = known_variables(root)
     env = service["environment"]
     for name in env:
-        need(is_known(name, known) or name == "OMS_TOKEN_FILE", f"{name} is no variable of the service")
+        need(is_known(name, known) or name in ("OMS_TOKEN_FILE", "OMS_URL"), f"{name} is no variable of the service")
     need(service["read_only"] and service["cap_drop"] == ["ALL"], "the service may write or do what it need not")
     published = yaml.safe_load(Path(path).read_text())["services"].values()
     ports = [port for one in published for port in one.get("ports", [])]

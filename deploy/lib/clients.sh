@@ -65,7 +65,22 @@ service_up() {
     wait_until 120 curl -fsS "$OMS_API/health/ready" || die "the service is not ready: $(tail -n 20 "$service.log")"
 }
 
+# Runs a command for so many seconds at most. In the background, so that the shell hears an interrupt meanwhile, and
+# ends it.
+within() {
+    timeout "$@" &
+    clients_part=$!
+    wait "$clients_part" || {
+        code=$?
+        clients_part=''
+        return "$code"
+    }
+    clients_part=''
+}
+
 clients_end() {
+    # `timeout` hands the signal on to what it runs.
+    [ -z "$clients_part" ] || kill "$clients_part" 2>/dev/null || :
     for pidfile in "$clients_run"/*.pid; do
         [ ! -e "$pidfile" ] || process_stop "$pidfile"
     done
@@ -83,21 +98,21 @@ clients_generated() {
     mkdir -p "$made"
     cp "$root"/tests/clients/typescript/* "$made"
     (cd "$node_dir" && npx openapi-typescript "$description" -o "$made/api.ts" >&2 && npx tsc -p "$made")
-    timeout 120 node "$made/out/round-trip.js"
+    within 120 node "$made/out/round-trip.js"
 
     made=$clients_dir/oms_client
     rm -rf "$made"
     # It formats what it makes with a program beside it.
     PATH="$clients_dir/python/bin:$PATH" openapi-python-client generate --path "$description" \
         --output-path "$made" --meta none --fail-on-warning >&2
-    PYTHONPATH=$clients_dir timeout 120 "$python" "$root/tests/clients/python/round_trip.py"
+    within 120 env "PYTHONPATH=$clients_dir" "$python" "$root/tests/clients/python/round_trip.py"
 
     made=$clients_dir/java
     rm -rf "$made/classes" "$made/generated"
     mvn -q -B -f "$root/tests/clients/java/pom.xml" compile dependency:copy-dependencies \
         "-Ddescription.file=$description" "-Dbuild.folder=$made" "-DoutputDirectory=$made/lib" >&2 ||
         die "the Java client does not compile"
-    timeout 120 java -cp "$made/classes:$made/lib/*" RoundTrip
+    within 120 java -cp "$made/classes:$made/lib/*" RoundTrip
     process_stop "$service.pid"
 }
 
@@ -106,7 +121,7 @@ clients_messages() {
     cp "$root"/tests/clients/*.mjs "$node_dir"
     node "$node_dir/asyncapi.mjs" "$root/docs/asyncapi.yaml"
     service_up messages
-    timeout 300 "$python" "$root/tests/clients/messages.py" "$clients_run/messages.jsonl"
+    within 300 "$python" "$root/tests/clients/messages.py" "$clients_run/messages.jsonl"
     "$python" "$root/tests/clients/sdk.py" "$clients_run/messages.jsonl"
     node "$node_dir/sdk.mjs" "$clients_run/messages.jsonl"
     process_stop "$service.pid"
@@ -119,7 +134,7 @@ clients_consumers() {
     mkdir -p "$made"
     cp -R "$root"/examples/consumers/typescript/src "$root"/examples/consumers/typescript/*.json "$made"
     (cd "$node_dir" && npx tsc -p "$made")
-    timeout 900 "$python" "$root/tests/clients/consumers.py" "$OMS_BINARY" "$clients_run/consumers" \
+    within 900 "$python" "$root/tests/clients/consumers.py" "$OMS_BINARY" "$clients_run/consumers" \
         "$python" "$root/examples/consumers/python/consumer.py" -- node "$made/dist/consumer.js"
 }
 
@@ -149,9 +164,9 @@ TEXT
 }
 
 clients_fuzz_one() {
-    (cd "$clients_run" && timeout $((half * 2 + 120)) "$clients_dir/python/bin/schemathesis" run \
+    within $((half * 2 + 120)) env -C "$clients_run" "$clients_dir/python/bin/schemathesis" run \
         "$OMS_API/openapi.json" --url "$OMS_API" --checks all --max-examples 20 --max-time "$half" \
-        --continue-on-failure --request-timeout 30 --no-color "$@")
+        --continue-on-failure --request-timeout 30 --no-color "$@"
 }
 
 # clients [PART]: all of it, or one part.
@@ -161,6 +176,7 @@ clients() {
     *) die "deploy/dev clients takes generated, messages, consumers or fuzz [SECONDS], or nothing for all of it" ;;
     esac
     ensure_clients
+    clients_part=''
     clients_run=$(mktemp -d "${TMPDIR:-/tmp}/oms-clients.XXXXXX")
     # The embedded PostgreSQL runs under an account of its own and looks for its folder below it.
     chmod 711 "$clients_run"

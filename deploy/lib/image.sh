@@ -157,15 +157,16 @@ refused_without_tokens() {
 without_shell() { ! image_podman exec "$container" /bin/sh -c true; }
 
 without_set_user_id() {
-    mount=$(image_podman image mount "$image_name")
-    found=$(find "$mount" -perm /6000)
+    mount=$(image_podman image mount "$image_name") || return 1
+    [ -x "$mount/usr/local/bin/oms" ] || return 1
+    found=$(find "$mount" -perm /6000) || return 1
     image_podman image umount "$image_name" >/dev/null
     [ -z "$found" ]
 }
 
 stopped_in_order() {
-    image_podman stop -t 60 "$container"
-    [ "$(image_podman inspect --format '{{.State.ExitCode}}' "$container")" -eq 0 ]
+    image_podman stop -t 60 "$container" || return 1
+    [ "$(image_podman inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$container")" = 'exited 0' ]
 }
 
 image_check() {

@@ -16,6 +16,26 @@ pub struct Text<F>(pub F);
 /// One JSON object a line.
 pub struct Json<F>(pub F);
 
+/// Writes a line of `inner`; if it belongs to a trace, as `with` has it of the line and the trace.
+fn write_line<S, N>(
+    inner: &impl FormatEvent<S, N>,
+    ctx: &FmtContext<'_, S, N>,
+    mut writer: Writer<'_>,
+    event: &Event<'_>,
+    with: impl FnOnce(&mut Writer<'_>, &str, u128) -> fmt::Result,
+) -> fmt::Result
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    let Some(current) = traces::current() else {
+        return inner.format_event(ctx, writer, event);
+    };
+    let mut line = String::new();
+    inner.format_event(ctx, Writer::new(&mut line), event)?;
+    with(&mut writer, line.trim_end_matches('\n'), current.trace)
+}
+
 impl<S, N, F> FormatEvent<S, N> for Text<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -25,23 +45,17 @@ where
     fn format_event(
         &self,
         ctx: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
+        writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Some(trace) = traces::current() else {
-            return self.0.format_event(ctx, writer, event);
-        };
-        let colours = writer.has_ansi_escapes();
-        let mut line = String::new();
-        self.0.format_event(ctx, Writer::new(&mut line), event)?;
-        let line = line.trim_end_matches('\n');
-        // As the formatter writes the names of fields.
-        let (on, off) = if colours {
-            ("\x1b[3m", "\x1b[0m")
-        } else {
-            ("", "")
-        };
-        writeln!(writer, "{line} {on}trace_id{off}={:032x}", trace.trace)
+        write_line(&self.0, ctx, writer, event, |writer, line, trace| {
+            // As the formatter writes the names of fields.
+            let (on, off) = match writer.has_ansi_escapes() {
+                true => ("\x1b[3m", "\x1b[0m"),
+                false => ("", ""),
+            };
+            writeln!(writer, "{line} {on}trace_id{off}={trace:032x}")
+        })
     }
 }
 
@@ -54,18 +68,19 @@ where
     fn format_event(
         &self,
         ctx: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
+        writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Some(trace) = traces::current() else {
-            return self.0.format_event(ctx, writer, event);
-        };
-        let mut line = String::new();
-        self.0.format_event(ctx, Writer::new(&mut line), event)?;
-        match line.trim_end_matches('\n').strip_suffix('}') {
-            Some(open) => writeln!(writer, "{open},\"trace_id\":\"{:032x}\"}}", trace.trace),
-            None => writer.write_str(&line),
-        }
+        write_line(
+            &self.0,
+            ctx,
+            writer,
+            event,
+            |writer, line, trace| match line.strip_suffix('}') {
+                Some(open) => writeln!(writer, "{open},\"trace_id\":\"{trace:032x}\"}}"),
+                None => writeln!(writer, "{line}"),
+            },
+        )
     }
 }
 

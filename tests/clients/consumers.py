@@ -16,6 +16,9 @@ import time
 import urllib.parse
 import urllib.request
 
+# What `finally` ends must be ended also when this is told to stop.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
 PATIENCE = 180
 
 

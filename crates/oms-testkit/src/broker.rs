@@ -19,8 +19,11 @@ use rdkafka::producer::DefaultProducerContext;
 /// How long to wait for a message at a time.
 const POLL: Duration = Duration::from_millis(200);
 
+/// How long one request for the topics may take.
+const METADATA_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long topics may take to be there: who starts a broker starts its service, too.
-const TOPICS_PATIENCE: Duration = Duration::from_secs(60);
+const TOPICS_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A broker.
 pub enum Broker {
@@ -96,8 +99,8 @@ impl Broker {
         consumed
     }
 
-    /// Consumes `topics` from now on, beside whatever else is done: the in-process broker keeps 5 MiB a
-    /// partition, so that who asks only in the end of a long run finds the beginning gone.
+    /// Consumes `topics` from their beginning, beside whatever else is done: the in-process broker keeps
+    /// 5 MiB a partition, so that who asks only in the end of a long run finds the beginning gone.
     pub fn follow(&self, topics: impl IntoIterator<Item = String>) -> Follower {
         let shared = Arc::new(Followed::default());
         let (bootstrap, topics) = (self.bootstrap(), topics.into_iter().collect::<Vec<_>>());
@@ -140,6 +143,8 @@ pub struct Follower {
 impl Follower {
     /// Everything that came by now, from the message number `from` on.
     pub fn since(&self, from: usize) -> Vec<Consumed> {
+        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        assert!(!ended, "nobody follows the topics any more");
         let consumed = self.shared.consumed.lock();
         consumed.get(from..).unwrap_or_default().to_vec()
     }
@@ -166,9 +171,14 @@ fn assigned(bootstrap: &str, topics: &[&str], goes_on: impl Fn() -> bool) -> Opt
         .expect("a consumer");
     let begun = Instant::now();
     while goes_on() {
-        let metadata = consumer
-            .fetch_metadata(None, TOPICS_PATIENCE)
-            .expect("metadata");
+        let metadata = consumer.fetch_metadata(None, METADATA_PATIENCE);
+        let metadata = match metadata {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                assert!(begun.elapsed() < TOPICS_PATIENCE, "no metadata: {error}");
+                continue;
+            }
+        };
         let mut assignment = rdkafka::TopicPartitionList::new();
         let known = |topic: &&&str| metadata.topics().iter().find(|t| t.name() == **topic);
         let found: Vec<_> = topics.iter().filter_map(|topic| known(&topic)).collect();

@@ -10,10 +10,11 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::fold::{Folded, SnapshotEvery, apply_stored, fold, fold_on, save_snapshot};
+use super::spans::append_ended;
 use super::{Read, Seen};
 use crate::actors::error::CallError;
 use crate::actors::event_store::LogWriter;
-use crate::actors::event_store::{Answer, AppendError, AppendRequest};
+use crate::actors::event_store::{AppendError, AppendRequest};
 use crate::actors::write_stats::WriteStats;
 use crate::clock::new_uuid;
 use crate::domain::aggregate::{Aggregate, DomainEvent};
@@ -208,7 +209,7 @@ impl<A: Aggregate> Entity<A> {
                 deadline: execute.deadline,
             };
             let appended = self.deps.writer.append(request).await;
-            describe(span, &appended);
+            append_ended(span, &appended);
             match appended.map(|a| (a.verdict, a)) {
                 Ok((AppendOutcome::Committed { position, version }, answer)) => {
                     let is_new = self.version == Version::NONE;
@@ -492,25 +493,6 @@ pub async fn recorded<A: Aggregate>(
             && store.log().routes().mirrored(partition) > outcome.offset,
         replayed: true,
     })
-}
-
-/// Says of an append's span what came of it, and ends it.
-fn describe(mut span: Span, appended: &Result<Answer, AppendError>) {
-    match appended {
-        Ok(answer) => match answer.verdict {
-            AppendOutcome::Committed { position, .. } => {
-                span.set("oms.partition", u64::from(position.partition.0));
-                span.set("oms.offset", position.offset);
-            }
-            AppendOutcome::Conflict { .. } => span.set("oms.outcome", "conflict"),
-            AppendOutcome::Repeated(_) => span.set("oms.outcome", "repeated"),
-            AppendOutcome::KeyReused(_) => span.set("oms.outcome", "key_reused"),
-            AppendOutcome::KeysFull(_) => span.set("oms.outcome", "keys_full"),
-        },
-        Err(AppendError::NotWritten(error)) => span.fail(error.kind.as_str()),
-        Err(AppendError::Unknown(_)) => span.fail("outcome_unknown"),
-        Err(AppendError::TooLarge { .. }) => span.fail("too_large"),
-    }
 }
 
 fn outcome_unknown<A: Aggregate>(execute: &Execute<A>, message: String) -> CallError {

@@ -5,6 +5,7 @@
 pub mod entity;
 pub mod fold;
 pub mod registry;
+mod spans;
 
 #[cfg(test)]
 mod tests;

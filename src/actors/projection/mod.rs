@@ -6,6 +6,7 @@ mod gather;
 mod progress;
 mod projector;
 mod proving;
+mod spans;
 
 use std::sync::Arc;
 use std::time::Duration;

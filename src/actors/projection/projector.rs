@@ -18,10 +18,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::gather::{Gathered, Stretch, gather};
+use super::spans::{Purpose, project_span};
 use super::{ProjectionDeps, TAKE_OVER_AFTER};
 use crate::actors::corrupt_partitions::CorruptPartitions;
 use crate::actors::halted::Halted;
-use crate::domain::event::trace_of;
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::log::identity::Mark;
 use crate::metrics::{PROJECTED, PROJECTION_LAG, PROJECTION_POISON, known_gauge};
@@ -31,7 +31,7 @@ use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 use crate::store::halts;
 use crate::store::ports::read_model::{Applied, Batch, Generation, GenerationState, Generations};
-use crate::store::traces::{self, Kind, SharedSpan};
+use crate::store::traces::{Kind, SharedSpan};
 
 /// Shortest time from one transaction to the next: commits meanwhile go into one. Readers that wait
 /// for their own write wait at most this much longer.
@@ -50,15 +50,6 @@ const FOLLOW: Duration = Duration::from_millis(100);
 /// Commits read ahead of one partition, at first and at most; adapted in between, so that batches
 /// are full and little is read in vain.
 const TURN: (u64, u64) = (16, 1024);
-
-/// What a batch is applied for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// The model that is read from.
-    Live,
-    /// One that is built again, long after the traces of its events.
-    Rebuild,
-}
 
 pub struct Projector {
     pub(super) deps: ProjectionDeps,
@@ -499,17 +490,4 @@ impl Projector {
             .zip(next)
             .all(|(partition, next)| *next >= self.deps.heads.next_offset(partition))
     }
-}
-
-/// The span of a batch, in the trace of each command whose events are in it.
-fn project_span(gathered: &Gathered, generation: Generation, purpose: Purpose) -> SharedSpan {
-    let events: &[(Position, Bytes)] = match purpose {
-        Purpose::Live if traces::is_on() => &gathered.events,
-        Purpose::Live | Purpose::Rebuild => &[],
-    };
-    let traced = events.iter().filter_map(|(_, event)| trace_of(event));
-    let mut span = SharedSpan::begin(traced, Kind::Internal, "project");
-    span.set("oms.generation", generation.0);
-    span.set("oms.batch.events", gathered.count);
-    span
 }

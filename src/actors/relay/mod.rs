@@ -6,6 +6,7 @@ pub mod message;
 mod ours;
 pub mod publisher;
 pub mod queue;
+mod spans;
 
 use actix::prelude::*;
 

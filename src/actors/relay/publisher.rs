@@ -20,12 +20,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::bodies;
-use super::message::{TRACEPARENT, message};
+use super::message::message;
 use super::ours::{self, Ours};
 use super::queue::{PublishOutcome, QueueLimits, SendQueue};
+use super::spans::{end_spans, publish_span};
 use crate::domain::ids::{Offset, PartitionId, Position};
 use crate::domain::time::Clock;
-use crate::domain::trace::TraceContext;
 use crate::flaws::{Flaw, flawed, strikes};
 use crate::metrics::{
     DEAD_LETTERS, OUTBOX_DEPTH, OUTBOX_OLDEST, PUBLISH_FAILED, PUBLISHED, RELAY_SECONDS,
@@ -38,7 +38,7 @@ use crate::store::log::log_reader::LogReader;
 use crate::store::ports::delivery::{DeliveryStore, OutboxRow};
 use crate::store::ports::object_store::ObjectStore;
 use crate::store::ports::transport::{Message, Outcome, Transport};
-use crate::store::traces::{self, Kind, Span};
+use crate::store::traces::Span;
 
 /// Pauses while PostgreSQL, S3 or the broker does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
@@ -507,36 +507,6 @@ impl Publisher {
             }
         }
         Ok(())
-    }
-}
-
-/// The span of a message's way to the broker, if its event names a trace and traces are recorded; the
-/// message then says so to its consumers.
-fn publish_span(message: &mut Message) -> Option<Span> {
-    if !traces::is_on() {
-        return None;
-    }
-    let mut headers = message.headers.iter_mut();
-    let (_, header) = headers.find(|(name, _)| *name == TRACEPARENT)?;
-    let parent = TraceContext::parse(header)?;
-    let mut span = Span::child(Some(parent), Kind::Producer, "send");
-    *header = span.context()?.to_string();
-    span.rename(|| format!("send {}", message.topic));
-    span.set("messaging.system", "kafka");
-    span.set("messaging.operation.type", "send");
-    span.set("messaging.operation.name", "send");
-    span.set("messaging.destination.name", message.topic.clone());
-    Some(span)
-}
-
-fn end_spans(spans: BTreeMap<usize, Span>, outcomes: &[Outcome]) {
-    for (i, mut span) in spans {
-        match outcomes.get(i) {
-            Some(Outcome::Delivered) => {}
-            Some(Outcome::Rejected(_)) => span.fail("rejected"),
-            Some(Outcome::Failed(error)) => span.fail(error.kind.as_str()),
-            None => span.fail("not_sent"),
-        }
     }
 }
 

@@ -124,9 +124,9 @@ impl App {
                 self.lost = Some(why);
                 None
             }
-            Answer::Planned(plan) => {
+            Answer::Planned { asked, plan } => {
                 if let Some(Dialog::Switch(dialog)) = &mut self.dialog {
-                    dialog.planned(plan);
+                    dialog.planned(&asked, plan);
                 }
                 None
             }

@@ -5,24 +5,24 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::order::{Answer, Order};
 use super::seen::{Look, Part};
 use crate::cli::output::field;
 use crate::cli::remote::{Api, ApiError, failure};
 
-/// A look that takes longer is given up: what it would tell is old.
+/// An answer that takes longer is given up: what it would tell is old.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does what is ordered. `after`: the time of the newest sample that is known.
 pub async fn answer(api: &Api, order: Order, parts: &[Part], after: Option<&str>) -> Answer {
     match order {
-        Order::Look => {
-            let looking = tokio::time::timeout(PATIENCE, look(api, parts, after));
-            let late = |_| Err(format!("no answer within {} s", PATIENCE.as_secs()));
-            Answer::Looked(looking.await.unwrap_or_else(late))
-        }
-        Order::Plan { order } => Answer::Planned(plan(api, &order).await),
+        Order::Look => Answer::Looked(look(api, parts, after).await),
+        Order::Plan { order } => Answer::Planned {
+            plan: plan(api, &order).await,
+            asked: order,
+        },
         Order::Switch { order } => Answer::Ordered(switch(api, &order).await),
         Order::Verify => {
             let path = "/api/v1/admin/migration/verify";
@@ -39,6 +39,10 @@ pub async fn answer(api: &Api, order: Order, parts: &[Part], after: Option<&str>
     }
 }
 
+fn late() -> String {
+    format!("no answer within {} s", PATIENCE.as_secs())
+}
+
 fn told(answer: Result<Value, ApiError>, tell: impl Fn(Value) -> String) -> Result<String, String> {
     answer.map(tell).map_err(|error| error.to_string())
 }
@@ -47,8 +51,11 @@ fn told(answer: Result<Value, ApiError>, tell: impl Fn(Value) -> String) -> Resu
 /// left out.
 async fn look(api: &Api, parts: &[Part], after: Option<&str>) -> Result<Look, String> {
     let health = async {
-        let answer = api.exchange(api.request(Method::GET, "/health")).await;
-        let answer = answer.map_err(|error| error.to_string())?;
+        let request = api.request(Method::GET, "/health");
+        let answer = timeout(PATIENCE, api.exchange(request)).await;
+        let answer = answer
+            .map_err(|_| late())?
+            .map_err(|error| error.to_string())?;
         let report: Value = serde_json::from_str(&answer.text).unwrap_or_default();
         match report["migration_mode"].is_string() {
             true => Ok(report),
@@ -57,7 +64,7 @@ async fn look(api: &Api, parts: &[Part], after: Option<&str>) -> Result<Look, St
     };
     let asked = parts.iter().map(|part| {
         let path = part.path(after);
-        async move { (*part, api.get(&path).await) }
+        async move { (*part, timeout(PATIENCE, api.get(&path)).await) }
     });
     let (health, asked) = futures_util::join!(health, join_all(asked));
     let mut look = Look {
@@ -66,12 +73,13 @@ async fn look(api: &Api, parts: &[Part], after: Option<&str>) -> Result<Look, St
     };
     for (part, answer) in asked {
         match answer {
-            Ok(answer) => {
+            Ok(Ok(answer)) => {
                 look.answers.insert(part, answer);
             }
             // There was no verification yet.
-            Err(ApiError::Refused { status, .. }) if status == StatusCode::NOT_FOUND => {}
-            Err(error) => look.untold = Some(error.to_string()),
+            Ok(Err(ApiError::Refused { status, .. })) if status == StatusCode::NOT_FOUND => {}
+            Ok(Err(error)) => look.untold = Some(error.to_string()),
+            Err(_) => look.untold = Some(late()),
         }
     }
     Ok(look)

@@ -130,9 +130,9 @@ impl SwitchDialog {
         json!({ "mode": mode, "lead": lead, "reason": reason, "dry_run": dry_run })
     }
 
-    /// The gates have answered.
-    pub fn planned(&mut self, plan: Result<Value, String>) {
-        if matches!(self.step, Step::Asking) {
+    /// The gates have answered what was `asked`; if that is not what is chosen now, it says nothing.
+    pub fn planned(&mut self, asked: &Value, plan: Result<Value, String>) {
+        if matches!(self.step, Step::Asking) && *asked == self.order(true) {
             self.step = Step::Gates(plan);
         }
     }

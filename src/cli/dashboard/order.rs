@@ -25,7 +25,11 @@ pub enum Order {
 #[derive(Debug)]
 pub enum Answer {
     Looked(Result<Look, String>),
-    Planned(Result<Value, String>),
+    Planned {
+        /// What was asked: the answer may come when something else is chosen.
+        asked: Value,
+        plan: Result<Value, String>,
+    },
     /// What to tell of an order.
     Ordered(Result<String, String>),
 }

@@ -178,15 +178,20 @@ fn keys_walk_through_views_and_lists_and_leave() {
     assert!(other.ended, "also from a dialog");
 }
 
+/// Asks for the gates of the chosen stage; what the service is asked.
+pub fn asked(app: &mut App) -> Value {
+    match press(app, KeyCode::Enter) {
+        Some(Order::Plan { order }) => order,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn law_15_a_switch_is_ordered_after_its_gates_a_reason_and_the_typed_name_alone() {
     let mut app = app();
     press(&mut app, KeyCode::Char('s'));
     // The stage is dual_write/postgres, so the next one is offered.
-    let dry = press(&mut app, KeyCode::Enter).unwrap();
-    let Order::Plan { order } = dry else {
-        panic!("{dry:?}");
-    };
+    let order = asked(&mut app);
     assert_eq!(
         (&order["dry_run"], &order["lead"]),
         (&json!(true), &json!("s3"))
@@ -195,7 +200,11 @@ fn law_15_a_switch_is_ordered_after_its_gates_a_reason_and_the_typed_name_alone(
         json!({ "may_begin": may_begin, "edges": [{
         "from": "dual_write/postgres", "to": "dual_write/s3", "gates": [] }] })
     };
-    app.answered(Answer::Planned(Ok(plan(false))));
+    let plan_of = |asked, may_begin| Answer::Planned {
+        asked,
+        plan: Ok(plan(may_begin)),
+    };
+    app.answered(plan_of(order, false));
     assert_eq!(
         press(&mut app, KeyCode::Enter),
         None,
@@ -206,8 +215,8 @@ fn law_15_a_switch_is_ordered_after_its_gates_a_reason_and_the_typed_name_alone(
 
     press(&mut app, KeyCode::Esc);
     press(&mut app, KeyCode::Char('s'));
-    press(&mut app, KeyCode::Enter);
-    app.answered(Answer::Planned(Ok(plan(true))));
+    let order = asked(&mut app);
+    app.answered(plan_of(order, true));
     press(&mut app, KeyCode::Enter);
     assert_eq!(press(&mut app, KeyCode::Enter), None, "without a reason");
     write(&mut app, "OPS-8");
@@ -233,13 +242,31 @@ fn law_15_a_switch_is_ordered_after_its_gates_a_reason_and_the_typed_name_alone(
 }
 
 #[test]
+fn law_15_the_gates_of_a_stage_that_was_chosen_before_are_not_taken_for_those_of_another() {
+    let mut app = app();
+    press(&mut app, KeyCode::Char('s'));
+    let before = asked(&mut app);
+    press(&mut app, KeyCode::Esc);
+    press(&mut app, KeyCode::Char('s'));
+    press(&mut app, KeyCode::Down);
+    asked(&mut app);
+    app.answered(Answer::Planned {
+        asked: before,
+        plan: Ok(json!({ "may_begin": true, "edges": [{ "gates": [] }] })),
+    });
+    let Some(Dialog::Switch(dialog)) = &app.dialog else {
+        panic!("the dialog stays");
+    };
+    assert!(!dialog.can_be_ordered() && dialog.name() == "s3_only");
+}
+
+#[test]
 fn what_is_so_already_is_not_ordered() {
     let mut app = app();
     press(&mut app, KeyCode::Char('s'));
-    press(&mut app, KeyCode::Enter);
-    app.answered(Answer::Planned(Ok(
-        json!({ "may_begin": true, "edges": [] }),
-    )));
+    let asked = asked(&mut app);
+    let plan = Ok(json!({ "may_begin": true, "edges": [] }));
+    app.answered(Answer::Planned { asked, plan });
     press(&mut app, KeyCode::Enter);
     write(&mut app, "why");
     assert_eq!(press(&mut app, KeyCode::Enter), None);

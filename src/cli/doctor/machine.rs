@@ -1,6 +1,7 @@
 //! The machine on which the service runs, or is to run.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +82,17 @@ fn existing(path: &Path) -> PathBuf {
 
 fn directory(path: &Path) -> Finding {
     let shown = path.display();
-    let Ok(found) = fs::metadata(path) else {
+    let found = match fs::metadata(path) {
+        Ok(found) => Some(found),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => {
+            return Finding::warning(
+                format!("{shown} cannot be looked at: {error}"),
+                "run this check as the account of the service",
+            );
+        }
+    };
+    let Some(found) = found else {
         let above = existing(path);
         let may = nix::unistd::access(&above, nix::unistd::AccessFlags::W_OK);
         return match may {

@@ -23,7 +23,7 @@ mod targets;
 
 use futures_util::join;
 
-use self::check::{Area, Check, Report};
+use self::check::{Area, Check, Finding, Report};
 use self::targets::Targets;
 use super::exit::Exit;
 use super::flags::{ConfigFlags, ServeFlags};
@@ -37,7 +37,8 @@ use crate::config::endpoints::Endpoints;
 /// Reads the configuration as `oms serve` does and looks at S3, PostgreSQL, Kafka, this machine, a
 /// running service and, if it is named, Prometheus. It may be run at any time, beside a running
 /// service and against production: it changes nothing of the log, and removes the few small things
-/// that it writes (objects under probe/; in PostgreSQL a transaction that is rolled back).
+/// that it writes (objects under probe/, of which a bucket with versions keeps the old ones; in
+/// PostgreSQL a transaction that is rolled back).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Each line has a mark: ✓ well, ! it works and something should be different, ✗ failed, - not checked.
@@ -61,8 +62,13 @@ pub struct Doctor {
     serve: ServeFlags,
     #[command(flatten)]
     address: Address,
-    /// Also check whether this Prometheus watches the service
-    #[arg(long, env = "OMS_PROMETHEUS", value_name = "URL")]
+    /// Also check whether this Prometheus scrapes a service and has the alert rules
+    #[arg(
+        long,
+        env = "OMS_PROMETHEUS",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     prometheus: Option<String>,
 }
 
@@ -92,6 +98,10 @@ impl Doctor {
                 }
             }
         );
+        if let Some(why) = config.as_ref().and_then(targets::unreadable) {
+            let advice = "run this check as the account of the service";
+            checks.push(Area::Service.check("addresses", Finding::warning(why, advice)));
+        }
         checks.extend(parts);
         checks.extend(service);
         checks.extend(prometheus);
@@ -130,7 +140,11 @@ fn configured(config: Option<&Config>) -> Option<String> {
         None => "http",
     };
     let is_known = http.is_loopback() && http.port != 0;
-    is_known.then(|| format!("{scheme}://127.0.0.1:{}", http.port))
+    let host = match http.host.as_str() {
+        host if host.contains(':') => format!("[{host}]"),
+        host => host.to_owned(),
+    };
+    is_known.then(|| format!("{scheme}://{host}:{}", http.port))
 }
 
 /// The dependencies and the machine.

@@ -144,7 +144,7 @@ fn reached(found: &Inspection) -> Finding {
 
 fn transport(server: &Server, settings: &PostgresSettings) -> Finding {
     if server.tls {
-        return Finding::ok("TLS; the server's certificate was verified");
+        return Finding::ok("the server's connection is TLS (behind a pooler: the pooler's to it)");
     }
     match is_here(&settings.url) {
         true => Finding::ok("no TLS, on this machine"),
@@ -227,11 +227,12 @@ fn rights(found: &Inspection, schema: &str) -> Finding {
     match tried {
         // Said under `schema`.
         Tried::NoSchema => return Finding::skipped("there is no schema to try them in"),
-        Tried::Refused(why) => {
+        Tried::Denied(why) | Tried::Refused(why) => {
             let seen = format!("{user} cannot make a table and write to it: {why}");
-            let advice = match found.server.in_recovery || found.server.read_only {
-                true => "connect to the primary, for writing".to_owned(),
-                false => format!("let an administrator run {grant}"),
+            let advice = match (found.server.in_recovery || found.server.read_only, tried) {
+                (true, _) => "connect to the primary, for writing".to_owned(),
+                (false, Tried::Denied(_)) => format!("let an administrator run {grant}"),
+                _ => "it is no missing right: see what PostgreSQL says, then try again".to_owned(),
             };
             return Finding::failed(seen, advice);
         }
@@ -319,6 +320,13 @@ fn durability(server: &Server) -> Finding {
     ];
     let off = settings.iter().filter(|(_, value)| value.as_str() == "off");
     let off: Vec<&str> = off.map(|(name, _)| *name).collect();
+    if off == ["full_page_writes"] {
+        return Finding::warning(
+            "full_page_writes is off",
+            "right only where storage never tears a page (copy-on-write file systems, Aurora); \
+             otherwise turn it on",
+        );
+    }
     if !off.is_empty() {
         return Finding::failed(
             format!("{} is off", off.join(", ")),

@@ -46,7 +46,14 @@ pub async fn checks(
                 error.to_string(),
                 "is it running, is --url right? The end of its log says why it ended",
             ),
-            Err(_) => Finding::skipped(format!("none answers at {}", api.base())),
+            Err(ApiError::Unreachable { .. }) => {
+                Finding::skipped(format!("none answers at {}", api.base()))
+            }
+            // Nobody named it, but something is there.
+            Err(error) => Finding::warning(
+                error.to_string(),
+                "another program has the port of this configuration",
+            ),
         }
     });
     let mut checks = vec![health.await];
@@ -170,8 +177,14 @@ fn same(config: &Config, about: &Value) -> Finding {
 fn dead_letters(metrics: &str) -> Finding {
     let lines = metrics.lines();
     let values = lines.filter_map(|l| l.strip_prefix("oms_dead_letters"));
+    let values = values.filter(|rest| rest.starts_with(['{', ' ']));
     let values = values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok());
-    let all: f64 = values.sum();
+    let values: Vec<f64> = values.collect();
+    // Not a number while the outbox cannot be read.
+    if values.is_empty() || !values.iter().all(|value| value.is_finite()) {
+        return Finding::skipped("the service does not know at the moment");
+    }
+    let all: f64 = values.iter().sum();
     match all == 0.0 {
         true => Finding::ok("none"),
         false => Finding::warning(
@@ -225,6 +238,13 @@ mod tests {
         let none =
             "# HELP oms_dead_letters Rows\n# TYPE oms_dead_letters gauge\noms_dead_letters 0\n";
         assert_eq!(dead_letters(none).verdict, Verdict::Ok);
+        for unknown in ["", "oms_dead_letters NaN\n", "oms_dead_letters_x 3\n"] {
+            assert_eq!(
+                dead_letters(unknown).verdict,
+                Verdict::Skipped,
+                "{unknown:?}"
+            );
+        }
         let some =
             dead_letters("oms_dead_letters{topic=\"a\"} 2\noms_dead_letters{topic=\"b\"} 1\n");
         assert_eq!(some.verdict, Verdict::Warning);

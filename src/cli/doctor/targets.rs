@@ -87,15 +87,30 @@ pub fn running(config: &Config) -> Result<Endpoints, String> {
     match Endpoints::read(&config.data_dir) {
         Ok(None) => Err(format!("none has run in {dir}")),
         Err(error) => Err(error.to_string()),
-        Ok(Some(endpoints)) if !is_alive(endpoints.pid) => Err(format!("none runs in {dir}")),
+        Ok(Some(endpoints)) if !serves(endpoints.pid) => Err(format!("none runs in {dir}")),
         Ok(Some(endpoints)) => Ok(endpoints),
     }
 }
 
-fn is_alive(pid: u32) -> bool {
+/// Why the addresses that a service has told cannot be read, if they cannot.
+pub fn unreadable(config: &Config) -> Option<String> {
+    Endpoints::read(&config.data_dir)
+        .err()
+        .map(|error| error.to_string())
+}
+
+/// Whether a process of this number runs the service. The number alone says little: a container that
+/// shares the directory has its own process 1, and after a restart of the machine numbers are used again.
+fn serves(pid: u32) -> bool {
+    let commanded = std::fs::read(format!("/proc/{pid}/cmdline"));
+    let is_ours = |line: &[u8]| line.split(|b| *b == 0).any(|word| word == b"serve");
+    let other = pid == std::process::id() || commanded.is_ok_and(|line| !is_ours(&line));
     let Ok(pid) = i32::try_from(pid) else {
         return false;
     };
+    if other {
+        return false;
+    }
     match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) {
         // It lives, and is somebody else's.
         Ok(()) | Err(nix::errno::Errno::EPERM) => true,
@@ -107,6 +122,17 @@ fn is_alive(pid: u32) -> bool {
 mod tests {
     use super::*;
     use crate::config::postgres::ConnectionString;
+
+    #[test]
+    fn another_process_of_the_number_is_not_taken_for_the_service() {
+        assert!(
+            !serves(std::process::id()),
+            "this one looks, and serves nothing"
+        );
+        // The first process of the machine, whatever it is, is no `serve`.
+        assert!(!serves(1));
+        assert!(!serves(u32::MAX));
+    }
 
     #[test]
     fn what_is_configured_is_looked_at_and_else_what_a_running_service_brings() {

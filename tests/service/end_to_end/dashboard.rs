@@ -229,8 +229,12 @@ async fn the_dashboard_is_watched_operated_and_comes_back_with_the_service() {
         .await;
     assert_eq!(service.get("/health").await["migration_mode"], "legacy");
     watched.press("dual_write/postgres\r").await;
-    watched.shows("it is dual_write/postgres now").await;
-    assert_eq!(service.get("/health").await["migration_mode"], "dual_write");
+    // Told at once, or as under way where it takes some seconds.
+    service
+        .until("the switch", async || {
+            (service.get("/health").await["migration_mode"] == "dual_write").then_some(())
+        })
+        .await;
     watched.press("2").await;
     watched.shows("[dual_write/postgres]").await;
     watched.shows("OPS-7").await;

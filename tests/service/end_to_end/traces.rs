@@ -38,11 +38,11 @@ fn id(bytes: &[u8]) -> String {
     hex::encode(bytes)
 }
 
-/// The one span of this name.
+/// The span of this name; the last one, where a store was slow and something was done again.
 fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
-    let found: Vec<&Span> = spans.iter().filter(|s| s.name == name).collect();
-    assert_eq!(found.len(), 1, "{name} in {:?}", names(spans));
-    found[0]
+    let found = spans.iter().filter(|s| s.name == name);
+    let last = found.max_by_key(|s| s.end_time_unix_nano);
+    last.unwrap_or_else(|| panic!("no {name} in {:?}", names(spans)))
 }
 
 fn names(spans: &[Span]) -> Vec<&str> {
@@ -76,7 +76,10 @@ async fn one_trace_goes_from_the_request_through_all_stores_to_the_read_model() 
     let service = Service::start(OMS, &env, &[]).await;
     let answer = append(&service, true).await;
     let spans = collector
-        .trace(TRACE, |spans| spans.len() > STORY.len())
+        .trace(TRACE, |spans| {
+            let told = names(spans);
+            told.contains(&HTTP) && STORY.iter().all(|(name, _)| told.contains(name))
+        })
         .await;
     // Every span, each within the right one.
     let http = named(&spans, HTTP);
@@ -88,8 +91,12 @@ async fn one_trace_goes_from_the_request_through_all_stores_to_the_read_model() 
     let status = answer.status().as_u16().to_string();
     assert_eq!(attribute(http, "http.response.status_code"), Some(status));
     for (name, parent) in STORY {
-        let (span, parent) = (named(&spans, name), named(&spans, parent));
-        assert_eq!(id(&span.parent_span_id), id(&parent.span_id), "{name}");
+        let span = named(&spans, name);
+        let mut parents = spans.iter().filter(|s| s.name == parent);
+        assert!(
+            parents.any(|parent| parent.span_id == span.parent_span_id),
+            "{name} is part of {parent}"
+        );
         assert!(
             span.end_time_unix_nano >= span.start_time_unix_nano,
             "{name}"
@@ -99,7 +106,8 @@ async fn one_trace_goes_from_the_request_through_all_stores_to_the_read_model() 
             "{name}"
         );
     }
-    assert_eq!(spans.len(), STORY.len() + 1, "{:?}", names(&spans));
+    let known = |name: &&str| *name == HTTP || STORY.iter().any(|(known, _)| known == name);
+    assert!(names(&spans).iter().all(known), "{:?}", names(&spans));
     assert_eq!(collector.resource("service.name").as_deref(), Some("oms"));
     // The answer says where to look.
     let said = answer.headers()["traceresponse"].to_str().expect("text");
@@ -109,15 +117,15 @@ async fn one_trace_goes_from_the_request_through_all_stores_to_the_read_model() 
         "00-{TRACE}-{}-01",
         id(&named(&spans, "command stream").span_id)
     );
-    let sent = format!(
-        "00-{TRACE}-{}-01",
-        id(&named(&spans, "send oms.stream").span_id)
-    );
+    let sends = spans.iter().filter(|s| s.name == "send oms.stream");
+    let sent: Vec<String> = sends
+        .map(|send| format!("00-{TRACE}-{}-01", id(&send.span_id)))
+        .collect();
     // A real broker has the messages of other tests too.
     let ours = |message: &Consumed| message.headers.get("ce_traceparent") == Some(&command);
     let consumed = broker.consume(&TOPICS, PATIENCE, |all| all.iter().any(ours));
     let message = consumed.iter().find(|m| ours(m)).expect("it came");
-    assert_eq!(message.headers["traceparent"], sent);
+    assert!(sent.contains(&message.headers["traceparent"]), "{sent:?}");
     let event: Value = serde_json::from_slice(&message.value).expect("JSON");
     assert_eq!(event["traceparent"], command.as_str());
     // And the log.

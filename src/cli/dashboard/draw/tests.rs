@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Theme, draw};
 use crate::cli::dashboard::app::App;
 use crate::cli::dashboard::order::Answer;
-use crate::cli::dashboard::tests::{app, press, write};
+use crate::cli::dashboard::tests::{app, asked, press, write};
 
 const SMALL: (u16, u16) = (80, 24);
 const LARGE: (u16, u16) = (120, 40);
@@ -66,7 +66,7 @@ fn every_step_of_a_dialog_says_what_comes_next() {
     press(&mut app, KeyCode::Esc);
     press(&mut app, KeyCode::Char('s'));
     insta::assert_snapshot!("switch_choose_80x24", picture(&app, SMALL));
-    press(&mut app, KeyCode::Enter);
+    let order = asked(&mut app);
     let gate = |name: &str, state: &str, figure: f64| {
         json!({ "name": name, "state": state,
         "figure": figure, "kind": "confidence" })
@@ -74,12 +74,18 @@ fn every_step_of_a_dialog_says_what_comes_next() {
     let edge = json!({ "from": "dual_write/postgres", "to": "dual_write/s3",
         "gates": [gate("verified_age_s", "pass", 60.0), gate("shadow_reads", "fail", 3.0)] });
     let plan = |may_begin: bool| json!({ "may_begin": may_begin, "edges": [edge] });
-    app.answered(Answer::Planned(Ok(plan(false))));
+    app.answered(Answer::Planned {
+        asked: order,
+        plan: Ok(plan(false)),
+    });
     insta::assert_snapshot!("switch_refused_80x24", picture(&app, SMALL));
     press(&mut app, KeyCode::Esc);
     press(&mut app, KeyCode::Char('s'));
-    press(&mut app, KeyCode::Enter);
-    app.answered(Answer::Planned(Ok(plan(true))));
+    let order = asked(&mut app);
+    app.answered(Answer::Planned {
+        asked: order,
+        plan: Ok(plan(true)),
+    });
     press(&mut app, KeyCode::Enter);
     write(&mut app, "OPS-8");
     press(&mut app, KeyCode::Enter);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::join;
 
-use super::check::{Area, Check, DEADLINE, Finding};
+use super::check::{Area, Check, DEADLINE, Finding, Verdict};
 use super::clocks;
 use super::targets::Target;
 use crate::clock::{new_uuid, now};
@@ -20,17 +20,16 @@ use crate::log::keys;
 use crate::store::adapters::proxy;
 use crate::store::adapters::s3::{S3ObjectStore, S3Settings};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::ports::object_store::ObjectStore;
+use crate::store::ports::object_store::{ObjectStore, list_all};
 use crate::store::probe::{ProbeError, probe};
 
 const AREA: Area = Area::S3;
 
 /// What is not checked when the bucket is not reached.
-const AFTER_REACH: [&str; 7] = [
+const AFTER_REACH: [&str; 6] = [
     "rights",
     "put-if-absent",
     "latency",
-    "clock",
     "versioning",
     "Object Lock",
     "lifecycle rules",
@@ -51,7 +50,7 @@ pub async fn checks(target: &Target<S3Settings>) -> (Vec<Check>, Option<f64>) {
         Target::Own(settings) => (settings, true),
         Target::Embedded(settings) => (settings, false),
         Target::Absent(why) => {
-            let names = [&["reach", "transport"][..], &AFTER_REACH].concat();
+            let names = [&["reach", "transport", "clock"][..], &AFTER_REACH].concat();
             return (AREA.skip(&names, why), None);
         }
     };
@@ -69,18 +68,16 @@ pub async fn checks(target: &Target<S3Settings>) -> (Vec<Check>, Option<f64>) {
             Err(error) => unreached(&error, settings),
         }
     });
-    let mut checks = vec![reach.await, AREA.check("transport", transport(settings))];
+    // A clock that is far off is why some are refused: it is looked at whatever else is answered.
+    let (reach, (clock, ahead)) = join!(reach, clock(&store));
+    let transport = AREA.check("transport", transport(settings));
+    let mut checks = vec![reach, transport, clock];
     if !reached {
         checks.extend(AREA.skip(&AFTER_REACH, "the bucket is not reached"));
-        return (checks, None);
+        return (checks, ahead);
     }
-    let (tried, (clock, ahead), asked) = join!(
-        tried(&store, writes),
-        clock(&store),
-        settings::checks(&store)
-    );
+    let (tried, asked) = join!(tried(&store, writes), settings::checks(&store));
     checks.extend(tried);
-    checks.push(clock);
     checks.extend(asked);
     (checks, ahead)
 }
@@ -112,6 +109,9 @@ fn unreached(error: &StoreError, settings: &S3Settings) -> Finding {
     let (bucket, message) = (&settings.bucket, settings::plain(&error.message));
     let place = settings.endpoint.as_deref().unwrap_or("AWS");
     let seen = format!("{place}: {message}");
+    if message.contains("RequestTimeTooSkewed") {
+        return Finding::failed(seen, clocks::ADVICE);
+    }
     match error.kind {
         StoreErrorKind::NotFound => Finding::warning(
             format!("{place} has no bucket {bucket}"),
@@ -158,12 +158,39 @@ async fn tried(store: &S3ObjectStore, writes: bool) -> Vec<Check> {
     }
     // One after the other: the races would spoil the times.
     let latency = AREA.within("latency", DEADLINE, latency(store)).await;
+    let id = new_uuid();
     let raced = AREA
         .within("put-if-absent", PROBE_DEADLINE, async {
-            judge_probe(probe(store, new_uuid()).await)
+            judge_probe(probe(store, id).await)
         })
         .await;
-    vec![rights, raced, latency]
+    // What was given up in the middle has removed nothing.
+    let removed = AREA.within(
+        "put-if-absent",
+        DEADLINE,
+        remove_all(store, format!("probe/{id}/")),
+    );
+    let removed = removed.await;
+    match removed.verdict {
+        Verdict::Ok => vec![rights, raced, latency],
+        _ => vec![rights, raced, removed, latency],
+    }
+}
+
+async fn remove_all(store: &dyn ObjectStore, prefix: String) -> Finding {
+    let removed = async {
+        for object in list_all(store, &prefix, None).await? {
+            store.delete(&object.key).await?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    match removed.await {
+        Ok(()) => Finding::ok("nothing is left"),
+        Err(error) => Finding::warning(
+            format!("what was written is not removed: {}", error.message),
+            format!("remove what lies under {prefix}"),
+        ),
+    }
 }
 
 fn judge_probe(outcome: Result<(), ProbeError>) -> Finding {
@@ -248,7 +275,6 @@ async fn clock(store: &S3ObjectStore) -> (Check, Option<f64>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::Verdict;
     use super::*;
 
     fn settings(endpoint: Option<&str>) -> S3Settings {
@@ -276,6 +302,9 @@ mod tests {
             assert_eq!(finding.verdict, Verdict::Failed);
             assert!(finding.advice.unwrap().contains(word), "{kind:?}");
         }
+        let skewed = "403: RequestTimeTooSkewed: The difference is too large";
+        let error = StoreError::determinate(StoreErrorKind::Unavailable, "s3", "list", skewed);
+        assert!(unreached(&error, &settings).advice.unwrap().contains("NTP"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the service's account may do in its schema.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
@@ -35,7 +36,9 @@ pub enum Tried {
     Worked,
     /// There is no schema, and this account may not make one.
     NoSchema,
-    /// The server refused it.
+    /// A right is missing.
+    Denied(String),
+    /// The server refused it for another reason.
     Refused(String),
 }
 
@@ -80,8 +83,12 @@ async fn attempt(client: &Client, schema: &str, exists: bool) -> Result<Tried, E
                 return Err(e);
             };
             let why = format!("{} ({})", refused.message(), refused.code().code());
+            let refused = refused.code().clone();
             client.batch_execute("ROLLBACK").await?;
-            Ok(Tried::Refused(why))
+            Ok(match refused {
+                SqlState::INSUFFICIENT_PRIVILEGE => Tried::Denied(why),
+                _ => Tried::Refused(why),
+            })
         }
     }
 }
