@@ -56,7 +56,7 @@ fn each_fault_has_one_finding_with_its_advice() {
     assert_eq!(amiss(&well()), []);
     let (failed, warning) = (Verdict::Failed, Verdict::Warning);
     type Fault = fn(&mut Inspection);
-    let faults: [(&str, Verdict, &str, Fault); 16] = [
+    let faults: [(&str, Verdict, &str, Fault); 18] = [
         ("version", failed, "13 or newer", |f| {
             f.unfit = Some("too old".into());
         }),
@@ -67,7 +67,11 @@ fn each_fault_has_one_finding_with_its_advice() {
             f.schema.pending = vec!["8 event ids".into()];
         }),
         ("rights", failed, "GRANT USAGE, CREATE", |f| {
-            let refused = Tried::Refused("permission denied (42501)".into());
+            let denied = Tried::Denied("permission denied (42501)".into());
+            f.rights.as_mut().unwrap().tried = denied;
+        }),
+        ("rights", failed, "no missing right", |f| {
+            let refused = Tried::Refused("no space left (53100)".into());
             f.rights.as_mut().unwrap().tried = refused;
         }),
         ("rights", failed, "GRANT SELECT", |f| {
@@ -89,6 +93,9 @@ fn each_fault_has_one_finding_with_its_advice() {
         ("writable", failed, "RESET", |f| f.server.read_only = true),
         ("durability", failed, "acknowledged write", |f| {
             f.server.synchronous_commit = "off".into();
+        }),
+        ("durability", warning, "tears a page", |f| {
+            f.server.full_page_writes = "off".into();
         }),
         ("durability", warning, "outbox", |f| {
             f.server.autovacuum = "off".into();
