@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::remote::ApiError;
 use crate::config::problems::ConfigError;
+use crate::store::error::{StoreError, StoreErrorKind};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Exit {
     NotProven,
     /// Done, with reservations: rows were parked, or a check warns.
     Reservations,
-    /// The configuration is wrong.
+    /// The configuration is wrong, or a store refuses what is configured.
     Configuration,
 }
 
@@ -34,7 +35,7 @@ Exit codes:
    5  a check found what must not be: a broken log, facts that differ
    6  done, with reservations: rows of an import could not be taken and are parked, or a check warns
   70  an actor of the service failed beyond its limit: start it again
-  78  the configuration is wrong";
+  78  the configuration is wrong, or a store refuses its keys, rights or certificate";
 
 impl Exit {
     /// The code as a number.
@@ -52,7 +53,11 @@ impl Exit {
 
     /// The code for a command that ended with this error.
     pub fn of(error: &anyhow::Error) -> Self {
-        if error.downcast_ref::<ConfigError>().is_some() {
+        // What a store refuses for its keys, rights or certificate no new attempt will heal.
+        let refused = error
+            .downcast_ref::<StoreError>()
+            .is_some_and(|e| matches!(e.kind, StoreErrorKind::Denied | StoreErrorKind::Invalid));
+        if refused || error.downcast_ref::<ConfigError>().is_some() {
             return Exit::Configuration;
         }
         match error.downcast_ref::<ApiError>() {

@@ -1,16 +1,17 @@
-//! Environment variables of the service that this one replaces, and those that OpenTelemetry has
-//! given the same names everywhere.
+//! Environment variables of the service that this one replaces, and those that OpenTelemetry and the
+//! SDKs of AWS have given the same names everywhere.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::setting::Setting;
 
 /// Variables that correspond to exactly one key.
-const SIMPLE: [(&str, &str); 10] = [
+const SIMPLE: [(&str, &str); 11] = [
     ("MINIO_ENDPOINT_URL", "s3.endpoint"),
     ("MINIO_ACCESS_KEY", "s3.access_key"),
     ("MINIO_SECRET_KEY", "s3.secret_key"),
     ("EVENT_STORE_BUCKET", "s3.bucket"),
+    ("AWS_CA_BUNDLE", "s3.ca"),
     ("KAFKA_BOOTSTRAP_SERVERS", "kafka.bootstrap"),
     ("MESSAGE_RELAY_BATCH_SIZE", "relay.batch_size"),
     ("OMS_PORT", "http.port"),
@@ -20,11 +21,12 @@ const SIMPLE: [(&str, &str); 10] = [
 ];
 
 /// Every variable that is read.
-pub(super) const NAMES: [&str; 20] = [
+pub(super) const NAMES: [&str; 21] = [
     "MINIO_ENDPOINT_URL",
     "MINIO_ACCESS_KEY",
     "MINIO_SECRET_KEY",
     "EVENT_STORE_BUCKET",
+    "AWS_CA_BUNDLE",
     "KAFKA_BOOTSTRAP_SERVERS",
     "MESSAGE_RELAY_BATCH_SIZE",
     "MESSAGE_RELAY_POLL_INTERVAL",

@@ -1,5 +1,6 @@
 //! The event store's bucket.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use super::duration;
 use super::problems::Problems;
 use super::secret::Secret;
 use crate::store::adapters::s3::S3Settings;
+use crate::store::adapters::tls::TlsFiles;
 
 /// The bucket of the service that this one replaces.
 pub const DEFAULT_BUCKET: &str = "spice-event-store";
@@ -30,10 +32,19 @@ pub struct S3Config {
     pub region: Option<String>,
     /// Bucket; created if missing.
     pub bucket: String,
-    /// Access key; without it credentials come from the environment, profile or instance.
+    /// Access key; without it credentials are found as the SDKs of AWS find them: environment,
+    /// profile, SSO, web identity, container, instance.
     pub access_key: Option<Secret>,
     /// Secret key; goes with `access_key`.
     pub secret_key: Option<Secret>,
+    /// Token of temporary keys; goes with `access_key`. They are not renewed.
+    pub session_token: Option<Secret>,
+    /// PEM file of the authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the service's own certificate, for servers that ask for one.
+    pub client_cert: Option<PathBuf>,
+    /// PEM file of its key, not encrypted; goes with `client_cert`.
+    pub client_key: Option<PathBuf>,
     /// Address the bucket in the path; every server takes that, AWS prefers the host name. The
     /// default is `true` with an `endpoint` and `false` for AWS.
     pub path_style: Option<bool>,
@@ -50,6 +61,10 @@ impl Default for S3Config {
             bucket: DEFAULT_BUCKET.into(),
             access_key: None,
             secret_key: None,
+            session_token: None,
+            ca: None,
+            client_cert: None,
+            client_key: None,
             path_style: None,
             request_timeout: REQUEST_TIMEOUT,
         }
@@ -67,6 +82,7 @@ impl S3Config {
         if self.is_embedded() {
             return None;
         }
+        let exposed = |secret: &Option<Secret>| secret.as_ref().map(|s| s.expose().to_owned());
         Some(S3Settings {
             endpoint: self.endpoint.clone(),
             region: self
@@ -74,10 +90,16 @@ impl S3Config {
                 .clone()
                 .unwrap_or_else(|| DEFAULT_REGION.to_owned()),
             bucket: self.bucket.clone(),
-            access_key: self.access_key.as_ref().map(|s| s.expose().to_owned()),
-            secret_key: self.secret_key.as_ref().map(|s| s.expose().to_owned()),
+            access_key: exposed(&self.access_key),
+            secret_key: exposed(&self.secret_key),
+            session_token: exposed(&self.session_token),
             path_style: self.path_style.unwrap_or(self.endpoint.is_some()),
             request_timeout: self.request_timeout,
+            tls: TlsFiles {
+                ca: self.ca.clone(),
+                client_cert: self.client_cert.clone(),
+                client_key: self.client_key.clone(),
+            },
         })
     }
 
@@ -100,7 +122,25 @@ impl S3Config {
         match (&self.access_key, &self.secret_key) {
             (Some(_), None) => problems.add("s3.secret_key", "is missing: it goes with access_key"),
             (None, Some(_)) => problems.add("s3.access_key", "is missing: it goes with secret_key"),
+            (None, None) if self.session_token.is_some() => problems.add(
+                "s3.session_token",
+                "goes with s3.access_key and s3.secret_key",
+            ),
             _ => {}
+        }
+        if self.client_cert.is_some() != self.client_key.is_some() {
+            problems.add("s3.client_cert", "and s3.client_key go together");
+        }
+        for (key, file) in [
+            ("s3.ca", &self.ca),
+            ("s3.client_cert", &self.client_cert),
+            ("s3.client_key", &self.client_key),
+        ] {
+            if let Some(file) = file
+                && let Err(error) = std::fs::File::open(file)
+            {
+                problems.add(key, format!("cannot be read: {}: {error}", file.display()));
+            }
         }
         problems.require(
             !self.request_timeout.is_zero(),

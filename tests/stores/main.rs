@@ -13,6 +13,7 @@ mod embedded_s3_protocol;
 mod kafka;
 mod outbox_store;
 mod postgres;
+mod s3_tls;
 mod store_conformance;
 
 use std::time::Duration;
@@ -22,14 +23,13 @@ use oms::store::adapters::s3::{S3ObjectStore, S3Settings};
 
 /// Production's client of an embedded endpoint.
 fn client(endpoint: &S3Endpoint) -> S3ObjectStore {
-    S3ObjectStore::new(&S3Settings {
-        endpoint: Some(endpoint.endpoint.clone()),
-        region: endpoint.region.clone(),
-        bucket: endpoint.bucket.clone(),
-        access_key: Some(endpoint.access_key.clone()),
-        secret_key: Some(endpoint.secret_key.clone()),
-        path_style: true,
-        request_timeout: Duration::from_secs(30),
-    })
+    let keys = (endpoint.access_key.as_str(), endpoint.secret_key.as_str());
+    S3ObjectStore::new(&S3Settings::at(
+        &endpoint.endpoint,
+        &endpoint.region,
+        &endpoint.bucket,
+        keys,
+        Duration::from_secs(30),
+    ))
     .unwrap()
 }

@@ -3,7 +3,7 @@
 //! * servers: [`postgres`] and [`pooler`]s in front of it, [`kafka`] (whose faults can be ordered),
 //!   [`broker`] (the real one, where one was asked for), [`service`] (`oms serve` as a process),
 //!   [`careless_s3`] (one that must not hold a log), [`collector`] of traces
-//! * what breaks the way between two of them: [`proxy`], [`kafka_proxy`]
+//! * what breaks the way between two of them: [`proxy`], [`kafka_proxy`]; [`tls`] in front of one
 //! * doubles, which stand in for a port: [`faulty`], [`boastful`], [`undeleting`]
 //! * [`log`]: a log written the way the service writes it
 //!
@@ -24,6 +24,7 @@ pub mod pooler;
 pub mod postgres;
 pub mod proxy;
 pub mod service;
+pub mod tls;
 pub mod undeleting;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use oms_testkit::service::{PATIENCE, Process};
+use oms_testkit::tls::{Authority, TlsFront};
 
 use crate::OMS;
 
@@ -45,5 +46,36 @@ async fn while_it_waits_for_s3_at_its_start_it_ends_in_order_when_told_to() {
     process.signal(Signal::SIGTERM);
     let code = until(&mut process, "it ends", Process::has_ended).await;
     // -1 would be the signal itself, which a container's first process does not get.
+    assert_eq!(code, 0, "{}", process.log_tail(40));
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_ends_it_and_is_not_waited_for() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let target = nobody.local_addr().expect("an address");
+    let company = Authority::new("company");
+    let front = TlsFront::start(target, &company.identity(&["localhost"]), None).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut process = Process::new(OMS, "untrusting", dir);
+    let endpoint = format!("https://localhost:{}", front.port);
+    process.set("OMS__S3__ENDPOINT", &endpoint);
+    process.set("OMS__S3__ACCESS_KEY", "key");
+    process.set("OMS__S3__SECRET_KEY", "secret");
+    process.spawn();
+    let code = until(&mut process, "it ends", Process::has_ended).await;
+    let log = process.log();
+    assert!(log.contains("certificate: UnknownIssuer"), "{log}");
+    assert_eq!(code, 78, "{log}");
+
+    // The authority is named: now the server behind is waited for.
+    let ca = company.ca();
+    process.set("OMS__S3__CA", ca.to_str().expect("a path"));
+    process.spawn();
+    until(&mut process, "it waits for S3", |process| {
+        process.log().contains("waiting for S3").then_some(())
+    })
+    .await;
+    process.signal(Signal::SIGTERM);
+    let code = until(&mut process, "it ends", Process::has_ended).await;
     assert_eq!(code, 0, "{}", process.log_tail(40));
 }

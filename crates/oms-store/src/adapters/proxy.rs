@@ -20,6 +20,19 @@ pub fn is_loopback(url: &str) -> bool {
     }
 }
 
+/// Whether a URL's host is on this machine's link alone (169.254.0.0/16, fe80::/10, and Amazon's
+/// fd00:ec2::/32): there clouds answer their own machines.
+pub fn is_link_local(url: &str) -> bool {
+    match Url::parse(url).as_ref().map(Url::host) {
+        Ok(Some(Host::Ipv4(address))) => address.is_link_local(),
+        Ok(Some(Host::Ipv6(address))) => {
+            let [first, second, ..] = address.segments();
+            address.is_unicast_link_local() || (first, second) == (0xfd00, 0x0ec2)
+        }
+        _ => false,
+    }
+}
+
 /// A suffix for the message of a failure to reach `url`: the proxy used for it, if any, without its
 /// password.
 pub fn hint(url: &str) -> Option<String> {
@@ -65,6 +78,20 @@ mod tests {
             "nonsense",
         ] {
             assert!(!is_loopback(elsewhere), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn where_clouds_answer_their_machines_is_known() {
+        for near in ["http://169.254.169.254/latest", "http://[fd00:ec2::254]/"] {
+            assert!(is_link_local(near), "{near}");
+        }
+        for far in [
+            "http://169.253.1.1",
+            "http://[fd00::1]",
+            "https://sts.amazonaws.com",
+        ] {
+            assert!(!is_link_local(far), "{far}");
         }
     }
 

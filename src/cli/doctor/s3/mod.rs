@@ -106,11 +106,18 @@ async fn log(store: &dyn ObjectStore, settings: &S3Settings) -> Finding {
 }
 
 fn unreached(error: &StoreError, settings: &S3Settings) -> Finding {
-    let (bucket, message) = (&settings.bucket, settings::plain(&error.message));
+    let (bucket, message) = (&settings.bucket, &error.message);
     let place = settings.endpoint.as_deref().unwrap_or("AWS");
     let seen = format!("{place}: {message}");
     if message.contains("RequestTimeTooSkewed") {
         return Finding::failed(seen, clocks::ADVICE);
+    }
+    if message.contains("certificate") {
+        return Finding::failed(
+            seen,
+            "the server's certificate comes from an authority that is not trusted here, is not for \
+             the name in s3.endpoint, or has ended: name the authority's file in s3.ca",
+        );
     }
     match error.kind {
         StoreErrorKind::NotFound => Finding::warning(
@@ -305,6 +312,10 @@ mod tests {
         let skewed = "403: RequestTimeTooSkewed: The difference is too large";
         let error = StoreError::determinate(StoreErrorKind::Unavailable, "s3", "list", skewed);
         assert!(unreached(&error, &settings).advice.unwrap().contains("NTP"));
+        let untrusted = "invalid peer certificate: UnknownIssuer";
+        let error = StoreError::determinate(StoreErrorKind::Denied, "s3", "list", untrusted);
+        let advice = unreached(&error, &settings).advice.unwrap();
+        assert!(advice.contains("s3.ca"), "{advice}");
     }
 
     #[test]

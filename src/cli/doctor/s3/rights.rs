@@ -5,7 +5,6 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::settings::plain;
 use crate::cli::doctor::check::Finding;
 use crate::store::error::StoreError;
 use crate::store::ports::object_store::{Created, ObjectStore};
@@ -91,10 +90,7 @@ pub fn judge(rights: &Rights) -> Finding {
                   and index/: allow s3:ListBucket, s3:GetObject, s3:PutObject and, but for \
                   events/, s3:DeleteObject";
     let failed = |what: &str, error: &StoreError| {
-        Finding::failed(
-            format!("it may not {what}: {}", plain(&error.message)),
-            policy,
-        )
+        Finding::failed(format!("it may not {what}: {}", error.message), policy)
     };
     if let Some(error) = &rights.list {
         return failed("list", error);
@@ -123,8 +119,7 @@ pub fn judge(rights: &Rights) -> Finding {
         Some(Err(error)) => Finding::failed(
             format!(
                 "it may not remove below probe/: {}; {}, of 10 bytes, is left there",
-                plain(&error.message),
-                rights.key
+                error.message, rights.key
             ),
             format!(
                 "{policy}; the service removes what its start-up check writes, or does not start"

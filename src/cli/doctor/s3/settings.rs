@@ -112,15 +112,6 @@ fn lifecycle(xml: &str) -> Finding {
     )
 }
 
-/// A message without the XML of S3's errors: their code and their own message.
-pub fn plain(message: &str) -> String {
-    match (first(message, "Code"), first(message, "Message")) {
-        (Some(code), Some(told)) => format!("{code}: {told}"),
-        (Some(code), None) => code.to_owned(),
-        (None, _) => message.to_owned(),
-    }
-}
-
 /// The contents of all elements of this name; those of S3's answers have no attributes.
 fn elements<'a>(xml: &'a str, name: &str) -> Vec<&'a str> {
     let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
@@ -214,15 +205,6 @@ mod tests {
         );
         assert!(named.seen.contains("tidy removes events/"), "{named:?}");
         assert_eq!(lifecycle("").verdict, Verdict::Ok);
-    }
-
-    #[test]
-    fn errors_are_told_without_their_xml() {
-        let xml =
-            "Got HTTP 403 with content '<Error><Code>AccessDenied</Code><Message>no</Message>";
-        assert_eq!(plain(xml), "AccessDenied: no");
-        assert_eq!(plain("<Code>SlowDown</Code>"), "SlowDown");
-        assert_eq!(plain("connection refused"), "connection refused");
     }
 
     #[test]

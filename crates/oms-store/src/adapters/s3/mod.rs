@@ -1,74 +1,51 @@
 //! The bucket, through rust-s3.
 //!
-//! One `Bucket`, built once and shared, so that there is one connection pool. The client's own
-//! retries are off: it cannot know which of our requests are safe to repeat.
+//! * [`settings`]: where it is; [`credentials`]: the keys, and where they are found
+//! * [`client`]: requests; [`signing`]: their signatures
+//! * [`failure`], [`outcome`]: what went wrong, and whether it happened
+//! * [`inspect`]: questions about the bucket itself
 
+mod client;
+mod credentials;
+mod failure;
 mod inspect;
 mod outcome;
+mod settings;
+mod signing;
 
 use std::ops::Range;
-use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use s3::creds::Credentials;
-use s3::error::S3Error;
-use s3::{Bucket, BucketConfiguration, Region};
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH, RANGE};
+use s3::serde_types::ListBucketResult;
 
+use self::client::{Client, Request};
+use self::failure::Failure;
 pub use self::inspect::BucketAnswer;
 pub use self::outcome::{NO_ROOM, NOTHING_WRITTEN};
-use self::outcome::{classify_read, classify_write, is_status};
+use self::outcome::{classify_read, classify_write};
+pub use self::settings::S3Settings;
 use crate::adapters::proxy;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::object_store::{Created, ObjectInfo, ObjectStore};
 
-/// Address and credentials of the bucket.
-#[derive(Debug, Clone)]
-pub struct S3Settings {
-    /// URL of the server; `None` for AWS.
-    pub endpoint: Option<String>,
-    /// Region name.
-    pub region: String,
-    /// Bucket name.
-    pub bucket: String,
-    /// Access key; `None` to take credentials from the environment, profile or instance.
-    pub access_key: Option<String>,
-    /// Secret key.
-    pub secret_key: Option<String>,
-    /// Whether the bucket is addressed in the path instead of the host name.
-    pub path_style: bool,
-    /// Timeout of a single request.
-    pub request_timeout: Duration,
-}
+/// The server compares it with what it got, and buckets with Object Lock insist on it.
+const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 
-impl S3Settings {
-    /// A bucket of the server at this URL, addressed in the path.
-    pub fn at(
-        endpoint: &str,
-        region: &str,
-        bucket: &str,
-        (access_key, secret_key): (&str, &str),
-        request_timeout: Duration,
-    ) -> Self {
-        Self {
-            endpoint: Some(endpoint.to_owned()),
-            region: region.to_owned(),
-            bucket: bucket.to_owned(),
-            access_key: Some(access_key.to_owned()),
-            secret_key: Some(secret_key.to_owned()),
-            path_style: true,
-            request_timeout,
-        }
-    }
-}
+const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// The one region that a request to create a bucket must not name.
+const UNNAMED_REGION: &str = "us-east-1";
 
 /// A bucket reached through rust-s3.
 pub struct S3ObjectStore {
-    bucket: Box<Bucket>,
-    region: Region,
-    credentials: Credentials,
-    /// Whether the server is on this machine: then no proxy of the environment is used.
-    is_here: bool,
+    client: Client,
+    region: String,
     /// The suffix of messages about failures to reach it.
     on_the_way: Option<String>,
 }
@@ -76,60 +53,26 @@ pub struct S3ObjectStore {
 impl S3ObjectStore {
     /// Builds the client without making a request.
     pub fn new(settings: &S3Settings) -> Result<Self, StoreError> {
-        let invalid = |e: &dyn std::fmt::Display| {
-            StoreError::determinate(StoreErrorKind::Invalid, "s3", "configure", e.to_string())
-        };
-        s3::set_retries(0);
-        let region = match &settings.endpoint {
-            Some(endpoint) => Region::Custom {
+        Client::new(settings)
+            .map(|client| Self {
+                on_the_way: proxy::hint(client.url().as_str()),
+                client,
                 region: settings.region.clone(),
-                endpoint: endpoint.trim_end_matches('/').to_owned(),
-            },
-            None => settings.region.parse().map_err(|e| invalid(&e))?,
-        };
-        let credentials = match (&settings.access_key, &settings.secret_key) {
-            (Some(access), Some(secret)) => {
-                Credentials::new(Some(access), Some(secret), None, None, None)
-            }
-            _ => Credentials::default(),
-        }
-        .map_err(|e| invalid(&e))?;
-        let mut bucket = Bucket::new(&settings.bucket, region.clone(), credentials.clone())
-            .map_err(|e| invalid(&e))?;
-        if settings.path_style {
-            bucket = bucket.with_path_style();
-        }
-        let bucket = bucket
-            .with_request_timeout(settings.request_timeout)
-            .map_err(|e| invalid(&e))?;
-        let is_here = proxy::is_loopback(&bucket.url());
-        let bucket = if is_here {
-            // A custom proxy that applies to no URL replaces those of the environment.
-            let none = reqwest::Proxy::custom(|_| None::<reqwest::Url>);
-            Box::new(bucket.set_proxy(none).map_err(|e| invalid(&e))?)
-        } else {
-            bucket
-        };
-        Ok(Self {
-            on_the_way: proxy::hint(&bucket.url()),
-            bucket,
-            region,
-            credentials,
-            is_here,
-        })
+            })
+            .map_err(|why| StoreError::determinate(StoreErrorKind::Invalid, "s3", "configure", why))
     }
 
-    fn write_failed(&self, operation: &'static str, error: &S3Error) -> StoreError {
-        self.told(classify_write(operation, error), error)
+    fn write_failed(&self, operation: &'static str, failure: &Failure) -> StoreError {
+        self.told(classify_write(operation, failure), failure)
     }
 
-    fn read_failed(&self, operation: &'static str, error: &S3Error) -> StoreError {
-        self.told(classify_read(operation, error), error)
+    fn read_failed(&self, operation: &'static str, failure: &Failure) -> StoreError {
+        self.told(classify_read(operation, failure), failure)
     }
 
-    fn told(&self, mut failed: StoreError, error: &S3Error) -> StoreError {
+    fn told(&self, mut failed: StoreError, failure: &Failure) -> StoreError {
         if let Some(hint) = self.on_the_way.as_deref()
-            && matches!(error, S3Error::Reqwest(_))
+            && matches!(failure, Failure::Transport(_))
         {
             failed.message.push_str(hint);
         }
@@ -139,105 +82,108 @@ impl S3ObjectStore {
     /// Creates the bucket if it does not exist. Only "not found" counts as missing: missing
     /// permissions must not look like a missing bucket.
     pub async fn ensure_bucket(&self) -> Result<(), StoreError> {
-        match self
-            .bucket
-            .list_page(String::new(), None, None, None, Some(1))
-            .await
-        {
+        let one = [("list-type", "2"), ("max-keys", "1")];
+        let listed = self.client.call(Request::new(Method::GET, "").query(&one));
+        match listed.await {
             Ok(_) => return Ok(()),
-            Err(e) if is_status(&e, 404) => {}
+            Err(e) if e.is_status(404) => {}
             Err(e) => return Err(self.read_failed("look up bucket", &e)),
         }
-        if self.is_here {
-            // rust-s3 creates buckets through the environment's proxy.
-            return self.create_without_location().await;
-        }
-        let name = self.bucket.name();
-        let config = BucketConfiguration::default();
-        let (region, credentials) = (self.region.clone(), self.credentials.clone());
-        let made = if self.bucket.is_path_style() {
-            Bucket::create_with_path_style(&name, region, credentials, config).await
-        } else {
-            Bucket::create(&name, region, credentials, config).await
+        let named = self.region != UNNAMED_REGION;
+        let made = match self.create(named).await {
+            // Some servers have regions of their own, or none.
+            Err(Failure::Refused {
+                status: 400, body, ..
+            }) if body.contains("LocationConstraint") => self.create(!named).await,
+            made => made,
         };
         match made {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             // Another process has created it meanwhile.
-            Err(e) if is_status(&e, 409) => Ok(()),
-            Err(e) if refuses_location(&e) => self.create_without_location().await,
+            Err(e) if e.is_status(409) => Ok(()),
             Err(e) => Err(self.write_failed("create bucket", &e)),
         }
     }
 
-    /// Creates the bucket with a put without a body, in the server's own region. rust-s3 sends the
-    /// region of every server but AWS as the bucket's location, which some refuse for `us-east-1`,
-    /// the one region that must not be named.
-    async fn create_without_location(&self) -> Result<(), StoreError> {
-        match self.bucket.put_object("/", &[]).await {
-            Ok(_) => Ok(()),
-            Err(e) if is_status(&e, 409) => Ok(()),
-            Err(e) => Err(self.write_failed("create bucket", &e)),
-        }
+    /// Creates the bucket, naming its region or not.
+    async fn create(&self, named: bool) -> Result<(), Failure> {
+        let request = Request::new(Method::PUT, "");
+        let request = match named {
+            false => request,
+            true => request.body(Bytes::from(format!(
+                "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                 <LocationConstraint>{}</LocationConstraint></CreateBucketConfiguration>",
+                self.region
+            ))),
+        };
+        self.client.call(request).await.map(drop)
     }
-}
 
-fn refuses_location(error: &S3Error) -> bool {
-    matches!(error, S3Error::HttpFailWithBody(400, body) if body.contains("LocationConstraint"))
+    async fn put_object(
+        &self,
+        key: &str,
+        body: Bytes,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<(), Failure> {
+        let mut request = Request::new(Method::PUT, key).body(body);
+        let checksum = STANDARD.encode(request.hash.bytes());
+        let checksum = HeaderValue::try_from(checksum);
+        let checksum = checksum.map_err(|e| Failure::Unsent(e.to_string()))?;
+        request.headers.insert(CHECKSUM, checksum);
+        for (name, value) in headers {
+            request.headers.insert(name, value.clone());
+        }
+        self.client.call(request).await.map(drop)
+    }
 }
 
 #[async_trait]
 impl ObjectStore for S3ObjectStore {
     async fn put_if_absent(&self, key: &str, body: Bytes) -> Result<Created, StoreError> {
-        const OP: &str = "put-if-absent";
-        let request = self
-            .bucket
-            .put_object_builder(key, &body)
-            .with_content_type("application/x-ndjson")
-            .with_header("If-None-Match", "*")
-            .map_err(|e| self.write_failed(OP, &e))?;
-        match request.execute().await {
-            Ok(_) => Ok(Created::Yes),
-            Err(e) if is_status(&e, 412) => Ok(Created::Exists),
-            Err(e) => Err(self.write_failed(OP, &e)),
+        let headers = [
+            (CONTENT_TYPE, NDJSON),
+            (IF_NONE_MATCH, HeaderValue::from_static("*")),
+        ];
+        match self.put_object(key, body, &headers).await {
+            Ok(()) => Ok(Created::Yes),
+            Err(e) if e.is_status(412) => Ok(Created::Exists),
+            Err(e) => Err(self.write_failed("put-if-absent", &e)),
         }
     }
 
     async fn put(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
-        self.bucket
-            .put_object(key, &body)
+        self.put_object(key, body, &[(CONTENT_TYPE, BINARY)])
             .await
-            .map(|_| ())
             .map_err(|e| self.write_failed("put", &e))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        match self.bucket.get_object(key).await {
-            Ok(response) => Ok(Some(response.into_bytes())),
-            Err(e) if is_status(&e, 404) => Ok(None),
+        match self.client.call(Request::new(Method::GET, key)).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.is_status(404) => Ok(None),
             Err(e) => Err(self.read_failed("get", &e)),
         }
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
+        const OP: &str = "get range";
         if range.is_empty() {
             return Ok(Some(Bytes::new()));
         }
         let expected = range.end - range.start;
-        match self
-            .bucket
-            .get_object_range(key, range.start, Some(range.end - 1))
-            .await
-        {
-            Ok(response) => {
-                let bytes = response.into_bytes();
-                if bytes.len() as u64 == expected {
-                    return Ok(Some(bytes));
-                }
+        let bytes = format!("bytes={}-{}", range.start, range.end - 1);
+        let bytes = HeaderValue::try_from(bytes);
+        let bytes = bytes.map_err(|e| self.read_failed(OP, &Failure::Unsent(e.to_string())))?;
+        let mut request = Request::new(Method::GET, key);
+        request.headers.insert(RANGE, bytes);
+        match self.client.call(request).await {
+            Ok(bytes) if bytes.len() as u64 == expected => Ok(Some(bytes)),
+            Ok(bytes) => {
                 let message = format!("{key}: asked for {expected} bytes, got {}", bytes.len());
-                Err(StoreError::corrupt("s3", "get range", message))
+                Err(StoreError::corrupt("s3", OP, message))
             }
-            Err(e) if is_status(&e, 404) => Ok(None),
-            Err(e) => Err(self.read_failed("get range", &e)),
+            Err(e) if e.is_status(404) => Ok(None),
+            Err(e) => Err(self.read_failed(OP, &e)),
         }
     }
 
@@ -247,31 +193,31 @@ impl ObjectStore for S3ObjectStore {
         start_after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<ObjectInfo>, StoreError> {
-        let (page, _) = self
-            .bucket
-            .list_page(
-                prefix.to_owned(),
-                None,
-                None,
-                start_after.map(str::to_owned),
-                Some(limit.clamp(1, 1000)),
-            )
-            .await
-            .map_err(|e| self.read_failed("list", &e))?;
-        Ok(page
-            .contents
-            .into_iter()
-            .map(|o| ObjectInfo {
-                key: o.key,
-                size: o.size,
-            })
-            .collect())
+        let limit = limit.clamp(1, 1000).to_string();
+        let mut query = vec![
+            ("list-type", "2"),
+            ("max-keys", limit.as_str()),
+            ("prefix", prefix),
+        ];
+        query.extend(start_after.map(|key| ("start-after", key)));
+        let listed = async {
+            let request = Request::new(Method::GET, "").query(&query);
+            let xml = self.client.call(request).await?;
+            quick_xml::de::from_reader::<_, ListBucketResult>(xml.as_ref())
+                .map_err(|e| Failure::Unreadable(e.to_string()))
+        };
+        let page = listed.await.map_err(|e| self.read_failed("list", &e))?;
+        let objects = page.contents.into_iter().map(|o| ObjectInfo {
+            key: o.key,
+            size: o.size,
+        });
+        Ok(objects.collect())
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        match self.bucket.delete_object(key).await {
+        match self.client.call(Request::new(Method::DELETE, key)).await {
             Ok(_) => Ok(()),
-            Err(e) if is_status(&e, 404) => Ok(()),
+            Err(e) if e.is_status(404) => Ok(()),
             Err(e) => Err(self.write_failed("delete", &e)),
         }
     }

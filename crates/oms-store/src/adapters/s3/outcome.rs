@@ -1,8 +1,8 @@
-//! Classifies answers of rust-s3 by the rules of S3: 409 and 429 ask for another attempt; after a
-//! 5xx or a broken connection it is unknown whether a write happened.
+//! Classifies failures by the rules of S3: 409 and 429 ask for another attempt; after a 5xx or a
+//! broken connection it is unknown whether a write happened.
 
-use s3::error::S3Error;
-
+use super::failure::Failure;
+use crate::adapters::tls::{CertificateRefusal, certificate_refusal};
 use crate::error::{Determinacy, StoreError, StoreErrorKind};
 
 /// Code of the embedded endpoint's 507: no space, and nothing was written. The 507 of another
@@ -12,39 +12,44 @@ pub const NO_ROOM: &str = "NoRoomNothingWritten";
 /// Code of the embedded endpoint's 503: it cannot write now, and nothing was written.
 pub const NOTHING_WRITTEN: &str = "NotNowNothingWritten";
 
-/// Whether the server answered with `status`.
-pub fn is_status(error: &S3Error, status: u16) -> bool {
-    matches!(error, S3Error::HttpFailWithBody(s, _) if *s == status)
-}
+/// Codes that say that keys have ended, which others replace.
+pub(super) const ENDED: [&str; 2] = ["ExpiredToken", "TokenRefreshRequired"];
 
 /// Classifies a failed write.
-pub fn classify_write(operation: &'static str, error: &S3Error) -> StoreError {
-    let (kind, determinacy) = classify(error);
+pub(super) fn classify_write(operation: &'static str, failure: &Failure) -> StoreError {
+    let (kind, determinacy) = classify(failure);
+    let retry_after = match failure {
+        Failure::Refused { retry_after, .. } => *retry_after,
+        _ => None,
+    };
     StoreError {
         determinacy,
         kind,
         store: "s3",
         operation,
-        message: message(error),
-        retry_after: None,
+        message: failure.to_string(),
+        retry_after,
     }
 }
 
 /// Classifies a failed read; reads change nothing, so they are always determinate.
-pub fn classify_read(operation: &'static str, error: &S3Error) -> StoreError {
+pub(super) fn classify_read(operation: &'static str, failure: &Failure) -> StoreError {
     StoreError {
         determinacy: Determinacy::Determinate,
-        ..classify_write(operation, error)
+        ..classify_write(operation, failure)
     }
 }
 
-fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
+fn classify(failure: &Failure) -> (StoreErrorKind, Determinacy) {
     use Determinacy::{Determinate, Indeterminate};
     use StoreErrorKind as Kind;
-    match error {
-        S3Error::HttpFailWithBody(status, body) => match status {
-            // One of the two clocks is wrong, which can be corrected, unlike a wrong key.
-            403 if body.contains("RequestTimeTooSkewed") => (Kind::Unavailable, Determinate),
+    match failure {
+        // One of the two clocks is wrong, which can be corrected, unlike a wrong key.
+        Failure::Refused {
+            status: 403, body, ..
+        } if body.contains("RequestTimeTooSkewed") => (Kind::Unavailable, Determinate),
+        _ if failure.has_code(&ENDED) => (Kind::Unavailable, Determinate),
+        Failure::Refused { status, body, .. } => match status {
             401 | 403 => (Kind::Denied, Determinate),
             404 => (Kind::NotFound, Determinate),
             // A delete raced with the put: nothing happened.
@@ -58,42 +63,35 @@ fn classify(error: &S3Error) -> (StoreErrorKind, Determinacy) {
             507 => (Kind::Full, Indeterminate),
             408 => (Kind::Timeout, Indeterminate),
             400 if body.contains("RequestTimeout") => (Kind::Timeout, Indeterminate),
-            400..=499 => (Kind::Invalid, Determinate),
+            // A redirection leads to another region or name, where this request was not meant for.
+            300..=499 => (Kind::Invalid, Determinate),
             _ => (Kind::Unavailable, Indeterminate),
         },
-        S3Error::Reqwest(e) if e.is_timeout() => (Kind::Timeout, Indeterminate),
-        // There was no connection, so the request was not sent.
-        S3Error::Reqwest(e) if e.is_connect() => (Kind::Unavailable, Determinate),
-        S3Error::Reqwest(_) | S3Error::Io(_) | S3Error::Http(_) | S3Error::HttpFail => {
-            (Kind::Unavailable, Indeterminate)
-        }
-        S3Error::Credentials(_) => (Kind::Denied, Determinate),
-        // Fails before anything is sent.
-        S3Error::UrlParse(_)
-        | S3Error::InvalidHeaderValue(_)
-        | S3Error::InvalidHeaderName(_)
-        | S3Error::HmacInvalidLength(_) => (Kind::Invalid, Determinate),
-        // Most other errors concern an answer that could not be read.
-        _ => (Kind::Invalid, Indeterminate),
+        Failure::Transport(error) => transport(error),
+        Failure::Credentials { transient, .. } => match transient {
+            true => (Kind::Unavailable, Determinate),
+            false => (Kind::Denied, Determinate),
+        },
+        Failure::Unsent(_) => (Kind::Invalid, Determinate),
+        Failure::Unreadable(_) => (Kind::Invalid, Indeterminate),
     }
 }
 
-/// The error with its causes, shortened for the log.
-fn message(error: &S3Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
+fn transport(error: &reqwest::Error) -> (StoreErrorKind, Determinacy) {
+    match certificate_refusal(error) {
+        // Before a request is sent.
+        Some(CertificateRefusal::Untrusted) => (StoreErrorKind::Denied, Determinacy::Determinate),
+        Some(CertificateRefusal::Expired) => {
+            (StoreErrorKind::Unavailable, Determinacy::Determinate)
         }
-        source = cause.source();
+        // There was no connection, so the request was not sent.
+        None if error.is_connect() && error.is_timeout() => {
+            (StoreErrorKind::Timeout, Determinacy::Determinate)
+        }
+        None if error.is_connect() => (StoreErrorKind::Unavailable, Determinacy::Determinate),
+        None if error.is_timeout() => (StoreErrorKind::Timeout, Determinacy::Indeterminate),
+        None => (StoreErrorKind::Unavailable, Determinacy::Indeterminate),
     }
-    if let Some((end, _)) = text.char_indices().nth(500) {
-        text.truncate(end);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -115,6 +113,13 @@ mod tests {
                 "<Code>RequestTimeTooSkewed</Code>",
                 (Kind::Unavailable, Determinate),
             ),
+            // Others replace these keys.
+            (
+                400,
+                "<Code>ExpiredToken</Code>",
+                (Kind::Unavailable, Determinate),
+            ),
+            (307, "", (Kind::Invalid, Determinate)),
             (507, NO_ROOM, (Kind::Full, Determinate)),
             (503, NOTHING_WRITTEN, (Kind::Unavailable, Determinate)),
             // MinIO's: some of its disks may have the object.
@@ -129,8 +134,13 @@ mod tests {
                 (Kind::Throttled, Indeterminate),
             ),
         ] {
-            let error = S3Error::HttpFailWithBody(status, body.to_owned());
-            assert_eq!(classify(&error), expected, "{status} {body}");
+            let failure = Failure::Refused {
+                status,
+                body: body.to_owned(),
+                retry_after: None,
+                region: None,
+            };
+            assert_eq!(classify(&failure), expected, "{status} {body}");
         }
     }
 }
