@@ -115,6 +115,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store::adapters::kafka",
             "store::adapters::postgres",
             "store::adapters::s3",
+            "store::adapters::tls",
         ],
     ),
     (

@@ -81,6 +81,7 @@ const PREDECESSOR: [(&str, &str); 20] = [
     ("OMS_PORT", "http.port"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
     ("OTEL_TRACES_SAMPLER_ARG", "telemetry.traces_ratio"),
+    ("AWS_CA_BUNDLE", "s3.ca"),
     ("OTEL_SERVICE_NAME", "telemetry.service_name"),
     ("ENABLE_S3_EVENT_STORE", "migration.mode"),
     ("ENABLE_DUAL_WRITE", "migration.mode"),
