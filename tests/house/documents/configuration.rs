@@ -63,7 +63,7 @@ service of that name, and is ignored. The `OTEL_…` variables are OpenTelemetry
 
 /// The predecessor's variables and what they set. `legacy_env.rs` decides; the test below holds this
 /// list to its names.
-const PREDECESSOR: [(&str, &str); 20] = [
+const PREDECESSOR: [(&str, &str); 21] = [
     ("MINIO_ENDPOINT_URL", "s3.endpoint"),
     ("MINIO_ACCESS_KEY", "s3.access_key"),
     ("MINIO_SECRET_KEY", "s3.secret_key"),
