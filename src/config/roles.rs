@@ -1,4 +1,4 @@
-//! Which parts of the service a process runs.
+//! Which parts of the service a process runs. Every process answers HTTP and takes writes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +12,8 @@ use super::problems::Problems;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// HTTP, aggregates and the writers of the log.
+    /// HTTP, aggregates and the writers of the log: what every process runs. Alone it means that
+    /// others deliver and keep the read model.
     Api,
     /// From the log through the outbox to Kafka.
     Relay,

@@ -99,6 +99,11 @@ impl Cluster {
     /// Starts the dependencies and `nodes` nodes, and waits until all are ready; `settings` are
     /// variables that every node gets.
     pub async fn start(nodes: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_each(&vec![settings.to_vec(); nodes]).await
+    }
+
+    /// [`Self::start`] with a node for each of `settings`.
+    pub async fn start_each(settings: &[Vec<(&str, &str)>]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().to_owned();
         let stack = tokio::task::spawn_blocking(move || {
@@ -129,8 +134,8 @@ impl Cluster {
             stack: Some(stack),
             dir,
         };
-        for index in 0..nodes {
-            let mut settings = settings.to_vec();
+        for (index, settings) in settings.iter().enumerate() {
+            let mut settings = settings.clone();
             settings.push(("OMS__KAFKA__TOPIC_PREFIX", &prefix));
             let node = cluster.node(index, &settings).await;
             cluster.nodes.push(node);

@@ -34,6 +34,7 @@ mod ordeal;
 mod overload;
 mod proof;
 mod report;
+mod roles;
 mod rolling;
 mod two_nodes;
 mod validator;
