@@ -273,14 +273,9 @@ fn method(method: Method) -> Route {
 /// The answer to methods that a resource does not have: OPTIONS gets the list of methods, others
 /// get 405 with it.
 fn other_methods(methods: &[(Method, Access)]) -> Route {
-    let mut names: Vec<&str> = methods.iter().map(|(m, _)| m.as_str()).collect();
-    if names.contains(&"GET") {
-        names.push("HEAD");
-    }
-    names.push("OPTIONS");
-    let names = names.join(", ");
+    let own: Vec<String> = methods.iter().map(|(m, _)| m.to_string()).collect();
     web::route().to(move |req: HttpRequest| {
-        let names = names.clone();
+        let names = allowed(&own, req.path());
         async move {
             let allow =
                 HeaderValue::try_from(&names).map_err(|e| Problem::internal(e.to_string()))?;
@@ -293,6 +288,35 @@ fn other_methods(methods: &[(Method, Access)]) -> Route {
             Err(Problem::new(problem::METHOD_NOT_ALLOWED, detail).with_header(ALLOW, allow))
         }
     })
+}
+
+/// The methods that a path takes: those of its resource, and those of another that it means with
+/// these methods alone, as the instance called `batch` and the batch.
+fn allowed(own: &[String], path: &str) -> String {
+    let mut names: Vec<&str> = own.iter().map(String::as_str).collect();
+    let more = ROUTES.iter().filter(|route| is_at(route.path, path));
+    for route in more {
+        if !names.contains(&route.method) {
+            names.push(route.method);
+        }
+    }
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.push("OPTIONS");
+    names.join(", ")
+}
+
+/// Whether a path is one of those that a pattern stands for.
+fn is_at(pattern: &str, path: &str) -> bool {
+    let (mut parts, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (parts.next(), given.next()) {
+            (None, None) => return true,
+            (Some(part), Some(given)) if part == given || part.starts_with('{') => {}
+            _ => return false,
+        }
+    }
 }
 
 async fn not_found(req: HttpRequest) -> Result<HttpResponse, Problem> {

@@ -223,12 +223,18 @@ async fn wrong_methods_are_told_the_right_ones() {
 async fn instances_may_be_called_query_and_batch() {
     let app = app!();
     let path = "/api/v1/databases/films/classes/Movie/instances";
+    let uri = format!("{path}/another");
+    let response = call_service(&app, request("OPTIONS", &uri).to_request()).await;
+    assert_eq!(
+        response.headers().get(ALLOW).unwrap(),
+        "GET, PATCH, DELETE, HEAD, OPTIONS"
+    );
     for name in ["query", "batch"] {
         let uri = format!("{path}/{name}");
         let response = call_service(&app, request("PUT", &uri).to_request()).await;
         assert_eq!(
             response.headers().get(ALLOW).unwrap(),
-            "GET, PATCH, DELETE, HEAD, OPTIONS"
+            "GET, PATCH, DELETE, POST, HEAD, OPTIONS"
         );
         // A POST means the query or the batch, which want a body.
         let response = call_service(&app, request("POST", &uri).to_request()).await;
