@@ -13,6 +13,7 @@ mod embedded_s3_protocol;
 mod kafka;
 mod outbox_store;
 mod postgres;
+mod postgres_tls;
 mod store_conformance;
 
 use std::time::Duration;

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use oms_testkit::pooler::Lender;
+use oms_testkit::postgres;
 use oms_testkit::service::{PATIENCE, Process};
 
 use crate::OMS;
@@ -46,4 +48,21 @@ async fn while_it_waits_for_s3_at_its_start_it_ends_in_order_when_told_to() {
     let code = until(&mut process, "it ends", Process::has_ended).await;
     // -1 would be the signal itself, which a container's first process does not get.
     assert_eq!(code, 0, "{}", process.log_tail(40));
+}
+
+#[tokio::test]
+async fn it_ends_at_once_where_postgresqls_certificate_will_never_be_accepted() {
+    let plain = Lender::start(postgres::shared().socket_dir()).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut process = Process::new(OMS, "untrusted", dir);
+    let url = format!("{}?sslmode=verify-full", plain.url("postgres"));
+    process.set("OMS__POSTGRES__URL", &url);
+    process.spawn();
+    let code = until(&mut process, "it ends", Process::has_ended).await;
+    let log = process.log_tail(40);
+    assert_eq!(code, 78, "the configuration is wrong: {log}");
+    assert!(
+        log.contains("postgres.url") && log.contains("sslmode=disable"),
+        "{log}"
+    );
 }

@@ -112,3 +112,30 @@ fn is_about_ours(alert: AlertDescription) -> bool {
             | AlertDescription::AccessDenied
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_heal_by_itself_is_waited_for() {
+        let lasting = |why| {
+            let told = judge(&TlsError::InvalidCertificate(why)).expect("about a certificate");
+            assert!(told.message.contains("certificate"), "{}", told.message);
+            told.lasting
+        };
+        assert!(lasting(CertificateError::NotValidForName));
+        assert!(lasting(CertificateError::UnknownIssuer));
+        for heals in [
+            CertificateError::Expired,
+            CertificateError::NotValidYet,
+            CertificateError::Revoked,
+        ] {
+            assert!(!lasting(heals));
+        }
+        let ours = judge(&TlsError::AlertReceived(AlertDescription::UnknownCA));
+        assert!(ours.is_some_and(|ours| !ours.lasting && ours.message.contains("our certificate")));
+        let other = judge(&TlsError::AlertReceived(AlertDescription::InternalError));
+        assert_eq!(other, None);
+    }
+}
