@@ -148,7 +148,8 @@ fn url(rest: &str, jdbc: bool) -> Result<Vec<Pair>, Refused> {
         pairs.push(pair("password", decoded(password)?));
     }
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if account.is_none() && !jdbc && path.contains('@') {
+    let cut = path.contains('@') || (path.is_empty() && query.contains('@'));
+    if account.is_none() && !jdbc && cut {
         return Err(Refused(CUT.into()));
     }
     let (mut names, mut ports) = (Vec::new(), Vec::new());
