@@ -5,7 +5,8 @@
 //! * [`parameters`]: what each name means, and why some are refused; [`foreign`]: names of other drivers
 //! * [`environment`]: libpq's variables, handed in; [`service_file`] and [`password_file`], which they
 //!   name
-//! * [`tls`]: what is asked of TLS; [`trust`] makes a client of rustls of it, with [`verifier`]
+//! * [`tls`]: what is asked of TLS, by [`tls_parameters`]; [`trust`] makes a client of rustls of it, with
+//!   [`verifier`]
 //!
 //! A refusal names the parameter, the reason and what to write instead; it never quotes a value.
 
@@ -15,6 +16,7 @@ mod parameters;
 mod password_file;
 mod service_file;
 pub mod tls;
+mod tls_parameters;
 mod trust;
 mod verifier;
 pub mod written;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_postgres::Config;
@@ -10,7 +9,8 @@ use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, TargetSessionAttr
 
 use super::environment::Environment;
 use super::foreign;
-use super::tls::{Asked, Mode, Roots};
+use super::tls::Asked;
+use super::tls_parameters;
 use super::written::Given;
 use super::{CertificateFiles, Purpose, Refused};
 
@@ -220,7 +220,7 @@ fn apply(
         },
         // Looked at already.
         "service" | "servicefile" | "passfile" => {}
-        name if name.starts_with("ssl") && tls(name, given, asked)? => {}
+        name if name.starts_with("ssl") && tls_parameters::apply(name, given, asked)? => {}
         name if foreign::is_ignored(name) => {}
         name => {
             return Err(foreign::refusal(name, purpose)
@@ -229,58 +229,6 @@ fn apply(
         }
     }
     Ok(())
-}
-
-/// Reads a parameter of TLS; `false` if it is none.
-fn tls(name: &str, given: &Given, asked: &mut Asked) -> Result<bool, String> {
-    let value = given.value.as_str();
-    match name {
-        "sslmode" => asked.mode = Some(value.parse::<Mode>()?),
-        "sslrootcert" => {
-            asked.roots = Some(match value {
-                "system" => Roots::System,
-                path => Roots::File(PathBuf::from(path)),
-            });
-            asked.explicit |= given.explicit;
-        }
-        "sslcert" => {
-            asked.certificate = Some(Path::new(value).to_owned());
-            asked.explicit |= given.explicit;
-        }
-        "sslkey" => asked.key = Some(Path::new(value).to_owned()),
-        "sslcertmode" => match value {
-            "disable" => asked.silent = true,
-            "allow" => {}
-            "require" => {
-                return Err("cannot be require: whether the server asked is not known".into());
-            }
-            _ => return Err("must be disable or allow".into()),
-        },
-        "sslnegotiation" => match value {
-            "postgres" => {}
-            "direct" => asked.direct = true,
-            _ => return Err("must be postgres or direct".into()),
-        },
-        "sslsni" => match value {
-            "0" => asked.nameless = true,
-            "1" => {}
-            _ => return Err("must be 0 or 1".into()),
-        },
-        "sslcompression" if value == "0" => {}
-        "sslcompression" => return Err("must be 0: TLS is not compressed".into()),
-        "ssl_min_protocol_version" => match value {
-            "TLSv1" | "TLSv1.1" | "TLSv1.2" => {}
-            "TLSv1.3" => asked.at_least_13 = true,
-            _ => return Err("must be TLSv1.2 or TLSv1.3".into()),
-        },
-        "ssl_max_protocol_version" => match value {
-            "TLSv1.2" => asked.at_most_12 = true,
-            "TLSv1.3" => {}
-            _ => return Err("must be TLSv1.2 or TLSv1.3: older ones are not spoken".into()),
-        },
-        _ => return Ok(false),
-    }
-    Ok(true)
 }
 
 fn number(value: &str) -> Result<Option<u64>, String> {
