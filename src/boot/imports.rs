@@ -30,13 +30,8 @@ pub fn importer(
             ..configured.spec(name)
         };
         let settings = PostgresSettings {
-            url: configured
-                .url
-                .as_ref()
-                .map(|url| url.expose().to_owned())
-                .unwrap_or_default(),
             statement_timeout: config.postgres.statement_timeout,
-            ..PostgresSettings::default()
+            ..configured.settings(&config.environment)
         };
         let health = Arc::new(Health::new(|| SystemClock.now()));
         let events = PostgresSource::new(spec.clone(), &settings, io.clone(), health)?;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use crate::clock::{SystemClock, new_uuid};
 use crate::config::Config;
 use crate::config::endpoints::s3_settings as settings_of;
+use crate::config::problems::{ConfigError, Problem};
 use crate::domain::time::Clock;
 use crate::embedded::{Endpoints, S3Endpoint};
 use crate::log::identity::LogId;
@@ -18,7 +19,7 @@ use crate::service::DependencyHealth;
 use crate::store::adapters::kafka::{KafkaSettings, KafkaTransport};
 use crate::store::adapters::postgres::commits::PostgresCommitStore;
 use crate::store::adapters::postgres::migration::PostgresMigration;
-use crate::store::adapters::postgres::{Postgres, PostgresSettings};
+use crate::store::adapters::postgres::{Fitness, Postgres, PostgresSettings};
 use crate::store::adapters::s3::{S3ObjectStore, S3Settings};
 use crate::store::error::StoreErrorKind;
 use crate::store::halts::Halts;
@@ -79,11 +80,10 @@ pub async fn connect(
     // From here on only the writer writes the log, and only repair changes it.
     let objects: Arc<dyn ObjectStore> = Arc::new(DerivedObjects::of(whole.clone()));
     let mending = metered(Arc::new(S3ObjectStore::new(&mender)?));
-    let postgres = Postgres::new(
-        postgres_settings(config, embedded)?,
-        io.clone(),
-        health.postgres.clone(),
-    )?;
+    let postgres = postgres_settings(config, embedded)?;
+    // Certificates that cannot be read, for example.
+    let postgres = Postgres::new(postgres, io.clone(), health.postgres.clone())
+        .map_err(|error| wrong_address(error.message))?;
     refuse_unfit(&postgres).await?;
     let wanted = config.log.partitions;
     let unread = UnreadBucket {
@@ -131,17 +131,33 @@ pub async fn connect(
 }
 
 /// Fails the start on a PostgreSQL that can never be used, such as one that cannot store every
-/// text. One that does not answer may be used later.
+/// text, or whose certificate is not accepted. One that does not answer may be used later.
 async fn refuse_unfit(postgres: &Postgres) -> anyhow::Result<()> {
     match postgres.check_fitness().await {
-        Ok(()) => Ok(()),
+        Ok(Fitness::Fit) => Ok(()),
+        Ok(Fitness::Untrusted(why)) => Err(wrong_address(why).into()),
         Err(e) if e.kind == StoreErrorKind::Invalid => {
             anyhow::bail!("PostgreSQL cannot be used: {}", e.message)
+        }
+        Err(error) if error.kind == StoreErrorKind::Denied => {
+            tracing::warn!(%error, "PostgreSQL does not let the service in yet");
+            Ok(())
         }
         Err(error) => {
             tracing::debug!(%error, "PostgreSQL does not answer yet");
             Ok(())
         }
+    }
+}
+
+/// The configuration is at fault: no later attempt would go better.
+fn wrong_address(message: String) -> ConfigError {
+    ConfigError {
+        problems: vec![Problem {
+            key: "postgres.url".into(),
+            message,
+            origin: None,
+        }],
     }
 }
 
@@ -256,19 +272,13 @@ pub fn postgres_settings(
     config: &Config,
     embedded: &Endpoints,
 ) -> anyhow::Result<PostgresSettings> {
-    let url = match config.postgres.connection() {
-        Some(url) => url.expose().to_owned(),
-        None => embedded
-            .postgres
-            .clone()
-            .context("no PostgreSQL was started")?,
-    };
+    if let Some(settings) = config.postgres.settings(&config.environment) {
+        return Ok(settings);
+    }
+    let url = embedded.postgres.clone();
     Ok(PostgresSettings {
-        url,
-        schema: config.postgres.schema.clone(),
-        max_connections: config.postgres.max_connections,
-        statement_timeout: config.postgres.statement_timeout,
-        ..PostgresSettings::default()
+        url: url.context("no PostgreSQL was started")?,
+        ..config.postgres.limits()
     })
 }
 

@@ -83,11 +83,6 @@ pub(super) fn settings(env: &[(String, String)]) -> Vec<Setting> {
         settings.push(Setting::variable("relay.poll_interval", name, value));
     }
     if let Some(url) = get("POSTGRES_URL") {
-        // SQLAlchemy's form of the URL.
-        let url = match url.strip_prefix("postgresql+asyncpg://") {
-            Some(rest) => format!("postgresql://{rest}"),
-            None => url.to_owned(),
-        };
         settings.push(Setting::variable("postgres.url", "POSTGRES_URL", url));
     } else if let Some(host) = get("POSTGRES_HOST") {
         let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
@@ -128,6 +123,7 @@ fn mode(s3: Option<&str>, dual: Option<&str>) -> Option<Setting> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::adapters::postgres::connection::written::Written;
 
     fn value(env: &[(&str, &str)], key: &str) -> Option<String> {
         let env: Vec<_> = env
@@ -160,9 +156,9 @@ mod tests {
             ("POSTGRES_DB", "app"),
         ];
         let url = value(&env, "postgres.url").unwrap();
-        let config: tokio_postgres::Config = url.parse().unwrap();
-        assert_eq!(config.get_password(), Some(&b"p@ss/w:rd"[..]));
-        assert_eq!(config.get_dbname(), Some("app"));
+        let written = Written::parse(&url).unwrap();
+        assert_eq!(written.get("password"), Some("p@ss/w:rd"));
+        assert_eq!(written.get("dbname"), Some("app"));
         let whole = [
             ("POSTGRES_URL", "postgres://other/x"),
             ("POSTGRES_HOST", "db"),

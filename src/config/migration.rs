@@ -14,6 +14,7 @@ use crate::log::lead::Lead;
 use crate::migration::gate::GateSettings;
 use crate::migration::guardrail::GuardrailSettings;
 use crate::migration::stage::{Mode, StageKind};
+use crate::store::adapters::postgres::connection::environment::Environment;
 
 /// Longer than any copy that keeps up takes to drain, shorter than most clients' timeouts.
 const HANDOFF_TIMEOUT: Duration = Duration::from_secs(10);
@@ -181,8 +182,8 @@ impl MigrationConfig {
         }
     }
 
-    pub(super) fn check(&self, problems: &mut Problems) {
-        sources::check(&self.sources, problems);
+    pub(super) fn check(&self, problems: &mut Problems, environment: &Environment) {
+        sources::check(&self.sources, problems, environment);
         let second = Duration::from_secs(1);
         problems.require(
             self.handoff_timeout >= second,

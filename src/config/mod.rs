@@ -45,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 use self::layers::Sources;
 use self::problems::{ConfigError, Problem, Problems};
+use crate::store::adapters::postgres::connection::environment::Environment;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -81,6 +82,9 @@ pub struct Config {
     pub migration: migration::MigrationConfig,
     /// Logs and traces.
     pub telemetry: telemetry::TelemetryConfig,
+    /// What PostgreSQL's own variables (`PGSSLMODE`, …) fill in.
+    #[serde(skip)]
+    pub(crate) environment: Environment,
 }
 
 /// Data directory if none is configured.
@@ -105,6 +109,7 @@ impl Default for Config {
             chaos: Default::default(),
             migration: Default::default(),
             telemetry: Default::default(),
+            environment: Default::default(),
         }
     }
 }
@@ -117,7 +122,9 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
         let figment = layers::assemble(sources, &mut problems);
-        let config = Self::extract(&figment, &mut problems);
+        let mut config = Self::extract(&figment, &mut problems);
+        let env = sources.env.iter();
+        config.environment = Environment::of(env.map(|(name, value)| (&**name, &**value)));
         config.check(&mut problems);
         if problems.0.is_empty() {
             return Ok(config);
@@ -169,12 +176,12 @@ impl Config {
         self.audit.check(problems);
         self.s3.check(problems);
         self.log.check(problems);
-        self.postgres.check(problems);
+        self.postgres.check(problems, &self.environment);
         self.kafka.check(problems);
         self.relay.check(problems);
         self.projection.check(problems);
         self.actors.check(problems);
-        self.migration.check(problems);
+        self.migration.check(problems, &self.environment);
         self.telemetry.check(problems);
         problems.require(
             !self.data_dir.as_os_str().is_empty(),

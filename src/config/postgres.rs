@@ -1,23 +1,27 @@
 //! PostgreSQL: the outbox and the read model.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tokio_postgres::config::Host;
 
 use super::duration;
 use super::problems::Problems;
 use super::secret::{REDACTED, Secret, TextVisitor};
 use crate::store::adapters::postgres::PostgresSettings;
+use crate::store::adapters::postgres::connection::environment::Environment;
+use crate::store::adapters::postgres::connection::written::Written;
+use crate::store::adapters::postgres::connection::{CertificateFiles, Purpose};
 
 /// A connection string. `Debug`, `Display` and `Serialize` omit the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionString(String);
 
 impl ConnectionString {
-    /// Accepts a URL (`postgres://user:password@host/db`) or key-value pairs (`host=… user=…`).
+    /// Accepts a URL (`postgres://user:password@host/db`) or key-value pairs (`host=… user=…`), as
+    /// [`connection`](crate::store::adapters::postgres::connection) reads them.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -30,32 +34,23 @@ impl ConnectionString {
 
 impl fmt::Display for ConnectionString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ok(config) = self.0.parse::<tokio_postgres::Config>() else {
+        let Ok(written) = Written::parse(&self.0) else {
             return f.write_str(REDACTED);
         };
-        let hosts: Vec<String> = config
-            .get_hosts()
-            .iter()
-            .enumerate()
-            .map(|(i, host)| {
-                let ports = config.get_ports();
-                let port = ports.get(i).or(ports.first()).copied().unwrap_or(5432);
-                match host {
-                    Host::Tcp(name) => format!("{name}:{port}"),
-                    Host::Unix(path) => format!("{}:{port}", path.display()),
-                }
-            })
-            .collect();
+        let places = written.places();
+        if let (Some(service), true) = (written.get("service"), places.is_empty()) {
+            return write!(f, "service={service}");
+        }
         f.write_str("postgres://")?;
-        if let Some(user) = config.get_user() {
+        if let Some(user) = written.get("user") {
             f.write_str(user)?;
-            if config.get_password().is_some() {
+            if written.get("password").is_some() {
                 write!(f, ":{REDACTED}")?;
             }
             f.write_str("@")?;
         }
-        f.write_str(&hosts.join(","))?;
-        match config.get_dbname() {
+        f.write_str(&places.join(","))?;
+        match written.get("dbname") {
             Some(name) => write!(f, "/{name}"),
             None => Ok(()),
         }
@@ -90,6 +85,13 @@ pub struct PostgresConfig {
     pub url: Option<ConnectionString>,
     /// The password, when it is not in `url`.
     pub password: Option<Secret>,
+    /// PEM file of the authorities that the server's certificate may come from, as `sslrootcert` in
+    /// `url`; without it those of the system.
+    pub ca: Option<PathBuf>,
+    /// PEM file of a certificate to log in with, as `sslcert` in `url`; goes with `client_key`.
+    pub client_cert: Option<PathBuf>,
+    /// PEM file of its key, unencrypted, as `sslkey` in `url`.
+    pub client_key: Option<PathBuf>,
     /// Schema of all tables of the service; created if missing.
     pub schema: String,
     /// Most connections of this process.
@@ -105,6 +107,9 @@ impl Default for PostgresConfig {
         Self {
             url: None,
             password: None,
+            ca: None,
+            client_cert: None,
+            client_key: None,
             schema: settings.schema,
             max_connections: settings.max_connections,
             statement_timeout: settings.statement_timeout,
@@ -135,32 +140,59 @@ impl PostgresConfig {
         }))
     }
 
-    pub(super) fn check(&self, problems: &mut Problems) {
-        if self.password.is_some() {
-            let parsed = self.url.as_ref().map(|url| url.expose().parse());
-            match parsed {
-                None => problems.add("postgres.password", "goes with postgres.url"),
-                Some(Ok(url)) if tokio_postgres::Config::get_password(&url).is_some() => {
-                    problems.add(
-                        "postgres.password",
-                        "is in postgres.url too: once is enough",
-                    );
-                }
-                Some(_) => {}
-            }
+    /// Settings of the client; `None` for the embedded server. What `url` leaves open comes from
+    /// `environment`.
+    pub fn settings(&self, environment: &Environment) -> Option<PostgresSettings> {
+        Some(PostgresSettings {
+            url: self.connection()?.expose().to_owned(),
+            certificates: CertificateFiles {
+                ca: self.ca.clone(),
+                client_cert: self.client_cert.clone(),
+                client_key: self.client_key.clone(),
+            },
+            environment: environment.clone(),
+            ..self.limits()
+        })
+    }
+
+    /// What holds for the embedded server too.
+    pub fn limits(&self) -> PostgresSettings {
+        PostgresSettings {
+            schema: self.schema.clone(),
+            max_connections: self.max_connections,
+            statement_timeout: self.statement_timeout,
+            ..PostgresSettings::default()
         }
-        if let Some(url) = &self.url {
-            // The parser's own message is left out: it may quote the string, and with it the
-            // password.
-            match url.expose().parse::<tokio_postgres::Config>() {
-                Ok(parsed) if !parsed.get_hosts().is_empty() => {}
-                Ok(_) => problems.add("postgres.url", "names no host"),
-                Err(_) => problems.add(
-                    "postgres.url",
-                    "must be a URL such as postgres://user:password@host:5432/db, or key=value pairs",
-                ),
+    }
+
+    fn check_address(&self, problems: &mut Problems, environment: &Environment) {
+        let Some(url) = &self.url else {
+            for (key, is_given) in [
+                ("postgres.password", self.password.is_some()),
+                ("postgres.ca", self.ca.is_some()),
+                ("postgres.client_cert", self.client_cert.is_some()),
+                ("postgres.client_key", self.client_key.is_some()),
+            ] {
+                problems.require(!is_given, key, "goes with postgres.url");
             }
+            return;
+        };
+        let written = Written::parse(url.expose());
+        let has_password = written.is_ok_and(|url| url.get("password").is_some());
+        problems.require(
+            self.password.is_none() || !has_password,
+            "postgres.password",
+            "is in postgres.url too: once is enough",
+        );
+        let settings = self.settings(environment);
+        let connection = settings.map(|settings| settings.connection(Purpose::Own));
+        if let Some(Err(refused)) = connection {
+            problems.add("postgres.url", refused.to_string());
         }
+    }
+
+    pub(super) fn check(&self, problems: &mut Problems, environment: &Environment) {
+        self.check_address(problems, environment);
         let bytes = self.schema.as_bytes();
         let fit = bytes.len() <= 63
             && bytes.first().is_some_and(u8::is_ascii_lowercase)
@@ -196,6 +228,8 @@ mod tests {
             "postgres://me@db.example/app",
             "postgres://me@db.example:5433/app?sslmode=require",
             "host=db.example user=me dbname=app",
+            "jdbc:postgresql://db.example/app?user=me",
+            "service=shop user=me",
         ] {
             let config = PostgresConfig {
                 url: Some(ConnectionString::new(url)),
@@ -203,9 +237,9 @@ mod tests {
                 ..PostgresConfig::default()
             };
             let whole = config.connection().unwrap();
-            let parsed: tokio_postgres::Config = whole.expose().parse().unwrap();
-            assert_eq!(parsed.get_password(), Some(password.as_bytes()), "{url}");
-            assert_eq!(parsed.get_user(), Some("me"));
+            let parsed = Written::parse(whole.expose()).unwrap();
+            assert_eq!(parsed.get("password"), Some(password), "{url}");
+            assert_eq!(parsed.get("user"), Some("me"));
             assert!(!format!("{config:?}").contains("p@ss"));
         }
         let mut problems = Problems::default();
@@ -214,12 +248,12 @@ mod tests {
             password: Some(Secret::new("y")),
             ..PostgresConfig::default()
         };
-        twice.check(&mut problems);
+        twice.check(&mut problems, &Environment::default());
         let alone = PostgresConfig {
             password: Some(Secret::new("y")),
             ..PostgresConfig::default()
         };
-        alone.check(&mut problems);
+        alone.check(&mut problems, &Environment::default());
         assert_eq!(problems.0.len(), 2);
     }
 
@@ -231,6 +265,23 @@ mod tests {
         ] {
             let shown = ConnectionString::new(text).to_string();
             assert_eq!(shown, "postgres://me:[redacted]@db.example:5433/app");
+        }
+        for (text, shown) in [
+            (
+                "postgres://me@[::1]/app?sslmode=verify-full",
+                "postgres://me@[::1]:5432/app",
+            ),
+            (
+                "postgres://a:1,b/x?target_session_attrs=primary",
+                "postgres://a:1,b:5432/x",
+            ),
+            (
+                "jdbc:postgresql://h/d?user=me&password=hunter2",
+                "postgres://me:[redacted]@h:5432/d",
+            ),
+            ("service=shop", "service=shop"),
+        ] {
+            assert_eq!(ConnectionString::new(text).to_string(), shown);
         }
         let broken = ConnectionString::new("postgres://me:hunter2@[");
         assert_eq!(format!("{broken:?}"), REDACTED);

@@ -13,6 +13,9 @@ use crate::import::presets::{Known, Preset};
 use crate::import::spec::{
     BinaryPolicy, Columns, FirstVersion, MAX_EVENT_BYTES, SourceSpec, is_qualified_table,
 };
+use crate::store::adapters::postgres::PostgresSettings;
+use crate::store::adapters::postgres::connection::Purpose;
+use crate::store::adapters::postgres::connection::environment::Environment;
 
 /// Limits the name of a source, which is stored in every event's metadata.
 const MAX_NAME: usize = 50;
@@ -158,20 +161,25 @@ impl SourceConfig {
         spec
     }
 
-    fn check(&self, name: &str, problems: &mut Problems) {
+    /// Settings of a client of its database. What `url` leaves open comes from `environment`.
+    pub fn settings(&self, environment: &Environment) -> PostgresSettings {
+        let url = self.url.as_ref().map(|url| url.expose().to_owned());
+        PostgresSettings {
+            url: url.unwrap_or_default(),
+            environment: environment.clone(),
+            ..PostgresSettings::default()
+        }
+    }
+
+    fn check(&self, name: &str, problems: &mut Problems, environment: &Environment) {
         let key = |field: &str| format!("migration.sources.{name}.{field}");
         match &self.url {
             None => problems.add(key("url"), "is required"),
-            // The parser's own message is left out: it may quote the string, and with it the
-            // password.
-            Some(url) => match url.expose().parse::<tokio_postgres::Config>() {
-                Ok(parsed) if !parsed.get_hosts().is_empty() => {}
-                Ok(_) => problems.add(key("url"), "names no host"),
-                Err(_) => problems.add(
-                    key("url"),
-                    "must be a URL such as postgres://user:password@host:5432/db, or key=value pairs",
-                ),
-            },
+            Some(_) => {
+                if let Err(refused) = self.settings(environment).connection(Purpose::Source) {
+                    problems.add(key("url"), refused.to_string());
+                }
+            }
         }
         let spec = self.spec(name);
         if spec.table.is_empty() {
@@ -255,7 +263,11 @@ impl SourceConfig {
 }
 
 /// Checks all sources.
-pub(super) fn check(sources: &BTreeMap<String, SourceConfig>, problems: &mut Problems) {
+pub(super) fn check(
+    sources: &BTreeMap<String, SourceConfig>,
+    problems: &mut Problems,
+    environment: &Environment,
+) {
     for (name, source) in sources {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(fits) {
@@ -264,7 +276,7 @@ pub(super) fn check(sources: &BTreeMap<String, SourceConfig>, problems: &mut Pro
             );
             problems.add(format!("migration.sources.{name}"), message);
         }
-        source.check(name, problems);
+        source.check(name, problems, environment);
     }
 }
 
@@ -275,7 +287,7 @@ mod tests {
     fn problems(toml: &str) -> Vec<(String, String)> {
         let sources: BTreeMap<String, SourceConfig> = toml::from_str(toml).unwrap();
         let mut problems = Problems::default();
-        check(&sources, &mut problems);
+        check(&sources, &mut problems, &Environment::default());
         let problems = problems.0.into_iter();
         problems.map(|p| (p.key, p.message)).collect()
     }

@@ -13,6 +13,7 @@ mod embedded_s3_protocol;
 mod kafka;
 mod outbox_store;
 mod postgres;
+mod postgres_tls;
 mod s3_tls;
 mod store_conformance;
 

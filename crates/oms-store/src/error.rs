@@ -22,7 +22,7 @@ pub enum StoreErrorKind {
     Full,
     /// The store asks for fewer requests.
     Throttled,
-    /// Credentials or permissions are wrong.
+    /// Credentials, permissions or certificates are not accepted, on either side.
     Denied,
     /// Something that must exist is missing.
     NotFound,

@@ -2,7 +2,8 @@
 //!
 //! * servers: [`postgres`] and [`pooler`]s in front of it, [`kafka`] (whose faults can be ordered),
 //!   [`broker`] (the real one, where one was asked for), [`service`] (`oms serve` as a process),
-//!   [`careless_s3`] (one that must not hold a log), [`collector`] of traces
+//!   [`careless_s3`] (one that must not hold a log), [`collector`] of traces; [`certificates`] for
+//!   those that speak TLS
 //! * what breaks the way between two of them: [`proxy`], [`kafka_proxy`]; [`tls`] in front of one
 //! * doubles, which stand in for a port: [`faulty`], [`boastful`], [`undeleting`]
 //! * [`log`]: a log written the way the service writes it
@@ -15,6 +16,7 @@
 pub mod boastful;
 pub mod broker;
 pub mod careless_s3;
+pub mod certificates;
 pub mod collector;
 pub mod faulty;
 pub mod kafka;

@@ -1,6 +1,7 @@
 //! A real PostgreSQL from the binaries on the machine: one cluster per test binary, one database
 //! per test; a cluster of its own for a test that stops it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,9 +13,13 @@ use nix::unistd::{Pid, User, geteuid};
 use oms_store::adapters::postgres::{Postgres, PostgresSettings};
 use oms_store::health::Health;
 
+use crate::certificates::Leaf;
+
 /// A running cluster. It ends with the process, whatever way that ends.
 pub struct Cluster {
     dir: PathBuf,
+    /// Where it listens, if not on its socket alone.
+    port: Option<u16>,
     server: Mutex<Option<Child>>,
 }
 
@@ -88,6 +93,17 @@ pub fn as_server_user(command: &mut Command) -> &mut Command {
     command
 }
 
+/// Makes the server's account the owner.
+fn give_away(path: &Path) {
+    if geteuid().is_root() {
+        let user = User::from_name("postgres")
+            .ok()
+            .flatten()
+            .expect("user postgres");
+        nix::unistd::chown(path, Some(user.uid), Some(user.gid)).expect("chown");
+    }
+}
+
 /// Removes what earlier runs left behind: a static is never dropped.
 fn remove_leftovers() {
     for entry in std::fs::read_dir(std::env::temp_dir())
@@ -114,17 +130,46 @@ fn remove_leftovers() {
 impl Cluster {
     /// Makes a cluster and starts its server.
     pub fn start() -> Self {
+        let cluster = Self::make(None);
+        cluster.resume();
+        cluster
+    }
+
+    /// One that speaks TLS on a port of loopback and takes nothing else there. `client_ca`: the
+    /// authority (PEM) of the certificates with which the account `guest` has to log in; `postgres`
+    /// needs none.
+    pub fn start_with_tls(server: &Leaf, client_ca: &str) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let cluster = Self::make(Some(port));
+        let hba = "local all all trust\n\
+                   hostssl all guest 127.0.0.1/32 cert\n\
+                   hostssl all all 127.0.0.1/32 trust\n";
+        let settings = "ssl = on\nssl_ca_file = 'clients.crt'\n";
+        for (name, text) in [
+            ("server.crt", server.certificate.as_str()),
+            ("server.key", &server.key),
+            ("clients.crt", client_ca),
+            ("pg_hba.conf", hba),
+            ("postgresql.auto.conf", settings),
+        ] {
+            let path = cluster.dir.join(name);
+            std::fs::write(&path, text).expect(name);
+            let own = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, own).expect(name);
+            give_away(&path);
+        }
+        cluster.resume();
+        cluster
+    }
+
+    fn make(port: Option<u16>) -> Self {
         remove_leftovers();
         let n = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("oms-pg-{}-{n}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory");
-        if geteuid().is_root() {
-            let user = User::from_name("postgres")
-                .ok()
-                .flatten()
-                .expect("user postgres");
-            nix::unistd::chown(&dir, Some(user.uid), Some(user.gid)).expect("chown");
-        }
+        give_away(&dir);
         let output = as_server_user(&mut Command::new(binaries().join("initdb")))
             .args([
                 "-N",
@@ -146,19 +191,18 @@ impl Cluster {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        let cluster = Self {
+        Self {
             dir,
+            port,
             server: Mutex::new(None),
-        };
-        cluster.resume();
-        cluster
+        }
     }
 
     /// Starts the server again.
     pub fn resume(&self) {
         let mut server = self.server.lock().expect("lock");
         assert!(server.is_none(), "it runs");
-        *server = Some(spawn(&self.dir));
+        *server = Some(spawn(&self.dir, self.port));
         let deadline = std::time::Instant::now() + crate::DEADLINE;
         while !self.is_ready() {
             assert!(
@@ -191,7 +235,14 @@ impl Cluster {
     /// URL of a database of this cluster.
     pub fn url(&self, database: &str) -> String {
         let dir = self.dir.display().to_string().replace('/', "%2F");
-        format!("postgresql://postgres@{dir}/{database}")
+        let port = self.port.map(|port| format!(":{port}"));
+        let port = port.unwrap_or_default();
+        format!("postgresql://postgres@{dir}{port}/{database}")
+    }
+
+    /// The port of loopback on which it listens, if it was started with one.
+    pub fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// The folder of the server's socket.
@@ -230,7 +281,7 @@ impl Drop for Cluster {
 
 /// Starts the server from a thread that lives as long as the process, because the signal that ties
 /// the server to us fires when the thread that spawned it ends.
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, port: Option<u16>) -> Child {
     let dir = dir.to_owned();
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -240,7 +291,15 @@ fn spawn(dir: &Path) -> Child {
             .arg(&dir)
             .arg("-k")
             .arg(&dir)
-            .args(["-c", "listen_addresses=", "-c", "max_connections=200"])
+            .args(["-c", "max_connections=200", "-c"])
+            .args(match port {
+                None => vec!["listen_addresses=".to_owned()],
+                Some(port) => vec![
+                    "listen_addresses=127.0.0.1".to_owned(),
+                    "-p".to_owned(),
+                    port.to_string(),
+                ],
+            })
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

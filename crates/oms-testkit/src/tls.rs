@@ -1,13 +1,10 @@
-//! Authorities that nobody knows, the certificates that they sign, and TLS in front of a server that
-//! speaks none.
+//! TLS in front of a server that speaks none, and certificates as files.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -15,76 +12,46 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// An authority of a company of its own. Its files end with it.
-pub struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    files: TempDir,
-}
+use crate::certificates::{Authority, Leaf};
 
-/// A certificate with its key, as PEM files.
-#[derive(Debug, Clone)]
-pub struct Identity {
+/// PEM files that are removed with this value.
+pub struct PemFiles(TempDir);
+
+/// The files of a certificate and its key.
+pub struct LeafFiles {
     /// The certificate.
     pub cert: PathBuf,
     /// Its key, which only the owner may read.
     pub key: PathBuf,
 }
 
-impl Authority {
-    /// Makes one by this name.
-    pub fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let common_name = rcgen::DnType::CommonName;
-        params.distinguished_name.push(common_name, name);
-        let key = KeyPair::generate().expect("a key");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
-        let files = TempDir::new().expect("a directory");
-        std::fs::write(files.path().join("ca.pem"), issuer.pem()).expect("a file");
-        Self { issuer, files }
+impl Default for PemFiles {
+    fn default() -> Self {
+        Self(TempDir::new().expect("a directory"))
+    }
+}
+
+impl PemFiles {
+    /// The file of an authority.
+    pub fn authority(&self, authority: &Authority) -> PathBuf {
+        self.write("ca", &authority.pem())
     }
 
-    /// Its certificate.
-    pub fn ca(&self) -> PathBuf {
-        self.files.path().join("ca.pem")
-    }
-
-    /// Signs a certificate for these names (of hosts, addresses too) that is good now.
-    pub fn identity(&self, names: &[&str]) -> Identity {
-        self.sign(names, |_| {})
-    }
-
-    /// Signs one that has ended long ago.
-    pub fn expired(&self, names: &[&str]) -> Identity {
-        self.sign(names, |params| {
-            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-        })
-    }
-
-    fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
-        let owned: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let mut params = CertificateParams::new(owned).expect("names");
-        if let Some(first) = names.first() {
-            let common_name = rcgen::DnType::CommonName;
-            params.distinguished_name.push(common_name, *first);
+    /// The files of a certificate.
+    pub fn leaf(&self, leaf: &Leaf) -> LeafFiles {
+        LeafFiles {
+            cert: self.write("cert", &leaf.certificate),
+            key: self.write("key", &leaf.key),
         }
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        change(&mut params);
-        let key = KeyPair::generate().expect("a key");
-        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let stem = crate::new_uuid().to_string();
-        let at = |end: &str| self.files.path().join(format!("{stem}.{end}"));
-        let identity = Identity {
-            cert: at("crt"),
-            key: at("key"),
-        };
-        std::fs::write(&identity.cert, cert.pem()).expect("a file");
-        write_private(&identity.key, &key.serialize_pem());
-        identity
+    }
+
+    fn write(&self, what: &str, pem: &str) -> PathBuf {
+        let path = self
+            .0
+            .path()
+            .join(format!("{what}-{}.pem", crate::new_uuid()));
+        write_private(&path, pem);
+        path
     }
 }
 
@@ -106,14 +73,10 @@ pub struct TlsFront {
 }
 
 impl TlsFront {
-    /// Begins with the identity of the server and, if clients must show a certificate, the authority
+    /// Begins with the certificate of the server and, if clients must show a certificate, the authority
     /// that signs theirs.
-    pub async fn start(
-        target: SocketAddr,
-        identity: &Identity,
-        clients: Option<&Authority>,
-    ) -> Self {
-        let acceptor = TlsAcceptor::from(Arc::new(config(identity, clients)));
+    pub async fn start(target: SocketAddr, leaf: &Leaf, clients: Option<&Authority>) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(config(leaf, clients)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let task = tokio::spawn(async move {
@@ -142,7 +105,7 @@ impl Drop for TlsFront {
     }
 }
 
-fn config(identity: &Identity, clients: Option<&Authority>) -> ServerConfig {
+fn config(leaf: &Leaf, clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -151,17 +114,14 @@ fn config(identity: &Identity, clients: Option<&Authority>) -> ServerConfig {
         None => builder.with_no_client_auth(),
         Some(authority) => {
             let mut roots = RootCertStore::empty();
-            roots
-                .add(authority.issuer.der().clone())
-                .expect("an authority");
+            roots.add(authority.der()).expect("an authority");
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
             builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
         }
     };
-    use rustls::pki_types::pem::PemObject as _;
-    let cert = CertificateDer::from_pem_file(&identity.cert).expect("a certificate");
-    let key = PrivateKeyDer::from_pem_file(&identity.key).expect("a key");
+    let cert = CertificateDer::from_pem_slice(leaf.certificate.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).expect("a key");
     builder
-        .with_single_cert(vec![cert], key)
+        .with_single_cert(vec![cert.expect("a certificate")], key)
         .expect("an identity")
 }

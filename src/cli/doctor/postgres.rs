@@ -8,6 +8,8 @@ use super::clocks;
 use super::targets::Target;
 use crate::clock::now;
 use crate::store::adapters::postgres::PostgresSettings;
+use crate::store::adapters::postgres::connection::tls::Verify;
+use crate::store::adapters::postgres::connection::{Connection, Purpose};
 use crate::store::adapters::postgres::inspect::{
     Found, Inspection, Rights, Schema, Server, Tried, inspect,
 };
@@ -94,16 +96,21 @@ fn unreached(error: &StoreError) -> Finding {
              PostgreSQL itself, or give this service a pool in session mode; it has a pool of its \
              own"
         }
+        _ if message.contains("our certificate") || message.contains("client certificate") => {
+            "postgres.client_cert and postgres.client_key (or sslcert and sslkey in postgres.url) \
+             name what the service shows; the server's ssl_ca_file has to have its authority, and \
+             its name (CN) is the account's unless pg_ident.conf says otherwise"
+        }
+        _ if message.contains("certificate") => {
+            "the service does not start on it: postgres.ca (or sslrootcert in postgres.url) names the \
+             authority, sslmode what is verified; docs/OPERATIONS.md has the table"
+        }
         StoreErrorKind::Denied => {
             "postgres.url names the account and postgres.password its password: compare them with \
              the server's, and its pg_hba.conf with this machine's address"
         }
         StoreErrorKind::Invalid => {
-            "correct postgres.url: docs/CONFIGURATION.md says how it is written"
-        }
-        _ if message.contains("certificate") => {
-            "the server's certificate does not stand for the name in postgres.url, or comes from \
-             an authority that is not public"
+            "correct postgres.url: docs/OPERATIONS.md says how it is written"
         }
         _ => {
             "is postgres.url right, does the server run, does a firewall stand between? With \
@@ -143,37 +150,28 @@ fn reached(found: &Inspection) -> Finding {
 }
 
 fn transport(server: &Server, settings: &PostgresSettings) -> Finding {
-    if server.tls {
-        return Finding::ok("the server's connection is TLS (behind a pooler: the pooler's to it)");
-    }
-    match is_here(&settings.url) {
-        true => Finding::ok("no TLS, on this machine"),
-        false => Finding::warning(
+    let connection = settings.connection(Purpose::Own).ok();
+    let here = connection.as_ref().is_some_and(Connection::is_here);
+    let unverified = connection
+        .and_then(|connection| connection.tls)
+        .is_some_and(|tls| tls.verify == Verify::Nothing);
+    match (server.tls, here) {
+        (true, false) if unverified => Finding::warning(
+            "TLS, and the server's certificate is not verified: whoever stands between can take its \
+             place",
+            "sslmode=verify-full in postgres.url; sslrootcert, or postgres.ca, names the authority \
+             if it is none that the system knows",
+        ),
+        (true, _) => {
+            Finding::ok("the server's connection is TLS (behind a pooler: the pooler's to it)")
+        }
+        (false, true) => Finding::ok("no TLS, on this machine"),
+        (false, false) => Finding::warning(
             "no TLS: rows and password can be read on the way",
             "sslmode=verify-full in postgres.url, or make sure that the network between is yours \
              alone",
         ),
     }
-}
-
-/// Whether every host of a connection string is this machine.
-fn is_here(url: &str) -> bool {
-    use tokio_postgres::config::Host;
-    // Names of modes that only libpq knows are of no importance here.
-    let url = url
-        .replace("sslmode=verify-full", "")
-        .replace("sslmode=verify-ca", "");
-    let Ok(config) = url.parse::<tokio_postgres::Config>() else {
-        return false;
-    };
-    let hosts = config.get_hosts();
-    hosts.iter().all(|host| match host {
-        Host::Unix(_) => true,
-        Host::Tcp(name) => {
-            let address = name.parse::<std::net::IpAddr>();
-            name == "localhost" || address.is_ok_and(|address| address.is_loopback())
-        }
-    })
 }
 
 fn version(found: &Inspection) -> Finding {

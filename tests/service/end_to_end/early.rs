@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use oms_testkit::certificates::Authority;
+use oms_testkit::pooler::Lender;
+use oms_testkit::postgres;
 use oms_testkit::service::{PATIENCE, Process};
-use oms_testkit::tls::{Authority, TlsFront};
+use oms_testkit::tls::{PemFiles, TlsFront};
 
 use crate::OMS;
 
@@ -54,7 +57,7 @@ async fn a_certificate_that_is_not_trusted_ends_it_and_is_not_waited_for() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let target = nobody.local_addr().expect("an address");
     let company = Authority::new("company");
-    let front = TlsFront::start(target, &company.identity(&["localhost"]), None).await;
+    let front = TlsFront::start(target, &company.issue("s3", &["localhost"]), None).await;
     let dir = tempfile::tempdir().expect("a directory");
     let mut process = Process::new(OMS, "untrusting", dir);
     let endpoint = format!("https://localhost:{}", front.port);
@@ -68,7 +71,8 @@ async fn a_certificate_that_is_not_trusted_ends_it_and_is_not_waited_for() {
     assert_eq!(code, 78, "{log}");
 
     // The authority is named: now the server behind is waited for.
-    let ca = company.ca();
+    let files = PemFiles::default();
+    let ca = files.authority(&company);
     process.set("OMS__S3__CA", ca.to_str().expect("a path"));
     process.spawn();
     until(&mut process, "it waits for S3", |process| {
@@ -78,4 +82,21 @@ async fn a_certificate_that_is_not_trusted_ends_it_and_is_not_waited_for() {
     process.signal(Signal::SIGTERM);
     let code = until(&mut process, "it ends", Process::has_ended).await;
     assert_eq!(code, 0, "{}", process.log_tail(40));
+}
+
+#[tokio::test]
+async fn it_ends_at_once_where_postgresqls_certificate_will_never_be_accepted() {
+    let plain = Lender::start(postgres::shared().socket_dir()).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut process = Process::new(OMS, "untrusted", dir);
+    let url = format!("{}?sslmode=verify-full", plain.url("postgres"));
+    process.set("OMS__POSTGRES__URL", &url);
+    process.spawn();
+    let code = until(&mut process, "it ends", Process::has_ended).await;
+    let log = process.log_tail(40);
+    assert_eq!(code, 78, "the configuration is wrong: {log}");
+    assert!(
+        log.contains("postgres.url") && log.contains("sslmode=disable"),
+        "{log}"
+    );
 }

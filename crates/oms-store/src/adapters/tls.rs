@@ -84,21 +84,30 @@ pub fn system_roots() -> RootCertStore {
     roots
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+/// The certificates of a PEM file, one at least.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let pem = std::fs::read(path).map_err(|e| TlsFileError::new(path, &e))?;
     let found = rustls_pemfile::certs(&mut pem.as_slice()).collect::<Result<Vec<_>, _>>();
     match found {
-        Ok(found) if found.is_empty() => Err(TlsFileError::new(path, &"has no certificate (PEM)")),
+        Ok(found) if found.is_empty() => Err(TlsFileError::new(
+            path,
+            &"there is no certificate in it, in PEM",
+        )),
         Ok(found) => Ok(found),
         Err(error) => Err(TlsFileError::new(path, &error)),
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+/// The key of a PEM file.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     let pem = std::fs::read(path).map_err(|e| TlsFileError::new(path, &e))?;
     match rustls_pemfile::private_key(&mut pem.as_slice()) {
         Ok(Some(key)) => Ok(key),
-        Ok(None) => Err(TlsFileError::new(path, &"has no key that is not encrypted")),
+        Ok(None) => Err(TlsFileError::new(
+            path,
+            &"there is no unencrypted key in it, in PEM (`openssl pkey -in KEY -out PLAIN` takes the \
+              password away)",
+        )),
         Err(error) => Err(TlsFileError::new(path, &error)),
     }
 }

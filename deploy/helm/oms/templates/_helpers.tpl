@@ -66,6 +66,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - { name: OMS__S3__SECRET_KEY_FILE, value: /run/secrets/oms/s3/secret-key }
 {{- end }}
 - { name: OMS__POSTGRES__URL_FILE, value: /run/secrets/oms/postgres/url }
+{{- if .Values.postgres.secret.ca }}
+- { name: OMS__POSTGRES__CA, value: /run/secrets/oms/postgres/ca.crt }
+{{- end }}
 - { name: OMS__POSTGRES__SCHEMA, value: {{ .Values.postgres.schema | quote }} }
 - name: OMS__KAFKA__BOOTSTRAP
   value: {{ required "kafka.bootstrap is required: without it every pod would run a broker of its own" .Values.kafka.bootstrap | quote }}
@@ -115,7 +118,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   secret:
     secretName: {{ required "postgres.secret.name is required" .Values.postgres.secret.name }}
     defaultMode: 0440
-    items: [{ key: {{ .Values.postgres.secret.key | quote }}, path: url }]
+    items:
+      - { key: {{ .Values.postgres.secret.key | quote }}, path: url }
+      {{- with .Values.postgres.secret.ca }}
+      - { key: {{ . | quote }}, path: ca.crt }
+      {{- end }}
 {{- with .Values.s3.secret }}
 {{- if .name }}
 - name: s3

@@ -160,21 +160,50 @@ fn each_way_of_not_reaching_it_has_its_own_advice() {
             "session mode",
         ),
         (
-            StoreErrorKind::Unavailable,
-            "invalid peer certificate",
-            "certificate",
+            StoreErrorKind::Denied,
+            "the server's certificate is not accepted: it is issued by CN=x",
+            "postgres.ca",
+        ),
+        (
+            StoreErrorKind::Denied,
+            "connection requires a valid client certificate (28000)",
+            "postgres.client_cert",
         ),
     ] {
         let finding = unreached(&StoreError::determinate(kind, "postgres", "x", message));
         assert_eq!(finding.verdict, Verdict::Failed);
         assert!(finding.advice.unwrap().contains(word), "{message}");
     }
-    for (url, here) in [
-        ("postgresql://me@%2Frun%2Fpg/app", true),
-        ("postgresql://me@127.0.0.1/app?sslmode=verify-full", true),
-        ("host=localhost user=me", true),
-        ("postgresql://me@db.example/app", false),
+}
+
+#[test]
+fn the_way_to_the_server_is_judged_by_what_is_verified_on_it() {
+    for (url, tls, verdict) in [
+        ("postgresql://me@%2Frun%2Fpg/app", false, Verdict::Ok),
+        (
+            "postgresql://me@[::1]/app?sslmode=verify-full",
+            true,
+            Verdict::Ok,
+        ),
+        ("host=localhost user=me sslmode=require", true, Verdict::Ok),
+        ("postgresql://me@db.example/app", true, Verdict::Ok),
+        (
+            "postgresql://me@db.example/app?sslmode=require",
+            true,
+            Verdict::Warning,
+        ),
+        (
+            "jdbc:postgresql://db.example/app?sslmode=disable",
+            false,
+            Verdict::Warning,
+        ),
     ] {
-        assert_eq!(is_here(url), here, "{url}");
+        let settings = PostgresSettings {
+            url: url.into(),
+            ..PostgresSettings::default()
+        };
+        let mut server = well().server;
+        server.tls = tls;
+        assert_eq!(transport(&server, &settings).verdict, verdict, "{url}");
     }
 }

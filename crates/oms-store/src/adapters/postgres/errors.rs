@@ -6,6 +6,7 @@ use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use super::certificates;
 use crate::error::{StoreError, StoreErrorKind};
 
 pub(super) const STORE: &str = "postgres";
@@ -43,6 +44,10 @@ pub(super) fn connecting(operation: &'static str, error: &PoolError) -> StoreErr
 
 /// As [`connecting`], for a connection outside the pool.
 pub(super) fn connecting_directly(operation: &'static str, error: &Error) -> StoreError {
+    if let Some(problem) = certificates::problem(error) {
+        let kind = StoreErrorKind::Denied;
+        return StoreError::determinate(kind, STORE, operation, problem.message);
+    }
     let kind = match error.code().map(SqlState::code) {
         Some(code) if code.starts_with("28") || code == "42501" => StoreErrorKind::Denied,
         _ => StoreErrorKind::Unavailable,

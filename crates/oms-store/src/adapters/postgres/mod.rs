@@ -6,7 +6,9 @@
 //! created again in the same way (law 11).
 
 pub mod audit;
+mod certificates;
 pub mod commits;
+pub mod connection;
 mod errors;
 pub mod import_journal;
 pub mod inspect;
@@ -40,6 +42,15 @@ use crate::health::Health;
 use crate::io_runtime::IoRuntime;
 use crate::metered::measured;
 use crate::metrics;
+
+/// Whether the service can work on a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fitness {
+    /// It can, or the database will be made.
+    Fit,
+    /// Connecting fails because of its server's certificate, and will until a setting is changed.
+    Untrusted(String),
+}
 
 /// The future of work on a connection.
 pub type Work<'c, T> = BoxFuture<'c, Result<T, tokio_postgres::Error>>;
@@ -121,7 +132,7 @@ impl Postgres {
     /// Checks that the database, if it exists, can be used: refused as
     /// [`Invalid`](crate::error::StoreErrorKind::Invalid) if its server is too old or its encoding
     /// another than UTF-8. Creates and changes nothing.
-    pub async fn check_fitness(&self) -> Result<(), StoreError> {
+    pub async fn check_fitness(&self) -> Result<Fitness, StoreError> {
         const OPERATION: &str = "check";
         let inner = self.inner.clone();
         let call = async move { inner.check_fitness(OPERATION).await };
@@ -203,16 +214,26 @@ impl Inner {
         }
     }
 
-    async fn check_fitness(&self, operation: &'static str) -> Result<(), StoreError> {
+    async fn check_fitness(&self, operation: &'static str) -> Result<Fitness, StoreError> {
         let client = match self.pool.get().await {
             Ok(client) => client,
             // It will be created.
-            Err(PoolError::Backend(e)) if errors::is_schema_missing(&e) => return Ok(()),
-            Err(e) => return Err(errors::connecting(operation, &e)),
+            Err(PoolError::Backend(e)) if errors::is_schema_missing(&e) => {
+                return Ok(Fitness::Fit);
+            }
+            Err(e) => {
+                if let PoolError::Backend(error) = &e
+                    && let Some(problem) = certificates::problem(error)
+                    && problem.lasting
+                {
+                    return Ok(Fitness::Untrusted(problem.message));
+                }
+                return Err(errors::connecting(operation, &e));
+            }
         };
         let checking = migrate::check_fitness(&**client);
         match tokio::time::timeout(self.settings.connect_timeout, checking).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(Fitness::Fit),
             Ok(Err(MigrationFailed::Refused(refused))) => Err(refused),
             Ok(Err(MigrationFailed::Database(e))) => Err(errors::working(operation, &e)),
             Err(_) => {

@@ -1,15 +1,13 @@
 //! Builds a pool of connections from settings: URL, session settings, TLS.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::connection::environment::Environment;
+use super::connection::{self, CertificateFiles, Connection, Purpose, Refused};
 use super::errors::invalid;
 use crate::error::StoreError;
 
@@ -18,9 +16,7 @@ const CONNECT: &str = "connect";
 /// Address of PostgreSQL and settings of its connections.
 #[derive(Clone)]
 pub struct PostgresSettings {
-    /// `postgresql://user:password@host:port/database?sslmode=…`; a directory as `host` is a Unix
-    /// socket. With `sslmode` `require`, `verify-ca` or `verify-full` the server's certificate is
-    /// verified, name included; any other value means no TLS.
+    /// A connection string of any form that [`connection`] knows.
     pub url: String,
     /// The schema that holds all tables; created if missing. `[a-z_][a-z0-9_]{0,62}`.
     pub schema: String,
@@ -30,8 +26,10 @@ pub struct PostgresSettings {
     pub connect_timeout: Duration,
     /// How long one statement may take; the server cancels it then.
     pub statement_timeout: Duration,
-    /// PEM file of the certificates to trust instead of the public ones.
-    pub tls_roots: Option<PathBuf>,
+    /// Certificates that are named outside of the URL.
+    pub certificates: CertificateFiles,
+    /// What fills in what the URL leaves open.
+    pub environment: Environment,
 }
 
 impl Default for PostgresSettings {
@@ -44,7 +42,8 @@ impl Default for PostgresSettings {
             connect_timeout: Duration::from_secs(3),
             // Far above any of our statements: one that takes longer is stuck.
             statement_timeout: Duration::from_secs(30),
-            tls_roots: None,
+            certificates: CertificateFiles::default(),
+            environment: Environment::default(),
         }
     }
 }
@@ -57,8 +56,15 @@ impl std::fmt::Debug for PostgresSettings {
             .field("max_connections", &self.max_connections)
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)
-            .field("tls_roots", &self.tls_roots)
+            .field("certificates", &self.certificates)
             .finish_non_exhaustive()
+    }
+}
+
+impl PostgresSettings {
+    /// The connection that these settings describe.
+    pub fn connection(&self, purpose: Purpose) -> Result<Connection, Refused> {
+        Connection::of(&self.url, &self.certificates, &self.environment, purpose)
     }
 }
 
@@ -77,14 +83,7 @@ impl Connector {
                 "the schema's name must match [a-z_][a-z0-9_]{0,62}",
             ));
         }
-        let mut config = parse(&settings.url)?;
-        let tls = match config.get_ssl_mode() {
-            SslMode::Require => Some(rustls_connector(settings.tls_roots.as_ref())?),
-            _ => {
-                config.ssl_mode(SslMode::Disable);
-                None
-            }
-        };
+        let (mut config, tls) = connect(settings, Purpose::Own)?;
         let own = format!(
             "-c search_path={} -c statement_timeout={}ms -c idle_in_transaction_session_timeout={}ms \
              -c random_page_cost=1.1",
@@ -100,39 +99,14 @@ impl Connector {
             None => own,
         };
         config.options(options);
-        if config.get_application_name().is_none() {
-            config.application_name("oms");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(settings.connect_timeout);
-        }
-        if config.get_dbname().is_none() {
-            let user = config.get_user().unwrap_or("postgres").to_owned();
-            config.dbname(user);
-        }
+        fill(&mut config, settings, "oms");
         Ok(Self { config, tls })
     }
 
     /// For a database that is not ours: no session settings, because it may not know them.
     pub fn foreign(settings: &PostgresSettings) -> Result<Self, StoreError> {
-        let mut config = parse(&settings.url)?;
-        let tls = match config.get_ssl_mode() {
-            SslMode::Require => Some(rustls_connector(settings.tls_roots.as_ref())?),
-            _ => {
-                config.ssl_mode(SslMode::Disable);
-                None
-            }
-        };
-        if config.get_application_name().is_none() {
-            config.application_name("oms import");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(settings.connect_timeout);
-        }
-        if config.get_dbname().is_none() {
-            let user = config.get_user().unwrap_or("postgres").to_owned();
-            config.dbname(user);
-        }
+        let (mut config, tls) = connect(settings, Purpose::Source)?;
+        fill(&mut config, settings, "oms import");
         Ok(Self { config, tls })
     }
 
@@ -191,6 +165,31 @@ impl Connector {
     }
 }
 
+/// Reads the connection string, and the certificates that it names.
+fn connect(
+    settings: &PostgresSettings,
+    purpose: Purpose,
+) -> Result<(Config, Option<MakeRustlsConnect>), StoreError> {
+    let refused = |refused: Refused| invalid(CONNECT, refused.to_string());
+    let Connection { config, tls } = settings.connection(purpose).map_err(refused)?;
+    let tls = tls.as_ref().map(connection::client).transpose();
+    Ok((config, tls.map_err(refused)?))
+}
+
+/// Says what the connection string leaves open.
+fn fill(config: &mut Config, settings: &PostgresSettings, name: &str) {
+    if config.get_application_name().is_none() {
+        config.application_name(name);
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(settings.connect_timeout);
+    }
+    if config.get_dbname().is_none() {
+        let user = config.get_user().unwrap_or("postgres").to_owned();
+        config.dbname(user);
+    }
+}
+
 fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static) {
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -207,46 +206,6 @@ fn is_plain_identifier(name: &str) -> bool {
         && !name.as_bytes()[0].is_ascii_digit()
 }
 
-/// Parses the URL. tokio-postgres only knows `require`; libpq's stricter modes are what we do in
-/// any case. The parser's own message is left out, because it may quote the URL.
-fn parse(url: &str) -> Result<Config, StoreError> {
-    url.replace("sslmode=verify-full", "sslmode=require")
-        .replace("sslmode=verify-ca", "sslmode=require")
-        .replace("sslmode=allow", "sslmode=disable")
-        .parse()
-        .map_err(|_| invalid(CONNECT, "the URL of PostgreSQL is not valid"))
-}
-
-fn rustls_connector(roots: Option<&PathBuf>) -> Result<MakeRustlsConnect, StoreError> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            let unusable = |e: &dyn std::fmt::Display| {
-                invalid(
-                    CONNECT,
-                    format!("trusted certificates in {}: {e}", path.display()),
-                )
-            };
-            let pem = std::fs::read(path).map_err(|e| unusable(&e))?;
-            for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
-                let certificate = certificate.map_err(|e| unusable(&e))?;
-                store.add(certificate).map_err(|e| unusable(&e))?;
-            }
-            if store.is_empty() {
-                return Err(unusable(&"none found"));
-            }
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| invalid(CONNECT, format!("TLS: {e}")))?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,13 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_of_every_kind_are_understood_and_never_quoted() {
-        let plain = connector("postgresql://u@h/db?sslmode=prefer", "oms").unwrap();
-        assert!(plain.tls.is_none());
-        for mode in ["require", "verify-ca", "verify-full"] {
-            let url = format!("postgresql://u@h/db?sslmode={mode}");
-            assert!(connector(&url, "oms").unwrap().tls.is_some(), "{mode}");
-        }
+    fn a_url_is_never_quoted_and_a_schema_has_a_plain_name() {
         let refused = connector("postgresql://u:geheim@h:port/db", "oms");
         assert!(refused.is_err_and(|e| !e.to_string().contains("geheim")));
         for bad in ["", "a b", "A", "1a", "a;drop"] {
