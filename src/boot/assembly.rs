@@ -182,12 +182,8 @@ pub fn start(
         throttle: write_side.throttle.clone(),
     })];
     let appender = Arc::new(write_side.writer.clone());
-    match imports::importer(config, stores.postgres.clone(), appender, &io) {
-        Ok(importer) => backfills.push(Arc::new(Imports { importer })),
-        // Addresses were checked with the configuration; the rest of the service works without
-        // imports.
-        Err(error) => tracing::error!(%error, "no source can be imported"),
-    }
+    let importer = imports::importer(config, stores.postgres.clone(), appender, &io);
+    backfills.push(Arc::new(Imports { importer }));
     let audit_table: Arc<dyn AuditTable> = Arc::new(PostgresAudit::new(stores.postgres.clone()));
     let (audit, audit_writer) = AuditTrail::new(
         node.clone(),

@@ -11,18 +11,18 @@ use crate::import::spec::SourceSpec;
 use crate::store::adapters::postgres::import_journal::PostgresImportJournal;
 use crate::store::adapters::postgres::source::PostgresSource;
 use crate::store::adapters::postgres::{Postgres, PostgresSettings};
-use crate::store::error::StoreError;
 use crate::store::health::Health;
 use crate::store::io_runtime::IoRuntime;
 
 /// The importer of every configured source. Connects to a source only when its import is started.
-/// `own` is our database, for checkpoints and parked rows. Fails only on a malformed address.
+/// `own` is our database, for checkpoints and parked rows. A source whose certificates cannot be read
+/// is left out, and said.
 pub fn importer(
     config: &Config,
     own: Postgres,
     appender: Arc<dyn Appender>,
     io: &IoRuntime,
-) -> Result<Importer, StoreError> {
+) -> Importer {
     let mut sources = Vec::new();
     for (name, configured) in &config.migration.sources {
         let spec = SourceSpec {
@@ -34,16 +34,22 @@ pub fn importer(
             ..configured.settings(&config.environment)
         };
         let health = Arc::new(Health::new(|| SystemClock.now()));
-        let events = PostgresSource::new(spec.clone(), &settings, io.clone(), health)?;
+        let events = match PostgresSource::new(spec.clone(), &settings, io.clone(), health) {
+            Ok(events) => events,
+            Err(error) => {
+                tracing::error!(source = name, %error, "this source cannot be imported");
+                continue;
+            }
+        };
         sources.push(Source {
             spec,
             events: Arc::new(events),
         });
     }
-    Ok(Importer::new(
+    Importer::new(
         sources,
         Arc::new(PostgresImportJournal::new(own)),
         appender,
         Arc::new(SystemClock),
-    ))
+    )
 }

@@ -9,6 +9,7 @@ use anyhow::Context;
 use crate::clock::{SystemClock, new_uuid};
 use crate::config::Config;
 use crate::config::endpoints::s3_settings as settings_of;
+use crate::config::postgres::PostgresConfig;
 use crate::config::problems::{ConfigError, Problem};
 use crate::domain::time::Clock;
 use crate::embedded::{Endpoints, S3Endpoint};
@@ -18,6 +19,9 @@ use crate::migration::unread::{Unproven, UnreadBucket};
 use crate::service::DependencyHealth;
 use crate::store::adapters::kafka::{KafkaSettings, KafkaTransport};
 use crate::store::adapters::postgres::commits::PostgresCommitStore;
+use crate::store::adapters::postgres::connection::Purpose;
+use crate::store::adapters::postgres::connection::environment::Environment;
+use crate::store::adapters::postgres::connection::tls::Verify;
 use crate::store::adapters::postgres::migration::PostgresMigration;
 use crate::store::adapters::postgres::{Fitness, Postgres, PostgresSettings};
 use crate::store::adapters::s3::{S3ObjectStore, S3Settings};
@@ -84,6 +88,7 @@ pub async fn connect(
     // Certificates that cannot be read, for example.
     let postgres = Postgres::new(postgres, io.clone(), health.postgres.clone())
         .map_err(|error| wrong_address(error.message))?;
+    warn_of_open_way(&config.postgres, &config.environment);
     refuse_unfit(&postgres).await?;
     let wanted = config.log.partitions;
     let unread = UnreadBucket {
@@ -128,6 +133,22 @@ pub async fn connect(
         health,
         halts: Halts::new(crate::clock::now),
     })
+}
+
+/// Says it when PostgreSQL is on another machine, and whoever is between can pretend to be it.
+fn warn_of_open_way(postgres: &PostgresConfig, environment: &Environment) {
+    let settings = postgres.settings(environment);
+    let way = settings.and_then(|settings| settings.connection(Purpose::Own).ok());
+    let open = way.is_some_and(|way| {
+        let verified = way.tls.as_ref().map(|tls| tls.verify);
+        !way.is_here() && matches!(verified, None | Some(Verify::Nothing))
+    });
+    if open {
+        tracing::warn!(
+            "the way to PostgreSQL is not verified: sslmode asks for no TLS, or for one that takes \
+             anybody for the server; sslmode=verify-full with postgres.ca verifies it"
+        );
+    }
 }
 
 /// Fails the start on a PostgreSQL that can never be used, such as one that cannot store every

@@ -129,8 +129,8 @@ impl PostgresConfig {
         let Some(password) = &self.password else {
             return Some(url.clone());
         };
-        let (text, password) = (url.expose(), password.expose());
-        Some(ConnectionString::new(if text.contains("://") {
+        let (text, password) = (url.expose().trim(), password.expose());
+        Some(ConnectionString::new(if Written::is_url(text) {
             let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
             let sign = if text.contains('?') { '&' } else { '?' };
             format!("{text}{sign}password={password}")
@@ -229,6 +229,9 @@ mod tests {
             "postgres://me@db.example:5433/app?sslmode=require",
             "host=db.example user=me dbname=app",
             "jdbc:postgresql://db.example/app?user=me",
+            "jdbc:postgresql:app?user=me",
+            "postgres://me@db.example/app\n",
+            "host=db.example user=me application_name='a://b'",
             "service=shop user=me",
         ] {
             let config = PostgresConfig {

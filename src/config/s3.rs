@@ -105,9 +105,20 @@ impl S3Config {
 
     pub(super) fn check(&self, problems: &mut Problems) {
         if let Some(endpoint) = &self.endpoint {
-            let fit = url::Url::parse(endpoint)
-                .is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.host().is_some());
-            problems.require(fit, "s3.endpoint", "must be a URL with http or https");
+            let fit = url::Url::parse(endpoint).is_ok_and(|u| {
+                matches!(u.scheme(), "http" | "https")
+                    && u.host().is_some()
+                    && u.username().is_empty()
+                    && u.password().is_none()
+                    && u.query().is_none()
+                    && u.fragment().is_none()
+            });
+            problems.require(
+                fit,
+                "s3.endpoint",
+                "must be a URL with http or https, without an account, a query or a fragment; keys \
+                 are s3.access_key and s3.secret_key",
+            );
         }
         let name = self.bucket.as_bytes();
         let fit = (3..=63).contains(&name.len())
@@ -136,7 +147,9 @@ impl S3Config {
             ("s3.client_cert", &self.client_cert),
             ("s3.client_key", &self.client_key),
         ] {
-            if let Some(file) = file
+            // AWS_CA_BUNDLE may be set for others.
+            if !self.is_embedded()
+                && let Some(file) = file
                 && let Err(error) = std::fs::File::open(file)
             {
                 problems.add(key, format!("cannot be read: {}: {error}", file.display()));

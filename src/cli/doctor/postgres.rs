@@ -96,10 +96,21 @@ fn unreached(error: &StoreError) -> Finding {
              PostgreSQL itself, or give this service a pool in session mode; it has a pool of its \
              own"
         }
-        _ if message.contains("our certificate") || message.contains("client certificate") => {
+        _ if [
+            "our certificate",
+            "client certificate",
+            "certificate authentication failed",
+        ]
+        .iter()
+        .any(|said| message.contains(said)) =>
+        {
             "postgres.client_cert and postgres.client_key (or sslcert and sslkey in postgres.url) \
              name what the service shows; the server's ssl_ca_file has to have its authority, and \
              its name (CN) is the account's unless pg_ident.conf says otherwise"
+        }
+        StoreErrorKind::Unavailable if message.contains("certificate") => {
+            "the service waits for it: have the certificate renewed at the server, and look at the \
+             clocks here and there"
         }
         _ if message.contains("certificate") => {
             "the service does not start on it: postgres.ca (or sslrootcert in postgres.url) names the \

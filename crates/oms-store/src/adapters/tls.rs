@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
 /// Files of a client's TLS, all PEM.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +42,23 @@ pub fn client_config(files: &TlsFiles) -> Result<ClientConfig, TlsFileError> {
         Some(ca) => named_roots(ca)?,
         None => system_roots(),
     };
+    client_config_with(roots, files)
+}
+
+/// The configuration of a client of others than the store: it trusts the system's authorities and
+/// those that are named for the store, and shows no certificate.
+pub fn client_config_of_others(files: &TlsFiles) -> Result<ClientConfig, TlsFileError> {
+    let mut roots = system_roots();
+    if let Some(ca) = &files.ca {
+        roots.extend(named_roots(ca)?.roots);
+    }
+    client_config_with(roots, &TlsFiles::default())
+}
+
+fn client_config_with(
+    roots: RootCertStore,
+    files: &TlsFiles,
+) -> Result<ClientConfig, TlsFileError> {
     // `ring` has the default versions of TLS, which is the only way to fail here.
     let builder =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -119,6 +136,8 @@ pub enum CertificateRefusal {
     Expired,
     /// Waiting does not help.
     Untrusted,
+    /// It is the server that does not accept the client's certificate, or asks for one.
+    Ours,
 }
 
 /// Whether a failure to connect comes from the server's certificate, found among its causes.
@@ -127,6 +146,9 @@ pub fn certificate_refusal(error: &(dyn StdError + 'static)) -> Option<Certifica
     while let Some(error) = cause {
         match error.downcast_ref::<rustls::Error>() {
             Some(rustls::Error::InvalidCertificate(refused)) => return Some(judge(refused)),
+            Some(rustls::Error::AlertReceived(alert)) => {
+                return is_about_ours(*alert).then_some(CertificateRefusal::Ours);
+            }
             Some(_) => return None,
             None => {}
         }
@@ -140,6 +162,22 @@ pub fn certificate_refusal(error: &(dyn StdError + 'static)) -> Option<Certifica
         };
     }
     None
+}
+
+/// Whether the server says by this that it wants another certificate of the client's.
+pub fn is_about_ours(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateRequired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::DecryptError
+            | AlertDescription::AccessDenied
+    )
 }
 
 fn judge(refused: &CertificateError) -> CertificateRefusal {

@@ -4,18 +4,30 @@
 use std::error::Error as _;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error as TlsError};
+use rustls::{CertificateError, Error as TlsError};
 use tokio_postgres::Error;
 
 use super::connection::Untrusted;
+use crate::adapters::tls::is_about_ours;
 
 /// What is wrong about the certificates of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CertificateProblem {
     /// What it is and what to do.
     pub message: String,
-    /// Whether it stays so until somebody changes a setting.
-    pub lasting: bool,
+    /// What becomes of it.
+    pub outlook: Outlook,
+}
+
+/// What becomes of a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// It stays so until somebody changes a setting.
+    Lasting,
+    /// Somebody has to do something, perhaps at the server.
+    Open,
+    /// Time or a renewal heals it.
+    Passing,
 }
 
 /// What tokio-postgres says of a server that answers "no" to TLS.
@@ -31,7 +43,7 @@ pub(super) fn problem(error: &Error) -> Option<CertificateProblem> {
                           `sslmode` that is asked of every host that is not this machine: turn on \
                           `ssl` at the server, or write sslmode=disable to go without"
                     .into(),
-                lasting: true,
+                outlook: Outlook::Lasting,
             });
         }
         let inner = found
@@ -49,12 +61,12 @@ pub(super) fn problem(error: &Error) -> Option<CertificateProblem> {
 
 fn judge(error: &TlsError) -> Option<CertificateProblem> {
     use CertificateError as Why;
-    let told = |lasting, message: String| Some(CertificateProblem { message, lasting });
+    let told = |outlook, message: String| Some(CertificateProblem { message, outlook });
     let why = match error {
         TlsError::InvalidCertificate(why) => why,
         TlsError::AlertReceived(alert) if is_about_ours(*alert) => {
             return told(
-                false,
+                Outlook::Open,
                 format!(
                     "the server does not accept our certificate ({alert:?}): look at `sslcert` \
                      (`postgres.client_cert`) here and at ssl_ca_file there"
@@ -69,72 +81,58 @@ fn judge(error: &TlsError) -> Option<CertificateProblem> {
             let untrusted = other.0.downcast_ref::<Untrusted>();
             match untrusted {
                 Some(untrusted) => told(
-                    true,
+                    Outlook::Lasting,
                     format!(
                         "{not} it is {untrusted} (unknown issuer); name the certificate of that \
                          authority (PEM) with `sslrootcert` or `postgres.ca`"
                     ),
                 ),
-                None => told(false, format!("{not} {other}")),
+                None => told(Outlook::Open, format!("{not} {other}")),
             }
         }
-        Why::UnknownIssuer => told(true, format!("{not} unknown issuer")),
+        Why::UnknownIssuer => told(Outlook::Lasting, format!("{not} unknown issuer")),
         Why::NotValidForName | Why::NotValidForNameContext { .. } => told(
-            true,
+            Outlook::Lasting,
             format!(
                 "{not} wrong name: {why}; connect by a name that it stands for, or verify its \
                  authority alone (sslmode=verify-ca)"
             ),
         ),
         Why::Expired | Why::ExpiredContext { .. } => told(
-            false,
+            Outlook::Passing,
             format!("{not} it has expired ({why}); it has to be renewed at the server"),
         ),
         Why::NotValidYet | Why::NotValidYetContext { .. } => told(
-            false,
+            Outlook::Passing,
             format!("{not} it is not valid yet ({why}): is the clock right, here and there?"),
         ),
-        why => told(false, format!("{not} {why}")),
+        why => told(Outlook::Open, format!("{not} {why}")),
     }
-}
-
-fn is_about_ours(alert: AlertDescription) -> bool {
-    matches!(
-        alert,
-        AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateRequired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::DecryptError
-            | AlertDescription::AccessDenied
-    )
 }
 
 #[cfg(test)]
 mod tests {
+    use rustls::AlertDescription;
+
     use super::*;
 
     #[test]
     fn only_what_may_heal_by_itself_is_waited_for() {
-        let lasting = |why| {
+        for (why, outlook) in [
+            (CertificateError::NotValidForName, Outlook::Lasting),
+            (CertificateError::UnknownIssuer, Outlook::Lasting),
+            (CertificateError::Expired, Outlook::Passing),
+            (CertificateError::NotValidYet, Outlook::Passing),
+            (CertificateError::Revoked, Outlook::Open),
+        ] {
             let told = judge(&TlsError::InvalidCertificate(why)).expect("about a certificate");
             assert!(told.message.contains("certificate"), "{}", told.message);
-            told.lasting
-        };
-        assert!(lasting(CertificateError::NotValidForName));
-        assert!(lasting(CertificateError::UnknownIssuer));
-        for heals in [
-            CertificateError::Expired,
-            CertificateError::NotValidYet,
-            CertificateError::Revoked,
-        ] {
-            assert!(!lasting(heals));
+            assert_eq!(told.outlook, outlook, "{}", told.message);
         }
         let ours = judge(&TlsError::AlertReceived(AlertDescription::UnknownCA));
-        assert!(ours.is_some_and(|ours| !ours.lasting && ours.message.contains("our certificate")));
+        assert!(ours.is_some_and(
+            |ours| ours.outlook == Outlook::Open && ours.message.contains("our certificate")
+        ));
         let other = judge(&TlsError::AlertReceived(AlertDescription::InternalError));
         assert_eq!(other, None);
     }

@@ -6,7 +6,7 @@ use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-use super::certificates;
+use super::certificates::{self, Outlook};
 use crate::error::{StoreError, StoreErrorKind};
 
 pub(super) const STORE: &str = "postgres";
@@ -45,7 +45,10 @@ pub(super) fn connecting(operation: &'static str, error: &PoolError) -> StoreErr
 /// As [`connecting`], for a connection outside the pool.
 pub(super) fn connecting_directly(operation: &'static str, error: &Error) -> StoreError {
     if let Some(problem) = certificates::problem(error) {
-        let kind = StoreErrorKind::Denied;
+        let kind = match problem.outlook {
+            Outlook::Passing => StoreErrorKind::Unavailable,
+            Outlook::Lasting | Outlook::Open => StoreErrorKind::Denied,
+        };
         return StoreError::determinate(kind, STORE, operation, problem.message);
     }
     let kind = match error.code().map(SqlState::code) {

@@ -34,6 +34,7 @@ use futures_util::future::BoxFuture;
 
 pub use pool::PostgresSettings;
 
+use self::certificates::Outlook;
 use self::errors::STORE;
 use self::migrate::MigrationFailed;
 use self::pool::Connector;
@@ -224,7 +225,9 @@ impl Inner {
             Err(e) => {
                 if let PoolError::Backend(error) = &e
                     && let Some(problem) = certificates::problem(error)
-                    && problem.lasting
+                    && problem.outlook == Outlook::Lasting
+                    // Of several hosts only the last is told of: another may come back.
+                    && self.connector.has_one_host()
                 {
                     return Ok(Fitness::Untrusted(problem.message));
                 }

@@ -123,11 +123,29 @@ impl Connector {
         Pool::builder(manager)
             .max_size(settings.max_connections.max(1))
             .wait_timeout(Some(settings.connect_timeout))
-            .create_timeout(Some(settings.connect_timeout))
+            .create_timeout(Some(self.patience(settings)))
             .recycle_timeout(Some(settings.connect_timeout))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|e| invalid(CONNECT, e.to_string()))
+    }
+
+    /// How long a connection may take to be made: each of several hosts has its time, the last one
+    /// some more to log in.
+    fn patience(&self, settings: &PostgresSettings) -> Duration {
+        let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
+        let each = self.config.get_connect_timeout();
+        let each = each.copied().unwrap_or(settings.connect_timeout);
+        let own_word = each != settings.connect_timeout;
+        match hosts <= 1 && !own_word {
+            true => each,
+            false => each.saturating_mul(hosts.max(1)) + settings.connect_timeout,
+        }
+    }
+
+    /// Whether the address names one host alone.
+    pub fn has_one_host(&self) -> bool {
+        self.config.get_hosts().len() <= 1
     }
 
     /// A connection outside the pool, to another database of the same server. Its driver runs until

@@ -9,23 +9,20 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqsign_core::{Env, OsEnv};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, Url};
 use s3::{Region, signing};
 use time::OffsetDateTime;
 
 use super::credentials::{Credentials, Sought};
 use super::failure::Failure;
-use super::outcome::ENDED;
+use super::outcome::KEYS_REFUSED;
 use super::settings::S3Settings;
 use super::signing::{BodyHash, Signer};
 use crate::adapters::{proxy, tls};
 
 /// Of the body of a refusal, so many bytes are looked at.
 const REFUSAL_BYTES: usize = 16 << 10;
-
-/// Codes that say that the keys are not, or no longer, known.
-const UNKNOWN_KEYS: [&str; 2] = ["InvalidAccessKeyId", "InvalidClientTokenId"];
 
 /// A request to the bucket, before it is signed.
 pub(super) struct Request<'a> {
@@ -84,7 +81,15 @@ impl Client {
                 region: settings.region.clone(),
                 endpoint: endpoint.trim_end_matches('/').to_owned(),
             },
-            None => (settings.region.parse()).map_err(|e| format!("s3.region: {e}"))?,
+            None => match settings.region.parse() {
+                Ok(Region::Custom { region, .. }) => {
+                    return Err(format!(
+                        "s3.region: {region} is not known as a region of AWS: name s3.endpoint too"
+                    ));
+                }
+                Ok(region) => region,
+                Err(error) => return Err(format!("s3.region: {error}")),
+            },
         };
         let bucket = address(&region, &settings.bucket, settings.path_style)?;
         let http = http(settings, &bucket)?;
@@ -93,8 +98,10 @@ impl Client {
                 Credentials::fixed(access, secret, settings.session_token.as_deref())
             }
             _ => {
-                let sought = Sought::new(environment, &settings.region, http.clone());
-                Credentials::Sought(Box::new(sought))
+                let others = tls::client_config_of_others(&settings.tls);
+                let others = others.map_err(|e| format!("s3: {e}"))?;
+                let sought = Sought::new(environment, &settings.region, others);
+                Credentials::Sought(Box::new(sought.map_err(|e| e.to_string())?))
             }
         };
         Ok(Self {
@@ -122,9 +129,10 @@ impl Client {
         if answer.status().is_success() {
             return answer.bytes().await.map_err(transport);
         }
-        let refused = refusal(answer).await?;
-        if refused.has_code(&ENDED) || refused.has_code(&UNKNOWN_KEYS) {
-            self.credentials.refused(&keys);
+        let mut refused = refusal(answer).await?;
+        let keys_refused = refused.has_code(&KEYS_REFUSED);
+        if let Failure::Refused { replaceable, .. } = &mut refused {
+            *replaceable = keys_refused && self.credentials.refused(&keys);
         }
         Err(refused)
     }
@@ -136,6 +144,10 @@ impl Client {
         let url = self.locate(request.key, request.query)?;
         let keys = self.credentials.keys().await?;
         let mut headers = request.headers;
+        if request.method == Method::PUT {
+            // Of an empty body the transport says nothing, and S3 asks for it.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
+        }
         let now = OffsetDateTime::now_utc();
         let target = (&request.method, &url);
         self.signer
@@ -182,7 +194,7 @@ fn http(settings: &S3Settings, bucket: &Url) -> Result<reqwest::Client, String> 
     if proxy::is_loopback(bucket.as_str()) {
         builder = builder.no_proxy();
     }
-    if bucket.scheme() == "https" || settings.access_key.is_none() {
+    if bucket.scheme() == "https" {
         let config = tls::client_config(&settings.tls).map_err(|e| format!("s3: {e}"))?;
         builder = builder.use_preconfigured_tls(config);
     }
@@ -217,5 +229,10 @@ async fn refusal(mut answer: Response) -> Result<Failure, Failure> {
         body: String::from_utf8_lossy(&body).into_owned(),
         retry_after,
         region,
+        replaceable: false,
     })
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,24 +1,32 @@
 //! The keys that sign: those configured, or found where the SDKs of AWS find them and renewed before
 //! they end.
 //!
-//! Found in this order: the environment, profiles (`AWS_PROFILE`, keys, SSO, `credential_process`),
-//! a web identity (EKS), the container's endpoint (ECS, EKS Pod Identity), the instance's (IMDSv2).
+//! Found in this order: the environment, profiles (`AWS_PROFILE`: keys, SSO), a web identity (EKS),
+//! `credential_process` of the profile, the container's endpoint (ECS, EKS Pod Identity), the
+//! instance's (IMDSv2). The first that is there decides: when it fails, none of those behind it is
+//! asked, whose keys would be somebody else's.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use parking_lot::RwLock;
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, RwLock};
 use reqsign_aws_core::{
-    AssumeRoleWithWebIdentityCredentialProvider, Credential, DefaultCredentialProvider,
+    AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider,
+    EnvCredentialProvider, IMDSv2CredentialProvider, ProcessCredentialProvider,
+    ProfileCredentialProvider, SSOCredentialProvider,
 };
 use reqsign_core::time::Timestamp;
 use reqsign_core::{
-    CommandExecute, CommandOutput, Context, Env, Error, FileRead, HttpSend, ProvideCredential,
+    CommandExecute, CommandOutput, Context, Env, Error, FileRead, HttpSend, ProvideCredentialDyn,
     Result as Found, SigningCredential,
 };
+use reqwest::redirect::Policy;
+use tokio::time::Instant;
 
-use super::failure::Failure;
+use super::failure::{Failure, shorten};
 use crate::adapters::proxy;
 
 /// For one request to where keys are handed out: they are near, or not there at all.
@@ -26,6 +34,17 @@ const ASK_WITHIN: Duration = Duration::from_secs(5);
 
 /// For a program that a profile names: it may ask a server far away.
 const RUN_WITHIN: Duration = Duration::from_secs(30);
+
+/// For all that is asked until there are keys, or none.
+const SEEK_WITHIN: Duration = Duration::from_secs(40);
+
+/// Between two searches that brought nothing new.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Of an answer with keys, so many bytes are read.
+const ANSWER_BYTES: usize = 1 << 20;
+
+type Provider = Box<dyn ProvideCredentialDyn<Credential = Credential>>;
 
 /// What signs a request.
 pub(super) struct Keys {
@@ -60,13 +79,12 @@ impl Credentials {
         }
     }
 
-    /// The server refused these keys: others are sought at the next request.
-    pub fn refused(&self, keys: &Arc<Keys>) {
-        if let Self::Sought(sought) = self {
-            let mut known = sought.known.write();
-            if known.as_ref().is_some_and(|k| Arc::ptr_eq(&k.keys, keys)) {
-                *known = None;
-            }
+    /// The server refused these keys. Whether others can be sought, which the next request does: not
+    /// if the same were found again and refused again.
+    pub fn refused(&self, keys: &Arc<Keys>) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Sought(sought) => sought.refused(keys),
         }
     }
 }
@@ -74,10 +92,13 @@ impl Credentials {
 /// Keys that were found, until they end.
 pub(super) struct Sought {
     context: Context,
-    provider: DefaultCredentialProvider,
+    providers: Vec<Provider>,
     known: RwLock<Option<Known>>,
     /// One asks, the others wait for what it finds.
-    asking: tokio::sync::Mutex<()>,
+    asking: tokio::sync::Mutex<Option<Fruitless>>,
+    /// The keys that the server refused last.
+    refused: Mutex<Option<String>>,
+    pause: Duration,
 }
 
 #[derive(Clone)]
@@ -86,79 +107,236 @@ struct Known {
     found: Credential,
 }
 
+/// A search that brought nothing that lasts.
+struct Fruitless {
+    at: Instant,
+    why: Why,
+}
+
+#[derive(Clone)]
+struct Why {
+    message: String,
+    transient: bool,
+}
+
 impl Sought {
     /// Seeks in an environment; `region` is where web identities are exchanged if that names none.
-    pub fn new(environment: impl Env, region: &str, http: reqwest::Client) -> Self {
+    /// `others`: whom requests for keys trust, other than those to this machine and its link.
+    pub fn new(
+        environment: impl Env,
+        region: &str,
+        others: rustls::ClientConfig,
+    ) -> reqwest::Result<Self> {
+        let environment = Filled(environment);
+        let plain = || reqwest::Client::builder().redirect(Policy::none());
         let context = Context::new()
             .with_file_read(Files)
             .with_http_send(Http {
-                near: reqwest::Client::builder().no_proxy().build().ok(),
-                far: http,
+                near: plain().no_proxy().build()?,
+                far: plain().use_preconfigured_tls(others).build()?,
             })
             .with_command_execute(Programs);
         let mut web_identity = AssumeRoleWithWebIdentityCredentialProvider::default();
         if environment.var("AWS_REGION").is_none() {
             web_identity = web_identity.with_region(region.to_owned());
         }
-        Self {
-            context: context.with_env(environment),
-            provider: DefaultCredentialProvider::builder()
-                .web_identity(web_identity)
-                .build(),
-            known: RwLock::new(None),
-            asking: tokio::sync::Mutex::new(()),
+        let mut providers: Vec<Provider> = vec![
+            Box::new(EnvCredentialProvider::new()),
+            Box::new(ProfileCredentialProvider::default()),
+            Box::new(SSOCredentialProvider::default()),
+            Box::new(web_identity.with_regional_sts_endpoint()),
+            Box::new(ProcessCredentialProvider::default()),
+            Box::new(ECSCredentialProvider::default()),
+        ];
+        if is_instance(&environment) {
+            providers.push(Box::new(IMDSv2CredentialProvider::default()));
         }
+        Ok(Self {
+            context: context.with_env(environment),
+            providers,
+            known: RwLock::new(None),
+            asking: tokio::sync::Mutex::new(None),
+            refused: Mutex::new(None),
+            pause: PAUSE,
+        })
     }
 
     async fn keys(&self) -> Result<Arc<Keys>, Failure> {
-        if let Some(fresh) = self.fresh() {
+        if let Some(fresh) = self.known(Credential::is_valid) {
             return Ok(fresh);
         }
-        let _asking = self.asking.lock().await;
-        if let Some(fresh) = self.fresh() {
+        let good_now = |found: &Credential| found.is_valid_at(Timestamp::now());
+        let mut fruitless = match self.known(good_now) {
+            None => self.asking.lock().await,
+            // While the old ones last nobody waits but the one who asks.
+            Some(old) => match self.asking.try_lock() {
+                Ok(asking) => asking,
+                Err(_) => return Ok(old),
+            },
+        };
+        if let Some(fresh) = self.known(Credential::is_valid) {
             return Ok(fresh);
         }
-        let old = self.known.read().clone();
-        let usable = old.filter(|old| old.found.is_valid_at(Timestamp::now()));
-        match (
-            self.provider.provide_credential(&self.context).await,
-            usable,
-        ) {
-            (Ok(Some(found)), _) => {
-                let keys = Arc::new(Keys {
-                    access_key: found.access_key_id.clone(),
-                    secret_key: found.secret_access_key.clone(),
-                    session_token: found.session_token.clone(),
+        let old = self.known(good_now);
+        if let Some(last) = &*fruitless
+            && last.at.elapsed() < self.pause
+        {
+            return old.ok_or_else(|| last.why.clone().into());
+        }
+        let why = match self.seek().await {
+            Ok(found) if good_now(&found) => {
+                let keys = self.keep(&found);
+                *fruitless = (!found.is_valid()).then(|| Fruitless {
+                    at: Instant::now(),
+                    why: Why {
+                        message: "the credentials that were found end now".to_owned(),
+                        transient: true,
+                    },
                 });
-                *self.known.write() = Some(Known {
-                    keys: keys.clone(),
-                    found,
-                });
-                Ok(keys)
+                return Ok(keys);
             }
-            (Err(error), Some(old)) => {
-                tracing::warn!(%error, "credentials of S3 are not renewed yet; the old ones end soon");
-                Ok(old.keys)
+            Ok(_) => Why {
+                message: "the credentials that were found have ended".to_owned(),
+                transient: true,
+            },
+            Err(why) => why,
+        };
+        *fruitless = Some(Fruitless {
+            at: Instant::now(),
+            why: why.clone(),
+        });
+        match old {
+            Some(old) => {
+                tracing::warn!(
+                    error = why.message,
+                    "the credentials of S3 end soon and are not renewed"
+                );
+                Ok(old)
             }
-            (Ok(None), Some(old)) => Ok(old.keys),
-            (Err(error), None) => Err(Failure::Credentials {
-                message: format!("no credentials: {}", told(&error)),
-                transient: error.is_retryable(),
-            }),
-            (Ok(None), None) => Err(Failure::Credentials {
-                message:
-                    "no credentials: none are configured (s3.access_key), and none were found in \
-                          the environment, a profile, or from the container or instance"
-                        .to_owned(),
-                transient: false,
-            }),
+            None => Err(why.into()),
         }
     }
 
-    fn fresh(&self) -> Option<Arc<Keys>> {
+    /// The keys that are known, if they are good enough.
+    fn known(&self, good: impl Fn(&Credential) -> bool) -> Option<Arc<Keys>> {
         let known = self.known.read();
-        let known = known.as_ref().filter(|known| known.found.is_valid())?;
+        let known = known.as_ref().filter(|known| good(&known.found))?;
         Some(known.keys.clone())
+    }
+
+    fn keep(&self, found: &Credential) -> Arc<Keys> {
+        let keys = Arc::new(Keys {
+            access_key: found.access_key_id.clone(),
+            secret_key: found.secret_access_key.clone(),
+            session_token: found.session_token.clone(),
+        });
+        *self.known.write() = Some(Known {
+            keys: keys.clone(),
+            found: found.clone(),
+        });
+        keys
+    }
+
+    fn refused(&self, keys: &Arc<Keys>) -> bool {
+        let mut known = self.known.write();
+        if known.as_ref().is_some_and(|k| Arc::ptr_eq(&k.keys, keys)) {
+            *known = None;
+        }
+        let mut refused = self.refused.lock();
+        let again = refused.as_ref() == Some(&keys.access_key);
+        *refused = Some(keys.access_key.clone());
+        !again
+    }
+
+    /// Asks one after the other, up to the first that is there.
+    async fn seek(&self) -> Result<Credential, Why> {
+        let search = async {
+            for provider in &self.providers {
+                match provider.provide_credential_dyn(&self.context).await {
+                    Ok(Some(found)) => return Ok(found),
+                    Ok(None) => {}
+                    Err(error) => {
+                        return Err(Why {
+                            message: format!("no credentials: {}", told(&error)),
+                            transient: is_transient(&error),
+                        });
+                    }
+                }
+            }
+            Err(Why {
+                message:
+                    "no credentials: none are configured (s3.access_key), and none were found in \
+                          the environment, a profile, or from a container or instance of AWS"
+                        .to_owned(),
+                transient: false,
+            })
+        };
+        let late = Why {
+            message: "no credentials: where they come from does not answer".to_owned(),
+            transient: true,
+        };
+        let sought = tokio::time::timeout(SEEK_WITHIN, search).await;
+        sought.unwrap_or(Err(late))
+    }
+}
+
+impl From<Why> for Failure {
+    fn from(why: Why) -> Self {
+        Self::Credentials {
+            message: why.message,
+            transient: why.transient,
+        }
+    }
+}
+
+/// Whether this is a machine of EC2, or one that is said to be like it: elsewhere there is nobody to
+/// ask, which would only be noticed after a while.
+fn is_instance(environment: &impl Env) -> bool {
+    let says = |path: &str, word: &str| {
+        std::fs::read_to_string(path).is_ok_and(|text| text.trim().starts_with(word))
+    };
+    environment
+        .var("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+        .is_some()
+        || says("/sys/class/dmi/id/sys_vendor", "Amazon EC2")
+        || says("/sys/class/dmi/id/board_vendor", "Amazon EC2")
+        || says("/sys/hypervisor/uuid", "ec2")
+}
+
+/// Whether asking again may help: the innermost cause decides, since those around it only say where it
+/// was met.
+fn is_transient(error: &Error) -> bool {
+    let mut transient = false;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<reqwest::Error>() || error.is::<tokio::time::error::Elapsed>() {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<Error>() {
+            transient = error.is_retryable();
+        }
+        cause = error.source();
+    }
+    transient
+}
+
+/// An environment in which what is empty is not set.
+#[derive(Debug)]
+struct Filled<E>(E);
+
+impl<E: Env> Env for Filled<E> {
+    fn var(&self, key: &str) -> Option<String> {
+        self.0.var(key).filter(|value| !value.is_empty())
+    }
+
+    fn vars(&self) -> HashMap<String, String> {
+        let mut all = self.0.vars();
+        all.retain(|_, value| !value.is_empty());
+        all
+    }
+
+    fn home_dir(&self) -> Option<PathBuf> {
+        self.0.home_dir()
     }
 }
 
@@ -171,6 +349,7 @@ fn told(error: &Error) -> String {
         text.push_str(&next.to_string());
         cause = next.source();
     }
+    shorten(&mut text);
     text
 }
 
@@ -188,16 +367,21 @@ impl FileRead for Files {
 /// Requests for keys; those to this machine and its link go through no proxy.
 #[derive(Debug)]
 struct Http {
-    near: Option<reqwest::Client>,
+    near: reqwest::Client,
     far: reqwest::Client,
 }
 
 impl HttpSend for Http {
     async fn http_send(&self, request: http::Request<Bytes>) -> Found<http::Response<Bytes>> {
         let url = request.uri().to_string();
-        let client = match &self.near {
-            Some(near) if proxy::is_loopback(&url) || proxy::is_link_local(&url) => near,
-            _ => &self.far,
+        let client = match proxy::is_loopback(&url) || proxy::is_link_local(&url) {
+            true => &self.near,
+            false if request.uri().scheme_str() == Some("https") => &self.far,
+            false => {
+                return Err(Error::config_invalid(
+                    "credentials are asked for without TLS of this machine and its link alone",
+                ));
+            }
         };
         // The body may hold a token: nothing of it is told.
         let failed = |e: reqwest::Error| {
@@ -207,11 +391,18 @@ impl HttpSend for Http {
         };
         let mut request = reqwest::Request::try_from(request).map_err(failed)?;
         *request.timeout_mut() = Some(ASK_WITHIN);
-        let answer = client.execute(request).await.map_err(failed)?;
+        let mut answer = client.execute(request).await.map_err(failed)?;
         let mut response = http::Response::new(Bytes::new());
         *response.status_mut() = answer.status();
         *response.headers_mut() = answer.headers().clone();
-        *response.body_mut() = answer.bytes().await.map_err(failed)?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_BYTES {
+                return Err(Error::unexpected("an answer with credentials is too long"));
+            }
+        }
+        *response.body_mut() = body.freeze();
         Ok(response)
     }
 }
@@ -239,7 +430,8 @@ impl CommandExecute for Programs {
         Ok(CommandOutput {
             status: output.status.code().unwrap_or(-1),
             stdout: output.stdout,
-            stderr: output.stderr,
+            // It may hold a secret, and would be told.
+            stderr: Vec::new(),
         })
     }
 }

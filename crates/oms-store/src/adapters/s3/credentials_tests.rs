@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::adapters::tls::{TlsFiles, client_config_of_others};
 
 /// A home of its own, removed with this value.
 struct Home(PathBuf);
@@ -36,8 +37,10 @@ impl Home {
             home_dir: Some(self.0.clone()),
             envs,
         };
-        let http = reqwest::Client::new();
-        Credentials::Sought(Box::new(Sought::new(environment, "eu-west-3", http)))
+        let others = client_config_of_others(&TlsFiles::default()).unwrap();
+        let mut sought = Sought::new(environment, "eu-west-3", others).unwrap();
+        sought.pause = Duration::ZERO;
+        Credentials::Sought(Box::new(sought))
     }
 }
 
@@ -112,8 +115,12 @@ async fn the_profile_that_is_named_is_taken_and_read_again_when_its_keys_are_ref
     assert_eq!(first.access_key, "first");
     home.write(".aws/credentials", &profiles("second"));
     assert_eq!(sought.keys().await.unwrap().access_key, "first");
-    sought.refused(&first);
-    assert_eq!(sought.keys().await.unwrap().access_key, "second");
+    assert!(sought.refused(&first), "others may be found");
+    let second = sought.keys().await.unwrap();
+    assert_eq!(second.access_key, "second");
+    assert!(sought.refused(&second));
+    let same = sought.keys().await.unwrap();
+    assert!(!sought.refused(&same), "the same were found again");
 }
 
 #[tokio::test]
@@ -139,8 +146,9 @@ async fn a_container_is_asked_with_its_token_and_again_before_the_keys_end() {
             head.contains("GET /keys") && head.contains("shibboleth"),
             "{head}"
         );
-        // Ends before anybody could use it, so that each request asks anew.
-        document(&format!("container-{number}"), "2020-01-01T00:00:00Z")
+        // Good for a minute: each request seeks others.
+        let ends = Timestamp::now() + Duration::from_secs(60);
+        document(&format!("container-{number}"), &ends.format_rfc3339_zulu())
     });
     let url = format!("{}/keys", url.await);
     let token = home.write("token", "shibboleth");
@@ -177,4 +185,60 @@ async fn where_there_are_no_keys_it_is_said_what_was_looked_for() {
     let refused = home.sought(&[]).keys().await.err().expect("no keys");
     assert!(matches!(refused, Failure::Credentials { .. }));
     assert!(refused.to_string().contains("s3.access_key"), "{refused}");
+}
+
+#[tokio::test]
+async fn when_the_first_that_is_there_fails_nobody_else_s_keys_are_taken() {
+    let home = Home::new("failing");
+    home.write(
+        ".aws/config",
+        "[profile events]\ncredential_process = false\n",
+    );
+    let other = server(|_, _| document("somebody-else", FAR_AWAY)).await;
+    let sought = home.sought(&[
+        ("AWS_PROFILE", "events"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &other),
+    ]);
+    let refused = sought.keys().await.err().expect("the program failed");
+    assert!(
+        !refused.to_string().contains("none are configured"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn old_keys_serve_while_their_source_is_away_and_an_empty_variable_is_none() {
+    let home = Home::new("away");
+    let url = server(|_, number| match number {
+        0 => {
+            let ends = Timestamp::now() + Duration::from_secs(60);
+            document("old", &ends.format_rfc3339_zulu())
+        }
+        _ => "nonsense".to_owned(),
+    });
+    let sought = home.sought(&[
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url.await),
+    ]);
+    for _ in 0..3 {
+        assert_eq!(sought.keys().await.unwrap().access_key, "old");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_does_not_answer_is_waited_for_and_one_without_tls_is_not_asked() {
+    let home = Home::new("nobody");
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", nobody.local_addr().unwrap());
+    drop(nobody);
+    for (url, transient_or_not) in [(url.as_str(), true), ("http://keys.example/", false)] {
+        let sought = home.sought(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)]);
+        match sought.keys().await {
+            Err(Failure::Credentials { transient, message }) => {
+                assert_eq!(transient, transient_or_not, "{message}");
+            }
+            _ => panic!("{url}"),
+        }
+    }
 }

@@ -19,6 +19,8 @@ pub(super) enum Failure {
         retry_after: Option<Duration>,
         /// The region that the server says the bucket is in.
         region: Option<String>,
+        /// Whether it refused keys that others can replace.
+        replaceable: bool,
     },
     /// There was no answer, or it ended half-way.
     #[error("{}", with_causes(.0))]
@@ -71,10 +73,18 @@ fn told(status: u16, body: &str, region: Option<&str>) -> String {
         (None, _) if body.trim().is_empty() => format!("status {status}"),
         (None, _) => format!("{status}: {}", body.trim()),
     };
+    shorten(&mut text);
     if let Some(region) = region.filter(|_| matches!(status, 300..=400)) {
         text.push_str(&format!(" (the bucket is in {region}: set s3.region)"));
     }
     text
+}
+
+/// Shortens a text for the log.
+pub(super) fn shorten(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(500) {
+        text.truncate(end);
+    }
 }
 
 /// The content of the first element of this name; those of S3's errors have no attributes.
@@ -97,9 +107,7 @@ fn with_causes(error: &reqwest::Error) -> String {
         }
         source = cause.source();
     }
-    if let Some((end, _)) = text.char_indices().nth(500) {
-        text.truncate(end);
-    }
+    shorten(&mut text);
     text
 }
 

@@ -12,8 +12,14 @@ pub const NO_ROOM: &str = "NoRoomNothingWritten";
 /// Code of the embedded endpoint's 503: it cannot write now, and nothing was written.
 pub const NOTHING_WRITTEN: &str = "NotNowNothingWritten";
 
-/// Codes that say that keys have ended, which others replace.
-pub(super) const ENDED: [&str; 2] = ["ExpiredToken", "TokenRefreshRequired"];
+/// Codes that say that keys have ended, or are not known (any more): S3's and MinIO's.
+pub(super) const KEYS_REFUSED: [&str; 5] = [
+    "ExpiredToken",
+    "TokenRefreshRequired",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "InvalidTokenId",
+];
 
 /// Classifies a failed write.
 pub(super) fn classify_write(operation: &'static str, failure: &Failure) -> StoreError {
@@ -48,8 +54,17 @@ fn classify(failure: &Failure) -> (StoreErrorKind, Determinacy) {
         Failure::Refused {
             status: 403, body, ..
         } if body.contains("RequestTimeTooSkewed") => (Kind::Unavailable, Determinate),
-        _ if failure.has_code(&ENDED) => (Kind::Unavailable, Determinate),
+        // The next request seeks others.
+        Failure::Refused {
+            replaceable: true, ..
+        } => (Kind::Unavailable, Determinate),
+        _ if failure.has_code(&KEYS_REFUSED) => (Kind::Denied, Determinate),
         Failure::Refused { status, body, .. } => match status {
+            // The bucket is in another region.
+            300..=399 if failure.has_code(&["PermanentRedirect"]) => (Kind::Invalid, Determinate),
+            // A bucket that is new, or somebody between: where it leads this request was not meant for.
+            300..=399 => (Kind::Unavailable, Determinate),
+            501 if failure.has_code(&["NotImplemented"]) => (Kind::Invalid, Determinate),
             401 | 403 => (Kind::Denied, Determinate),
             404 => (Kind::NotFound, Determinate),
             // A delete raced with the put: nothing happened.
@@ -63,8 +78,7 @@ fn classify(failure: &Failure) -> (StoreErrorKind, Determinacy) {
             507 => (Kind::Full, Indeterminate),
             408 => (Kind::Timeout, Indeterminate),
             400 if body.contains("RequestTimeout") => (Kind::Timeout, Indeterminate),
-            // A redirection leads to another region or name, where this request was not meant for.
-            300..=499 => (Kind::Invalid, Determinate),
+            400..=499 => (Kind::Invalid, Determinate),
             _ => (Kind::Unavailable, Indeterminate),
         },
         Failure::Transport(error) => transport(error),
@@ -73,7 +87,8 @@ fn classify(failure: &Failure) -> (StoreErrorKind, Determinacy) {
             false => (Kind::Denied, Determinate),
         },
         Failure::Unsent(_) => (Kind::Invalid, Determinate),
-        Failure::Unreadable(_) => (Kind::Invalid, Indeterminate),
+        // Somebody between has answered.
+        Failure::Unreadable(_) => (Kind::Unavailable, Indeterminate),
     }
 }
 
@@ -84,6 +99,11 @@ fn transport(error: &reqwest::Error) -> (StoreErrorKind, Determinacy) {
         Some(CertificateRefusal::Expired) => {
             (StoreErrorKind::Unavailable, Determinacy::Determinate)
         }
+        Some(CertificateRefusal::Ours) if error.is_connect() => {
+            (StoreErrorKind::Denied, Determinacy::Determinate)
+        }
+        // TLS 1.3 tells it after the request may have been sent.
+        Some(CertificateRefusal::Ours) => (StoreErrorKind::Denied, Determinacy::Indeterminate),
         // There was no connection, so the request was not sent.
         None if error.is_connect() && error.is_timeout() => {
             (StoreErrorKind::Timeout, Determinacy::Determinate)
@@ -113,13 +133,23 @@ mod tests {
                 "<Code>RequestTimeTooSkewed</Code>",
                 (Kind::Unavailable, Determinate),
             ),
-            // Others replace these keys.
             (
                 400,
                 "<Code>ExpiredToken</Code>",
-                (Kind::Unavailable, Determinate),
+                (Kind::Denied, Determinate),
             ),
-            (307, "", (Kind::Invalid, Determinate)),
+            (307, "", (Kind::Unavailable, Determinate)),
+            (
+                301,
+                "<Code>PermanentRedirect</Code>",
+                (Kind::Invalid, Determinate),
+            ),
+            (
+                501,
+                "<Code>NotImplemented</Code>",
+                (Kind::Invalid, Determinate),
+            ),
+            (501, "", (Kind::Unavailable, Indeterminate)),
             (507, NO_ROOM, (Kind::Full, Determinate)),
             (503, NOTHING_WRITTEN, (Kind::Unavailable, Determinate)),
             // MinIO's: some of its disks may have the object.
@@ -134,13 +164,18 @@ mod tests {
                 (Kind::Throttled, Indeterminate),
             ),
         ] {
-            let failure = Failure::Refused {
+            let failure = |replaceable| Failure::Refused {
                 status,
                 body: body.to_owned(),
                 retry_after: None,
                 region: None,
+                replaceable,
             };
-            assert_eq!(classify(&failure), expected, "{status} {body}");
+            assert_eq!(classify(&failure(false)), expected, "{status} {body}");
+            if body.contains("ExpiredToken") {
+                let sought = (Kind::Unavailable, Determinate);
+                assert_eq!(classify(&failure(true)), sought, "others are sought");
+            }
         }
     }
 }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Those that are kept. An address or a password is not among them: the service does not connect to
-/// something because a shell happened to name it.
+/// Those that are kept. `PGHOST` and the like are not among them: the service does not connect to
+/// something because a shell happened to name it. A service of `PGSERVICE` may say all of it, as with
+/// libpq.
 const NAMES: [&str; 12] = [
     "PGSSLMODE",
     "PGSSLROOTCERT",

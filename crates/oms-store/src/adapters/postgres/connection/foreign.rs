@@ -142,7 +142,8 @@ pub(super) fn translate(given: &mut BTreeMap<String, Given>) -> Result<(), Refus
                 "master" => "primary",
                 "slave" | "secondary" => "standby",
                 "preferSlave" | "preferSecondary" => "prefer-standby",
-                "preferPrimary" => "any",
+                // The service writes: a standby is of no use.
+                "preferPrimary" => "primary",
                 other => other,
             }
             .to_owned(),

@@ -384,3 +384,17 @@ fn services_and_passwords_come_out_of_libpqs_files() {
     );
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn no_piece_of_a_password_that_is_written_raw_is_told() {
+    for text in [
+        "postgres://me:p@zq1/zq2@h/db",
+        "postgres://me:p@h?zq1=x@h",
+        "postgres://h/d?user=me&password=ab&zq1=1&zq2=2",
+        "host=h password=one zq1=x zq2=y",
+        "jdbc:postgresql://me:12/zq1@h",
+    ] {
+        let refused = of(text, &Environment::default()).expect_err(text).0;
+        assert!(!refused.contains("zq"), "{text}: {refused}");
+    }
+}

@@ -43,6 +43,11 @@ pub(super) struct Given {
 }
 
 impl Written {
+    /// Whether a text has the form of a URL, rather than of pairs.
+    pub fn is_url(text: &str) -> bool {
+        text.trim().starts_with("jdbc:") || scheme(text.trim()).is_some()
+    }
+
     /// Takes a connection string apart.
     pub fn parse(text: &str) -> Result<Self, Refused> {
         let text = text.trim();
@@ -54,11 +59,7 @@ impl Written {
             };
             return url(&rest, true).map(|pairs| Self { jdbc: true, pairs });
         }
-        let scheme = text.split_once("://").filter(|(scheme, _)| {
-            let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b':' | b'-' | b'_');
-            !scheme.is_empty() && scheme.bytes().all(word)
-        });
-        let pairs = match scheme {
+        let pairs = match scheme(text) {
             // The name of a driver of SQLAlchemy may follow.
             Some((scheme, rest)) => match scheme.split('+').next() {
                 Some("postgres" | "postgresql") => url(rest, false)?,
@@ -106,6 +107,13 @@ impl Written {
     }
 }
 
+/// The scheme of a URL, and what follows.
+fn scheme(text: &str) -> Option<(&str, &str)> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b':' | b'-' | b'_');
+    text.split_once("://")
+        .filter(|(scheme, _)| !scheme.is_empty() && scheme.bytes().all(word))
+}
+
 fn pair(name: &str, value: impl Into<String>) -> Pair {
     Pair {
         name: name.to_owned(),
@@ -149,7 +157,7 @@ fn url(rest: &str, jdbc: bool) -> Result<Vec<Pair>, Refused> {
     }
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let cut = path.contains('@') || (path.is_empty() && query.contains('@'));
-    if account.is_none() && !jdbc && cut {
+    if (account.is_none() && !jdbc && cut) || path.contains('@') {
         return Err(Refused(CUT.into()));
     }
     let (mut names, mut ports) = (Vec::new(), Vec::new());
@@ -164,6 +172,7 @@ fn url(rest: &str, jdbc: bool) -> Result<Vec<Pair>, Refused> {
     }
     pairs.push(pair("host", names.join(",")));
     pairs.push(pair("dbname", decoded(path.trim_start_matches('/'))?));
+    let mut after_password = false;
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let Some((name, value)) = parameter.split_once('=') else {
             return Err(Refused(format!("has a parameter without `=`, or {CUT}")));
@@ -171,8 +180,10 @@ fn url(rest: &str, jdbc: bool) -> Result<Vec<Pair>, Refused> {
         pairs.push(Pair {
             name: decoded(name)?,
             value: decoded(value)?,
-            tellable: is_name(name) && (jdbc || account.is_some() || !parameter.contains('@')),
+            // An `@` or an `&` may have been meant for a password.
+            tellable: is_name(name) && !after_password && !parameter.contains('@'),
         });
+        after_password |= name == "password";
     }
     Ok(pairs)
 }
@@ -229,7 +240,7 @@ fn pairs(text: &str) -> Result<Vec<Pair>, Refused> {
             }
         }
         let tellable = is_name(&name) && !after_bare_password;
-        after_bare_password = name == "password" && !quoted;
+        after_bare_password |= name == "password" && !quoted;
         found.push(Pair {
             name,
             value,
