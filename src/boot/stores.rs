@@ -39,6 +39,9 @@ use crate::store::probe::{ProbeError, probe};
 /// Pause between two attempts to reach S3.
 const S3_PAUSE: Duration = Duration::from_secs(1);
 
+/// Pause before a PostgreSQL that seems never to be of use is asked again.
+const POSTGRES_PAUSE: Duration = Duration::from_secs(2);
+
 /// Everything outside this process, ready to be called.
 pub struct Stores {
     /// The bucket, for everything but the log.
@@ -154,7 +157,13 @@ fn warn_of_open_way(postgres: &PostgresConfig, environment: &Environment) {
 /// Fails the start on a PostgreSQL that can never be used, such as one that cannot store every
 /// text, or whose certificate is not accepted. One that does not answer may be used later.
 async fn refuse_unfit(postgres: &Postgres) -> anyhow::Result<()> {
-    match postgres.check_fitness().await {
+    let mut fitness = postgres.check_fitness().await;
+    if matches!(fitness, Ok(Fitness::Untrusted(_))) {
+        // A server that cannot take another connection answers as one without TLS does.
+        tokio::time::sleep(POSTGRES_PAUSE).await;
+        fitness = postgres.check_fitness().await;
+    }
+    match fitness {
         Ok(Fitness::Fit) => Ok(()),
         Ok(Fitness::Untrusted(why)) => Err(wrong_address(why).into()),
         Err(e) if e.kind == StoreErrorKind::Invalid => {

@@ -6,12 +6,9 @@
 //! instance's (IMDSv2). The first that is there decides: when it fails, none of those behind it is
 //! asked, whose keys would be somebody else's.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 use reqsign_aws_core::{
     AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider,
@@ -19,30 +16,17 @@ use reqsign_aws_core::{
     ProfileCredentialProvider, SSOCredentialProvider,
 };
 use reqsign_core::time::Timestamp;
-use reqsign_core::{
-    CommandExecute, CommandOutput, Context, Env, Error, FileRead, HttpSend, ProvideCredentialDyn,
-    Result as Found, SigningCredential,
-};
-use reqwest::redirect::Policy;
+use reqsign_core::{Context, Env, Error, ProvideCredentialDyn, SigningCredential};
 use tokio::time::Instant;
 
+use super::credential_sources::{context, is_instance};
 use super::failure::{Failure, shorten};
-use crate::adapters::proxy;
-
-/// For one request to where keys are handed out: they are near, or not there at all.
-const ASK_WITHIN: Duration = Duration::from_secs(5);
-
-/// For a program that a profile names: it may ask a server far away.
-const RUN_WITHIN: Duration = Duration::from_secs(30);
 
 /// For all that is asked until there are keys, or none.
 const SEEK_WITHIN: Duration = Duration::from_secs(40);
 
 /// Between two searches that brought nothing new.
 const PAUSE: Duration = Duration::from_secs(5);
-
-/// Of an answer with keys, so many bytes are read.
-const ANSWER_BYTES: usize = 1 << 20;
 
 type Provider = Box<dyn ProvideCredentialDyn<Credential = Credential>>;
 
@@ -127,17 +111,9 @@ impl Sought {
         region: &str,
         others: rustls::ClientConfig,
     ) -> reqwest::Result<Self> {
-        let environment = Filled(environment);
-        let plain = || reqwest::Client::builder().redirect(Policy::none());
-        let context = Context::new()
-            .with_file_read(Files)
-            .with_http_send(Http {
-                near: plain().no_proxy().build()?,
-                far: plain().use_preconfigured_tls(others).build()?,
-            })
-            .with_command_execute(Programs);
+        let context = context(environment, others)?;
         let mut web_identity = AssumeRoleWithWebIdentityCredentialProvider::default();
-        if environment.var("AWS_REGION").is_none() {
+        if context.env_var("AWS_REGION").is_none() {
             web_identity = web_identity.with_region(region.to_owned());
         }
         let mut providers: Vec<Provider> = vec![
@@ -148,11 +124,11 @@ impl Sought {
             Box::new(ProcessCredentialProvider::default()),
             Box::new(ECSCredentialProvider::default()),
         ];
-        if is_instance(&environment) {
+        if is_instance(&context) {
             providers.push(Box::new(IMDSv2CredentialProvider::default()));
         }
         Ok(Self {
-            context: context.with_env(environment),
+            context,
             providers,
             known: RwLock::new(None),
             asking: tokio::sync::Mutex::new(None),
@@ -289,20 +265,6 @@ impl From<Why> for Failure {
     }
 }
 
-/// Whether this is a machine of EC2, or one that is said to be like it: elsewhere there is nobody to
-/// ask, which would only be noticed after a while.
-fn is_instance(environment: &impl Env) -> bool {
-    let says = |path: &str, word: &str| {
-        std::fs::read_to_string(path).is_ok_and(|text| text.trim().starts_with(word))
-    };
-    environment
-        .var("AWS_EC2_METADATA_SERVICE_ENDPOINT")
-        .is_some()
-        || says("/sys/class/dmi/id/sys_vendor", "Amazon EC2")
-        || says("/sys/class/dmi/id/board_vendor", "Amazon EC2")
-        || says("/sys/hypervisor/uuid", "ec2")
-}
-
 /// Whether asking again may help: the innermost cause decides, since those around it only say where it
 /// was met.
 fn is_transient(error: &Error) -> bool {
@@ -320,26 +282,6 @@ fn is_transient(error: &Error) -> bool {
     transient
 }
 
-/// An environment in which what is empty is not set.
-#[derive(Debug)]
-struct Filled<E>(E);
-
-impl<E: Env> Env for Filled<E> {
-    fn var(&self, key: &str) -> Option<String> {
-        self.0.var(key).filter(|value| !value.is_empty())
-    }
-
-    fn vars(&self) -> HashMap<String, String> {
-        let mut all = self.0.vars();
-        all.retain(|_, value| !value.is_empty());
-        all
-    }
-
-    fn home_dir(&self) -> Option<PathBuf> {
-        self.0.home_dir()
-    }
-}
-
 /// The error with its causes.
 fn told(error: &Error) -> String {
     let mut text = error.to_string();
@@ -351,89 +293,6 @@ fn told(error: &Error) -> String {
     }
     shorten(&mut text);
     text
-}
-
-#[derive(Debug)]
-struct Files;
-
-impl FileRead for Files {
-    async fn file_read(&self, path: &str) -> Found<Vec<u8>> {
-        tokio::fs::read(path)
-            .await
-            .map_err(|e| Error::unexpected(format!("{path} cannot be read")).with_source(e))
-    }
-}
-
-/// Requests for keys; those to this machine and its link go through no proxy.
-#[derive(Debug)]
-struct Http {
-    near: reqwest::Client,
-    far: reqwest::Client,
-}
-
-impl HttpSend for Http {
-    async fn http_send(&self, request: http::Request<Bytes>) -> Found<http::Response<Bytes>> {
-        let url = request.uri().to_string();
-        let client = match proxy::is_loopback(&url) || proxy::is_link_local(&url) {
-            true => &self.near,
-            false if request.uri().scheme_str() == Some("https") => &self.far,
-            false => {
-                return Err(Error::config_invalid(
-                    "credentials are asked for without TLS of this machine and its link alone",
-                ));
-            }
-        };
-        // The body may hold a token: nothing of it is told.
-        let failed = |e: reqwest::Error| {
-            Error::unexpected("where credentials are handed out does not answer")
-                .with_source(e.without_url())
-                .set_retryable(true)
-        };
-        let mut request = reqwest::Request::try_from(request).map_err(failed)?;
-        *request.timeout_mut() = Some(ASK_WITHIN);
-        let mut answer = client.execute(request).await.map_err(failed)?;
-        let mut response = http::Response::new(Bytes::new());
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = answer.headers().clone();
-        let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_BYTES {
-                return Err(Error::unexpected("an answer with credentials is too long"));
-            }
-        }
-        *response.body_mut() = body.freeze();
-        Ok(response)
-    }
-}
-
-/// Programs that profiles name as `credential_process`.
-#[derive(Debug)]
-struct Programs;
-
-impl CommandExecute for Programs {
-    async fn command_execute<'a>(
-        &'a self,
-        program: &'a str,
-        arguments: &'a [&'a str],
-    ) -> Found<CommandOutput> {
-        let run = tokio::process::Command::new(program)
-            .args(arguments)
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let failed = || Error::unexpected(format!("the program {program} gives no credentials"));
-        let output = tokio::time::timeout(RUN_WITHIN, run)
-            .await
-            .map_err(|late| failed().with_source(late).set_retryable(true))?
-            .map_err(|e| failed().with_source(e))?;
-        Ok(CommandOutput {
-            status: output.status.code().unwrap_or(-1),
-            stdout: output.stdout,
-            // It may hold a secret, and would be told.
-            stderr: Vec::new(),
-        })
-    }
 }
 
 #[cfg(test)]

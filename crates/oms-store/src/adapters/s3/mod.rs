@@ -1,11 +1,12 @@
 //! The bucket, through rust-s3.
 //!
-//! * [`settings`]: where it is; [`credentials`]: the keys, and where they are found
+//! * [`settings`]: where it is; [`credentials`]: the keys, found by way of [`credential_sources`]
 //! * [`client`]: requests; [`signing`]: their signatures
 //! * [`failure`], [`outcome`]: what went wrong, and whether it happened
 //! * [`inspect`]: questions about the bucket itself
 
 mod client;
+mod credential_sources;
 mod credentials;
 mod failure;
 mod inspect;
