@@ -9,6 +9,17 @@ import { promisify } from 'node:util';
 const BINARY = process.env.OMS_BINARY;
 if (!BINARY) throw new Error('OMS_BINARY must name the built service: use `deploy/dev console`');
 
+/**
+ * The address of an embedded PostgreSQL with the account of the service itself, which it tells nobody: that of
+ * `endpoints.json` only reads.
+ */
+export function asOwner(address, data) {
+  const url = new URL(address);
+  url.username = 'oms';
+  url.password = readFileSync(join(data, 'postgres', 'password'), 'utf8').trim();
+  return String(url);
+}
+
 function freePort() {
   return new Promise((done, failed) => {
     const server = createServer().on('error', failed);
@@ -88,10 +99,11 @@ export class Service {
     return text ? JSON.parse(text) : null;
   }
 
-  /** Runs SQL in the service's database. */
+  /** Runs SQL in the service's database, as the service itself does. */
   async sql(statement) {
-    const { postgres } = JSON.parse(readFileSync(join(this.dir, 'data', 'endpoints.json'), 'utf8'));
-    const { stdout } = await promisify(execFile)(process.env.OMS_PSQL ?? 'psql', [postgres, '-Atc', statement]);
+    const data = join(this.dir, 'data');
+    const { postgres } = JSON.parse(readFileSync(join(data, 'endpoints.json'), 'utf8'));
+    const { stdout } = await promisify(execFile)(process.env.OMS_PSQL ?? 'psql', [asOwner(postgres, data), '-Atc', statement]);
     return stdout.trim();
   }
 

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { Service, until } from '../console/service.mjs';
+import { asOwner, Service, until } from '../console/service.mjs';
 import { freePort } from './servers.mjs';
 
 const run = promisify(execFile);
@@ -43,8 +43,11 @@ export class Node extends Service {
     return `127.0.0.1:${this.port}`;
   }
 
+  /** Where its parts are; PostgreSQL as the service itself uses it, and not with the role that only reads. */
   get endpoints() {
-    return JSON.parse(readFileSync(join(this.dir, 'data', 'endpoints.json'), 'utf8'));
+    const data = join(this.dir, 'data');
+    const told = JSON.parse(readFileSync(join(data, 'endpoints.json'), 'utf8'));
+    return told.postgres ? { ...told, postgres: asOwner(told.postgres, data) } : told;
   }
 
   /** Runs SQL in its database, also where that is not embedded. */
