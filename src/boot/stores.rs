@@ -2,7 +2,7 @@
 //! the store; where PostgreSQL leads every partition, PostgreSQL is enough.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -38,6 +38,10 @@ use crate::store::probe::{ProbeError, probe};
 
 /// Pause between two attempts to reach S3.
 const S3_PAUSE: Duration = Duration::from_secs(1);
+
+/// For so long keys and rights that S3 refuses are tried again: those just made are not known
+/// everywhere at once.
+const S3_DENIED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pause before a PostgreSQL that seems never to be of use is asked again.
 const POSTGRES_PAUSE: Duration = Duration::from_secs(2);
@@ -209,6 +213,7 @@ async fn prepare_bucket(
     (postgres, unread): (&Postgres, &UnreadBucket),
 ) -> anyhow::Result<Prepared> {
     let mut told = false;
+    let mut denied_since = None;
     loop {
         let (bucket, objects) = (bucket.clone(), objects.clone());
         let attempt = io.run("s3", "prepare bucket", async move {
@@ -254,6 +259,14 @@ async fn prepare_bucket(
                     _ => {}
                 }
                 tracing::warn!(error = %e, "waiting for S3");
+                tokio::time::sleep(S3_PAUSE).await;
+            }
+            Err(e)
+                if e.kind == StoreErrorKind::Denied
+                    && denied_since.get_or_insert_with(Instant::now).elapsed()
+                        < S3_DENIED_PATIENCE =>
+            {
+                tracing::warn!(error = %e, "S3 refuses the service; it is asked again for some seconds");
                 tokio::time::sleep(S3_PAUSE).await;
             }
             Err(e) => return Err(e).context("the bucket cannot be used"),

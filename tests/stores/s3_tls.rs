@@ -126,7 +126,8 @@ async fn a_server_that_asks_for_a_certificate_gets_the_client_s() {
         .front(&ours.issue("s3", &["localhost"]), Some(&clients))
         .await;
     let anonymous = put(&world.bucket("localhost", &front, world.trusting(&ours))).await;
-    assert!(anonymous.is_err(), "{anonymous:?}");
+    let error = anonymous.expect_err("it shows no certificate");
+    assert_eq!(error.kind, StoreErrorKind::Denied, "{error}");
     let known = world.files.leaf(&clients.issue("oms", &[]));
     let tls = TlsFiles {
         client_cert: Some(known.cert),

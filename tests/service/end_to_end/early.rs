@@ -31,16 +31,22 @@ async fn until<T>(
     }
 }
 
+/// A service whose S3 is there.
+fn with_s3_at(name: &str, endpoint: &str) -> Process {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut process = Process::new(OMS, name, dir);
+    process.set("OMS__S3__ENDPOINT", endpoint);
+    process.set("OMS__S3__ACCESS_KEY", "key");
+    process.set("OMS__S3__SECRET_KEY", "secret");
+    process
+}
+
 #[tokio::test]
 async fn while_it_waits_for_s3_at_its_start_it_ends_in_order_when_told_to() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", nobody.local_addr().expect("an address"));
     drop(nobody);
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut process = Process::new(OMS, "early", dir);
-    process.set("OMS__S3__ENDPOINT", &endpoint);
-    process.set("OMS__S3__ACCESS_KEY", "key");
-    process.set("OMS__S3__SECRET_KEY", "secret");
+    let mut process = with_s3_at("early", &endpoint);
     process.spawn();
     until(&mut process, "it waits for S3", |process| {
         process.log().contains("waiting for S3").then_some(())
@@ -58,12 +64,8 @@ async fn a_certificate_that_is_not_trusted_ends_it_and_is_not_waited_for() {
     let target = nobody.local_addr().expect("an address");
     let company = Authority::new("company");
     let front = TlsFront::start(target, &company.issue("s3", &["localhost"]), None).await;
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut process = Process::new(OMS, "untrusting", dir);
     let endpoint = format!("https://localhost:{}", front.port);
-    process.set("OMS__S3__ENDPOINT", &endpoint);
-    process.set("OMS__S3__ACCESS_KEY", "key");
-    process.set("OMS__S3__SECRET_KEY", "secret");
+    let mut process = with_s3_at("untrusting", &endpoint);
     process.spawn();
     let code = until(&mut process, "it ends", Process::has_ended).await;
     let log = process.log();

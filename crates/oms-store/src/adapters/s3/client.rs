@@ -5,16 +5,17 @@
 //! regions and the canonical forms that are signed; its own transport trusts no authority but the
 //! public ones and copies every body.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqsign_core::{Env, OsEnv};
+use reqsign_core::OsEnv;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, Url};
 use s3::{Region, signing};
 use time::OffsetDateTime;
 
-use super::credentials::{Credentials, Sought};
+use super::credentials::{Credentials, Keys, Sought};
 use super::failure::Failure;
 use super::outcome::KEYS_REFUSED;
 use super::settings::S3Settings;
@@ -71,11 +72,6 @@ pub(super) struct Client {
 impl Client {
     /// Builds the client without making a request.
     pub fn new(settings: &S3Settings) -> Result<Self, String> {
-        Self::in_environment(settings, OsEnv)
-    }
-
-    /// [`Self::new`] in an environment where credentials are sought if none are configured.
-    pub fn in_environment(settings: &S3Settings, environment: impl Env) -> Result<Self, String> {
         let region = match &settings.endpoint {
             Some(endpoint) => Region::Custom {
                 region: settings.region.clone(),
@@ -100,7 +96,7 @@ impl Client {
             _ => {
                 let others = tls::client_config_of_others(&settings.tls);
                 let others = others.map_err(|e| format!("s3: {e}"))?;
-                let sought = Sought::new(environment, &settings.region, others);
+                let sought = Sought::new(OsEnv, &settings.region, others);
                 Credentials::Sought(Box::new(sought.map_err(|e| e.to_string())?))
             }
         };
@@ -137,10 +133,7 @@ impl Client {
         Err(refused)
     }
 
-    async fn exchange(
-        &self,
-        request: Request<'_>,
-    ) -> Result<(Response, std::sync::Arc<super::credentials::Keys>), Failure> {
+    async fn exchange(&self, request: Request<'_>) -> Result<(Response, Arc<Keys>), Failure> {
         let url = self.locate(request.key, request.query)?;
         let keys = self.credentials.keys().await?;
         let mut headers = request.headers;

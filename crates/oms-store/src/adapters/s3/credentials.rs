@@ -28,6 +28,9 @@ const SEEK_WITHIN: Duration = Duration::from_secs(40);
 /// Between two searches that brought nothing new.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// For so long it counts that the same keys were refused before they were found again.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
 type Provider = Box<dyn ProvideCredentialDyn<Credential = Credential>>;
 
 /// What signs a request.
@@ -80,8 +83,7 @@ pub(super) struct Sought {
     known: RwLock<Option<Known>>,
     /// One asks, the others wait for what it finds.
     asking: tokio::sync::Mutex<Option<Fruitless>>,
-    /// The keys that the server refused last.
-    refused: Mutex<Option<String>>,
+    refused: Mutex<Option<Refused>>,
     pause: Duration,
 }
 
@@ -89,6 +91,14 @@ pub(super) struct Sought {
 struct Known {
     keys: Arc<Keys>,
     found: Credential,
+}
+
+/// The keys that the server refused last.
+struct Refused {
+    keys: Arc<Keys>,
+    /// Whether they had been refused before, and were found again.
+    again: bool,
+    at: Instant,
 }
 
 /// A search that brought nothing that lasts.
@@ -214,13 +224,30 @@ impl Sought {
     }
 
     fn refused(&self, keys: &Arc<Keys>) -> bool {
-        let mut known = self.known.write();
-        if known.as_ref().is_some_and(|k| Arc::ptr_eq(&k.keys, keys)) {
-            *known = None;
+        let mut last = self.refused.lock();
+        let (again, soon) = match &*last {
+            None => (false, false),
+            Some(last) => {
+                let since = last.at.elapsed();
+                let again = match Arc::ptr_eq(&last.keys, keys) {
+                    // Many requests may have been under way with the same keys.
+                    true => last.again,
+                    false => last.keys.access_key == keys.access_key && since < REMEMBERED,
+                };
+                (again, again && since < self.pause)
+            }
+        };
+        if !soon {
+            let mut known = self.known.write();
+            if known.as_ref().is_some_and(|k| Arc::ptr_eq(&k.keys, keys)) {
+                *known = None;
+            }
+            *last = Some(Refused {
+                keys: keys.clone(),
+                again,
+                at: Instant::now(),
+            });
         }
-        let mut refused = self.refused.lock();
-        let again = refused.as_ref() == Some(&keys.access_key);
-        *refused = Some(keys.access_key.clone());
         !again
     }
 

@@ -116,6 +116,10 @@ async fn the_profile_that_is_named_is_taken_and_read_again_when_its_keys_are_ref
     home.write(".aws/credentials", &profiles("second"));
     assert_eq!(sought.keys().await.unwrap().access_key, "first");
     assert!(sought.refused(&first), "others may be found");
+    assert!(
+        sought.refused(&first),
+        "as for those who asked with the same keys"
+    );
     let second = sought.keys().await.unwrap();
     assert_eq!(second.access_key, "second");
     assert!(sought.refused(&second));
