@@ -284,6 +284,18 @@ pub fn stream_of(event: &Value) -> String {
     )
 }
 
+/// Whether the feed has as many events of every stream as were acknowledged, or more.
+pub fn has_all(feed: &[Value], acknowledged: &Acknowledged) -> bool {
+    let mut found: HashMap<String, usize> = HashMap::new();
+    for event in feed {
+        *found.entry(stream_of(event)).or_default() += 1;
+    }
+    let missing = |(stream, positions): (&String, &Vec<String>)| {
+        found.get(stream).copied().unwrap_or(0) < positions.len()
+    };
+    !acknowledged.streams.iter().any(missing)
+}
+
 /// Laws 2, 5 and 7 over the whole feed: everything acknowledged is there exactly once, nothing
 /// else is, and each stream's versions are 1, 2, 3, … in the feed's order.
 pub fn check_feed(feed: &[Value], acknowledged: &Acknowledged) {
