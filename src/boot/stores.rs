@@ -336,6 +336,7 @@ pub fn kafka_settings(config: &Config, embedded: &Endpoints) -> anyhow::Result<K
         topic_prefix: config.kafka.topic_prefix.clone(),
         partitions: config.kafka.partitions,
         replication: config.kafka.replication,
+        transactions: config.kafka.transactions,
         extra: config.kafka.options.0.clone(),
         ..KafkaSettings::default()
     })

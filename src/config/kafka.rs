@@ -23,6 +23,11 @@ pub struct KafkaConfig {
     pub partitions: i32,
     /// Replicas of a topic that is created; -1: the broker's default.
     pub replication: i32,
+    /// Publishes in transactions, one producer for each of the log's partitions, so that the broker
+    /// keeps out a process that was stopped while another one took over. Needs the rights to write
+    /// and describe the transactional ids `{topic_prefix}.relay.…`; consumers then read with
+    /// `isolation.level` `read_committed`. Without it time keeps such a process out.
+    pub transactions: bool,
     /// Further options of librdkafka, by their full names or as tables, for example
     /// `security.protocol`; options on which delivery depends are refused. TLS and SASL need a
     /// build with the feature `kafka-tls`.
@@ -37,6 +42,7 @@ impl Default for KafkaConfig {
             topic_prefix: settings.topic_prefix,
             partitions: settings.partitions,
             replication: settings.replication,
+            transactions: settings.transactions,
             options: KafkaOptions::default(),
         }
     }

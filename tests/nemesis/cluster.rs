@@ -254,6 +254,15 @@ impl Node {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
+    /// What it logged of requests that failed inside, which nobody else is told.
+    pub fn internal_errors(&self) -> Vec<String> {
+        let log = self.process.log();
+        let told = log
+            .lines()
+            .filter(|l| l.contains("failed inside the service"));
+        told.map(str::to_owned).collect()
+    }
+
     /// Asks; status and body, or nothing where no answer comes.
     pub async fn send(
         &self,

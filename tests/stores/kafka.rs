@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use oms::domain::ids::PartitionId;
 use oms::store::adapters::kafka::{KafkaSettings, KafkaTransport};
 use oms::store::error::StoreErrorKind;
 use oms::store::health::{DependencyState, Health};
@@ -21,13 +22,21 @@ fn transport(settings: KafkaSettings) -> (KafkaTransport, Arc<Health>) {
     (transport.expect("settings"), health)
 }
 
-/// With all the time there is.
+/// With all the time there is, as the one that publishes this partition.
 async fn publish(kafka: &KafkaTransport, messages: Vec<Message>) -> Vec<Outcome> {
+    if let Err(e) = kafka.fence(&[PartitionId(0)]).await {
+        return vec![Outcome::Failed(e); messages.len()];
+    }
+    publish_without_fence(kafka, messages).await
+}
+
+async fn publish_without_fence(kafka: &KafkaTransport, messages: Vec<Message>) -> Vec<Outcome> {
     kafka.publish(messages, Instant::now() + FOREVER).await
 }
 
 fn message(key: &str, value: String) -> Message {
     Message {
+        partition: PartitionId(0),
         topic: TOPIC.into(),
         key: key.into(),
         headers: vec![("ce_type", "T".into())],
@@ -119,10 +128,11 @@ async fn a_refused_message_is_told_from_its_neighbours_and_holds_its_key() {
 
 /// A produce request fails, in each way there is, with others of its key behind it; the first of a
 /// new producer, of which the broker knows nothing yet, or a later one.
-async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy) {
+async fn fail_one_of_many(bootstrap: &str, prefix: &str, proxy: KafkaProxy, transactions: bool) {
     let mut settings = KafkaSettings {
         bootstrap: proxy.address().to_string(),
         topic_prefix: prefix.to_owned(),
+        transactions,
         ..KafkaSettings::default()
     };
     // A request for each message, so that there are many that could overtake.
@@ -212,7 +222,15 @@ async fn law_9_nothing_overtakes_a_message_that_failed() {
     let broker = Broker::start();
     let address = broker.bootstrap.parse().expect("an address");
     let proxy = KafkaProxy::start_checking(address).await;
-    fail_one_of_many(&broker.bootstrap, "oms", proxy).await;
+    fail_one_of_many(&broker.bootstrap, "oms", proxy, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_nothing_overtakes_a_message_that_failed_in_a_transaction() {
+    let broker = Broker::start();
+    let address = broker.bootstrap.parse().expect("an address");
+    let proxy = KafkaProxy::start_checking(address).await;
+    fail_one_of_many(&broker.bootstrap, "oms", proxy, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,9 +239,118 @@ async fn law_9_nothing_overtakes_a_message_that_failed_on_a_real_broker() {
         eprintln!("not run: OMS_TEST_KAFKA names no broker");
         return;
     };
+    for transactions in [false, true] {
+        let prefix = format!("t{}", oms::clock::new_uuid().simple());
+        let proxy = KafkaProxy::start(bootstrap.parse().expect("an address")).await;
+        fail_one_of_many(&bootstrap, &prefix, proxy, transactions).await;
+    }
+}
+
+/// What a process sent and the network kept reaches the broker after another one took over and
+/// published. Returns the values that the broker has then, in order.
+async fn late(bootstrap: &str, transactions: bool) -> Vec<String> {
     let prefix = format!("t{}", oms::clock::new_uuid().simple());
     let proxy = KafkaProxy::start(bootstrap.parse().expect("an address")).await;
-    fail_one_of_many(&bootstrap, &prefix, proxy).await;
+    let first = KafkaSettings {
+        bootstrap: proxy.address().to_string(),
+        topic_prefix: prefix,
+        transactions,
+        // Short, since the test waits for it to pass.
+        delivery_timeout: Duration::from_secs(3),
+        ..KafkaSettings::default()
+    };
+    let second = KafkaSettings {
+        bootstrap: bootstrap.to_owned(),
+        ..first.clone()
+    };
+    let topic = first.topics().of("order");
+    let of_topic = |value: &str| Message {
+        topic: topic.clone(),
+        ..message("k", value.to_owned())
+    };
+    let ((first, _), (second, _)) = (transport(first), transport(second));
+    oms_testkit::eventually("the topics are ready", || async {
+        let begun = publish(&first, vec![of_topic("1")]).await;
+        begun[0].is_delivered().then_some(())
+    })
+    .await;
+    proxy.fail(0, &[Fault::Late; 100]);
+    let sent = publish(&first, vec![of_topic("2")]);
+    let taken_over = async {
+        oms_testkit::eventually("the network keeps it", || async {
+            (proxy.kept() > 0).then_some(())
+        })
+        .await;
+        for value in ["2", "3"] {
+            let outcomes = publish(&second, vec![of_topic(value)]).await;
+            assert!(outcomes[0].is_delivered(), "{outcomes:?}");
+        }
+    };
+    let (outcomes, ()) = tokio::join!(sent, taken_over);
+    assert!(!outcomes[0].is_delivered(), "{outcomes:?}");
+    proxy.deliver_late().await;
+    let read = oms_testkit::kafka::read_all(bootstrap, &topic).await;
+    let values = read.into_iter().map(|m| String::from_utf8(m.value));
+    values.collect::<Result<_, _>>().expect("texts")
+}
+
+/// Law 9: time alone does not keep such a message out, the broker does.
+///
+/// librdkafka's in-process broker fences nobody off.
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_what_comes_late_is_refused_by_a_real_broker() {
+    let Ok(bootstrap) = std::env::var("OMS_TEST_KAFKA") else {
+        eprintln!("not run: OMS_TEST_KAFKA names no broker");
+        return;
+    };
+    let bootstrap = bootstrap.as_str();
+    let with_time_alone = late(bootstrap, false).await;
+    assert_eq!(with_time_alone[..3], ["1", "2", "3"]);
+    assert!(
+        with_time_alone[3..].contains(&"2".to_owned()),
+        "the trial shows what it is for: {with_time_alone:?}"
+    );
+    assert_eq!(late(bootstrap, true).await, ["1", "2", "3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_a_real_broker_takes_of_each_partition_what_the_last_one_sends_who_fenced_it() {
+    let Ok(bootstrap) = std::env::var("OMS_TEST_KAFKA") else {
+        eprintln!("not run: OMS_TEST_KAFKA names no broker");
+        return;
+    };
+    let settings = KafkaSettings {
+        bootstrap,
+        topic_prefix: format!("t{}", oms::clock::new_uuid().simple()),
+        transactions: true,
+        ..KafkaSettings::default()
+    };
+    let topic = settings.topics().of("order");
+    let ((one, _), (two, _)) = (transport(settings.clone()), transport(settings));
+    let [p0, p1] = [PartitionId(0), PartitionId(1)];
+    let of = |partition: PartitionId, value: &str| Message {
+        partition,
+        topic: topic.clone(),
+        ..message(&format!("k{partition}"), value.to_owned())
+    };
+    // Nothing is sent for a partition that is not fenced.
+    let outcomes = publish_without_fence(&one, vec![of(p0, "never")]).await;
+    assert!(matches!(&outcomes[0], Outcome::Failed(e) if e.kind == StoreErrorKind::Conflict));
+    assert!(one.fence(&[p0, p1]).await.expect("fenced"), "newly");
+    assert!(!one.fence(&[p0, p1]).await.expect("fenced"), "still");
+    let both = || vec![of(p0, "1"), of(p1, "1")];
+    let outcomes = publish_without_fence(&one, both()).await;
+    assert!(outcomes.iter().all(Outcome::is_delivered), "{outcomes:?}");
+    // Another one takes one of the two; the other one goes on.
+    assert!(two.fence(&[p1]).await.expect("fenced"));
+    let outcomes = publish_without_fence(&one, both()).await;
+    assert!(outcomes[0].is_delivered(), "{outcomes:?}");
+    assert!(!outcomes[1].is_delivered(), "{outcomes:?}");
+    assert!(one.fence(&[p0, p1]).await.expect("fenced"), "p1 anew");
+    // What it gives up is not sent either.
+    assert!(!one.fence(&[p1]).await.expect("fenced"));
+    let outcomes = publish_without_fence(&one, both()).await;
+    assert!(!outcomes[0].is_delivered() && outcomes[1].is_delivered());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -273,7 +273,10 @@ async fn leases_are_shared_fairly_and_taken_over() {
     let long = Duration::from_secs(600);
     let held = |node: &'static str, ttl| {
         let outbox = outbox.clone();
-        async move { outbox.lease(node, 8, ttl).await.expect("leased") }
+        async move {
+            let leases = outbox.lease(node, 8, ttl).await.expect("leased");
+            leases.into_keys().collect::<Vec<_>>()
+        }
     };
     assert_eq!(held("a", long).await.len(), 8, "alone, it has all");
     assert_eq!(
@@ -313,4 +316,45 @@ async fn leases_are_shared_fairly_and_taken_over() {
         (outbox.lease("a", 8, long).await.ok()?.len() == 8).then_some(())
     })
     .await;
+}
+
+/// Law 9: a relay that finds itself in possession again has to know whether somebody else published
+/// meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn law_9_a_lease_tells_whether_another_node_had_it_in_between() {
+    let outbox = outbox();
+    let (short, long) = (Duration::from_millis(1), Duration::from_secs(600));
+    let lease = |node: &'static str, ttl| {
+        let outbox = outbox.clone();
+        async move { outbox.lease(node, 4, ttl).await.expect("leased") }
+    };
+    let first = lease("a", short).await;
+    assert_eq!(first.len(), 4);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(
+        lease("a", short).await,
+        first,
+        "expired, but nobody took it: everything that was read still holds"
+    );
+    let theirs = eventually("b takes over", || async {
+        let theirs = lease("b", short).await;
+        (theirs.len() == 4).then_some(theirs)
+    })
+    .await;
+    let again = eventually("a takes it back", || async {
+        let again = lease("a", long).await;
+        (again.len() == 4).then_some(again)
+    })
+    .await;
+    for partition in first.keys() {
+        let terms = [first[partition], theirs[partition], again[partition]];
+        assert!(terms.is_sorted_by(|a, b| a < b), "{partition}: {terms:?}");
+    }
+    // Given back and taken again is a new term, too: another one may have come and gone.
+    outbox.release("a").await.expect("released");
+    let last = lease("a", long).await;
+    assert!(
+        last.iter()
+            .all(|(partition, term)| again[partition] < *term)
+    );
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use oms_core::domain::ids::PartitionId;
 use oms_store::error::StoreError;
 use oms_store::ports::transport::{Message, Outcome, Transport};
 use tokio::time::Instant;
@@ -14,6 +15,10 @@ pub struct Boastful(pub Arc<dyn Transport>);
 impl Transport for Boastful {
     async fn publish(&self, messages: Vec<Message>, until: Instant) -> Vec<Outcome> {
         self.0.publish(messages, until).await
+    }
+
+    async fn fence(&self, partitions: &[PartitionId]) -> Result<bool, StoreError> {
+        self.0.fence(partitions).await
     }
 
     async fn declare(&self) -> Result<(), StoreError> {

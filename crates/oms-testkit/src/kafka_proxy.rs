@@ -29,10 +29,15 @@ pub enum Fault {
     LoseAnswer,
     /// It is lost with its connection.
     LoseRequest,
+    /// Its connection is lost, and the network keeps it until [`KafkaProxy::deliver_late`].
+    Late,
 }
 
 /// For each produce request from now on: what becomes of it. Those beyond pass.
 type Plan = Arc<Mutex<VecDeque<Option<Fault>>>>;
+
+/// Requests that the network keeps.
+type Kept = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// What the broker should know of the producers of each partition.
 type Producers = Arc<Mutex<HashMap<(Vec<u8>, i32, i64), Numbers>>>;
@@ -50,7 +55,9 @@ const OUT_OF_ORDER: i16 = 45;
 /// A running proxy on loopback; it ends with this value.
 pub struct KafkaProxy {
     address: SocketAddr,
+    broker: SocketAddr,
     plan: Plan,
+    kept: Kept,
     accepting: JoinHandle<()>,
 }
 
@@ -70,22 +77,27 @@ impl KafkaProxy {
         let address = listener.local_addr().expect("an address");
         let plan = Plan::default();
         let planned = plan.clone();
+        let kept = Kept::default();
+        let keep = kept.clone();
         let accepting = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(broker).await;
                 let (plan, producers) = (planned.clone(), producers.clone());
+                let kept = keep.clone();
                 open.spawn(async move {
                     if let Ok(server) = server {
                         let ends = (broker, address);
-                        connection(client, server, ends, plan, producers).await;
+                        connection(client, server, ends, (plan, kept), producers).await;
                     }
                 });
             }
         });
         Self {
             address,
+            broker,
             plan,
+            kept,
             accepting,
         }
     }
@@ -100,6 +112,21 @@ impl KafkaProxy {
         let passing = std::iter::repeat_n(None, passing);
         let plan = passing.chain(faults.iter().copied().map(Some));
         *self.plan.lock().expect("a plan") = plan.collect();
+    }
+
+    /// How many requests the network keeps.
+    pub fn kept(&self) -> usize {
+        self.kept.lock().expect("what is kept").len()
+    }
+
+    /// What the network kept reaches the broker. Returns when it has been answered, to nobody.
+    pub async fn deliver_late(&self) {
+        let kept = std::mem::take(&mut *self.kept.lock().expect("what is kept"));
+        let mut server = TcpStream::connect(self.broker).await.expect("a broker");
+        for request in kept {
+            write_frame(&mut server, &request).await.expect("sent");
+            read_frame(&mut server).await.expect("answered");
+        }
     }
 
     /// Whether the failure that was asked for last has happened.
@@ -118,7 +145,7 @@ async fn connection(
     client: TcpStream,
     server: TcpStream,
     (broker, own): (SocketAddr, SocketAddr),
-    plan: Plan,
+    (plan, kept): (Plan, Kept),
     producers: Option<Producers>,
 ) {
     for stream in [&client, &server] {
@@ -162,6 +189,10 @@ async fn connection(
                 }
                 Some(Fault::LoseRequest) => {
                     came_so_far.wait_for(|came| *came == asked).await.ok()?;
+                    return None;
+                }
+                Some(Fault::Late) => {
+                    kept.lock().expect("what is kept").push(frame);
                     return None;
                 }
                 Some(Fault::LoseAnswer) => {

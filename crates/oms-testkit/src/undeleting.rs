@@ -68,7 +68,7 @@ impl DeliveryStore for Undeleting {
         node: &str,
         partitions: u16,
         ttl: Duration,
-    ) -> Result<Vec<PartitionId>, StoreError> {
+    ) -> Result<Leases, StoreError> {
         self.inner.lease(node, partitions, ttl).await
     }
     async fn release(&self, node: &str) -> Result<(), StoreError> {

@@ -109,6 +109,7 @@ pub fn message(
         ]);
     }
     let mut message = Message {
+        partition: row.position.partition,
         topic: row.topic.clone(),
         // The whole stream name: streams of two types may share an id, and a topic may hold many
         // types.

@@ -2,6 +2,7 @@
 //! decisions in [`queue`]; its state is rebuilt from the outbox, and its leases are taken again.
 
 pub mod bodies;
+mod leases;
 pub mod message;
 mod ours;
 pub mod publisher;

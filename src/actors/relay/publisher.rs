@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::bodies;
+use super::leases::LeaseKeeper;
 use super::message::message;
 use super::ours::{self, Ours};
 use super::queue::{PublishOutcome, QueueLimits, SendQueue};
@@ -96,7 +97,7 @@ pub struct Publisher {
     queue: SendQueue,
     bodies: HashMap<Position, Bytes>,
     backoff: Backoff,
-    lease: Option<Lease>,
+    leases: LeaseKeeper,
     /// The leased partitions whose outbox is of this log; `asked` is when that was checked.
     ours: Ours,
     asked: Option<Instant>,
@@ -105,13 +106,6 @@ pub struct Publisher {
     /// When the backlog was last measured.
     measured: Option<Instant>,
     saved: BTreeMap<PartitionId, Offset>,
-}
-
-#[derive(Debug)]
-struct Lease {
-    partitions: Vec<PartitionId>,
-    /// Counted from before the request, so that the lease ends here earlier than in PostgreSQL.
-    until: Instant,
 }
 
 /// A wave that is ready to be sent.
@@ -130,10 +124,16 @@ impl Publisher {
     pub fn new(deps: RelayDeps) -> Self {
         Self {
             queue: SendQueue::new(deps.settings.limits),
+            leases: LeaseKeeper::new(
+                deps.store.clone(),
+                deps.transport.clone(),
+                deps.node.clone(),
+                deps.log.partitions(),
+                deps.settings.lease,
+            ),
             deps,
             bodies: HashMap::new(),
             backoff: Backoff::new(RETRY.0, RETRY.1),
-            lease: None,
             ours: Ours::new(),
             asked: None,
             swept: Instant::now(),
@@ -178,7 +178,7 @@ impl Publisher {
     /// Publishes one wave and meanwhile does everything else. Returns whether there was anything to
     /// do.
     pub async fn step(&mut self) -> Result<bool, StoreError> {
-        self.keep_lease().await?;
+        self.keep_leases().await?;
         self.keep_to_this_log().await?;
         let now = self.deps.clock.now();
         let rows = self.queue.next_wave(now);
@@ -188,7 +188,7 @@ impl Publisher {
             messages.reverse();
         }
         let transport = self.deps.transport.clone();
-        let leased_until = self.lease.as_ref().map(|lease| lease.until);
+        let leased_until = self.leases.until();
         let publish = async {
             match leased_until {
                 Some(until) if !messages.is_empty() => transport.publish(messages, until).await,
@@ -218,63 +218,38 @@ impl Publisher {
         let _ = tokio::time::timeout(pause, self.deps.recorded.notified()).await;
     }
 
-    /// Takes or renews the lease when it is time. While it outlasts a wave, a failed renewal stops
-    /// nothing. After that all its partitions are released: when the lease has expired another
-    /// process may publish them, and nothing may be in flight then.
-    async fn keep_lease(&mut self) -> Result<(), StoreError> {
-        let now = Instant::now();
-        let ttl = self.deps.settings.lease;
-        let left = self.lease.as_ref().map(|l| l.until - now);
-        let lasts = left.is_some_and(|left| left >= self.deps.transport.wave_bound());
-        if lasts && left.is_some_and(|left| left > ttl - ttl / 8) {
-            return Ok(());
+    /// Keeps leases and fences. The rows of a partition that another process may have published
+    /// meanwhile are dropped and read again.
+    async fn keep_leases(&mut self) -> Result<(), StoreError> {
+        let kept = self.leases.keep().await;
+        if self.leases.until().is_none() {
+            self.queue.assign(&[]);
         }
-        let partitions = self.deps.log.partitions();
-        match self
-            .deps
-            .store
-            .lease(&self.deps.node, partitions, ttl)
-            .await
-        {
-            Ok(held) => {
-                if self.lease.as_ref().is_none_or(|l| l.partitions != held) {
-                    let names: Vec<String> = held.iter().map(ToString::to_string).collect();
-                    tracing::info!(
-                        node = self.deps.node,
-                        partitions = names.join(","),
-                        "publishes {} of {} partitions",
-                        held.len(),
-                        partitions
-                    );
-                    self.asked = None;
-                }
-                self.lease = Some(Lease {
-                    partitions: held,
-                    until: now + ttl,
-                });
-                Ok(())
-            }
-            Err(_) if lasts => Ok(()),
-            Err(e) => {
-                self.lease = None;
-                self.queue.assign(&[]);
-                Err(e)
-            }
+        if let Some(kept) = kept? {
+            let held = self.leases.held();
+            let names: Vec<String> = held.iter().map(ToString::to_string).collect();
+            tracing::info!(
+                node = self.deps.node,
+                partitions = names.join(","),
+                "publishes {} of {} partitions",
+                held.len(),
+                self.deps.log.partitions()
+            );
+            self.queue.assign(&kept);
+            self.asked = None;
         }
+        Ok(())
     }
 
     /// Releases partitions whose outbox is of another log, or of an end that this log has lost: its
     /// rows are events that were never committed here. Checked again with every sweep.
     async fn keep_to_this_log(&mut self) -> Result<(), StoreError> {
-        let Some(lease) = &self.lease else {
-            return Ok(());
-        };
         let due = |at: Instant| at.elapsed() >= self.deps.settings.sweep;
         if !self.asked.is_none_or(due) {
             return Ok(());
         }
-        let (held, store) = (&lease.partitions, &*self.deps.store);
-        let ours = match ours::of_this_log(store, &self.deps.log, held, &self.ours).await {
+        let (held, store) = (self.leases.held(), &*self.deps.store);
+        let ours = match ours::of_this_log(store, &self.deps.log, &held, &self.ours).await {
             Ok(ours) => ours,
             // The last result holds while neither store can be read.
             Err(_) if self.asked.is_some() => return Ok(()),
@@ -490,14 +465,10 @@ impl Publisher {
             .collect();
         // One node writes for all. An outbox that has not begun in every partition is a new one: it
         // is about to start from the very document that would be overwritten.
-        let first = self
-            .lease
-            .as_ref()
-            .is_some_and(|l| l.partitions.contains(&PartitionId(0)));
+        let held = self.leases.held();
+        let first = held.contains(&PartitionId(0));
         let begun = delivered.len() == usize::from(self.deps.log.partitions());
-        let all_ours = (self.lease.iter())
-            .flat_map(|l| &l.partitions)
-            .all(|p| self.ours.contains_key(p));
+        let all_ours = held.iter().all(|p| self.ours.contains_key(p));
         if first && begun && all_ours && delivered != self.saved {
             let now = self.deps.clock.now();
             let marks = ours::marks(&self.deps.log, &delivered).await?;

@@ -71,6 +71,7 @@ async fn law_12_every_kind_of_actor_is_killed_under_load_and_nothing_is_lost() {
     let broker = Broker::start();
     let env = [
         ("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap()),
+        ("OMS__KAFKA__TRANSACTIONS", "true".into()),
         ("OMS__CHAOS__ENABLED", "true".into()),
     ];
     let service = Service::start(OMS, &env.each_ref().map(|(k, v)| (*k, v.as_str())), &[]).await;

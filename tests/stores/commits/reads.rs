@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use oms::domain::event::Envelope;
 use oms::log::keys;
 use oms::log::lead::Lead;
 use oms::migration::stage::StageKind;
@@ -68,6 +69,32 @@ impl Both {
             .await
     }
 
+    /// The one commit that [`Both::read_all_ways`] reads is not in this place.
+    async fn take_from(&self, place: Lead) {
+        match place {
+            Lead::S3 => self.memory.delete(&keys::commit(P0, 2)).await.unwrap(),
+            Lead::Postgres => {
+                let gone = "DELETE FROM events WHERE commit_offset = 2;
+                            DELETE FROM commits WHERE commit_offset = 2";
+                self.world.other().await.batch_execute(gone).await.unwrap();
+            }
+        }
+    }
+
+    async fn read_all_ways(&self) -> Result<(), oms::store::error::StoreError> {
+        let object = &self.objects[2];
+        let places = places(object);
+        let stream = Envelope::parse(&object.line(0)).unwrap().stream();
+        let events = self.log.read_events(&stream, &places[..1]).await?;
+        assert_eq!(events[0].bytes, object.line(0));
+        let (start, len) = (places[0].start, places[0].len);
+        let range = self.log.read_range(P0, 2, start, len).await?;
+        assert_eq!(range, object.line(0));
+        let commits: Vec<_> = self.log.commits(P0, 2, 3).try_collect().await?;
+        assert_eq!(commits[0].bytes, object.bytes);
+        Ok(())
+    }
+
     fn expected(&self) -> Vec<Bytes> {
         self.objects.iter().map(|o| o.bytes.clone()).collect()
     }
@@ -95,6 +122,39 @@ async fn law_3_what_is_known_to_lie_in_one_place_only_is_not_sought_in_the_other
     // And in `s3_only` PostgreSQL is no place to fall back on.
     both.log.routes().set_stage(P0, StageKind::S3Only);
     assert!(both.read().await.unwrap_err().is_transient());
+}
+
+/// Another process has led the partition elsewhere, and this one has not heard of it: what it knows
+/// to be in the log is found, whatever it believes of the stages, and by every way of reading.
+#[tokio::test(flavor = "multi_thread")]
+async fn law_14_what_is_in_the_log_is_found_with_an_outdated_stage() {
+    for stage in StageKind::ROAD {
+        for lacks in [Lead::S3, Lead::Postgres] {
+            let both = both(stage).await;
+            both.take_from(lacks).await;
+            both.read_all_ways()
+                .await
+                .unwrap_or_else(|e| panic!("{stage}, {lacks:?} lacks one: {e}"));
+        }
+        let both = both(stage).await;
+        both.take_from(Lead::S3).await;
+        both.take_from(Lead::Postgres).await;
+        let lost = both.read_all_ways().await.unwrap_err();
+        assert_eq!(lost.kind, StoreErrorKind::Corrupt, "{stage}: {lost}");
+        assert!(lost.message.contains("is missing"), "{lost}");
+    }
+}
+
+/// Whoever cannot ask the place that has it has to say so, not that it is damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn law_4_what_one_place_lacks_and_the_other_does_not_tell_is_not_called_damaged() {
+    for stage in [StageKind::DualWritePostgres, StageKind::DualWriteS3] {
+        let both = both(stage).await;
+        both.take_from(Lead::Postgres).await;
+        both.bucket.set(NOTHING_GETS_THROUGH);
+        let error = both.read_all_ways().await.unwrap_err();
+        assert!(error.is_transient(), "{stage}: {error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

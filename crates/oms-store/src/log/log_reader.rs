@@ -3,17 +3,18 @@
 //!
 //! * [`description`]: number of partitions and id of the log; [`identity`]: whether copies are of
 //!   this log; [`opening`]: opens a partition from a checkpoint
-//! * [`route`]: which store is read; [`events`]: single events; [`shadow`]: compares both stores
+//! * [`route`]: which store is read; [`places`]: seeks what is there; [`events`]: single events;
+//!   [`shadow`]: compares both stores
 
 mod description;
 mod events;
 mod identity;
 mod opening;
+mod places;
 mod route;
 mod shadow;
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,16 +24,14 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 pub use self::description::{StoreDescription, describe_store, log_id};
 pub use self::events::StoredEvent;
-use self::events::not_there;
 pub use self::route::Routes;
 pub use self::shadow::Shadow;
 use crate::alarms::Alarms;
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::log::log_objects::{DerivedObjects, LogObjects};
 use crate::log::object_cache::ObjectCache;
 use crate::log::read_ahead::read_ahead;
 use crate::log::s3_commit_store::{READ_AHEAD, S3CommitStore};
-use crate::metrics;
 use crate::ports::commit_store::{CommitStore, LeadingTable};
 use crate::ports::object_store::ObjectStore;
 use oms_core::domain::ids::{Offset, PartitionId, StreamName};
@@ -189,104 +188,6 @@ impl LogReader {
         Ok(Some(object))
     }
 
-    /// Only the store that leads can tell that an object is absent; any store can tell that it is
-    /// there.
-    async fn get_or_fall_back(
-        &self,
-        lead: Lead,
-        partition: PartitionId,
-        offset: Offset,
-    ) -> Result<Option<CommitObject>, StoreError> {
-        let Some(store) = self.place(lead) else {
-            return Err(not_there(partition));
-        };
-        let error = match store.get(partition, offset).await {
-            Err(error) if error.is_transient() => error,
-            found => return found,
-        };
-        let order = self.routes.order(partition, offset + 1);
-        for other in order.iter().filter(|place| **place != lead) {
-            if let Some(store) = self.place(*other)
-                && let Ok(Some(object)) = store.get(partition, offset).await
-            {
-                self.fell_back(lead, *other, &error);
-                return Ok(Some(object));
-            }
-        }
-        Err(error)
-    }
-
-    /// The commit object at an offset, in either store.
-    async fn find(
-        &self,
-        partition: PartitionId,
-        offset: Offset,
-    ) -> Result<Option<Arc<CommitObject>>, StoreError> {
-        match self.one_of(partition, offset).await {
-            Ok(object) => Ok(Some(object)),
-            Err(e) if e.kind == StoreErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// An object that is known to be in the log, from the first store that has it.
-    async fn one_of(
-        &self,
-        partition: PartitionId,
-        offset: Offset,
-    ) -> Result<Arc<CommitObject>, StoreError> {
-        if let Some(object) = self.cache.get(partition, offset) {
-            return Ok(object);
-        }
-        self.ask_places(partition, offset + 1, |place| async move {
-            let found = match self.place(place) {
-                Some(store) => store.get(partition, offset).await?,
-                None => None,
-            };
-            found.map(Arc::new).ok_or_else(|| not_there(partition))
-        })
-        .await
-    }
-
-    /// Asks the stores in order: the next one only if one cannot be reached or lacks the object,
-    /// never if what it has is damaged.
-    async fn ask_places<T, F>(
-        &self,
-        partition: PartitionId,
-        end: Offset,
-        read: impl Fn(Lead) -> F,
-    ) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        let mut failed: Option<(Lead, StoreError)> = None;
-        for place in self.routes.order(partition, end) {
-            match (read(*place).await, &failed) {
-                (Ok(found), None) => return Ok(found),
-                (Ok(found), Some((first, error))) => {
-                    self.fell_back(*first, *place, error);
-                    return Ok(found);
-                }
-                (Err(e), _) if e.is_transient() || e.kind == StoreErrorKind::NotFound => {
-                    // Among failures, one to reach a store says more than a missing object.
-                    let says_more = failed.as_ref().is_none_or(|(_, f)| !f.is_transient());
-                    if says_more {
-                        failed = Some((*place, e));
-                    }
-                }
-                (Err(e), _) => return Err(e),
-            }
-        }
-        Err(failed.map_or_else(|| not_there(partition), |(_, error)| error))
-    }
-
-    fn fell_back(&self, from: Lead, to: Lead, error: &StoreError) {
-        // Not counted before the stage is known, because the order is arbitrary then.
-        self.fallbacks.fetch_add(1, Ordering::Relaxed);
-        metrics::fallback_read(from, to, error.kind);
-        tracing::debug!(?from, ?to, %error, "read from the other place");
-    }
-
     /// The commit objects `from..to`, in order, read ahead. They MUST exist: a gap is corruption.
     pub fn commits(
         &self,
@@ -335,10 +236,11 @@ impl LogReader {
     ) -> impl stream::Stream<Item = Result<Arc<CommitObject>, StoreError>> + '_ {
         let fetch = move |offset| async move {
             // Bypasses the cache: a long read must not evict what other readers need next.
-            match self.one_of(partition, offset).await {
-                Err(e) if e.kind == StoreErrorKind::NotFound => Err(missing(partition, offset)),
-                found => found,
+            if let Some(object) = self.cache.get(partition, offset) {
+                return Ok(object);
             }
+            let get = |place| self.get_from(place, partition, offset);
+            self.read_known(partition, offset, get).await
         };
         let size = |object: &Arc<CommitObject>| object.bytes.len();
         read_ahead(from..to, ahead, fetch, size)

@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::flaws::{Flaw, strikes};
 use crate::log::log_objects::LogObjects;
 use crate::log::read_ahead::read_ahead;
-use crate::ports::commit_store::CommitStore;
+use crate::ports::commit_store::{CommitStore, no_such_commit};
 use crate::ports::object_store::Created;
 use oms_core::domain::ids::{Offset, PartitionId};
 use oms_core::log::index::Location;
@@ -48,6 +48,7 @@ impl S3CommitStore {
     }
 
     /// Bytes of one object; the result has exactly the requested length.
+    /// [`NotFound`](crate::error::StoreErrorKind::NotFound) if the bucket does not have it.
     pub async fn range(
         &self,
         partition: PartitionId,
@@ -58,7 +59,7 @@ impl S3CommitStore {
         self.store
             .get_range(&key, range)
             .await?
-            .ok_or_else(|| corrupt("read range", format!("{key} is missing")))
+            .ok_or_else(|| no_such_commit("s3", "read range", partition, offset))
     }
 
     async fn run(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::delivery::OutboxRow;
 use crate::ports::object_store::Created;
 use oms_core::domain::ids::{Epoch, Offset, PartitionId};
@@ -59,11 +59,24 @@ pub trait CommitStore: Send + Sync + 'static {
     async fn end(&self, partition: PartitionId, from: Offset) -> Result<Offset, StoreError>;
 
     /// The events at these locations of a partition, in order, without line ends.
+    /// [`NotFound`](StoreErrorKind::NotFound) if this store lacks one of their commits, which the
+    /// other one may have.
     async fn events(
         &self,
         partition: PartitionId,
         places: &[Location],
     ) -> Result<Vec<Bytes>, StoreError>;
+}
+
+/// This store lacks a commit; the other one may have it.
+pub fn no_such_commit(
+    store: &'static str,
+    operation: &'static str,
+    partition: PartitionId,
+    offset: Offset,
+) -> StoreError {
+    let message = format!("partition {partition} has no commit {offset} there");
+    StoreError::determinate(StoreErrorKind::NotFound, store, operation, message)
 }
 
 /// The outcome of an append to PostgreSQL; all variants are determinate.

@@ -163,6 +163,10 @@ pub struct DeadLetter {
     pub died: Timestamp,
 }
 
+/// The partitions that a node publishes, each with the term of its lease: another number each time
+/// that a node takes the partition, so that a known term says that nobody else published meanwhile.
+pub type Leases = BTreeMap<PartitionId, i64>;
+
 /// The outbox.
 ///
 /// Every write is one transaction. Indeterminate failures need no settling: each call can be
@@ -207,13 +211,9 @@ pub trait DeliveryStore: Send + Sync + 'static {
 
     /// Takes, renews and releases leases, so that `partitions` partitions are shared evenly by the
     /// nodes that called within their own `ttl`. Returns what `node` holds for `ttl` from the
-    /// moment of the call.
-    async fn lease(
-        &self,
-        node: &str,
-        partitions: u16,
-        ttl: Duration,
-    ) -> Result<Vec<PartitionId>, StoreError>;
+    /// moment of the call. A lease that expired and that nobody took is renewed under its term.
+    async fn lease(&self, node: &str, partitions: u16, ttl: Duration)
+    -> Result<Leases, StoreError>;
 
     /// Releases every lease of `node`, so that others need not wait for it to expire.
     async fn release(&self, node: &str) -> Result<(), StoreError>;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::metrics::aggregate_label;
+use oms_core::domain::ids::PartitionId;
 
 /// The topics' names: `{prefix}.database`, `.class`, `.instance`, and `.stream` for every other
 /// type of stream.
@@ -38,6 +39,8 @@ impl TopicNames {
 /// A message to be published.
 #[derive(Debug, Clone)]
 pub struct Message {
+    /// The log's partition that its event is in.
+    pub partition: PartitionId,
     /// Its topic.
     pub topic: String,
     /// Its key: messages of one key keep their order.
@@ -91,8 +94,18 @@ pub trait Transport: Send + Sync + 'static {
     /// that was not delivered is not delivered either. Calls do not overlap: a second one waits.
     ///
     /// Nothing is sent after `until`, when another process may begin: a wave that could take
-    /// longer, by [`wave_bound`](Self::wave_bound), is not begun.
+    /// longer, by [`wave_bound`](Self::wave_bound), is not begun. Where there are fences, messages
+    /// of a partition that is not [fenced](Self::fence) fail.
     async fn publish(&self, messages: Vec<Message>, until: Instant) -> Vec<Outcome>;
+
+    /// Makes this process the one whose messages of these log partitions the broker takes, and
+    /// gives up all others: what another process sends for them from now on is refused, whenever
+    /// it was sent off. Returns whether any of them was not held before. Then the caller may have
+    /// fenced off a process that holds the lease by now, and has to ask for its leases once more
+    /// before it publishes.
+    ///
+    /// Without fences at the broker there is nothing to do, and the answer is `false`.
+    async fn fence(&self, partitions: &[PartitionId]) -> Result<bool, StoreError>;
 
     /// Creates missing topics.
     async fn declare(&self) -> Result<(), StoreError>;

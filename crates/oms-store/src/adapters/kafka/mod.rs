@@ -7,11 +7,16 @@
 //! the next one is sent: what is not settled in time is purged *before* librdkafka times out single
 //! messages, which could leave gaps. A producer that failed to deliver anything is dropped, and a
 //! fresh one sends the undelivered messages again, in order.
+//!
+//! What keeps out a process that has lost its lease is time, or, with `kafka.transactions`, the
+//! broker ([`sender`]).
 
 pub mod inspect;
 pub mod options;
 mod partitions;
 mod producer;
+mod sender;
+mod senders;
 mod settings;
 mod topics;
 mod wave;
@@ -22,18 +27,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 pub use self::settings::{KafkaSecurity, KafkaSettings};
 
 use self::producer::Producer;
-use self::wave::Known;
+use self::senders::Senders;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::health::Health;
 use crate::io_runtime::IoRuntime;
 use crate::metered::measured;
 use crate::ports::transport::{Message, Outcome, Transport};
+use oms_core::domain::ids::PartitionId;
 
 pub(super) const STORE: &str = "kafka";
 
@@ -46,7 +53,7 @@ const PURGE_GRACE: Duration = Duration::from_secs(5);
 /// How long ending a producer may take: its threads wait for sockets.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Transport to Kafka with one producer at a time.
+/// Transport to Kafka.
 pub struct KafkaTransport {
     inner: Arc<Inner>,
     io: IoRuntime,
@@ -62,9 +69,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    producer: Option<Producer>,
-    /// Partitions that have acknowledged messages of this producer.
-    known: Known,
+    senders: Senders,
     /// Partitions of each topic, and when they were read.
     topics: Option<(HashMap<String, i32>, Instant)>,
 }
@@ -88,12 +93,10 @@ impl KafkaTransport {
         })
     }
 
-    /// Ends the producer; nothing is in flight when this returns.
+    /// Ends the producers; nothing is in flight when this returns.
     pub async fn close(&self) {
-        let producer = self.inner.state.lock().await.producer.take();
-        if let Some(producer) = producer {
-            self.io.spawn(producer.discard());
-        }
+        let senders = std::mem::take(&mut self.inner.state.lock().await.senders);
+        self.io.spawn(senders.discard());
     }
 }
 
@@ -124,6 +127,20 @@ impl Transport for KafkaTransport {
             outcomes.resize_with(count, || Outcome::Failed(e.clone()));
         }
         outcomes
+    }
+
+    async fn fence(&self, partitions: &[PartitionId]) -> Result<bool, StoreError> {
+        if !self.inner.settings.transactions {
+            return Ok(false);
+        }
+        const OPERATION: &str = "fence";
+        if self.inner.state.lock().await.senders.are_for(partitions) {
+            return Ok(false);
+        }
+        let (inner, partitions) = (self.inner.clone(), partitions.to_vec());
+        let call = async move { inner.fence(&partitions).await };
+        let call = self.io.run(STORE, OPERATION, call);
+        measured(STORE, OPERATION, &self.health, call).await
     }
 
     async fn declare(&self) -> Result<(), StoreError> {
@@ -191,54 +208,67 @@ impl Inner {
         Ok(placed)
     }
 
-    async fn ready(&self, state: &mut State) -> Result<Producer, StoreError> {
-        self.declare(state).await?;
-        if let Some(producer) = &state.producer {
-            return Ok(producer.clone());
+    /// Announces this process to the broker as the one that publishes these log partitions, and no
+    /// others. Returns whether it was not that of all of them before.
+    async fn fence(&self, partitions: &[PartitionId]) -> Result<bool, StoreError> {
+        let mut state = self.state.lock().await;
+        let missing = state.senders.keep(partitions).await;
+        let producers = missing
+            .iter()
+            .map(|partition| Producer::fenced(&self.settings, *partition));
+        let mut failure = None;
+        for (partition, producer) in missing.iter().zip(join_all(producers).await) {
+            match producer {
+                Ok(producer) => state.senders.add(Some(*partition), producer),
+                Err(e) => failure = Some(e),
+            }
         }
-        let producer = Producer::new(&self.settings)?;
-        state.producer = Some(producer.clone());
-        Ok(producer)
+        failure.map_or(Ok(!missing.is_empty()), Err)
+    }
+
+    /// Reads the topics, and makes the one producer if there are no fences.
+    async fn ready(&self, state: &mut State) -> Result<(), StoreError> {
+        self.declare(state).await?;
+        if !self.settings.transactions && state.senders.is_empty() {
+            let producer = Producer::new(&self.settings)?;
+            state.senders.add(None, producer);
+        }
+        Ok(())
     }
 
     async fn publish(&self, messages: Vec<Message>, leased_until: Instant) -> Vec<Outcome> {
         let mut state = self.state.lock().await;
+        let count = messages.len();
+        let failed = |e: StoreError| vec![Outcome::Failed(e); count];
         if Instant::now() + self.settings.wave_bound() > leased_until {
             // Not caused by the broker.
-            let (kind, why) = (
-                StoreErrorKind::Conflict,
-                "the lease would not outlast the wave",
-            );
-            let e = StoreError::determinate(kind, STORE, "publish", why);
-            return vec![Outcome::Failed(e); messages.len()];
+            return failed(conflict("the lease would not outlast the wave"));
         }
         let until = Instant::now() + self.settings.delivery_timeout;
-        let producer = match tokio::time::timeout_at(until, self.ready(&mut state)).await {
-            Ok(Ok(producer)) => producer,
-            Ok(Err(e)) => return vec![Outcome::Failed(e); messages.len()],
+        match tokio::time::timeout_at(until, self.ready(&mut state)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return failed(e),
             Err(_) => {
-                let e = unavailable("publish", "the broker does not say which topics it has");
-                return vec![Outcome::Failed(e); messages.len()];
+                let why = "the broker does not say which topics it has";
+                return failed(unavailable("publish", why));
             }
-        };
-        let count = messages.len();
+        }
         let placed = match self.place(&mut state, messages).await {
             Ok(placed) => placed,
-            Err(e) => return vec![Outcome::Failed(e); count],
+            Err(e) => return failed(e),
         };
-        let outcomes = wave::send(&producer, &placed, &mut state.known, until).await;
-        let lost = !outcomes.iter().all(Outcome::is_delivered);
-        if lost || producer.is_dead() {
-            if producer::topics_have_changed(&outcomes) {
-                state.topics = None;
-            }
-            state.producer = None;
-            state.known.clear();
-            // Ended before a fresh one sends anything, so that none of its messages arrive later.
-            producer.discard().await;
+        let fenced = self.settings.transactions;
+        let outcomes = state.senders.send(placed, until, fenced).await;
+        if producer::topics_have_changed(&outcomes) {
+            state.topics = None;
         }
         outcomes
     }
+}
+
+/// Not caused by the broker.
+pub(super) fn conflict(why: &'static str) -> StoreError {
+    StoreError::determinate(StoreErrorKind::Conflict, STORE, "publish", why)
 }
 
 fn unavailable(operation: &'static str, message: impl Into<String>) -> StoreError {

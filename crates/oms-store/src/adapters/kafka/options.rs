@@ -24,13 +24,14 @@ const ALIASES: [(&str, &str); 11] = [
 ];
 
 /// Options on which the guarantees depend: only the service sets these.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "bootstrap.servers",
     "acks",
     "enable.idempotence",
     "enable.gapless.guarantee",
     "message.timeout.ms",
     "transactional.id",
+    "transaction.timeout.ms",
     "partitioner",
     "message.send.max.retries",
     "queuing.strategy",

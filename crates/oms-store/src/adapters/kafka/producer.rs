@@ -1,18 +1,20 @@
 //! One incarnation of the producer, and the interpretation of its reports.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::future_producer::{DeliveryFuture, OwnedDeliveryResult};
+use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
 use super::{END_TIMEOUT, STORE, unavailable};
 use crate::adapters::kafka::settings::KafkaSettings;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::transport::{Message, Outcome};
+use oms_core::domain::ids::PartitionId;
 
 const OPERATION: &str = "publish";
 
@@ -89,6 +91,49 @@ impl Producer {
         })
     }
 
+    /// The producer of a log partition's messages: the broker refuses what any other one sends
+    /// under the same name from now on, and aborts what it had not committed.
+    pub async fn fenced(
+        settings: &KafkaSettings,
+        partition: PartitionId,
+    ) -> Result<Self, StoreError> {
+        let failed = |e: &KafkaError| failure("fence", e);
+        let producer = settings
+            .fenced_producer(partition)
+            .create_with_context(Log)
+            .map_err(|e| failed(&e))?;
+        let this = Self {
+            inner: Arc::new(producer),
+        };
+        let producer = this.inner.clone();
+        let timeout = settings.delivery_timeout / 2;
+        let barred = blocking("fence", move || producer.init_transactions(timeout)).await;
+        match barred {
+            Ok(Ok(())) => Ok(this),
+            Ok(Err(e)) => {
+                let e = failed(&e);
+                this.discard().await;
+                Err(e)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Begins a transaction.
+    pub fn begin(&self) -> Result<(), StoreError> {
+        self.inner
+            .begin_transaction()
+            .map_err(|e| failure("begin", &e))
+    }
+
+    /// Commits the transaction. After a failure it may be committed or not, and the producer is of
+    /// no more use.
+    pub async fn commit(&self, timeout: Duration) -> Result<(), StoreError> {
+        let producer = self.inner.clone();
+        let committed = blocking("commit", move || producer.commit_transaction(timeout)).await?;
+        committed.map_err(|e| failure("commit", &e))
+    }
+
     /// Queues a message.
     pub fn send(&self, message: &Message, partition: i32) -> Result<DeliveryFuture, SendFailed> {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
@@ -129,6 +174,22 @@ impl Producer {
     }
 }
 
+async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| {
+        StoreError::indeterminate(StoreErrorKind::Closed, STORE, operation, e.to_string())
+    })
+}
+
+/// A failure that does not concern a single message.
+fn failure(operation: &'static str, error: &KafkaError) -> StoreError {
+    let kind = kind_of(error.rdkafka_error_code());
+    StoreError::indeterminate(kind, STORE, operation, error.to_string())
+}
+
 async fn run_blocking(work: impl FnOnce() + Send + 'static) {
     let work = tokio::task::spawn_blocking(work);
     match tokio::time::timeout(END_TIMEOUT, work).await {
@@ -139,9 +200,7 @@ async fn run_blocking(work: impl FnOnce() + Send + 'static) {
 }
 
 /// The outcome according to a delivery report; `None` if there was none in time.
-pub(super) fn outcome_of(
-    report: Option<Result<OwnedDeliveryResult, impl std::error::Error>>,
-) -> Outcome {
+pub(super) fn outcome_of(report: Option<<DeliveryFuture as Future>::Output>) -> Outcome {
     let unknown = |kind, message: String| {
         Outcome::Failed(StoreError::indeterminate(kind, STORE, OPERATION, message))
     };
@@ -149,26 +208,29 @@ pub(super) fn outcome_of(
         Some(Ok(Ok(_))) => Outcome::Delivered,
         Some(Ok(Err((error, _)))) if is_rejection(&error) => Outcome::Rejected(error.to_string()),
         Some(Ok(Err((error, _)))) => {
-            let kind = match error.rdkafka_error_code() {
-                Some(
-                    RDKafkaErrorCode::MessageTimedOut
-                    | RDKafkaErrorCode::PurgeQueue
-                    | RDKafkaErrorCode::PurgeInflight,
-                ) => StoreErrorKind::Timeout,
-                Some(
-                    RDKafkaErrorCode::TopicAuthorizationFailed
-                    | RDKafkaErrorCode::ClusterAuthorizationFailed
-                    | RDKafkaErrorCode::Authentication,
-                ) => StoreErrorKind::Denied,
-                Some(
-                    RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition,
-                ) => StoreErrorKind::NotFound,
-                _ => StoreErrorKind::Unavailable,
-            };
-            unknown(kind, error.to_string())
+            unknown(kind_of(error.rdkafka_error_code()), error.to_string())
         }
         Some(Err(_)) => unknown(StoreErrorKind::Closed, "the producer was ended".into()),
         None => unknown(StoreErrorKind::Timeout, "no report in time".into()),
+    }
+}
+
+fn kind_of(code: Option<RDKafkaErrorCode>) -> StoreErrorKind {
+    use RDKafkaErrorCode as C;
+    match code {
+        Some(C::MessageTimedOut | C::PurgeQueue | C::PurgeInflight | C::OperationTimedOut) => {
+            StoreErrorKind::Timeout
+        }
+        Some(
+            C::TopicAuthorizationFailed
+            | C::ClusterAuthorizationFailed
+            | C::TransactionalIdAuthorizationFailed
+            | C::Authentication,
+        ) => StoreErrorKind::Denied,
+        Some(C::UnknownTopic | C::UnknownTopicOrPartition) => StoreErrorKind::NotFound,
+        // Another process publishes these partitions now.
+        Some(C::Fenced | C::ProducerFenced | C::InvalidProducerEpoch) => StoreErrorKind::Conflict,
+        _ => StoreErrorKind::Unavailable,
     }
 }
 

@@ -9,6 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use super::{END_TIMEOUT, PURGE_GRACE, STORE, options};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::transport::TopicNames;
+use oms_core::domain::ids::PartitionId;
 
 /// Largest message with headers that librdkafka sends by default; the brokers' default limit is a
 /// little higher.
@@ -60,6 +61,9 @@ pub struct KafkaSettings {
     pub declare_timeout: Duration,
     /// Further options of librdkafka.
     pub extra: BTreeMap<String, String>,
+    /// Whether the broker keeps out a process that has lost its lease: each log partition has a
+    /// transactional producer, each wave is a transaction.
+    pub transactions: bool,
     /// Credentials.
     pub security: Option<KafkaSecurity>,
 }
@@ -78,6 +82,7 @@ impl Default for KafkaSettings {
             delivery_timeout: Duration::from_secs(20),
             declare_timeout: Duration::from_secs(5),
             extra: BTreeMap::new(),
+            transactions: false,
             security: None,
         }
     }
@@ -160,6 +165,23 @@ impl KafkaSettings {
         config
     }
 
+    /// The name under which the broker knows who publishes a log partition.
+    pub(super) fn transactional_id(&self, partition: PartitionId) -> String {
+        format!("{}.relay.{partition}", self.topic_prefix)
+    }
+
+    /// Options of the transactional producer of a log partition.
+    pub(super) fn fenced_producer(&self, partition: PartitionId) -> ClientConfig {
+        let mut config = self.producer();
+        // The broker ends what a process leaves behind a little after its wave's bound. Until then
+        // consumers that read only what is committed wait.
+        let timeout = self.wave_bound() + END_TIMEOUT;
+        config
+            .set("transactional.id", self.transactional_id(partition))
+            .set("transaction.timeout.ms", timeout.as_millis().to_string());
+        config
+    }
+
     /// Options of the producer.
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.client();
@@ -208,6 +230,7 @@ mod tests {
             "message.timeout.ms",
             "delivery.timeout.ms",
             "transactional.id",
+            "transaction.timeout.ms",
             "partitioner",
             "retries",
         ] {

@@ -9,6 +9,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use rdkafka::producer::future_producer::DeliveryFuture;
 use tokio::time::Instant;
 
@@ -25,8 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long messages in flight may take to be reported after that.
 const LAST_REPORTS: Duration = Duration::from_millis(500);
 
-type Report = <DeliveryFuture as Future>::Output;
-
 /// A partition of a topic.
 pub(super) type TopicPartition = (String, i32);
 
@@ -34,16 +34,18 @@ pub(super) type TopicPartition = (String, i32);
 pub(super) type Known = HashMap<TopicPartition, Instant>;
 
 /// Sends messages, each with its partition, and waits until all are settled: at `until`, and at the
-/// latest [`PURGE_GRACE`] after that. Also returns whether none was lost.
+/// latest [`PURGE_GRACE`] after that. With `all_or_none` nothing is waited for after a failure.
 pub(super) async fn send(
     producer: &Producer,
     messages: &[(Message, TopicPartition)],
     known: &mut Known,
     until: Instant,
+    all_or_none: bool,
 ) -> Vec<Outcome> {
     let mut wave = Wave {
         producer,
         until,
+        all_or_none,
         purged: false,
         dead: false,
         held: HashSet::new(),
@@ -63,9 +65,9 @@ pub(super) async fn send(
         }
     }
     let mut lost: HashSet<&TopicPartition> = HashSet::new();
-    for (i, report) in reports {
+    for i in wave.settle(reports).await {
         let place = &messages[i].1;
-        if wave.settle(i, report).await {
+        if wave.is_delivered(i) {
             known.insert(place.clone(), Instant::now());
         } else {
             lost.insert(place);
@@ -77,16 +79,20 @@ pub(super) async fn send(
         if wave.outcomes[i].is_some() {
             continue;
         }
-        if lost.contains(place) {
+        if lost.contains(place) || wave.is_lost() {
             wave.outcomes[i] = Some(SendFailed::Behind.outcome());
         } else if let Some(report) = wave.begin(i, message, place) {
             reports.push((i, report));
         }
     }
-    for (i, report) in reports {
-        if wave.settle(i, report).await {
-            known.insert(messages[i].1.clone(), Instant::now());
+    let mut acknowledged: HashSet<&TopicPartition> = HashSet::new();
+    for i in wave.settle(reports).await {
+        if wave.is_delivered(i) {
+            acknowledged.insert(&messages[i].1);
         }
+    }
+    for place in acknowledged {
+        known.insert(place.clone(), Instant::now());
     }
     let behind = || SendFailed::Behind.outcome();
     let outcomes = wave.outcomes.into_iter();
@@ -96,6 +102,7 @@ pub(super) async fn send(
 struct Wave<'a> {
     producer: &'a Producer,
     until: Instant,
+    all_or_none: bool,
     purged: bool,
     dead: bool,
     /// Streams with a message that could not be sent.
@@ -121,43 +128,67 @@ impl<'a> Wave<'a> {
             Ok(report) => Some(report),
             Err(failed) => {
                 self.held.insert(stream);
-                self.outcomes[i] = Some(failed.outcome());
+                self.record(i, failed.outcome());
                 None
             }
         }
     }
 
-    /// Waits for a report, at most until the time is over. A producer with a fatal error reports
-    /// what is in flight and nothing else: then the time is shortened.
-    async fn wait(&mut self, report: &mut DeliveryFuture) -> Option<Report> {
+    /// Waits for reports, records them, and returns the indices of their messages.
+    async fn settle(&mut self, reports: Vec<(usize, DeliveryFuture)>) -> Vec<usize> {
+        let indices: Vec<usize> = reports.iter().map(|(i, _)| *i).collect();
+        let reports = reports.into_iter();
+        let mut reports: FuturesUnordered<_> = reports
+            .map(|(i, report)| report.map(move |r| (i, r)))
+            .collect();
         loop {
             let next_look = self.until.min(Instant::now() + LOOK_EVERY);
-            if let Ok(settled) = tokio::time::timeout_at(next_look, &mut *report).await {
-                return Some(settled);
+            match tokio::time::timeout_at(next_look, reports.next()).await {
+                Ok(None) => return indices,
+                Ok(Some((i, report))) => self.record(i, producer::outcome_of(Some(report))),
+                Err(_) if next_look < self.until => self.look_for_death(),
+                Err(_) if self.purged => break,
+                Err(_) => {
+                    self.purged = true;
+                    // Extended once for all messages, so that the wave has one bound.
+                    self.until += PURGE_GRACE;
+                    self.producer.purge().await;
+                }
             }
-            if next_look == self.until {
-                return None;
+        }
+        for i in &indices {
+            if self.outcomes[*i].is_none() {
+                self.record(*i, producer::outcome_of(None));
             }
-            if !self.dead && self.producer.is_dead() {
-                self.dead = true;
-                self.until = self.until.min(Instant::now() + LAST_REPORTS);
-            }
+        }
+        indices
+    }
+
+    /// A producer with a fatal error reports what is in flight and nothing else: then the time is
+    /// shortened.
+    fn look_for_death(&mut self) {
+        if !self.dead && self.producer.is_dead() {
+            self.dead = true;
+            self.until = self.until.min(Instant::now() + LAST_REPORTS);
         }
     }
 
-    /// Waits for a report. Returns whether the message was delivered.
-    async fn settle(&mut self, i: usize, mut report: DeliveryFuture) -> bool {
-        let mut settled = self.wait(&mut report).await;
-        if settled.is_none() && !self.purged {
-            self.purged = true;
-            // Extended once for all messages, so that the wave has one bound.
-            self.until += PURGE_GRACE;
-            self.producer.purge().await;
-            settled = tokio::time::timeout_at(self.until, report).await.ok();
+    fn record(&mut self, i: usize, outcome: Outcome) {
+        // librdkafka sends nothing more in a transaction that has lost a message, and reports none
+        // of the others.
+        if self.all_or_none && !self.purged && !outcome.is_delivered() {
+            self.until = self.until.min(Instant::now());
         }
-        let outcome = producer::outcome_of(settled);
-        let delivered = outcome.is_delivered();
         self.outcomes[i] = Some(outcome);
-        delivered
+    }
+
+    fn is_delivered(&self, i: usize) -> bool {
+        self.outcomes[i].as_ref().is_some_and(Outcome::is_delivered)
+    }
+
+    /// Whether nothing of the wave is of use any more.
+    fn is_lost(&self) -> bool {
+        let lost = |outcome: &Outcome| !outcome.is_delivered();
+        self.all_or_none && self.outcomes.iter().flatten().any(lost)
     }
 }

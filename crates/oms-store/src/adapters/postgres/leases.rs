@@ -31,16 +31,19 @@ WITH kept AS (
 UPDATE relay_leases SET until = now() + $3::float8 * interval '1 second'
 WHERE node = $1 AND partition IN (SELECT partition FROM kept)";
 
+/// Takes what is free, each under a new term.
 const TAKE: &str = "
-INSERT INTO relay_leases (partition, node, until)
-SELECT p, $1, now() + $3::float8 * interval '1 second'
+INSERT INTO relay_leases (partition, node, until, term)
+SELECT p, $1, now() + $3::float8 * interval '1 second', nextval('relay_terms')
 FROM generate_series(0, $4::int4 - 1) p
 LEFT JOIN relay_leases l ON l.partition = p
 WHERE l.partition IS NULL OR l.until < now()
 ORDER BY p
 LIMIT greatest(0, $2::int8 - (SELECT count(*) FROM relay_leases WHERE node = $1))
-ON CONFLICT (partition) DO UPDATE SET node = excluded.node, until = excluded.until";
+ON CONFLICT (partition) DO UPDATE
+SET node = excluded.node, until = excluded.until, term = excluded.term";
 
+/// Renews and takes leases; returns partition and term of each that the node holds.
 pub(super) async fn take(
     client: &mut Object,
     node: &str,
@@ -66,7 +69,7 @@ pub(super) async fn take(
         .await?;
     let held = transaction
         .query(
-            "SELECT partition FROM relay_leases WHERE node = $1 ORDER BY partition",
+            "SELECT partition, term FROM relay_leases WHERE node = $1",
             &[&node],
         )
         .await?;

@@ -71,6 +71,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "event ids",
         sql: include_str!("sql/0008_event_ids.sql"),
     },
+    Migration {
+        version: 9,
+        name: "lease terms",
+        sql: include_str!("sql/0009_lease_terms.sql"),
+    },
 ];
 
 /// Lowest supported version of a server, ours or a source's, in the server's own numbering. Older

@@ -15,7 +15,8 @@ use super::rows::{
 use super::{Postgres, leases};
 use crate::error::StoreError;
 use crate::ports::delivery::{
-    CommitGroup, DeadLetter, DeliveryStatus, DeliveryStore, OutboxRow, PartitionDelivery, Refused,
+    CommitGroup, DeadLetter, DeliveryStatus, DeliveryStore, Leases, OutboxRow, PartitionDelivery,
+    Refused,
 };
 use oms_core::domain::ids::{Offset, PartitionId, Position};
 use oms_core::log::identity::{LogId, Mark};
@@ -365,7 +366,7 @@ impl DeliveryStore for PostgresOutbox {
         node: &str,
         partitions: u16,
         ttl: Duration,
-    ) -> Result<Vec<PartitionId>, StoreError> {
+    ) -> Result<Leases, StoreError> {
         const OPERATION: &str = "relay_lease";
         let node = node.to_owned();
         let rows = self
@@ -375,7 +376,7 @@ impl DeliveryStore for PostgresOutbox {
             })
             .await?;
         rows.iter()
-            .map(|row| partition_of(row, 0))
+            .map(|row| Ok((partition_of(row, 0)?, row.try_get(1)?)))
             .collect::<Result<_, _>>()
             .map_err(unreadable(OPERATION))
     }

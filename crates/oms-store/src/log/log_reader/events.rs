@@ -84,10 +84,10 @@ impl LogReader {
         partition: PartitionId,
         places: &[Location],
     ) -> Result<Vec<Bytes>, StoreError> {
-        let Some(end) = places.iter().map(|at| at.offset + 1).max() else {
+        let Some(last) = places.iter().map(|at| at.offset).max() else {
             return Ok(Vec::new());
         };
-        self.ask_places(partition, end, |place| {
+        self.read_known(partition, last, |place| {
             self.events_in(place, partition, places)
         })
         .await
@@ -119,7 +119,7 @@ impl LogReader {
         {
             return Ok(object.bytes.slice(range));
         }
-        self.ask_places(partition, offset + 1, |place| {
+        self.read_known(partition, offset, |place| {
             let range = range.clone();
             async move {
                 match self.place(place) {

@@ -4,10 +4,12 @@ use bytes::{Bytes, BytesMut};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::{Error, Row};
 
+use super::super::errors::STORE;
 use super::super::rows::unreadable;
 use super::columns::Json;
 use super::{Judged, corrupt, sql};
 use crate::error::StoreError;
+use crate::ports::commit_store::no_such_commit;
 use oms_core::domain::ids::{Offset, PartitionId};
 use oms_core::log::index::Location;
 use oms_core::log::object::{CommitKind, CommitObject};
@@ -179,7 +181,12 @@ fn event(row: &Row, partition: PartitionId, place: &Location) -> Result<Bytes, S
         corrupt(EVENTS, format!("{partition}/{offset}/{index}: {what}"))
     };
     let (Some(version), Some(envelope)) = found else {
-        return Err(damaged("missing"));
+        let has_commit: Option<bool> = row.try_get(2).map_err(unreadable(EVENTS))?;
+        return Err(if has_commit == Some(true) {
+            damaged("missing")
+        } else {
+            no_such_commit(STORE, EVENTS, partition, place.offset)
+        });
     };
     if version != place.version.0 as i64 {
         return Err(damaged("of another version"));

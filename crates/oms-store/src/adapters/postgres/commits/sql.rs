@@ -119,9 +119,11 @@ CROSS JOIN LATERAL (
 WHERE s.total <= $5 OR s.total = s.size
 ORDER BY s.commit_offset";
 
-/// Events by their locations, in the requested order.
+/// Events by their locations, in the requested order; of one that is not there, whether its commit is.
 pub(super) const EVENTS: &str = "
-SELECT e.version, e.envelope
+SELECT e.version, e.envelope,
+       CASE WHEN e.version IS NULL THEN EXISTS (
+           SELECT FROM commits WHERE partition = $1 AND commit_offset = w.commit_offset) END
 FROM unnest($2::int8[], $3::int4[]) WITH ORDINALITY AS w(commit_offset, idx, nr)
 LEFT JOIN LATERAL (
     SELECT version, envelope FROM events
