@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::adapters::memory::MemoryObjectStore;
 use crate::alarms::CopyKind;
+use crate::error::StoreErrorKind;
 use crate::ports::object_store::Created;
 use crate::ports::object_store::ObjectInfo;
 use oms_core::domain::ids::{Epoch, WriterId};
