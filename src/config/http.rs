@@ -108,7 +108,8 @@ pub struct HttpConfig {
     /// An idle connection is closed after this long.
     #[serde(with = "duration")]
     pub keep_alive: Duration,
-    /// Certificate chain (PEM) for HTTPS; goes with `tls_key`.
+    /// Certificate chain (PEM) for HTTPS; goes with `tls_key`. Both files are read again when they
+    /// change.
     pub tls_cert: Option<PathBuf>,
     /// Private key (PEM) for HTTPS; goes with `tls_cert`.
     pub tls_key: Option<PathBuf>,

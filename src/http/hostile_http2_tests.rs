@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::HttpSettings;
+use super::certificate::TlsFiles;
 use super::connection::MAX_CONCURRENT_STREAMS;
 use super::hostile_tests::{BIG, PATIENCE, World, settings, start};
-use super::limits::TlsFiles;
 
 /// A server with a certificate of its own, and what trusts it.
 struct Secure {

@@ -2,7 +2,6 @@
 //! Independent of the service itself.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::auth::{Authenticator, Token};
+use super::certificate::TlsFiles;
 use super::cors::Cors;
 use crate::clock::new_uuid;
 use crate::service::audit::AuditTrail;
@@ -54,14 +54,6 @@ pub struct HttpSettings {
     pub tls: Option<TlsFiles>,
     /// Origins whose pages may read answers.
     pub cors_origins: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// PEM file with the certificate chain.
-    pub certificate: PathBuf,
-    /// PEM file with the private key.
-    pub key: PathBuf,
 }
 
 #[derive(Debug)]

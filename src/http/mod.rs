@@ -5,7 +5,8 @@
 //! [`headers`], [`json`] and [`extract`], is handled by the file named after its resource, and is
 //! answered through [`respond`] ([`paging`]: lists in parts) or as a [`problem`].
 //!
-//! * [`mod@server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines
+//! * [`mod@server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines;
+//!   [`certificate`]: what HTTPS shows, read again when it is renewed
 //! * [`limits`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: rejects web pages
 //!   where there are no tokens; [`cors`]: which pages may read answers
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
@@ -24,6 +25,7 @@ pub mod audit;
 pub mod audited;
 pub mod auth;
 pub mod batch;
+pub mod certificate;
 pub mod classes;
 pub mod commands;
 pub mod connection;
@@ -63,7 +65,8 @@ use actix_web::web;
 
 pub use about::About;
 pub use auth::{Roles, Token};
-pub use limits::{HttpLimits, HttpSettings, TlsFiles};
+pub use certificate::TlsFiles;
+pub use limits::{HttpLimits, HttpSettings};
 pub use server::server;
 
 use crate::metrics::recent::Recent;

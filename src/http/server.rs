@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +11,14 @@ use actix_http::{HttpService, Protocol};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server};
 use actix_web::{App, Error, web};
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Patience, Version};
-use super::limits::{HttpLimits, TlsFiles};
+use super::limits::HttpLimits;
 use super::wire::{Socket, Wire};
-use super::{HttpState, configure};
+use super::{HttpState, certificate, configure};
 
 /// Connections that the system may queue while all workers are busy.
 const BACKLOG: u32 = 2_048;
@@ -39,7 +36,7 @@ const ACTIX_MARGIN: Duration = Duration::from_secs(1);
 /// [`super::HttpLimits::close_streams`], then `server.handle().stop(true)`, which lets requests in
 /// flight end.
 ///
-/// Errors: the address cannot be bound, the certificate or key cannot be read.
+/// Errors: the address cannot be bound, certificate or key cannot be read or do not fit.
 pub async fn server(state: web::Data<HttpState>) -> io::Result<(Server, Vec<SocketAddr>)> {
     let limits = state.limits.clone();
     serve(limits, move |cfg| configure(cfg, state.clone())).await
@@ -52,7 +49,10 @@ pub async fn serve(
 ) -> io::Result<(Server, Vec<SocketAddr>)> {
     let settings = limits.settings.clone();
     let tls = match &settings.tls {
-        Some(files) => Some(TlsAcceptor::from(Arc::new(tls(files)?))),
+        Some(files) => {
+            let config = certificate::server_config(files.clone())?;
+            Some(TlsAcceptor::from(Arc::new(config)))
+        }
         None => None,
     };
     let workers = settings.workers.max(1);
@@ -159,47 +159,4 @@ async fn accept(
     };
     let connection = Connection::new(version, patience);
     Ok((Wire::new(socket, connection, limits, open), protocol, peer))
-}
-
-fn tls(files: &TlsFiles) -> io::Result<ServerConfig> {
-    let certificates = read_certificates(&files.certificate)?;
-    let key = read_key(&files.key)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .map_err(io::Error::other)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-fn open(path: &Path) -> io::Result<io::BufReader<std::fs::File>> {
-    match std::fs::File::open(path) {
-        Ok(file) => Ok(io::BufReader::new(file)),
-        Err(error) => Err(io::Error::new(
-            error.kind(),
-            format!("{}: {error}", path.display()),
-        )),
-    }
-}
-
-fn missing(path: &Path, what: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("{} holds no {what} in PEM form", path.display()),
-    )
-}
-
-fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> = rustls_pemfile::certs(&mut open(path)?).collect::<Result<_, _>>()?;
-    if certificates.is_empty() {
-        return Err(missing(path, "certificate"));
-    }
-    Ok(certificates)
-}
-
-fn read_key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
-    rustls_pemfile::private_key(&mut open(path)?)?.ok_or_else(|| missing(path, "private key"))
 }

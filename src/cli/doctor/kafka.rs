@@ -9,8 +9,8 @@ use crate::store::adapters::kafka::inspect::{Inspection, Topic, inspect};
 
 const AREA: Area = Area::Kafka;
 
-/// Two requests of at most 5 s.
-const DEADLINE: Duration = Duration::from_secs(15);
+/// Two requests of at most 5 s, and a fence of at most 10 s.
+const DEADLINE: Duration = Duration::from_secs(25);
 
 /// What is not checked when no broker is reached.
 const AFTER_REACH: [&str; 5] = ["topics", "replicas", "message size", "clean-up", "rights"];
@@ -61,7 +61,7 @@ fn judge(found: &Inspection, settings: &KafkaSettings) -> Vec<Check> {
         ("replicas", replicas(found)),
         ("message size", message_size(found)),
         ("clean-up", clean_up(found)),
-        ("rights", rights(found)),
+        ("rights", rights(found, settings)),
     ];
     findings
         .into_iter()
@@ -202,7 +202,7 @@ fn clean_up(found: &Inspection) -> Finding {
     }
 }
 
-fn rights(found: &Inspection) -> Finding {
+fn rights(found: &Inspection, settings: &KafkaSettings) -> Finding {
     let refused = found
         .topics
         .iter()
@@ -211,6 +211,17 @@ fn rights(found: &Inspection) -> Finding {
         return Finding::failed(
             format!("{topic}: {error}"),
             "allow the account Describe and Write on the topics, and Create if it is to make them",
+        );
+    }
+    if let Some(why) = &found.unfenced {
+        return Finding::failed(
+            format!("kafka.transactions is on, and the broker holds no fence: {why}"),
+            format!(
+                "allow the account Describe and Write on the transactional ids that begin with {}; \
+                 the brokers' transaction.state.log.replication.factor must not be larger than \
+                 their number. Events wait in the outbox meanwhile; nothing is lost",
+                settings.transactional_ids()
+            ),
         );
     }
     match &found.unread {
@@ -248,6 +259,7 @@ mod tests {
             topics: KafkaSettings::default().topics().all().map(topic).into(),
             unread: None,
             producer_takes: 1_000_000,
+            unfenced: None,
         }
     }
 
@@ -264,7 +276,7 @@ mod tests {
         assert_eq!(amiss(&well()), []);
         let (failed, warning) = (Verdict::Failed, Verdict::Warning);
         type Fault = fn(&mut Inspection);
-        let faults: [(&str, Verdict, &str, Fault); 7] = [
+        let faults: [(&str, Verdict, &str, Fault); 8] = [
             ("topics", failed, "look at the brokers", |f| {
                 // No leader, and the replicas are not the matter.
                 f.topics[0].partitions[0].has_leader = false;
@@ -288,6 +300,9 @@ mod tests {
             }),
             ("clean-up", warning, "cleanup.policy=delete", |f| {
                 f.topics[0].cleanup_policy = Some("compact,delete".into());
+            }),
+            ("rights", failed, "oms.relay.", |f| {
+                f.unfenced = Some("not authorized".into());
             }),
             ("rights", failed, "Describe", |f| {
                 f.topics[0].error = Some("topic authorization failed".into());

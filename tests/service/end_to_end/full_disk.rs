@@ -293,11 +293,15 @@ async fn postgres_dies(service: &Service, disk: &SmallDisk, server: i32) {
             {
                 tokio::spawn(connection);
                 // What it says matters as little as whether it can: it is to run out of segments.
-                let _ = client
-                    .batch_execute(
-                        "CREATE TEMP TABLE t (n int); SELECT pg_switch_wal(); CHECKPOINT",
-                    )
-                    .await;
+                // Each by itself, and nothing that needs room in a table: the first that fails
+                // would keep the others from being tried.
+                for statement in [
+                    "SELECT pg_logical_emit_message(true, 'trial', repeat('x', 8192))",
+                    "SELECT pg_switch_wal()",
+                    "CHECKPOINT",
+                ] {
+                    let _ = client.batch_execute(statement).await;
+                }
             }
             gone(server).then_some(())
         })

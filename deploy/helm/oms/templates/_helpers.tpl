@@ -65,6 +65,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - { name: OMS__S3__ACCESS_KEY_FILE, value: /run/secrets/oms/s3/access-key }
 - { name: OMS__S3__SECRET_KEY_FILE, value: /run/secrets/oms/s3/secret-key }
 {{- end }}
+{{- if .Values.s3.caSecret.name }}
+- { name: OMS__S3__CA, value: /run/secrets/oms/s3-ca/ca.crt }
+{{- end }}
 - { name: OMS__POSTGRES__URL_FILE, value: /run/secrets/oms/postgres/url }
 {{- if .Values.postgres.secret.ca }}
 - { name: OMS__POSTGRES__CA, value: /run/secrets/oms/postgres/ca.crt }
@@ -73,6 +76,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - name: OMS__KAFKA__BOOTSTRAP
   value: {{ required "kafka.bootstrap is required: without it every pod would run a broker of its own" .Values.kafka.bootstrap | quote }}
 - { name: OMS__KAFKA__TOPIC_PREFIX, value: {{ .Values.kafka.topicPrefix | quote }} }
+{{- if .Values.kafka.transactions }}
+- { name: OMS__KAFKA__TRANSACTIONS, value: "true" }
+{{- end }}
 {{- if .Values.kafka.optionsSecret.name }}
 - { name: OMS__KAFKA__OPTIONS_FILE, value: /run/secrets/oms/kafka/options }
 {{- end }}
@@ -94,6 +100,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - { name: postgres, mountPath: /run/secrets/oms/postgres, readOnly: true }
 {{- if .Values.s3.secret.name }}
 - { name: s3, mountPath: /run/secrets/oms/s3, readOnly: true }
+{{- end }}
+{{- if .Values.s3.caSecret.name }}
+- { name: s3-ca, mountPath: /run/secrets/oms/s3-ca, readOnly: true }
 {{- end }}
 {{- if .Values.kafka.optionsSecret.name }}
 - { name: kafka, mountPath: /run/secrets/oms/kafka, readOnly: true }
@@ -132,6 +141,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
     items:
       - { key: {{ .accessKey | quote }}, path: access-key }
       - { key: {{ .secretKey | quote }}, path: secret-key }
+{{- end }}
+{{- end }}
+{{- with .Values.s3.caSecret }}
+{{- if .name }}
+- name: s3-ca
+  secret:
+    secretName: {{ .name }}
+    defaultMode: 0440
+    items: [{ key: {{ .key | quote }}, path: ca.crt }]
 {{- end }}
 {{- end }}
 {{- with .Values.kafka.optionsSecret }}

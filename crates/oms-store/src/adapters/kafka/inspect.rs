@@ -1,10 +1,12 @@
-//! What brokers and topics are like, for whoever checks an installation. Reads only: asks for all
-//! topics, because a broker may create one that is asked for by name.
+//! What brokers and topics are like, for whoever checks an installation. Reads only (all topics,
+//! because a broker may create one that is asked for by name), but for a transactional name of its
+//! own where there are to be fences.
 
 use std::time::{Duration, Instant};
 
 use rdkafka::metadata::Metadata;
 
+use super::producer::Producer;
 use super::topics::{self, Admin, MAX_BYTES};
 use super::{KafkaSettings, unavailable};
 use crate::error::StoreError;
@@ -24,6 +26,8 @@ pub struct Inspection {
     pub unread: Option<String>,
     /// The largest message that the producer sends, in bytes.
     pub producer_takes: usize,
+    /// Why the broker holds no fence for this account, where it is to hold one.
+    pub unfenced: Option<String>,
 }
 
 /// A topic.
@@ -62,7 +66,18 @@ pub async fn inspect(settings: &KafkaSettings) -> Result<Inspection, StoreError>
     let admin = topics::client(settings)?;
     let looked = look(&admin, settings).await;
     topics::end(admin);
-    looked
+    let mut found = looked?;
+    if settings.transactions {
+        found.unfenced = try_fence(settings).await.err().map(|e| e.message);
+    }
+    Ok(found)
+}
+
+/// Announces itself under a name that no relay has: the rights are those for all names of the kind.
+async fn try_fence(settings: &KafkaSettings) -> Result<(), StoreError> {
+    let name = format!("{}doctor", settings.transactional_ids());
+    Producer::fenced(settings, &name).await?.discard().await;
+    Ok(())
 }
 
 async fn look(admin: &Admin, settings: &KafkaSettings) -> Result<Inspection, StoreError> {
@@ -79,6 +94,7 @@ async fn look(admin: &Admin, settings: &KafkaSettings) -> Result<Inspection, Sto
         topics: of(&metadata, settings.topics().all()),
         unread: None,
         producer_takes: settings.message_max(),
+        unfenced: None,
     };
     // The metadata are not `Send`.
     drop(metadata);

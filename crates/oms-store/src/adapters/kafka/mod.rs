@@ -213,9 +213,10 @@ impl Inner {
     async fn fence(&self, partitions: &[PartitionId]) -> Result<bool, StoreError> {
         let mut state = self.state.lock().await;
         let missing = state.senders.keep(partitions).await;
-        let producers = missing
-            .iter()
-            .map(|partition| Producer::fenced(&self.settings, *partition));
+        let producers = missing.iter().map(|partition| async {
+            let id = self.settings.transactional_id(*partition);
+            Producer::fenced(&self.settings, &id).await
+        });
         let mut failure = None;
         for (partition, producer) in missing.iter().zip(join_all(producers).await) {
             match producer {

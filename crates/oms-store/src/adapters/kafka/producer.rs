@@ -14,7 +14,6 @@ use super::{END_TIMEOUT, STORE, unavailable};
 use crate::adapters::kafka::settings::KafkaSettings;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::ports::transport::{Message, Outcome};
-use oms_core::domain::ids::PartitionId;
 
 const OPERATION: &str = "publish";
 
@@ -91,15 +90,15 @@ impl Producer {
         })
     }
 
-    /// The producer of a log partition's messages: the broker refuses what any other one sends
-    /// under the same name from now on, and aborts what it had not committed.
+    /// The producer of this name: the broker refuses what any other one sends under the same name
+    /// from now on, and aborts what it had not committed.
     pub async fn fenced(
         settings: &KafkaSettings,
-        partition: PartitionId,
+        transactional_id: &str,
     ) -> Result<Self, StoreError> {
         let failed = |e: &KafkaError| failure("fence", e);
         let producer = settings
-            .fenced_producer(partition)
+            .fenced_producer(transactional_id)
             .create_with_context(Log)
             .map_err(|e| failed(&e))?;
         let this = Self {

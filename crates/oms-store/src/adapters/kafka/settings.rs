@@ -165,19 +165,24 @@ impl KafkaSettings {
         config
     }
 
-    /// The name under which the broker knows who publishes a log partition.
-    pub(super) fn transactional_id(&self, partition: PartitionId) -> String {
-        format!("{}.relay.{partition}", self.topic_prefix)
+    /// What the names begin with under which the broker knows who publishes.
+    pub fn transactional_ids(&self) -> String {
+        format!("{}.relay.", self.topic_prefix)
     }
 
-    /// Options of the transactional producer of a log partition.
-    pub(super) fn fenced_producer(&self, partition: PartitionId) -> ClientConfig {
+    /// The name under which the broker knows who publishes a log partition.
+    pub(super) fn transactional_id(&self, partition: PartitionId) -> String {
+        format!("{}{partition}", self.transactional_ids())
+    }
+
+    /// Options of the transactional producer of this name.
+    pub(super) fn fenced_producer(&self, transactional_id: &str) -> ClientConfig {
         let mut config = self.producer();
         // The broker ends what a process leaves behind a little after its wave's bound. Until then
         // consumers that read only what is committed wait.
         let timeout = self.wave_bound() + END_TIMEOUT;
         config
-            .set("transactional.id", self.transactional_id(partition))
+            .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string());
         config
     }

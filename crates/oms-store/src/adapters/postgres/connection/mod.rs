@@ -27,7 +27,7 @@ mod tests;
 use std::path::PathBuf;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode, SslNegotiation};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation};
 
 use self::environment::Environment;
 use self::tls::TlsSettings;
@@ -102,6 +102,10 @@ impl Connection {
             Some(tls) if tls.required => config.ssl_mode(SslMode::Require),
             Some(_) => config.ssl_mode(SslMode::Prefer),
         };
+        if tls.is_none() && config.get_channel_binding() == ChannelBinding::Require {
+            let why = "is `require`, which needs TLS, and TLS is off: set sslmode to verify-full";
+            return Err(Refused::parameter("channel_binding", why));
+        }
         if tls.as_ref().is_some_and(|tls| tls.direct) {
             config.ssl_negotiation(SslNegotiation::Direct);
         }

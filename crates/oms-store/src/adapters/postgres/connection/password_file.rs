@@ -14,24 +14,26 @@ use super::environment::Environment;
 const OTHERS: u32 = 0o077;
 
 /// The password for these hosts, this database and this account; the first host that has one decides.
-/// `named`: the file that the connection string names.
+/// `named`: the file that the connection string names, which has to be there. One that the
+/// environment names may be meant for other programs: as libpq does, it is left out with a warning.
 pub(super) fn find(
     config: &Config,
     named: Option<&str>,
     environment: &Environment,
 ) -> Result<Option<String>, Refused> {
+    let explicit = named.is_some();
     let named = named.map(PathBuf::from);
     let named = named.or_else(|| environment.path("PGPASSFILE"));
-    let explicit = named.is_some();
+    let by_default = named.is_none();
     let Some(path) = named.or_else(|| environment.at_home(".pgpass")) else {
         return Ok(None);
     };
     let text = match read(&path) {
         Ok(text) => text,
         Err(reason) if explicit => return Err(Refused::parameter("passfile", reason)),
-        Err(Unreadable::Missing) => return Ok(None),
+        Err(Unreadable::Missing) if by_default => return Ok(None),
         Err(reason) => {
-            tracing::warn!(file = %path.display(), "the file of passwords {reason}; it is not used");
+            tracing::warn!(file = %path.display(), "what is meant to be the file of passwords {reason}; it is not used");
             return Ok(None);
         }
     };

@@ -215,6 +215,11 @@ fn what_cannot_be_held_is_refused_by_name_with_what_to_write() {
         ("connect_timeout=soon", "connect_timeout", "number"),
         ("hostaddr=h", "hostaddr", "IP addresses"),
         ("channel_binding=on", "channel_binding", "require"),
+        (
+            "channel_binding=require&sslmode=disable",
+            "channel_binding",
+            "needs TLS",
+        ),
         ("tcpKeepAlive=maybe", "tcpKeepAlive", "true or false"),
         ("whatever=x", "whatever", "not known"),
         ("service=none", "service", "not found"),
@@ -383,6 +388,14 @@ fn services_and_passwords_come_out_of_libpqs_files() {
         "{refused}"
     );
     std::fs::remove_dir_all(&dir).unwrap();
+    // One that is gone: what the string names is asked for, what the environment names may be meant
+    // for other programs.
+    let refused = of(&named, &env).unwrap_err().to_string();
+    assert!(refused.contains("does not exist"), "{refused}");
+    let elsewhere = passwords.display().to_string();
+    let env = Environment::of([("PGPASSFILE", elsewhere.as_str())]);
+    let without = of("postgres://me@h/app", &env).unwrap();
+    assert_eq!(without.config.get_password(), None);
 }
 
 #[test]

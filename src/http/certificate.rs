@@ -1,0 +1,238 @@
+//! The certificate of HTTPS, read again when its files change: whoever renews certificates (ACME,
+//! cert-manager) replaces the files, and connections made from then on are shown the new one. A
+//! pair that cannot be used, such as a certificate whose key is not there yet, changes nothing.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+/// Where certificate and key are.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// PEM file with the certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How TLS is spoken with what is in these files. They are looked at until the configuration is
+/// dropped; has to be called within a runtime.
+///
+/// Errors: the files cannot be read, or do not fit each other.
+pub fn server_config(files: TlsFiles) -> io::Result<ServerConfig> {
+    let shown = Arc::new(Shown {
+        current: RwLock::new(Arc::new(read(&files)?)),
+    });
+    drop(tokio::spawn(look(files, Arc::downgrade(&shown))));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_cert_resolver(shown);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// What connections are shown.
+#[derive(Debug)]
+struct Shown {
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().clone())
+    }
+}
+
+/// Looks at the files again and again.
+async fn look(files: TlsFiles, shown: Weak<Shown>) {
+    let mut seen = stamps(&files);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(shown) = shown.upgrade() else {
+            return;
+        };
+        let now = stamps(&files);
+        if now == seen {
+            continue;
+        }
+        let pair = {
+            let files = files.clone();
+            tokio::task::spawn_blocking(move || read(&files)).await
+        };
+        let certificate = files.certificate.display();
+        match pair {
+            Ok(Ok(pair)) => {
+                *shown.current.write() = Arc::new(pair);
+                tracing::info!(%certificate, "HTTPS shows the certificate that is in its file now");
+            }
+            Ok(Err(error)) => tracing::warn!(
+                %certificate, %error,
+                "HTTPS keeps the certificate that it has: the one in its file cannot be used"
+            ),
+            // Only while the process ends.
+            Err(_) => return,
+        }
+        // Of what was there before it was read: a file that changed meanwhile is read again.
+        seen = now;
+    }
+}
+
+/// What tells a replaced file from the one before: file system, number, size, time of the change.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+fn stamps(files: &TlsFiles) -> [Stamp; 2] {
+    let of = |path: &Path| {
+        let about = std::fs::metadata(path).ok()?;
+        let changed = (about.ctime(), about.ctime_nsec());
+        Some((about.dev(), about.ino(), about.size(), changed.0, changed.1))
+    };
+    [of(&files.certificate), of(&files.key)]
+}
+
+fn read(files: &TlsFiles) -> io::Result<CertifiedKey> {
+    let (certificates, key) = (
+        read_certificates(&files.certificate)?,
+        read_key(&files.key)?,
+    );
+    CertifiedKey::from_der(certificates, key, &ring::default_provider()).map_err(|e| {
+        let (certificate, key) = (files.certificate.display(), files.key.display());
+        let message = format!("{certificate} with {key}: {e}");
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
+}
+
+fn open(path: &Path) -> io::Result<io::BufReader<std::fs::File>> {
+    match std::fs::File::open(path) {
+        Ok(file) => Ok(io::BufReader::new(file)),
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!("{}: {error}", path.display()),
+        )),
+    }
+}
+
+fn missing(path: &Path, what: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{} holds no {what} in PEM form", path.display()),
+    )
+}
+
+fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let certificates: Vec<_> = rustls_pemfile::certs(&mut open(path)?).collect::<Result<_, _>>()?;
+    if certificates.is_empty() {
+        return Err(missing(path, "certificate"));
+    }
+    Ok(certificates)
+}
+
+fn read_key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
+    rustls_pemfile::private_key(&mut open(path)?)?.ok_or_else(|| missing(path, "private key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::time::Instant;
+
+    struct Pair {
+        certificate: String,
+        key: String,
+        der: Vec<u8>,
+    }
+
+    fn made() -> Pair {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        Pair {
+            certificate: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+            der: made.cert.der().to_vec(),
+        }
+    }
+
+    /// Puts a file in the place of another one, as whoever renews certificates does.
+    fn replace(path: &Path, text: &str) {
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, path).unwrap();
+    }
+
+    fn shows(config: &Shown) -> Vec<u8> {
+        config.current.read().cert[0].to_vec()
+    }
+
+    async fn until_shown(shown: &Shown, wanted: &[u8]) {
+        let begun = Instant::now();
+        while shows(shown) != wanted {
+            assert!(begun.elapsed() < Duration::from_secs(30), "never shown");
+            tokio::time::sleep(LOOK_EVERY / 20).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewed_certificate_is_shown_when_its_key_is_there_too() {
+        let folder = std::env::temp_dir().join(format!("oms-renewed-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let files = TlsFiles {
+            certificate: folder.join("tls.crt"),
+            key: folder.join("tls.key"),
+        };
+        let [first, second] = [made(), made()];
+        replace(&files.certificate, &first.certificate);
+        replace(&files.key, &first.key);
+        let shown = Arc::new(Shown {
+            current: RwLock::new(Arc::new(read(&files).unwrap())),
+        });
+        let looking = tokio::spawn(look(files.clone(), Arc::downgrade(&shown)));
+        // Time goes on only while everybody waits, so the first look comes before the change.
+        tokio::time::sleep(LOOK_EVERY / 2).await;
+        replace(&files.certificate, &second.certificate);
+        tokio::time::sleep(2 * LOOK_EVERY).await;
+        assert_eq!(shows(&shown), first.der, "without its key it is of no use");
+        replace(&files.key, &second.key);
+        until_shown(&shown, &second.der).await;
+        // What cannot be read changes nothing, and what comes after it is seen.
+        std::fs::remove_file(&files.certificate).unwrap();
+        tokio::time::sleep(2 * LOOK_EVERY).await;
+        assert_eq!(shows(&shown), second.der);
+        replace(&files.certificate, &first.certificate);
+        replace(&files.key, &first.key);
+        until_shown(&shown, &first.der).await;
+        drop(shown);
+        looking.await.unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_certificate_with_another_ones_key_is_refused_at_the_start() {
+        let folder = std::env::temp_dir().join(format!("oms-unfit-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let files = TlsFiles {
+            certificate: folder.join("tls.crt"),
+            key: folder.join("tls.key"),
+        };
+        replace(&files.certificate, &made().certificate);
+        replace(&files.key, &made().key);
+        let refused = read(&files).unwrap_err().to_string();
+        assert!(
+            refused.contains("tls.crt") && refused.contains("tls.key"),
+            "{refused}"
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
