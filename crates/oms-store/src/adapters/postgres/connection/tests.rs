@@ -390,7 +390,9 @@ fn services_and_passwords_come_out_of_libpqs_files() {
     std::fs::remove_dir_all(&dir).unwrap();
     // One that is gone: what the string names is asked for, what the environment names may be meant
     // for other programs.
-    let refused = of(&named, &env).unwrap_err().to_string();
+    let named = format!("host=h user=me passfile='{}'", passwords.display());
+    let refused = of(&named, &Environment::default());
+    let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("does not exist"), "{refused}");
     let elsewhere = passwords.display().to_string();
     let env = Environment::of([("PGPASSFILE", elsewhere.as_str())]);
