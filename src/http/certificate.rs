@@ -51,6 +51,21 @@ struct Shown {
     current: RwLock<Arc<CertifiedKey>>,
 }
 
+impl Shown {
+    fn take(&self, pair: io::Result<CertifiedKey>, certificate: &str) {
+        match pair {
+            Ok(pair) => {
+                *self.current.write() = Arc::new(pair);
+                tracing::info!(%certificate, "HTTPS shows the certificate that is in its file now");
+            }
+            Err(error) => tracing::warn!(
+                %certificate, %error,
+                "HTTPS keeps the certificate that it has: the one in its file cannot be used"
+            ),
+        }
+    }
+}
+
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.read().clone())
@@ -59,35 +74,28 @@ impl ResolvesServerCert for Shown {
 
 /// Looks at the files again and again.
 async fn look(files: TlsFiles, shown: Weak<Shown>) {
+    let certificate = files.certificate.display().to_string();
     let mut seen = stamps(&files);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(shown) = shown.upgrade() else {
             return;
         };
-        let now = stamps(&files);
-        if now == seen {
-            continue;
-        }
-        let pair = {
-            let files = files.clone();
-            tokio::task::spawn_blocking(move || read(&files)).await
-        };
-        let certificate = files.certificate.display();
-        match pair {
-            Ok(Ok(pair)) => {
-                *shown.current.write() = Arc::new(pair);
-                tracing::info!(%certificate, "HTTPS shows the certificate that is in its file now");
+        // Not on this thread: a file system of another machine may keep it waiting.
+        let files = files.clone();
+        let changed = tokio::task::spawn_blocking(move || {
+            // Before it is read, so that a file that changes meanwhile is read again.
+            let now = stamps(&files);
+            (now != seen).then(|| (now, read(&files)))
+        });
+        match changed.await {
+            Ok(None) => {}
+            Ok(Some((now, pair))) => {
+                seen = now;
+                shown.take(pair, &certificate);
             }
-            Ok(Err(error)) => tracing::warn!(
-                %certificate, %error,
-                "HTTPS keeps the certificate that it has: the one in its file cannot be used"
-            ),
-            // Only while the process ends.
-            Err(_) => return,
+            Err(error) => tracing::error!(%error, "the certificate of HTTPS is not looked at"),
         }
-        // Of what was there before it was read: a file that changed meanwhile is read again.
-        seen = now;
     }
 }
 
@@ -172,8 +180,8 @@ mod tests {
         std::fs::rename(&new, path).unwrap();
     }
 
-    fn shows(config: &Shown) -> Vec<u8> {
-        config.current.read().cert[0].to_vec()
+    fn shows(shown: &Shown) -> Vec<u8> {
+        shown.current.read().cert[0].to_vec()
     }
 
     async fn until_shown(shown: &Shown, wanted: &[u8]) {
@@ -199,7 +207,7 @@ mod tests {
             current: RwLock::new(Arc::new(read(&files).unwrap())),
         });
         let looking = tokio::spawn(look(files.clone(), Arc::downgrade(&shown)));
-        // Time goes on only while everybody waits, so the first look comes before the change.
+        // Time goes on only while everybody waits: by now it knows what is there.
         tokio::time::sleep(LOOK_EVERY / 2).await;
         replace(&files.certificate, &second.certificate);
         tokio::time::sleep(2 * LOOK_EVERY).await;

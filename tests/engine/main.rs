@@ -13,6 +13,7 @@ mod fuzz;
 mod import;
 mod proof;
 mod read_model;
+mod relays;
 mod validators;
 mod world;
 

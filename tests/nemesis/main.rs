@@ -99,7 +99,7 @@ async fn laws_1_to_13_nothing_is_lost_doubled_reordered_or_invented_whatever_is_
     if seed.is_multiple_of(2) {
         settings.push(SOON_GIVEN_UP);
     }
-    if seed % 4 >= 2 {
+    if seed % 4 < 2 {
         settings.push(FENCED);
     }
     let mut cluster = Cluster::start(nodes, &settings).await;

@@ -24,6 +24,20 @@ fn transport(settings: KafkaSettings) -> (KafkaTransport, Arc<Health>) {
     (transport.expect("settings"), health)
 }
 
+/// The real broker that was asked for.
+fn real_broker() -> Option<String> {
+    let bootstrap = std::env::var("OMS_TEST_KAFKA").ok();
+    if bootstrap.is_none() {
+        eprintln!("not run: OMS_TEST_KAFKA names no broker");
+    }
+    bootstrap
+}
+
+/// Of topics that nobody else uses.
+fn fresh_prefix() -> String {
+    format!("t{}", oms::clock::new_uuid().simple())
+}
+
 /// With all the time there is, as the one that publishes this partition.
 async fn publish(kafka: &KafkaTransport, messages: Vec<Message>) -> Vec<Outcome> {
     if let Err(e) = kafka.fence(&[PartitionId(0)]).await {
@@ -237,30 +251,26 @@ async fn law_9_nothing_overtakes_a_message_that_failed_in_a_transaction() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_nothing_overtakes_a_message_that_failed_on_a_real_broker() {
-    let Ok(bootstrap) = std::env::var("OMS_TEST_KAFKA") else {
-        eprintln!("not run: OMS_TEST_KAFKA names no broker");
+    let Some(bootstrap) = real_broker() else {
         return;
     };
-    let prefix = format!("t{}", oms::clock::new_uuid().simple());
     let proxy = KafkaProxy::start(bootstrap.parse().expect("an address")).await;
-    fail_one_of_many(&bootstrap, &prefix, proxy, false).await;
+    fail_one_of_many(&bootstrap, &fresh_prefix(), proxy, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_nothing_overtakes_a_message_that_failed_in_a_real_transaction() {
-    let Ok(bootstrap) = std::env::var("OMS_TEST_KAFKA") else {
-        eprintln!("not run: OMS_TEST_KAFKA names no broker");
+    let Some(bootstrap) = real_broker() else {
         return;
     };
-    let prefix = format!("t{}", oms::clock::new_uuid().simple());
     let proxy = KafkaProxy::start(bootstrap.parse().expect("an address")).await;
-    fail_one_of_many(&bootstrap, &prefix, proxy, true).await;
+    fail_one_of_many(&bootstrap, &fresh_prefix(), proxy, true).await;
 }
 
 /// What a process sent and the network kept reaches the broker after another one took over and
 /// published. Returns the values that the broker has then, in order.
 async fn late(bootstrap: &str, transactions: bool) -> Vec<String> {
-    let prefix = format!("t{}", oms::clock::new_uuid().simple());
+    let prefix = fresh_prefix();
     let proxy = KafkaProxy::start(bootstrap.parse().expect("an address")).await;
     let first = KafkaSettings {
         bootstrap: proxy.address().to_string(),
@@ -310,18 +320,16 @@ async fn late(bootstrap: &str, transactions: bool) -> Vec<String> {
 /// librdkafka's in-process broker fences nobody off.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_what_comes_late_is_refused_by_a_real_broker() {
-    let Ok(bootstrap) = std::env::var("OMS_TEST_KAFKA") else {
-        eprintln!("not run: OMS_TEST_KAFKA names no broker");
+    let Some(bootstrap) = real_broker() else {
         return;
     };
-    let bootstrap = bootstrap.as_str();
-    let with_time_alone = late(bootstrap, false).await;
+    let with_time_alone = late(&bootstrap, false).await;
     assert_eq!(with_time_alone[..3], ["1", "2", "3"]);
     assert!(
         with_time_alone[3..].contains(&"2".to_owned()),
         "the trial shows what it is for: {with_time_alone:?}"
     );
-    assert_eq!(late(bootstrap, true).await, ["1", "2", "3"]);
+    assert_eq!(late(&bootstrap, true).await, ["1", "2", "3"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -345,13 +353,12 @@ async fn whoever_checks_an_installation_learns_whether_there_are_fences() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_9_a_real_broker_takes_of_each_partition_what_the_last_one_sends_who_fenced_it() {
-    let Ok(bootstrap) = std::env::var("OMS_TEST_KAFKA") else {
-        eprintln!("not run: OMS_TEST_KAFKA names no broker");
+    let Some(bootstrap) = real_broker() else {
         return;
     };
     let settings = KafkaSettings {
         bootstrap,
-        topic_prefix: format!("t{}", oms::clock::new_uuid().simple()),
+        topic_prefix: fresh_prefix(),
         transactions: true,
         ..KafkaSettings::default()
     };
@@ -366,19 +373,19 @@ async fn law_9_a_real_broker_takes_of_each_partition_what_the_last_one_sends_who
     // Nothing is sent for a partition that is not fenced.
     let outcomes = publish_without_fence(&one, vec![of(p0, "never")]).await;
     assert!(matches!(&outcomes[0], Outcome::Failed(e) if e.kind == StoreErrorKind::Conflict));
-    assert!(one.fence(&[p0, p1]).await.expect("fenced"), "newly");
-    assert!(!one.fence(&[p0, p1]).await.expect("fenced"), "still");
+    assert_eq!(one.fence(&[p0, p1]).await.expect("fenced"), 2);
+    assert_eq!(one.fence(&[p0, p1]).await.expect("fenced"), 2, "still");
     let both = || vec![of(p0, "1"), of(p1, "1")];
     let outcomes = publish_without_fence(&one, both()).await;
     assert!(outcomes.iter().all(Outcome::is_delivered), "{outcomes:?}");
     // Another one takes one of the two; the other one goes on.
-    assert!(two.fence(&[p1]).await.expect("fenced"));
+    assert_eq!(two.fence(&[p1]).await.expect("fenced"), 1);
     let outcomes = publish_without_fence(&one, both()).await;
     assert!(outcomes[0].is_delivered(), "{outcomes:?}");
     assert!(!outcomes[1].is_delivered(), "{outcomes:?}");
-    assert!(one.fence(&[p0, p1]).await.expect("fenced"), "p1 anew");
+    assert_eq!(one.fence(&[p0, p1]).await.expect("fenced"), 3, "p1 anew");
     // What it gives up is not sent either.
-    assert!(!one.fence(&[p1]).await.expect("fenced"));
+    assert_eq!(one.fence(&[p1]).await.expect("fenced"), 3);
     let outcomes = publish_without_fence(&one, both()).await;
     assert!(!outcomes[0].is_delivered() && outcomes[1].is_delivered());
 }

@@ -17,7 +17,7 @@ impl Transport for Boastful {
         self.0.publish(messages, until).await
     }
 
-    async fn fence(&self, partitions: &[PartitionId]) -> Result<bool, StoreError> {
+    async fn fence(&self, partitions: &[PartitionId]) -> Result<u64, StoreError> {
         self.0.fence(partitions).await
     }
 

@@ -25,8 +25,10 @@ pub struct LeaseKeeper {
     partitions: u16,
     ttl: Duration,
     held: Option<Held>,
-    /// Whether a fence was set, or may have been, since the leases were last confirmed.
-    unconfirmed: bool,
+    /// How many fences there were when the leases were last asked for on their account. An actor
+    /// that was killed may have left behind a fence that is being set, so that is not its knowledge
+    /// but the transport's.
+    confirmed: u64,
     /// What the last change that was told of left.
     told: Leases,
 }
@@ -52,7 +54,7 @@ impl LeaseKeeper {
             partitions,
             ttl,
             held: None,
-            unconfirmed: false,
+            confirmed: 0,
             told: Leases::new(),
         }
     }
@@ -78,14 +80,12 @@ impl LeaseKeeper {
     pub async fn keep(&mut self) -> Result<Option<Vec<PartitionId>>, StoreError> {
         self.renew_if_due().await?;
         loop {
-            let fenced = self.transport.fence(&self.held()).await;
-            self.unconfirmed |= !matches!(fenced, Ok(false));
-            fenced?;
-            if !self.unconfirmed {
+            let fences = self.transport.fence(&self.held()).await?;
+            if fences == self.confirmed {
                 break;
             }
             self.renew().await?;
-            self.unconfirmed = false;
+            self.confirmed = fences;
         }
         Ok(self.change())
     }

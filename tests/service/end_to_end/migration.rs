@@ -2,11 +2,11 @@
 //! killed, stopped and doubled, and nothing is lost, doubled or refused.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use oms_testkit::broker::Broker;
-use oms_testkit::service::Service;
+use oms_testkit::service::{PATIENCE, Service};
 use serde_json::{Value, json};
 
 use super::load::{Load, check_feed, has_all};
@@ -98,10 +98,13 @@ async fn check(service: &Service, broker: &Broker, load: &Load) {
     assert!(total > 500, "only {total} events");
     // What another process wrote last, this one reads a moment later. Each stream is counted for
     // itself: what `prepare` made is in the feed as well, and must not stand for what is missing.
+    // After a while it is judged as it is, which names the stream that lacks something.
+    let begun = Instant::now();
     let feed = service
         .until("the whole feed", async || {
             let feed = service.whole_feed().await;
-            has_all(&feed, &acknowledged).then_some(feed)
+            let enough = has_all(&feed, &acknowledged) || begun.elapsed() > PATIENCE / 2;
+            enough.then_some(feed)
         })
         .await;
     check_feed(&feed, &acknowledged);

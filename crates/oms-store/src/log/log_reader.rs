@@ -32,7 +32,7 @@ use crate::log::log_objects::{DerivedObjects, LogObjects};
 use crate::log::object_cache::ObjectCache;
 use crate::log::read_ahead::read_ahead;
 use crate::log::s3_commit_store::{READ_AHEAD, S3CommitStore};
-use crate::ports::commit_store::{CommitStore, LeadingTable};
+use crate::ports::commit_store::{CommitStore, LeadingTable, no_such_commit};
 use crate::ports::object_store::ObjectStore;
 use oms_core::domain::ids::{Offset, PartitionId, StreamName};
 use oms_core::log::identity::LogId;
@@ -62,6 +62,11 @@ pub struct LogReader {
 
 fn corrupt(operation: &'static str, what: impl Into<String>) -> StoreError {
     StoreError::corrupt("log", operation, what)
+}
+
+/// This store lacks it; the other one may have it.
+fn not_there(partition: PartitionId, offset: Offset) -> StoreError {
+    no_such_commit("log", "read log", partition, offset)
 }
 
 fn missing(partition: PartitionId, offset: Offset) -> StoreError {

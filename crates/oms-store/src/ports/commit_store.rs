@@ -15,6 +15,7 @@ use crate::ports::delivery::OutboxRow;
 use crate::ports::object_store::Created;
 use oms_core::domain::ids::{Epoch, Offset, PartitionId};
 use oms_core::log::index::Location;
+use oms_core::log::keys;
 use oms_core::log::lead::Lead;
 use oms_core::log::object::CommitObject;
 use oms_core::migration::record::MigrationRow;
@@ -75,7 +76,7 @@ pub fn no_such_commit(
     partition: PartitionId,
     offset: Offset,
 ) -> StoreError {
-    let message = format!("partition {partition} has no commit {offset} there");
+    let message = format!("{} is missing", keys::commit(partition, offset));
     StoreError::determinate(StoreErrorKind::NotFound, store, operation, message)
 }
 

@@ -100,12 +100,13 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Makes this process the one whose messages of these log partitions the broker takes, and
     /// gives up all others: what another process sends for them from now on is refused, whenever
-    /// it was sent off. Returns whether any of them was not held before. Then the caller may have
-    /// fenced off a process that holds the lease by now, and has to ask for its leases once more
-    /// before it publishes.
+    /// it was sent off. Returns how many fences this transport has set so far. Where that is
+    /// another number than at the time of the last look at the leases, a process may have been
+    /// fenced off that holds them by now: the caller has to ask for them once more before it
+    /// publishes.
     ///
-    /// Without fences at the broker there is nothing to do, and the answer is `false`.
-    async fn fence(&self, partitions: &[PartitionId]) -> Result<bool, StoreError>;
+    /// Without fences at the broker there is nothing to do, and the answer is 0.
+    async fn fence(&self, partitions: &[PartitionId]) -> Result<u64, StoreError>;
 
     /// Creates missing topics.
     async fn declare(&self) -> Result<(), StoreError>;

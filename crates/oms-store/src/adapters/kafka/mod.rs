@@ -129,13 +129,16 @@ impl Transport for KafkaTransport {
         outcomes
     }
 
-    async fn fence(&self, partitions: &[PartitionId]) -> Result<bool, StoreError> {
+    async fn fence(&self, partitions: &[PartitionId]) -> Result<u64, StoreError> {
         if !self.inner.settings.transactions {
-            return Ok(false);
+            return Ok(0);
         }
         const OPERATION: &str = "fence";
-        if self.inner.state.lock().await.senders.are_for(partitions) {
-            return Ok(false);
+        {
+            let state = self.inner.state.lock().await;
+            if state.senders.are_for(partitions) {
+                return Ok(state.senders.fences_set());
+            }
         }
         let (inner, partitions) = (self.inner.clone(), partitions.to_vec());
         let call = async move { inner.fence(&partitions).await };
@@ -209,8 +212,8 @@ impl Inner {
     }
 
     /// Announces this process to the broker as the one that publishes these log partitions, and no
-    /// others. Returns whether it was not that of all of them before.
-    async fn fence(&self, partitions: &[PartitionId]) -> Result<bool, StoreError> {
+    /// others. Returns how many fences were set so far.
+    async fn fence(&self, partitions: &[PartitionId]) -> Result<u64, StoreError> {
         let mut state = self.state.lock().await;
         let missing = state.senders.keep(partitions).await;
         let producers = missing.iter().map(|partition| async {
@@ -224,7 +227,7 @@ impl Inner {
                 Err(e) => failure = Some(e),
             }
         }
-        failure.map_or(Ok(!missing.is_empty()), Err)
+        failure.map_or(Ok(state.senders.fences_set()), Err)
     }
 
     /// Reads the topics, and makes the one producer if there are no fences.

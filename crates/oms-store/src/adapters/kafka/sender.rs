@@ -6,8 +6,6 @@
 //! its machine, or held up by the network. A wave is a transaction then, which consumers that read
 //! `read_committed` see whole or not at all. The protocol is Kafka's (KIP-98).
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::producer::Producer;
@@ -58,7 +56,8 @@ impl Sender {
         } else if self.transactional {
             for outcome in outcomes.iter_mut().filter(|o| o.is_delivered()) {
                 let why = "the transaction was given up, for another message of the wave";
-                *outcome = Outcome::Failed(StoreError::determinate(
+                // Readers of what is not committed may have seen it.
+                *outcome = Outcome::Failed(StoreError::indeterminate(
                     StoreErrorKind::Unavailable,
                     STORE,
                     "publish",
@@ -81,9 +80,8 @@ impl Sender {
 
     /// Nothing was purged when this is called, so the time for that is left.
     async fn commit(&self) -> Result<(), StoreError> {
-        const LONGEST: Duration = PURGE_GRACE;
         if self.transactional {
-            return self.producer.commit(LONGEST).await;
+            return self.producer.commit(PURGE_GRACE).await;
         }
         Ok(())
     }

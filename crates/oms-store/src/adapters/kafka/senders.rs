@@ -24,6 +24,7 @@ type Share = (Vec<usize>, Vec<Placed>);
 #[derive(Default)]
 pub(super) struct Senders {
     by_fence: BTreeMap<Fence, Sender>,
+    fences_set: u64,
 }
 
 impl Senders {
@@ -37,8 +38,14 @@ impl Senders {
         partitions.iter().all(has) && partitions.len() == self.by_fence.len()
     }
 
+    /// How many senders with a fence were added so far.
+    pub fn fences_set(&self) -> u64 {
+        self.fences_set
+    }
+
     /// Adds a sender with this producer, transactional where there is a fence.
     pub fn add(&mut self, fence: Fence, producer: Producer) {
+        self.fences_set += u64::from(fence.is_some());
         let sender = Sender::new(producer, fence.is_some());
         self.by_fence.insert(fence, sender);
     }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{LogReader, corrupt, missing};
-use crate::error::{StoreError, StoreErrorKind};
+use super::{LogReader, corrupt, missing, not_there};
+use crate::error::StoreError;
 use oms_core::domain::event::Envelope;
 use oms_core::domain::ids::{Offset, PartitionId, Position, StreamName, Version};
 use oms_core::log::index::Location;
@@ -101,7 +101,10 @@ impl LogReader {
     ) -> Result<Vec<Bytes>, StoreError> {
         match self.place(place) {
             Some(store) => store.events(partition, places).await,
-            None => Err(not_there(partition)),
+            None => Err(not_there(
+                partition,
+                places.first().map_or(0, |at| at.offset),
+            )),
         }
     }
 
@@ -131,24 +134,14 @@ impl LogReader {
                         Some(object) if object.bytes.len() >= range.end => {
                             Ok(object.bytes.slice(range))
                         }
-                        _ => Err(not_there(partition)),
+                        _ => Err(not_there(partition, offset)),
                     },
-                    None => Err(not_there(partition)),
+                    None => Err(not_there(partition, offset)),
                 }
             }
         })
         .await
     }
-}
-
-/// This store lacks it; the other one may have it.
-pub(super) fn not_there(partition: PartitionId) -> StoreError {
-    StoreError::determinate(
-        StoreErrorKind::NotFound,
-        "log",
-        "read log",
-        format!("partition {partition} has no such commit in this place"),
-    )
 }
 
 fn verify(stream: &StreamName, at: &Location, bytes: &[u8]) -> Result<(), StoreError> {

@@ -4,8 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::events::not_there;
-use super::{LogReader, missing};
+use super::{LogReader, corrupt, not_there};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::metrics;
 use oms_core::domain::ids::{Offset, PartitionId};
@@ -22,7 +21,7 @@ impl LogReader {
         offset: Offset,
     ) -> Result<Option<CommitObject>, StoreError> {
         let Some(store) = self.place(lead) else {
-            return Err(not_there(partition));
+            return Err(not_there(partition, offset));
         };
         let error = match store.get(partition, offset).await {
             Err(error) if error.is_transient() => error,
@@ -64,7 +63,7 @@ impl LogReader {
         }
         let order = self.routes.order(partition, offset + 1);
         let get = |place| self.get_from(place, partition, offset);
-        self.ask_places(partition, order, get).await
+        self.ask_places(partition, offset, order, get).await
     }
 
     pub(super) async fn get_from(
@@ -77,7 +76,9 @@ impl LogReader {
             Some(store) => store.get(partition, offset).await?,
             None => None,
         };
-        found.map(Arc::new).ok_or_else(|| not_there(partition))
+        found
+            .map(Arc::new)
+            .ok_or_else(|| not_there(partition, offset))
     }
 
     /// Reads what is known to be in the log, up to the commit `last`. Routes are hints: what is in
@@ -93,7 +94,7 @@ impl LogReader {
     {
         let is_lacking = |e: &StoreError| e.kind == StoreErrorKind::NotFound;
         let order = self.routes.order(partition, last + 1);
-        let first = match self.ask_places(partition, order, &read).await {
+        let first = match self.ask_places(partition, last, order, &read).await {
             Err(error) if is_lacking(&error) => error,
             found => return found,
         };
@@ -101,8 +102,9 @@ impl LogReader {
             .into_iter()
             .filter(|place| !order.contains(place) && self.place(*place).is_some())
             .collect();
-        match self.ask_places(partition, &rest, &read).await {
-            Err(error) if is_lacking(&error) => Err(missing(partition, last)),
+        match self.ask_places(partition, last, &rest, &read).await {
+            // The first one names the commit; the second may not have been asked.
+            Err(error) if is_lacking(&error) => Err(corrupt("read log", first.message)),
             Ok(found) => {
                 if let ([asked, ..], [other, ..]) = (order, &rest[..]) {
                     self.fell_back(*asked, *other, &first);
@@ -118,6 +120,7 @@ impl LogReader {
     async fn ask_places<T, F>(
         &self,
         partition: PartitionId,
+        last: Offset,
         order: &[Lead],
         read: impl Fn(Lead) -> F,
     ) -> Result<T, StoreError>
@@ -142,7 +145,7 @@ impl LogReader {
                 (Err(e), _) => return Err(e),
             }
         }
-        Err(failed.map_or_else(|| not_there(partition), |(_, error)| error))
+        Err(failed.map_or_else(|| not_there(partition, last), |(_, error)| error))
     }
 
     fn fell_back(&self, from: Lead, to: Lead, error: &StoreError) {
