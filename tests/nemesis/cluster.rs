@@ -1,6 +1,7 @@
 //! What is broken and what must not break: S3, PostgreSQL and Kafka run in the test's own process
-//! (Kafka is the real broker, where one was asked for), so that they outlive every kill; the nodes are real `oms serve` processes, each behind proxies of
-//! its own, so that one node can lose what the other still has.
+//! (Kafka is the real broker, where one was asked for), so that they outlive every kill; the nodes are
+//! real `oms serve` processes, each behind proxies of its own, so that one node can lose what the other
+//! still has.
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -16,10 +17,15 @@ use oms_testkit::proxy::{Link, Proxy};
 use oms_testkit::service::{PATIENCE, Process, http_client};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::OMS;
 
 const BUCKET: &str = "nemesis";
+
+/// As many clusters as live at a time, however many threads the tests have: each alone keeps a
+/// processor busy, and what lasts for seconds by the clock needs load that comes through.
+static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// What a node depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,6 +95,8 @@ pub struct Cluster {
     pub http: reqwest::Client,
     stack: Option<EmbeddedStack>,
     dir: TempDir,
+    /// Held, not read, and given back when all else is gone.
+    _place: SemaphorePermit<'static>,
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -104,6 +112,7 @@ impl Cluster {
 
     /// [`Self::start`] with a node for each of `settings`.
     pub async fn start_each(settings: &[Vec<(&str, &str)>]) -> Self {
+        let place = PLACES.acquire().await.expect("never closed");
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().to_owned();
         let stack = tokio::task::spawn_blocking(move || {
@@ -133,6 +142,7 @@ impl Cluster {
             http: http_client(),
             stack: Some(stack),
             dir,
+            _place: place,
         };
         for (index, settings) in settings.iter().enumerate() {
             let mut settings = settings.clone();
