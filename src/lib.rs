@@ -8,6 +8,7 @@ pub mod boot;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod file_stamp;
 pub mod http;
 pub mod jobs;
 pub mod service;

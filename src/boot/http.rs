@@ -1,10 +1,11 @@
 //! The HTTP server's settings from the configuration.
 
 use crate::config::Config;
-use crate::config::auth::TokenRole;
+use crate::config::auth::{AuthConfig, TokenRole};
+use crate::config::oidc::PRINCIPAL_PREFIX;
 use crate::config::roles::Role;
 use crate::embedded::Endpoints;
-use crate::http::{About, HttpSettings, Roles, TlsFiles, Token};
+use crate::http::{About, Expected, HttpSettings, Issuer, Roles, TlsFiles, Token};
 
 pub fn settings(config: &Config) -> HttpSettings {
     let http = &config.http;
@@ -60,9 +61,8 @@ pub fn about(config: &Config, embedded: &Endpoints, node: String, partitions: u1
 }
 
 /// The configured tokens with their roles.
-pub fn tokens(config: &Config) -> Vec<Token> {
-    let known = config.auth.tokens.iter();
-    known
+pub fn tokens(auth: &AuthConfig) -> Vec<Token> {
+    auth.all_tokens()
         // Malformed hashes were refused when the configuration was checked.
         .filter_map(|t| {
             Some(Token {
@@ -73,7 +73,25 @@ pub fn tokens(config: &Config) -> Vec<Token> {
                     write: t.roles.contains(&TokenRole::Write),
                     admin: t.roles.contains(&TokenRole::Admin),
                 },
+                expires: t.expires,
             })
         })
         .collect()
+}
+
+/// The provider whose tokens are taken too, if there is one.
+pub fn issuer(config: &Config) -> Option<Issuer> {
+    let oidc = &config.auth.oidc;
+    Some(Issuer::new(Expected {
+        issuer: oidc.issuer.clone()?,
+        audience: oidc.audience.clone(),
+        principal_claim: oidc.principal_claim.clone(),
+        principal_prefix: PRINCIPAL_PREFIX,
+        roles_claim: oidc.roles_claim.clone(),
+        read: oidc.read.clone(),
+        write: oidc.write.clone(),
+        admin: oidc.admin.clone(),
+        // At most ten minutes, by the configuration's check.
+        skew_seconds: i64::try_from(oidc.clock_skew.as_secs()).unwrap_or(0),
+    }))
 }

@@ -5,6 +5,8 @@
 //! * [`assembly`]: adapters → actors → use cases
 //! * [`http`]: the HTTP server's settings; [`descriptors`]: how many files may be open
 //! * [`jobs`]: the jobs of the migration
+//! * [`token_file`]: tokens that come and go while it runs; [`signing_keys`]: the keys of the provider
+//!   whose tokens are taken
 //! * [`card`]: what a terminal shows when the service is ready
 //! * [`ending`]: when to stop; [`shutdown`]: in which order
 
@@ -20,7 +22,9 @@ mod jobs;
 mod known_leads;
 mod node;
 mod shutdown;
+pub mod signing_keys;
 pub mod stores;
+mod token_file;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -135,8 +139,20 @@ async fn run(
     let recent = Arc::new(Recent::default());
     let sampled = housekeeping::sample_metrics(&io, recent.clone(), metrics.clone());
     running.housekeeping.push(sampled);
-    let limits = HttpLimits::new(http::settings(config), http::tokens(config));
-    let limits = Arc::new(limits.with_audit(running.audit.clone()));
+    let issuer = http::issuer(config).map(Arc::new);
+    if let Some(issuer) = &issuer {
+        let kept = signing_keys::keep(&io, issuer.clone(), config.auth.oidc.ca.as_deref())
+            .context("cannot get the keys of auth.oidc.issuer")?;
+        running.housekeeping.push(kept);
+    }
+    let limits = HttpLimits::new(http::settings(config), http::tokens(&config.auth))
+        .with_required_token(config.auth.is_required())
+        .with_issuer(issuer)
+        .with_audit(running.audit.clone());
+    let limits = Arc::new(limits);
+    if let Some(looked_at) = token_file::look_at(&io, &config.auth, limits.clone()) {
+        running.housekeeping.push(looked_at);
+    }
     let state = web::Data::new(HttpState {
         service: running.service.clone(),
         metrics,

@@ -66,7 +66,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Address to bind; anything but loopback needs `auth.tokens`.
+    /// Address to bind; anything but loopback needs `auth.tokens`, `auth.tokens_file` or `auth.oidc`.
     pub host: String,
     /// Port to bind; 0 takes a free one.
     pub port: u16,

@@ -22,6 +22,7 @@ pub mod layers;
 mod legacy_env;
 pub mod log;
 pub mod migration;
+pub mod oidc;
 pub mod postgres;
 pub mod problems;
 pub mod projection;
@@ -125,6 +126,7 @@ impl Config {
         let mut config = Self::extract(&figment, &mut problems);
         let env = sources.env.iter();
         config.environment = Environment::of(env.map(|(name, value)| (&**name, &**value)));
+        config.auth.read_file(&mut problems);
         config.check(&mut problems);
         if problems.0.is_empty() {
             return Ok(config);
@@ -189,14 +191,14 @@ impl Config {
             "must not be empty",
         );
         problems.require(
-            self.http.is_loopback() || !self.auth.tokens.is_empty(),
+            self.http.is_loopback() || self.auth.is_required(),
             "http.host",
-            "is reachable from other machines: that needs auth.tokens; without tokens bind 127.0.0.1",
+            "is reachable from other machines: that needs auth.tokens, auth.tokens_file or auth.oidc; without these bind 127.0.0.1",
         );
         problems.require(
-            !self.http.cors_origins.iter().any(|o| o == "*") || !self.auth.tokens.is_empty(),
+            !self.http.cors_origins.iter().any(|o| o == "*") || self.auth.is_required(),
             "http.cors_origins",
-            "`*` needs auth.tokens: without them every web page could do everything; name the origins",
+            "`*` needs auth.tokens or auth.oidc: without them every web page could do everything; name the origins",
         );
         problems.require(
             self.http.request_deadline >= self.log.append_deadline,

@@ -13,13 +13,12 @@ const SUFFIX: &str = "_file";
 /// Appended to one of the old service's variables.
 const VARIABLE_SUFFIX: &str = "_FILE";
 
-/// Keys of secrets; for the last two the file holds JSON, as a variable does.
-const KEYS: [&str; 6] = [
+/// Keys of secrets; for the last one the file holds JSON, as a variable does.
+const KEYS: [&str; 5] = [
     "s3.access_key",
     "s3.secret_key",
     "postgres.url",
     "postgres.password",
-    "auth.tokens",
     "kafka.options",
 ];
 
@@ -124,11 +123,11 @@ pub(super) fn in_table(prefix: &str, table: &mut toml::Table, problems: &mut Pro
     }
 }
 
-/// Parses lists and tables as JSON.
+/// Parses tables as JSON.
 fn from_text(secret: &str, text: String) -> toml::Value {
     let json = || serde_json::from_str::<toml::Value>(&text).ok();
     match secret {
-        "auth.tokens" | "kafka.options" => json().unwrap_or(toml::Value::String(text)),
+        "kafka.options" => json().unwrap_or(toml::Value::String(text)),
         _ => toml::Value::String(text),
     }
 }

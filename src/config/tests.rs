@@ -225,7 +225,7 @@ fn secrets_come_out_of_files_in_every_layer() {
     assert_eq!(s3.secret_key.as_deref(), Some("hunter2"));
     let postgres = config.postgres.connection().unwrap();
     assert!(postgres.expose().ends_with("?password=p%20w"));
-    assert_eq!(config.auth.tokens[0].name, "ops");
+    assert_eq!(config.auth.all_tokens().next().unwrap().name, "ops");
     let options = &config.kafka.options.0;
     assert_eq!(options["sasl.password"], "hunter2");
     assert_eq!(options["ssl.key.password"], "hunter2");

@@ -1,6 +1,7 @@
 //! `GET /api/v1/me`, who is asking; `GET /api/v1/admin/service`, what this process is.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
+use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -20,21 +21,22 @@ pub struct Me {
     roles: Vec<&'static str>,
     /// Whether the service requires tokens; without them every caller may do everything.
     tokens: bool,
+    /// When the caller's token ends; absent if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expires: Option<Timestamp>,
 }
 
 /// The caller's name and roles; any known token may ask.
 #[utoipa::path(get, path = "/api/v1/me", operation_id = "getMe", tag = "auth",
     responses((status = 200, description = "Name and roles", body = Me)))]
-pub async fn me(
-    state: web::Data<HttpState>,
-    req: HttpRequest,
-    caller: Caller,
-) -> Result<HttpResponse, Problem> {
+pub async fn me(state: web::Data<HttpState>, caller: Caller) -> Result<HttpResponse, Problem> {
     let auth = &state.limits.auth;
     let me = Me {
         name: caller.principal().to_string(),
-        roles: auth.roles(req.headers())?.names(),
-        tokens: auth.knows_tokens(),
+        roles: caller.identity().roles.names(),
+        tokens: auth.needs_token(),
+        expires: caller.identity().expires,
     };
     respond::json(HttpResponse::Ok(), &me)
 }

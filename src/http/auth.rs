@@ -1,80 +1,38 @@
-//! Authentication. Tokens are known by their SHA-256 only and compared in constant time; each has a
-//! name, which is the principal of every event it causes, and roles. Without configured tokens
+//! Authentication. Configured tokens are known by their SHA-256 only and compared in constant time;
+//! each has a name, which is the principal of every event it causes, and roles. Beside them stand
+//! tokens that an OpenID Connect provider signed ([`issuer`], [`jwt`], [`signatures`]). Without either
 //! every caller is `anonymous` and has every role: the configuration then allows loopback addresses
 //! only, and [`super::same_site`] rejects requests of web pages.
 
+pub mod issuer;
+pub mod jwt;
+pub mod roles;
+mod signatures;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use jiff::Timestamp;
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::problem::{self, Problem};
+pub use self::roles::{Access, Roles};
 
-/// Longest token that is hashed, because callers without a token must not choose how much work that
-/// is.
-const MAX_TOKEN_BYTES: usize = 512;
+use self::issuer::{Issuer, Refused};
+use super::problem::{self, Problem};
+use crate::clock;
+
+/// Longest token that is looked at, because callers without a token must not choose how much work
+/// that is. Providers' tokens have a kilobyte or two.
+const MAX_TOKEN_BYTES: usize = 8 << 10;
 
 /// The principal of requests when no tokens are configured.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// What a route requires of the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// No token: health, metrics, the description of the API.
-    Public,
-    /// A known token, whatever its roles.
-    Known,
-    /// The role `read`.
-    Read,
-    /// The role `write`.
-    Write,
-    /// The role `admin`.
-    Admin,
-}
-
-impl Access {
-    pub fn role(self) -> &'static str {
-        match self {
-            Access::Public | Access::Known => "",
-            Access::Read => "read",
-            Access::Write => "write",
-            Access::Admin => "admin",
-        }
-    }
-}
-
-/// The roles of a token. None implies another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Roles {
-    pub read: bool,
-    pub write: bool,
-    pub admin: bool,
-}
-
-impl Roles {
-    pub const ALL: Roles = Roles {
-        read: true,
-        write: true,
-        admin: true,
-    };
-
-    pub fn names(self) -> Vec<&'static str> {
-        let all = [Access::Read, Access::Write, Access::Admin];
-        let allowed = all.into_iter().filter(|access| self.allow(*access));
-        allowed.map(Access::role).collect()
-    }
-
-    /// Whether these roles allow the route.
-    pub fn allow(self, access: Access) -> bool {
-        match access {
-            Access::Public | Access::Known => true,
-            Access::Read => self.read,
-            Access::Write => self.write,
-            Access::Admin => self.admin,
-        }
-    }
-}
+/// By then the provider's keys should be there.
+const KEYS_AWAITED: Duration = Duration::from_secs(1);
 
 /// A configured token.
 #[derive(Debug, Clone)]
@@ -85,6 +43,8 @@ pub struct Token {
     pub sha256: [u8; 32],
     /// Its roles.
     pub roles: Roles,
+    /// When it ends.
+    pub expires: Option<Timestamp>,
 }
 
 impl Token {
@@ -94,13 +54,29 @@ impl Token {
             name: name.into(),
             sha256: Sha256::digest(secret.as_bytes()).into(),
             roles,
+            expires: None,
         }
     }
 }
 
+/// Who somebody is, and for how long that is believed.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Recorded with everything that is done.
+    pub principal: Arc<str>,
+    pub roles: Roles,
+    /// When the token ends.
+    pub expires: Option<Timestamp>,
+    /// The hash of a configured token.
+    token: Option<[u8; 32]>,
+}
+
 #[derive(Debug)]
 pub struct Authenticator {
-    tokens: Vec<Token>,
+    tokens: RwLock<Arc<[Token]>>,
+    /// Whether callers need a token. Fixed: a file whose last token was taken out opens nothing.
+    required: bool,
+    issuer: Option<Arc<Issuer>>,
     anonymous: Arc<str>,
 }
 
@@ -108,30 +84,65 @@ impl Authenticator {
     /// An authenticator for these tokens; without any, every caller is anonymous with every role.
     pub fn new(tokens: Vec<Token>) -> Self {
         Self {
-            tokens,
+            required: !tokens.is_empty(),
+            tokens: RwLock::new(tokens.into()),
+            issuer: None,
             anonymous: ANONYMOUS.into(),
         }
     }
 
-    /// Whether tokens are configured; without them every caller may do everything.
-    pub fn knows_tokens(&self) -> bool {
-        !self.tokens.is_empty()
+    /// [`Self::new`], with the tokens of a provider taken too.
+    pub fn with_issuer(mut self, issuer: Option<Arc<Issuer>>) -> Self {
+        self.required |= issuer.is_some();
+        self.issuer = issuer;
+        self
     }
 
-    /// The principal of a request to a route with `access`: 401 without a valid token, 403 without
-    /// the role.
-    pub fn check(&self, headers: &HeaderMap, access: Access) -> Result<Arc<str>, Problem> {
-        if access == Access::Public || self.tokens.is_empty() {
-            return Ok(self.anonymous.clone());
+    /// [`Self::new`], where callers need a token even while none is known.
+    pub fn with_required(mut self, required: bool) -> Self {
+        self.required |= required;
+        self
+    }
+
+    /// These are the configured tokens from now on.
+    pub fn replace_tokens(&self, tokens: Vec<Token>) {
+        *self.tokens.write() = tokens.into();
+    }
+
+    /// Whether who was let in once would be let in now: the token has neither ended nor been taken
+    /// out.
+    pub fn still_knows(&self, identity: &Identity) -> bool {
+        let ended = identity.expires.is_some_and(|ends| ends <= clock::now());
+        let known = identity.token.is_none_or(|hash| {
+            let tokens = self.tokens.read();
+            tokens.iter().any(|token| token.sha256 == hash)
+        });
+        known && !ended
+    }
+
+    /// Whether callers need a token; otherwise every caller may do everything.
+    pub fn needs_token(&self) -> bool {
+        self.required
+    }
+
+    /// Who asks on a route with `access`: 401 without a valid token, 403 without the role.
+    pub fn check(&self, headers: &HeaderMap, access: Access) -> Result<Identity, Problem> {
+        if access == Access::Public || !self.needs_token() {
+            return Ok(Identity {
+                principal: self.anonymous.clone(),
+                roles: Roles::ALL,
+                expires: None,
+                token: None,
+            });
         }
-        let token = self.authenticate(headers)?;
-        if token.roles.allow(access) {
-            return Ok(token.name.clone());
+        let identity = self.authenticate(headers)?;
+        if identity.roles.allow(access) {
+            return Ok(identity);
         }
         let role = access.role();
         Err(Problem::new(
             problem::FORBIDDEN,
-            format!("{:?} does not have the role {role:?}", token.name),
+            format!("{:?} does not have the role {role:?}", identity.principal),
         )
         .subject(role)
         .with_header(
@@ -140,23 +151,15 @@ impl Authenticator {
         ))
     }
 
-    /// The roles of a request that was allowed.
-    pub fn roles(&self, headers: &HeaderMap) -> Result<Roles, Problem> {
-        if self.tokens.is_empty() {
-            return Ok(Roles::ALL);
-        }
-        Ok(self.authenticate(headers)?.roles)
-    }
-
     /// The principal of a token, if it is known; to record who was refused.
     pub fn recognise(&self, headers: &HeaderMap) -> Option<Arc<str>> {
-        if self.tokens.is_empty() {
+        if !self.needs_token() {
             return Some(self.anonymous.clone());
         }
-        self.authenticate(headers).ok().map(|t| t.name.clone())
+        self.authenticate(headers).ok().map(|id| id.principal)
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<&Token, Problem> {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, Problem> {
         let mut given = headers.get_all(AUTHORIZATION);
         let Some(first) = given.next() else {
             return Err(unauthenticated("there is no Authorization header", false));
@@ -169,16 +172,59 @@ impl Authenticator {
             let detail = "the Authorization header must be Bearer and a token";
             return Err(unauthenticated(detail, true));
         };
-        let digest: [u8; 32] = Sha256::digest(secret).into();
-        // All tokens are compared whichever matches, so that the time reveals nothing.
-        let mut found = None;
-        for token in &self.tokens {
-            if bool::from(token.sha256.ct_eq(&digest)) {
-                found = Some(token);
+        let now = clock::now();
+        let known = self.tokens.read().clone();
+        match configured(&known, secret) {
+            Some(token) if token.expires.is_some_and(|ends| ends <= now) => {
+                Err(unauthenticated("the token has expired", true))
+            }
+            Some(token) => Ok(Identity {
+                principal: token.name.clone(),
+                roles: token.roles,
+                expires: token.expires,
+                token: Some(token.sha256),
+            }),
+            None => self.signed(secret, now),
+        }
+    }
+
+    /// Who has a token that the provider signed.
+    fn signed(&self, secret: &[u8], now: Timestamp) -> Result<Identity, Problem> {
+        let text = std::str::from_utf8(secret).ok();
+        let text = text.filter(|text| jwt::looks_like_one(text));
+        let (Some(issuer), Some(token)) = (&self.issuer, text) else {
+            return Err(unauthenticated("the token is not known", true));
+        };
+        match issuer.check(token, now) {
+            Ok(claimed) => Ok(Identity {
+                principal: claimed.principal.clone(),
+                roles: claimed.roles,
+                expires: Some(claimed.expires),
+                token: None,
+            }),
+            Err(Refused::Invalid(why)) => {
+                let detail = format!("the token is not taken: {why}");
+                Err(unauthenticated(&detail, true))
+            }
+            Err(Refused::KeysAwaited) => {
+                let detail = "the keys of the provider that signed the token are being fetched; nothing was done";
+                let problem = Problem::new(problem::UNAVAILABLE, detail).subject("oidc");
+                Err(problem.retry_after(KEYS_AWAITED))
             }
         }
-        found.ok_or_else(|| unauthenticated("the token is not known", true))
     }
+}
+/// The token among these that was given.
+fn configured<'a>(tokens: &'a [Token], secret: &[u8]) -> Option<&'a Token> {
+    let digest: [u8; 32] = Sha256::digest(secret).into();
+    // All tokens are compared whichever matches, so that the time reveals nothing.
+    let mut found = None;
+    for token in tokens {
+        if bool::from(token.sha256.ct_eq(&digest)) {
+            found = Some(token);
+        }
+    }
+    found
 }
 
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
@@ -219,7 +265,7 @@ mod tests {
             Token::from_secret("root", "a", Roles::ALL),
         ]);
         let code = |given: &[&str], access| match auth.check(&headers(given), access) {
-            Ok(name) => name.to_string(),
+            Ok(who) => who.principal.to_string(),
             Err(problem) => problem.code().to_owned(),
         };
         use Access::{Admin, Public, Read, Write};
@@ -254,7 +300,7 @@ mod tests {
         let auth = Authenticator::new(vec![]);
         for access in [Access::Read, Access::Write, Access::Admin] {
             let principal = auth.check(&headers(&["Bearer x"]), access).unwrap();
-            assert_eq!(&*principal, ANONYMOUS);
+            assert_eq!(&*principal.principal, ANONYMOUS);
         }
     }
 

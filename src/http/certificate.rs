@@ -3,7 +3,6 @@
 //! pair that cannot be used, such as a certificate whose key is not there yet, changes nothing.
 
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,6 +13,8 @@ use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use crate::file_stamp::FileStamp;
 
 /// Where certificate and key are.
 #[derive(Debug, Clone)]
@@ -99,16 +100,8 @@ async fn look(files: TlsFiles, shown: Weak<Shown>) {
     }
 }
 
-/// What tells a replaced file from the one before: file system, number, size, time of the change.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-
-fn stamps(files: &TlsFiles) -> [Stamp; 2] {
-    let of = |path: &Path| {
-        let about = std::fs::metadata(path).ok()?;
-        let changed = (about.ctime(), about.ctime_nsec());
-        Some((about.dev(), about.ino(), about.size(), changed.0, changed.1))
-    };
-    [of(&files.certificate), of(&files.key)]
+fn stamps(files: &TlsFiles) -> [Option<FileStamp>; 2] {
+    [&files.certificate, &files.key].map(|path| FileStamp::of(path))
 }
 
 fn read(files: &TlsFiles) -> io::Result<CertifiedKey> {

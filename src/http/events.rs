@@ -127,7 +127,7 @@ pub async fn feed(
     let places = caller.limits.open_stream(caller.principal());
     let live = Live::new(
         state.service.clone(),
-        &caller.limits,
+        &caller,
         places.map_err(|refused| no_place(refused, &caller))?,
         after,
         limit,

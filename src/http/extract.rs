@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::audited;
+use super::auth::Identity;
 use super::connection::Connection;
 use super::headers::{Precondition, idempotency_key, request_hash};
 use super::json;
@@ -34,7 +35,7 @@ use crate::service::error::{RETRY_AFTER, ServiceError};
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub limits: Arc<HttpLimits>,
-    principal: Arc<str>,
+    identity: Identity,
     correlation_id: String,
     trace: Option<TraceContext>,
     deadline: Instant,
@@ -44,14 +45,14 @@ impl Caller {
     /// A caller that the middleware has admitted.
     pub fn new(
         limits: Arc<HttpLimits>,
-        principal: Arc<str>,
+        identity: Identity,
         correlation_id: String,
         trace: Option<TraceContext>,
         deadline: Instant,
     ) -> Self {
         Self {
             limits,
-            principal,
+            identity,
             correlation_id,
             trace,
             deadline,
@@ -59,13 +60,18 @@ impl Caller {
     }
 
     pub fn principal(&self) -> &Arc<str> {
-        &self.principal
+        &self.identity.principal
+    }
+
+    /// What it may do, and until when.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The metadata of a command, for the service.
     pub fn context(self, idempotency: Option<Idempotency>) -> RequestContext {
         RequestContext {
-            principal: self.principal.as_ref().to_owned(),
+            principal: self.identity.principal.as_ref().to_owned(),
             correlation_id: self.correlation_id,
             trace: self.trace,
             idempotency,

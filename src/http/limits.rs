@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use super::auth::issuer::Issuer;
 use super::auth::{Authenticator, Token};
 use super::certificate::TlsFiles;
 use super::cors::Cors;
@@ -68,7 +69,7 @@ pub struct HttpLimits {
     body_bytes: Arc<Budget>,
     response_bytes: Arc<Budget>,
     streams: Arc<AtomicUsize>,
-    /// Live streams by principal: as many entries as there are tokens.
+    /// Live streams by principal: entries of those that have some.
     streams_of: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
     /// Turns of live streams that have many events to skip, see [`super::sse`].
     pub turns: Arc<Semaphore>,
@@ -185,6 +186,18 @@ impl HttpLimits {
         }
     }
 
+    /// [`Self::new`], with the tokens of a provider taken too.
+    pub fn with_issuer(mut self, issuer: Option<Arc<Issuer>>) -> Self {
+        self.auth = self.auth.with_issuer(issuer);
+        self
+    }
+
+    /// [`Self::new`], where callers need a token even while none is known.
+    pub fn with_required_token(mut self, required: bool) -> Self {
+        self.auth = self.auth.with_required(required);
+        self
+    }
+
     /// [`Self::new`], with administrators' requests and refusals recorded in `audit`.
     pub fn with_audit(mut self, audit: Arc<AuditTrail>) -> Self {
         self.audit = Some(audit);
@@ -241,15 +254,13 @@ impl HttpLimits {
         principal: &Arc<str>,
     ) -> Result<(Permit, Option<Permit>), StreamRefused> {
         let mut own = None;
-        if self.auth.knows_tokens() {
-            let taken = self
-                .streams_of
-                .lock()
-                .entry(principal.clone())
-                .or_default()
-                .clone();
+        if self.auth.needs_token() {
+            let mut streams_of = self.streams_of.lock();
+            // A provider has any number of principals.
+            streams_of.retain(|_, taken| taken.load(Ordering::Acquire) > 0);
+            let taken = streams_of.entry(principal.clone()).or_default();
             let limit = self.settings.max_streams_per_principal;
-            own = Some(Permit::take(&taken, limit).ok_or(StreamRefused::Share)?);
+            own = Some(Permit::take(taken, limit).ok_or(StreamRefused::Share)?);
         }
         let place = Permit::take(&self.streams, self.settings.max_streams);
         Ok((place.ok_or(StreamRefused::TooMany)?, own))

@@ -234,21 +234,21 @@ where
                 let detail = "too many bytes of answers are on their way; nothing was done";
                 return Some(overloaded("response_bytes_in_flight", detail));
             }
-            let same_site = if self.limits.auth.knows_tokens() {
+            let same_site = if self.limits.auth.needs_token() {
                 Ok(())
             } else {
                 same_site::check(req.head(), &self.limits.cors)
             };
             match same_site.and_then(|()| self.limits.auth.check(req.headers(), access)) {
-                Ok(principal) => {
-                    audited.let_in(&principal, req.request());
+                Ok(identity) => {
+                    audited.let_in(&identity.principal, req.request());
                     let correlation = match trace_of_caller {
                         Some(caller) => format!("{:032x}", caller.trace),
                         None => exit.request_id.to_str().unwrap_or_default().to_owned(),
                     };
                     let caller = Caller::new(
                         self.limits.clone(),
-                        principal,
+                        identity,
                         correlation,
                         trace,
                         began + self.limits.settings.request_deadline,

@@ -7,7 +7,7 @@
 //!
 //! * [`mod@server`], [`wire`], [`connection`], [`outgoing`]: connections, their bytes and deadlines;
 //!   [`certificate`]: what HTTPS shows, read again when it is renewed
-//! * [`limits`]: settings and limits; [`auth`]: tokens and roles; [`same_site`]: rejects web pages
+//! * [`limits`]: settings and limits; [`auth`]: tokens, configured and signed by a provider, and roles; [`same_site`]: rejects web pages
 //!   where there are no tokens; [`cors`]: which pages may read answers
 //! * [`databases`], [`classes`], [`instances`], [`query`], [`batch`]: the ontology
 //! * [`streams`], [`events`], [`sse`], [`commands`], [`mod@log`]: the events
@@ -64,6 +64,8 @@ use std::sync::Arc;
 use actix_web::web;
 
 pub use about::About;
+pub use auth::issuer::Issuer;
+pub use auth::jwt::Expected;
 pub use auth::{Roles, Token};
 pub use certificate::TlsFiles;
 pub use limits::{HttpLimits, HttpSettings};

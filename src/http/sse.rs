@@ -13,13 +13,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::auth::Identity;
 use super::extract::Caller;
 use super::limits::{HttpLimits, Permit};
 use super::problem::Problem;
+use crate::clock;
 use crate::service::Service;
 use crate::service::error::ServiceError;
 use crate::service::feed::{FeedBounds, FeedPage};
@@ -46,6 +49,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub struct Live {
     service: Arc<Service>,
     closing: watch::Receiver<bool>,
+    limits: Arc<HttpLimits>,
+    /// Whose token opened it; when that ends or is taken out, the stream does too.
+    identity: Identity,
     turns: Arc<Semaphore>,
     _places: (Permit, Option<Permit>),
     cursor: Option<String>,
@@ -67,7 +73,7 @@ impl Live {
     /// A stream of the events committed after `cursor`.
     pub fn new(
         service: Arc<Service>,
-        limits: &HttpLimits,
+        caller: &Caller,
         places: (Permit, Option<Permit>),
         cursor: Option<String>,
         limit: usize,
@@ -75,8 +81,10 @@ impl Live {
     ) -> Self {
         Self {
             service,
-            closing: limits.closing(),
-            turns: limits.turns.clone(),
+            closing: caller.limits.closing(),
+            limits: caller.limits.clone(),
+            identity: caller.identity().clone(),
+            turns: caller.limits.turns.clone(),
             _places: places,
             cursor,
             limit: limit.min(MAX_AT_ONCE),
@@ -160,9 +168,15 @@ impl Live {
                 self.ended = true;
                 return Some(": the service is closing\nretry: 1000\n\n".to_owned());
             }
+            if !self.limits.auth.still_knows(&self.identity) {
+                self.ended = true;
+                return Some(": the token has ended\n\n".to_owned());
+            }
+            let left = self.identity.expires.map_or(Duration::MAX, left_until);
             let mut closing = self.closing.clone();
             let step = tokio::select! {
                 step = self.step() => step,
+                () = sleep(left) => Step::Again,
                 told = closing.wait_for(|closing| *closing) => {
                     // An error means that the sender is gone, and the service with it.
                     self.ended = told.is_err();
@@ -272,6 +286,11 @@ impl Live {
         }
         Ok(out)
     }
+}
+
+/// How long it is until then; nothing if it has passed.
+fn left_until(moment: Timestamp) -> Duration {
+    Duration::try_from(moment.duration_since(clock::now())).unwrap_or_default()
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,7 @@
 //!
 //! * servers: [`postgres`] and [`pooler`]s in front of it, [`kafka`] (whose faults can be ordered),
 //!   [`broker`] (the real one, where one was asked for), [`service`] (`oms serve` as a process),
-//!   [`careless_s3`] (one that must not hold a log), [`collector`] of traces; [`certificates`] for
+//!   [`careless_s3`] (one that must not hold a log), [`collector`] of traces, [`provider`] whose tokens let people in; [`certificates`] for
 //!   those that speak TLS
 //! * what breaks the way between two of them: [`proxy`], [`kafka_proxy`]; [`tls`] in front of one
 //! * doubles, which stand in for a port: [`faulty`], [`boastful`], [`undeleting`]
@@ -24,6 +24,7 @@ pub mod kafka_proxy;
 pub mod log;
 pub mod pooler;
 pub mod postgres;
+pub mod provider;
 pub mod proxy;
 pub mod service;
 pub mod tls;

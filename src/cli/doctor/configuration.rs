@@ -1,6 +1,7 @@
 //! The configuration itself.
 
-use super::check::{Area, Check, Finding};
+use super::check::{Area, Check, DEADLINE, Finding};
+use crate::boot::signing_keys;
 use crate::config::Config;
 use crate::config::problems::ConfigError;
 
@@ -33,9 +34,14 @@ fn refused(error: &ConfigError) -> Finding {
 fn exposure(config: &Config) -> Finding {
     let at = format!("{}:{}", config.http.host, config.http.port);
     if config.http.is_loopback() {
-        let who = match config.auth.tokens.len() {
-            0 => "this machine only, where everybody may do everything".to_owned(),
-            n => format!("this machine only, with one of {n} tokens"),
+        let provider = config.auth.oidc.issuer.is_some();
+        let who = match (config.auth.tokens.len(), provider) {
+            (0, false) => "this machine only, where everybody may do everything".to_owned(),
+            (n, false) => format!("this machine only, with one of {n} tokens"),
+            (0, true) => "this machine only, with a token of the provider".to_owned(),
+            (n, true) => {
+                format!("this machine only, with one of {n} tokens or one of the provider")
+            }
         };
         return Finding::ok(format!("{at}: {who}"));
     }
@@ -47,6 +53,28 @@ fn exposure(config: &Config) -> Finding {
         );
     }
     Finding::ok(format!("{at}: HTTPS, with tokens"))
+}
+
+/// Whether the provider that people sign in with hands out its keys; nothing without one.
+pub async fn sign_in(config: &Config) -> Option<Check> {
+    let oidc = &config.auth.oidc;
+    let issuer = oidc.issuer.as_deref()?;
+    let found = Area::Configuration.within("sign-in", DEADLINE, async {
+        let client = signing_keys::client(oidc.ca.as_deref());
+        let keys = match client {
+            Ok(client) => signing_keys::fetch(&client, issuer).await,
+            Err(error) => Err(error),
+        };
+        match keys {
+            Ok(keys) => Finding::ok(format!("{issuer} has {} keys", keys.keys.len())),
+            Err(error) => Finding::failed(
+                format!("{error:#}"),
+                "until it answers nobody signs in who has not done so already: correct auth.oidc.issuer \
+                 and auth.oidc.ca, or ask whoever runs it",
+            ),
+        }
+    });
+    Some(found.await)
 }
 
 fn chaos(config: &Config) -> Finding {

@@ -87,7 +87,13 @@ impl Doctor {
             Some(config) => targets::running(config),
             None => Err("the configuration cannot be read".to_owned()),
         };
-        let (parts, service, prometheus) = join!(
+        let (sign_in, parts, service, prometheus) = join!(
+            async {
+                match &config {
+                    Some(config) => configuration::sign_in(config).await,
+                    None => None,
+                }
+            },
             parts(config.as_ref(), &running),
             self.service(config.as_ref(), &running),
             async {
@@ -102,6 +108,7 @@ impl Doctor {
             let advice = "run this check as the account of the service";
             checks.push(Area::Service.check("addresses", Finding::warning(why, advice)));
         }
+        checks.extend(sign_in);
         checks.extend(parts);
         checks.extend(service);
         checks.extend(prometheus);

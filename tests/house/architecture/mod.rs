@@ -24,6 +24,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("import", &["domain"]),
     // The machine's clock; what is below is given one.
     ("clock", &["domain"]),
+    // Whether a file was replaced.
+    ("file_stamp", &[]),
     // Laws broken on purpose, in test builds; only what has promises to keep asks there.
     ("flaws", &[]),
     // The ports and their adapters.
@@ -90,6 +92,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "actors::supervision::tree",
             "clock",
             "domain",
+            "file_stamp",
             "import::progress",
             "log::lead",
             "metrics",

@@ -30,7 +30,7 @@ variables, `OMS__SECTION__KEY`, flags (`--set section.key=value`, and those of [
 
 **Secrets out of files.** A key that is marked with † takes `_file` behind its name, also in the environment
 (`OMS__S3__SECRET_KEY_FILE=/run/secrets/s3`): the value is then what the file holds, without its last line end. Of
-`auth.tokens` and `kafka.options` the file holds JSON. The same goes for the predecessor's `MINIO_ACCESS_KEY`,
+`kafka.options` the file holds JSON. The same goes for the predecessor's `MINIO_ACCESS_KEY`,
 `MINIO_SECRET_KEY`, `POSTGRES_URL` and `POSTGRES_PASSWORD` (`…_FILE`).
 
 A file that has an embedded stack, reached from other machines:
@@ -262,6 +262,7 @@ impl Scanned {
                 "String" => "text",
                 "PathBuf" => "path",
                 "Duration" => "duration",
+                "Timestamp" => "moment, as in RFC 3339",
                 "Secret" => "secret",
                 "ConnectionString" => "URL, or `key=value` pairs",
                 "KafkaOptions" => "table",

@@ -17,6 +17,7 @@ mod load;
 mod local;
 mod manners;
 mod migration;
+mod oidc;
 mod operations;
 mod steps;
 mod stopped;
