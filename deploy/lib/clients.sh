@@ -169,11 +169,17 @@ clients_fuzz_one() {
         --continue-on-failure --request-timeout 30 --no-color "$@"
 }
 
+# clients_signin: a certified OpenID Connect provider gives programs tokens, and the service takes them.
+clients_signin() {
+    cp "$root/tests/clients/signin.mjs" "$node_dir/signin.mjs"
+    OMS_BINARY=$OMS_BINARY within 180 node "$node_dir/signin.mjs" "$clients_run/signin"
+}
+
 # clients [PART]: all of it, or one part.
 clients() {
     case ${1-all} in
-    all | generated | messages | consumers | fuzz) ;;
-    *) die "deploy/dev clients takes generated, messages, consumers or fuzz [SECONDS], or nothing for all of it" ;;
+    all | generated | messages | consumers | signin | fuzz) ;;
+    *) die "deploy/dev clients takes generated, messages, consumers, signin or fuzz [SECONDS], or nothing for all of it" ;;
     esac
     ensure_clients
     clients_part=''
@@ -189,6 +195,7 @@ clients() {
         clients_generated
         clients_messages
         clients_consumers
+        clients_signin
         clients_fuzz 240
         ;;
     *) "clients_$part" "$@" ;;
