@@ -141,8 +141,8 @@ async fn run(
     running.housekeeping.push(sampled);
     let issuer = http::issuer(config).map(Arc::new);
     if let Some(issuer) = &issuer {
-        let kept = signing_keys::keep(&io, issuer.clone(), config.auth.oidc.ca.as_deref())
-            .context("cannot get the keys of auth.oidc.issuer")?;
+        let ca = config.auth.oidc.ca.clone();
+        let kept = signing_keys::keep(&io, issuer.clone(), ca);
         running.housekeeping.push(kept);
     }
     let limits = HttpLimits::new(http::settings(config), http::tokens(&config.auth))

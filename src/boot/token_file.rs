@@ -25,6 +25,7 @@ pub fn look_at(
     let auth = auth.clone();
     // What was there before the first look: the file may have changed since it was read.
     let mut seen = None;
+    let mut said = None;
     Some(io.spawn(async move {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -38,20 +39,21 @@ pub fn look_at(
             match changed.await {
                 Ok(None) => {}
                 Ok(Some((now, Ok(read)))) => {
-                    let first = seen.is_none();
-                    seen = now;
+                    (seen, said) = (now, None);
                     let tokens = tokens(&read);
-                    if !first {
-                        tracing::info!(
-                            tokens = tokens.len(),
-                            "tokens are those that their file has now"
-                        );
-                    }
+                    tracing::info!(
+                        tokens = tokens.len(),
+                        "tokens are those that their file has now"
+                    );
                     limits.auth.replace_tokens(tokens);
                 }
-                Ok(Some((now, Err(error)))) => {
-                    seen = now;
-                    tracing::warn!(%error, "tokens stay as they are: {error}");
+                Ok(Some((_, Err(error)))) => {
+                    // It is read again with the next look: what ails it may pass by itself.
+                    let why = error.to_string();
+                    if said.as_ref() != Some(&why) {
+                        tracing::warn!("tokens stay as they are: {why}");
+                        said = Some(why);
+                    }
                 }
                 Err(error) => tracing::error!(%error, "the file of tokens is not looked at"),
             }

@@ -29,7 +29,7 @@ pub struct ServeFlags {
     /// Port to bind; 0 takes a free one [default: 8000]
     #[arg(long, value_name = "N")]
     pub port: Option<u16>,
-    /// Address to bind; anything but loopback needs tokens [default: 127.0.0.1]
+    /// Address to bind; anything but loopback needs tokens or a provider of them [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     pub host: Option<String>,
     /// Mode of a store that has none recorded

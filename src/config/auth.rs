@@ -1,6 +1,6 @@
 //! Who may do what: bearer tokens, kept as hashes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct TokenConfig {
     pub roles: Vec<TokenRole>,
     /// SHA-256 of the token, 64 hex digits; `oms config token` makes a token with its hash.
     pub sha256: String,
-    /// When it ends, such as `2027-01-31T00:00:00Z`; without it never.
+    /// When it ends, such as `"2027-01-31T00:00:00Z"`, a text; without it never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
 }
@@ -56,7 +56,7 @@ impl TokenConfig {
     }
 
     /// What is wrong with it, by field, beside those that stand before it.
-    fn wrong(&self, before: &[&TokenConfig]) -> Vec<(&'static str, String)> {
+    fn wrong(&self, before: &mut Before) -> Vec<(&'static str, String)> {
         let mut wrong = Vec::new();
         let mut add = |field, message: &str| wrong.push((field, message.to_owned()));
         if self.name.is_empty() || self.name.len() > 100 {
@@ -76,8 +76,8 @@ impl TokenConfig {
                 format!("must not begin with `{PRINCIPAL_PREFIX}`: that is who signed in");
             add("name", &message);
         }
-        let namesake = before.iter().find(|t| t.name == self.name);
-        if namesake.is_some_and(|t| t.role_set() != self.role_set()) {
+        let roles = before.roles.entry(self.name.clone());
+        if *roles.or_insert_with(|| self.role_set()) != self.role_set() {
             let message =
                 "must be those of the other token of this name: one principal, one set of roles";
             add("roles", message);
@@ -88,21 +88,27 @@ impl TokenConfig {
         if self.hash().is_none() {
             let message = "must be the SHA-256 of the token in 64 hex digits, not the token itself";
             add("sha256", message);
-        } else if before.iter().any(|t| t.hash() == self.hash()) {
+        } else if !before.hashes.insert(self.hash()) {
             add("sha256", "must not be that of another token");
         }
         wrong
     }
 }
 
+/// Of the tokens that stand before one: roles by name, and hashes.
+#[derive(Default)]
+struct Before {
+    roles: HashMap<String, BTreeSet<TokenRole>>,
+    hashes: HashSet<Option<[u8; 32]>>,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
-    /// The tokens. Without any, every caller who reaches the service may do everything, so it binds
-    /// to loopback only.
+    /// The tokens. Where there are none, nor a file or a provider of them, everybody may do everything.
     pub tokens: Vec<TokenConfig>,
     /// A file with a JSON list of tokens, which are known beside those of `auth.tokens`. It is read again
-    /// when it changes: who is put in is let in, and who is taken out refused, within some seconds.
+    /// within seconds when it changes: who is put in is let in, and who is taken out refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_file: Option<PathBuf>,
     /// Sign-in by an OpenID Connect provider.
@@ -131,7 +137,7 @@ impl AuthConfig {
         let mut problems = Problems::default();
         let mut again = self.clone();
         again.read_file(&mut problems);
-        again.check(&mut problems);
+        again.check_tokens(&mut problems);
         match problems.0.is_empty() {
             true => Ok(again),
             false => Err(ConfigError {
@@ -152,10 +158,14 @@ impl AuthConfig {
 
     pub(super) fn check(&self, problems: &mut Problems) {
         self.oidc.check(problems);
-        let all: Vec<&TokenConfig> = self.all_tokens().collect();
-        for (i, token) in all.iter().enumerate() {
+        self.check_tokens(problems);
+    }
+
+    fn check_tokens(&self, problems: &mut Problems) {
+        let mut before = Before::default();
+        for (i, token) in self.all_tokens().enumerate() {
             let in_file = i.checked_sub(self.tokens.len());
-            for (field, message) in token.wrong(&all[..i]) {
+            for (field, message) in token.wrong(&mut before) {
                 match in_file {
                     None => problems.add(format!("auth.tokens.{i}.{field}"), message),
                     Some(n) => problems.add(FILE_KEY, format!("{field} of token {n} {message}")),

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::duration;
 use super::problems::Problems;
+use crate::store::adapters::tls;
 
 /// The principal of who signed in begins with it, so that nobody can choose the name of a configured
 /// token.
@@ -24,7 +25,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(600);
 
 /// Sign-in by an OpenID Connect provider.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OidcConfig {
     /// The provider's address, exactly as it calls itself: `https://login.example/realms/acme`. Its
@@ -32,7 +33,8 @@ pub struct OidcConfig {
     pub issuer: Option<String>,
     /// What the provider calls this service: a token is taken if its `aud` has one of these.
     pub audience: Vec<String>,
-    /// The claim that says who somebody is; the principal is that with `oidc:` before it.
+    /// The claim that says who somebody is; the principal is that with `oidc:` before it. Of a claim that
+    /// people may change, or that is given to somebody else later, one becomes the other.
     pub principal_claim: String,
     /// The claim with what somebody may do: a list, or words between spaces; `realm_access.roles` is
     /// looked for within objects where no claim has that name.
@@ -69,19 +71,20 @@ impl Default for OidcConfig {
 impl OidcConfig {
     pub(super) fn check(&self, problems: &mut Problems) {
         let Some(issuer) = &self.issuer else {
-            let told = !self.audience.is_empty()
-                || [&self.read, &self.write, &self.admin]
-                    .iter()
-                    .any(|values| !values.is_empty());
             problems.require(
-                !told,
+                *self == Self::default(),
                 "auth.oidc.issuer",
                 "must be the provider's address: the rest of auth.oidc means nothing without it",
             );
             return;
         };
-        if let Err(why) = provider_url(issuer) {
-            problems.add("auth.oidc.issuer", why);
+        match provider_url(issuer) {
+            Ok(url) => problems.require(
+                url.query().is_none() && url.fragment().is_none(),
+                "auth.oidc.issuer",
+                "must have neither a query nor a fragment",
+            ),
+            Err(why) => problems.add("auth.oidc.issuer", why),
         }
         problems.require(
             !self.audience.is_empty() && self.audience.iter().all(|a| !a.trim().is_empty()),
@@ -106,7 +109,7 @@ impl OidcConfig {
              any by default",
         );
         for value in values {
-            if value.is_empty() || value.contains(char::is_whitespace) {
+            if value.is_empty() || value.trim() != value {
                 let message = format!("{value:?} is no value of a claim with roles");
                 problems.add("auth.oidc", message);
             }
@@ -117,10 +120,9 @@ impl OidcConfig {
             "must be at most 10m, or tokens would outlive what their issuer said by more",
         );
         if let Some(file) = &self.ca
-            && let Err(error) = std::fs::File::open(file)
+            && let Err(error) = tls::named_roots(file)
         {
-            let message = format!("cannot be read: {}: {error}", file.display());
-            problems.add("auth.oidc.ca", message);
+            problems.add("auth.oidc.ca", error.to_string());
         }
     }
 }
@@ -143,9 +145,6 @@ pub fn provider_url(text: &str) -> Result<Url, String> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold a password".into());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("must have neither a query nor a fragment".into());
     }
     Ok(url)
 }
@@ -170,8 +169,6 @@ mod tests {
             "login.example",
             "ftp://login.example",
             "https://me:secret@login.example",
-            "https://login.example?x=1",
-            "https://login.example#x",
             "",
         ] {
             assert!(provider_url(bad).is_err(), "{bad}");
@@ -205,10 +202,12 @@ mod tests {
         };
         assert_eq!(wrong(&unused), ["auth.oidc.issuer"]);
         let spaced = OidcConfig {
-            admin: vec!["a b".into()],
+            issuer: Some("https://login.example?x=1".into()),
+            admin: vec!["a b".into(), " a".into()],
             clock_skew: Duration::from_secs(3600),
             ..whole
         };
-        assert_eq!(wrong(&spaced), ["auth.oidc", "auth.oidc.clock_skew"]);
+        let keys = ["auth.oidc.issuer", "auth.oidc", "auth.oidc.clock_skew"];
+        assert_eq!(wrong(&spaced), keys);
     }
 }

@@ -21,7 +21,7 @@ pub struct Me {
     roles: Vec<&'static str>,
     /// Whether the service requires tokens; without them every caller may do everything.
     tokens: bool,
-    /// When the caller's token ends; absent if it does not.
+    /// From when on the caller's token is refused; absent if it does not end.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     expires: Option<Timestamp>,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use jiff::Timestamp;
+use jsonwebtoken::jwk::Jwk;
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -25,8 +26,8 @@ use super::problem::{self, Problem};
 use crate::clock;
 
 /// Longest token that is looked at, because callers without a token must not choose how much work
-/// that is. Providers' tokens have a kilobyte or two.
-const MAX_TOKEN_BYTES: usize = 8 << 10;
+/// that is. Providers' tokens have a kilobyte or two, those with two hundred groups twelve.
+const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// The principal of requests when no tokens are configured.
 pub const ANONYMOUS: &str = "anonymous";
@@ -67,8 +68,18 @@ pub struct Identity {
     pub roles: Roles,
     /// When the token ends.
     pub expires: Option<Timestamp>,
-    /// The hash of a configured token.
-    token: Option<[u8; 32]>,
+    by: By,
+}
+
+/// What somebody is known by.
+#[derive(Debug, Clone)]
+enum By {
+    /// Nobody has to be known.
+    Nothing,
+    /// The configured token of this hash.
+    Token([u8; 32]),
+    /// A token that is signed with this key of the provider.
+    Key(Arc<Jwk>),
 }
 
 #[derive(Debug)]
@@ -109,15 +120,19 @@ impl Authenticator {
         *self.tokens.write() = tokens.into();
     }
 
-    /// Whether who was let in once would be let in now: the token has neither ended nor been taken
-    /// out.
+    /// Whether who was let in once would be let in now with the same roles: the token has neither
+    /// ended nor been taken out or changed, nor was the key withdrawn that signed it.
     pub fn still_knows(&self, identity: &Identity) -> bool {
-        let ended = identity.expires.is_some_and(|ends| ends <= clock::now());
-        let known = identity.token.is_none_or(|hash| {
-            let tokens = self.tokens.read();
-            tokens.iter().any(|token| token.sha256 == hash)
-        });
-        known && !ended
+        let now = clock::now();
+        let has_ended = |ends: Option<Timestamp>| ends.is_some_and(|ends| ends <= now);
+        let known = match &identity.by {
+            By::Nothing => true,
+            By::Token(hash) => self.tokens.read().iter().any(|token| {
+                token.sha256 == *hash && token.roles == identity.roles && !has_ended(token.expires)
+            }),
+            By::Key(key) => self.issuer.as_ref().is_some_and(|issuer| issuer.has(key)),
+        };
+        known && !has_ended(identity.expires)
     }
 
     /// Whether callers need a token; otherwise every caller may do everything.
@@ -130,9 +145,13 @@ impl Authenticator {
         if access == Access::Public || !self.needs_token() {
             return Ok(Identity {
                 principal: self.anonymous.clone(),
-                roles: Roles::ALL,
+                roles: if self.required {
+                    Roles::default()
+                } else {
+                    Roles::ALL
+                },
                 expires: None,
-                token: None,
+                by: By::Nothing,
             });
         }
         let identity = self.authenticate(headers)?;
@@ -172,6 +191,10 @@ impl Authenticator {
             let detail = "the Authorization header must be Bearer and a token";
             return Err(unauthenticated(detail, true));
         };
+        if secret.len() > MAX_TOKEN_BYTES {
+            let detail = format!("the token has more than {MAX_TOKEN_BYTES} bytes");
+            return Err(unauthenticated(&detail, true));
+        }
         let now = clock::now();
         let known = self.tokens.read().clone();
         match configured(&known, secret) {
@@ -182,7 +205,7 @@ impl Authenticator {
                 principal: token.name.clone(),
                 roles: token.roles,
                 expires: token.expires,
-                token: Some(token.sha256),
+                by: By::Token(token.sha256),
             }),
             None => self.signed(secret, now),
         }
@@ -200,7 +223,7 @@ impl Authenticator {
                 principal: claimed.principal.clone(),
                 roles: claimed.roles,
                 expires: Some(claimed.expires),
-                token: None,
+                by: By::Key(claimed.key.clone()),
             }),
             Err(Refused::Invalid(why)) => {
                 let detail = format!("the token is not taken: {why}");
@@ -230,8 +253,7 @@ fn configured<'a>(tokens: &'a [Token], secret: &[u8]) -> Option<&'a Token> {
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty() && token.len() <= MAX_TOKEN_BYTES)
-        .then_some(token)
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
 }
 
 fn unauthenticated(detail: &str, given: bool) -> Problem {

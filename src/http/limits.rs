@@ -38,7 +38,7 @@ pub struct HttpSettings {
     /// Bytes of answers that are not written yet; beyond it requests are refused with 503.
     pub max_response_bytes_in_flight: usize,
     pub max_streams: usize,
-    /// Live streams of one token at once.
+    /// Live streams of one principal at once.
     pub max_streams_per_principal: usize,
     /// Connections at once, over all workers; more wait in the system's queue.
     pub max_connections: usize,

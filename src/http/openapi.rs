@@ -41,7 +41,7 @@ pub fn document() -> Value {
     document["components"]["securitySchemes"]["bearer"] = json!({
         "type": "http",
         "scheme": "bearer",
-        "description": "Roles: read, write, admin. Without configured tokens none is needed.",
+        "description": "Roles: read, write, admin. Where neither tokens nor a provider are configured none is needed.",
     });
     for route in ROUTES {
         let method = route.method.to_ascii_lowercase();

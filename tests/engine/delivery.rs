@@ -141,9 +141,7 @@ async fn law_3_a_broker_outage_costs_no_attempt() {
     let _running = world.run().await;
     world.log.append(&orders(10), "before").await;
     world.delivered().await;
-    world
-        .broker
-        .order(|cluster| cluster.broker_down(-1).expect("down"));
+    world.broker.go_down();
     for i in 0..5 {
         world
             .log
@@ -156,9 +154,7 @@ async fn law_3_a_broker_outage_costs_no_attempt() {
     .await;
     let during = world.outbox.status().await.expect("status");
     assert_eq!((during.depth, during.dead_letters), (50, 0));
-    world
-        .broker
-        .order(|cluster| cluster.broker_up(-1).expect("up"));
+    world.broker.come_up();
     let after = world.delivered().await;
     assert_eq!(after.dead_letters, 0);
     world.check(&[]).await;

@@ -413,7 +413,7 @@ async fn a_wave_that_is_not_settled_in_time_is_given_back_whole() {
         ..broker.settings()
     });
     assert!(publish(&kafka, vec![message("k", "0".into())]).await[0].is_delivered());
-    broker.order(|cluster| cluster.broker_down(-1).expect("down"));
+    broker.go_down();
     let outcomes = publish(
         &kafka,
         (1..100).map(|i| message("k", i.to_string())).collect(),
@@ -428,7 +428,7 @@ async fn a_wave_that_is_not_settled_in_time_is_given_back_whole() {
             "{error}"
         );
     }
-    broker.order(|cluster| cluster.broker_up(-1).expect("up"));
+    broker.come_up();
     let again = oms_testkit::eventually("the broker is back", || async {
         let outcomes = publish(&kafka, vec![message("k", "1".into())]).await;
         outcomes[0].is_delivered().then_some(())

@@ -6,12 +6,14 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use oms_store::adapters::kafka::KafkaSettings;
+use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio::net::TcpSocket;
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 type Order = Box<dyn FnOnce(&Cluster) + Send>;
@@ -21,6 +23,9 @@ pub struct Broker {
     /// Where it listens.
     pub bootstrap: String,
     orders: Sender<Order>,
+    /// Its port while it is down: bound by a socket that does not listen, so that connections are
+    /// refused and nobody else is given the port. The mock ends the process if it cannot have it back.
+    held: Mutex<Option<TcpSocket>>,
 }
 
 /// A message as a consumer sees it.
@@ -64,7 +69,11 @@ impl Broker {
             }
         });
         let bootstrap = started.recv().expect("started");
-        Self { bootstrap, orders }
+        Self {
+            bootstrap,
+            orders,
+            held: Mutex::default(),
+        }
     }
 
     /// Does something to the broker, and waits until it is done.
@@ -76,6 +85,23 @@ impl Broker {
         };
         self.orders.send(Box::new(order)).expect("a broker");
         wait.recv().expect("done");
+    }
+
+    /// Closes its connections and refuses others.
+    pub fn go_down(&self) {
+        self.order(|cluster| cluster.broker_down(-1).expect("down"));
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // The mock may then bind the port while this socket still does.
+        socket.set_reuseaddr(true).expect("its option");
+        let address = self.bootstrap.parse().expect("an address");
+        socket.bind(address).expect("the port that it had");
+        *self.held.lock() = Some(socket);
+    }
+
+    /// Takes connections again, on the same port.
+    pub fn come_up(&self) {
+        self.order(|cluster| cluster.broker_up(-1).expect("up"));
+        *self.held.lock() = None;
     }
 
     /// Production's settings, for this broker.

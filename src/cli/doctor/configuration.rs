@@ -35,7 +35,10 @@ fn exposure(config: &Config) -> Finding {
     let at = format!("{}:{}", config.http.host, config.http.port);
     if config.http.is_loopback() {
         let provider = config.auth.oidc.issuer.is_some();
-        let who = match (config.auth.tokens.len(), provider) {
+        let who = match (config.auth.all_tokens().count(), provider) {
+            (0, false) if config.auth.is_required() => {
+                "this machine only, and nobody: the file of tokens has none".to_owned()
+            }
             (0, false) => "this machine only, where everybody may do everything".to_owned(),
             (n, false) => format!("this machine only, with one of {n} tokens"),
             (0, true) => "this machine only, with a token of the provider".to_owned(),
@@ -60,12 +63,11 @@ pub async fn sign_in(config: &Config) -> Option<Check> {
     let oidc = &config.auth.oidc;
     let issuer = oidc.issuer.as_deref()?;
     let found = Area::Configuration.within("sign-in", DEADLINE, async {
-        let client = signing_keys::client(oidc.ca.as_deref());
-        let keys = match client {
-            Ok(client) => signing_keys::fetch(&client, issuer).await,
-            Err(error) => Err(error),
-        };
-        match keys {
+        match signing_keys::fetch(issuer, oidc.ca.as_deref()).await {
+            Ok(keys) if keys.keys.is_empty() => Finding::failed(
+                format!("{issuer} has no key that signs"),
+                "none of its tokens is taken: ask whoever runs it",
+            ),
             Ok(keys) => Finding::ok(format!("{issuer} has {} keys", keys.keys.len())),
             Err(error) => Finding::failed(
                 format!("{error:#}"),

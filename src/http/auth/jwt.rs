@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
@@ -38,6 +39,8 @@ pub struct Claimed {
     pub roles: Roles,
     /// From then on it is refused: its `exp` and the skew.
     pub expires: Timestamp,
+    /// The key that it is signed with.
+    pub key: Arc<Jwk>,
 }
 
 /// Why a token is not taken.
@@ -49,12 +52,21 @@ pub enum Rejected {
     Invalid(String),
 }
 
-/// Longest text of the principal's claim, in bytes: it is recorded with every event.
-const MAX_PRINCIPAL_BYTES: usize = 200;
+/// Longest text of the principal's claim, in bytes: it is recorded with every event. A `sub` has up
+/// to 255 (OpenID Connect Core, 2), that of a Kubernetes account up to 340.
+const MAX_PRINCIPAL_BYTES: usize = 400;
 
-/// What `typ` may be (RFC 9068, 2.1; older providers say `JWT` or nothing): a token for signing out
-/// or for proof of possession is signed by the same key, and lets nobody in.
+/// What `typ` of the header may be (RFC 9068, 2.1; most providers say `JWT` or nothing).
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
+
+/// Claims of tokens that the provider signs with the same keys and that are not for access: of ID
+/// tokens (OpenID Connect Core, 3.1.3.6 and 3.3.2.11), of those that sign out (Back-Channel Logout,
+/// 2.4), and of those that only their owner may show, who proves it (RFC 7800): that proof is not
+/// looked at here.
+const OF_OTHER_TOKENS: [&str; 5] = ["at_hash", "c_hash", "s_hash", "events", "cnf"];
+
+/// What Keycloak calls tokens of other kinds in their claim `typ`.
+const OTHER_TYPES: [&str; 4] = ["ID", "Refresh", "Offline", "Logout"];
 
 /// Whether this could be such a token at all: three parts, and the first is an object in base64url.
 pub fn looks_like_one(token: &str) -> bool {
@@ -68,19 +80,9 @@ pub fn read(
     expected: &Expected,
     now: Timestamp,
 ) -> Result<Claimed, Rejected> {
-    let header = decode_header(token).map_err(|e| invalid(e.kind()))?;
-    if let Some(kind) = &header.typ
-        && !TYPES.contains(&kind.to_ascii_lowercase().as_str())
-    {
-        return Err(Rejected::Invalid(
-            "it is another kind of token than one for access".into(),
-        ));
-    }
-    if !signatures::ALGORITHMS.contains(&header.alg) {
-        return Err(invalid(&ErrorKind::InvalidAlgorithm));
-    }
-    let key = key_of(keys, &header)?;
-    let key = DecodingKey::from_jwk(key).map_err(|e| invalid(e.kind()))?;
+    let header = header(token)?;
+    let signed_by = key_of(keys, &header)?;
+    let key = DecodingKey::from_jwk(signed_by).map_err(|e| invalid(e.kind()))?;
     let mut rules = Validation::new(header.alg);
     rules.set_issuer(&[&expected.issuer]);
     rules.set_audience(&expected.audience);
@@ -90,12 +92,60 @@ pub fn read(
     rules.validate_nbf = false;
     let claims = decode::<Map<String, Value>>(token, &key, &rules);
     let claims = claims.map_err(|e| invalid(e.kind()))?.claims;
+    issued_by(&claims, expected)?;
+    for_access(&claims)?;
     let expires = lifetime(&claims, expected.skew_seconds, now)?;
     Ok(Claimed {
         principal: principal(&claims, expected)?,
         roles: roles(&claims, expected),
         expires,
+        key: Arc::new(signed_by.clone()),
     })
+}
+
+/// Whether a token is worth waiting for keys: it says that it is the provider's, and is signed in a
+/// way that is taken. Nothing of it is believed.
+pub fn claims_to_be_ours(token: &str, expected: &Expected) -> Result<(), Rejected> {
+    header(token)?;
+    let claims = insecure_decode_claims::<Map<String, Value>>(token);
+    issued_by(&claims.map_err(|e| invalid(e.kind()))?, expected)
+}
+
+fn header(token: &str) -> Result<Header, Rejected> {
+    let header = decode_header(token).map_err(|e| invalid(e.kind()))?;
+    if let Some(kind) = &header.typ
+        && !TYPES.contains(&kind.to_ascii_lowercase().as_str())
+    {
+        return Err(not_for_access());
+    }
+    if !signatures::ALGORITHMS.contains(&header.alg) {
+        return Err(invalid(&ErrorKind::InvalidAlgorithm));
+    }
+    Ok(header)
+}
+
+fn issued_by(claims: &Map<String, Value>, expected: &Expected) -> Result<(), Rejected> {
+    match claims.get("iss") {
+        Some(Value::String(issuer)) if *issuer == expected.issuer => Ok(()),
+        _ => Err(invalid(&ErrorKind::InvalidIssuer)),
+    }
+}
+
+fn for_access(claims: &Map<String, Value>) -> Result<(), Rejected> {
+    let kind = claims.get("typ").and_then(Value::as_str);
+    let other = kind.is_some_and(|kind| OTHER_TYPES.contains(&kind));
+    if other
+        || OF_OTHER_TOKENS
+            .iter()
+            .any(|name| claims.contains_key(*name))
+    {
+        return Err(not_for_access());
+    }
+    Ok(())
+}
+
+fn not_for_access() -> Rejected {
+    Rejected::Invalid("it is another kind of token than one for access".into())
 }
 
 /// The key that a token says it is signed with; without a name the only one that can do it.
@@ -172,6 +222,10 @@ fn principal(claims: &Map<String, Value>, expected: &Expected) -> Result<Arc<str
             "its {claim} is no name of 1 to {MAX_PRINCIPAL_BYTES} bytes"
         )));
     }
+    // Anybody can say that an address is theirs.
+    if claim == "email" && found(claims, "email_verified") == Some(&Value::Bool(false)) {
+        return Err(Rejected::Invalid("its email is not verified".into()));
+    }
     Ok(format!("{}{name}", expected.principal_prefix).into())
 }
 
@@ -194,8 +248,11 @@ fn found<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     if let Some(value) = claims.get(name) {
         return Some(value);
     }
-    let (first, rest) = name.split_once('.')?;
-    found(claims.get(first)?.as_object()?, rest)
+    // Names within the path may have dots themselves: `kubernetes.io.serviceaccount.name`.
+    name.match_indices('.').find_map(|(at, _)| {
+        let inner = claims.get(&name[..at])?.as_object()?;
+        found(inner, &name[at + 1..])
+    })
 }
 
 /// In words that tell whoever made the token what to do, and nothing of the keys.

@@ -141,9 +141,20 @@ async fn law_13_the_tokens_of_a_provider_let_in_whom_it_names_while_it_says_so()
     let old = ask(&service, "GET", "/api/v1/me", &editor).await;
     assert_eq!(old.status, 401, "{}", old.body);
 
-    // The provider is away again: the keys that are known stay in use.
+    // The provider is away again: the keys that are known stay in use, also for tokens that were never
+    // seen, and when it was asked in vain.
     provider.show(&[]);
-    assert_eq!(ask(&service, "POST", STREAM, &newer).await.status, 201);
+    let asked = provider.asked();
+    let made_up = SigningKey::new("made up");
+    let made_up = made_up.token(&claims(&provider, "mallory", &["editor"], 600));
+    service
+        .until("asking in vain", async || {
+            ask(&service, "GET", "/api/v1/me", &made_up).await;
+            (provider.asked() > asked).then_some(())
+        })
+        .await;
+    let fresh = second.token(&claims(&provider, "carol", &["editor"], 600));
+    assert_eq!(ask(&service, "POST", STREAM, &fresh).await.status, 201);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,7 +235,10 @@ async fn law_13_who_is_taken_out_of_the_file_of_tokens_is_refused_without_a_rest
         })
         .await;
     assert_eq!(status("old").await, 200);
+    // Half written: nothing changes, however long.
     std::fs::write(&file, "[{\"name\":").expect("written");
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!((status("old").await, status("new").await), (200, 200));
     put(&[token("app", "new"), token("other", "kept")]);
     service
         .until("the end of the old token", async || {
@@ -237,6 +251,10 @@ async fn law_13_who_is_taken_out_of_the_file_of_tokens_is_refused_without_a_rest
         said.push_str(&String::from_utf8_lossy(&piece.expect("a piece")));
     }
     assert!(said.contains("the token has ended"), "{said}");
+    let kept = tokio::time::timeout(Duration::from_millis(100), async {
+        while streams[1].next().await.is_some() {}
+    });
+    assert!(kept.await.is_err(), "the other stream lives on");
     // Who was taken out last leaves nobody in, not everybody.
     put(&[]);
     service

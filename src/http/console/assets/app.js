@@ -67,7 +67,7 @@ function signIn(event) {
     return;
   }
   token.set(value);
-  entered = { value: '', refused: 'This token is not known to the service.' };
+  entered = { value: '', refused: 'The service does not take this token: it is not known, or it has ended.' };
   begin();
 }
 
@@ -85,7 +85,7 @@ function signInView() {
     ${entered.refused ? html`<p class="note bad" role="alert">${entered.refused}</p>` : nothing}
     <label>Token <input type="password" autocomplete="off" required .value=${entered.value} @input=${(e) => { entered.value = e.target.value; }}></label>
     <div class="row end"><button class="primary" type="submit">Sign in</button></div>
-    <p class="muted">Tokens are made by <code>oms config token NAME</code> and named in the configuration with their roles.</p>
+    <p class="muted">Tokens are made by <code>oms config token NAME</code> and named in the configuration with their roles; where a provider is configured (<code>auth.oidc</code>) its access tokens are taken too.</p>
   </form></main>`;
 }
 
