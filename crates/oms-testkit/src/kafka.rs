@@ -13,7 +13,8 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tokio::net::TcpSocket;
+
+use crate::held_port::HeldPort;
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 type Order = Box<dyn FnOnce(&Cluster) + Send>;
@@ -23,9 +24,8 @@ pub struct Broker {
     /// Where it listens.
     pub bootstrap: String,
     orders: Sender<Order>,
-    /// Its port while it is down: bound by a socket that does not listen, so that connections are
-    /// refused and nobody else is given the port. The mock ends the process if it cannot have it back.
-    held: Mutex<Option<TcpSocket>>,
+    /// Its port while it is down. The mock ends the process if it cannot have it back.
+    held: Mutex<Option<HeldPort>>,
 }
 
 /// A message as a consumer sees it.
@@ -90,12 +90,9 @@ impl Broker {
     /// Closes its connections and refuses others.
     pub fn go_down(&self) {
         self.order(|cluster| cluster.broker_down(-1).expect("down"));
-        let socket = TcpSocket::new_v4().expect("a socket");
-        // The mock may then bind the port while this socket still does.
-        socket.set_reuseaddr(true).expect("its option");
-        let address = self.bootstrap.parse().expect("an address");
-        socket.bind(address).expect("the port that it had");
-        *self.held.lock() = Some(socket);
+        let port = self.bootstrap.rsplit(':').next().map(str::parse);
+        let port = port.expect("an address").expect("a port");
+        *self.held.lock() = Some(HeldPort::hold(port).expect("the port that it had"));
     }
 
     /// Takes connections again, on the same port.

@@ -5,6 +5,7 @@
 //!   [`careless_s3`] (one that must not hold a log), [`collector`] of traces, [`provider`] whose tokens let people in; [`certificates`] for
 //!   those that speak TLS
 //! * what breaks the way between two of them: [`proxy`], [`kafka_proxy`]; [`tls`] in front of one
+//! * [`held_port`]: the port of a server that is down
 //! * doubles, which stand in for a port: [`faulty`], [`boastful`], [`undeleting`]
 //! * [`log`]: a log written the way the service writes it
 //!
@@ -19,6 +20,7 @@ pub mod careless_s3;
 pub mod certificates;
 pub mod collector;
 pub mod faulty;
+pub mod held_port;
 pub mod kafka;
 pub mod kafka_proxy;
 pub mod log;

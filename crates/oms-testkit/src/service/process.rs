@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::contract::Answer;
 
 use crate::DEADLINE;
+use crate::held_port::HeldPort;
 
 /// A process of `oms serve`, or the place of one: the data directory and the port are kept when it
 /// ends, so that it can be started again.
@@ -28,6 +29,8 @@ pub struct Process {
     /// 0 until it has told where it listens.
     port: u16,
     child: Option<Child>,
+    /// Its port, once it has ended: it is to have it again.
+    held: Option<HeldPort>,
     /// Base URL, once it has told it.
     pub url: String,
 }
@@ -44,6 +47,7 @@ impl Process {
             files: None,
             port: 0,
             child: None,
+            held: None,
             url: String::new(),
         }
     }
@@ -165,6 +169,7 @@ impl Process {
     pub fn has_ended(&mut self) -> Option<i32> {
         let status = self.child.as_mut()?.try_wait().expect("status")?;
         self.child = None;
+        self.hold_port();
         Some(status.code().unwrap_or(-1))
     }
 
@@ -181,6 +186,14 @@ impl Process {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("killed");
             child.wait().expect("reaped");
+            self.hold_port();
+        }
+    }
+
+    fn hold_port(&mut self) {
+        if self.port != 0 && self.held.is_none() {
+            // Whoever was quicker has it; then the next start says so.
+            self.held = HeldPort::hold(self.port).ok();
         }
     }
 
