@@ -21,7 +21,7 @@ use crate::store::adapters::proxy;
 use crate::store::adapters::tls::{self, TlsFiles};
 use crate::store::io_runtime::IoRuntime;
 
-/// A key that is withdrawn is refused after so long at the latest.
+/// A key that is withdrawn is refused after so long, while the provider answers.
 const RENEW_EVERY: Duration = Duration::from_secs(300);
 
 /// Pause after a failure. Short, since meanwhile people may be kept waiting.

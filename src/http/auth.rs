@@ -237,6 +237,7 @@ impl Authenticator {
         }
     }
 }
+
 /// The token among these that was given.
 fn configured<'a>(tokens: &'a [Token], secret: &[u8]) -> Option<&'a Token> {
     let digest: [u8; 32] = Sha256::digest(secret).into();

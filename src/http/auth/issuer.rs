@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::jwt::{self, Claimed, Expected, Rejected};
 use super::signatures;
 
-/// Tokens that are remembered, at some 500 bytes each.
+/// Tokens that are remembered; each takes its principal, of at most 400 bytes, and shares its key.
 const REMEMBERED: usize = 8_192;
 
 /// Keys this young are believed to be all: whoever makes up tokens with other ones must not have the
@@ -34,7 +34,7 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Issuer {
     expected: Expected,
-    keys: RwLock<Option<Arc<JwkSet>>>,
+    keys: RwLock<Option<Arc<[Arc<Jwk>]>>>,
     /// By the token's hash. A token that is refused is not remembered: those are free to make.
     good: Cache<[u8; 32], Arc<Claimed>>,
     /// When the provider was asked for the keys that are known.
@@ -101,18 +101,20 @@ impl Issuer {
     /// Whether the provider still has this key.
     pub fn has(&self, key: &Jwk) -> bool {
         let keys = self.keys.read();
-        keys.as_ref().is_some_and(|set| set.keys.contains(key))
+        keys.as_ref()
+            .is_some_and(|keys| keys.iter().any(|known| **known == *key))
     }
 
     /// The keys that the provider had when it was `asked`; tokens are checked again if they are
     /// others.
     pub fn renew(&self, keys: JwkSet, asked: Instant) {
         *self.asked.lock() = Some(asked);
+        let keys: Arc<[Arc<Jwk>]> = keys.keys.into_iter().map(Arc::new).collect();
         let mut current = self.keys.write();
-        if current.as_deref() == Some(&keys) {
+        if current.as_ref() == Some(&keys) {
             return;
         }
-        *current = Some(Arc::new(keys));
+        *current = Some(keys);
         self.good.clear();
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::{Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
@@ -39,7 +39,7 @@ pub struct Claimed {
     pub roles: Roles,
     /// From then on it is refused: its `exp` and the skew.
     pub expires: Timestamp,
-    /// The key that it is signed with.
+    /// The key that it is signed with; shared, since a key may have a chain of certificates with it.
     pub key: Arc<Jwk>,
 }
 
@@ -76,7 +76,7 @@ pub fn looks_like_one(token: &str) -> bool {
 /// Who a token is about, if it is to be believed `now`.
 pub fn read(
     token: &str,
-    keys: &JwkSet,
+    keys: &[Arc<Jwk>],
     expected: &Expected,
     now: Timestamp,
 ) -> Result<Claimed, Rejected> {
@@ -99,7 +99,7 @@ pub fn read(
         principal: principal(&claims, expected)?,
         roles: roles(&claims, expected),
         expires,
-        key: Arc::new(signed_by.clone()),
+        key: signed_by.clone(),
     })
 }
 
@@ -149,8 +149,8 @@ fn not_for_access() -> Rejected {
 }
 
 /// The key that a token says it is signed with; without a name the only one that can do it.
-fn key_of<'a>(keys: &'a JwkSet, header: &Header) -> Result<&'a Jwk, Rejected> {
-    let mut fitting = keys.keys.iter().filter(|key| {
+fn key_of<'a>(keys: &'a [Arc<Jwk>], header: &Header) -> Result<&'a Arc<Jwk>, Rejected> {
+    let mut fitting = keys.iter().filter(|key| {
         let id = &key.common.key_id;
         (header.kid.is_none() || *id == header.kid) && signs(key, header.alg)
     });

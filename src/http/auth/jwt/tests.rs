@@ -32,9 +32,14 @@ fn claims() -> Value {
     })
 }
 
-fn keys(keys: &[&SigningKey]) -> JwkSet {
-    let keys: Vec<Value> = keys.iter().map(|key| key.public()).collect();
-    serde_json::from_value(json!({ "keys": keys })).unwrap()
+fn keys(keys: &[&SigningKey]) -> Vec<Arc<Jwk>> {
+    let keys = keys.iter().map(|key| key.public());
+    shown(keys.collect())
+}
+
+fn shown(keys: Value) -> Vec<Arc<Jwk>> {
+    let keys: Vec<Jwk> = serde_json::from_value(keys).unwrap();
+    keys.into_iter().map(Arc::new).collect()
 }
 
 fn with(changed: &[(&str, Value)]) -> Value {
@@ -51,7 +56,7 @@ fn without(name: &str) -> Value {
     claims
 }
 
-fn read_now(token: &str, keys: &JwkSet) -> Result<Claimed, Rejected> {
+fn read_now(token: &str, keys: &[Arc<Jwk>]) -> Result<Claimed, Rejected> {
     signatures::install();
     read(token, keys, &expected(), now())
 }
@@ -247,7 +252,7 @@ fn law_13_a_token_cannot_choose_how_it_is_checked() {
     for (name, value) in [("use", "enc"), ("alg", "ES384")] {
         let mut other = public.clone();
         other[name] = json!(value);
-        let set: JwkSet = serde_json::from_value(json!({ "keys": [other] })).unwrap();
+        let set = shown(json!([other]));
         assert_eq!(read_now(&good, &set), Err(Rejected::UnknownKey), "{name}");
     }
 }
@@ -310,7 +315,7 @@ fn a_token_without_a_key_id_needs_a_provider_with_one_key() {
 #[test]
 fn signatures_of_rsa_keys_are_checked() {
     let made: Value = serde_json::from_str(include_str!("rsa.json")).unwrap();
-    let set: JwkSet = serde_json::from_value(json!({ "keys": made["keys"] })).unwrap();
+    let set = shown(made["keys"].clone());
     for way in ["RS256", "PS256"] {
         let token = made[way].as_str().unwrap();
         assert_eq!(
