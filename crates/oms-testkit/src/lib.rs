@@ -2,8 +2,8 @@
 //!
 //! * servers: [`postgres`] and [`pooler`]s in front of it, [`kafka`] (whose faults can be ordered),
 //!   [`broker`] (the real one, where one was asked for), [`service`] (`oms serve` as a process),
-//!   [`careless_s3`] (one that must not hold a log), [`collector`] of traces, [`provider`] whose tokens let people in; [`certificates`] for
-//!   those that speak TLS
+//!   [`careless_s3`] (one that must not hold a log), [`collector`] of traces, [`provider`] whose
+//!   tokens let people in; [`certificates`] for those that speak TLS
 //! * what breaks the way between two of them: [`proxy`], [`kafka_proxy`]; [`tls`] in front of one
 //! * [`held_port`]: the port of a server that is down
 //! * doubles, which stand in for a port: [`faulty`], [`boastful`], [`undeleting`]
