@@ -1,4 +1,4 @@
-//! Small files of the data directory: keys, ports, `endpoints.json`.
+//! Small files of the data directory: keys, `endpoints.json`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -60,17 +60,4 @@ pub fn secret(path: &Path, len: usize) -> Result<String, EmbeddedError> {
     let secret = random_key(len);
     write_private(path, secret.as_bytes())?;
     Ok(secret)
-}
-
-/// The port in the file at `path`, if there is one.
-pub fn kept_port(path: &Path) -> Result<Option<u16>, EmbeddedError> {
-    Ok(read_text(path)?.and_then(|text| text.trim().parse().ok()))
-}
-
-/// Stores `port` in the file at `path`.
-pub fn keep_port(path: &Path, port: u16) -> Result<(), EmbeddedError> {
-    if kept_port(path)? == Some(port) {
-        return Ok(());
-    }
-    write_private(path, port.to_string().as_bytes())
 }

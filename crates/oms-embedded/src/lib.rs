@@ -19,6 +19,7 @@ pub mod endpoint;
 pub mod files;
 pub mod kafka;
 mod only;
+mod ports;
 pub mod postgres;
 pub mod private;
 pub mod s3;

@@ -8,17 +8,25 @@ use tokio::net::TcpSocket;
 /// A port on loopback that is bound by a socket that does not listen: connections to it are refused,
 /// nobody else is given it, and the server that it belongs to can have it back while it is held.
 pub struct HeldPort {
-    _socket: TcpSocket,
+    socket: TcpSocket,
 }
 
 impl HeldPort {
+    /// One that is free, held for a server that is about to start and takes it over by
+    /// `SO_REUSEADDR`, as most do.
+    pub fn any() -> (u16, Self) {
+        let held = Self::hold(0).expect("a free port");
+        let port = held.socket.local_addr().expect("an address").port();
+        (port, held)
+    }
+
     /// Holds it; an error means that somebody was quicker.
     pub fn hold(port: u16) -> std::io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         // With it, and as long as neither listens, two sockets may bind one port.
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into())?;
-        Ok(Self { _socket: socket })
+        Ok(Self { socket: socket })
     }
 }
 

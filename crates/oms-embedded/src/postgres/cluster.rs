@@ -10,7 +10,6 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -25,7 +24,8 @@ use super::binaries::Binaries;
 use super::process::{clear_the_way, end, tie_to_us};
 use super::reader::{READER, allow_reader};
 use super::settings::SETTINGS;
-use crate::files::{keep_port, kept_port, read_text, secret, write_private};
+use crate::files::{read_text, secret, write_private};
+use crate::ports;
 use crate::s3::segment::sync_dir;
 use crate::{EmbeddedError, private};
 
@@ -185,7 +185,7 @@ impl Cluster {
             let mut child = self.spawn()?;
             match self.wait_ready(&mut child).await {
                 Ok(()) => {
-                    keep_port(&self.dir.join("port"), self.port)?;
+                    ports::keep(&self.dir.join("port"), self.port)?;
                     return Ok(child);
                 }
                 Err(error) => {
@@ -209,17 +209,13 @@ impl Cluster {
         }
     }
 
-    /// The port of the last start if it is free, else any free one.
+    /// The port of the last start if it is free, else another.
     fn choose_port(&self) -> Result<u16, EmbeddedError> {
-        let free = |port| {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-            listener.local_addr().map(|a| a.port())
-        };
-        let kept = kept_port(&self.dir.join("port"))?;
-        match kept.map(free) {
-            Some(Ok(port)) => Ok(port),
-            _ => free(0).map_err(EmbeddedError::io("find a port for", &self.dir)),
-        }
+        let listener = ports::listen(&self.dir.join("port"))?;
+        let address = listener.local_addr();
+        address
+            .map(|a| a.port())
+            .map_err(EmbeddedError::io("find a port for", &self.dir))
     }
 
     fn spawn(&self) -> Result<Child, EmbeddedError> {

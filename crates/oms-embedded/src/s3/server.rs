@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,7 +23,8 @@ use super::guard::Who;
 use super::service::Endpoint;
 use super::shared::Options;
 use super::store::LogStore;
-use crate::files::{keep_port, kept_port, random_key, secret};
+use crate::files::{random_key, secret};
+use crate::ports;
 use crate::{EmbeddedError, S3Endpoint, private};
 
 /// Serving threads at most: a small PUT takes one about 50 µs, so that with four the single writer
@@ -258,22 +259,13 @@ impl Drop for S3Server {
 /// Listens on the stored port, or on a new one, which is stored.
 fn listen(dir: &Path) -> Result<TcpListener, EmbeddedError> {
     let path = dir.join("port");
-    let kept = kept_port(&path)?;
-    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    let listener = match kept.map(bind) {
-        Some(Ok(listener)) => listener,
-        Some(Err(error)) => {
-            tracing::warn!(%error, port = kept, "the embedded S3 endpoint cannot have its port again and takes another");
-            bind(0).map_err(EmbeddedError::io("listen for", dir))?
-        }
-        None => bind(0).map_err(EmbeddedError::io("listen for", dir))?,
-    };
+    let listener = ports::listen(&path)?;
     let port = listener
         .set_nonblocking(true)
         .and_then(|()| listener.local_addr())
         .map_err(EmbeddedError::io("listen for", dir))?
         .port();
-    keep_port(&path, port)?;
+    ports::keep(&path, port)?;
     Ok(listener)
 }
 
