@@ -4,7 +4,6 @@
 # without a daemon and `deploy/dev image check` runs it.
 #
 #   docker build -t oms .
-#   docker build -t oms --build-arg FEATURES=kafka-tls .      Kafka over TLS and SASL
 
 ARG RUST=docker.io/library/rust:1.95.0-bookworm
 ARG DEBIAN=docker.io/library/debian:bookworm-slim
@@ -14,8 +13,7 @@ ARG BINARY=compiled
 FROM ${RUST} AS compiled
 WORKDIR /src
 COPY . .
-ARG FEATURES=""
-RUN cargo build --release --locked --features "$FEATURES" \
+RUN cargo build --release --locked \
     && mkdir /dist && mv target/release/oms /dist/oms && rm -rf target
 
 FROM scratch AS given
@@ -26,7 +24,7 @@ FROM ${BINARY} AS binary
 FROM ${DEBIAN} AS root
 # What the binary needs is of this Debian; versions are those of the day on which the image is built.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends binutils ca-certificates libgcc-s1 zlib1g
+    && apt-get install -y --no-install-recommends binutils ca-certificates libgcc-s1 libssl3 zlib1g
 COPY deploy/container/rootfs.sh /rootfs.sh
 COPY --from=binary /dist/oms /oms
 RUN sh /rootfs.sh /oms /rootfs
@@ -43,6 +41,7 @@ LABEL org.opencontainers.image.title="oms" \
 COPY --from=root /rootfs /
 # All addresses: reached from outside of the container, the service refuses to start without tokens.
 ENV PATH=/usr/local/bin \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     OMS__DATA_DIR=/var/lib/oms \
     OMS__HTTP__HOST=0.0.0.0
 # A number, so that an orchestrator can see that it is not root.

@@ -21,18 +21,25 @@ servers_start() {
         return 0
     fi
     servers_stop
-    mkdir -p "$servers_dir" "$cache/bin"
-    ensure_versitygw
-    ensure_kafka
-    ensure_pgbouncer
+    servers_fetch
+    mkdir -p "$servers_dir"
     start_s3
     start_kafka
     (
         umask 077
         printf "OMS_TEST_S3='%s'\n" "$s3_json"
         printf "OMS_TEST_KAFKA='%s'\n" "127.0.0.1:$kafka_port"
+        printf "OMS_TEST_KAFKA_LIBS='%s'\n" "$cache/kafka/lib"
         printf "OMS_TEST_PGBOUNCER='%s'\n" "$(pgbouncer_program)"
     ) >"$servers_env"
+}
+
+# Gets what the servers are made of; starts none.
+servers_fetch() {
+    mkdir -p "$cache/bin"
+    ensure_versitygw
+    ensure_kafka
+    ensure_pgbouncer
 }
 
 servers_stop() {

@@ -3,6 +3,13 @@
 
 : "${root:?}"
 
+# What cargo is told of features by `deploy/dev`: nothing, or that OpenSSL is not there.
+# shellcheck disable=SC2034
+build_features=
+
+# Kafka over TLS: librdkafka is linked to the system's OpenSSL, which cargo finds like this.
+openssl_is_there() { [ -n "${OPENSSL_DIR-}" ] || pkg-config --exists openssl 2>/dev/null; }
+
 ensure_compiler() {
     missing=
     { have cc || have gcc; } || missing="$missing gcc libc6-dev"
@@ -10,6 +17,15 @@ ensure_compiler() {
     have make || missing="$missing make"
     # librdkafka's build is configured by a bash script.
     have bash || missing="$missing bash"
+    if ! openssl_is_there; then
+        if can_install; then
+            missing="$missing pkg-config libssl-dev"
+        else
+            say "OpenSSL's headers are missing (libssl-dev, pkg-config): Kafka over TLS and SASL is left out"
+            # shellcheck disable=SC2034
+            build_features=--no-default-features
+        fi
+    fi
     [ -n "$missing" ] || return 0
     can_install || die "please install:$missing"
     # shellcheck disable=SC2086 # a list of packages

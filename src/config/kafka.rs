@@ -29,8 +29,7 @@ pub struct KafkaConfig {
     /// `isolation.level` `read_committed`. Without it time keeps such a process out.
     pub transactions: bool,
     /// Further options of librdkafka, by their full names or as tables, for example
-    /// `security.protocol`; options on which delivery depends are refused. TLS and SASL need a
-    /// build with the feature `kafka-tls`.
+    /// `security.protocol` or `sasl.password_file`; options on which delivery depends are refused.
     pub options: KafkaOptions,
 }
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 const TOPIC: &str = "oms.stream";
 const FOREVER: Duration = Duration::from_secs(3600);
 
-fn transport(settings: KafkaSettings) -> (KafkaTransport, Arc<Health>) {
+pub(super) fn transport(settings: KafkaSettings) -> (KafkaTransport, Arc<Health>) {
     let health = Arc::new(Health::new(oms_testkit::now));
     let transport = KafkaTransport::new(settings, oms_testkit::io(), health.clone());
     (transport.expect("settings"), health)
@@ -39,7 +39,7 @@ fn fresh_prefix() -> String {
 }
 
 /// With all the time there is, as the one that publishes this partition.
-async fn publish(kafka: &KafkaTransport, messages: Vec<Message>) -> Vec<Outcome> {
+pub(super) async fn publish(kafka: &KafkaTransport, messages: Vec<Message>) -> Vec<Outcome> {
     if let Err(e) = kafka.fence(&[PartitionId(0)]).await {
         return vec![Outcome::Failed(e); messages.len()];
     }

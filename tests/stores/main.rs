@@ -11,6 +11,7 @@ mod commits;
 mod embedded_crash;
 mod embedded_s3_protocol;
 mod kafka;
+mod kafka_secured;
 mod outbox_store;
 mod postgres;
 mod postgres_tls;

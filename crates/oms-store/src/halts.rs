@@ -93,7 +93,10 @@ pub fn reason_of(kind: StoreErrorKind) -> &'static str {
             "a store does not answer"
         }
         StoreErrorKind::Full => "a store has no room left",
-        StoreErrorKind::Denied => "a store refuses this service's credentials or permissions",
+        StoreErrorKind::Denied => {
+            "a store refuses this service's credentials or permissions, or shows a certificate that is \
+             not trusted"
+        }
         StoreErrorKind::Corrupt => {
             "what is stored there is damaged or of another log: see the log of the service, and run \
              `oms log audit`"

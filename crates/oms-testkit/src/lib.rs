@@ -1,9 +1,10 @@
 //! What the tests of `oms` start, break and look at.
 //!
 //! * servers: [`postgres`] and [`pooler`]s in front of it, [`kafka`] (whose faults can be ordered),
-//!   [`broker`] (the real one, where one was asked for), [`service`] (`oms serve` as a process),
-//!   [`careless_s3`] (one that must not hold a log), [`collector`] of traces, [`provider`] whose
-//!   tokens let people in; [`certificates`] for those that speak TLS
+//!   [`broker`] (the real one, where one was asked for), [`secured_kafka`] (real, with TLS, accounts
+//!   and rights), [`service`] (`oms serve` as a process), [`careless_s3`] (one that must not hold a
+//!   log), [`collector`] of traces, [`provider`] whose tokens let people in; [`certificates`] for
+//!   those that speak TLS
 //! * what breaks the way between two of them: [`proxy`], [`kafka_proxy`]; [`tls`] in front of one
 //! * [`held_port`]: the port of a server that is down
 //! * doubles, which stand in for a port: [`faulty`], [`boastful`], [`undeleting`]
@@ -28,6 +29,7 @@ pub mod pooler;
 pub mod postgres;
 pub mod provider;
 pub mod proxy;
+pub mod secured_kafka;
 pub mod service;
 pub mod tls;
 pub mod undeleting;

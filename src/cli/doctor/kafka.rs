@@ -6,6 +6,7 @@ use super::check::{Area, Check, Finding};
 use super::targets::Target;
 use crate::store::adapters::kafka::KafkaSettings;
 use crate::store::adapters::kafka::inspect::{Inspection, Topic, inspect};
+use crate::store::error::{StoreError, StoreErrorKind};
 
 const AREA: Area = Area::Kafka;
 
@@ -39,12 +40,7 @@ pub async fn checks(target: &Target<KafkaSettings>) -> Vec<Check> {
                 found = Some(inspection);
                 Finding::ok(seen)
             }
-            Err(error) => Finding::failed(
-                format!("{}: {}", settings.bootstrap, error.message),
-                "is kafka.bootstrap right, do the brokers run, do they give addresses that this \
-                 machine reaches (advertised.listeners), and do kafka.options ask for TLS and SASL \
-                 as they do? Events wait in the outbox meanwhile; nothing is lost",
-            ),
+            Err(error) => unreached(&settings.bootstrap, &error),
         }
     });
     let mut checks = vec![reach.await];
@@ -53,6 +49,25 @@ pub async fn checks(target: &Target<KafkaSettings>) -> Vec<Check> {
         None => checks.extend(AREA.skip(&AFTER_REACH, "no broker is reached")),
     }
     checks
+}
+
+fn unreached(bootstrap: &str, error: &StoreError) -> Finding {
+    let seen = format!("{bootstrap}: {}", error.message);
+    if error.kind == StoreErrorKind::Denied {
+        return Finding::failed(
+            seen,
+            "no other try will change this: kafka.options has to name the authority that vouches \
+             for the brokers (\"ssl.ca.location\"), a mechanism that they offer (\"sasl.mechanism\"), \
+             and the account's name and password, or its certificate and key. Events wait in the \
+             outbox meanwhile; nothing is lost",
+        );
+    }
+    Finding::failed(
+        seen,
+        "is kafka.bootstrap right, do the brokers run, do they give addresses that this machine \
+         reaches (advertised.listeners), and do kafka.options ask for TLS and SASL as they do? \
+         Events wait in the outbox meanwhile; nothing is lost",
+    )
 }
 
 fn judge(found: &Inspection, settings: &KafkaSettings) -> Vec<Check> {

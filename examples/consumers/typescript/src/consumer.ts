@@ -34,7 +34,7 @@ if (!options.kafka) throw new Error('--kafka HOST:PORT')
 
 const sweep = Number(options.sweep) * 1000
 
-// The service compresses with lz4 unless `kafka.options` says otherwise; kafkajs brings gzip only.
+// The service compresses only if `kafka.options` asks for it; kafkajs brings gzip alone.
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
   compress: () => Promise.reject(new Error('a consumer does not compress')),
   decompress: (frame: Buffer) => Promise.resolve(Buffer.from(lz4.decompress(frame))),

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::metadata::Metadata;
 
+use super::KafkaSettings;
 use super::producer::Producer;
 use super::topics::{self, Admin, MAX_BYTES};
-use super::{KafkaSettings, unavailable};
 use crate::error::StoreError;
 
 const OPERATION: &str = "look at the topics";
@@ -82,22 +82,17 @@ async fn try_fence(settings: &KafkaSettings) -> Result<(), StoreError> {
 
 async fn look(admin: &Admin, settings: &KafkaSettings) -> Result<Inspection, StoreError> {
     let begun = Instant::now();
-    let (client, timeout) = (admin.clone(), settings.declare_timeout);
-    let metadata =
-        tokio::task::spawn_blocking(move || client.inner().fetch_metadata(None, timeout))
-            .await
-            .map_err(|e| unavailable(OPERATION, e.to_string()))?
-            .map_err(|e| unavailable(OPERATION, e.to_string()))?;
+    let names = settings.topics().all();
+    let read = move |metadata: &Metadata| (metadata.brokers().len(), of(metadata, names));
+    let (brokers, topics) = topics::look(admin, settings, OPERATION, None, read).await?;
     let mut found = Inspection {
         answered_in: begun.elapsed(),
-        brokers: metadata.brokers().len(),
-        topics: of(&metadata, settings.topics().all()),
+        brokers,
+        topics,
         unread: None,
         producer_takes: settings.message_max(),
         unfenced: None,
     };
-    // The metadata are not `Send`.
-    drop(metadata);
     if !found.topics.iter().all(|topic| topic.exists) {
         found.unread = Some("not every topic is there".to_owned());
         return Ok(found);

@@ -11,6 +11,7 @@
 //! What keeps out a process that has lost its lease is time, or, with `kafka.transactions`, the
 //! broker ([`sender`]).
 
+mod connection;
 pub mod inspect;
 pub mod options;
 mod partitions;
@@ -31,7 +32,7 @@ use futures_util::future::join_all;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-pub use self::settings::{KafkaSecurity, KafkaSettings};
+pub use self::settings::KafkaSettings;
 
 use self::producer::Producer;
 use self::senders::Senders;

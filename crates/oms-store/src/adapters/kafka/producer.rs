@@ -3,52 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
+use super::connection::Connection;
 use super::{END_TIMEOUT, STORE, unavailable};
 use crate::adapters::kafka::settings::KafkaSettings;
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::{Determinacy, StoreError, StoreErrorKind};
 use crate::ports::transport::{Message, Outcome};
 
 const OPERATION: &str = "publish";
 
-/// Forwards librdkafka's log to ours.
-pub(super) struct Log;
-
-impl ClientContext for Log {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        use RDKafkaLogLevel as L;
-        // Logged at every start for a setting that is intentional.
-        if facility == "CONFWARN" && message.contains("enable.gapless.guarantee") {
-            tracing::debug!(target: "librdkafka", facility, "{message}");
-            return;
-        }
-        match level {
-            L::Emerg | L::Alert | L::Critical | L::Error => {
-                tracing::error!(target: "librdkafka", facility, "{message}");
-            }
-            L::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
-            // librdkafka logs connections that come and go as notice and info.
-            L::Notice | L::Info | L::Debug => {
-                tracing::debug!(target: "librdkafka", facility, "{message}");
-            }
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", %error, "{reason}");
-    }
-}
-
 /// An idempotent producer. Clones share it.
 #[derive(Clone)]
 pub(super) struct Producer {
-    inner: Arc<FutureProducer<Log>>,
+    inner: Arc<FutureProducer<Connection>>,
+    connection: Connection,
 }
 
 /// Why a message was not sent.
@@ -81,12 +54,15 @@ impl SendFailed {
 
 impl Producer {
     pub fn new(settings: &KafkaSettings) -> Result<Self, StoreError> {
-        let producer = settings
-            .producer()
-            .create_with_context(Log)
-            .map_err(|e| unavailable(OPERATION, e.to_string()))?;
+        Self::with(settings.producer()).map_err(|e| unavailable(OPERATION, e.to_string()))
+    }
+
+    fn with(config: ClientConfig) -> KafkaResult<Self> {
+        let connection = Connection::default();
+        let producer = config.create_with_context(connection.clone())?;
         Ok(Self {
             inner: Arc::new(producer),
+            connection,
         })
     }
 
@@ -96,21 +72,15 @@ impl Producer {
         settings: &KafkaSettings,
         transactional_id: &str,
     ) -> Result<Self, StoreError> {
-        let failed = |e: &KafkaError| failure("fence", e);
-        let producer = settings
-            .fenced_producer(transactional_id)
-            .create_with_context(Log)
-            .map_err(|e| failed(&e))?;
-        let this = Self {
-            inner: Arc::new(producer),
-        };
+        let this = Self::with(settings.fenced_producer(transactional_id))
+            .map_err(|e| unavailable("fence", e.to_string()))?;
         let producer = this.inner.clone();
         let timeout = settings.delivery_timeout / 2;
         let barred = blocking("fence", move || producer.init_transactions(timeout)).await;
         match barred {
             Ok(Ok(())) => Ok(this),
             Ok(Err(e)) => {
-                let e = failed(&e);
+                let e = this.failure("fence", &e);
                 this.discard().await;
                 Err(e)
             }
@@ -122,7 +92,7 @@ impl Producer {
     pub fn begin(&self) -> Result<(), StoreError> {
         self.inner
             .begin_transaction()
-            .map_err(|e| failure("begin", &e))
+            .map_err(|e| self.failure("begin", &e))
     }
 
     /// Commits the transaction. After a failure it may be committed or not, and the producer is of
@@ -130,7 +100,13 @@ impl Producer {
     pub async fn commit(&self, timeout: Duration) -> Result<(), StoreError> {
         let producer = self.inner.clone();
         let committed = blocking("commit", move || producer.commit_transaction(timeout)).await?;
-        committed.map_err(|e| failure("commit", &e))
+        committed.map_err(|e| self.failure("commit", &e))
+    }
+
+    /// A failure that does not concern a single message.
+    fn failure(&self, operation: &'static str, error: &KafkaError) -> StoreError {
+        self.connection
+            .failure(Determinacy::Indeterminate, operation, error)
     }
 
     /// Queues a message.
@@ -162,6 +138,19 @@ impl Producer {
         .await;
     }
 
+    /// The outcome according to a delivery report; `None` if there was none in time.
+    pub fn outcome_of(&self, report: Option<<DeliveryFuture as Future>::Output>) -> Outcome {
+        match report {
+            Some(Ok(Ok(_))) => Outcome::Delivered,
+            Some(Ok(Err((error, _)))) if is_rejection(&error) => {
+                Outcome::Rejected(error.to_string())
+            }
+            Some(Ok(Err((error, _)))) => Outcome::Failed(self.failure(OPERATION, &error)),
+            Some(Err(_)) => unknown(StoreErrorKind::Closed, "the producer was ended"),
+            None => unknown(StoreErrorKind::Timeout, "no report in time"),
+        }
+    }
+
     /// Whether it has met an error after which it cannot continue.
     pub fn is_dead(&self) -> bool {
         self.inner.client().fatal_error().is_some()
@@ -183,12 +172,6 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-/// A failure that does not concern a single message.
-fn failure(operation: &'static str, error: &KafkaError) -> StoreError {
-    let kind = kind_of(error.rdkafka_error_code());
-    StoreError::indeterminate(kind, STORE, operation, error.to_string())
-}
-
 async fn run_blocking(work: impl FnOnce() + Send + 'static) {
     let work = tokio::task::spawn_blocking(work);
     match tokio::time::timeout(END_TIMEOUT, work).await {
@@ -198,39 +181,8 @@ async fn run_blocking(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// The outcome according to a delivery report; `None` if there was none in time.
-pub(super) fn outcome_of(report: Option<<DeliveryFuture as Future>::Output>) -> Outcome {
-    let unknown = |kind, message: String| {
-        Outcome::Failed(StoreError::indeterminate(kind, STORE, OPERATION, message))
-    };
-    match report {
-        Some(Ok(Ok(_))) => Outcome::Delivered,
-        Some(Ok(Err((error, _)))) if is_rejection(&error) => Outcome::Rejected(error.to_string()),
-        Some(Ok(Err((error, _)))) => {
-            unknown(kind_of(error.rdkafka_error_code()), error.to_string())
-        }
-        Some(Err(_)) => unknown(StoreErrorKind::Closed, "the producer was ended".into()),
-        None => unknown(StoreErrorKind::Timeout, "no report in time".into()),
-    }
-}
-
-fn kind_of(code: Option<RDKafkaErrorCode>) -> StoreErrorKind {
-    use RDKafkaErrorCode as C;
-    match code {
-        Some(C::MessageTimedOut | C::PurgeQueue | C::PurgeInflight | C::OperationTimedOut) => {
-            StoreErrorKind::Timeout
-        }
-        Some(
-            C::TopicAuthorizationFailed
-            | C::ClusterAuthorizationFailed
-            | C::TransactionalIdAuthorizationFailed
-            | C::Authentication,
-        ) => StoreErrorKind::Denied,
-        Some(C::UnknownTopic | C::UnknownTopicOrPartition) => StoreErrorKind::NotFound,
-        // Another process publishes these partitions now.
-        Some(C::Fenced | C::ProducerFenced | C::InvalidProducerEpoch) => StoreErrorKind::Conflict,
-        _ => StoreErrorKind::Unavailable,
-    }
+fn unknown(kind: StoreErrorKind, why: &str) -> Outcome {
+    Outcome::Failed(StoreError::indeterminate(kind, STORE, OPERATION, why))
 }
 
 /// Whether the topics have to be read again: one is missing, or accepts smaller messages than

@@ -18,32 +18,6 @@ const MESSAGE_MAX: usize = 1_000_000;
 /// The option that changes it.
 const MESSAGE_MAX_OPTION: &str = "message.max.bytes";
 
-/// Credentials for Kafka.
-#[derive(Clone)]
-pub struct KafkaSecurity {
-    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`. TLS and SCRAM need the feature
-    /// `kafka-tls`.
-    pub protocol: String,
-    /// SASL mechanism, for example `PLAIN` or `SCRAM-SHA-512`.
-    pub mechanism: Option<String>,
-    /// SASL user.
-    pub username: Option<String>,
-    /// SASL password.
-    pub password: Option<String>,
-    /// PEM file of the certificates to trust.
-    pub ca_file: Option<String>,
-}
-
-impl std::fmt::Debug for KafkaSecurity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KafkaSecurity")
-            .field("protocol", &self.protocol)
-            .field("mechanism", &self.mechanism)
-            .field("username", &self.username)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Address of Kafka and settings of its clients.
 #[derive(Debug, Clone)]
 pub struct KafkaSettings {
@@ -64,8 +38,6 @@ pub struct KafkaSettings {
     /// Whether the broker keeps out a process that has lost its lease: each log partition has a
     /// transactional producer, each wave is a transaction.
     pub transactions: bool,
-    /// Credentials.
-    pub security: Option<KafkaSecurity>,
 }
 
 impl Default for KafkaSettings {
@@ -83,7 +55,6 @@ impl Default for KafkaSettings {
             declare_timeout: Duration::from_secs(5),
             extra: BTreeMap::new(),
             transactions: false,
-            security: None,
         }
     }
 }
@@ -142,19 +113,6 @@ impl KafkaSettings {
             // can use another one; the default is a minute.
             .set("socket.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true");
-        if let Some(security) = &self.security {
-            config.set("security.protocol", &security.protocol);
-            for (option, value) in [
-                ("sasl.mechanisms", &security.mechanism),
-                ("sasl.username", &security.username),
-                ("sasl.password", &security.password),
-                ("ssl.ca.location", &security.ca_file),
-            ] {
-                if let Some(value) = value {
-                    config.set(option, value);
-                }
-            }
-        }
         // Each by its first name, so that none is set twice: librdkafka would use the last value.
         for (option, value) in &self.extra {
             config.set(options::canonical(option), value);
@@ -193,7 +151,6 @@ impl KafkaSettings {
         for (option, value) in [
             // A wave is queued at once, so that batches fill without waiting.
             ("linger.ms", "0"),
-            ("compression.codec", "lz4"),
             ("retry.backoff.ms", "50"),
         ] {
             if config.get(option).is_none() {

@@ -9,19 +9,29 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResourceResult, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::util::Timeout;
 
-use super::producer::Log;
+use super::connection::{self, Connection};
 use super::settings::KafkaSettings;
-use super::unavailable;
-use crate::error::StoreError;
+use super::{STORE, unavailable};
+use crate::error::{Determinacy, StoreError, StoreErrorKind};
 
 const OPERATION: &str = "declare_topics";
 
 /// The topic's option for the largest batch, and so the largest message, that it accepts.
 pub(super) const MAX_BYTES: &str = "max.message.bytes";
 
-pub(super) type Admin = Arc<AdminClient<Log>>;
+/// Asks the brokers, and has them make topics.
+pub(super) struct Clients {
+    admin: AdminClient<Connection>,
+    /// Reads metadata: what happens to an administrator's connections nobody is told.
+    reader: FutureProducer<Connection>,
+    connection: Connection,
+}
+
+pub(super) type Admin = Arc<Clients>;
 
 /// Number of partitions by topic.
 type Partitions = HashMap<String, i32>;
@@ -51,11 +61,19 @@ pub(super) async fn partitions_of(
 }
 
 pub(super) fn client(settings: &KafkaSettings) -> Result<Admin, StoreError> {
-    let admin: AdminClient<Log> = settings
-        .client()
-        .create_with_context(Log)
-        .map_err(|e| unavailable(OPERATION, e.to_string()))?;
-    Ok(Arc::new(admin))
+    let config = settings.client();
+    let connection = Connection::default();
+    let failed = |e: rdkafka::error::KafkaError| unavailable(OPERATION, e.to_string());
+    let clients = Clients {
+        admin: config
+            .create_with_context(connection.clone())
+            .map_err(failed)?,
+        reader: config
+            .create_with_context(connection.clone())
+            .map_err(failed)?,
+        connection,
+    };
+    Ok(Arc::new(clients))
 }
 
 /// Dropped on a blocking thread: its destructor waits for threads.
@@ -82,7 +100,8 @@ async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partiti
     let options = AdminOptions::new()
         .request_timeout(limit)
         .operation_timeout(limit);
-    match admin.create_topics(&wanted, &options).await {
+    let mut refusals: HashMap<String, RDKafkaErrorCode> = HashMap::new();
+    match admin.admin.create_topics(&wanted, &options).await {
         Ok(results) => {
             for result in results {
                 match result {
@@ -90,6 +109,7 @@ async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partiti
                     Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                     Err((topic, error)) => {
                         tracing::warn!(topic, %error, "the broker did not make the topic");
+                        refusals.insert(topic, error);
                     }
                 }
             }
@@ -99,12 +119,26 @@ async fn make_missing(admin: &Admin, settings: &KafkaSettings) -> Result<Partiti
     for name in missing {
         let mut found = existing(admin, settings, Some(name.clone())).await?;
         let Some(partitions) = found.remove(name) else {
-            let message = format!("topic {name} is not there and could not be made");
-            return Err(unavailable(OPERATION, message));
+            return Err(not_made(name, refusals.get(name).copied()));
         };
         there.insert(name.clone(), partitions);
     }
     Ok(there)
+}
+
+/// A topic that is not there, and why the broker did not make it, if it said so.
+fn not_made(name: &str, why: Option<RDKafkaErrorCode>) -> StoreError {
+    let (kind, message) = match why {
+        Some(why) => (
+            connection::kind_of(Some(why)),
+            format!("topic {name} is not there and was not made: {why}"),
+        ),
+        None => (
+            StoreErrorKind::Unavailable,
+            format!("topic {name} is not there and could not be made"),
+        ),
+    };
+    StoreError::determinate(kind, STORE, OPERATION, message)
 }
 
 /// Size of the largest message that all of the topics accept, in bytes. `None` if the broker or its
@@ -139,7 +173,7 @@ pub(super) async fn configurations(
         names.iter().map(|n| ResourceSpecifier::Topic(n)).collect();
     let limit = Some(Timeout::After(settings.declare_timeout));
     let options = AdminOptions::new().request_timeout(limit);
-    admin.describe_configs(&topics, &options).await
+    admin.admin.describe_configs(&topics, &options).await
 }
 
 /// The existing topics: all, or one by name.
@@ -148,19 +182,41 @@ async fn existing(
     settings: &KafkaSettings,
     name: Option<String>,
 ) -> Result<Partitions, StoreError> {
-    let (admin, timeout) = (admin.clone(), settings.declare_timeout);
-    let fetch = move || {
-        let metadata = admin.inner().fetch_metadata(name.as_deref(), timeout)?;
+    look(admin, settings, OPERATION, name, |metadata| {
         let topics = metadata.topics().iter();
         let there = topics.filter(|t| t.error().is_none() && !t.partitions().is_empty());
-        Ok::<_, rdkafka::error::KafkaError>(
-            there
-                .map(|t| (t.name().to_owned(), t.partitions().len() as i32))
-                .collect(),
-        )
+        there
+            .map(|t| (t.name().to_owned(), t.partitions().len() as i32))
+            .collect()
+    })
+    .await
+}
+
+/// What brokers and topics are like, all or one by name. A failure says what keeps the brokers away.
+pub(super) async fn look<T: Send + 'static>(
+    admin: &Admin,
+    settings: &KafkaSettings,
+    operation: &'static str,
+    name: Option<String>,
+    read: impl FnOnce(&Metadata) -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    let (admin, timeout) = (admin.clone(), settings.declare_timeout);
+    // The metadata are not `Send`.
+    let fetch = move || {
+        let metadata = admin
+            .reader
+            .client()
+            .fetch_metadata(name.as_deref(), timeout);
+        let connection = &admin.connection;
+        match metadata {
+            Ok(metadata) => {
+                connection.answered();
+                Ok(read(&metadata))
+            }
+            Err(e) => Err(connection.failure(Determinacy::Determinate, operation, &e)),
+        }
     };
     tokio::task::spawn_blocking(fetch)
         .await
-        .map_err(|e| unavailable(OPERATION, e.to_string()))?
-        .map_err(|e| unavailable(OPERATION, e.to_string()))
+        .map_err(|e| unavailable(operation, e.to_string()))?
 }

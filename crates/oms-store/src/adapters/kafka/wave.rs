@@ -15,7 +15,7 @@ use rdkafka::producer::future_producer::DeliveryFuture;
 use tokio::time::Instant;
 
 use super::PURGE_GRACE;
-use super::producer::{self, Producer, SendFailed};
+use super::producer::{Producer, SendFailed};
 use crate::ports::transport::{Message, Outcome};
 
 /// Far below the day after which brokers by default forget a producer that sends nothing.
@@ -145,7 +145,7 @@ impl<'a> Wave<'a> {
             let next_look = self.until.min(Instant::now() + LOOK_EVERY);
             match tokio::time::timeout_at(next_look, reports.next()).await {
                 Ok(None) => return indices,
-                Ok(Some((i, report))) => self.record(i, producer::outcome_of(Some(report))),
+                Ok(Some((i, report))) => self.record(i, self.producer.outcome_of(Some(report))),
                 Err(_) if next_look < self.until => self.look_for_death(),
                 Err(_) if self.purged => break,
                 Err(_) => {
@@ -158,7 +158,7 @@ impl<'a> Wave<'a> {
         }
         for i in &indices {
             if self.outcomes[*i].is_none() {
-                self.record(*i, producer::outcome_of(None));
+                self.record(*i, self.producer.outcome_of(None));
             }
         }
         indices
