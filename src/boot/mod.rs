@@ -40,8 +40,9 @@ use crate::config::endpoints::{self, Endpoints};
 use crate::embedded::s3::server::Settings;
 use crate::embedded::s3::shared::Options;
 use crate::embedded::{EmbeddedStack, Endpoints as EmbeddedEndpoints, Names, Parts};
-use crate::http::{HttpLimits, HttpState};
+use crate::http::{HttpLimits, HttpState, Listening};
 use crate::metrics::recent::Recent;
+use crate::store::adapters::proxy;
 use crate::store::io_runtime::IoRuntime;
 use crate::store::ports::object_store::IMMUTABLE;
 use crate::store::ports::transport::TopicNames;
@@ -112,11 +113,7 @@ async fn run(
 ) -> anyhow::Result<Ending> {
     let metrics = crate::metrics::install().context("cannot install the metrics")?;
     // Checked before anything takes part in the log: a port in use is the commonest mistake.
-    drop(
-        std::net::TcpListener::bind((config.http.host.as_str(), config.http.port)).with_context(
-            || format!("cannot listen on {}:{}", config.http.host, config.http.port),
-        )?,
-    );
+    http::try_to_listen(&config.http)?;
     let escalations = Escalations::default();
     // Polled from here on: a store that is away at start is waited for, and whoever wants the process to
     // end is heard meanwhile. As process 1 of a container it would else ignore SIGTERM.
@@ -130,7 +127,9 @@ async fn run(
         }
     };
     let node = node::name(stack.data_dir())?;
-    let traces = crate::telemetry::export::start(&config.telemetry, &node, io.handle())
+    let collector = config.telemetry.otlp_endpoint.as_deref();
+    let direct = collector.is_some_and(proxy::is_loopback);
+    let traces = crate::telemetry::export::start(&config.telemetry, &node, direct, io.handle())
         .map_err(anyhow::Error::msg)
         .context("cannot export traces")?;
     let partitions = stores.log.partitions();
@@ -160,10 +159,10 @@ async fn run(
         about,
         limits: limits.clone(),
     });
-    let (server, addresses) = crate::http::server(state.clone())
+    let (server, listening) = crate::http::server(state.clone())
         .await
-        .with_context(|| format!("cannot listen on {}:{}", config.http.host, config.http.port))?;
-    let places = announce(config, stack, &addresses)?;
+        .with_context(|| format!("cannot listen on {}", http::wanted(&config.http)))?;
+    let places = announce(config, stack, &listening)?;
     let handle = server.handle();
     let serving = actix_rt::spawn(server);
     let shown = crate::telemetry::for_people(&config.telemetry)
@@ -185,28 +184,14 @@ async fn run(
 fn announce(
     config: &Config,
     stack: &EmbeddedStack,
-    addresses: &[std::net::SocketAddr],
+    listening: &Listening,
 ) -> anyhow::Result<Places> {
-    let scheme = if config.http.tls_cert.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    let port = addresses.first().map_or(config.http.port, |a| a.port());
-    let host = match config.http.host.as_str() {
-        "0.0.0.0" | "::" | "localhost" => "127.0.0.1",
-        host => host,
-    };
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
-    let http = format!("{scheme}://{host}:{port}");
+    let (http, admin) = http::urls(&config.http, listening);
     let embedded = stack.endpoints();
     let written = Endpoints {
         pid: std::process::id(),
         http: http.clone(),
+        admin: admin.clone(),
         s3: embedded.s3_reader.clone(),
         postgres: embedded.postgres_reader.clone(),
         kafka: embedded.kafka.clone(),
@@ -221,13 +206,14 @@ fn announce(
         parts: places(config, embedded),
         endpoints: file.map(|f| f.display().to_string()),
         http,
+        admin,
     };
     if !crate::telemetry::for_people(&config.telemetry) {
         for (part, place) in &places.parts {
             tracing::info!(part, place, "{part} is at {place}");
         }
         tracing::info!(api = %places.http, docs = %format!("{}/docs", places.http),
-            console = %format!("{}/console", places.http), endpoints = places.endpoints, "serving");
+            console = %format!("{}/console", places.whole()), endpoints = places.endpoints, "serving");
     }
     Ok(places)
 }

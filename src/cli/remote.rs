@@ -50,6 +50,21 @@ pub struct Address {
     /// Trust this certificate authority (PEM) too
     #[arg(long, env = "OMS_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Show this certificate (PEM), to a service that asks for one
+    #[arg(long, env = "OMS_CERT", value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "OMS_KEY", value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+}
+
+/// Certificates beside those of the system, as PEM.
+#[derive(Default)]
+pub struct Certificates {
+    /// An authority to trust.
+    pub ca: Option<Vec<u8>>,
+    /// A certificate to show, followed by its key.
+    pub own: Option<Vec<u8>>,
 }
 
 /// Why there is no usable answer.
@@ -122,7 +137,7 @@ impl Address {
         let base = match &self.url {
             Some(url) => url.clone(),
             None => match Endpoints::read(data_dir)? {
-                Some(endpoints) => endpoints.http,
+                Some(endpoints) => endpoints.whole().to_owned(),
                 // Any process on this machine could listen on that port and would get the token.
                 None if token.is_some() => anyhow::bail!(
                     "a token is sent only to a service that is named, by --url (OMS_URL) or by the \
@@ -132,8 +147,19 @@ impl Address {
                 None => format!("http://127.0.0.1:{DEFAULT_PORT}"),
             },
         };
-        let ca = self.ca.as_ref().map(std::fs::read).transpose()?;
-        Api::new(&base, token, ca.as_deref())
+        Api::new(&base, token, &self.certificates()?)
+    }
+
+    fn certificates(&self) -> anyhow::Result<Certificates> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let own = match (&self.cert, &self.key) {
+            (Some(certificate), Some(key)) => Some([read(certificate)?, read(key)?].concat()),
+            _ => None,
+        };
+        let ca = self.ca.as_ref().map(read).transpose()?;
+        Ok(Certificates { ca, own })
     }
 
     fn token(&self) -> anyhow::Result<Option<String>> {
@@ -150,7 +176,11 @@ impl Address {
 
 impl Api {
     /// A client of the service at `base`.
-    pub fn new(base: &str, token: Option<String>, ca: Option<&[u8]>) -> anyhow::Result<Self> {
+    pub fn new(
+        base: &str,
+        token: Option<String>,
+        certificates: &Certificates,
+    ) -> anyhow::Result<Self> {
         let mut http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -158,8 +188,11 @@ impl Api {
         if proxy::is_loopback(base) {
             http = http.no_proxy();
         }
-        if let Some(pem) = ca {
+        if let Some(pem) = &certificates.ca {
             http = http.add_root_certificate(reqwest::Certificate::from_pem(pem)?);
+        }
+        if let Some(pem) = &certificates.own {
+            http = http.identity(reqwest::Identity::from_pem(pem)?);
         }
         Ok(Self {
             http: http.build()?,
@@ -324,6 +357,7 @@ mod tests {
         let endpoints = Endpoints {
             pid: 1,
             http: "http://127.0.0.1:4711".into(),
+            admin: None,
             s3: None,
             postgres: None,
             kafka: None,
@@ -348,7 +382,7 @@ mod tests {
             socket.write_all(response.as_bytes()).await.unwrap();
             String::from_utf8_lossy(&request[..n]).into_owned()
         };
-        let api = Api::new(&base, Some("secret".into()), None).unwrap();
+        let api = Api::new(&base, Some("secret".into()), &Certificates::default()).unwrap();
         tokio::join!(api.send(api.request(Method::GET, "/x")), server)
     }
 
@@ -382,7 +416,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let api = Api::new(&base, None, None).unwrap();
+        let api = Api::new(&base, None, &Certificates::default()).unwrap();
         let error = api.get("/health").await.unwrap_err();
         assert!(matches!(error, ApiError::Unreachable { .. }));
         assert!(error.to_string().contains(&base), "{error}");

@@ -29,6 +29,9 @@ pub struct Endpoints {
     pub pid: u32,
     /// Base URL of the API.
     pub http: String,
+    /// Base URL where administrators are served, if that is another one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub admin: Option<String>,
     /// The embedded bucket, with keys that can only read; `None` for another one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub s3: Option<S3Endpoint>,
@@ -41,6 +44,11 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
+    /// Where everything is served.
+    pub fn whole(&self) -> &str {
+        self.admin.as_deref().unwrap_or(&self.http)
+    }
+
     /// Reads the file of a data directory; `None` if there is none. Refused if its owner is neither
     /// this user nor root, or others may write it.
     pub fn read(data_dir: &Path) -> io::Result<Option<Self>> {
@@ -98,6 +106,7 @@ mod tests {
         let endpoints = Endpoints {
             pid: 7,
             http: "http://127.0.0.1:8000".into(),
+            admin: None,
             s3: None,
             postgres: None,
             kafka: Some("127.0.0.1:9092".into()),

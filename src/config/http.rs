@@ -63,6 +63,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Longer than the 60 s most load balancers keep a connection, so that they close it first.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+/// A month: long enough to be of use, and short enough to be waited for where HTTPS is given up.
+const HSTS: Duration = Duration::from_secs(30 * 24 * 3600);
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
@@ -70,6 +73,12 @@ pub struct HttpConfig {
     pub host: String,
     /// Port to bind; 0 takes a free one.
     pub port: u16,
+    /// Address on which administrators are served, if `admin_port` is set; anything but loopback needs
+    /// tokens, as for `host`.
+    pub admin_host: String,
+    /// A port of its own for administrators: there everything is served, and on `port` neither
+    /// `/api/v1/admin` nor `/metrics` nor `/console`; 0 takes a free one.
+    pub admin_port: Option<u16>,
     /// Threads that serve HTTP: half the cores, since the other half run the actors.
     pub workers: usize,
     /// Largest request body in bytes.
@@ -113,6 +122,13 @@ pub struct HttpConfig {
     pub tls_cert: Option<PathBuf>,
     /// Private key (PEM) for HTTPS; goes with `tls_cert`.
     pub tls_key: Option<PathBuf>,
+    /// Authorities (PEM): with HTTPS, connections have to show a certificate that one of them issued.
+    /// It lets nobody in by itself: tokens say who asks.
+    pub client_ca: Option<PathBuf>,
+    /// For how long browsers remember that HTTPS is spoken here (`Strict-Transport-Security`), where
+    /// it is and other machines are let in; 0: they are not told.
+    #[serde(with = "duration")]
+    pub hsts: Duration,
 }
 
 impl Default for HttpConfig {
@@ -120,6 +136,8 @@ impl Default for HttpConfig {
         Self {
             host: "127.0.0.1".into(),
             port: DEFAULT_PORT,
+            admin_host: "127.0.0.1".into(),
+            admin_port: None,
             workers: (cores() / 2).max(1),
             max_body_bytes: MAX_BODY_BYTES,
             max_in_flight: MAX_IN_FLIGHT,
@@ -137,6 +155,8 @@ impl Default for HttpConfig {
             keep_alive: KEEP_ALIVE,
             tls_cert: None,
             tls_key: None,
+            client_ca: None,
+            hsts: HSTS,
         }
     }
 }
@@ -144,15 +164,23 @@ impl Default for HttpConfig {
 impl HttpConfig {
     /// Whether only this machine can reach the server.
     pub fn is_loopback(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => self.host == "localhost",
-        }
+        is_loopback(&self.host) && (self.admin_port.is_none() || is_loopback(&self.admin_host))
     }
 
     pub(super) fn check(&self, problems: &mut Problems) {
-        let known = self.host == "localhost" || self.host.parse::<IpAddr>().is_ok();
-        problems.require(known, "http.host", "must be an IP address or `localhost`");
+        for (key, host) in [
+            ("http.host", &self.host),
+            ("http.admin_host", &self.admin_host),
+        ] {
+            let known = host == "localhost" || host.parse::<IpAddr>().is_ok();
+            problems.require(known, key, "must be an IP address or `localhost`");
+        }
+        problems.require(
+            self.admin_port
+                .is_none_or(|port| port == 0 || port != self.port),
+            "http.admin_port",
+            "must be another one than http.port",
+        );
         problems.require(self.workers > 0, "http.workers", "must be at least 1");
         if !(MIN_BODY_BYTES_LIMIT..=MAX_BODY_BYTES_LIMIT).contains(&self.max_body_bytes) {
             let message = format!(
@@ -213,6 +241,27 @@ impl HttpConfig {
                 _ => {}
             }
         }
+        if let Some(path) = &self.client_ca {
+            problems.require(
+                self.tls_cert.is_some(),
+                "http.client_ca",
+                "asks for certificates of clients, which need HTTPS: set http.tls_cert and \
+                 http.tls_key",
+            );
+            if !path.is_file() {
+                problems.add(
+                    "http.client_ca",
+                    format!("no such file: {}", path.display()),
+                );
+            }
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost",
     }
 }
 

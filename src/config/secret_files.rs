@@ -14,9 +14,10 @@ const SUFFIX: &str = "_file";
 const VARIABLE_SUFFIX: &str = "_FILE";
 
 /// Keys of secrets; for the last one the file holds JSON, as a variable does.
-const KEYS: [&str; 5] = [
+const KEYS: [&str; 6] = [
     "s3.access_key",
     "s3.secret_key",
+    "s3.session_token",
     "postgres.url",
     "postgres.password",
     "kafka.options",

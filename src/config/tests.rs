@@ -136,6 +136,23 @@ fn every_error_is_listed_at_once_with_its_key_and_origin() {
 }
 
 #[test]
+fn administrators_have_an_address_of_their_own_and_it_is_as_guarded() {
+    let http = |more: &str| load(&format!("[http]\n{more}"), &[], &[]);
+    let config = http("admin_port = 9000").unwrap();
+    assert!(config.http.is_loopback());
+    assert_eq!(config.http.admin_host, "127.0.0.1");
+    let beyond = http("admin_port = 9000\nadmin_host = \"0.0.0.0\"").unwrap_err();
+    assert_eq!(keys(&beyond), ["http.host"]);
+    // Nobody listens there.
+    assert!(http("admin_host = \"0.0.0.0\"").is_ok());
+    let same = http("port = 9000\nadmin_port = 9000").unwrap_err();
+    assert_eq!(keys(&same), ["http.admin_port"]);
+    assert!(http("port = 0\nadmin_port = 0").is_ok());
+    let plain = http("client_ca = \"nowhere.pem\"").unwrap_err();
+    assert_eq!(keys(&plain), ["http.client_ca", "http.client_ca"]);
+}
+
+#[test]
 fn without_tokens_only_loopback_may_be_bound() {
     let bind = |host: &str| load(&format!("[http]\nhost = \"{host}\""), &[], &[]);
     for host in ["127.0.0.1", "::1", "localhost"] {

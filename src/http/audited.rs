@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage, HttpRequest};
 use bytes::Bytes;
 
 use super::auth::Access;
-use super::headers::{REQUEST_ID, client_request_id};
+use super::headers::REQUEST_ID;
 use super::limits::HttpLimits;
 use super::problem::Problem;
 use crate::service::audit::{Answered, AuditTrail, MAX_BODY};
@@ -26,6 +27,7 @@ pub struct Audited {
     order: bool,
     route: &'static str,
     principal: Option<Arc<str>>,
+    request_id: Option<HeaderValue>,
     /// An order that was let in and is not answered yet.
     unanswered: Option<HttpRequest>,
 }
@@ -66,7 +68,15 @@ impl Audited {
             order,
             route,
             principal: None,
+            request_id: None,
             unanswered: None,
+        }
+    }
+
+    /// Records under which id its answer goes out.
+    pub fn known_as(&mut self, request_id: &HeaderValue) {
+        if self.order {
+            self.request_id = Some(request_id.clone());
         }
     }
 
@@ -125,7 +135,7 @@ impl Drop for Audited {
             return;
         };
         let extensions = request.extensions();
-        let id = client_request_id(request.headers());
+        let id = self.request_id.as_ref();
         trail.record(&Answered {
             kind: AuditKind::Command,
             principal: self.principal.as_deref(),

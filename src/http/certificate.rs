@@ -8,11 +8,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 
 use crate::file_stamp::FileStamp;
 
@@ -23,6 +24,8 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
+    /// PEM file with the authorities whose certificates clients have to show; read once.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// How often the files are looked at.
@@ -33,17 +36,42 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 ///
 /// Errors: the files cannot be read, or do not fit each other.
 pub fn server_config(files: TlsFiles) -> io::Result<ServerConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let clients = match &files.client_ca {
+        Some(path) => required_of_clients(path, provider.clone())?,
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
     let shown = Arc::new(Shown {
         current: RwLock::new(Arc::new(read(&files)?)),
     });
     drop(tokio::spawn(look(files, Arc::downgrade(&shown))));
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(shown);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Whoever connects has to show a certificate that one of these authorities issued.
+fn required_of_clients(
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+) -> io::Result<Arc<dyn ClientCertVerifier>> {
+    let unfit = |why: String| {
+        let message = format!("{}: {why}", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    };
+    let mut authorities = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        authorities
+            .add(certificate)
+            .map_err(|e| unfit(e.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
+        .build()
+        .map_err(|e| unfit(e.to_string()))
 }
 
 /// What connections are shown.
@@ -151,6 +179,9 @@ mod tests {
 
     use std::time::Instant;
 
+    use oms_testkit::certificates::{Authority, Leaf};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     struct Pair {
         certificate: String,
         key: String,
@@ -192,6 +223,7 @@ mod tests {
         let files = TlsFiles {
             certificate: folder.join("tls.crt"),
             key: folder.join("tls.key"),
+            client_ca: None,
         };
         let [first, second] = [made(), made()];
         replace(&files.certificate, &first.certificate);
@@ -219,6 +251,65 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
+    /// Asks for something over HTTPS, with this certificate and its key; whether it was answered.
+    async fn answered(at: &str, authority: &Authority, own: Option<&Leaf>) -> bool {
+        let ca = reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap();
+        let mut client = reqwest::Client::builder()
+            .use_rustls_tls()
+            .no_proxy()
+            .add_root_certificate(ca);
+        if let Some(leaf) = own {
+            let pem = format!("{}{}", leaf.certificate, leaf.key);
+            client = client.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
+        }
+        client.build().unwrap().get(at).send().await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn law_13_where_certificates_are_asked_for_nobody_is_heard_without_one_of_the_right_authority()
+     {
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, theirs] = ["ours", "theirs"].map(Authority::new);
+        let server = ours.issue("oms", &["127.0.0.1"]);
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files = TlsFiles {
+            certificate: write("tls.crt", &server.certificate),
+            key: write("tls.key", &server.key),
+            client_ca: Some(write("clients.pem", &ours.pem())),
+        };
+        let mut config = server_config(files).unwrap();
+        config.alpn_protocols.clear();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = format!("https://{}", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // Those that are refused end here.
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+                let mut head = [0; 1024];
+                if stream.read(&mut head).await.is_ok_and(|read| read > 0) {
+                    stream.write_all(answer).await.unwrap();
+                    stream.shutdown().await.unwrap();
+                }
+            }
+        });
+        let (right, wrong) = (ours.issue("a client", &[]), theirs.issue("a client", &[]));
+        assert!(answered(&at, &ours, Some(&right)).await);
+        assert!(!answered(&at, &ours, None).await);
+        assert!(!answered(&at, &ours, Some(&wrong)).await);
+        let expired = ours.issue_expired("a client", &[]);
+        assert!(!answered(&at, &ours, Some(&expired)).await);
+        serving.abort();
+    }
+
     #[test]
     fn a_certificate_with_another_ones_key_is_refused_at_the_start() {
         let folder = std::env::temp_dir().join(format!("oms-unfit-{}", std::process::id()));
@@ -226,6 +317,7 @@ mod tests {
         let files = TlsFiles {
             certificate: folder.join("tls.crt"),
             key: folder.join("tls.key"),
+            client_ca: None,
         };
         replace(&files.certificate, &made().certificate);
         replace(&files.key, &made().key);

@@ -85,12 +85,16 @@ impl Caller {
     }
 
     /// Awaits a read no longer than the deadline. Not for writes: only the writer knows whether one
-    /// that takes too long has happened.
+    /// that takes too long has happened. What comes at the deadline or later is not gone on with: many
+    /// that have waited for the same would all begin at once.
     pub async fn within<T>(
         &self,
         read: impl Future<Output = Result<T, ServiceError>>,
     ) -> Result<T, Problem> {
         match timeout_at(self.deadline, read).await {
+            Ok(Ok(_)) | Err(_) if Instant::now() >= self.deadline => {
+                Err(ServiceError::DeadlineExceeded.into())
+            }
             Ok(result) => result.map_err(Problem::from),
             Err(_) => Err(ServiceError::DeadlineExceeded.into()),
         }
@@ -133,7 +137,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Command<T> {
             // Headers first: a request that they make invalid need not be read.
             let precondition = Precondition::from_headers(req.headers())?;
             let key = idempotency_key(req.headers())?;
-            let bytes = read_body(&req, payload, &caller.limits).await?;
+            let limit = caller.limits.settings.max_body_bytes;
+            let bytes = read_body(&req, payload, &caller.limits, limit).await?;
             audited::keep_body(&req, &bytes);
             let body = json::parse_object(&bytes)?;
             Ok(Self {
@@ -178,6 +183,9 @@ fn promise(req: &HttpRequest, key: Option<&str>, body: &[u8]) -> Option<Idempote
     })
 }
 
+/// The largest query: of the values that people and programs compare with, thousands.
+const MAX_QUESTION_BYTES: usize = 128 << 10;
+
 /// The JSON object of a query: without idempotency key and precondition.
 #[derive(Debug)]
 pub struct Question<T>(pub T);
@@ -191,7 +199,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Question<T> {
         let payload = payload.take();
         Box::pin(async move {
             let caller = caller(&req)?;
-            let bytes = read_body(&req, payload, &caller.limits).await?;
+            let limit = MAX_QUESTION_BYTES.min(caller.limits.settings.max_body_bytes);
+            let bytes = read_body(&req, payload, &caller.limits, limit).await?;
             json::parse_object(&bytes).map(Self)
         })
     }
@@ -218,9 +227,9 @@ async fn read_body(
     req: &HttpRequest,
     payload: Payload,
     limits: &HttpLimits,
+    limit: usize,
 ) -> Result<Bytes, Problem> {
     check_media_type(req.method(), req.headers())?;
-    let limit = limits.settings.max_body_bytes;
     let announced = req
         .headers()
         .get(CONTENT_LENGTH)
@@ -230,7 +239,12 @@ async fn read_body(
     }
     let connection = req.conn_data::<Rc<Connection>>();
     let reader = connection.map(Connection::read_body);
-    match timeout(limits.settings.body_timeout, collect(payload, limits)).await {
+    match timeout(
+        limits.settings.body_timeout,
+        collect(payload, limits, limit),
+    )
+    .await
+    {
         Ok(body) => {
             let (bytes, held) = body?;
             if let Some(reader) = reader {
@@ -250,8 +264,11 @@ async fn read_body(
     }
 }
 
-async fn collect(mut payload: Payload, limits: &HttpLimits) -> Result<(Bytes, HeldBytes), Problem> {
-    let limit = limits.settings.max_body_bytes;
+async fn collect(
+    mut payload: Payload,
+    limits: &HttpLimits,
+    limit: usize,
+) -> Result<(Bytes, HeldBytes), Problem> {
     let mut held = limits.hold_bytes();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();

@@ -38,6 +38,7 @@ async fn secure(settings: HttpSettings) -> Secure {
     let tls = TlsFiles {
         certificate: files.path().join("cert.pem"),
         key: files.path().join("key.pem"),
+        client_ca: None,
     };
     std::fs::write(&tls.certificate, made.cert.pem()).unwrap();
     std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();

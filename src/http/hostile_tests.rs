@@ -12,6 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
 use super::auth::Access;
+use super::door::Door;
 use super::extract::{BareCommand, Command};
 use super::middleware::RequestPipeline;
 use super::server::serve;
@@ -49,7 +50,7 @@ pub(super) async fn start(settings: HttpSettings) -> World {
     let limits = Arc::new(HttpLimits::new(settings, vec![]));
     let at_once = Arc::new(AtomicUsize::new(0));
     let (for_app, most) = (limits.clone(), at_once.clone());
-    let application = move |cfg: &mut web::ServiceConfig| {
+    let application = move |cfg: &mut web::ServiceConfig, _: Door| {
         let pipeline = |path, method, access| {
             RequestPipeline::new(for_app.clone(), path, vec![(method, access)])
         };
@@ -92,12 +93,12 @@ pub(super) async fn start(settings: HttpSettings) -> World {
         let pipeline_bare = pipeline("/bare", Method::DELETE, Access::Write);
         cfg.service(web::resource("/bare").delete(bare).wrap(pipeline_bare));
     };
-    let (server, addresses) = serve(limits.clone(), application).await.unwrap();
+    let (server, listening) = serve(limits.clone(), application).await.unwrap();
     let handle = server.handle();
     actix_rt::spawn(server);
     World {
         limits,
-        address: addresses[0],
+        address: listening.callers[0],
         handle,
         at_once,
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actix_web::http::header::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
@@ -26,6 +27,10 @@ pub struct HttpSettings {
     pub host: String,
     /// Port; 0 lets the system choose one.
     pub port: u16,
+    /// Address on which administrators are served, where they have a port of their own.
+    pub admin_host: String,
+    /// Port on which administrators are served; then what is theirs is not served on the other one.
+    pub admin_port: Option<u16>,
     pub workers: usize,
     pub max_body_bytes: usize,
     /// Requests in progress, over all workers, until their answers are written; more are refused
@@ -53,6 +58,8 @@ pub struct HttpSettings {
     pub shutdown_timeout: Duration,
     /// Certificate and key; without them the API uses plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// For how long browsers remember that HTTPS is spoken here; `None`: they are not told.
+    pub hsts: Option<Duration>,
     /// Origins whose pages may read answers.
     pub cors_origins: Vec<String>,
 }
@@ -64,6 +71,8 @@ pub struct HttpLimits {
     /// Where administrators' requests and refusals are recorded.
     pub audit: Option<Arc<AuditTrail>>,
     pub cors: Cors,
+    /// What browsers are told of HTTPS here.
+    pub hsts: Option<HeaderValue>,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     body_bytes: Arc<Budget>,
@@ -171,6 +180,9 @@ impl HttpLimits {
             body_bytes: Budget::new(settings.max_body_bytes_in_flight),
             response_bytes: Budget::new(settings.max_response_bytes_in_flight),
             cors: Cors::new(settings.cors_origins.clone()),
+            hsts: settings.hsts.and_then(|known_for| {
+                HeaderValue::try_from(format!("max-age={}", known_for.as_secs())).ok()
+            }),
             settings,
             auth: Authenticator::new(tokens),
             audit: None,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpMessage, HttpResponse};
 use futures_util::FutureExt;
@@ -199,6 +199,7 @@ where
                 .unwrap_or(HeaderValue::from_static("invalid")),
         };
 
+        audited.known_as(&request_id);
         let trace_of_caller = trace_context(req.headers());
         // Probes and scrapes would make most of the traces; whoever asks for theirs gets it.
         let is_traced = access != Access::Public || trace_of_caller.is_some();
@@ -370,6 +371,10 @@ impl Exit {
         describe(self.span, &mut response, self.method, &self.route);
         audited.answered(&response);
         self.limits.cors.mark(self.page, response.headers_mut());
+        if let Some(value) = &self.limits.hsts {
+            let headers = response.headers_mut();
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
+        }
         let held = Held {
             place,
             bytes: Some(bytes),

@@ -33,6 +33,7 @@ pub mod console;
 pub mod cors;
 pub mod databases;
 pub mod docs;
+pub mod door;
 pub mod events;
 pub mod extract;
 pub mod headers;
@@ -68,8 +69,9 @@ pub use auth::issuer::Issuer;
 pub use auth::jwt::Expected;
 pub use auth::{Roles, Token};
 pub use certificate::TlsFiles;
+pub use door::Door;
 pub use limits::{HttpLimits, HttpSettings};
-pub use server::server;
+pub use server::{Listening, server};
 
 use crate::metrics::recent::Recent;
 use crate::service::Service;
@@ -84,9 +86,9 @@ pub struct HttpState {
     pub limits: Arc<HttpLimits>,
 }
 
-/// Adds the whole API to an application.
-pub fn configure(cfg: &mut web::ServiceConfig, state: web::Data<HttpState>) {
-    routes::configure(cfg, &state.limits);
+/// Adds the API, as far as it is served behind this door, to an application.
+pub fn configure(cfg: &mut web::ServiceConfig, state: web::Data<HttpState>, door: Door) {
+    routes::configure(cfg, &state.limits, door);
     cfg.app_data(web::Data::new(docs::Description(openapi::text)));
     cfg.app_data(state);
 }

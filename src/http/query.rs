@@ -2,11 +2,12 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::HttpState;
 use super::extract::{Caller, Question};
 use super::path::ClassPath;
 use super::problem::Problem;
 use super::respond::{self, await_position};
+use super::{HttpState, json};
+use crate::domain::document::Document;
 use crate::service::view::ResourcePage;
 use crate::store::ports::read_model::InstanceQuery;
 use crate::store::ports::read_model::query::QuerySpec;
@@ -21,8 +22,12 @@ pub async fn query(
     req: HttpRequest,
     caller: Caller,
     path: ClassPath,
-    Question(spec): Question<QuerySpec>,
+    Question(document): Question<Document>,
 ) -> Result<HttpResponse, Problem> {
+    let text = document.text();
+    // Held until the answer is made: what is short as text may be large once it is parsed.
+    let _room = caller.within(state.service.room_to_ask(text.len())).await?;
+    let spec: QuerySpec = json::parse_object(text.as_bytes())?;
     let query = InstanceQuery::parse(spec)?;
     await_position(&req, &caller, &state.service).await?;
     let read = state.service.instances(&path.db, &path.class, &query);

@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 use utoipa::OpenApi;
 
 use super::auth::Access;
+use super::door::Door;
 use super::limits::HttpLimits;
 use super::middleware::RequestPipeline;
 use super::problem::{self, Problem};
@@ -42,8 +43,8 @@ macro_rules! routes {
         #[openapi(paths($($($module::$handler),+),+))]
         pub struct Document;
 
-        fn add_routes(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
-            $({
+        fn add_routes(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>, door: Door) {
+            $(if door.serves($path) {
                 let methods = vec![$((Method::$method, Access::$access)),+];
                 let resource = web::resource($path)
                     $(.guard(guard::$guard()))?
@@ -209,9 +210,9 @@ routes! {
     }
 }
 
-/// Adds every route, and the 404 for everything else.
-pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
-    add_routes(cfg, limits);
+/// Adds every route that is served behind this door, and the 404 for everything else.
+pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>, door: Door) {
+    add_routes(cfg, limits, door);
     let get = vec![(Method::GET, Access::Public)];
     let hidden = |path: &'static str| {
         let pipeline = RequestPipeline::new(limits.clone(), path, get.clone());
@@ -232,19 +233,21 @@ pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
         docs.route(method(Method::GET).to(docs::docs))
             .wrap(pipeline),
     );
-    // Files only: their data comes through the API.
-    let (files, pipeline) = hidden("/console/{tail:.*}");
-    cfg.service(
-        files
-            .route(method(Method::GET).to(console::file))
-            .wrap(pipeline),
-    );
-    let (entrance, pipeline) = hidden("/console");
-    cfg.service(
-        entrance
-            .route(method(Method::GET).to(console::to_console))
-            .wrap(pipeline),
-    );
+    if door.serves("/console") {
+        // Files only: their data comes through the API.
+        let (files, pipeline) = hidden("/console/{tail:.*}");
+        cfg.service(
+            files
+                .route(method(Method::GET).to(console::file))
+                .wrap(pipeline),
+        );
+        let (entrance, pipeline) = hidden("/console");
+        cfg.service(
+            entrance
+                .route(method(Method::GET).to(console::to_console))
+                .wrap(pipeline),
+        );
+    }
     for path in ["/", "/docs"] {
         let (entrance, pipeline) = hidden(path);
         cfg.service(
@@ -256,7 +259,7 @@ pub fn configure(cfg: &mut web::ServiceConfig, limits: &Arc<HttpLimits>) {
     let pipeline = RequestPipeline::new(limits.clone(), "unmatched", vec![]);
     cfg.service(
         web::resource("/{unmatched:.*}")
-            .default_service(web::route().to(not_found))
+            .default_service(web::route().to(move |req| not_found(req, door)))
             .wrap(pipeline),
     );
 }
@@ -319,8 +322,13 @@ fn is_at(pattern: &str, path: &str) -> bool {
     }
 }
 
-async fn not_found(req: HttpRequest) -> Result<HttpResponse, Problem> {
-    let detail = format!("there is nothing at {}", req.path());
+async fn not_found(req: HttpRequest, door: Door) -> Result<HttpResponse, Problem> {
+    let path = req.path();
+    let detail = if door.serves(path) {
+        format!("there is nothing at {path}")
+    } else {
+        format!("{path} is served where administrators listen, not here (http.admin_port)")
+    };
     Err(Problem::new(problem::ROUTE_NOT_FOUND, detail))
 }
 

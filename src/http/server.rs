@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Patience, Version};
-use super::limits::HttpLimits;
+use super::door::Door;
+use super::limits::{HttpLimits, HttpSettings};
 use super::wire::{Socket, Wire};
 use super::{HttpState, certificate, configure};
 
@@ -31,22 +32,31 @@ const IDLE_MARGIN: Duration = Duration::from_secs(5);
 /// be half a second early.
 const ACTIX_MARGIN: Duration = Duration::from_secs(1);
 
+/// Where a server listens.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// For everybody.
+    pub callers: Vec<SocketAddr>,
+    /// For administrators, where they have an address of their own.
+    pub administrators: Vec<SocketAddr>,
+}
+
 /// Binds the server according to `state.limits.settings`. It serves once the returned `Server` is
 /// awaited (or spawned), and listens for no signals: to stop it, call
 /// [`super::HttpLimits::close_streams`], then `server.handle().stop(true)`, which lets requests in
 /// flight end.
 ///
-/// Errors: the address cannot be bound, certificate or key cannot be read or do not fit.
-pub async fn server(state: web::Data<HttpState>) -> io::Result<(Server, Vec<SocketAddr>)> {
+/// Errors: an address cannot be bound, certificate or key cannot be read or do not fit.
+pub async fn server(state: web::Data<HttpState>) -> io::Result<(Server, Listening)> {
     let limits = state.limits.clone();
-    serve(limits, move |cfg| configure(cfg, state.clone())).await
+    serve(limits, move |cfg, door| configure(cfg, state.clone(), door)).await
 }
 
 /// [`server`] for any application.
 pub async fn serve(
     limits: Arc<HttpLimits>,
-    application: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
-) -> io::Result<(Server, Vec<SocketAddr>)> {
+    application: impl Fn(&mut web::ServiceConfig, Door) + Clone + Send + 'static,
+) -> io::Result<(Server, Listening)> {
     let settings = limits.settings.clone();
     let tls = match &settings.tls {
         Some(files) => {
@@ -63,9 +73,8 @@ pub async fn serve(
         .shutdown_timeout(settings.shutdown_timeout.as_secs())
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
-    let mut addresses = Vec::new();
-    for listener in listeners(&settings.host, settings.port).await? {
-        addresses.push(listener.local_addr()?);
+    let (bound, listening) = bind(&settings).await?;
+    for (listener, door) in bound {
         let (limits, application) = (limits.clone(), application.clone());
         let (tls, stopping) = (tls.clone(), stopping.clone());
         let settings = settings.clone();
@@ -73,7 +82,7 @@ pub async fn serve(
             let (limits, application) = (limits.clone(), application.clone());
             let (tls, stopping) = (tls.clone(), stopping.clone());
             let app = App::new()
-                .configure(move |cfg| application(cfg))
+                .configure(move |cfg| application(cfg, door))
                 .into_factory();
             let app = app.map_err(|error: Error| error.error_response());
             let http = HttpService::build()
@@ -91,14 +100,29 @@ pub async fn serve(
                 .and_then(http.finish(map_config(app, |()| AppConfig::default())))
         })?;
     }
-    if addresses.is_empty() {
-        let message = format!("{} has no address", settings.host);
-        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
-    }
-    Ok((builder.run(), addresses))
+    Ok((builder.run(), listening))
 }
 
-/// Listens on all addresses of a name that can be bound; an error if none can.
+/// Listens for callers, and for administrators where they have a port of their own.
+async fn bind(settings: &HttpSettings) -> io::Result<(Vec<(TcpListener, Door)>, Listening)> {
+    let addresses = |listeners: &[TcpListener]| -> io::Result<Vec<SocketAddr>> {
+        listeners.iter().map(TcpListener::local_addr).collect()
+    };
+    let callers = listeners(&settings.host, settings.port).await?;
+    let (administrators, door) = match settings.admin_port {
+        Some(port) => (listeners(&settings.admin_host, port).await?, Door::Callers),
+        None => (Vec::new(), Door::All),
+    };
+    let listening = Listening {
+        callers: addresses(&callers)?,
+        administrators: addresses(&administrators)?,
+    };
+    let callers = callers.into_iter().map(|listener| (listener, door));
+    let administrators = administrators.into_iter().map(|l| (l, Door::All));
+    Ok((callers.chain(administrators).collect(), listening))
+}
+
+/// Listens on all addresses of a name that can be bound; an error if there is none.
 async fn listeners(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
     let mut bound = Vec::new();
     let mut failed = None;
@@ -110,6 +134,10 @@ async fn listeners(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
     }
     match failed {
         Some(error) if bound.is_empty() => Err(error),
+        None if bound.is_empty() => {
+            let message = format!("{host} has no address");
+            Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message))
+        }
         _ => Ok(bound),
     }
 }

@@ -8,7 +8,8 @@
 //! ([`Service::catch_up_on_class`]), and in any case before one is refused. Of another process's first
 //! writes in an hour a write that is not refused may know only after `log.tail_interval`.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -72,10 +73,15 @@ impl Weighter<Key, Arc<ClassContext>> for ByBytes {
 }
 
 /// Cached contexts, bounded by the memory they take. One that is missing is rebuilt from its
-/// streams.
+/// streams, once, however many ask for it: each would compile the whole chain and hold it.
 pub struct ClassContexts {
     kept: Cache<Key, Arc<ClassContext>, ByBytes>,
+    /// Those that are being rebuilt.
+    rebuilt: Mutex<HashMap<Key, Weak<Turn>>>,
 }
+
+/// Whoever holds it rebuilds a context; the others find it in the cache afterwards.
+type Turn = tokio::sync::Mutex<()>;
 
 impl ClassContexts {
     /// Caches at most so many bytes.
@@ -97,7 +103,22 @@ impl ClassContexts {
             // Not reachable: both capacities are given.
             Err(_) => Cache::with_weighter(64, bytes, ByBytes),
         };
-        Self { kept }
+        Self {
+            kept,
+            rebuilt: Mutex::default(),
+        }
+    }
+
+    /// The turn of all who ask for this context now.
+    fn turn(&self, key: &Key) -> Arc<Turn> {
+        let mut rebuilt = self.rebuilt.lock();
+        if let Some(turn) = rebuilt.get(key).and_then(Weak::upgrade) {
+            return turn;
+        }
+        rebuilt.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        rebuilt.insert(key.clone(), Arc::downgrade(&turn));
+        turn
     }
 
     /// Bytes of memory of the cached contexts.
@@ -136,15 +157,13 @@ impl Service {
         class: &ClassId,
     ) -> Result<Arc<ClassContext>, ServiceError> {
         let key = (db.clone(), class.clone());
-        let store = &self.parts.entities.writer;
-        if let Some(kept) = self.contexts.kept.get(&key)
-            && kept
-                .made_of
-                .iter()
-                .all(|(stream, version)| store.head(stream) == Some(*version))
-        {
-            *kept.last_used.lock() = Instant::now();
+        if let Some(kept) = self.current_context(&key) {
             return Ok(kept);
+        }
+        let turn = self.contexts.turn(&key);
+        let _turn = turn.lock().await;
+        if let Some(made_meanwhile) = self.current_context(&key) {
+            return Ok(made_meanwhile);
         }
         let context = Arc::new(self.load_class_context(db, class).await?);
         // A store's failure is no property of the class and is not cached.
@@ -155,8 +174,20 @@ impl Service {
         Ok(context)
     }
 
-    /// The same, after reading what other processes have done to the database, the class and its
-    /// ancestors.
+    /// The cached context, if its streams are still as they were.
+    fn current_context(&self, key: &Key) -> Option<Arc<ClassContext>> {
+        let store = &self.parts.entities.writer;
+        let kept = self.contexts.kept.get(key)?;
+        let is_current = |(stream, version): &(_, _)| store.head(stream) == Some(*version);
+        if !kept.made_of.iter().all(is_current) {
+            return None;
+        }
+        *kept.last_used.lock() = Instant::now();
+        Some(kept)
+    }
+
+    /// The same as [`Self::class_context`], after reading what other processes have done to the
+    /// database, the class and its ancestors.
     pub(super) async fn class_context_now(
         &self,
         db: &DatabaseName,

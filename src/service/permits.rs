@@ -14,6 +14,7 @@ use super::Service;
 use super::commands::CommandMetadata;
 use super::context::RequestContext;
 use super::error::{RETRY_AFTER, ServiceError};
+use crate::actors::event_store::ReadPlace;
 use crate::metrics;
 
 /// Concurrent commands: twice the number of admitted requests, so that single commands alone never
@@ -31,6 +32,13 @@ const COPIES: usize = 4;
 
 /// How much larger JSON is when it is parsed, at worst: an array of zeros.
 const PARSED: usize = 48;
+
+/// Copies of a query while it is answered: as it was parsed, for its class, as a condition, as parameters.
+const ASKED: usize = 5;
+
+/// Longer than the queries that people and programs ask. As many of them as there are requests at once
+/// take a gigabyte at worst, of as many connections.
+const SHORT_QUESTION: usize = 2 * 1024;
 
 /// How long a single command waits for a permit: a few group commits, in which a burst of batches
 /// proceeds; waiting longer means that the service does not keep up.
@@ -141,6 +149,16 @@ impl Service {
     ) -> Result<Held<'_>, ServiceError> {
         let bytes = bytes.saturating_mul(PARSED / COPIES);
         self.permits.hold(bytes, ctx.deadline, false).await
+    }
+
+    /// Reserves memory for a question of so many bytes of JSON, for as long as its answer takes. Short
+    /// ones need none.
+    pub async fn room_to_ask(&self, bytes: usize) -> Result<ReadPlace, ServiceError> {
+        let weight = match bytes {
+            0..=SHORT_QUESTION => 0,
+            _ => bytes.saturating_mul(ASKED * PARSED),
+        };
+        Ok(self.parts.entities.writer.read_room().place(weight).await)
     }
 
     /// Reserves memory for a command on so many bytes of JSON.

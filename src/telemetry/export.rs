@@ -42,21 +42,24 @@ pub struct Export {
 }
 
 /// Begins to record and to export, if an endpoint is configured. `instance` tells this process from
-/// others of the same service.
+/// others of the same service; `direct`: past the proxies of the environment.
 pub fn start(
     config: &TelemetryConfig,
     instance: &str,
+    direct: bool,
     io: &Handle,
 ) -> Result<Option<Export>, String> {
     let Some(url) = config.traces_url() else {
         return Ok(None);
     };
     let url = url?;
-    let client = Client::builder()
+    let mut client = Client::builder()
         .timeout(ANSWER)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|e| e.to_string())?;
+        .redirect(reqwest::redirect::Policy::none());
+    if direct {
+        client = client.no_proxy();
+    }
+    let client = client.build().map_err(|e| e.to_string())?;
     let Some(spans) = traces::install(config.traces_ratio, QUEUE, clock::now) else {
         return Err("traces are set up twice".into());
     };

@@ -220,3 +220,75 @@ async fn laws_9_13_kafka_away_for_long_fills_no_memory_and_everything_comes_in_t
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+/// Queries asked at once, each an array of so many zeros: little text, of which a parser makes fifty
+/// times as much.
+const QUERIES: usize = 120;
+const ZEROS: usize = 60_000;
+
+/// The room of all who read, twice over for what an allocator does not give back, and the text.
+const QUERY_GROWTH: u64 = 256 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_13_queries_that_are_large_once_they_are_parsed_fill_no_memory() {
+    // Those who find no room are told so soon.
+    let cluster = Cluster::start(1, &[("OMS__HTTP__REQUEST_DEADLINE", "12s")]).await;
+    let node = &cluster.nodes[0];
+    for (path, body) in [
+        (
+            "/api/v1/databases",
+            json!({"name": "zeros", "description": ""}),
+        ),
+        (
+            "/api/v1/databases/zeros/classes",
+            json!({"id": "Counted", "label": "Counted", "properties": []}),
+        ),
+    ] {
+        let made = node
+            .send(&cluster.http, reqwest::Method::POST, path, Some(&body))
+            .await;
+        let (status, body) = made.expect("an answer");
+        assert!(status < 300, "{path}: {status} {body}");
+    }
+    // Long enough for all of them to be here at once.
+    let slow = Link::Slow(Duration::from_millis(300));
+    node.links.of(Dependency::Postgres).set(slow);
+    let zeros = vec![0; ZEROS];
+    let filter = json!({"field": "data.n", "op": "eq", "value": zeros});
+    let question = json!({"filters": [filter]}).to_string();
+    let url = format!(
+        "{}/api/v1/databases/zeros/classes/Counted/instances/query",
+        node.url
+    );
+    let before = node.memory().expect("memory");
+    let asked = (0..QUERIES).map(|_| {
+        let request = cluster.http.post(&url).body(question.clone());
+        request.header("content-type", "application/json").send()
+    });
+    let mut asking = std::pin::pin!(futures_util::future::join_all(asked));
+    let mut most = before;
+    let answers = loop {
+        tokio::select! {
+            answers = &mut asking => break answers,
+            () = tokio::time::sleep(Duration::from_millis(20)) => {
+                most = most.max(node.memory().expect("it lives"));
+            }
+        }
+    };
+    let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
+    for answer in answers {
+        let status = answer.expect("an answer").status().as_u16();
+        *statuses.entry(status).or_default() += 1;
+    }
+    eprintln!("{statuses:?}; memory {} -> {} MiB", mib(before), mib(most));
+    assert!(statuses.contains_key(&200), "{statuses:?}");
+    assert!(
+        statuses.keys().all(|s| [200, 503].contains(s)),
+        "{statuses:?}"
+    );
+    assert!(
+        most - before < QUERY_GROWTH,
+        "{} MiB more",
+        mib(most - before)
+    );
+}

@@ -26,7 +26,7 @@ impl HeldPort {
         // With it, and as long as neither listens, two sockets may bind one port.
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into())?;
-        Ok(Self { socket: socket })
+        Ok(Self { socket })
     }
 }
 

@@ -45,20 +45,33 @@ pub async fn of_this_log(
     Ok(ours)
 }
 
-/// The delivered watermarks with the hash of their last commit. Partitions whose log does not reach
-/// that far are left out.
+/// The delivered watermarks with the hash of their last commit: of one that cannot be read any more there
+/// is none that could be compared, so the watermark is that of the commit before it, and what comes after is
+/// repeated. Partitions whose log does not reach that far are left out.
 pub async fn marks(
     log: &LogReader,
     delivered: &BTreeMap<PartitionId, Offset>,
 ) -> Result<BTreeMap<PartitionId, Mark>, StoreError> {
     let mut marks = BTreeMap::new();
     for (partition, next) in delivered {
-        let mark = match log.before(*partition, *next).await? {
-            Before::Commit(hash) => Mark::on(log.id(), *next, hash),
-            Before::Damaged => Mark::unmarked(*next),
-            Before::Nothing => continue,
-        };
-        marks.insert(*partition, mark);
+        if let Some(mark) = mark(log, *partition, *next).await? {
+            marks.insert(*partition, mark);
+        }
     }
     Ok(marks)
+}
+
+async fn mark(
+    log: &LogReader,
+    partition: PartitionId,
+    next: Offset,
+) -> Result<Option<Mark>, StoreError> {
+    let mut at = next;
+    loop {
+        match log.before(partition, at).await? {
+            Before::Commit(hash) => return Ok(Some(Mark::on(log.id(), at, hash))),
+            Before::Damaged if at > 0 => at -= 1,
+            Before::Damaged | Before::Nothing => return Ok(None),
+        }
+    }
 }

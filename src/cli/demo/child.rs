@@ -10,7 +10,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
-use crate::cli::remote::Api;
+use crate::cli::remote::{Api, Certificates};
 use crate::config::endpoints::{self, Endpoints};
 use crate::config::layers;
 
@@ -121,7 +121,7 @@ async fn ready(data_dir: &Path, child: &mut Child) -> anyhow::Result<(Endpoints,
             anyhow::bail!("the service ended at its start: {status}");
         }
         if let Some(endpoints) = Endpoints::read(data_dir)? {
-            let api = Api::new(&endpoints.http, None, None)?;
+            let api = Api::new(endpoints.whole(), None, &Certificates::default())?;
             if api.text("/health/ready").await.is_ok() {
                 return Ok((endpoints, api));
             }

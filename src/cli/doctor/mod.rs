@@ -127,7 +127,7 @@ impl Doctor {
         if address.url.is_none() {
             // What a service that has ended said of itself leads nowhere.
             address.url = match running {
-                Ok(endpoints) => Some(endpoints.http.clone()),
+                Ok(endpoints) => Some(endpoints.whole().to_owned()),
                 // Nobody named this one: it gets no token.
                 Err(_) => {
                     (address.token, address.token_file) = (None, None);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::check::{Area, Check, DEADLINE, Finding};
 use crate::cli::output::field;
-use crate::cli::remote::Api;
+use crate::cli::remote::{Api, Certificates};
 
 const AREA: Area = Area::Prometheus;
 
@@ -14,7 +14,7 @@ const AREA: Area = Area::Prometheus;
 const RULES: &str = include_str!("../../../deploy/alerts.yml");
 
 pub async fn checks(url: &str) -> Vec<Check> {
-    let api = match Api::new(url, None, None) {
+    let api = match Api::new(url, None, &Certificates::default()) {
         Ok(api) => api,
         Err(error) => {
             let finding = Finding::failed(error.to_string(), "correct --prometheus");

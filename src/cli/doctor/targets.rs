@@ -143,6 +143,7 @@ mod tests {
         let told = Endpoints {
             pid: 1,
             http: "http://127.0.0.1:8000".into(),
+            admin: None,
             s3: None,
             postgres: Some("postgresql://reader@127.0.0.1/oms".into()),
             kafka: Some("127.0.0.1:9092".into()),

@@ -11,14 +11,14 @@ use serde_json::Value;
 use super::*;
 use crate::http::auth::{Roles, Token};
 use crate::http::limits::{HttpLimits, HttpSettings};
-use crate::http::routes;
+use crate::http::{Door, routes};
 
 macro_rules! app {
     () => {{
         // With tokens: the files are public all the same.
         let tokens = vec![Token::from_secret("root", "secret", Roles::ALL)];
         let limits = Arc::new(HttpLimits::new(HttpSettings::standard(), tokens));
-        init_service(App::new().configure(|cfg| routes::configure(cfg, &limits))).await
+        init_service(App::new().configure(|cfg| routes::configure(cfg, &limits, Door::All))).await
     }};
 }
 

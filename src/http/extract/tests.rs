@@ -186,6 +186,8 @@ fn payload(stream: impl Stream<Item = Result<Bytes, PayloadError>> + 'static) ->
     }
 }
 
+const LIMIT: usize = 1 << 10;
+
 #[actix_web::test]
 async fn a_body_that_does_not_come_is_408() {
     let limits = HttpLimits::new(
@@ -197,7 +199,9 @@ async fn a_body_that_does_not_come_is_408() {
     );
     let request = post("").to_http_request();
     let silent = payload(futures_util::stream::pending());
-    let problem = read_body(&request, silent, &limits).await.unwrap_err();
+    let problem = read_body(&request, silent, &limits, LIMIT)
+        .await
+        .unwrap_err();
     assert_eq!(problem.body().status, 408);
     assert_eq!(problem.code(), "body_timeout");
 }
@@ -208,7 +212,7 @@ async fn a_body_in_pieces_is_put_together() {
     let pieces = ["{\"n\"", ":", "1}"].map(|p| Ok(Bytes::from_static(p.as_bytes())));
     let pieces = payload(futures_util::stream::iter(pieces));
     let request = post("").to_http_request();
-    let body = read_body(&request, pieces, &limits).await.unwrap();
+    let body = read_body(&request, pieces, &limits, LIMIT).await.unwrap();
     assert_eq!(&body[..], b"{\"n\":1}");
 }
 
@@ -226,15 +230,17 @@ async fn law_13_bytes_of_large_bodies_are_bounded_and_given_back() {
         payload(futures_util::stream::iter(pieces))
     };
     let one = post("").to_http_request();
-    read_body(&one, body(), &limits).await.unwrap();
+    read_body(&one, body(), &limits, LIMIT).await.unwrap();
     let two = post("").to_http_request();
-    let problem = read_body(&two, body(), &limits).await.unwrap_err();
+    let problem = read_body(&two, body(), &limits, LIMIT).await.unwrap_err();
     assert_eq!((problem.body().status, problem.code()), (503, "overloaded"));
     // What comes in one piece is bounded by the number of requests.
     let whole = futures_util::stream::iter([Ok(Bytes::from_static(b"{\"n\":               1}"))]);
-    read_body(&two, payload(whole), &limits).await.unwrap();
+    read_body(&two, payload(whole), &limits, LIMIT)
+        .await
+        .unwrap();
     drop(one);
-    read_body(&two, body(), &limits).await.unwrap();
+    read_body(&two, body(), &limits, LIMIT).await.unwrap();
 }
 
 #[actix_web::test]

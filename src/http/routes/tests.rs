@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use actix_web::App;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -16,7 +17,7 @@ macro_rules! app {
         let limits = Arc::new(HttpLimits::new($settings, $tokens));
         let description = web::Data::new(docs::Description(crate::http::openapi::text));
         let app = App::new().app_data(description);
-        init_service(app.configure(|cfg| configure(cfg, &limits))).await
+        init_service(app.configure(|cfg| configure(cfg, &limits, Door::All))).await
     }};
     () => {
         app!(HttpSettings::standard(), vec![])
@@ -293,4 +294,23 @@ async fn the_documentation_is_served_from_here() {
     let response = call_service(&app, request("GET", "/openapi.json").to_request()).await;
     let body: Value = read_body_json(response).await;
     assert_eq!(body, crate::http::openapi::document());
+}
+
+#[actix_web::test]
+async fn browsers_are_told_of_https_only_where_it_is_spoken() {
+    for (hsts, told) in [
+        (None, None),
+        (Some(Duration::from_secs(60)), Some("max-age=60")),
+    ] {
+        let settings = HttpSettings {
+            hsts,
+            ..HttpSettings::standard()
+        };
+        let app = app!(settings, vec![]);
+        for path in ["/health/live", "/docs", "/nowhere"] {
+            let response = call_service(&app, request("GET", path).to_request()).await;
+            let header = response.headers().get("strict-transport-security");
+            assert_eq!(header.map(|h| h.to_str().unwrap()), told, "{path}");
+        }
+    }
 }

@@ -120,7 +120,11 @@ impl AuditTrail {
     /// Turns counts that have waited long enough into entries.
     fn settle_refusals(&self) {
         let due = self.refusals.lock().due(Instant::now());
-        for mut entry in due {
+        self.enter_counted(due);
+    }
+
+    fn enter_counted(&self, entries: Vec<AuditEntry>) {
+        for mut entry in entries {
             entry.id = new_uuid();
             entry.time = self.clock.now();
             self.enter(entry);
@@ -139,9 +143,11 @@ impl AuditTrail {
         }
     }
 
-    /// Waits until everything recorded so far is in the table, at most `patience`; returns whether
-    /// it is.
+    /// Waits until everything recorded so far, what is only counted too, is in the table, at most
+    /// `patience`; returns whether it is.
     pub async fn flush(&self, patience: Duration) -> bool {
+        let counted = self.refusals.lock().all(Instant::now());
+        self.enter_counted(counted);
         let (done, is_done) = oneshot::channel();
         let flushed =
             async { self.queue.send(Message::Flush(done)).await.is_ok() && is_done.await.is_ok() };

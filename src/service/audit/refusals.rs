@@ -77,9 +77,19 @@ impl Refusals {
 
     /// Closes windows that are over; what was counted in them becomes entries.
     pub fn due(&mut self, now: Instant) -> Vec<AuditEntry> {
+        self.close(now, WINDOW)
+    }
+
+    /// Closes all windows.
+    pub fn all(&mut self, now: Instant) -> Vec<AuditEntry> {
+        self.close(now, Duration::ZERO)
+    }
+
+    /// Closes windows that have been open for so long.
+    fn close(&mut self, now: Instant, open_for: Duration) -> Vec<AuditEntry> {
         let mut due = vec![];
         self.counted.retain(|_, counted| {
-            if now.saturating_duration_since(counted.since) < WINDOW {
+            if now.saturating_duration_since(counted.since) < open_for {
                 return true;
             }
             counted.since = now;

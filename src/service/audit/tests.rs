@@ -96,6 +96,39 @@ async fn law_3_what_an_administrator_ordered_is_written_once_postgres_is_back() 
     writing.abort();
 }
 
+fn turned_away(request_id: &str) -> Answered<'_> {
+    Answered {
+        kind: AuditKind::Refusal,
+        principal: None,
+        status: 401,
+        ..kill(b"", request_id)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_3_refusals_that_were_only_counted_are_entered_while_postgres_is_away_and_at_the_end() {
+    let table = Arc::new(Table::default());
+    *table.away_for.lock() = u32::MAX;
+    let clock = Arc::new(SystemClock);
+    let (trail, writer) = AuditTrail::new("node".into(), clock, table.clone(), WEEK);
+    let writing = tokio::spawn(writer.run());
+    for id in ["first", "second", "third"] {
+        trail.record(&turned_away(id));
+    }
+    // The writer has the first and waits for PostgreSQL.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(trail.queue.capacity(), QUEUE);
+    tokio::time::sleep(2 * refusals::WINDOW).await;
+    assert_eq!(trail.queue.capacity(), QUEUE - 1, "the others are entered");
+    *table.away_for.lock() = 0;
+    trail.record(&turned_away("fourth"));
+    trail.record(&turned_away("fifth"));
+    assert!(trail.flush(Duration::from_secs(120)).await);
+    let times = table.entries.lock().iter().map(|e| e.times).sum::<u64>();
+    assert_eq!(times, 5);
+    writing.abort();
+}
+
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 #[tokio::test]

@@ -52,8 +52,23 @@ impl Writer {
     }
 
     /// Runs until it is dropped.
-    pub async fn run(mut self) {
-        let mut look = interval(LOOK_EVERY);
+    pub async fn run(self) {
+        let trail = self.trail.clone();
+        // Beside the writing, which may wait for PostgreSQL: the log has them meanwhile.
+        let settling = async move {
+            let mut look = interval(LOOK_EVERY);
+            loop {
+                look.tick().await;
+                trail.settle_refusals();
+            }
+        };
+        tokio::select! {
+            () = self.write_all() => {}
+            () = settling => {}
+        }
+    }
+
+    async fn write_all(mut self) {
         let mut prune = interval(PRUNE_EVERY);
         prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut messages = Vec::with_capacity(BATCH);
@@ -65,7 +80,6 @@ impl Writer {
                     }
                     self.write(&mut messages).await;
                 }
-                _ = look.tick() => self.trail.settle_refusals(),
                 _ = prune.tick() => self.prune().await,
             }
         }

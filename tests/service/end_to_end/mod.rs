@@ -7,6 +7,7 @@ mod connections;
 mod copies;
 mod dashboard;
 mod doctor;
+mod doors;
 mod drill;
 mod early;
 mod full_disk;

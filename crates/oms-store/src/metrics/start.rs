@@ -37,7 +37,7 @@ pub(super) const FAULTS: [StoreErrorKind; 5] = [
 const DEPENDENCIES: [&str; 3] = ["s3", "postgres", "kafka"];
 
 /// Calls to the broker.
-const KAFKA_OPERATIONS: [&str; 2] = ["declare_topics", "publish"];
+const KAFKA_OPERATIONS: [&str; 3] = ["declare_topics", "fence", "publish"];
 
 /// Operations on a bucket; those of PostgreSQL are created with their first call.
 const S3_OPERATIONS: [&str; 6] = ["put_if_absent", "put", "get", "get_range", "list", "delete"];
@@ -62,11 +62,12 @@ const READ_OPERATIONS: [(&str, &[&str]); 4] = [
 ];
 
 /// Limits at which requests are refused.
-pub const LIMITS: [&str; 10] = [
+pub const LIMITS: [&str; 11] = [
     "idempotency_keys",
     "live_aggregates",
     "per_entity",
     "live_streams",
+    "live_streams_of_token",
     "body_bytes_in_flight",
     "requests_in_flight",
     "response_bytes_in_flight",
@@ -173,9 +174,13 @@ fn copies(labels: &Labels) {
             super::copy_halted(copy.as_str(), partition, false);
         }
     }
-    for reason in ["damaged", "format", "unmarked", "unreadable"] {
-        counter!(COPIES_REFUSED, "copy" => "snapshot", "reason" => reason).increment(0);
+    for reason in ["damaged", "format", "unmarked", "unreadable"]
+        .iter()
+        .chain(&Foreign::LABELS)
+    {
+        counter!(COPIES_REFUSED, "copy" => "snapshot", "reason" => *reason).increment(0);
     }
+    counter!(COPIES_REFUSED, "copy" => "index", "reason" => "damaged").increment(0);
     for partition in (0..labels.partitions).map(PartitionId) {
         for reader in ["outbox", "projection"] {
             super::log_damaged(reader, partition, false);
