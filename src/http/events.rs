@@ -1,5 +1,7 @@
 //! `GET /api/v1/events`, the feed of everything, as pages or live; and the history of a resource.
 
+use std::time::Duration;
+
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
 use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
@@ -20,6 +22,7 @@ use super::sse::Live;
 use crate::domain::ids::{EventType, StreamName};
 use crate::metrics;
 use crate::service::error::RETRY_AFTER;
+use crate::service::feed::FeedBounds;
 use crate::service::queries::Direction;
 use crate::service::view::EventPage;
 
@@ -67,7 +70,8 @@ pub async fn history(
 #[into_params(parameter_in = Query)]
 pub struct FeedParams {
     /// `next_cursor` of the page before, or the `id` of a live event; the beginning without it.
-    /// `latest`: what is committed from now on.
+    /// `latest`: what is committed from now on. One of another log, or beyond the end of this one, is
+    /// refused: `cursor_of_another_log`.
     after: Option<String>,
     /// With `after=latest`: begin so many commits of each partition earlier.
     #[param(minimum = 0, maximum = 1000, default = 0)]
@@ -75,7 +79,8 @@ pub struct FeedParams {
     /// Events on the page; of a live stream: events sent at once.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// Event types to give, separated by commas; all without it.
+    /// Event types to give, separated by commas; all without it. With it a page may be empty before
+    /// the end, where much had to be read for it: the end is where `next_cursor` is `after`.
     #[param(example = "InstanceCreated,InstanceUpdated")]
     types: Option<String>,
 }
@@ -115,13 +120,15 @@ pub async fn feed(
     let limit = page_limit(params.limit)?;
     let after = beginning(&state, &params)?;
     if !wants_stream(req.headers()) {
-        let read = state.service.feed(after.as_deref(), limit, &types);
-        return respond::json(HttpResponse::Ok(), &caller.within(read).await?);
+        let bounds = FeedBounds::page(limit, caller.patience(Duration::MAX));
+        let read = state.service.feed(after.as_deref(), bounds, &types);
+        return respond::json(HttpResponse::Ok(), &caller.within(read).await?.page);
     }
     let after = last_event_id(req.headers())?.or(after);
     if req.method() == Method::HEAD {
         // Checks the cursor that a GET would begin with, without opening a stream.
-        state.service.check_feed_cursor(after.as_deref())?;
+        let check = state.service.check_feed_cursor(after.as_deref());
+        caller.within(check).await?;
         return Ok(live_answer().streaming(empty::<Result<Bytes, Problem>>()));
     }
     let places = caller.limits.open_stream(caller.principal());

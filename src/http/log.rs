@@ -32,7 +32,8 @@ pub async fn commit(
     path: CommitPath,
 ) -> Result<HttpResponse, Problem> {
     let read = state.service.stored_object(path.partition, path.offset);
-    let object = caller.within(read).await?;
+    // Its room is held until it is answered.
+    let (object, _place) = caller.within(read).await?;
     let fetched = Fetched {
         object: &object,
         s3_endpoint: state.about.s3_endpoint.as_deref(),

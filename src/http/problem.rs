@@ -49,6 +49,7 @@ codes! {
     INVALID_ID = "invalid_id", 400, "An id in the path breaks its rule";
     INVALID_QUERY = "invalid_query", 400, "A parameter of the query string is wrong";
     INVALID_CURSOR = "invalid_cursor", 400, "The cursor is not one that was given out";
+    CURSOR_OF_ANOTHER_LOG = "cursor_of_another_log", 400, "The cursor was given out by another log";
     INVALID_HEADER = "invalid_header", 400, "A header is wrong";
     INVALID_IF_MATCH = "invalid_if_match", 400, "If-Match must list quoted versions";
     INVALID_IDEMPOTENCY_KEY = "invalid_idempotency_key", 400, "The Idempotency-Key is wrong";
@@ -73,9 +74,9 @@ codes! {
     DEADLINE_EXCEEDED = "deadline_exceeded", 503, "The deadline passed before anything was done";
 }
 
-/// Refusals whose status depends on the code rather than the kind: a malformed cursor is a 400
-/// whoever detects it.
-const REFUSED_BY_CODE: &[Code] = &[INVALID_CURSOR];
+/// Refusals whose status depends on the code rather than the kind: a cursor that cannot be used is a
+/// 400 whoever detects it.
+const REFUSED_BY_CODE: &[Code] = &[INVALID_CURSOR, CURSOR_OF_ANOTHER_LOG];
 
 /// Status and title of a refusal of the domain.
 pub fn refusal_row(refusal: &Refusal) -> (u16, &'static str) {

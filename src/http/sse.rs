@@ -2,7 +2,7 @@
 //! the connection has taken the last, so a slow client costs one page of memory, not a queue.
 //!
 //! A stream whose filter matches little reads many events that it does not send. Up to
-//! [`AS_IT_COMES`] events are read at once; streams with more to read take turns, and each turn is
+//! [`AS_IT_COMES`] is read at once; streams with more to read take turns, and each turn is
 //! followed by a pause as long as itself, so that all of them together use half a core at most.
 
 use std::borrow::Cow;
@@ -35,10 +35,19 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 const MAX_AT_ONCE: usize = 100;
 /// Bytes sent at once at most; a larger event is sent alone.
 const MAX_BYTES_AT_ONCE: usize = 256 << 10;
-/// Events read without waiting for a turn: what arrives in a moment.
-const AS_IT_COMES: usize = 256;
-/// Events read in one turn.
-const ONE_TURN: usize = 4_096;
+/// Read without waiting for a turn: what arrives in a moment.
+const AS_IT_COMES: Portion = Portion {
+    events: 256,
+    bytes: 1 << 20,
+};
+/// Read in one turn: a few thousand events, or some of the largest commits.
+const ONE_TURN: Portion = Portion {
+    events: 4_096,
+    bytes: 16 << 20,
+};
+/// Longest time of one read: with the longest wait for a turn before it, less than proxies wait for a
+/// sign of life.
+const ONE_READ: Duration = Duration::from_secs(5);
 /// Pause after an empty page that needed no waiting: events of other types arrive all the time, and
 /// a stream that wants none of them must not spin.
 const IDLE_PAUSE: Duration = Duration::from_millis(20);
@@ -62,6 +71,14 @@ pub struct Live {
     behind: bool,
     last_sent: Instant,
     ended: bool,
+}
+
+/// How much is read at once, sent or not.
+#[derive(Clone, Copy)]
+struct Portion {
+    events: usize,
+    /// Bytes of the events.
+    bytes: usize,
 }
 
 enum Step {
@@ -100,24 +117,27 @@ impl Live {
     pub async fn open(mut self, caller: &Caller) -> Result<Self, Problem> {
         let read = self.read(AS_IT_COMES);
         let first = caller.within(read).await?;
-        self.behind = first.cut_short;
-        self.pending = Some(first.page);
+        self.pending = Some(self.taken(first));
         Ok(self)
     }
 
-    async fn read(&self, scanned: usize) -> Result<FeedPage, ServiceError> {
+    async fn read(&self, portion: Portion) -> Result<FeedPage, ServiceError> {
         let bounds = FeedBounds {
             events: self.limit,
-            // Without a filter everything that is read is sent.
-            scanned: if self.types.is_empty() {
-                usize::MAX
-            } else {
-                scanned
-            },
             bytes: MAX_BYTES_AT_ONCE,
+            scanned: portion.events,
+            scanned_bytes: portion.bytes,
+            time: ONE_READ,
         };
         let after = self.cursor.as_deref();
-        self.service.feed_within(after, bounds, &self.types).await
+        self.service.feed(after, bounds, &self.types).await
+    }
+
+    /// The events of what was read. Without a filter everything that is read is sent, so that the
+    /// client's pace is pace enough.
+    fn taken(&mut self, read: FeedPage) -> Page<EventView> {
+        self.behind = read.cut_short && !self.types.is_empty();
+        read.page
     }
 
     /// The next page; `None` when a heartbeat is due before its turn comes.
@@ -127,10 +147,7 @@ impl Live {
         }
         if !self.behind {
             let read = self.read(AS_IT_COMES).await;
-            return Some(read.map(|read| {
-                self.behind = read.cut_short;
-                read.page
-            }));
+            return Some(read.map(|read| self.taken(read)));
         }
         let patience = HEARTBEAT.saturating_sub(self.last_sent.elapsed());
         let turn = timeout(patience, self.turns.clone().acquire_owned()).await;
@@ -145,10 +162,7 @@ impl Live {
             sleep(pause).await;
             drop(turn);
         });
-        Some(read.map(|read| {
-            self.behind = read.cut_short;
-            read.page
-        }))
+        Some(read.map(|read| self.taken(read)))
     }
 
     /// The bytes of the answer's body, until shutdown or until the client disconnects.

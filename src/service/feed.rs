@@ -1,44 +1,61 @@
 //! The feed of all events: the partitions merged by the time at which their commits were formed.
-//! The cursor holds how far each partition was read.
+//!
+//! * [`cursor`]: how far each partition was read
 
+mod cursor;
+
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures_util::stream::{Peekable, Stream, StreamExt};
-use serde::{Deserialize, Serialize};
+use futures_util::future::try_join_all;
+use futures_util::stream::{BoxStream, Peekable, StreamExt};
+use tokio::time::{Instant, timeout_at};
 
+pub use self::cursor::FeedCursor;
 use super::error::ServiceError;
 use super::view::{EventView, Page};
-use crate::actors::event_store::LogWriter;
+use super::within_bound;
+use crate::actors::event_store::{LogWriter, ReadPlace};
 use crate::domain::event::Envelope;
-use crate::domain::ids::{Offset, PartitionId, Position};
-use crate::domain::refusal::Refusal;
 use crate::log::object::{CommitKind, CommitObject};
 use crate::store::error::StoreError;
-use crate::store::log::log_heads::LogHeads;
 
-/// Limits of one page.
+/// Longest time that a page is read: what a person may wait for an answer, far below the deadline of
+/// a request.
+const MAX_TIME: Duration = Duration::from_secs(10);
+
+/// Limits of one page. Those of what is read for it keep a filter that matches little from having one
+/// request read the whole log: the page is then short, and its cursor continues from there.
 #[derive(Debug, Clone, Copy)]
 pub struct FeedBounds {
     /// Events on it at most.
     pub events: usize,
-    /// Events read for it at most, so that a filter that matches little cannot make one request
-    /// read the whole log: the page is then short, and its cursor continues from there.
-    pub scanned: usize,
     /// Bytes of its events at most; a larger event is returned alone. Bounds the memory that one
     /// reader takes.
     pub bytes: usize,
+    /// Events read for it; the commit at which it is reached is read to its end.
+    pub scanned: usize,
+    /// Bytes of these events, likewise: a thousand events may be a gigabyte.
+    pub scanned_bytes: usize,
+    /// How long it is read, once there is something to return.
+    pub time: Duration,
 }
 
 impl FeedBounds {
-    /// The limits for a page of so many events.
-    pub fn page(events: usize) -> Self {
+    /// The limits for a page of so many events, for a caller who waits so long. The page is returned
+    /// well before, since without its cursor the caller would read the same again.
+    pub fn page(events: usize, patience: Duration) -> Self {
         Self {
             events,
-            scanned: 20_000,
             bytes: 8 << 20,
+            scanned: 20_000,
+            // A few times what may be on it, read from S3 within a second.
+            scanned_bytes: 32 << 20,
+            time: MAX_TIME.min(patience / 2),
         }
     }
 }
@@ -49,100 +66,21 @@ pub struct FeedPage {
     pub page: Page<EventView>,
     /// Events read for it.
     pub scanned: usize,
-    /// Whether it ended at [`FeedBounds::scanned`]: then there may be more to read.
+    /// Whether it ended before it was full, at a limit of what is read for it or of the room for
+    /// reads: then there may be more to read.
     pub cut_short: bool,
 }
 
 /// Yields to other tasks after so many events, because each has to be parsed.
 const YIELD_AFTER: usize = 500;
 
+/// Yields likewise after so many bytes of events: as long as parsing [`YIELD_AFTER`] usual ones.
+const YIELD_AFTER_BYTES: usize = 512 << 10;
+
 /// Commits of a partition fetched ahead: few, because a page often ends early.
 const AHEAD: usize = 2;
 
-/// Version of the cursor's encoding; cursors of other versions are refused.
-const FORM: u8 = 1;
-
-/// A reader's place in the feed: for each partition the next event to read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FeedCursor {
-    form: u8,
-    /// Next commit, and next event in it, by partition.
-    next: Vec<(Offset, u32)>,
-}
-
-impl FeedCursor {
-    /// The beginning of the log.
-    pub fn beginning(partitions: u16) -> Self {
-        Self {
-            form: FORM,
-            next: vec![(0, 0); usize::from(partitions)],
-        }
-    }
-
-    /// So many commits before the known end of each partition.
-    pub fn before_end(heads: &LogHeads, partitions: u16, commits: u64) -> Self {
-        let next = (0..partitions).map(|p| {
-            let end = heads.next_offset(PartitionId(p));
-            (end.saturating_sub(commits), 0)
-        });
-        Self {
-            form: FORM,
-            next: next.collect(),
-        }
-    }
-
-    /// Parses a caller's cursor.
-    pub fn parse(text: Option<&str>, partitions: u16) -> Result<Self, Refusal> {
-        let Some(text) = text else {
-            return Ok(Self::beginning(partitions));
-        };
-        BASE64_URL_SAFE_NO_PAD
-            .decode(text)
-            .ok()
-            .and_then(|bytes| match postcard::take_from_bytes::<Self>(&bytes) {
-                // With trailing bytes it is not one that the feed has issued.
-                Ok((cursor, [])) => Some(cursor),
-                _ => None,
-            })
-            .filter(|c| c.form == FORM && c.next.len() == usize::from(partitions))
-            .ok_or_else(|| {
-                Refusal::invalid(
-                    "invalid_cursor",
-                    "the cursor is not one this feed has given",
-                )
-            })
-    }
-
-    /// The cursor as text for callers.
-    pub fn text(&self) -> Result<String, ServiceError> {
-        postcard::to_allocvec(self)
-            .map(|bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes))
-            .map_err(|e| ServiceError::Internal(e.to_string()))
-    }
-
-    /// Moves to right after an event.
-    pub fn pass(&mut self, event: Position) {
-        if let Some(next) = self.next.get_mut(usize::from(event.partition.0)) {
-            *next = (event.offset, event.index + 1);
-        }
-    }
-
-    fn pass_commit(&mut self, partition: usize, offset: Offset) {
-        self.next[partition] = (offset + 1, 0);
-    }
-
-    /// Whether the log is known to reach beyond this cursor.
-    pub fn is_behind(&self, heads: &LogHeads) -> bool {
-        self.next
-            .iter()
-            .zip(0..)
-            .any(|((offset, _), p)| *offset < heads.next_offset(PartitionId(p)))
-    }
-}
-
-type Commits<'a> = Peekable<
-    Pin<Box<dyn Stream<Item = Result<std::sync::Arc<CommitObject>, StoreError>> + Send + 'a>>,
->;
+type Commits<'a> = Peekable<BoxStream<'a, Result<Arc<CommitObject>, StoreError>>>;
 
 /// Most bytes that commits which are fetched ahead are taken for, before they are seen.
 const MAX_AHEAD_BYTES: u64 = 32 << 20;
@@ -156,106 +94,267 @@ fn bytes_ahead(store: &LogWriter) -> usize {
     usual.sum::<u64>().min(MAX_AHEAD_BYTES) as usize
 }
 
-/// Reads the page after `cursor`, of the types in `types` (of all when empty). A page ends early where
-/// there is no room for more of it.
+/// The cursor of a caller; without one the beginning of the log. One that is beyond the known end is
+/// refused unless another process has written that far, which is read first.
+pub async fn callers_cursor(
+    store: &LogWriter,
+    text: Option<&str>,
+) -> Result<FeedCursor, ServiceError> {
+    let (log, heads) = (store.log(), store.heads());
+    let cursor = FeedCursor::parse(text, log.partitions(), log.id())?;
+    let beyond = cursor.beyond(heads);
+    if !beyond.is_empty() {
+        let reads = beyond.into_iter().map(|p| store.catch_up_partition(p));
+        within_bound(try_join_all(reads)).await?;
+    }
+    match cursor.refusal_beyond(heads) {
+        Some(refusal) => Err(refusal.into()),
+        None => Ok(cursor),
+    }
+}
+
+/// Reads the page after `cursor`, of the types in `types` (of all when empty). Without types it is
+/// empty only at the end of the log.
 pub async fn read_page(
     store: &LogWriter,
-    mut cursor: FeedCursor,
+    cursor: FeedCursor,
     bounds: FeedBounds,
     types: &[String],
 ) -> Result<FeedPage, ServiceError> {
-    let (log, heads) = (store.log(), store.heads());
-    let limit = bounds.events;
-    let mut held = bytes_ahead(store);
-    let mut place = store.read_room().place(held).await;
-    let mut partitions: Vec<Commits<'_>> = cursor
-        .next
-        .iter()
-        .zip(0..)
-        .map(|(&(from, _), p)| {
-            let partition = PartitionId(p);
-            let to = heads.next_offset(partition).max(from);
-            let commits: Pin<Box<dyn Stream<Item = _> + Send>> =
-                Box::pin(log.commits_ahead(partition, from, to, AHEAD));
-            commits.peekable()
-        })
-        .collect();
-    let mut items = Vec::with_capacity(limit.min(256));
-    let (mut scanned, mut bytes) = (0, 0);
-    let mut next_yield = YIELD_AFTER;
-    'page: while items.len() < limit && scanned < bounds.scanned {
-        if scanned >= next_yield {
-            next_yield = scanned + YIELD_AFTER;
-            tokio::task::yield_now().await;
+    let mut reading = Reading::new(cursor, bounds, types);
+    let mut place = store.read_room().place(bytes_ahead(store)).await;
+    let cut_short = loop {
+        match reading.read(store, &mut place).await? {
+            Ended::Done => break false,
+            Ended::CutShort => break true,
+            // Nothing that was read is held by now.
+            Ended::NoRoom(bytes) => place.wait_for(bytes).await,
         }
-        let Some(p) = oldest(&mut partitions).await? else {
-            break;
-        };
-        let Some(object) = partitions[p].next().await.transpose()? else {
-            break;
-        };
-        if object.header.kind == CommitKind::Events {
-            // As it is stored, and as it is answered.
-            held += 2 * object.bytes.len();
-            if !place.try_grow(held) {
-                if !items.is_empty() {
-                    break 'page;
-                }
-                place.wait_for(held).await;
-            }
-            let first = cursor.next[p].1 as usize;
-            for i in first..object.lines.len() {
-                let position = object.position(i);
-                let envelope = object.line(i);
-                let full = !items.is_empty() && bytes + envelope.len() > bounds.bytes;
-                if items.len() == limit || full {
-                    break 'page;
-                }
-                scanned += 1;
-                if is_wanted(&envelope, types)? {
-                    bytes += envelope.len();
-                    // Copied if few events of a large object match, so that the page does not keep
-                    // all of it in memory.
-                    let envelope = if types.is_empty() {
-                        envelope
-                    } else {
-                        Bytes::copy_from_slice(&envelope)
-                    };
-                    items.push(EventView { position, envelope });
-                }
-                cursor.pass(position);
-            }
-        }
-        cursor.pass_commit(p, object.header.offset);
-    }
+    };
+    place.shrink(reading.kept);
     Ok(FeedPage {
-        scanned,
-        cut_short: scanned >= bounds.scanned && items.len() < limit,
+        scanned: reading.scanned,
+        cut_short,
         page: Page {
-            items,
+            items: reading.items,
             total: None,
-            next_cursor: Some(cursor.text()?),
+            next_cursor: Some(reading.cursor.text()?),
             place,
         },
     })
 }
 
-/// The partition whose next commit was formed first.
+/// Why reading a page has ended.
+enum Ended {
+    /// The page is full, or the log has no more.
+    Done,
+    /// A limit of what is read for a page is reached, or there is no room for more.
+    CutShort,
+    /// There is no room for the first commit: so many bytes are needed.
+    NoRoom(usize),
+}
+
+/// A page that is being read.
+struct Reading<'t> {
+    cursor: FeedCursor,
+    bounds: FeedBounds,
+    types: &'t [String],
+    /// When [`FeedBounds::time`] is over.
+    until: Instant,
+    items: Vec<EventView>,
+    /// Bytes of its events.
+    bytes: usize,
+    /// Bytes that its events keep in memory: as they are stored, and as they are answered.
+    kept: usize,
+    /// Events read.
+    scanned: usize,
+    /// Bytes of them.
+    scanned_bytes: usize,
+    /// Both when other tasks were last let run.
+    yielded_at: (usize, usize),
+    /// Whether the cursor has moved.
+    moved: bool,
+}
+
+impl<'t> Reading<'t> {
+    fn new(cursor: FeedCursor, bounds: FeedBounds, types: &'t [String]) -> Self {
+        Self {
+            cursor,
+            bounds,
+            types,
+            until: Instant::now() + bounds.time,
+            items: Vec::with_capacity(bounds.events.min(256)),
+            bytes: 0,
+            kept: 0,
+            scanned: 0,
+            scanned_bytes: 0,
+            yielded_at: (0, 0),
+            moved: false,
+        }
+    }
+
+    /// Reads on from the cursor.
+    async fn read(
+        &mut self,
+        store: &LogWriter,
+        place: &mut ReadPlace,
+    ) -> Result<Ended, ServiceError> {
+        let ahead = bytes_ahead(store);
+        let mut partitions = commits_from(&self.cursor, store);
+        while self.items.len() < self.bounds.events {
+            if self.is_at_limit() {
+                return Ok(Ended::CutShort);
+            }
+            self.yield_if_due().await;
+            let Some(found) = self.in_time(oldest(&mut partitions)).await else {
+                return Ok(Ended::CutShort);
+            };
+            let Some(p) = found? else {
+                break;
+            };
+            let Some(object) = partitions[p].next().await.transpose()? else {
+                break;
+            };
+            if object.header.kind == CommitKind::Events {
+                let needed = ahead + self.kept + 2 * object.bytes.len();
+                if !place.try_grow(needed) {
+                    return Ok(self.without_room(needed));
+                }
+                let whole = self.take(&object)?;
+                // What did not match takes no room.
+                place.shrink(ahead + self.kept);
+                if !whole {
+                    break;
+                }
+            }
+            let header = &object.header;
+            self.cursor.pass_commit(header.partition, header.offset);
+            self.moved = true;
+        }
+        Ok(Ended::Done)
+    }
+
+    /// Whether the page may end although the log goes on: it brings the caller on, and he does not
+    /// take it for the end. Who gets every event may take an empty page for that.
+    fn may_end(&self) -> bool {
+        !self.items.is_empty() || (self.moved && !self.types.is_empty())
+    }
+
+    fn is_at_limit(&self) -> bool {
+        self.may_end()
+            && (self.scanned >= self.bounds.scanned
+                || self.scanned_bytes >= self.bounds.scanned_bytes
+                || Instant::now() >= self.until)
+    }
+
+    /// Awaits a read; `None` when the page may end and its time is over first.
+    async fn in_time<T>(&self, read: impl Future<Output = T>) -> Option<T> {
+        if self.may_end() {
+            timeout_at(self.until, read).await.ok()
+        } else {
+            Some(read.await)
+        }
+    }
+
+    fn without_room(&self, needed: usize) -> Ended {
+        if self.may_end() {
+            Ended::CutShort
+        } else {
+            Ended::NoRoom(needed)
+        }
+    }
+
+    async fn yield_if_due(&mut self) {
+        let (events, bytes) = self.yielded_at;
+        let is_due =
+            self.scanned - events >= YIELD_AFTER || self.scanned_bytes - bytes >= YIELD_AFTER_BYTES;
+        if is_due {
+            self.yielded_at = (self.scanned, self.scanned_bytes);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes what is wanted of a commit's events; whether the page has room for all of it.
+    fn take(&mut self, object: &CommitObject) -> Result<bool, ServiceError> {
+        let before = self.bytes;
+        let whole = self.take_events(object)?;
+        let taken = self.bytes - before;
+        self.kept += 2 * match taken {
+            0 => 0,
+            // Each of its events keeps all of it.
+            _ if self.types.is_empty() => object.bytes.len(),
+            _ => taken,
+        };
+        Ok(whole)
+    }
+
+    fn take_events(&mut self, object: &CommitObject) -> Result<bool, ServiceError> {
+        let first = self.cursor.index_in(object.header.partition);
+        for i in first..object.lines.len() {
+            let position = object.position(i);
+            let envelope = object.line(i);
+            let length = envelope.len();
+            let full = !self.items.is_empty() && self.bytes + length > self.bounds.bytes;
+            if self.items.len() == self.bounds.events || full {
+                return Ok(false);
+            }
+            self.scanned += 1;
+            self.scanned_bytes += length;
+            if is_wanted(&envelope, self.types)? {
+                self.bytes += length;
+                // Copied if few events of a large object match, so that the page does not keep all
+                // of it in memory.
+                let envelope = if self.types.is_empty() {
+                    envelope
+                } else {
+                    Bytes::copy_from_slice(&envelope)
+                };
+                self.items.push(EventView { position, envelope });
+            }
+            self.cursor.pass(position);
+            self.moved = true;
+        }
+        Ok(true)
+    }
+}
+
+/// The commits of each partition from the cursor on, as far as the log is known to reach.
+fn commits_from<'s>(cursor: &FeedCursor, store: &'s LogWriter) -> Vec<Commits<'s>> {
+    let (log, heads) = (store.log(), store.heads());
+    let commits = move |(partition, (from, _))| {
+        let to = heads.next_offset(partition).max(from);
+        log.commits_ahead(partition, from, to, AHEAD).peekable()
+    };
+    cursor.places().map(commits).collect()
+}
+
+/// The partition whose next commit was formed first. The next ones of all partitions are read at the
+/// same time.
 async fn oldest(partitions: &mut [Commits<'_>]) -> Result<Option<usize>, ServiceError> {
-    let mut oldest = None;
-    for (p, commits) in partitions.iter_mut().enumerate() {
-        match Pin::new(commits).peek().await {
-            None => {}
-            Some(Err(e)) => return Err(e.clone().into()),
-            Some(Ok(object)) => {
-                let at = object.header.at;
-                if oldest.is_none_or(|(_, first)| at < first) {
-                    oldest = Some((p, at));
+    poll_fn(|context| {
+        let mut oldest = None;
+        let mut pending = false;
+        for (p, commits) in partitions.iter_mut().enumerate() {
+            match Pin::new(commits).poll_peek(context) {
+                Poll::Pending => pending = true,
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Err(ServiceError::from(error.clone())));
+                }
+                Poll::Ready(Some(Ok(object))) => {
+                    let at = object.header.at;
+                    if oldest.is_none_or(|(_, first)| at < first) {
+                        oldest = Some((p, at));
+                    }
                 }
             }
         }
-    }
-    Ok(oldest.map(|(p, _)| p))
+        if pending {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(oldest.map(|(p, _)| p)))
+    })
+    .await
 }
 
 fn is_wanted(envelope: &[u8], types: &[String]) -> Result<bool, ServiceError> {
@@ -267,43 +366,4 @@ fn is_wanted(envelope: &[u8], types: &[String]) -> Result<bool, ServiceError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cursors_read_back_and_others_are_refused() {
-        let mut cursor = FeedCursor::beginning(3);
-        cursor.pass("1/7/4".parse().unwrap());
-        let text = cursor.text().unwrap();
-        assert_eq!(FeedCursor::parse(Some(&text), 3).unwrap(), cursor);
-        assert!(FeedCursor::parse(Some(&text), 4).is_err());
-        assert!(FeedCursor::parse(Some("rubbish"), 3).is_err());
-        assert!(FeedCursor::parse(Some(&format!("{text}AAAA")), 3).is_err());
-        assert_eq!(
-            FeedCursor::parse(None, 3).unwrap(),
-            FeedCursor::beginning(3)
-        );
-    }
-
-    #[test]
-    fn a_cursor_knows_whether_there_is_more() {
-        let heads = LogHeads::new(2);
-        let mut cursor = FeedCursor::beginning(2);
-        assert!(!cursor.is_behind(&heads));
-        heads.advance(PartitionId(1), 1);
-        assert!(cursor.is_behind(&heads));
-        cursor.pass_commit(1, 0);
-        assert!(!cursor.is_behind(&heads));
-    }
-
-    #[test]
-    fn a_cursor_may_begin_at_the_end_or_a_little_before() {
-        let heads = LogHeads::new(2);
-        heads.advance(PartitionId(1), 7);
-        let end = FeedCursor::before_end(&heads, 2, 0);
-        assert_eq!(end.next, [(0, 0), (7, 0)]);
-        assert!(!end.is_behind(&heads));
-        let before = FeedCursor::before_end(&heads, 2, 3);
-        assert_eq!(before.next, [(0, 0), (4, 0)]);
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
 use super::error::{RETRY_AFTER, ServiceError};
-use super::feed::{FeedBounds, FeedCursor, FeedPage, read_page};
+use super::feed::{FeedBounds, FeedCursor, FeedPage, callers_cursor, read_page};
 use super::view::{EventView, Page, Resource};
 use super::{Service, within_bound};
 use crate::actors::aggregate::fold::fold;
@@ -308,26 +308,15 @@ impl Service {
 
     /// The feed: events after a cursor (from the beginning without one), of the given event types
     /// (all if empty). `next_cursor` is always set: using it later returns what was committed
-    /// since.
+    /// since. The result says whether there is more to read.
     pub async fn feed(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-        types: &[String],
-    ) -> Result<Page<EventView>, ServiceError> {
-        let read = self.feed_within(after, FeedBounds::page(limit), types);
-        Ok(read.await?.page)
-    }
-
-    /// [`Self::feed`] with limits of the caller's; the result says whether there is more to read.
-    pub async fn feed_within(
         &self,
         after: Option<&str>,
         bounds: FeedBounds,
         types: &[String],
     ) -> Result<FeedPage, ServiceError> {
         let store = &self.parts.entities.writer;
-        let cursor = FeedCursor::parse(after, store.log().partitions())?;
+        let cursor = callers_cursor(store, after).await?;
         let begun = Instant::now();
         let page = read_page(store, cursor, bounds, types).await?;
         metrics::read_took("all", "feed", begun.elapsed());
@@ -341,8 +330,7 @@ impl Service {
         before: Option<&str>,
         event: Position,
     ) -> Result<String, ServiceError> {
-        let partitions = self.parts.entities.writer.log().partitions();
-        let mut cursor = FeedCursor::parse(before, partitions)?;
+        let mut cursor = self.parse_feed_cursor(before)?;
         cursor.pass(event);
         cursor.text()
     }
@@ -351,14 +339,20 @@ impl Service {
     /// it.
     pub fn feed_cursor_before_end(&self, commits: u64) -> Result<String, ServiceError> {
         let store = &self.parts.entities.writer;
-        FeedCursor::before_end(store.heads(), store.log().partitions(), commits).text()
+        let log = store.log();
+        FeedCursor::before_end(store.heads(), log.partitions(), commits, log.id()).text()
     }
 
-    /// Checks that the feed has issued this cursor; 400 `invalid_cursor`.
-    pub fn check_feed_cursor(&self, cursor: Option<&str>) -> Result<(), ServiceError> {
-        let partitions = self.parts.entities.writer.log().partitions();
-        FeedCursor::parse(cursor, partitions)?;
+    /// Checks that the feed of this log has issued this cursor; 400 `invalid_cursor` or
+    /// `cursor_of_another_log`.
+    pub async fn check_feed_cursor(&self, cursor: Option<&str>) -> Result<(), ServiceError> {
+        callers_cursor(&self.parts.entities.writer, cursor).await?;
         Ok(())
+    }
+
+    fn parse_feed_cursor(&self, text: Option<&str>) -> Result<FeedCursor, ServiceError> {
+        let log = self.parts.entities.writer.log();
+        Ok(FeedCursor::parse(text, log.partitions(), log.id())?)
     }
 
     /// Returns when something was committed after this cursor, or after `wait`.
@@ -368,7 +362,7 @@ impl Service {
         wait: Duration,
     ) -> Result<(), ServiceError> {
         let store = &self.parts.entities.writer;
-        let cursor = FeedCursor::parse(after, store.log().partitions())?;
+        let cursor = self.parse_feed_cursor(after)?;
         let mut changes = store.heads().subscribe();
         let more = async {
             while !cursor.is_behind(store.heads()) {

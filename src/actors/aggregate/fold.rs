@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::actors::error::CallError;
-use crate::actors::event_store::LogWriter;
+use crate::actors::event_store::{LogWriter, ReadPlace};
 use crate::domain::aggregate::{Aggregate, DomainEvent, EventMeta};
 use crate::domain::event::Envelope;
 use crate::domain::ids::{Position, StreamName, Version};
@@ -20,6 +20,9 @@ const FOLD_CHUNK: u64 = 1000;
 
 /// Bytes read at once while folding.
 const FOLD_BYTES: usize = 8 << 20;
+
+/// Bytes of a snapshot beside its state: format, version, and the event that it was taken at.
+const SNAPSHOT_HEAD: usize = 512;
 
 #[derive(Debug, Clone)]
 pub struct Folded<A> {
@@ -89,6 +92,13 @@ enum Start<A> {
     Refused(&'static str),
 }
 
+/// What was found, if there was room to read it.
+enum Found<A> {
+    Start(Start<A>),
+    /// It is larger than expected: so many bytes are needed.
+    NoRoom(usize),
+}
+
 /// The interval of snapshots, in versions of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotEvery(pub u64);
@@ -96,6 +106,11 @@ pub struct SnapshotEvery(pub u64);
 impl SnapshotEvery {
     fn interval(self, version: Version) -> u64 {
         version.0 / self.0.max(1)
+    }
+
+    /// The first version at which the snapshot of an interval may be taken.
+    fn first(self, interval: u64) -> Version {
+        Version(interval.saturating_mul(self.0.max(1)))
     }
 
     /// Whether a snapshot is due when a stream moves from one version to another.
@@ -118,7 +133,7 @@ pub async fn fold<A: Aggregate>(
     let newest = every.interval(to);
     // The snapshot of the newest interval may be ahead of `to`, or may not have been written.
     for interval in (1..=newest).rev().take(2) {
-        match start_from_snapshot(store, stream, to, interval).await? {
+        match start_from_snapshot(store, stream, to, every, interval).await? {
             Start::At(found) => {
                 folded = found;
                 break;
@@ -182,55 +197,95 @@ async fn start_from_snapshot<A: Aggregate>(
     store: &LogWriter,
     stream: &StreamName,
     to: Version,
+    every: SnapshotEvery,
     interval: u64,
 ) -> Result<Start<A>, CallError> {
+    let expected = expected_bytes(store, stream, (every.first(interval), to))?;
+    let mut place = store.read_room().place(expected).await;
+    loop {
+        match read_snapshot(store, stream, to, interval, &mut place).await? {
+            Found::Start(start) => return Ok(start),
+            // Dropped by now, and read again.
+            Found::NoRoom(needed) => place.wait_for(needed).await,
+        }
+    }
+}
+
+async fn read_snapshot<A: Aggregate>(
+    store: &LogWriter,
+    stream: &StreamName,
+    to: Version,
+    interval: u64,
+    place: &mut ReadPlace,
+) -> Result<Found<A>, CallError> {
+    let refused = |reason| Ok(Found::Start(Start::Refused(reason)));
     let bytes = match store.log().snapshot(stream, interval).await {
         Ok(Some(bytes)) => bytes,
-        Ok(None) => return Ok(Start::None),
+        Ok(None) => return Ok(Found::Start(Start::None)),
         // Not taken anew: where it cannot be read it may not be written either.
         Err(error) => {
             alarms::refused_snapshot("unreadable");
             tracing::warn!(%stream, %error, "a snapshot cannot be read: all events are");
-            return Ok(Start::None);
+            return Ok(Found::Start(Start::None));
         }
     };
     let Ok(snapshot) = serde_json::from_slice::<Snapshot<'_>>(&bytes) else {
-        return Ok(Start::Refused("damaged"));
+        return refused("damaged");
     };
     if snapshot.format != A::SNAPSHOT_FORMAT {
-        return Ok(Start::Refused("format"));
+        return refused("format");
     }
     let (Some(on), Some(sha256)) = (snapshot.on, snapshot.state_sha256) else {
-        return Ok(Start::Refused("unmarked"));
+        return refused("unmarked");
     };
     if ObjectHash::of(snapshot.state.get().as_bytes()) != sha256 {
-        return Ok(Start::Refused("damaged"));
+        return refused("damaged");
     }
-    let Ok(state) = serde_json::from_str::<A>(snapshot.state.get()) else {
-        return Ok(Start::Refused("damaged"));
-    };
     if snapshot.version > to {
-        return Ok(Start::None);
+        return Ok(Found::Start(Start::None));
     }
     let last = Version(to.0.min(snapshot.version.0 + FOLD_CHUNK));
     let range = (snapshot.version, last);
-    let read = store.read_within(stream, range, false, FOLD_BYTES).await?;
-    let first = read
-        .events
-        .first()
-        .filter(|e| e.version == snapshot.version);
+    let needed = snapshot_room(bytes.len(), store.event_bytes(stream, range)?);
+    if !place.try_grow(needed) {
+        return Ok(Found::NoRoom(needed));
+    }
+    let Ok(state) = serde_json::from_str::<A>(snapshot.state.get()) else {
+        return refused("damaged");
+    };
+    let events = store.read_with_room(stream, range, FOLD_BYTES).await?;
+    let first = events.first().filter(|e| e.version == snapshot.version);
     let Some(first) = first else {
-        return Ok(Start::Refused("log_behind"));
+        return refused("log_behind");
     };
     if let Some(reason) = on.refusal(&Footing::of(store.log().id(), first)) {
-        return Ok(Start::Refused(reason));
+        return refused(reason);
     }
     let mut folded = Folded {
         state,
         version: snapshot.version,
     };
-    take(&mut folded, &read.events[1..], to)?;
-    Ok(Start::At(folded))
+    take(&mut folded, &events[1..], to)?;
+    Ok(Found::Start(Start::At(folded)))
+}
+
+/// Bytes that a snapshot taken at one of these events takes while it is read, with the events after
+/// it. Events of entities hold the state that they leave behind, so that a snapshot is hardly larger
+/// than the largest of them.
+fn expected_bytes(
+    store: &LogWriter,
+    stream: &StreamName,
+    range: (Version, Version),
+) -> Result<usize, CallError> {
+    let events = store.event_bytes(stream, range)?;
+    let (largest, _) = events;
+    Ok(snapshot_room(largest + SNAPSHOT_HEAD, events))
+}
+
+/// Bytes that a snapshot takes as it is stored and as a state, with the events that are read next: of
+/// the `largest` and `all` of these so many bytes.
+fn snapshot_room(snapshot: usize, (largest, all): (usize, usize)) -> usize {
+    2 * snapshot + all.min(FOLD_BYTES.max(largest))
 }
 
 /// Applies events that follow one another.

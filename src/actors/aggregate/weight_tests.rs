@@ -2,6 +2,8 @@
 //! succeeds or is refused with field, limit and size, other entities are served meanwhile, and no
 //! refusal counts as a failure of the store.
 
+mod rebuilding;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;

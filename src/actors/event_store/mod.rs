@@ -240,6 +240,22 @@ impl LogWriter {
         }
     }
 
+    /// One that only reads: without partitions nothing can be written.
+    #[cfg(test)]
+    pub fn reader(
+        log: Arc<LogReader>,
+        heads: Arc<LogHeads>,
+        settings: &EventStoreSettings,
+    ) -> Self {
+        let (_, states) = watch::channel(Vec::new());
+        Self::new(log, heads, Vec::new(), states, settings)
+    }
+
+    /// Bytes of events of the largest commit that is written now; older ones may be larger.
+    pub fn commit_bytes(&self) -> usize {
+        self.append_bytes
+    }
+
     /// Room for what is read.
     pub fn read_room(&self) -> &Arc<ReadRoom> {
         &self.read_room

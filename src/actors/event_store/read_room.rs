@@ -105,6 +105,24 @@ impl ReadPlace {
         metrics::read_bytes(room.taken());
     }
 
+    /// Gives up the room beyond so many bytes.
+    pub fn shrink(&mut self, bytes: usize) {
+        let Some(room) = &self.room else {
+            return;
+        };
+        self.bytes = self.bytes.min(bytes);
+        let spare = self.permits().saturating_sub(room.permits(bytes));
+        if spare == 0 {
+            return;
+        }
+        let given_up = self
+            .held
+            .as_mut()
+            .and_then(|held| held.split(spare as usize));
+        drop(given_up);
+        metrics::read_bytes(room.taken());
+    }
+
     fn permits(&self) -> u32 {
         self.held
             .as_ref()
@@ -144,6 +162,24 @@ mod tests {
         let small = timeout(SOON, room.place(100_000)).await;
         assert_eq!(room.taken(), 100_000);
         drop(small);
+        assert_eq!(room.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_13_room_that_is_not_needed_is_given_up() {
+        let room = ReadRoom::new(1 << 20);
+        let mut place = room.place(1 << 30).await;
+        assert!(timeout(SOON, room.place(100_000)).await.is_err());
+        place.shrink(200_000);
+        assert_eq!(room.taken(), 200_000);
+        place.shrink(300_000);
+        assert_eq!(room.taken(), 200_000, "that takes none");
+        let other = timeout(SOON, room.place(100_000)).await;
+        assert!(other.is_ok());
+        place.shrink(LIGHT);
+        assert_eq!(room.taken(), 100_000);
+        assert!(place.try_grow(250_000));
+        drop((place, other));
         assert_eq!(room.taken(), 0);
     }
 

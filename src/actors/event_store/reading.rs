@@ -45,14 +45,8 @@ impl LogWriter {
         from: Version,
         to: Version,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let locations = {
-            let log = self.slot_of(stream).shared.log.read();
-            log.as_ref()
-                .map(|log| log.index().locate(stream.key(), from, to))
-                .ok_or_else(not_open)?
-        };
-        self.shadow(stream, &locations);
-        self.log.read_events(stream, &locations).await
+        let locations = self.locate_within(stream, (from, to), false, usize::MAX)?;
+        self.read_located(stream, &locations).await
     }
 
     /// Repeats one read in so many on both stores, beside the request, to compare them.
@@ -87,10 +81,54 @@ impl LogWriter {
     pub async fn read_within(
         &self,
         stream: &StreamName,
-        (from, to): (Version, Version),
+        range: (Version, Version),
         backward: bool,
         max_bytes: usize,
     ) -> Result<HeldEvents, StoreError> {
+        let locations = self.locate_within(stream, range, backward, max_bytes)?;
+        let place = self.read_room.place(bytes_of(&locations)).await;
+        let events = self.read_located(stream, &locations).await?;
+        Ok(HeldEvents { events, place })
+    }
+
+    /// What [`Self::read_within`] reads forward, for who has the room for it.
+    pub async fn read_with_room(
+        &self,
+        stream: &StreamName,
+        range: (Version, Version),
+        max_bytes: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let locations = self.locate_within(stream, range, false, max_bytes)?;
+        self.read_located(stream, &locations).await
+    }
+
+    /// Bytes of the largest of these events, and of all of them.
+    pub fn event_bytes(
+        &self,
+        stream: &StreamName,
+        range: (Version, Version),
+    ) -> Result<(usize, usize), StoreError> {
+        let locations = self.locate_within(stream, range, false, usize::MAX)?;
+        let sizes = locations.iter().map(|location| location.len as usize);
+        Ok((sizes.max().unwrap_or(0), bytes_of(&locations)))
+    }
+
+    async fn read_located(
+        &self,
+        stream: &StreamName,
+        locations: &[Location],
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.shadow(stream, locations);
+        self.log.read_events(stream, locations).await
+    }
+
+    fn locate_within(
+        &self,
+        stream: &StreamName,
+        (from, to): (Version, Version),
+        backward: bool,
+        max_bytes: usize,
+    ) -> Result<Vec<Location>, StoreError> {
         let mut locations = {
             let log = self.slot_of(stream).shared.log.read();
             log.as_ref()
@@ -110,12 +148,12 @@ impl LogWriter {
             let kept = locations.iter().take_while(|l| fits(l.len)).count();
             locations.truncate(kept);
         }
-        let bytes = locations.iter().map(|location| location.len as usize).sum();
-        let place = self.read_room.place(bytes).await;
-        self.shadow(stream, &locations);
-        let events = self.log.read_events(stream, &locations).await?;
-        Ok(HeldEvents { events, place })
+        Ok(locations)
     }
+}
+
+fn bytes_of(locations: &[Location]) -> usize {
+    locations.iter().map(|location| location.len as usize).sum()
 }
 
 /// Events, and the room they take.

@@ -42,6 +42,11 @@ fn every_service_error_has_its_row() {
             "invalid_cursor",
         ),
         (
+            refused(Refusal::invalid("cursor_of_another_log", "m")),
+            400,
+            "cursor_of_another_log",
+        ),
+        (
             ServiceError::Overloaded {
                 limit: "writes",
                 callers_own: false,

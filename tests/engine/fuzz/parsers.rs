@@ -9,6 +9,7 @@ use oms::domain::ids::{
 };
 use oms::embedded::s3::frame;
 use oms::http::json;
+use oms::log::identity::LogId;
 use oms::log::keys;
 use oms::log::lead::Leadership;
 use oms::log::object::{CommitObject, ObjectHash};
@@ -18,6 +19,7 @@ use oms::log::summary::CommitSummary;
 use oms::service::feed::FeedCursor;
 use oms::store::ports::read_model::query::{InstanceQuery, ListQuery, QuerySpec};
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::mutate::Fuzz;
 
@@ -209,19 +211,22 @@ fn heads_of_records_even_with_a_right_checksum() {
 
 #[test]
 fn cursors() {
-    let mut cursor = FeedCursor::beginning(3);
+    let log = Some(LogId(Uuid::from_u128(7)));
+    let mut cursor = FeedCursor::beginning(3, log);
     cursor.pass("1/7/4".parse().expect("a position"));
+    let of_a_build_before = FeedCursor::beginning(3, None);
     let db = DatabaseName::new("films").expect("a name");
     let list = ListQuery::databases(None, None).expect("a query");
     let corpus = vec![
         cursor.text().expect("text").into_bytes(),
+        of_a_build_before.text().expect("text").into_bytes(),
         list.cursor("films".into()).into_bytes(),
     ];
     Fuzz::with(corpus).run(move |input| {
         let text = String::from_utf8_lossy(input);
-        let feed = FeedCursor::parse(Some(&text), 3);
+        let feed = FeedCursor::parse(Some(&text), 3, log);
         if let Ok(cursor) = &feed {
-            let again = FeedCursor::parse(Some(&cursor.text().expect("text")), 3);
+            let again = FeedCursor::parse(Some(&cursor.text().expect("text")), 3, log);
             assert_eq!(again.as_ref().ok(), Some(cursor));
         }
         let listed = ListQuery::databases(None, Some(&text));

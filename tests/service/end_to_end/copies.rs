@@ -1,6 +1,7 @@
 //! The service on another bucket than its database belongs to, and back; a log that lost its end.
 
 use oms_testkit::service::Service;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::OMS;
@@ -48,9 +49,12 @@ async fn laws_9_11_another_bucket_is_served_without_ghosts_and_says_what_is_not_
         })
         .await;
     health(&service, "ok", None).await;
+    let feed = service.get("/api/v1/events?limit=1000").await;
+    let cursor = feed["next_cursor"].as_str().expect("a cursor");
     assert_eq!(service.terminate().await, 0);
     service.set("EVENT_STORE_BUCKET", "another-bucket");
     service.restart().await;
+    cursor_is_refused(&service, cursor).await;
     let degraded = health(&service, "degraded", Some("other_log")).await;
     assert!(!degraded["copies"].as_array().expect("sentences").is_empty());
     // Longer than the first one: its events are neither skipped nor mixed with the other's.
@@ -67,6 +71,8 @@ async fn laws_9_11_another_bucket_is_served_without_ghosts_and_says_what_is_not_
     let delivery = service.get("/api/v1/admin/outbox").await;
     let known: u64 = watermarks(&delivery);
     create(&service, "second-more").await;
+    // Also where this log is longer by now.
+    cursor_is_refused(&service, cursor).await;
     health(&service, "degraded", Some("other_log")).await;
     let now = service.get("/api/v1/admin/outbox").await;
     assert_eq!(watermarks(&now), known, "nothing is skipped: {now}");
@@ -75,6 +81,8 @@ async fn laws_9_11_another_bucket_is_served_without_ghosts_and_says_what_is_not_
     service.set("EVENT_STORE_BUCKET", "spice-event-store");
     service.restart().await;
     create(&service, "first-more").await;
+    let feed = service.get(&format!("/api/v1/events?after={cursor}")).await;
+    assert_eq!(feed["items"].as_array().expect("items").len(), 1, "{feed}");
     service
         .until("the first read model", async || {
             let found = names(&service).await;
@@ -83,6 +91,24 @@ async fn laws_9_11_another_bucket_is_served_without_ghosts_and_says_what_is_not_
         })
         .await;
     health(&service, "ok", None).await;
+}
+
+/// By pages, and before a live stream begins.
+async fn cursor_is_refused(service: &Service, cursor: &str) {
+    let path = format!("/api/v1/events?after={cursor}");
+    let (status, answer) = service.send("GET", &path, None).await;
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(answer["code"], "cursor_of_another_log");
+    for method in [Method::GET, Method::HEAD] {
+        let live = service
+            .http
+            .request(method, service.at("/api/v1/events"))
+            .header("Accept", "text/event-stream")
+            .header("Last-Event-ID", cursor)
+            .send()
+            .await;
+        assert_eq!(live.expect("an answer").status(), 400);
+    }
 }
 
 fn watermarks(delivery: &Value) -> u64 {
