@@ -125,9 +125,10 @@ pub struct Repair {
     /// when it is certain that it is not the last copy of something acknowledged
     #[arg(long)]
     quarantine_beyond_end: bool,
-    /// Replace this in the log that leads: what lies there is named by the beginning of its SHA-256,
-    /// or `absent`; a repair without it says what to name. May be given several times
-    #[arg(long, value_name = "PARTITION/OFFSET:HASH")]
+    /// Replace this in the log that leads, or move it away if it is no part of the log: what lies there
+    /// is named by the beginning of its SHA-256, or `absent`; a repair without it says what to name. May
+    /// be given several times
+    #[arg(long, value_name = "PLACE:HASH")]
     replace_in_leader: Vec<LeaderOrder>,
 }
 

@@ -113,9 +113,9 @@ order! {
         /// certain that none is the last copy of an acknowledged write.
         quarantine_beyond_end: bool,
         /// Objects of the log that leads that may be replaced, filled in or removed, each as
-        /// `PARTITION/OFFSET:HASH`: the beginning of the SHA-256 of the current object (at least 8
-        /// digits), or `absent`. No others there are touched; the report's `needed` says what a
-        /// repair would need.
+        /// `PARTITION/OFFSET:HASH`, or `NAME:HASH` for what is no object of the log: the beginning of the
+        /// SHA-256 of what is there (at least 8 digits), or `absent`. Nothing else there is touched; the
+        /// report's `needed` says what a repair would need.
         #[schema(example = json!(["0/5:1f0c8a5e9b7d4e2a"]))]
         replace_in_leader: Vec<String>,
     }

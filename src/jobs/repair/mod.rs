@@ -125,7 +125,7 @@ impl Runner for RepairRunner {
         let named: Vec<_> = order
             .replace_in_leader
             .iter()
-            .map(LeaderOrder::partition)
+            .filter_map(LeaderOrder::partition)
             .collect();
         check_partitions(&named, self.verifier.places.partitions)?;
         if order.fresh {

@@ -210,21 +210,49 @@ impl Run<'_> {
         }
     }
 
+    /// Whether a store leads this partition or, of one that does not exist, any.
+    async fn may_lead_around(
+        &self,
+        place: Lead,
+        partition: PartitionId,
+    ) -> Result<bool, JobFailure> {
+        let partitions = self.runner.verifier.places.partitions;
+        if partition.0 < partitions {
+            return self.may_lead(place, partition).await;
+        }
+        for partition in (0..partitions).map(PartitionId) {
+            if self.may_lead(place, partition).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Handles an object that is no commit object of the log.
     async fn stray(
         &mut self,
         divergence: &Divergence,
         stray: &StrayName,
     ) -> Result<RepairDecision, JobFailure> {
+        let place = Self::place_of(divergence);
+        let log_repair = self.runner.verifier.places.of(place).log_repair.clone();
+        let Some(found) = log_repair.stray_hash(stray).await? else {
+            let reason = "it is not there any more";
+            return Ok(RepairDecision::new(RepairOutcome::Gone, reason));
+        };
+        let mut orders = self.order.replace_in_leader.iter();
+        let is_named = orders.any(|order| order.names_stray(stray, &found));
+        if !is_named && self.may_lead_around(place, divergence.partition).await? {
+            let needed = LeaderOrder::naming_stray(stray, &found);
+            return Ok(RepairDecision::unordered(needed, &divergence.why));
+        }
         if self.order.dry_run {
             let reason = "it would be moved into quarantine";
             return Ok(RepairDecision::new(RepairOutcome::WouldRepair, reason));
         }
-        let place = Self::place_of(divergence);
-        let log_repair = &self.runner.verifier.places.of(place).log_repair;
-        Ok(match log_repair.quarantine(stray).await? {
+        Ok(match log_repair.quarantine(stray, found).await? {
             Mended::Yes => RepairDecision::new(RepairOutcome::Repaired, "moved into quarantine"),
-            Mended::Changed => RepairDecision::not("it is part of the log"),
+            Mended::Changed => RepairDecision::not("it has changed, or is part of the log"),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use oms::domain::ids::PartitionId;
+use oms::jobs::repair::report::RepairReport;
 use oms::log::keys;
 use oms::log::lead::Lead;
 use oms::log::object::ObjectHash;
@@ -270,7 +271,8 @@ async fn a_well_formed_forgery_in_postgres_is_found_by_the_chain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_follow_the_log_goes_into_quarantine() {
+async fn law_5_what_cannot_follow_the_log_goes_into_quarantine_and_from_the_leader_only_if_it_is_named()
+ {
     let world = world().await;
     // S3 leads: PostgreSQL goes on with something that does not follow.
     let stray = {
@@ -320,12 +322,44 @@ async fn what_cannot_follow_the_log_goes_into_quarantine() {
         "{:#?}",
         found.divergences
     );
-    let mended = world.repair(json!({})).await;
-    assert_eq!(
-        (mended.repaired, mended.not_repairable),
-        (4, 0),
-        "{mended:#?}"
+    let in_s3 = async || {
+        let strays = [
+            "events/0000/notes.txt",
+            "events/0099/00000000000000000000.ndjson",
+        ];
+        let mut there = 0;
+        for key in strays {
+            there += usize::from(world.objects.get(key).await.unwrap().is_some());
+        }
+        there
+    };
+    // S3 leads: what lies there is touched on a person's word alone.
+    let copy_alone = world.repair(json!({})).await;
+    let counts = |r: &RepairReport| (r.repaired, r.needs_order, r.not_repairable);
+    assert_eq!(counts(&copy_alone), (2, 2, 0), "{copy_alone:#?}");
+    assert_eq!(in_s3().await, 2);
+    let needed = copy_alone.results.iter().filter_map(|r| r.needed.clone());
+    let orders: Vec<String> = needed.map(|order| order.to_string()).collect();
+    assert!(
+        orders[0].starts_with("events/0000/notes.txt:"),
+        "{orders:?}"
     );
+    // Something else lies there by now.
+    world
+        .objects
+        .put("events/0000/notes.txt", "another".into())
+        .await
+        .unwrap();
+    world.verify().await;
+    let half = world.repair(json!({ "replace_in_leader": orders })).await;
+    assert_eq!(counts(&half), (1, 1, 0), "{half:#?}");
+    assert_eq!(in_s3().await, 1);
+    let needed = half.results.iter().find_map(|r| r.needed.clone()).unwrap();
+    world.verify().await;
+    let named = json!({ "replace_in_leader": [needed.to_string()] });
+    let mended = world.repair(named).await;
+    assert_eq!(counts(&mended), (1, 0, 0), "{mended:#?}");
+    assert_eq!(in_s3().await, 0);
     assert!(world.verify().await.clean);
     assert_eq!(quarantined(&world).await.len(), 3);
 }

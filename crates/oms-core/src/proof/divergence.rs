@@ -1,9 +1,12 @@
 //! Differences between the stores, and lists of them with bounded size.
 
+use std::fmt;
+
 use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{Offset, PartitionId, StreamKey, Version};
+use crate::log::keys;
 use crate::log::lead::Lead;
 
 /// Differences listed in full; further ones are only counted. A store that differs at so many
@@ -130,6 +133,44 @@ pub enum StrayName {
         /// Its offset column.
         offset: i64,
     },
+}
+
+impl StrayName {
+    /// Reads what [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.starts_with(keys::EVENTS) {
+            return Some(Self::Key(text.to_owned()));
+        }
+        let mut parts = text.split('/');
+        let kind = parts.next()?;
+        let numbers: Vec<i64> = parts.map(|n| n.parse().ok()).collect::<Option<_>>()?;
+        match (kind, numbers.as_slice()) {
+            ("row", &[partition, offset, index]) => Some(Self::Row {
+                partition: partition.try_into().ok()?,
+                offset,
+                index: index.try_into().ok()?,
+            }),
+            ("commit", &[partition, offset]) => Some(Self::Commit {
+                partition: partition.try_into().ok()?,
+                offset,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for StrayName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => f.write_str(key),
+            Self::Row {
+                partition,
+                offset,
+                index,
+            } => write!(f, "row/{partition}/{offset}/{index}"),
+            Self::Commit { partition, offset } => write!(f, "commit/{partition}/{offset}"),
+        }
+    }
 }
 
 /// A difference between the stores.

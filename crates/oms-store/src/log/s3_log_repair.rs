@@ -176,7 +176,15 @@ impl LogRepair for S3LogRepair {
         }
     }
 
-    async fn quarantine(&self, stray: &StrayName) -> Result<Mended, StoreError> {
+    async fn stray_hash(&self, stray: &StrayName) -> Result<Option<ObjectHash>, StoreError> {
+        let StrayName::Key(key) = stray else {
+            return Ok(None);
+        };
+        let found = self.store.get(key).await?;
+        Ok(found.map(|bytes| ObjectHash::of(&bytes)))
+    }
+
+    async fn quarantine(&self, stray: &StrayName, seen: ObjectHash) -> Result<Mended, StoreError> {
         let StrayName::Key(key) = stray else {
             return Ok(Mended::Changed);
         };
@@ -190,6 +198,9 @@ impl LogRepair for S3LogRepair {
             return Ok(Mended::Changed);
         }
         if let Some(bytes) = self.store.get(key).await? {
+            if ObjectHash::of(&bytes) != seen {
+                return Ok(Mended::Changed);
+            }
             self.store.keep(&keys::quarantined_key(key), bytes).await?;
             self.store.remove(key).await?;
         }
@@ -271,21 +282,27 @@ mod tests {
                 .collect::<Vec<_>>()
         );
 
-        log_repair
-            .quarantine(&StrayName::Key(odd[0].into()))
-            .await
-            .unwrap();
+        let hashed = async |name: &StrayName| log_repair.stray_hash(name).await.unwrap();
+        let name = StrayName::Key(odd[0].into());
+        let seen = hashed(&name).await.unwrap();
+        // Not what was seen: it stays.
+        let another = ObjectHash::of(b"another");
+        let changed = log_repair.quarantine(&name, another).await.unwrap();
+        assert_eq!(changed, Mended::Changed);
+        log_repair.quarantine(&name, seen).await.unwrap();
+        assert_eq!(hashed(&name).await, None);
         assert!(store.get(odd[0]).await.unwrap().is_none());
         let kept = keys::quarantined_key(odd[0]);
         assert_eq!(store.get(&kept).await.unwrap().unwrap(), "y");
         // A foreign key is no object of the log, whatever it looks like.
         let foreign = StrayName::Key(odd[2].into());
-        assert_eq!(log_repair.quarantine(&foreign).await.unwrap(), Mended::Yes);
+        let seen = hashed(&foreign).await.unwrap();
+        let taken = log_repair.quarantine(&foreign, seen).await.unwrap();
+        assert_eq!(taken, Mended::Yes);
         // An object of the log is not taken away as a stray.
         let object = StrayName::Key(keys::commit(p, 0));
-        assert_eq!(
-            log_repair.quarantine(&object).await.unwrap(),
-            Mended::Changed
-        );
+        let seen = hashed(&object).await.unwrap_or(another);
+        let kept = log_repair.quarantine(&object, seen).await.unwrap();
+        assert_eq!(kept, Mended::Changed);
     }
 }

@@ -106,8 +106,11 @@ pub trait LogRepair: Send + Sync + 'static {
         wrong: ObjectHash,
     ) -> Result<Mended, StoreError>;
 
-    /// Moves a stray into quarantine, unless it is none any more.
-    async fn quarantine(&self, stray: &StrayName) -> Result<Mended, StoreError>;
+    /// The hash of what a stray holds; `None` if it is not there.
+    async fn stray_hash(&self, stray: &StrayName) -> Result<Option<ObjectHash>, StoreError>;
+
+    /// Moves a stray with this hash into quarantine, unless it is none any more.
+    async fn quarantine(&self, stray: &StrayName, seen: ObjectHash) -> Result<Mended, StoreError>;
 }
 
 /// PostgreSQL's tables of the log, when they have retired.

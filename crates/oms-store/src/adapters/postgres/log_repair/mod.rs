@@ -12,7 +12,8 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::{Error, Row};
 
 use self::sql::{
-    COMMIT, ENVELOPES, FOREIGN, KEEP_COMMIT, KEEP_EVENTS, RIVALS, STRAYS, TAKE_COMMIT, TAKE_STRAY,
+    COMMIT, COMMIT_HASH, ENVELOPES, FOREIGN, KEEP_COMMIT, KEEP_EVENTS, RIVALS, STRAY_HASH, STRAYS,
+    TAKE_COMMIT, TAKE_STRAY,
 };
 use super::Postgres;
 use super::commits::copy::{self, Inserted};
@@ -291,12 +292,42 @@ impl LogRepair for PostgresLogRepair {
             .await
     }
 
-    async fn quarantine(&self, stray: &StrayName) -> Result<Mended, StoreError> {
+    async fn stray_hash(&self, stray: &StrayName) -> Result<Option<ObjectHash>, StoreError> {
+        let stray = stray.clone();
+        self.postgres
+            .run("log_stray_hash", move |client| {
+                Box::pin(async move {
+                    let row = match stray {
+                        StrayName::Key(_) => return Ok(None),
+                        StrayName::Row {
+                            partition,
+                            offset,
+                            index,
+                        } => {
+                            client
+                                .query_opt(STRAY_HASH, &[&partition, &offset, &index])
+                                .await?
+                        }
+                        StrayName::Commit { partition, offset } => {
+                            client
+                                .query_opt(COMMIT_HASH, &[&partition, &offset])
+                                .await?
+                        }
+                    };
+                    let hash = row.map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?;
+                    Ok(hash.and_then(|hash| hash.try_into().ok()).map(ObjectHash))
+                })
+            })
+            .await
+    }
+
+    async fn quarantine(&self, stray: &StrayName, seen: ObjectHash) -> Result<Mended, StoreError> {
         let stray = stray.clone();
         self.postgres
             .run("log_quarantine", move |client| {
                 Box::pin(async move {
-                    match stray {
+                    let seen = &seen.0[..];
+                    let taken = match stray {
                         StrayName::Key(_) => return Ok(Mended::Changed),
                         StrayName::Row {
                             partition,
@@ -304,14 +335,19 @@ impl LogRepair for PostgresLogRepair {
                             index,
                         } => {
                             client
-                                .execute(TAKE_STRAY, &[&partition, &offset, &index])
+                                .execute(TAKE_STRAY, &[&partition, &offset, &index, &seen])
                                 .await?
                         }
                         StrayName::Commit { partition, offset } => {
-                            client.execute(TAKE_COMMIT, &[&partition, &offset]).await?
+                            client
+                                .execute(TAKE_COMMIT, &[&partition, &offset, &seen])
+                                .await?
                         }
                     };
-                    Ok(Mended::Yes)
+                    Ok(match taken {
+                        0 => Mended::Changed,
+                        _ => Mended::Yes,
+                    })
                 })
             })
             .await

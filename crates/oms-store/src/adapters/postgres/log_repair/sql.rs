@@ -62,10 +62,19 @@ INSERT INTO log_quarantine (source, partition, commit_offset, idx, body, why)
 SELECT 'events', partition, commit_offset, idx, row_to_json(rivals), 'its event lies elsewhere'
 FROM rivals";
 
+pub(super) const STRAY_HASH: &str = "
+SELECT sha256(convert_to(e::text, 'UTF8')) FROM events e
+WHERE e.partition = $1 AND e.commit_offset = $2 AND e.idx = $3";
+
+pub(super) const COMMIT_HASH: &str = "
+SELECT sha256(convert_to(c::text, 'UTF8')) FROM commits c
+WHERE c.partition = $1 AND c.commit_offset = $2";
+
 pub(super) const TAKE_STRAY: &str = "
 WITH taken AS (
     DELETE FROM events e
     WHERE e.partition = $1 AND e.commit_offset = $2 AND e.idx = $3
+        AND sha256(convert_to(e::text, 'UTF8')) = $4
         AND NOT EXISTS (SELECT 1 FROM commits c
             WHERE c.partition = e.partition AND c.commit_offset = e.commit_offset)
     RETURNING e.*
@@ -77,6 +86,7 @@ FROM taken";
 pub(super) const TAKE_COMMIT: &str = "
 WITH taken AS (
     DELETE FROM commits c WHERE c.partition = $1 AND c.commit_offset = $2
+        AND sha256(convert_to(c::text, 'UTF8')) = $3
         AND NOT EXISTS (SELECT 1 FROM migration m WHERE m.partition = c.partition)
     RETURNING c.*
 )
