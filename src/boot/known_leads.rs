@@ -1,7 +1,7 @@
 //! Who led each partition when this node last ran, kept in a file of the data directory, outside
-//! both stores. With it a database that was restored from before a hand-off does not lead by its
-//! old row while the bucket is unavailable. Derived: without it the row alone has to be trusted or
-//! proved.
+//! both stores. A database that was never handed over leads while the bucket is unavailable only if
+//! this file says that PostgreSQL led: one that was restored from before the first hand-off looks the
+//! same. Derived: without it the service waits for the bucket, or for an order.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -70,8 +70,8 @@ pub fn keep(
                     Ok(()) => noted = leads,
                     Err(error) => {
                         tracing::error!(path = %path.display(), %error,
-                            "cannot note who leads; with S3 away at the next start, PostgreSQL's \
-                             row alone would have to tell");
+                            "cannot note who leads; with S3 away at the next start, the service \
+                             would wait for it, or lead by what was noted last");
                     }
                 }
             }

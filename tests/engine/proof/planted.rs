@@ -365,6 +365,37 @@ async fn law_5_what_cannot_follow_the_log_goes_into_quarantine_and_from_the_lead
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn law_5_a_stray_row_of_the_leading_postgres_is_only_moved_if_it_is_named_as_it_is() {
+    let world = World::new(N, STREAMS, StageKind::DualWritePostgres).await;
+    world
+        .sql("INSERT INTO events SELECT 50, commit_offset, idx, stream_type, 'foreign', version, gen_random_uuid(), event_type, command_id, recorded, envelope FROM events WHERE partition = 0 AND commit_offset = 3 AND idx = 0")
+        .await;
+    let there = "SELECT count(*) FROM events WHERE partition = 50";
+    let counts = |r: &RepairReport| (r.repaired, r.needs_order, r.not_repairable);
+    let found = world.verify().await;
+    assert_eq!(
+        what(&found.divergences),
+        [(3, ExtraInPostgres, None, Remedy::Quarantine)]
+    );
+    let left = world.repair(json!({})).await;
+    assert_eq!(counts(&left), (0, 1, 0), "{left:#?}");
+    let needed = left.results[0].needed.as_ref().unwrap().to_string();
+    assert!(needed.starts_with("row/50/3/0:"), "{needed}");
+    // Named, but not as it is.
+    let other = format!("row/50/3/0:{}", ObjectHash::of(b"another"));
+    let left = world.repair(json!({ "replace_in_leader": [other] })).await;
+    assert_eq!(counts(&left), (0, 1, 0), "{left:#?}");
+    assert_eq!(world.count(there).await, 1);
+    let order = json!({ "replace_in_leader": [needed] });
+    let mended = world.repair(order).await;
+    assert_eq!(counts(&mended), (1, 0, 0), "{mended:#?}");
+    assert_eq!(world.count(there).await, 0);
+    let kept = "SELECT count(*) FROM log_quarantine WHERE body ->> 'stream_id' = 'foreign'";
+    assert_eq!(world.count(kept).await, 1);
+    assert!(world.verify().await.clean);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn law_2_what_may_be_the_last_copy_is_only_moved_on_a_persons_word() {
     // PostgreSQL leads and ends before S3 does: a backup was restored, or somebody put it there.
     let world = World::new(N, STREAMS, StageKind::DualWritePostgres).await;

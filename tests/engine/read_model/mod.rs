@@ -1,6 +1,7 @@
 //! The read model and its projection, against a real PostgreSQL.
 
 mod actor;
+mod busy;
 mod foreign;
 mod history;
 mod oracle;

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use oms_testkit::certificates::Authority;
 use oms_testkit::pooler::Lender;
 use oms_testkit::postgres;
-use oms_testkit::service::{PATIENCE, Process};
+use oms_testkit::service::{PATIENCE, Process, http_client};
 use oms_testkit::tls::{PemFiles, TlsFront};
 
 use crate::OMS;
@@ -35,18 +35,26 @@ async fn until<T>(
 fn with_s3_at(name: &str, endpoint: &str) -> Process {
     let dir = tempfile::tempdir().expect("a directory");
     let mut process = Process::new(OMS, name, dir);
+    put_s3_at(&mut process, endpoint);
+    process
+}
+
+/// From its next start on its S3 is there.
+fn put_s3_at(process: &mut Process, endpoint: &str) {
     process.set("OMS__S3__ENDPOINT", endpoint);
     process.set("OMS__S3__ACCESS_KEY", "key");
     process.set("OMS__S3__SECRET_KEY", "secret");
-    process
+}
+
+/// An endpoint at which nobody listens.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", listener.local_addr().expect("an address"))
 }
 
 #[tokio::test]
 async fn while_it_waits_for_s3_at_its_start_it_ends_in_order_when_told_to() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let endpoint = format!("http://{}", nobody.local_addr().expect("an address"));
-    drop(nobody);
-    let mut process = with_s3_at("early", &endpoint);
+    let mut process = with_s3_at("early", &nobody());
     process.spawn();
     until(&mut process, "it waits for S3", |process| {
         process.log().contains("waiting for S3").then_some(())
@@ -56,6 +64,44 @@ async fn while_it_waits_for_s3_at_its_start_it_ends_in_order_when_told_to() {
     let code = until(&mut process, "it ends", Process::has_ended).await;
     // -1 would be the signal itself, which a container's first process does not get.
     assert_eq!(code, 0, "{}", process.log_tail(40));
+}
+
+/// A node that ran before remembers that PostgreSQL led. One on a fresh data directory cannot tell
+/// its database from one that was restored from before the first hand-off.
+#[tokio::test]
+async fn law_14_legacy_begins_without_s3_only_where_it_is_remembered_that_postgres_led() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut process = Process::new(OMS, "remembering", dir);
+    process.set_args(&["--mode", "legacy"]);
+    process.set("OMS__LOG__PARTITIONS", "1");
+    process.spawn();
+    let http = http_client();
+    process.until_ready(&http).await;
+    let leads = process.data_dir().join("leads.json");
+    until(&mut process, "it notes who leads", |_| {
+        leads.exists().then_some(())
+    })
+    .await;
+    process.kill_9();
+
+    put_s3_at(&mut process, &nobody());
+    process.spawn();
+    process.until_ready(&http).await;
+    let log = process.log();
+    let begins = "PostgreSQL leads, so the service starts without it";
+    assert!(
+        log.contains(begins) && !log.contains("lead_without_bucket"),
+        "{log}"
+    );
+    process.kill_9();
+
+    std::fs::remove_file(&leads).expect("removed");
+    process.spawn();
+    until(&mut process, "it waits for S3 or an order", |process| {
+        process.log().contains("lead_without_bucket").then_some(())
+    })
+    .await;
+    assert!(!process.is_ready(&http).await);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! How a log begins, with the actors that begin it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -140,15 +141,30 @@ fn law_14_whoever_was_first_decides_how_a_log_begins() {
     });
 }
 
-/// A database from a backup says that PostgreSQL leads; the bucket, which is away, that S3 does
-/// since.
-#[test]
-fn law_14_postgres_does_not_lead_on_an_unread_bucket_without_an_order() {
+/// A database in which PostgreSQL leads, as a process that ends here has begun it.
+async fn begun(stage: StageKind) -> World {
+    let world = World::new();
+    let (first, supervisor) = process(&world, Some(stage));
+    assert_eq!(opened(&first).await, led(Lead::Postgres));
+    supervisor.arbiters().stop();
+    world
+}
+
+/// This bucket, away.
+fn away(bucket: Arc<dyn ObjectStore>) -> Arc<FaultyObjectStore> {
+    let away = Arc::new(FaultyObjectStore::new(bucket, 1));
+    away.set(FaultRates {
+        refused: 1.0,
+        ..FaultRates::default()
+    });
+    away
+}
+
+/// A database from a backup says that PostgreSQL leads, in this stage; the bucket, which is away,
+/// that S3 does since.
+fn waits_for_the_bucket(stage: StageKind) {
     actix::System::new().block_on(async {
-        let world = World::new();
-        let (first, supervisor) = process(&world, Some(StageKind::DualWritePostgres));
-        assert_eq!(opened(&first).await, led(Lead::Postgres));
-        supervisor.arbiters().stop();
+        let world = begun(stage).await;
         let bucket: Arc<dyn ObjectStore> = Arc::new(MemoryObjectStore::default());
         let record = ControlRecord {
             lead: Lead::S3,
@@ -165,11 +181,7 @@ fn law_14_postgres_does_not_lead_on_an_unread_bucket_without_an_order() {
             .put(&handed_over)
             .await
             .unwrap();
-        let away = Arc::new(FaultyObjectStore::new(bucket, 1));
-        away.set(FaultRates {
-            refused: 1.0,
-            ..FaultRates::default()
-        });
+        let away = away(bucket);
         let unread = UnreadBucket::default();
         let (side, supervisor) = process_on(away.clone(), 1, unread, &world, None);
         let alarms = async || loop {
@@ -194,24 +206,41 @@ fn law_14_postgres_does_not_lead_on_an_unread_bucket_without_an_order() {
 }
 
 #[test]
-fn an_order_has_postgres_lead_on_an_unread_bucket() {
+fn law_14_postgres_does_not_lead_on_an_unread_bucket_without_an_order() {
+    waits_for_the_bucket(StageKind::DualWritePostgres);
+}
+
+/// Its row is one that was never changed.
+#[test]
+fn law_14_a_database_from_before_the_first_hand_off_does_not_lead_on_an_unread_bucket() {
+    waits_for_the_bucket(StageKind::Legacy);
+}
+
+/// PostgreSQL leads, in this stage, on a bucket that is away.
+fn leads_without_the_bucket(stage: StageKind, unread: UnreadBucket) {
     actix::System::new().block_on(async {
-        let world = World::new();
-        let (first, supervisor) = process(&world, Some(StageKind::DualWritePostgres));
-        assert_eq!(opened(&first).await, led(Lead::Postgres));
-        supervisor.arbiters().stop();
-        let bucket = Arc::new(MemoryObjectStore::default());
-        let away = Arc::new(FaultyObjectStore::new(bucket, 1));
-        away.set(FaultRates {
-            refused: 1.0,
-            ..FaultRates::default()
-        });
-        let ordered = UnreadBucket {
-            ordered: true,
-            ..UnreadBucket::default()
-        };
-        let (side, supervisor) = process_on(away, 1, ordered, &world, None);
+        let world = begun(stage).await;
+        let bucket = away(Arc::new(MemoryObjectStore::default()));
+        let (side, supervisor) = process_on(bucket, 1, unread, &world, None);
         assert_eq!(opened(&side).await, led(Lead::Postgres));
         supervisor.arbiters().stop();
     });
+}
+
+#[test]
+fn an_order_has_postgres_lead_on_an_unread_bucket() {
+    let ordered = UnreadBucket {
+        ordered: true,
+        ..UnreadBucket::default()
+    };
+    leads_without_the_bucket(StageKind::DualWritePostgres, ordered);
+}
+
+#[test]
+fn a_database_never_handed_over_leads_on_an_unread_bucket_where_that_is_remembered() {
+    let remembering = UnreadBucket {
+        known_leads: BTreeMap::from([(P0, led(Lead::Postgres))]),
+        ..UnreadBucket::default()
+    };
+    leads_without_the_bucket(StageKind::Legacy, remembering);
 }

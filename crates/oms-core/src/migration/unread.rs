@@ -1,7 +1,8 @@
 //! Whether PostgreSQL may lead a partition while the bucket has not been read. Its row says that it
 //! leads, but so does a row that was restored from before a hand-off, and only the log in the
-//! bucket knows better. The row alone is therefore believed only if nothing was ever handed over or
-//! copied, and nothing that this node has seen before contradicts it.
+//! bucket knows better. The row is therefore believed only if by its own account nothing was ever
+//! handed over or copied, and this node remembers the same: a row from before the first hand-off
+//! looks like one that was never changed.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,13 @@ pub enum Unproven {
     /// The bucket has been in use, so that it may hold a later hand-off.
     #[error("the bucket was in use, so it may hold a hand-off that this database has not heard of")]
     BucketInUse,
+    /// This node remembers nothing of the partition, so the database may be older than the bucket.
+    #[error(
+        "this node does not remember that PostgreSQL led (it has no note of it in its data \
+         directory), and a database restored from before the first hand-off says the same as this \
+         one"
+    )]
+    NothingRemembered,
     /// This node has seen a later leadership.
     #[error(
         "this node has heard that {} leads since epoch {}: the database is older than that",
@@ -49,8 +57,9 @@ impl UnreadBucket {
         };
         match self.known_leads.get(&partition) {
             Some(known) if *known != led => Err(Unproven::KnownOtherwise(*known)),
-            _ if untouched => Ok(()),
-            _ => Err(Unproven::BucketInUse),
+            _ if !untouched => Err(Unproven::BucketInUse),
+            None => Err(Unproven::NothingRemembered),
+            Some(_) => Ok(()),
         }
     }
 }
@@ -61,20 +70,15 @@ mod tests {
     use crate::migration::record::Change;
 
     #[test]
-    fn law_14_postgres_leads_on_an_unread_bucket_only_if_that_never_had_a_say_or_by_order() {
+    fn law_14_postgres_leads_on_an_unread_bucket_only_if_that_is_remembered_or_by_order() {
         let p = PartitionId(0);
         let fresh = MigrationRow::new(StageKind::Legacy, Epoch(1));
         let mirrored = fresh.after(Change::MirrorInS3).unwrap();
         let back = mirrored.after(Change::StopMirrorInS3).unwrap();
         let nobody = UnreadBucket::default();
-        assert_eq!(nobody.may_lead(p, &fresh), Ok(()));
-        for used in [
-            mirrored,
-            back,
-            MigrationRow::new(StageKind::Legacy, Epoch(3)),
-        ] {
-            assert_eq!(nobody.may_lead(p, &used), Err(Unproven::BucketInUse));
-        }
+        // It may have been restored from before the first hand-off.
+        let forgotten = Err(Unproven::NothingRemembered);
+        assert_eq!(nobody.may_lead(p, &fresh), forgotten);
         // The database was restored from before the hand-off that this node took part in.
         let s3 = Leadership {
             lead: Lead::S3,
@@ -84,14 +88,26 @@ mod tests {
             ordered: false,
             known_leads: BTreeMap::from([(p, known)]),
         };
+        for used in [
+            mirrored,
+            back,
+            MigrationRow::new(StageKind::Legacy, Epoch(3)),
+        ] {
+            let in_use = Err(Unproven::BucketInUse);
+            assert_eq!(nobody.may_lead(p, &used), in_use);
+            assert_eq!(node(used.leadership()).may_lead(p, &used), in_use);
+        }
         let otherwise = Err(Unproven::KnownOtherwise(s3));
         assert_eq!(node(s3).may_lead(p, &fresh), otherwise);
         assert_eq!(node(s3).may_lead(p, &mirrored), otherwise);
-        assert_eq!(node(fresh.leadership()).may_lead(p, &fresh), Ok(()));
+        let remembering = node(fresh.leadership());
+        assert_eq!(remembering.may_lead(p, &fresh), Ok(()));
+        assert_eq!(remembering.may_lead(PartitionId(1), &fresh), forgotten);
         let ordered = UnreadBucket {
             ordered: true,
             ..node(s3)
         };
         assert_eq!(ordered.may_lead(p, &mirrored), Ok(()));
+        assert_eq!(ordered.may_lead(p, &fresh), Ok(()));
     }
 }

@@ -62,7 +62,7 @@ const READ_OPERATIONS: [(&str, &[&str]); 4] = [
 ];
 
 /// Limits at which requests are refused.
-pub const LIMITS: [&str; 11] = [
+pub const LIMITS: [&str; 12] = [
     "idempotency_keys",
     "live_aggregates",
     "per_entity",
@@ -74,6 +74,7 @@ pub const LIMITS: [&str; 11] = [
     "http2_streams",
     "commands",
     "command_bytes",
+    "queries",
 ];
 
 const LEADS: [Lead; 2] = [Lead::Postgres, Lead::S3];

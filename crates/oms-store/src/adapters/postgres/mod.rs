@@ -125,6 +125,11 @@ impl Postgres {
         .await
     }
 
+    /// Connections at most.
+    pub fn max_connections(&self) -> usize {
+        self.inner.settings.max_connections.max(1)
+    }
+
     /// The schema that holds everything.
     pub fn schema(&self) -> &str {
         &self.inner.settings.schema

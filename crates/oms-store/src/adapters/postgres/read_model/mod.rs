@@ -2,11 +2,12 @@
 //!
 //! * [`generations`]: generations, rebuild and swap
 //! * [`apply`]: applies a batch in one transaction
-//! * [`read`]: queries on the live generation
+//! * [`read`]: queries on the live generation, as many at once as [`places`] allows
 //! * [`query_sql`] on [`sql`]: queries on instances as SQL
 
 mod apply;
 mod generations;
+mod places;
 mod query_sql;
 mod read;
 mod sql;
@@ -18,6 +19,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
+use self::places::Places;
 use super::Postgres;
 use crate::error::StoreError;
 use crate::ports::read_model::{
@@ -37,12 +39,14 @@ pub struct PostgresReadModel {
     /// The live generation as last read; a query that finds its tables missing reads it again.
     live: AtomicI64,
     log: Option<Uuid>,
+    places: Places,
 }
 
 impl PostgresReadModel {
     /// The read model in this database.
     pub fn new(postgres: Postgres) -> Self {
         Self {
+            places: Places::of(postgres.max_connections()),
             postgres,
             live: AtomicI64::new(UNKNOWN),
             log: None,

@@ -196,10 +196,12 @@ impl PostgresReadModel {
                 continue;
             }
             let read = work(Generation(live));
+            let place = self.places.take(operation).await?;
             let found = self
                 .postgres
                 .run(operation, move |client| {
                     Box::pin(async move {
+                        let _place = place;
                         match read(client).await {
                             Ok(found) => Ok(Some(found)),
                             Err(e) if is_gone(&e) => Ok(None),
